@@ -1,0 +1,277 @@
+use std::ops::Range;
+
+pub use crate::bindings::encoder::logship::batch::types::{LogBatch, LogGroup, Tag};
+use crate::{Error, Result};
+
+/// A [`LogBatch`] whose invariants were checked: groups of logs of fields, to iterate over.
+///
+/// ```
+/// use logship_stage::{Batch, BatchBuilder};
+///
+/// let batch = BatchBuilder::new()
+///     .group("nginx", "10.0.0.1", &[("__hostname__", "web-1")])
+///     .log(1_484_913_043, &[("method", "GET"), ("status", "200")])
+///     .build();
+/// for group in batch.groups() {
+///     for log in group.logs() {
+///         let fields: Vec<_> = log.fields().map(|field| (field.key(), field.value())).collect();
+///         assert_eq!(fields, [("method", &b"GET"[..]), ("status", b"200")]);
+///     }
+/// }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Batch(LogBatch);
+
+impl Batch {
+    /// Checks the invariants of `log-batch`, once for the whole batch.
+    ///
+    /// # Errors
+    /// [`Error::InvalidBatch`] with the invariant that is broken.
+    pub fn new(raw: LogBatch) -> Result<Self> {
+        let broken = |invariant: &str| Err(Error::InvalidBatch(invariant.to_owned()));
+        let (logs, fields) = (raw.times.len(), raw.field_keys.len());
+        if raw.field_ends.len() != logs || !(raw.nanos.is_empty() || raw.nanos.len() == logs) {
+            return broken("times, nanos and field-ends differ in length");
+        }
+        if raw.value_ends.len() != fields {
+            return broken("field-keys and value-ends differ in length");
+        }
+        if !covers(raw.groups.iter().map(|group| group.end), logs) {
+            return broken("groups do not cover the logs");
+        }
+        if !covers(raw.field_ends.iter().copied(), fields) {
+            return broken("field-ends do not cover the fields");
+        }
+        if !covers(raw.value_ends.iter().copied(), raw.values.len()) {
+            return broken("value-ends do not cover the values");
+        }
+        if raw.field_keys.iter().fold(0, |most, &key| most.max(key)) as usize >= raw.keys.len().max(1)
+            || (raw.keys.is_empty() && fields > 0)
+        {
+            return broken("field-keys has an index outside keys");
+        }
+        if raw.nanos.iter().any(|&nanos| nanos >= 1_000_000_000) {
+            return broken("nanos has a value of a second or more");
+        }
+        Ok(Self(raw))
+    }
+
+    /// How many logs there are.
+    pub fn len(&self) -> usize {
+        self.0.times.len()
+    }
+
+    /// Whether there is no log.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The batch as it crossed the boundary.
+    pub fn raw(&self) -> &LogBatch {
+        &self.0
+    }
+
+    /// The groups, in order.
+    pub fn groups(&self) -> impl Iterator<Item = Group<'_>> {
+        let mut begin = 0;
+        self.0.groups.iter().map(move |raw| {
+            let logs = begin..raw.end as usize;
+            begin = logs.end;
+            Group { batch: &self.0, raw, logs }
+        })
+    }
+
+    /// Whether every value is UTF-8, found for all of them at once: false only sends a stage the
+    /// slower way, value by value.
+    pub fn values_are_utf8(&self) -> bool {
+        let values = &self.0.values;
+        // The whole may be UTF-8 with a character that begins in one value and ends in the next.
+        simdutf8::basic::from_utf8(values).is_ok_and(|text| {
+            text.is_ascii() || self.0.value_ends.iter().all(|&end| text.is_char_boundary(end as usize))
+        })
+    }
+}
+
+/// Whether `ends` never falls and ends at `count`: each element is one past a run's last.
+fn covers(ends: impl Iterator<Item = u32>, count: usize) -> bool {
+    let (rising, last) = ends.fold((true, 0), |(rising, before), end| (rising & (before <= end), end));
+    rising && last as usize == count
+}
+
+/// A run of logs that share topic, source and tags.
+#[derive(Debug, Clone)]
+pub struct Group<'a> {
+    batch: &'a LogBatch,
+    raw: &'a LogGroup,
+    logs: Range<usize>,
+}
+
+impl<'a> Group<'a> {
+    /// `__topic__`, maybe empty.
+    pub fn topic(&self) -> &'a str {
+        &self.raw.topic
+    }
+
+    /// `__source__`, maybe empty.
+    pub fn source(&self) -> &'a str {
+        &self.raw.source
+    }
+
+    /// The tags, in order.
+    pub fn tags(&self) -> &'a [Tag] {
+        &self.raw.tags
+    }
+
+    /// The logs, in order.
+    pub fn logs(&self) -> impl Iterator<Item = Log<'a>> + use<'a> {
+        let batch = self.batch;
+        let mut first = first_of(&batch.field_ends, self.logs.start);
+        self.logs.clone().map(move |index| {
+            let fields = first..batch.field_ends[index] as usize;
+            first = fields.end;
+            Log { batch, index, fields }
+        })
+    }
+}
+
+/// One log.
+#[derive(Debug, Clone)]
+pub struct Log<'a> {
+    batch: &'a LogBatch,
+    index: usize,
+    fields: Range<usize>,
+}
+
+impl<'a> Log<'a> {
+    /// The log's index in the batch.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// `__time__`, in Unix seconds.
+    pub fn time(&self) -> u32 {
+        self.batch.times[self.index]
+    }
+
+    /// Nanoseconds within the second, where the batch has them.
+    pub fn nanos(&self) -> Option<u32> {
+        self.batch.nanos.get(self.index).copied()
+    }
+
+    /// The fields, in the log's own order; a key may come twice.
+    pub fn fields(&self) -> impl Iterator<Item = Field<'a>> + use<'a> {
+        let batch = self.batch;
+        let mut begin = first_of(&batch.value_ends, self.fields.start);
+        let (keys, ends) = (&batch.field_keys[self.fields.clone()], &batch.value_ends[self.fields.clone()]);
+        keys.iter().zip(ends).map(move |(&key, &end)| {
+            let range = begin..end as usize;
+            begin = range.end;
+            Field { batch, key: key as usize, range }
+        })
+    }
+}
+
+/// One field of a log.
+#[derive(Debug, Clone)]
+pub struct Field<'a> {
+    batch: &'a LogBatch,
+    key: usize,
+    range: Range<usize>,
+}
+
+impl<'a> Field<'a> {
+    /// The key.
+    pub fn key(&self) -> &'a str {
+        &self.batch.keys[self.key]
+    }
+
+    /// The key's index among the keys of the batch: what to look things up by that were worked out
+    /// once for each key.
+    pub fn key_index(&self) -> usize {
+        self.key
+    }
+
+    /// The value: text as a rule, but any bytes may come.
+    pub fn value(&self) -> &'a [u8] {
+        &self.batch.values[self.range.clone()]
+    }
+
+    /// Where the value stands among the values of the batch.
+    pub fn range(&self) -> Range<usize> {
+        self.range.clone()
+    }
+}
+
+/// Where run `index` begins, given one past the last of each.
+fn first_of(ends: &[u32], index: usize) -> usize {
+    index.checked_sub(1).map_or(0, |before| ends[before] as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::BatchBuilder;
+
+    fn raw() -> LogBatch {
+        let batch = BatchBuilder::new()
+            .group("t", "s", &[])
+            .log(1, &[("a", "1"), ("b", "2")])
+            .log(2, &[])
+            .group("u", "s", &[("k", "v")])
+            .log(3, &[("a", "é")])
+            .build();
+        batch.raw().clone()
+    }
+
+    #[test]
+    fn groups_logs_and_fields_come_in_order() {
+        let batch = Batch::new(raw()).unwrap();
+        let seen: Vec<_> = batch
+            .groups()
+            .flat_map(|group| {
+                group.logs().map(move |log| {
+                    let fields: Vec<_> = log.fields().map(|f| (f.key(), f.value().to_vec())).collect();
+                    (group.topic(), log.index(), log.time(), fields)
+                })
+            })
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                ("t", 0, 1, vec![("a", b"1".to_vec()), ("b", b"2".to_vec())]),
+                ("t", 1, 2, vec![]),
+                ("u", 2, 3, vec![("a", "é".as_bytes().to_vec())]),
+            ]
+        );
+    }
+
+    #[test]
+    fn each_broken_invariant_is_named() {
+        let cases: [(&str, fn(&mut LogBatch)); 9] = [
+            ("differ in length", |raw| raw.times.push(1)),
+            ("differ in length", |raw| raw.nanos.push(1)),
+            ("differ in length", |raw| raw.field_keys.push(0)),
+            ("groups do not cover", |raw| raw.groups[1].end = 2),
+            ("groups do not cover", |raw| raw.groups[0].end = 4),
+            ("field-ends do not cover", |raw| raw.field_ends[0] = 3),
+            ("value-ends do not cover", |raw| raw.values.push(b'x')),
+            ("index outside keys", |raw| raw.field_keys[0] = 2),
+            ("second or more", |raw| raw.nanos = vec![0, 0, 1_000_000_000]),
+        ];
+        for (message, damage) in cases {
+            let mut raw = raw();
+            damage(&mut raw);
+            let error = Batch::new(raw).unwrap_err().to_string();
+            assert!(error.contains(message), "{error} should say {message}");
+        }
+    }
+
+    #[test]
+    fn a_character_over_two_values_is_not_utf8() {
+        let e = "é".as_bytes();
+        let builder = || BatchBuilder::new().group("", "", &[]);
+        assert!(builder().log_bytes(1, &[("a", e), ("b", e)]).build().values_are_utf8());
+        assert!(!builder().log_bytes(1, &[("a", &e[..1]), ("b", &e[1..])]).build().values_are_utf8());
+        assert!(!builder().log_bytes(1, &[("a", b"\xff")]).build().values_are_utf8());
+    }
+}

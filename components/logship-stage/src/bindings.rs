@@ -1,0 +1,36 @@
+//! What `wit-bindgen` makes of `wit/`: one module for each world. Stages use the traits of the crate
+//! root and its export macros; these modules are for them.
+#![allow(missing_docs, unreachable_pub, clippy::undocumented_unsafe_blocks)]
+
+pub mod encoder {
+    wit_bindgen::generate!({
+        path: "../../wit",
+        world: "logship:stages/encoder",
+        generate_all,
+        pub_export_macro: true,
+        export_macro_name: "export_encoder_world",
+        default_bindings_module: "logship_stage::bindings::encoder",
+    });
+}
+
+pub mod compressor {
+    wit_bindgen::generate!({
+        path: "../../wit",
+        world: "logship:stages/compressor",
+        generate_all,
+        pub_export_macro: true,
+        export_macro_name: "export_compressor_world",
+        default_bindings_module: "logship_stage::bindings::compressor",
+    });
+}
+
+pub mod renderer {
+    wit_bindgen::generate!({
+        path: "../../wit",
+        world: "logship:stages/renderer",
+        generate_all,
+        pub_export_macro: true,
+        export_macro_name: "export_renderer_world",
+        default_bindings_module: "logship_stage::bindings::renderer",
+    });
+}

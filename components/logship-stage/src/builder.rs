@@ -1,0 +1,78 @@
+use crate::{Batch, LogBatch, LogGroup, Tag};
+
+/// Builds a [`Batch`] by hand, for tests and benchmarks of a stage.
+#[derive(Debug, Default)]
+pub struct BatchBuilder(LogBatchInit);
+
+#[derive(Debug, Default)]
+struct LogBatchInit {
+    groups: Vec<LogGroup>,
+    keys: Vec<String>,
+    times: Vec<u32>,
+    nanos: Vec<u32>,
+    field_ends: Vec<u32>,
+    field_keys: Vec<u32>,
+    value_ends: Vec<u32>,
+    values: Vec<u8>,
+}
+
+impl BatchBuilder {
+    /// A batch without groups.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Begins a group; the logs that follow are in it.
+    pub fn group(mut self, topic: &str, source: &str, tags: &[(&str, &str)]) -> Self {
+        let tags = tags.iter().map(|&(key, value)| Tag { key: key.into(), value: value.into() }).collect();
+        let end = self.0.times.len() as u32;
+        self.0.groups.push(LogGroup { topic: topic.into(), source: source.into(), tags, end });
+        self
+    }
+
+    /// Adds a log to the last group.
+    pub fn log(self, time: u32, fields: &[(&str, &str)]) -> Self {
+        let fields: Vec<_> = fields.iter().map(|&(key, value)| (key, value.as_bytes())).collect();
+        self.log_bytes(time, &fields)
+    }
+
+    /// Adds a log whose values may be any bytes to the last group, or to a nameless one.
+    pub fn log_bytes(mut self, time: u32, fields: &[(&str, &[u8])]) -> Self {
+        if self.0.groups.is_empty() {
+            self = self.group("", "", &[]);
+        }
+        let raw = &mut self.0;
+        for &(key, value) in fields {
+            let index = raw.keys.iter().position(|known| known == key).unwrap_or_else(|| {
+                raw.keys.push(key.to_owned());
+                raw.keys.len() - 1
+            });
+            raw.field_keys.push(index as u32);
+            raw.values.extend_from_slice(value);
+            raw.value_ends.push(raw.values.len() as u32);
+        }
+        raw.times.push(time);
+        raw.field_ends.push(raw.field_keys.len() as u32);
+        if let Some(group) = raw.groups.last_mut() {
+            group.end += 1;
+        }
+        self
+    }
+
+    /// Gives the last log its nanoseconds, and 0 to those before it that have none.
+    pub fn nanos(mut self, nanos: u32) -> Self {
+        self.0.nanos.resize(self.0.times.len().saturating_sub(1), 0);
+        self.0.nanos.push(nanos);
+        self
+    }
+
+    /// The batch.
+    pub fn build(mut self) -> Batch {
+        if !self.0.nanos.is_empty() {
+            self.0.nanos.resize(self.0.times.len(), 0);
+        }
+        let LogBatchInit { groups, keys, times, nanos, field_ends, field_keys, value_ends, values } = self.0;
+        let raw = LogBatch { groups, keys, times, nanos, field_ends, field_keys, value_ends, values };
+        Batch::new(raw).expect("a built batch keeps the invariants")
+    }
+}

@@ -1,0 +1,172 @@
+//! Columns of a table format: which value of a log stands in which column.
+
+use std::collections::HashMap;
+
+use crate::{Batch, Error, Group, Log, Result};
+
+/// Where a column's values come from, found from its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Source {
+    Time,
+    NanosPart,
+    Topic,
+    Source,
+    Tag(String),
+    Field,
+}
+
+impl Source {
+    fn of(key: &str) -> Self {
+        match key {
+            "__time__" => Self::Time,
+            "__time_ns_part__" => Self::NanosPart,
+            "__topic__" => Self::Topic,
+            "__source__" => Self::Source,
+            _ => key.strip_prefix("__tag__:").map_or(Self::Field, |tag| Self::Tag(tag.to_owned())),
+        }
+    }
+}
+
+/// What a log has in a column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cell<'a> {
+    /// The log has no such key.
+    Missing,
+    /// `__time__` (Unix seconds) or `__time_ns_part__` (nanoseconds in the second).
+    Number(u32),
+    /// A value; text as a rule, but any bytes may come.
+    Bytes(&'a [u8]),
+}
+
+/// The columns that a table format was configured with.
+///
+/// `__time__`, `__time_ns_part__`, `__topic__`, `__source__` and `__tag__:KEY` are reserved, every
+/// other key is a field's. Where a log has a key twice the last value counts, as it does for a
+/// reader of the JSON object that `encode-json` writes.
+#[derive(Debug)]
+pub struct Columns {
+    sources: Vec<Source>,
+    fields: HashMap<String, usize>,
+}
+
+impl Columns {
+    /// The columns with these keys, in this order.
+    ///
+    /// # Errors
+    /// [`Error::InvalidConfig`] when there is none, or a key is empty or comes twice.
+    pub fn new<'k>(keys: impl IntoIterator<Item = &'k str>) -> Result<Self> {
+        let mut seen = HashMap::new();
+        for (index, key) in keys.into_iter().enumerate() {
+            let refused = |reason: String| Err(Error::config(format!("columns[{index}]"), reason));
+            if key.is_empty() {
+                return refused("an empty key; name the field that the column is for".into());
+            }
+            if let Some(first) = seen.insert(key.to_owned(), index) {
+                return refused(format!("key {key:?} is that of columns[{first}] too; name it once"));
+            }
+        }
+        if seen.is_empty() {
+            let example = r#"such as {"columns": ["__time__", "status"]}"#;
+            return Err(Error::config("columns", format!("no columns; name the keys to ship, {example}")));
+        }
+        let mut sources = vec![Source::Field; seen.len()];
+        for (key, &index) in &seen {
+            sources[index] = Source::of(key);
+        }
+        seen.retain(|_, index| sources[*index] == Source::Field);
+        Ok(Self { sources, fields: seen })
+    }
+
+    /// How many columns there are.
+    #[allow(clippy::len_without_is_empty, reason = "there is always one")]
+    pub fn len(&self) -> usize {
+        self.sources.len()
+    }
+
+    /// Calls `row` with each log of the batch and its cells, one a column.
+    ///
+    /// # Errors
+    /// The first that `row` returns.
+    pub fn for_each_row(
+        &self,
+        batch: &Batch,
+        mut row: impl FnMut(&Log<'_>, &[Cell<'_>]) -> Result<()>,
+    ) -> Result<()> {
+        // Worked out once a batch, so that a field costs one look into a table.
+        let column_of: Vec<Option<usize>> =
+            batch.raw().keys.iter().map(|key| self.fields.get(key).copied()).collect();
+        for group in batch.groups() {
+            let shared: Vec<_> = self.sources.iter().map(|source| shared_cell(source, &group)).collect();
+            let mut cells = shared.clone();
+            for log in group.logs() {
+                cells.copy_from_slice(&shared);
+                for (cell, source) in cells.iter_mut().zip(&self.sources) {
+                    match source {
+                        Source::Time => *cell = Cell::Number(log.time()),
+                        Source::NanosPart => *cell = log.nanos().map_or(Cell::Missing, Cell::Number),
+                        _ => {}
+                    }
+                }
+                for field in log.fields() {
+                    if let Some(column) = column_of[field.key_index()] {
+                        cells[column] = Cell::Bytes(field.value());
+                    }
+                }
+                row(&log, &cells)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What every log of the group has in the column.
+fn shared_cell<'a>(source: &Source, group: &Group<'a>) -> Cell<'a> {
+    match source {
+        Source::Topic => Cell::Bytes(group.topic().as_bytes()),
+        Source::Source => Cell::Bytes(group.source().as_bytes()),
+        Source::Tag(key) => {
+            let tag = group.tags().iter().rev().find(|tag| tag.key == *key);
+            tag.map_or(Cell::Missing, |tag| Cell::Bytes(tag.value.as_bytes()))
+        }
+        Source::Time | Source::NanosPart | Source::Field => Cell::Missing,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::BatchBuilder;
+
+    #[test]
+    fn reserved_keys_fields_and_what_is_missing() {
+        let keys = ["b", "__time__", "__topic__", "__source__", "__tag__:host", "__time_ns_part__", "gone"];
+        let columns = Columns::new(keys).unwrap();
+        let batch = BatchBuilder::new()
+            .group("t", "s", &[("host", "first"), ("host", "last")])
+            .log(7, &[("a", "x"), ("b", "1"), ("b", "2")])
+            .nanos(5)
+            .group("", "", &[])
+            .log(8, &[])
+            .build();
+        let mut rows = Vec::new();
+        columns
+            .for_each_row(&batch, |log, cells| {
+                rows.push(format!("{} {cells:?}", log.index()));
+                Ok(())
+            })
+            .unwrap();
+        let text = |text: &'static str| Cell::Bytes(text.as_bytes());
+        let missing = Cell::Missing;
+        let first = [text("2"), Cell::Number(7), text("t"), text("s"), text("last"), Cell::Number(5), missing];
+        let second = [missing, Cell::Number(8), text(""), text(""), missing, Cell::Number(0), missing];
+        assert_eq!(rows, [format!("0 {first:?}"), format!("1 {second:?}")]);
+    }
+
+    #[test]
+    fn columns_that_cannot_be_are_refused_by_place() {
+        let refused = |keys: &[&str]| Columns::new(keys.iter().copied()).unwrap_err().to_string();
+        assert!(refused(&[]).starts_with("columns: no columns"));
+        assert!(refused(&["a", ""]).starts_with("columns[1]: an empty key"));
+        assert!(refused(&["a", "b", "a"]).starts_with("columns[2]: key \"a\" is that of columns[0] too"));
+    }
+}

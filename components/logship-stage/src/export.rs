@@ -1,0 +1,156 @@
+//! From the traits of the crate root to the worlds of `wit/`.
+#![allow(missing_docs)]
+
+use std::cell::RefCell;
+use std::marker::PhantomData;
+
+use crate::bindings::compressor::exports::logship::compress::compressor as wit_compress;
+use crate::bindings::encoder::exports::logship::encode::encoder as wit_encode;
+use crate::bindings::renderer::exports::logship::object_path::renderer as wit_path;
+use crate::{Batch, Compressor, Encoder, Error, Renderer};
+
+/// The component that an [`Encoder`] becomes.
+#[derive(Debug)]
+pub struct EncoderComponent<E>(PhantomData<E>);
+
+/// An object in the making, as the world's resource: calls on it are never nested.
+#[derive(Debug)]
+pub struct Object<T>(RefCell<T>);
+
+impl<E: Encoder> wit_encode::Guest for EncoderComponent<E> {
+    type Object = Object<E>;
+
+    fn describe() -> wit_encode::Description {
+        E::describe()
+    }
+}
+
+impl<E: Encoder> wit_encode::GuestObject for Object<E> {
+    fn open(config: String) -> Result<wit_encode::Object, wit_encode::Error> {
+        Ok(wit_encode::Object::new(Self(RefCell::new(E::open(&config)?))))
+    }
+
+    fn push(&self, batch: wit_encode::LogBatch) -> Result<Vec<u8>, wit_encode::Error> {
+        Ok(self.0.borrow_mut().push(&Batch::new(batch)?)?)
+    }
+
+    fn size(&self) -> u64 {
+        self.0.borrow().size()
+    }
+
+    fn finish(object: wit_encode::Object) -> Result<Vec<u8>, wit_encode::Error> {
+        Ok(object.into_inner::<Self>().0.into_inner().finish()?)
+    }
+}
+
+impl From<Error> for wit_encode::Error {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::InvalidConfig { path, reason } => {
+                Self::InvalidConfig(wit_encode::ConfigProblem { path, reason })
+            }
+            Error::InvalidBatch(invariant) => Self::InvalidBatch(invariant),
+            Error::Rejected { log, reason } => Self::Rejected(wit_encode::Rejection { log, reason }),
+            Error::TooLarge(reason) => Self::TooLarge(reason),
+        }
+    }
+}
+
+/// The component that a [`Compressor`] becomes.
+#[derive(Debug)]
+pub struct CompressorComponent<C>(PhantomData<C>);
+
+impl<C: Compressor> wit_compress::Guest for CompressorComponent<C> {
+    type Object = Object<C>;
+
+    fn describe() -> wit_compress::Description {
+        C::describe()
+    }
+}
+
+impl<C: Compressor> wit_compress::GuestObject for Object<C> {
+    fn open(config: String) -> Result<wit_compress::Object, wit_compress::Error> {
+        Ok(wit_compress::Object::new(Self(RefCell::new(C::open(&config)?))))
+    }
+
+    fn push(&self, bytes: Vec<u8>) -> Result<Vec<u8>, wit_compress::Error> {
+        Ok(self.0.borrow_mut().push(&bytes)?)
+    }
+
+    fn finish(object: wit_compress::Object) -> Result<wit_compress::Ending, wit_compress::Error> {
+        Ok(object.into_inner::<Self>().0.into_inner().finish()?)
+    }
+}
+
+impl From<Error> for wit_compress::Error {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::InvalidConfig { path, reason } => {
+                Self::InvalidConfig(wit_compress::ConfigProblem { path, reason })
+            }
+            // A compressor knows neither batch nor log: whatever else it says is about its object.
+            other => Self::TooLarge(other.to_string()),
+        }
+    }
+}
+
+/// The component that a [`Renderer`] becomes.
+#[derive(Debug)]
+pub struct RendererComponent<R>(PhantomData<R>);
+
+impl<R: Renderer> wit_path::Guest for RendererComponent<R> {
+    fn describe() -> wit_path::Description {
+        R::describe()
+    }
+
+    fn render(config: String, request: wit_path::Request) -> Result<String, wit_path::Error> {
+        R::render(&config, &request).map_err(|error| {
+            let (path, reason) = match error {
+                Error::InvalidConfig { path, reason } => (path, reason),
+                other => (String::new(), other.to_string()),
+            };
+            wit_path::Error::InvalidConfig(wit_path::ConfigProblem { path, reason })
+        })
+    }
+}
+
+/// Makes the crate a component of the world `encoder`, served by a type that implements
+/// [`Encoder`]. Off WebAssembly it does nothing, so that the same crate is tested natively.
+#[macro_export]
+macro_rules! export_encoder {
+    ($type:ident) => {
+        $crate::export_world!($type, EncoderComponent, encoder, export_encoder_world);
+    };
+}
+
+/// Makes the crate a component of the world `compressor`, served by a type that implements
+/// [`Compressor`]. Off WebAssembly it does nothing.
+#[macro_export]
+macro_rules! export_compressor {
+    ($type:ident) => {
+        $crate::export_world!($type, CompressorComponent, compressor, export_compressor_world);
+    };
+}
+
+/// Makes the crate a component of the world `renderer`, served by a type that implements
+/// [`Renderer`]. Off WebAssembly it does nothing.
+#[macro_export]
+macro_rules! export_renderer {
+    ($type:ident) => {
+        $crate::export_world!($type, RendererComponent, renderer, export_renderer_world);
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! export_world {
+    ($type:ident, $component:ident, $world:ident, $export:ident) => {
+        #[cfg(target_arch = "wasm32")]
+        mod component {
+            type Component = $crate::$component<super::$type>;
+            $crate::bindings::$world::$export!(
+                Component with_types_in $crate::bindings::$world
+            );
+        }
+    };
+}

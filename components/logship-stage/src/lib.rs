@@ -1,0 +1,197 @@
+//! Write a logship stage in Rust.
+//!
+//! A stage is a WebAssembly component that turns logs into bytes and can touch nothing else. This
+//! crate has a trait for each kind of stage, a view of the batch to iterate over, and a macro that
+//! makes a component of an implementation. `wit/` holds the contract; what it promises to a stage
+//! and asks of it is written there once, in `stages.wit`.
+//!
+//! # A complete stage
+//! `Cargo.toml`:
+//! ```toml
+//! [lib]
+//! crate-type = ["cdylib", "rlib"] # the component, and the library that tests use
+//!
+//! [dependencies]
+//! logship-stage = "0.1"
+//! serde = { version = "1", features = ["derive"] }
+//! ```
+//! `src/lib.rs`:
+//! ```
+//! use logship_stage::encode::Description;
+//! use logship_stage::{Batch, Encoder, JsonSchema, Result, config};
+//!
+//! /// One line a log: its time, and its values with a tab between them.
+//! pub struct Tsv { empty: String, size: u64 }
+//!
+//! #[derive(serde::Deserialize, JsonSchema)]
+//! #[serde(deny_unknown_fields, default)]
+//! #[schemars(crate = "logship_stage::schemars")]
+//! struct Config {
+//!     /// What stands for an empty value.
+//!     empty: String,
+//! }
+//!
+//! impl Default for Config {
+//!     fn default() -> Self {
+//!         Self { empty: "-".into() }
+//!     }
+//! }
+//!
+//! impl Encoder for Tsv {
+//!     fn describe() -> Description {
+//!         Description {
+//!             name: env!("CARGO_PKG_NAME").into(),
+//!             version: env!("CARGO_PKG_VERSION").into(),
+//!             format: "tsv".into(),
+//!             suffix: ".tsv".into(),
+//!             media_type: "text/tab-separated-values".into(),
+//!             config_schema: config::schema::<Config>(),
+//!             compressions: vec![],
+//!         }
+//!     }
+//!
+//!     fn open(text: &str) -> Result<Self> {
+//!         Ok(Self { empty: config::parse::<Config>(text)?.empty, size: 0 })
+//!     }
+//!
+//!     fn push(&mut self, batch: &Batch) -> Result<Vec<u8>> {
+//!         let mut out = Vec::with_capacity(batch.raw().values.len() * 2);
+//!         for log in batch.groups().flat_map(|group| group.logs()) {
+//!             out.extend_from_slice(log.time().to_string().as_bytes());
+//!             for field in log.fields() {
+//!                 out.push(b'\t');
+//!                 match field.value() {
+//!                     b"" => out.extend_from_slice(self.empty.as_bytes()),
+//!                     value => out.extend(value.iter().filter(|byte| !b"\t\r\n".contains(byte))),
+//!                 }
+//!             }
+//!             out.push(b'\n');
+//!         }
+//!         self.size += out.len() as u64;
+//!         Ok(out)
+//!     }
+//!
+//!     fn size(&self) -> u64 {
+//!         self.size
+//!     }
+//!
+//!     fn finish(self) -> Result<Vec<u8>> {
+//!         Ok(vec![])
+//!     }
+//! }
+//!
+//! # #[cfg(any())] // a doc test is a function, and a component is a crate
+//! logship_stage::export_encoder!(Tsv);
+//!
+//! let mut tsv = Tsv::open(r#"{"empty": "?"}"#)?;
+//! let batch = logship_stage::BatchBuilder::new().log(7, &[("method", "GET"), ("user", "")]).build();
+//! assert_eq!(tsv.push(&batch)?, b"7\tGET\t?\n");
+//! # Ok::<(), logship_stage::Error>(())
+//! ```
+//! `examples/encode-logfmt` is such a project on disk: build it as its README says, and
+//! `logship ship … --encoder FILE.wasm` runs it.
+//!
+//! # Layout
+//! - [`Batch`], [`Group`], [`Log`], [`Field`]: the logs of a chunk; [`BatchBuilder`] makes some for
+//!   tests.
+//! - [`config`]: the stage's configuration from JSON, with its schema.
+//! - [`columns`]: for table formats, which value of a log stands in which column.
+//! - [`Output`] and [`Text`]: bytes in the making, at the speed that short copies allow in wasm.
+//! - [`Error`]: what a stage may answer.
+
+mod batch;
+pub mod bindings;
+mod builder;
+pub mod columns;
+pub mod config;
+mod error;
+mod export;
+mod output;
+
+pub use batch::{Batch, Field, Group, Log, LogBatch, LogGroup, Tag};
+pub use builder::BatchBuilder;
+pub use error::{Error, Result};
+#[doc(hidden)]
+pub use export::{CompressorComponent, EncoderComponent, RendererComponent};
+pub use output::{BLOCK, Output, Text, block_at};
+pub use schemars::{self, JsonSchema};
+
+/// The types of `logship:encode`.
+pub mod encode {
+    pub use crate::bindings::encoder::exports::logship::encode::encoder::{Description, InnerCompression};
+}
+
+/// The types of `logship:compress`.
+pub mod compress {
+    pub use crate::bindings::compressor::exports::logship::compress::compressor::{
+        Description, Ending, SuffixPlace,
+    };
+}
+
+/// The types of `logship:object-path`.
+pub mod object_path {
+    pub use crate::bindings::renderer::exports::logship::object_path::renderer::{Description, Request};
+}
+
+/// One object being encoded: the resource `object` of `logship:encode`.
+pub trait Encoder: Sized + 'static {
+    /// What the encoder is.
+    fn describe() -> encode::Description;
+
+    /// Begins an object with a configuration, JSON text (empty: `{}`).
+    ///
+    /// # Errors
+    /// [`Error::InvalidConfig`], and no other.
+    fn open(config: &str) -> Result<Self>;
+
+    /// Takes the next logs and returns the object's next bytes, none if it holds them back.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] or [`Error::TooLarge`]; the object is lost then.
+    fn push(&mut self, batch: &Batch) -> Result<Vec<u8>>;
+
+    /// Bytes that the object would have if it were finished now, uncompressed.
+    fn size(&self) -> u64;
+
+    /// Ends the object and returns its last bytes.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push).
+    fn finish(self) -> Result<Vec<u8>>;
+}
+
+/// One object being compressed: the resource `object` of `logship:compress`.
+pub trait Compressor: Sized + 'static {
+    /// What the compressor is.
+    fn describe() -> compress::Description;
+
+    /// Begins an object with a configuration, JSON text (empty: `{}`).
+    ///
+    /// # Errors
+    /// [`Error::InvalidConfig`], and no other.
+    fn open(config: &str) -> Result<Self>;
+
+    /// Takes the object's next bytes and returns compressed ones, none if it holds them back.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`]; the object is lost then.
+    fn push(&mut self, bytes: &[u8]) -> Result<Vec<u8>>;
+
+    /// Ends the object: the bytes before and behind all that [`push`](Self::push) returned.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push).
+    fn finish(self) -> Result<compress::Ending>;
+}
+
+/// Names objects: the function `render` of `logship:object-path`.
+pub trait Renderer: 'static {
+    /// What the renderer is.
+    fn describe() -> object_path::Description;
+
+    /// The object's key within its bucket.
+    ///
+    /// # Errors
+    /// [`Error::InvalidConfig`], with `prefix`, `partition-format` or a member of `config` as path.
+    fn render(config: &str, request: &object_path::Request) -> Result<String>;
+}
