@@ -40,9 +40,10 @@ impl Encoder for JsonEncoder {
             utf8: batch.values_are_utf8(),
             config: &self.config,
         };
+        let mut heads = vec![None; batch.raw().groups.len()];
         for group in batch.groups() {
-            let head = head(&self.config, &group);
-            group.logs().for_each(|log| lines.push(&head, &log));
+            let head = heads[group.index()].get_or_insert_with(|| head(&self.config, &group));
+            group.logs().for_each(|log| lines.push(head, &log));
         }
         let bytes = lines.out.into_bytes();
         self.growth = (bytes.len() / (values / 16).max(1)).clamp(16, 128) + 1;

@@ -30,24 +30,23 @@ impl Batch {
     pub fn new(raw: LogBatch) -> Result<Self> {
         let broken = |invariant: &str| Err(Error::InvalidBatch(invariant.to_owned()));
         let (logs, fields) = (raw.times.len(), raw.field_keys.len());
-        if raw.field_ends.len() != logs || !(raw.nanos.is_empty() || raw.nanos.len() == logs) {
-            return broken("times, nanos and field-ends differ in length");
+        let nanos = raw.nanos.is_empty() || raw.nanos.len() == logs;
+        if raw.field_ends.len() != logs || raw.log_groups.len() != logs || !nanos {
+            return broken("times, nanos, log-groups and field-ends differ in length");
         }
         if raw.value_ends.len() != fields {
             return broken("field-keys and value-ends differ in length");
         }
-        if !covers(raw.groups.iter().map(|group| group.end), logs) {
-            return broken("groups do not cover the logs");
-        }
-        if !covers(raw.field_ends.iter().copied(), fields) {
+        if !covers(&raw.field_ends, fields) {
             return broken("field-ends do not cover the fields");
         }
-        if !covers(raw.value_ends.iter().copied(), raw.values.len()) {
+        if !covers(&raw.value_ends, raw.values.len()) {
             return broken("value-ends do not cover the values");
         }
-        if raw.field_keys.iter().fold(0, |most, &key| most.max(key)) as usize >= raw.keys.len().max(1)
-            || (raw.keys.is_empty() && fields > 0)
-        {
+        if !within(&raw.log_groups, raw.groups.len()) {
+            return broken("log-groups has an index outside groups");
+        }
+        if !within(&raw.field_keys, raw.keys.len()) {
             return broken("field-keys has an index outside keys");
         }
         if raw.nanos.iter().any(|&nanos| nanos >= 1_000_000_000) {
@@ -71,13 +70,13 @@ impl Batch {
         &self.0
     }
 
-    /// The groups, in order.
+    /// The runs of logs of the same group, in the order of the logs.
     pub fn groups(&self) -> impl Iterator<Item = Group<'_>> {
         let mut begin = 0;
-        self.0.groups.iter().map(move |raw| {
-            let logs = begin..raw.end as usize;
+        self.0.log_groups.chunk_by(|one, next| one == next).map(move |run| {
+            let logs = begin..begin + run.len();
             begin = logs.end;
-            Group { batch: &self.0, raw, logs }
+            Group { batch: &self.0, index: run[0] as usize, logs }
         })
     }
 
@@ -93,33 +92,47 @@ impl Batch {
 }
 
 /// Whether `ends` never falls and ends at `count`: each element is one past a run's last.
-fn covers(ends: impl Iterator<Item = u32>, count: usize) -> bool {
-    let (rising, last) = ends.fold((true, 0), |(rising, before), end| (rising & (before <= end), end));
-    rising && last as usize == count
+fn covers(ends: &[u32], count: usize) -> bool {
+    ends.is_sorted() && ends.last().map_or(0, |&end| end as usize) == count
+}
+
+/// Whether every index is one of `count` things.
+fn within(indices: &[u32], count: usize) -> bool {
+    indices.iter().max().is_none_or(|&most| (most as usize) < count)
 }
 
 /// A run of logs that share topic, source and tags.
 #[derive(Debug, Clone)]
 pub struct Group<'a> {
     batch: &'a LogBatch,
-    raw: &'a LogGroup,
+    index: usize,
     logs: Range<usize>,
 }
 
 impl<'a> Group<'a> {
+    /// The group's index among the groups of the batch: what to look things up by that were worked
+    /// out once for each group. Several runs may be of one group.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
     /// `__topic__`, maybe empty.
     pub fn topic(&self) -> &'a str {
-        &self.raw.topic
+        &self.raw().topic
     }
 
     /// `__source__`, maybe empty.
     pub fn source(&self) -> &'a str {
-        &self.raw.source
+        &self.raw().source
     }
 
     /// The tags, in order.
     pub fn tags(&self) -> &'a [Tag] {
-        &self.raw.tags
+        &self.raw().tags
+    }
+
+    fn raw(&self) -> &'a LogGroup {
+        &self.batch.groups[self.index]
     }
 
     /// The logs, in order.
@@ -251,8 +264,8 @@ mod tests {
             ("differ in length", |raw| raw.times.push(1)),
             ("differ in length", |raw| raw.nanos.push(1)),
             ("differ in length", |raw| raw.field_keys.push(0)),
-            ("groups do not cover", |raw| raw.groups[1].end = 2),
-            ("groups do not cover", |raw| raw.groups[0].end = 4),
+            ("differ in length", |raw| raw.log_groups.truncate(2)),
+            ("index outside groups", |raw| raw.log_groups[1] = 2),
             ("field-ends do not cover", |raw| raw.field_ends[0] = 3),
             ("value-ends do not cover", |raw| raw.values.push(b'x')),
             ("index outside keys", |raw| raw.field_keys[0] = 2),

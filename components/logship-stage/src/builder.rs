@@ -2,14 +2,17 @@ use crate::{Batch, LogBatch, LogGroup, Tag};
 
 /// Builds a [`Batch`] by hand, for tests and benchmarks of a stage.
 #[derive(Debug, Default)]
-pub struct BatchBuilder(LogBatchInit);
+pub struct BatchBuilder(Columns);
 
 #[derive(Debug, Default)]
-struct LogBatchInit {
+struct Columns {
     groups: Vec<LogGroup>,
     keys: Vec<String>,
     times: Vec<u32>,
     nanos: Vec<u32>,
+    log_groups: Vec<u32>,
+    /// Index of the group that logs are added to.
+    group: u32,
     field_ends: Vec<u32>,
     field_keys: Vec<u32>,
     value_ends: Vec<u32>,
@@ -25,8 +28,8 @@ impl BatchBuilder {
     /// Begins a group; the logs that follow are in it.
     pub fn group(mut self, topic: &str, source: &str, tags: &[(&str, &str)]) -> Self {
         let tags = tags.iter().map(|&(key, value)| Tag { key: key.into(), value: value.into() }).collect();
-        let end = self.0.times.len() as u32;
-        self.0.groups.push(LogGroup { topic: topic.into(), source: source.into(), tags, end });
+        self.0.groups.push(LogGroup { topic: topic.into(), source: source.into(), tags });
+        self.0.group = self.0.groups.len() as u32 - 1;
         self
     }
 
@@ -52,10 +55,8 @@ impl BatchBuilder {
             raw.value_ends.push(raw.values.len() as u32);
         }
         raw.times.push(time);
+        raw.log_groups.push(raw.group);
         raw.field_ends.push(raw.field_keys.len() as u32);
-        if let Some(group) = raw.groups.last_mut() {
-            group.end += 1;
-        }
         self
     }
 
@@ -71,8 +72,10 @@ impl BatchBuilder {
         if !self.0.nanos.is_empty() {
             self.0.nanos.resize(self.0.times.len(), 0);
         }
-        let LogBatchInit { groups, keys, times, nanos, field_ends, field_keys, value_ends, values } = self.0;
-        let raw = LogBatch { groups, keys, times, nanos, field_ends, field_keys, value_ends, values };
+        let Columns { groups, keys, times, nanos, log_groups, field_ends, field_keys, value_ends, values, .. } =
+            self.0;
+        let raw =
+            LogBatch { groups, keys, times, nanos, log_groups, field_ends, field_keys, value_ends, values };
         Batch::new(raw).expect("a built batch keeps the invariants")
     }
 }

@@ -95,11 +95,14 @@ impl Columns {
         // Worked out once a batch, so that a field costs one look into a table.
         let column_of: Vec<Option<usize>> =
             batch.raw().keys.iter().map(|key| self.fields.get(key).copied()).collect();
+        let mut shared_by_group = vec![None; batch.raw().groups.len()];
+        let mut cells = vec![Cell::Missing; self.len()];
         for group in batch.groups() {
-            let shared: Vec<_> = self.sources.iter().map(|source| shared_cell(source, &group)).collect();
-            let mut cells = shared.clone();
+            let shared: &Vec<_> = shared_by_group[group.index()].get_or_insert_with(|| {
+                self.sources.iter().map(|source| shared_cell(source, &group)).collect()
+            });
             for log in group.logs() {
-                cells.copy_from_slice(&shared);
+                cells.copy_from_slice(shared);
                 for (cell, source) in cells.iter_mut().zip(&self.sources) {
                     match source {
                         Source::Time => *cell = Cell::Number(log.time()),
