@@ -1,1 +1,36 @@
-//! x
+//! The host of logship: runs stages, and ships logs through them.
+//!
+//! A **stage** is a WebAssembly component that turns logs into bytes and can touch nothing else;
+//! `wit/` has the contract. This crate does the rest.
+//!
+//! # Layout
+//! - [`engine`]: the wasmtime engine, the limits of stages and the cache of their compiled code.
+//! - [`stage`]: components that were read, checked and made ready; one file for each kind.
+//! - [`registry`]: which component serves a name.
+//! - [`batch`]: the logs that a stage works on, and how they are built.
+//! - [`rule`]: how logs become objects, and where these go; [`pipeline`]: the rule's stages together.
+//! - [`directory`]: a local directory as an object store.
+//! - [`object`]: an object in the making; `shard`: a shard's logs, cut into objects.
+//! - [`input`], [`ndjson`], [`time`], [`infer`], [`rejects`]: from files of lines to batches.
+//! - [`ship`]: all of it, on as many threads as asked for.
+//! - [`cli`]: the program.
+
+pub mod batch;
+mod bindings;
+pub mod cli;
+pub mod directory;
+pub mod engine;
+mod guest;
+pub mod infer;
+pub mod input;
+pub mod ndjson;
+pub mod object;
+pub mod pipeline;
+pub mod registry;
+pub mod rejects;
+pub mod rule;
+mod shard;
+pub mod ship;
+pub mod stage;
+mod table;
+pub mod time;

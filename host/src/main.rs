@@ -1,1 +1,5 @@
-fn main(){}
+//! The program `logship`.
+
+fn main() -> std::process::ExitCode {
+    logship::cli::run()
+}

@@ -72,8 +72,18 @@ impl BatchBuilder {
         if !self.0.nanos.is_empty() {
             self.0.nanos.resize(self.0.times.len(), 0);
         }
-        let Columns { groups, keys, times, nanos, log_groups, field_ends, field_keys, value_ends, values, .. } =
-            self.0;
+        let Columns {
+            groups,
+            keys,
+            times,
+            nanos,
+            log_groups,
+            field_ends,
+            field_keys,
+            value_ends,
+            values,
+            ..
+        } = self.0;
         let raw =
             LogBatch { groups, keys, times, nanos, log_groups, field_ends, field_keys, value_ends, values };
         Batch::new(raw).expect("a built batch keeps the invariants")

@@ -160,7 +160,8 @@ mod tests {
             .unwrap();
         let text = |text: &'static str| Cell::Bytes(text.as_bytes());
         let missing = Cell::Missing;
-        let first = [text("2"), Cell::Number(7), text("t"), text("s"), text("last"), Cell::Number(5), missing];
+        let first =
+            [text("2"), Cell::Number(7), text("t"), text("s"), text("last"), Cell::Number(5), missing];
         let second = [missing, Cell::Number(8), text(""), text(""), missing, Cell::Number(0), missing];
         assert_eq!(rows, [format!("0 {first:?}"), format!("1 {second:?}")]);
     }

@@ -97,6 +97,7 @@
 //! - [`config`]: the stage's configuration from JSON, with its schema.
 //! - [`columns`]: for table formats, which value of a log stands in which column.
 //! - [`Output`] and [`Text`]: bytes in the making, at the speed that short copies allow in wasm.
+//! - [`Pieces`]: a stream cut into pieces of one size, whatever its chunks.
 //! - [`Error`]: what a stage may answer.
 
 mod batch;
@@ -107,6 +108,7 @@ pub mod config;
 mod error;
 mod export;
 mod output;
+mod pieces;
 
 pub use batch::{Batch, Field, Group, Log, LogBatch, LogGroup, Tag};
 pub use builder::BatchBuilder;
@@ -114,6 +116,7 @@ pub use error::{Error, Result};
 #[doc(hidden)]
 pub use export::{CompressorComponent, EncoderComponent, RendererComponent};
 pub use output::{BLOCK, Output, Text, block_at};
+pub use pieces::Pieces;
 pub use schemars::{self, JsonSchema};
 
 /// The types of `logship:encode`.

@@ -58,6 +58,36 @@ impl Output {
         self.len += bytes.len();
     }
 
+    /// Appends `bytes`, without a `memory.copy` where they are few: for values of which only the
+    /// slice is at hand. [`push_range`](Self::push_range) is faster still.
+    #[inline(always)]
+    pub fn push_value(&mut self, bytes: &[u8]) {
+        let len = bytes.len();
+        if len > 8 * BLOCK {
+            return self.push(bytes);
+        }
+        self.reserve(len);
+        let out = &mut self.bytes[self.len..self.len + len];
+        // Two copies of one size that overlap stand for one of any size between.
+        if len >= BLOCK {
+            for (to, from) in out.chunks_exact_mut(BLOCK).zip(bytes.chunks_exact(BLOCK)) {
+                to.copy_from_slice(from);
+            }
+            out[len - BLOCK..].copy_from_slice(&bytes[len - BLOCK..]);
+        } else if len >= 8 {
+            out[..8].copy_from_slice(&bytes[..8]);
+            out[len - 8..].copy_from_slice(&bytes[len - 8..]);
+        } else if len >= 4 {
+            out[..4].copy_from_slice(&bytes[..4]);
+            out[len - 4..].copy_from_slice(&bytes[len - 4..]);
+        } else {
+            for (to, from) in out.iter_mut().zip(bytes) {
+                *to = *from;
+            }
+        }
+        self.len += len;
+    }
+
     /// Appends `buffer[range]`, in blocks that may read (and drop) what stands behind the range.
     #[inline(always)]
     pub fn push_range(&mut self, buffer: &[u8], range: Range<usize>) {
@@ -83,6 +113,25 @@ impl Output {
     #[inline(always)]
     pub fn push_text_from(&mut self, text: &Text, skip: usize) {
         self.push_range(&text.bytes, skip..text.len);
+    }
+
+    /// Appends one byte.
+    #[inline(always)]
+    pub fn push_byte(&mut self, byte: u8) {
+        self.reserve(1);
+        self.bytes[self.len] = byte;
+        self.len += 1;
+    }
+
+    /// Takes back all but the first `len` bytes, where there are more.
+    #[inline(always)]
+    pub fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+    }
+
+    /// The bytes so far.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
     }
 
     /// The bytes.
@@ -136,6 +185,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_was_taken_back_is_gone() {
+        let mut output = Output::default();
+        output.push(b"kept, taken back");
+        output.truncate(4);
+        output.push_byte(b'!');
+        output.truncate(9);
+        assert_eq!(output.into_bytes(), b"kept!");
+    }
+
+    #[test]
     fn every_way_in_appends_the_same() {
         let buffer: Vec<u8> = (0..=255).collect();
         for (start, end) in [(0, 0), (3, 4), (0, 16), (5, 36), (0, 128), (7, 200), (250, 256), (256, 256)] {
@@ -143,12 +202,13 @@ mod tests {
             let mut output = Output::with_capacity(0);
             output.push(b"before");
             for _ in 0..3 {
-                expected.extend_from_slice(&buffer[start..end]);
-                expected.extend_from_slice(&buffer[start..end]);
+                expected.extend_from_slice(&buffer[start..end].repeat(3));
                 output.push_range(&buffer, start..end);
                 output.push_text(&Text::from(&buffer[start..end]));
+                output.push_value(&buffer[start..end]);
             }
             assert_eq!(output.len(), expected.len());
+            assert_eq!(output.as_bytes(), expected);
             assert_eq!(output.into_bytes(), expected);
         }
     }

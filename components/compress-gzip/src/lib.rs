@@ -1,0 +1,17 @@
+//! The stage `compress-gzip`: the object as one gzip member, which everything reads.
+//!
+//! Its header holds neither time nor name, so the same bytes give the same object at any time.
+//!
+//! Deflate is flate2's with zlib-rs, which is Rust, builds for wasm without a C compiler, and is
+//! faster there than miniz_oxide and smaller in what it gives.
+//!
+//! - [`config`](Config): the level.
+//! - [`compressor`](GzipCompressor): the member.
+
+mod compressor;
+mod config;
+
+pub use compressor::GzipCompressor;
+pub use config::Config;
+
+logship_stage::export_compressor!(GzipCompressor);

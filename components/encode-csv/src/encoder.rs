@@ -1,0 +1,370 @@
+use logship_stage::columns::{Cell, Columns};
+use logship_stage::encode::Description;
+use logship_stage::{BLOCK, Batch, Encoder, Output, Result, config};
+
+use crate::field::Quoting;
+use crate::{Config, InvalidUtf8};
+
+/// Lines of CSV in the making.
+#[derive(Debug)]
+pub struct CsvEncoder {
+    columns: Columns,
+    dialect: Dialect,
+    /// The line that names the columns, as long as it was not returned.
+    header: Vec<u8>,
+    /// Bytes that the lines so far have, and the header.
+    size: u64,
+    /// Room that a byte of a batch's values took at the last push, in sixteenths.
+    growth: usize,
+}
+
+impl Encoder for CsvEncoder {
+    fn describe() -> Description {
+        Description {
+            name: env!("CARGO_PKG_NAME").into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            format: "csv".into(),
+            suffix: ".csv".into(),
+            media_type: "text/csv".into(),
+            config_schema: config::schema::<Config>(),
+            compressions: vec![],
+        }
+    }
+
+    fn open(text: &str) -> Result<Self> {
+        let config: Config = config::parse(text)?;
+        config.check()?;
+        let columns = Columns::new(config.columns.iter().map(String::as_str))?;
+        let dialect = Dialect::of(&config);
+        let mut header = Output::default();
+        if config.header {
+            let names: Vec<_> = config.columns.iter().map(|key| Cell::Bytes(key.as_bytes())).collect();
+            dialect.push_line(&mut header, &[], true, &names);
+        }
+        let header = header.into_bytes();
+        Ok(Self { columns, dialect, size: header.len() as u64, header, growth: 32 })
+    }
+
+    fn push(&mut self, batch: &Batch) -> Result<Vec<u8>> {
+        let values = &batch.raw().values;
+        let head = std::mem::take(&mut self.header);
+        let lines = (self.columns.len() + 16) * batch.len();
+        let mut out = Output::with_capacity(head.len() + values.len() / 16 * self.growth + lines);
+        out.push(&head);
+        let utf8 = self.dialect.invalid_utf8 == InvalidUtf8::Keep || batch.values_are_utf8();
+        self.columns.for_each_row(batch, |_, cells| {
+            self.dialect.push_line(&mut out, values, utf8, cells);
+            Ok(())
+        })?;
+        let bytes = out.into_bytes();
+        self.growth = (bytes.len() / (values.len() / 16).max(1)).clamp(4, 64) + 1;
+        self.size += (bytes.len() - head.len()) as u64;
+        Ok(bytes)
+    }
+
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn finish(self) -> Result<Vec<u8>> {
+        Ok(self.header)
+    }
+}
+
+/// How a line is written.
+#[derive(Debug)]
+struct Dialect {
+    quoting: Quoting,
+    null: Vec<u8>,
+    invalid_utf8: InvalidUtf8,
+}
+
+/// What PostgreSQL takes for the end of the data when it is all that stands on a line.
+const END_OF_DATA: &[u8] = b"\\.";
+
+impl Dialect {
+    fn of(config: &Config) -> Self {
+        Self {
+            // They are ASCII, as was checked.
+            quoting: Quoting { delimiter: config.delimiter as u8, quote: config.quote as u8 },
+            null: config.null.clone().into_bytes(),
+            invalid_utf8: config.invalid_utf8,
+        }
+    }
+
+    /// Appends a line. Most cells stand somewhere in `values`, whose other bytes may be read (and
+    /// dropped) for speed; `utf8` says that no value needs to be looked at for its encoding.
+    #[inline(always)]
+    fn push_line(&self, out: &mut Output, values: &[u8], utf8: bool, cells: &[Cell<'_>]) {
+        let begin = out.len();
+        for cell in cells {
+            match *cell {
+                Cell::Missing => out.push(&self.null),
+                Cell::Number(number) => self.push_number(out, number),
+                Cell::Bytes(b"\\.") if cells.len() == 1 => self.quoting.push_quoted(out, END_OF_DATA, 0..2),
+                Cell::Bytes(value) if utf8 => self.push_value(out, values, value),
+                Cell::Bytes(value) => match simdutf8::basic::from_utf8(value) {
+                    Ok(_) => self.push_value(out, values, value),
+                    Err(_) => self.push_value(out, &[], String::from_utf8_lossy(value).as_bytes()),
+                },
+            }
+            out.push_byte(self.quoting.delimiter);
+        }
+        // The delimiter behind the last field makes room for the end of the line.
+        out.truncate(out.len() - 1);
+        if out.len() == begin {
+            self.quoting.push_quoted(out, &[], 0..0);
+        }
+        out.push_byte(b'\n');
+    }
+
+    #[inline(always)]
+    fn push_value(&self, out: &mut Output, values: &[u8], value: &[u8]) {
+        let (buffer, range) = match offset_in(values, value) {
+            Some(offset) => (values, offset..offset + value.len()),
+            None => (value, 0..value.len()),
+        };
+        if value == self.null {
+            self.quoting.push_quoted(out, buffer, range);
+        } else {
+            self.quoting.push(out, buffer, range);
+        }
+    }
+
+    /// Digits are a value like any other: nothing keeps a rule from delimiting with one.
+    #[inline(always)]
+    fn push_number(&self, out: &mut Output, number: u32) {
+        let mut digits = itoa::Buffer::new();
+        let digits = digits.format(number).as_bytes();
+        let mut text = [0; 2 * BLOCK];
+        text[..digits.len()].copy_from_slice(digits);
+        self.push_value(out, &text, &text[..digits.len()]);
+    }
+}
+
+/// Where `part` begins in `whole`, if it is a part of it.
+#[inline(always)]
+fn offset_in(whole: &[u8], part: &[u8]) -> Option<usize> {
+    let offset = (part.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize);
+    (offset <= whole.len() && part.len() <= whole.len() - offset).then_some(offset)
+}
+
+#[cfg(test)]
+mod tests {
+    use logship_stage::BatchBuilder;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn encode(config: &str, batch: &Batch) -> Vec<u8> {
+        let mut encoder = CsvEncoder::open(config).unwrap();
+        let before = encoder.size();
+        let first = encoder.push(batch).unwrap();
+        assert!(before == 0 || first.len() as u64 > before || batch.is_empty());
+        assert_eq!(encoder.size(), first.len() as u64);
+        assert_eq!(encoder.finish().unwrap(), b"");
+        first
+    }
+
+    fn encode_text(config: &str, batch: &Batch) -> String {
+        String::from_utf8(encode(config, batch)).unwrap()
+    }
+
+    /// One log with the field `a`.
+    fn a(value: &str) -> Batch {
+        BatchBuilder::new().log(1, &[("a", value)]).build()
+    }
+
+    #[test]
+    fn columns_come_in_their_order_reserved_ones_too() {
+        let batch = BatchBuilder::new()
+            .group("nginx", "10.0.0.1", &[("host", "web,1")])
+            .log(1_484_913_043, &[("z", "1"), ("a", "x"), ("z", "2")])
+            .nanos(5)
+            .group("", "", &[])
+            .log(0, &[("b", "not a column")])
+            .build();
+        let config = r#"{"columns":
+            ["z", "__time__", "__time_ns_part__", "__topic__", "__source__", "__tag__:host"]}"#;
+        let expected = "2,1484913043,5,nginx,10.0.0.1,\"web,1\"\n,0,0,\"\",\"\",\n";
+        assert_eq!(encode_text(config, &batch), expected);
+    }
+
+    #[test]
+    fn a_field_is_quoted_for_delimiter_quote_and_line_breaks() {
+        let quoted = |value| encode_text(r#"{"columns": ["a", "b"]}"#, &a(value));
+        assert_eq!(quoted("plain; 'text'\t"), "plain; 'text'\t,\n");
+        assert_eq!(quoted("x,y"), "\"x,y\",\n");
+        assert_eq!(quoted("say \"no\""), "\"say \"\"no\"\"\",\n");
+        assert_eq!(quoted("two\nlines"), "\"two\nlines\",\n");
+        assert_eq!(quoted("\r"), "\"\r\",\n");
+        let other = r#"{"columns": ["a", "b"], "delimiter": "\t", "quote": "'"}"#;
+        assert_eq!(encode_text(other, &a("it's, \"so\"")), "'it''s, \"so\"'\t\n");
+        let digits = r#"{"columns": ["__time__", "a"], "delimiter": "1"}"#;
+        assert_eq!(encode_text(digits, &a("x")), "\"1\"1x\n");
+    }
+
+    #[test]
+    fn missing_and_equal_to_the_null_text_stay_apart() {
+        let two = |null: &str, value: &str| {
+            encode_text(&format!(r#"{{"columns": ["a", "b"], "null": "{null}"}}"#), &a(value))
+        };
+        assert_eq!(two("", ""), "\"\",\n");
+        assert_eq!(two(r"\\N", ""), ",\\N\n");
+        assert_eq!(two(r"\\N", r"\N"), "\"\\N\",\\N\n");
+        let zero = r#"{"columns": ["__time_ns_part__", "a"], "null": "0"}"#;
+        let batch = BatchBuilder::new().log(1, &[]).nanos(0).log(1, &[]).build();
+        assert_eq!(encode_text(zero, &batch), "\"0\",0\n\"0\",0\n");
+    }
+
+    #[test]
+    fn a_single_column_leaves_no_blank_line_and_no_end_of_data() {
+        let batch = BatchBuilder::new().log(1, &[]).log(1, &[("a", "")]).log(1, &[("a", "\\.")]).build();
+        assert_eq!(encode_text(r#"{"columns": ["a"]}"#, &batch), "\"\"\n\"\"\n\"\\.\"\n");
+        assert_eq!(encode_text(r#"{"columns": ["a"], "null": "-"}"#, &batch), "-\n\"\"\n\"\\.\"\n");
+        assert_eq!(encode_text(r#"{"columns": ["a", "b"]}"#, &a("\\.")), "\\.,\n");
+    }
+
+    #[test]
+    fn the_header_comes_once_even_without_a_log() {
+        let config = r#"{"columns": ["a,b", "__time__"], "header": true}"#;
+        let mut encoder = CsvEncoder::open(config).unwrap();
+        assert_eq!(encoder.push(&a("")).unwrap(), b"\"a,b\",__time__\n,1\n");
+        assert_eq!(encoder.push(&a("")).unwrap(), b",1\n");
+        assert_eq!(encoder.size(), 21);
+        assert_eq!(encoder.finish().unwrap(), b"");
+        let encoder = CsvEncoder::open(config).unwrap();
+        assert_eq!(encoder.size(), 15);
+        assert_eq!(encoder.finish().unwrap(), b"\"a,b\",__time__\n".to_vec());
+    }
+
+    #[test]
+    fn invalid_utf8_is_replaced_or_kept() {
+        let batch = BatchBuilder::new().log_bytes(1, &[("a", b"x\xff,y"), ("b", "né".as_bytes())]).build();
+        let config = r#"{"columns": ["a", "b"]}"#;
+        assert_eq!(encode_text(config, &batch), "\"x\u{fffd},y\",né\n");
+        let keep = r#"{"columns": ["a", "b"], "invalid_utf8": "keep"}"#;
+        assert_eq!(encode(keep, &batch), b"\"x\xff,y\",n\xc3\xa9\n");
+    }
+
+    #[test]
+    fn what_no_reader_could_read_is_refused_by_name() {
+        let refused = |config: &str| {
+            let config = config.replacen('{', r#"{"columns": ["a"], "#, 1);
+            CsvEncoder::open(&config).unwrap_err().to_string()
+        };
+        for path in ["delimiter", "quote"] {
+            for value in [r"\n", r"\r", r"\u0000", "é", "ab", ""] {
+                let error = refused(&format!(r#"{{"{path}": "{value}"}}"#));
+                assert!(error.starts_with(&format!("{path}: ")), "{error}");
+            }
+        }
+        assert_eq!(refused(r#"{"delimiter": "\""}"#), "quote: '\"' is the delimiter too; choose another");
+        for null in [",", r#"\""#, r"a\nb"] {
+            assert!(refused(&format!(r#"{{"null": "{null}"}}"#)).starts_with("null: "));
+        }
+        assert!(refused(r#"{"escape": "x"}"#).contains("unknown field `escape`"));
+        assert!(CsvEncoder::open("").unwrap_err().to_string().starts_with("columns: no columns"));
+        assert!(
+            CsvEncoder::open(r#"{"columns": ["a", "a"]}"#).unwrap_err().to_string().starts_with("columns[1]")
+        );
+    }
+
+    #[test]
+    fn the_schema_asks_for_columns() {
+        let schema = CsvEncoder::describe().config_schema;
+        assert!(schema.contains(r#""required":["columns"]"#), "{schema}");
+    }
+
+    /// Values that hurt.
+    fn value() -> impl Strategy<Value = Vec<u8>> {
+        let hostile = prop::sample::select(vec![
+            &b","[..],
+            b"\"",
+            b"\r",
+            b"\n",
+            b"'",
+            b"\\",
+            b" ",
+            b"N",
+            b"x",
+            b"\xff",
+            "é".as_bytes(),
+        ]);
+        prop_oneof![prop::collection::vec(hostile, 0..40).prop_map(|parts| parts.concat()), any::<Vec<u8>>()]
+    }
+
+    proptest! {
+        #[test]
+        fn another_reader_reads_what_was_written(
+            logs in prop::collection::vec(
+                (any::<u32>(), prop::option::of(value()), prop::option::of(value())), 0..8,
+            ),
+            (delimiter, quote) in
+                prop::sample::select(vec![(',', '"'), ('\t', '\''), ('|', '\\'), ('x', 'N'), ('1', '0')]),
+            null_text in prop::sample::select(vec!["", "-", "4294967295", " "]),
+            columns in prop::sample::select(vec![
+                vec!["a"], vec!["b", "__time__"], vec!["a", "b"], vec!["__time__", "a", "gone", "b"],
+            ]),
+            keep: bool, header: bool,
+        ) {
+            prop_assume!(!null_text.contains([delimiter, quote]));
+            let config = serde_json::json!({
+                "columns": columns, "delimiter": delimiter, "quote": quote, "null": null_text, "header": header,
+                "invalid_utf8": if keep { "keep" } else { "replace" },
+            });
+            let mut encoder = CsvEncoder::open(&config.to_string()).unwrap();
+            let mut text = vec![];
+            let mut expected: Vec<Vec<Vec<u8>>> = vec![];
+            if header {
+                expected.push(columns.iter().map(|key| key.as_bytes().to_vec()).collect());
+            }
+            for (time, a, b) in &logs {
+                let fields: Vec<_> = [("a", a), ("b", b)]
+                    .into_iter()
+                    .filter_map(|(key, value)| Some((key, value.as_deref()?)))
+                    .collect();
+                text.extend(encoder.push(&BatchBuilder::new().log_bytes(*time, &fields).build()).unwrap());
+                expected.push(columns.iter().map(|&column| match (column, a, b) {
+                    ("__time__", _, _) => time.to_string().into_bytes(),
+                    ("a", Some(value), _) | ("b", _, Some(value)) if keep => value.clone(),
+                    ("a", Some(value), _) | ("b", _, Some(value)) => {
+                        String::from_utf8_lossy(value).into_owned().into_bytes()
+                    }
+                    _ => null_text.as_bytes().to_vec(),
+                }).collect());
+            }
+            prop_assert_eq!(encoder.size(), (text.len() + encoder.header.len()) as u64);
+            text.extend(encoder.finish().unwrap());
+            let mut reader = csv::ReaderBuilder::new()
+                .has_headers(false)
+                .delimiter(delimiter as u8)
+                .quote(quote as u8)
+                .from_reader(&text[..]);
+            let read: Vec<Vec<Vec<u8>>> = reader
+                .byte_records()
+                .map(|record| record.unwrap().iter().map(<[u8]>::to_vec).collect())
+                .collect();
+            prop_assert_eq!(read, expected);
+        }
+
+        #[test]
+        fn cuts_between_batches_mean_nothing(
+            values in prop::collection::vec(prop::option::of(value()), 0..20), cut in 0..20usize,
+        ) {
+            let batch = |values: &[Option<Vec<u8>>]| {
+                let log = |builder: BatchBuilder, value: &Option<Vec<u8>>| match value {
+                    Some(value) => builder.log_bytes(1, &[("a", value)]),
+                    None => builder.log_bytes(1, &[]),
+                };
+                values.iter().fold(BatchBuilder::new(), log).build()
+            };
+            let mut encoder = CsvEncoder::open(r#"{"columns": ["a", "__time__"]}"#).unwrap();
+            let whole = encoder.push(&batch(&values)).unwrap();
+            let (before, behind) = values.split_at(cut.min(values.len()));
+            let mut encoder = CsvEncoder::open(r#"{"columns": ["a", "__time__"]}"#).unwrap();
+            let parts = [encoder.push(&batch(before)).unwrap(), encoder.push(&batch(behind)).unwrap()].concat();
+            prop_assert_eq!(whole, parts);
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! From what a log holds to what a column holds; none where it does not convert.
+
+use std::str::FromStr;
+
+use logship_stage::columns::Cell;
+
+/// An integer: decimal digits with an optional sign, in the range of the type.
+#[inline(always)]
+pub(crate) fn integer<T: FromStr + TryFrom<u32>>(cell: Cell<'_>) -> Option<T> {
+    match cell {
+        Cell::Missing => None,
+        Cell::Number(number) => T::try_from(number).ok(),
+        Cell::Bytes(bytes) => std::str::from_utf8(bytes).ok()?.parse().ok(),
+    }
+}
+
+/// A floating-point number: decimal or scientific, and finite.
+#[inline(always)]
+pub(crate) fn float<T: FromStr + Into<f64> + Copy>(cell: Cell<'_>) -> Option<T> {
+    let number: T = match cell {
+        Cell::Missing => return None,
+        Cell::Number(number) => itoa::Buffer::new().format(number).parse().ok()?,
+        Cell::Bytes(bytes) => std::str::from_utf8(bytes).ok()?.parse().ok()?,
+    };
+    number.into().is_finite().then_some(number)
+}
+
+/// `true` and `false` in any case, `1` and `0`; a time is neither.
+#[inline(always)]
+pub(crate) fn boolean(cell: Cell<'_>) -> Option<bool> {
+    match cell {
+        Cell::Bytes(b"1") => Some(true),
+        Cell::Bytes(b"0") => Some(false),
+        Cell::Bytes(bytes) if bytes.eq_ignore_ascii_case(b"true") => Some(true),
+        Cell::Bytes(bytes) if bytes.eq_ignore_ascii_case(b"false") => Some(false),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(text: &str) -> Cell<'_> {
+        Cell::Bytes(text.as_bytes())
+    }
+
+    #[test]
+    fn integers_are_decimal_and_in_range() {
+        for (value, expected) in [
+            ("0", Some(0)),
+            ("-0", Some(0)),
+            ("+7", Some(7)),
+            ("007", Some(7)),
+            ("2147483647", Some(i32::MAX)),
+            ("-2147483648", Some(i32::MIN)),
+            ("2147483648", None),
+            ("", None),
+            ("-", None),
+            (" 1", None),
+            ("1 ", None),
+            ("1.0", None),
+            ("1e3", None),
+            ("0x10", None),
+            ("1_000", None),
+            ("١", None),
+        ] {
+            assert_eq!(integer::<i32>(text(value)), expected, "{value:?}");
+        }
+        assert_eq!(integer::<i64>(text("-9223372036854775808")), Some(i64::MIN));
+        assert_eq!(integer::<i64>(text("9223372036854775808")), None);
+        assert_eq!(integer::<i64>(Cell::Bytes(b"1\xff")), None);
+        assert_eq!(integer::<i32>(Cell::Number(2_147_483_648)), None);
+        assert_eq!(integer::<i64>(Cell::Number(u32::MAX)), Some(4_294_967_295));
+        assert_eq!(integer::<i32>(Cell::Missing), None);
+    }
+
+    #[test]
+    fn floats_are_finite() {
+        for (value, expected) in [
+            ("1.5", Some(1.5)),
+            ("-1.5e-3", Some(-0.0015)),
+            ("+1E2", Some(100.0)),
+            (".5", Some(0.5)),
+            ("5.", Some(5.0)),
+            ("7", Some(7.0)),
+            ("1e-400", Some(0.0)),
+            ("1e400", None),
+            ("NaN", None),
+            ("inf", None),
+            ("-infinity", None),
+            ("", None),
+            (" 1", None),
+            ("1,5", None),
+            ("0x1p3", None),
+        ] {
+            assert_eq!(float::<f64>(text(value)), expected, "{value:?}");
+        }
+        assert_eq!(float::<f32>(text("1e39")), None);
+        assert_eq!(float::<f32>(text("0.1")), Some(0.1));
+        assert_eq!(float::<f64>(Cell::Number(1_484_913_043)), Some(1_484_913_043.0));
+    }
+
+    #[test]
+    fn booleans_are_words_or_digits() {
+        for value in ["true", "TRUE", "True", "1"] {
+            assert_eq!(boolean(text(value)), Some(true), "{value:?}");
+        }
+        for value in ["false", "FALSE", "fAlse", "0"] {
+            assert_eq!(boolean(text(value)), Some(false), "{value:?}");
+        }
+        for value in ["", "yes", "t", "true ", "01"] {
+            assert_eq!(boolean(text(value)), None, "{value:?}");
+        }
+        assert_eq!(boolean(Cell::Number(1)), None);
+    }
+}

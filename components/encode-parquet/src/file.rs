@@ -1,0 +1,163 @@
+use std::sync::Arc;
+
+use logship_stage::columns::Cell;
+use logship_stage::{Error, Result};
+use parquet::basic::{ConvertedType, LogicalType, Repetition, Type as PhysicalType};
+use parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
+use parquet::file::properties::{WriterProperties, WriterVersion};
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::types::Type;
+
+use crate::chunk::{Codec, too_large};
+use crate::column::Column;
+use crate::{ColumnConfig, Config, Kind};
+
+/// In the form that readers take apart, to tell whose statistics they can trust.
+const CREATED_BY: &str = concat!("logship version ", env!("CARGO_PKG_VERSION"), " (build encode-parquet)");
+const MAGIC: &[u8] = b"PAR1";
+
+/// A Parquet file in the making.
+pub(crate) struct File {
+    /// Writes complete row groups, and the footer at the end.
+    writer: SerializedFileWriter<Vec<u8>>,
+    codec: Codec,
+    row_group_bytes: u64,
+    /// The open row group.
+    columns: Vec<Column>,
+    rows: u64,
+    /// What its values count for.
+    bytes: u64,
+    /// Bytes of the complete row groups, uncompressed.
+    complete: u64,
+    /// At most so many bytes the footer takes for what is complete.
+    footer: u64,
+}
+
+impl std::fmt::Debug for File {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("File")
+            .field("rows", &self.rows)
+            .field("columns", &self.columns)
+            .finish_non_exhaustive()
+    }
+}
+
+impl File {
+    pub(crate) fn new(config: &Config) -> Result<Self> {
+        let schema = schema(&config.columns).map_err(|error| Error::config("columns", error))?;
+        let properties = WriterProperties::builder()
+            .set_created_by(CREATED_BY.into())
+            .set_writer_version(WriterVersion::PARQUET_1_0)
+            .set_offset_index_disabled(true)
+            .build();
+        let writer = SerializedFileWriter::new(Vec::new(), Arc::new(schema), Arc::new(properties));
+        Ok(Self {
+            writer: writer.map_err(too_large)?,
+            codec: Codec::new(config.compression),
+            row_group_bytes: config.row_group_bytes,
+            columns: config.columns.iter().map(|column| Column::new(column.kind)).collect(),
+            rows: 0,
+            bytes: 0,
+            complete: 0,
+            footer: 256 + config.columns.iter().map(|column| column.key.len() as u64 + 64).sum::<u64>(),
+        })
+    }
+
+    /// Adds a row, one cell a column, and ends the row group with it if it is large enough.
+    #[inline(always)]
+    pub(crate) fn push(&mut self, cells: &[Cell<'_>], utf8: bool) -> Result<()> {
+        for (column, &cell) in self.columns.iter_mut().zip(cells) {
+            self.bytes += column.push(&mut self.codec, cell, utf8)? as u64;
+        }
+        self.rows += 1;
+        if self.bytes >= self.row_group_bytes {
+            self.close_row_group()?;
+        }
+        Ok(())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn close_row_group(&mut self) -> Result<()> {
+        let schema: Vec<_> = self.writer.schema_descr().columns().to_vec();
+        let mut group = self.writer.next_row_group().map_err(too_large)?;
+        for (column, schema) in self.columns.iter_mut().zip(schema) {
+            let (pages, close) = column.close(&mut self.codec, schema, self.rows)?;
+            group.append_column(&pages, close).map_err(too_large)?;
+        }
+        let group = group.close().map_err(too_large)?;
+        self.complete += group.total_byte_size() as u64;
+        self.footer += footer_bytes(&group);
+        (self.rows, self.bytes) = (0, 0);
+        Ok(())
+    }
+
+    /// The bytes that were not taken yet.
+    pub(crate) fn take(&mut self) -> Result<Vec<u8>> {
+        self.writer.flush().map_err(too_large)?;
+        Ok(std::mem::take(self.writer.inner_mut()))
+    }
+
+    /// Bytes that the file would have if it were finished now, uncompressed; not fewer.
+    pub(crate) fn size(&self) -> u64 {
+        let open = match self.rows {
+            0 => 0,
+            // Two row groups of one shape have footers of about one size, unless they are the first.
+            _ => self.columns.iter().map(|column| column.size() + FOOTER_BYTES).sum(),
+        };
+        MAGIC.len() as u64 + self.complete + open + self.footer
+    }
+
+    /// Ends the file and returns its last bytes.
+    pub(crate) fn finish(mut self) -> Result<Vec<u8>> {
+        if self.rows > 0 {
+            self.close_row_group()?;
+        }
+        self.writer.finish().map_err(too_large)?;
+        self.take()
+    }
+}
+
+/// At most so many bytes the footer takes for a column chunk, without its key and with statistics of
+/// texts that were cut.
+const FOOTER_BYTES: u64 = 320;
+
+/// At most so many bytes the footer takes for a row group.
+fn footer_bytes(group: &RowGroupMetaData) -> u64 {
+    let column = |column: &ColumnChunkMetaData| {
+        let key: usize = column.column_path().parts().iter().map(String::len).sum();
+        let extremes = column.statistics().map_or(0, |statistics| {
+            let len = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len);
+            2 * (len(statistics.min_bytes_opt()) + len(statistics.max_bytes_opt()))
+        });
+        (160 + key + extremes) as u64
+    };
+    32 + group.columns().iter().map(column).sum::<u64>()
+}
+
+fn schema(columns: &[ColumnConfig]) -> parquet::errors::Result<Type> {
+    let fields: Result<Vec<_>, _> = columns
+        .iter()
+        .map(|column| {
+            let physical = match column.kind {
+                Kind::String => PhysicalType::BYTE_ARRAY,
+                Kind::Boolean => PhysicalType::BOOLEAN,
+                Kind::Int32 => PhysicalType::INT32,
+                Kind::Int64 => PhysicalType::INT64,
+                Kind::Float => PhysicalType::FLOAT,
+                Kind::Double => PhysicalType::DOUBLE,
+            };
+            let field =
+                Type::primitive_type_builder(&column.key, physical).with_repetition(Repetition::OPTIONAL);
+            let field = match column.kind {
+                Kind::String => {
+                    let text = field.with_logical_type(Some(LogicalType::String));
+                    text.with_converted_type(ConvertedType::UTF8)
+                }
+                _ => field,
+            };
+            field.build().map(Arc::new)
+        })
+        .collect();
+    Type::group_type_builder("log").with_fields(fields?).build()
+}

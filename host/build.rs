@@ -1,0 +1,41 @@
+//! Embeds the built components: `target/components/*.wasm`, put there by `cargo xtask build`.
+
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+fn main() {
+    let folder = components();
+    println!("cargo::rerun-if-env-changed=LOGSHIP_COMPONENTS");
+    println!("cargo::rerun-if-changed={}", folder.display());
+    let mut files: Vec<PathBuf> = fs::read_dir(&folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "wasm"))
+        .collect();
+    files.sort();
+    if files.is_empty() {
+        println!("cargo::warning=no stages in {}: run `cargo xtask build`", folder.display());
+    }
+    let entries: String = files.iter().map(|path| entry(path)).collect();
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("builtin.rs");
+    fs::write(out, format!("&[\n{entries}]\n")).expect("OUT_DIR can be written to");
+}
+
+/// The folder with the components: beside the profile's folder in the target directory.
+fn components() -> PathBuf {
+    if let Some(folder) = env::var_os("LOGSHIP_COMPONENTS") {
+        return folder.into();
+    }
+    let manifest = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR"));
+    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| manifest.join("../target"), PathBuf::from);
+    let folder = target.join("components");
+    folder.canonicalize().unwrap_or(folder)
+}
+
+fn entry(path: &Path) -> String {
+    println!("cargo::rerun-if-changed={}", path.display());
+    let name = path.file_stem().expect("a file has a name").to_string_lossy();
+    format!("({name:?}, include_bytes!({:?}) as &[u8]),\n", path.display().to_string())
+}

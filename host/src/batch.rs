@@ -1,0 +1,225 @@
+use std::collections::HashMap;
+use std::ops::Range;
+
+use foldhash::fast::RandomState;
+
+pub use crate::bindings::encoder::logship::batch::types::{LogBatch, LogGroup, Tag};
+
+/// Builds a [`LogBatch`] log by log.
+///
+/// Logs of one kind have the same keys in the same order, so the builder guesses each key from the
+/// one before it, and looks into its table only where the guess is wrong.
+#[derive(Debug)]
+pub struct BatchBuilder {
+    batch: LogBatch,
+    key_index: HashMap<Box<str>, u32, RandomState>,
+    /// For each key, the one that came behind it last time; the first element: the log's first.
+    followers: Vec<u32>,
+    /// Where the last key's follower stands in `followers`.
+    last: usize,
+    group_index: HashMap<LogGroup, u32, RandomState>,
+}
+
+impl Default for BatchBuilder {
+    fn default() -> Self {
+        Self {
+            batch: empty(),
+            key_index: HashMap::default(),
+            followers: vec![0],
+            last: 0,
+            group_index: HashMap::default(),
+        }
+    }
+}
+
+impl BatchBuilder {
+    /// How many logs there are.
+    pub fn len(&self) -> usize {
+        self.batch.times.len()
+    }
+
+    /// Whether there is no log.
+    pub fn is_empty(&self) -> bool {
+        self.batch.times.is_empty()
+    }
+
+    /// Bytes of all values so far.
+    pub fn value_bytes(&self) -> usize {
+        self.batch.values.len()
+    }
+
+    /// Adds a field to the log that the next [`end_log`](Self::end_log) ends.
+    #[inline]
+    pub fn field(&mut self, key: &str, value: &[u8]) {
+        let guess = self.followers[self.last];
+        let index = match self.batch.keys.get(guess as usize) {
+            Some(guessed) if guessed == key => guess,
+            _ => self.look_up(key),
+        };
+        self.last = index as usize + 1;
+        let batch = &mut self.batch;
+        batch.field_keys.push(index);
+        batch.values.extend_from_slice(value);
+        batch.value_ends.push(batch.values.len() as u32);
+    }
+
+    #[cold]
+    fn look_up(&mut self, key: &str) -> u32 {
+        let index = match self.key_index.get(key) {
+            Some(&index) => index,
+            None => {
+                let index = self.batch.keys.len() as u32;
+                self.batch.keys.push(key.to_owned());
+                self.followers.push(0);
+                self.key_index.insert(key.into(), index);
+                index
+            }
+        };
+        self.followers[self.last] = index;
+        index
+    }
+
+    /// Ends a log with the fields added since the last one. `nanos` are those within the second.
+    pub fn end_log(&mut self, group: u32, time: u32, nanos: u32) {
+        let batch = &mut self.batch;
+        if nanos != 0 && batch.nanos.is_empty() {
+            batch.nanos.resize(batch.times.len(), 0);
+        }
+        if nanos != 0 || !batch.nanos.is_empty() {
+            batch.nanos.push(nanos);
+        }
+        batch.times.push(time);
+        batch.log_groups.push(group);
+        batch.field_ends.push(batch.field_keys.len() as u32);
+        self.last = 0;
+    }
+
+    /// Takes the fields added since the last log back.
+    pub fn drop_log(&mut self) {
+        let batch = &mut self.batch;
+        let fields = batch.field_ends.last().map_or(0, |&end| end as usize);
+        batch.field_keys.truncate(fields);
+        batch.value_ends.truncate(fields);
+        batch.values.truncate(batch.value_ends.last().map_or(0, |&end| end as usize));
+        self.last = 0;
+    }
+
+    /// The index of a group for [`end_log`](Self::end_log).
+    pub fn group(&mut self, group: &LogGroup) -> u32 {
+        if let Some(&index) = self.group_index.get(group) {
+            return index;
+        }
+        let index = self.batch.groups.len() as u32;
+        self.batch.groups.push(group.clone());
+        self.group_index.insert(group.clone(), index);
+        index
+    }
+
+    /// The batch; the builder is empty then, and keeps what it learned of keys.
+    pub fn take(&mut self) -> LogBatch {
+        self.group_index.clear();
+        self.key_index.clear();
+        self.followers.truncate(1);
+        self.last = 0;
+        std::mem::replace(&mut self.batch, empty())
+    }
+}
+
+fn empty() -> LogBatch {
+    LogBatch {
+        groups: vec![],
+        keys: vec![],
+        times: vec![],
+        nanos: vec![],
+        log_groups: vec![],
+        field_ends: vec![],
+        field_keys: vec![],
+        value_ends: vec![],
+        values: vec![],
+    }
+}
+
+/// What an object takes for a log besides its values, about: quotes and separators of a field, and
+/// the reserved fields.
+const FIELD_WEIGHT: usize = 6;
+const LOG_WEIGHT: usize = 64;
+
+impl LogBatch {
+    /// How many logs there are.
+    pub fn len(&self) -> usize {
+        self.times.len()
+    }
+
+    /// Whether there is no log.
+    pub fn is_empty(&self) -> bool {
+        self.times.is_empty()
+    }
+
+    /// At least the weights of all logs together, known at once.
+    pub fn heaviest(&self) -> usize {
+        let longest = self.keys.iter().map(String::len).max().unwrap_or(0);
+        self.values.len() + self.field_keys.len() * (longest + FIELD_WEIGHT) + self.len() * LOG_WEIGHT
+    }
+
+    /// About how many bytes log `log` takes as text with its keys.
+    pub fn weight(&self, log: usize) -> usize {
+        let fields = self.fields(log..log + 1);
+        let keys: usize =
+            self.field_keys[fields.clone()].iter().map(|&key| self.keys[key as usize].len() + FIELD_WEIGHT).sum();
+        keys + self.value_range(fields).len() + LOG_WEIGHT
+    }
+
+    /// The logs in `logs` as a batch of its own.
+    pub fn slice(&self, logs: Range<usize>) -> Self {
+        let fields = self.fields(logs.clone());
+        let values = self.value_range(fields.clone());
+        let from = |ends: &[u32], start: usize| ends.iter().map(|end| end - start as u32).collect();
+        Self {
+            groups: self.groups.clone(),
+            keys: self.keys.clone(),
+            times: self.times[logs.clone()].to_vec(),
+            nanos: self.nanos.get(logs.clone()).unwrap_or_default().to_vec(),
+            log_groups: self.log_groups[logs.clone()].to_vec(),
+            field_ends: from(&self.field_ends[logs], fields.start),
+            field_keys: self.field_keys[fields.clone()].to_vec(),
+            value_ends: from(&self.value_ends[fields], values.start),
+            values: self.values[values].to_vec(),
+        }
+    }
+
+    fn fields(&self, logs: Range<usize>) -> Range<usize> {
+        start(&self.field_ends, logs.start)..start(&self.field_ends, logs.end)
+    }
+
+    fn value_range(&self, fields: Range<usize>) -> Range<usize> {
+        start(&self.value_ends, fields.start)..start(&self.value_ends, fields.end)
+    }
+}
+
+/// Where run `index` begins, given one past the last of each.
+fn start(ends: &[u32], index: usize) -> usize {
+    index.checked_sub(1).map_or(0, |before| ends[before] as usize)
+}
+
+impl PartialEq for LogGroup {
+    fn eq(&self, other: &Self) -> bool {
+        self.topic == other.topic && self.source == other.source && self.tags == other.tags
+    }
+}
+
+impl Eq for LogGroup {}
+
+impl std::hash::Hash for LogGroup {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        (&self.topic, &self.source).hash(state);
+        self.tags.iter().for_each(|tag| (&tag.key, &tag.value).hash(state));
+    }
+}
+
+impl PartialEq for Tag {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.key, &self.value) == (&other.key, &other.value)
+    }
+}
+
+impl Eq for Tag {}

@@ -1,0 +1,83 @@
+//! The program `logship`: one command a file.
+
+mod ship;
+mod stage;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::engine::{Engine, Limits, default_cache};
+
+/// What a command failed with.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Ships logs through WebAssembly stages.
+#[derive(Debug, Parser)]
+#[command(name = "logship", version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    engine: EngineOptions,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Ship(ship::ShipCommand),
+    #[command(subcommand)]
+    Stage(stage::StageCommand),
+}
+
+/// What stages may use, and where their compiled code is kept.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Stages")]
+struct EngineOptions {
+    /// Memory that one stage instance may have, in MiB.
+    #[arg(long, value_name = "MIB", default_value_t = 256, global = true, value_parser = clap::value_parser!(u64).range(1..=4096))]
+    stage_memory: u64,
+    /// Seconds that one call of a stage may take.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10.0, global = true, value_parser = seconds)]
+    stage_deadline: f64,
+    /// Folder for the compiled code of stages. It holds machine code: keep it to yourself.
+    #[arg(long, value_name = "DIR", global = true, env = "LOGSHIP_CACHE")]
+    cache: Option<PathBuf>,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if (0.01..=3600.0).contains(&seconds) => Ok(seconds),
+        _ => Err("a number of seconds from 0.01 to 3600".into()),
+    }
+}
+
+impl EngineOptions {
+    fn engine(&self) -> Result<Engine, Failure> {
+        let limits = Limits {
+            memory: (self.stage_memory as usize) << 20,
+            deadline: Duration::from_secs_f64(self.stage_deadline),
+            ..Limits::default()
+        };
+        let cache = self.cache.clone().or_else(default_cache);
+        let engine = Engine::new(limits, cache.as_deref());
+        engine.map_err(|error| format!("can't start the engine for stages: {error:#}").into())
+    }
+}
+
+/// Runs the program with the arguments of the process.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Command::Ship(command) => command.run(&cli.engine),
+        Command::Stage(command) => command.run(&cli.engine),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

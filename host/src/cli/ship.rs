@@ -1,0 +1,361 @@
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use clap::Args;
+use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
+use serde_json::{Map, Value, json};
+
+use super::stage::Report;
+use super::{EngineOptions, Failure};
+use crate::directory::Directory;
+use crate::infer::{self, Column};
+use crate::input::{Blocks, Input};
+use crate::ndjson::Settings;
+use crate::object::Shipped;
+use crate::pipeline::Pipeline;
+use crate::registry::Registry;
+use crate::rejects::Rejects;
+use crate::rule::{Choice, Rule, RuleError, TimeZone};
+use crate::shard::Plan;
+use crate::ship::{self, Options, Outcome, Progress};
+use crate::table;
+
+/// Ships NDJSON as objects below a directory.
+///
+/// Each line is a log, a JSON object. `__time__`, `__topic__`, `__source__` and `__tag__:KEY` are what
+/// they are in a Logstore; every other member is a field, a string as it is and anything else as its
+/// JSON text. A line that is no log is kept beside the objects and does not stop the rest.
+#[derive(Debug, Args)]
+pub(super) struct ShipCommand {
+    /// Files of NDJSON (also gzipped, .gz), directories of them, or - for standard input.
+    input: Vec<PathBuf>,
+    /// The directory that objects are written below.
+    #[arg(long, value_name = "DIR")]
+    to: PathBuf,
+    #[command(flatten)]
+    rule: RuleOptions,
+    #[command(flatten)]
+    logs: LogOptions,
+    /// Threads that parse and run stages. One shard keeps one of them busy.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: Option<u16>,
+    /// How the result is printed.
+    #[arg(long, value_enum, default_value_t)]
+    report: Report,
+}
+
+/// The rule, and what of it is given here instead.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Rule")]
+struct RuleOptions {
+    /// The shipping rule, a TOML file. The options below come before it.
+    #[arg(long, value_name = "FILE")]
+    rule: Option<PathBuf>,
+    /// Name of the rule.
+    #[arg(long)]
+    name: Option<String>,
+    /// Directory that objects go to, the first levels of their keys.
+    #[arg(long)]
+    prefix: Option<String>,
+    /// Pattern of the levels below, rendered from the time of the task: ds=%Y%m%d/%H
+    /// [default: %Y/%m/%d/%H/%M]
+    #[arg(long, value_name = "PATTERN")]
+    partition: Option<String>,
+    /// Time zone of the partition: Asia/Shanghai, +08:00 [default: UTC]
+    #[arg(long, value_name = "ZONE")]
+    time_zone: Option<TimeZone>,
+    /// The largest object before compression, 5-256 MB [default: 256]
+    #[arg(long = "size", value_name = "MB")]
+    size_mb: Option<u64>,
+    /// The longest that logs wait for an object to fill, 300-900 seconds [default: 300]
+    #[arg(long = "time", value_name = "SECONDS")]
+    time_seconds: Option<u64>,
+    /// json, csv or parquet [default: json]
+    #[arg(long)]
+    format: Option<String>,
+    /// Columns of a CSV or Parquet object, for Parquet with types: __time__:int64,path,status:int32.
+    /// Without them they are found from the first lines.
+    #[arg(long, value_name = "KEY[:TYPE],…", value_delimiter = ',')]
+    columns: Vec<String>,
+    /// A setting of the format, its value as JSON or as text: header=true. May come again.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    settings: Vec<String>,
+    /// none, snappy, gzip or zstd [default: none]
+    #[arg(long)]
+    compression: Option<String>,
+    /// The component that encodes, a name or a path: ./my-encoder.wasm
+    #[arg(long, value_name = "STAGE")]
+    encoder: Option<String>,
+    /// The component that compresses.
+    #[arg(long, value_name = "STAGE")]
+    compressor: Option<String>,
+    /// The component that names objects.
+    #[arg(long, value_name = "STAGE")]
+    renderer: Option<String>,
+}
+
+/// How lines become logs.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Logs")]
+struct LogOptions {
+    /// Field with the log's time: RFC 3339 or Unix time. [default: __time__, and the present where it is missing]
+    #[arg(long, value_name = "FIELD")]
+    time_field: Option<String>,
+    /// How many shards the logs are split into; each has objects of its own.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    shards: u32,
+    /// Field whose hash gives the shard.
+    #[arg(long, value_name = "FIELD", default_value = "__source__")]
+    shard_by: String,
+    /// Stop at the first line that is no log.
+    #[arg(long)]
+    strict: bool,
+    /// File for lines that are no logs [default: DIR/_rejects/TIME.ndjson]
+    #[arg(long, value_name = "FILE")]
+    rejects: Option<PathBuf>,
+}
+
+impl ShipCommand {
+    pub(super) fn run(self, engine: &EngineOptions) -> Result<(), Failure> {
+        let begun = Instant::now();
+        let mut rule = self.rule.rule()?;
+        rule.check()?;
+        let inputs = Input::find(&self.input)?;
+        let total = inputs.iter().map(Input::bytes).sum::<Option<u64>>();
+        let mut blocks = Blocks::new(inputs);
+        let inferred = find_columns(&mut rule, &mut blocks)?;
+        let registry = Registry::new(engine.engine()?);
+        let pipeline = Pipeline::new(&registry, &rule)?;
+        let plan = Arc::new(Plan {
+            pipeline,
+            store: Directory::new(self.to.join(&rule.bucket)),
+            size: rule.size(),
+            time: rule.time(),
+        });
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+        let options = Options {
+            settings: Settings {
+                time_field: self.logs.time_field.clone(),
+                default_time: (now.as_secs().try_into().unwrap_or(u32::MAX), now.subsec_nanos()),
+                shards: self.logs.shards,
+                shard_field: self.logs.shard_by.clone(),
+            },
+            threads: self.threads.map_or(cores, usize::from),
+            strict: self.logs.strict,
+        };
+        let rejects = self.logs.rejects.clone();
+        let rejects = rejects.unwrap_or_else(|| self.to.join(format!("_rejects/{}.ndjson", now.as_nanos())));
+        let mut rejects = Rejects::new(rejects);
+        let bar = Bar::new(total);
+        let (outcome, result) = ship::ship(blocks, &plan, &options, &mut rejects, &bar, stop_signal()?);
+        bar.0.finish_and_clear();
+        match self.report {
+            Report::Text => self.print(&outcome, &rejects, &inferred, begun.elapsed().as_secs_f64()),
+            Report::Json => {
+                println!("{:#}", report(&outcome, &rejects, &inferred, begun.elapsed().as_secs_f64()));
+            }
+        }
+        result.map_err(Failure::from)
+    }
+
+    fn print(&self, outcome: &Outcome, rejects: &Rejects, inferred: &[Column], seconds: f64) {
+        if !outcome.objects.is_empty() {
+            println!("{}\n", table::render(&HEADER, outcome.objects.iter().map(row).collect()));
+        }
+        let sum = |of: fn(&Shipped) -> u64| outcome.objects.iter().map(of).sum::<u64>();
+        println!(
+            "Shipped {} logs in {} objects below {}: {} of NDJSON, {} as objects, {} stored, in {seconds:.2} s.",
+            HumanCount(sum(|object| object.rows)),
+            outcome.objects.len(),
+            self.to.display(),
+            HumanBytes(outcome.input_bytes),
+            HumanBytes(sum(|object| object.raw_bytes)),
+            HumanBytes(sum(|object| object.stored_bytes)),
+        );
+        if !inferred.is_empty() {
+            let list: Vec<_> = inferred.iter().map(|column| format!("{}:{}", column.key, column.type_name)).collect();
+            println!("Columns were found from the first lines; to fix them: --columns '{}'", list.join(","));
+            let left_out = left_out(outcome, inferred);
+            if !left_out.is_empty() {
+                eprintln!("warning: later lines have fields that are not in these columns, and were left out: {}", left_out.join(", "));
+            }
+        }
+        if rejects.count() > 0 {
+            eprintln!("warning: {} lines are no logs. They are kept in {}, why in {}:", HumanCount(rejects.count()), rejects.path().display(), rejects.reasons_path().display());
+            rejects.first().iter().for_each(|told| eprintln!("  {told}"));
+        }
+        if let Some(place) = &outcome.stopped_at {
+            eprintln!("stopped by a signal: all up to {place} was shipped, and nothing behind it was");
+        }
+    }
+}
+
+const HEADER: [&str; 5] = ["object", "rows", "raw bytes", "stored bytes", "seconds"];
+
+fn row(object: &Shipped) -> Vec<String> {
+    vec![
+        object.object.clone(),
+        HumanCount(object.rows).to_string(),
+        HumanCount(object.raw_bytes).to_string(),
+        HumanCount(object.stored_bytes).to_string(),
+        format!("{:.2}", object.seconds),
+    ]
+}
+
+fn report(outcome: &Outcome, rejects: &Rejects, inferred: &[Column], seconds: f64) -> Value {
+    json!({
+        "objects": outcome.objects,
+        "rows": outcome.objects.iter().map(|object| object.rows).sum::<u64>(),
+        "input_bytes": outcome.input_bytes,
+        "seconds": seconds,
+        "rejected": rejects.count(),
+        "rejects": (rejects.count() > 0).then(|| rejects.path()),
+        "left_out": left_out(outcome, inferred),
+        "stopped_at": outcome.stopped_at,
+    })
+}
+
+/// Keys that came when the columns had been found.
+fn left_out(outcome: &Outcome, inferred: &[Column]) -> Vec<String> {
+    if inferred.is_empty() {
+        return vec![];
+    }
+    let known = |key: &&String| !inferred.iter().any(|column| column.key == **key);
+    outcome.keys.iter().filter(known).cloned().collect()
+}
+
+impl RuleOptions {
+    /// The rule of the file, with what was given on the command line put over it.
+    fn rule(&self) -> Result<Rule, Failure> {
+        let mut rule = self.rule.as_deref().map(Rule::read).transpose()?.unwrap_or_default();
+        put(&mut rule.name, &self.name);
+        put(&mut rule.prefix, &self.prefix);
+        put(&mut rule.partition, &self.partition);
+        put(&mut rule.time_zone, &self.time_zone);
+        put(&mut rule.size_mb, &self.size_mb);
+        put(&mut rule.time_seconds, &self.time_seconds);
+        // Settings of one format mean nothing to another.
+        if let Some(name) = self.format.as_ref().filter(|name| **name != rule.format.name) {
+            rule.format = Choice::named(name);
+        }
+        put(&mut rule.compression, &self.compression.as_ref().map(Choice::named));
+        for (stage, given) in [
+            (&mut rule.stages.encoder, &self.encoder),
+            (&mut rule.stages.compressor, &self.compressor),
+            (&mut rule.stages.renderer, &self.renderer),
+        ] {
+            if given.is_some() {
+                stage.clone_from(given);
+            }
+        }
+        let settings = &mut rule.format.settings;
+        for setting in &self.settings {
+            let (key, value) = setting.split_once('=').ok_or_else(|| {
+                format!("--set {setting}: a setting is KEY=VALUE, such as --set header=true")
+            })?;
+            let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+            settings.insert(key.to_owned(), value);
+        }
+        if !self.columns.is_empty() {
+            let columns = self.columns.iter().map(|column| typed(column));
+            set_columns(settings, &rule.format.name, columns);
+        }
+        Ok(rule)
+    }
+}
+
+fn put<T: Clone>(place: &mut T, given: &Option<T>) {
+    if let Some(given) = given {
+        place.clone_from(given);
+    }
+}
+
+/// `KEY:TYPE`; the type is behind the last colon, for keys such as `__tag__:host` have one too.
+fn typed(column: &str) -> (String, Option<String>) {
+    const TYPES: [&str; 6] = ["string", "boolean", "int32", "int64", "float", "double"];
+    match column.rsplit_once(':') {
+        Some((key, kind)) if TYPES.contains(&kind) => (key.to_owned(), Some(kind.to_owned())),
+        _ => (column.to_owned(), None),
+    }
+}
+
+/// Puts columns into the settings of a format: keys alone, or for Parquet with their types.
+fn set_columns(
+    settings: &mut Map<String, Value>,
+    format: &str,
+    columns: impl Iterator<Item = (String, Option<String>)>,
+) {
+    let column = |(key, kind): (String, Option<String>)| match kind {
+        _ if format != "parquet" => json!(key),
+        Some(kind) => json!({ "key": key, "type": kind }),
+        None => json!({ "key": key }),
+    };
+    settings.insert("columns".into(), columns.map(column).collect());
+}
+
+/// Finds the columns of a built-in table format that has none, from the first block of the input.
+fn find_columns(rule: &mut Rule, blocks: &mut Blocks) -> Result<Vec<Column>, Failure> {
+    let is_table = matches!(rule.format.name.as_str(), "csv" | "parquet");
+    if !is_table || rule.stages.encoder.is_some() || rule.format.settings.contains_key("columns") {
+        return Ok(vec![]);
+    }
+    let Some(block) = blocks.next_block()? else {
+        let problem = "there are no logs to find the columns from; name them with --columns";
+        return Err(RuleError::field("format", problem).into());
+    };
+    let columns = infer::columns(&block.bytes);
+    blocks.put_back(block);
+    let named = columns.iter().map(|column| (column.key.clone(), Some(column.type_name.to_owned())));
+    set_columns(&mut rule.format.settings, &rule.format.name, named);
+    Ok(columns)
+}
+
+/// Set by the first Ctrl-C or SIGTERM; the second ends the process at once.
+fn stop_signal() -> Result<&'static AtomicBool, Failure> {
+    static STOP: AtomicBool = AtomicBool::new(false);
+    ctrlc::set_handler(|| {
+        if STOP.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        eprintln!("stopping: what was read is being shipped; once more to give it up");
+    })?;
+    Ok(&STOP)
+}
+
+/// A bar on the terminal; where there is none, nothing.
+struct Bar(ProgressBar);
+
+impl Bar {
+    fn new(total: Option<u64>) -> Self {
+        if !std::io::stderr().is_terminal() {
+            return Self(ProgressBar::hidden());
+        }
+        let bar = total.map_or_else(ProgressBar::no_length, ProgressBar::new);
+        let shape = if total.is_some() {
+            "{bar:30} {bytes}/{total_bytes}  {bytes_per_sec}  {msg}  {eta}"
+        } else {
+            "{spinner} {bytes}  {bytes_per_sec}  {msg}"
+        };
+        if let Ok(style) = ProgressStyle::with_template(shape) {
+            bar.set_style(style);
+        }
+        bar.set_message("0 objects");
+        Self(bar)
+    }
+}
+
+impl Progress for Bar {
+    fn parsed(&self, bytes: u64) {
+        self.0.inc(bytes);
+    }
+
+    fn shipped(&self, _: &Shipped) {
+        static OBJECTS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+        let objects = OBJECTS.fetch_add(1, Ordering::Relaxed) + 1;
+        self.0.set_message(format!("{objects} objects"));
+    }
+}

@@ -1,0 +1,119 @@
+use clap::{Subcommand, ValueEnum};
+use serde_json::{Value, json};
+
+use super::{EngineOptions, Failure};
+use crate::registry::Registry;
+use crate::stage::Stage;
+use crate::table;
+
+/// Looks at stages.
+#[derive(Debug, Subcommand)]
+pub(super) enum StageCommand {
+    /// Lists the stages that come with logship.
+    List,
+    /// Checks a stage and tells what it is: kind, name, version, digest, imports, configuration.
+    Inspect {
+        /// A component file (with a `/` in its path or `.wasm` at its end), or the name of a built-in stage.
+        stage: String,
+        /// How to print it.
+        #[arg(long, value_enum, default_value_t)]
+        report: Report,
+    },
+}
+
+/// How a report is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(super) enum Report {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object, for programs.
+    Json,
+}
+
+impl StageCommand {
+    pub(super) fn run(&self, engine: &EngineOptions) -> Result<(), Failure> {
+        let registry = Registry::new(engine.engine()?);
+        match self {
+            Self::List => list(&registry),
+            Self::Inspect { stage, report } => inspect(&registry.stage(None, stage)?, *report),
+        }
+    }
+}
+
+fn list(registry: &Registry) -> Result<(), Failure> {
+    let mut rows = Vec::new();
+    for name in Registry::built_in() {
+        let stage = registry.stage(None, name)?;
+        let identity = stage.identity();
+        rows.push(vec![
+            name.to_owned(),
+            stage.kind().to_string(),
+            identity.version().to_owned(),
+            kib(identity.size()),
+            identity.digest()[..12].to_owned(),
+        ]);
+    }
+    println!("{}", table::render(&["stage", "kind", "version", "size", "sha256"], rows));
+    Ok(())
+}
+
+fn inspect(stage: &Stage, report: Report) -> Result<(), Failure> {
+    let schema: Value = serde_json::from_str(stage.config_schema())?;
+    let identity = stage.identity();
+    if report == Report::Json {
+        let mut facts = json!({
+            "kind": stage.kind().to_string(),
+            "name": identity.name(),
+            "version": identity.version(),
+            "sha256": identity.digest(),
+            "bytes": identity.size(),
+            "imports": [],
+            "config_schema": schema,
+        });
+        for (name, value) in particulars(stage) {
+            facts[name.replace(' ', "_")] = value.into();
+        }
+        println!("{facts:#}");
+        return Ok(());
+    }
+    let mut facts = vec![
+        ("kind", stage.kind().to_string()),
+        ("name", identity.name().to_owned()),
+        ("version", identity.version().to_owned()),
+        ("sha256", identity.digest().to_owned()),
+        ("size", kib(identity.size())),
+        ("imports", "none".to_owned()),
+    ];
+    facts.extend(particulars(stage));
+    for (name, value) in facts {
+        println!("{name:<13}{value}");
+    }
+    println!("config        (JSON Schema)\n{schema:#}");
+    Ok(())
+}
+
+/// What only stages of this kind have.
+fn particulars(stage: &Stage) -> Vec<(&'static str, String)> {
+    match stage {
+        Stage::Encoder(stage) => {
+            let about = stage.description();
+            let inner: Vec<_> = about.compressions.iter().map(|inner| inner.name.as_str()).collect();
+            vec![
+                ("format", about.format.clone()),
+                ("suffix", about.suffix.clone()),
+                ("media type", about.media_type.clone()),
+                ("compresses", if inner.is_empty() { "not itself".into() } else { inner.join(", ") }),
+            ]
+        }
+        Stage::Compressor(stage) => {
+            let about = stage.description();
+            vec![("compression", about.compression.clone()), ("suffix", about.suffix.clone())]
+        }
+        Stage::Renderer(_) => vec![],
+    }
+}
+
+fn kib(bytes: usize) -> String {
+    format!("{} KiB", bytes.div_ceil(1024))
+}

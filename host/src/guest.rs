@@ -1,0 +1,85 @@
+use wasmtime::{ResourceLimiter, Store, Trap};
+
+use crate::engine::Engine;
+use crate::stage::{Identity, StageError};
+
+/// What the host knows of a running instance: its memory.
+#[derive(Debug)]
+pub(crate) struct Guest {
+    cap: usize,
+    /// What it asked for beyond the cap, in bytes.
+    denied: Option<usize>,
+}
+
+impl Guest {
+    pub(crate) fn new(cap: usize) -> Self {
+        Self { cap, denied: None }
+    }
+}
+
+impl ResourceLimiter for Guest {
+    fn memory_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let allowed = desired <= self.cap;
+        if !allowed {
+            self.denied = Some(desired);
+        }
+        Ok(allowed)
+    }
+
+    fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(desired <= 1 << 20)
+    }
+}
+
+/// An instance of a stage, and the one way to call it: under a deadline, with the cause of a trap
+/// told in words. After an error it must not be called again.
+pub(crate) struct Instance<B> {
+    engine: Engine,
+    stage: Identity,
+    store: Store<Guest>,
+    bindings: B,
+}
+
+impl<B> Instance<B> {
+    /// Instantiates from the pool.
+    pub(crate) fn new(
+        engine: &Engine,
+        stage: &Identity,
+        instantiate: impl FnOnce(&mut Store<Guest>) -> wasmtime::Result<B>,
+    ) -> Result<Self, StageError> {
+        let mut store = engine.store();
+        store.set_epoch_deadline(engine.deadline_ticks());
+        match instantiate(&mut store) {
+            Ok(bindings) => Ok(Self { engine: engine.clone(), stage: stage.clone(), store, bindings }),
+            Err(error) => Err(failure(engine, stage, &store, &error)),
+        }
+    }
+
+    /// Which stage it is of.
+    pub(crate) fn stage(&self) -> &Identity {
+        &self.stage
+    }
+
+    /// Calls the stage.
+    pub(crate) fn call<R>(
+        &mut self,
+        call: impl FnOnce(&mut Store<Guest>, &B) -> wasmtime::Result<R>,
+    ) -> Result<R, StageError> {
+        self.store.set_epoch_deadline(self.engine.deadline_ticks());
+        call(&mut self.store, &self.bindings)
+            .map_err(|error| failure(&self.engine, &self.stage, &self.store, &error))
+    }
+}
+
+/// What went wrong in the guest, told so that its user knows what to do.
+fn failure(engine: &Engine, stage: &Identity, store: &Store<Guest>, error: &wasmtime::Error) -> StageError {
+    let stage = stage.clone();
+    let Guest { cap, denied } = *store.data();
+    match (error.downcast_ref::<Trap>(), denied) {
+        (Some(Trap::Interrupt), _) => {
+            StageError::Deadline { stage, seconds: engine.limits().deadline.as_secs_f64() }
+        }
+        (_, Some(asked)) => StageError::OutOfMemory { stage, asked: asked >> 20, cap: cap >> 20 },
+        _ => StageError::Trap { stage, cause: format!("{error:#}") },
+    }
+}

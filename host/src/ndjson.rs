@@ -1,0 +1,339 @@
+//! Logs from NDJSON: one JSON object a line.
+//!
+//! `__time__`, `__topic__`, `__source__` and `__tag__:KEY` become what they are in a log group,
+//! every other member a field: a string as it is, anything else as its JSON text.
+
+use std::borrow::Cow;
+
+use sonic_rs::LazyValue;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::batch::{BatchBuilder, LogBatch, LogGroup, Tag};
+use crate::time::{self, Time};
+
+/// How lines become logs.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The member that has the log's time: RFC 3339 or Unix time. It stays a field as well. Without
+    /// one, `__time__` has it.
+    pub time_field: Option<String>,
+    /// The time of a log without `__time__`, where no `time_field` is asked for.
+    pub default_time: Time,
+    /// How many shards there are.
+    pub shards: u32,
+    /// The member whose hash gives the shard; a log without it has the hash of the empty string.
+    pub shard_field: String,
+}
+
+/// A line that is no log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reject {
+    /// Its index among the lines of the block.
+    pub line: usize,
+    /// Its bytes, without the line break.
+    pub text: Vec<u8>,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// What a block of lines became.
+#[derive(Debug, Default)]
+pub struct Parsed {
+    /// For each shard that got logs, its number and its logs, in the order of the lines.
+    pub batches: Vec<(u32, LogBatch)>,
+    /// The lines that are no logs.
+    pub rejects: Vec<Reject>,
+    /// How many lines the block had, blank ones too.
+    pub lines: usize,
+}
+
+/// Turns blocks of lines into batches, one for each shard.
+#[derive(Debug)]
+pub struct Parser {
+    settings: Settings,
+    shards: Vec<BatchBuilder>,
+    group: LogGroup,
+}
+
+/// A member of the line's object: its key, and its value as JSON text.
+type Member<'a> = (Cow<'a, str>, Cow<'a, str>);
+
+impl Parser {
+    /// A parser, to be used for block after block.
+    pub fn new(settings: Settings) -> Self {
+        let shards = (0..settings.shards.max(1)).map(|_| BatchBuilder::default()).collect();
+        let group = LogGroup { topic: String::new(), source: String::new(), tags: vec![] };
+        Self { settings, shards, group }
+    }
+
+    /// Parses `block`: whole lines, the last with or without its line break. Blank lines are passed
+    /// over.
+    pub fn parse(&mut self, block: &[u8]) -> Parsed {
+        let mut parsed = Parsed::default();
+        let mut members = Vec::new();
+        let mut rest = block;
+        while !rest.is_empty() {
+            let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+            let line = rest[..end].trim_ascii();
+            let text = simdutf8::compat::from_utf8(line)
+                .map_err(|error| format!("byte {} is not UTF-8", error.valid_up_to() + 1));
+            if let Err(reason) = text.and_then(|line| self.line(line, &mut members)) {
+                parsed.rejects.push(Reject { line: parsed.lines, text: rest[..end].to_vec(), reason });
+            }
+            rest = rest.get(end + 1..).unwrap_or_default();
+            parsed.lines += 1;
+        }
+        let filled = self.shards.iter_mut().enumerate().filter(|(_, shard)| !shard.is_empty());
+        parsed.batches = filled.map(|(number, shard)| (number as u32, shard.take())).collect();
+        parsed
+    }
+
+    fn line<'a>(&mut self, line: &'a str, members: &mut Vec<Member<'a>>) -> Result<(), String> {
+        if line.is_empty() {
+            return Ok(());
+        }
+        read_object(line, members)?;
+        let time = self.time(members)?;
+        let shard = self.shard(members)?;
+        let builder = &mut self.shards[shard];
+        self.group.topic.clear();
+        self.group.source.clear();
+        self.group.tags.clear();
+        for (key, value) in members.drain(..) {
+            match Reserved::of(&key) {
+                None => match unquoted(&value) {
+                    Some(text) => builder.field(&key, text.as_bytes()),
+                    None => builder.field(&key, unescape(&value)?.as_bytes()),
+                },
+                Some(Reserved::Time) => {}
+                Some(Reserved::Topic) => self.group.topic.push_str(&unescape(&value)?),
+                Some(Reserved::Source) => self.group.source.push_str(&unescape(&value)?),
+                Some(Reserved::Tag(key)) => {
+                    let value = unescape(&value)?.into_owned();
+                    self.group.tags.push(Tag { key: key.to_owned(), value });
+                }
+            }
+        }
+        let group = builder.group(&self.group);
+        builder.end_log(group, time.0, time.1);
+        Ok(())
+    }
+
+    fn time(&self, members: &[Member<'_>]) -> Result<Time, String> {
+        let name = self.settings.time_field.as_deref().unwrap_or("__time__");
+        let Some((_, value)) = members.iter().rev().find(|(key, _)| key == name) else {
+            return match self.settings.time_field {
+                Some(_) => Err(format!("there is no {name:?}, the field with the time")),
+                None => Ok(self.settings.default_time),
+            };
+        };
+        let text = unescape(value)?;
+        time::parse(&text).ok_or_else(|| {
+            let shown: String = text.chars().take(40).collect();
+            format!("{name:?} has {shown:?}, which is no time: RFC 3339 or Unix time from 1970 to 2106")
+        })
+    }
+
+    fn shard(&self, members: &[Member<'_>]) -> Result<usize, String> {
+        let shards = self.shards.len();
+        if shards == 1 {
+            return Ok(0);
+        }
+        let member = members.iter().rev().find(|(key, _)| *key == self.settings.shard_field);
+        let hash = match member {
+            Some((_, value)) => xxh3_64(unescape(value)?.as_bytes()),
+            None => xxh3_64(b""),
+        };
+        // The high bits choose, as with the hash ranges of a Logstore's shards.
+        Ok((u128::from(hash) * shards as u128 >> 64) as usize)
+    }
+}
+
+/// Which reserved member of a log a key is.
+enum Reserved<'a> {
+    Time,
+    Topic,
+    Source,
+    Tag(&'a str),
+}
+
+impl<'a> Reserved<'a> {
+    #[inline]
+    fn of(key: &'a str) -> Option<Self> {
+        match key.strip_prefix("__")? {
+            "time__" => Some(Self::Time),
+            "topic__" => Some(Self::Topic),
+            "source__" => Some(Self::Source),
+            name => name.strip_prefix("tag__:").map(Self::Tag),
+        }
+    }
+}
+
+/// Reads the members of a JSON object, which must be all there is in `line`.
+fn read_object<'a>(line: &'a str, members: &mut Vec<Member<'a>>) -> Result<(), String> {
+    members.clear();
+    let mut end = 1;
+    for member in sonic_rs::to_object_iter(line) {
+        let (key, value): (Cow<'a, str>, LazyValue<'a>) = member.map_err(|error| reason(line, &error))?;
+        let raw = value.as_raw_cow();
+        end = raw.as_ptr() as usize + raw.len() - line.as_ptr() as usize;
+        members.push((key, raw));
+    }
+    // The iterator stops at the object's end and does not say where that is.
+    match line[end..].trim_ascii_start() {
+        "}" => Ok(()),
+        rest => Err(format!("there is more behind the object: {:?}", shorten(rest.trim_start_matches(['}', ' '])))),
+    }
+}
+
+fn reason(line: &str, error: &sonic_rs::Error) -> String {
+    if !line.starts_with('{') {
+        return format!("not a JSON object: it begins with {:?}", shorten(line));
+    }
+    // The error goes on with its place among lines, of which there is one, and draws it.
+    let text = error.to_string();
+    let what = text.split(" at line ").next().unwrap_or_default().trim_end_matches(" while parsing");
+    format!("not JSON at byte {}: {}", error.offset() + 1, what.replace("Expected this character to be", "expected"))
+}
+
+fn shorten(text: &str) -> String {
+    text.chars().take(20).collect()
+}
+
+/// The text of a JSON string without escapes, or any other JSON text as it is. None: a string that
+/// must be unescaped.
+#[inline]
+fn unquoted(json: &str) -> Option<&str> {
+    match json.strip_prefix('"') {
+        None => Some(json),
+        Some(rest) => {
+            let inner = &rest[..rest.len() - 1];
+            memchr::memchr(b'\\', inner.as_bytes()).is_none().then_some(inner)
+        }
+    }
+}
+
+/// The text of a JSON string, or any other JSON text as it is.
+fn unescape(json: &str) -> Result<Cow<'_, str>, String> {
+    match unquoted(json) {
+        Some(text) => Ok(Cow::Borrowed(text)),
+        None => sonic_rs::from_str(json).map(Cow::Owned).map_err(|error| reason("{", &error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> Settings {
+        Settings { time_field: None, default_time: (7, 0), shards: 1, shard_field: "__source__".into() }
+    }
+
+    fn parse(settings: Settings, text: &[u8]) -> Parsed {
+        Parser::new(settings).parse(text)
+    }
+
+    fn fields(batch: &LogBatch, log: usize) -> Vec<(String, String)> {
+        let one = batch.slice(log..log + 1);
+        let mut start = 0;
+        let field = |(&key, &end): (&u32, &u32)| {
+            let value = String::from_utf8(one.values[start..end as usize].to_vec()).unwrap();
+            start = end as usize;
+            (one.keys[key as usize].clone(), value)
+        };
+        one.field_keys.iter().zip(&one.value_ends).map(field).collect()
+    }
+
+    fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
+        expected.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect()
+    }
+
+    #[test]
+    fn reserved_members_are_taken_out_and_the_rest_is_kept_as_text() {
+        let line = br#" {"a":"x\n\"\u00e9","__time__":9,"n":1.50,"__topic__":"t","big":123456789012345678901,"o": {"k" : [1, 2]} ,"z":null,"b":true,"__source__":"s","__tag__:h":"v","a":"","\u0061b":"k"} "#;
+        let parsed = parse(settings(), line);
+        assert_eq!(parsed.rejects, []);
+        let batch = &parsed.batches[0].1;
+        assert_eq!((batch.times[0], batch.nanos.len()), (9, 0));
+        let tags = vec![Tag { key: "h".into(), value: "v".into() }];
+        assert_eq!(batch.groups, [LogGroup { topic: "t".into(), source: "s".into(), tags }]);
+        let expected = [
+            ("a", "x\n\"é"),
+            ("n", "1.50"),
+            ("big", "123456789012345678901"),
+            ("o", r#"{"k" : [1, 2]}"#),
+            ("z", "null"),
+            ("b", "true"),
+            ("a", ""),
+            ("ab", "k"),
+        ];
+        assert_eq!(fields(batch, 0), pairs(&expected));
+    }
+
+    #[test]
+    fn lines_that_are_no_logs_are_told_apart_and_the_rest_goes_on() {
+        let cases: [(&[u8], &str); 14] = [
+            (b"[1]", "not a JSON object"),
+            (b"plain text", "not a JSON object"),
+            (b"{\"a\":1", "not JSON at byte"),
+            (b"{\"a\":1}}", "more behind the object"),
+            (b"{\"a\":1} {\"b\":2}", "more behind the object"),
+            (b"{}x", "more behind the object"),
+            (b"{\"a\":}", ""),
+            (b"{\"a\":01}", ""),
+            (b"{\"a\":\"\\x\"}", ""),
+            (b"{\"a\":\"\x01\"}", ""),
+            (b"{\"a\":{\"b\":tru}}", ""),
+            (b"{\"a\":\"\xff\"}", "byte 7 is not UTF-8"),
+            (b"{\"__time__\":\"noon\"}", "is no time"),
+            (b"{\"a\":\"\\ud800\"}", ""),
+        ];
+        for (line, expected) in cases {
+            let text = [b"{\"a\":\"1\"}\n\n", line, b"\r\n{\"a\":\"2\"}"].concat();
+            let parsed = parse(settings(), &text);
+            let shown = String::from_utf8_lossy(line);
+            assert_eq!(parsed.rejects.len(), 1, "{shown}");
+            let reject = &parsed.rejects[0];
+            assert!(reject.reason.contains(expected) && !reject.reason.is_empty(), "{shown}: {}", reject.reason);
+            assert_eq!((reject.line, &reject.text), (2, &[line, b"\r"].concat()), "{shown}");
+            assert_eq!((parsed.lines, parsed.batches[0].1.len()), (4, 2), "{shown}");
+            assert_eq!(fields(&parsed.batches[0].1, 1), pairs(&[("a", "2")]), "{shown}");
+        }
+    }
+
+    #[test]
+    fn an_empty_object_is_a_log_without_fields() {
+        let parsed = parse(settings(), b"{}\n{ }\n");
+        assert_eq!(parsed.rejects, []);
+        assert_eq!(parsed.batches[0].1.times, [7, 7]);
+    }
+
+    #[test]
+    fn the_time_is_read_from_the_field_that_was_named() {
+        let named = Settings { time_field: Some("ts".into()), ..settings() };
+        let parsed = parse(named, b"{\"ts\":\"2017-01-20T19:50:43.5+08:00\",\"__time__\":1}\n{\"x\":1}\n");
+        let batch = &parsed.batches[0].1;
+        assert_eq!((batch.times[0], batch.nanos[0]), (1_484_913_043, 500_000_000));
+        assert_eq!(fields(batch, 0), pairs(&[("ts", "2017-01-20T19:50:43.5+08:00")]));
+        assert_eq!(parsed.rejects[0].reason, "there is no \"ts\", the field with the time");
+    }
+
+    #[test]
+    fn a_value_always_falls_into_the_same_shard() {
+        let sharded = Settings { shards: 4, shard_field: "user".into(), ..settings() };
+        let text: String = (0..200).map(|i| format!("{{\"user\":\"u{}\",\"n\":{i}}}\n", i % 20)).collect();
+        let parsed = parse(sharded, text.as_bytes());
+        assert_eq!(parsed.batches.len(), 4);
+        let mut seen = std::collections::HashMap::new();
+        for (shard, batch) in &parsed.batches {
+            let mut last = None;
+            for log in 0..batch.len() {
+                let log = fields(batch, log);
+                assert_eq!(*seen.entry(log[0].1.clone()).or_insert(*shard), *shard);
+                let number: u32 = log[1].1.parse().unwrap();
+                assert!(last.replace(number) < Some(number), "order within a shard");
+            }
+        }
+        assert_eq!(seen.len(), 20);
+    }
+}

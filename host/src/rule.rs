@@ -1,0 +1,329 @@
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+use std::time::Duration;
+
+use chrono::{DateTime, FixedOffset, Offset, Utc};
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
+
+/// A shipping rule: how logs become objects, and where these go.
+///
+/// In a file it is TOML:
+/// ```toml
+/// name = "nginx-to-lake"
+/// bucket = "lake"
+/// prefix = "nginx"
+/// partition = "ds=%Y%m%d/%H"
+/// time_zone = "Asia/Shanghai"
+/// size_mb = 128
+/// time_seconds = 300
+/// compression = "snappy"
+///
+/// [format]
+/// type = "parquet"
+/// columns = [{ key = "__time__", type = "int64" }, { key = "path" }]
+///
+/// [stages]
+/// renderer = "./by-tenant.wasm"
+/// ```
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Rule {
+    /// 3-63 lowercase letters, digits, `-` and `_`, with a letter or digit at both ends.
+    pub name: String,
+    /// The bucket; empty: the destination itself. For a local directory, a folder in it.
+    pub bucket: String,
+    /// The directory of the bucket that objects go to; may be empty.
+    pub prefix: String,
+    /// Pattern of the levels below the prefix, in the style of `strptime`.
+    pub partition: String,
+    /// Time zone in which the partition is rendered.
+    pub time_zone: TimeZone,
+    /// The largest object before compression, in MB of 1,000,000 bytes: 5-256.
+    pub size_mb: u64,
+    /// How long logs wait for an object to fill, in seconds: 300-900.
+    pub time_seconds: u64,
+    /// How logs are encoded.
+    pub format: Choice,
+    /// How objects are compressed.
+    pub compression: Choice,
+    /// Settings of the renderer.
+    pub path: Map<String, Value>,
+    /// Which component serves each stage, by name or path; by default, the one built in.
+    pub stages: Stages,
+}
+
+impl Default for Rule {
+    fn default() -> Self {
+        Self {
+            name: "ship".into(),
+            bucket: String::new(),
+            prefix: String::new(),
+            partition: "%Y/%m/%d/%H/%M".into(),
+            time_zone: TimeZone::default(),
+            size_mb: 256,
+            time_seconds: 300,
+            format: Choice::named("json"),
+            compression: Choice::named(NONE),
+            path: Map::new(),
+            stages: Stages::default(),
+        }
+    }
+}
+
+/// The compression that is none.
+pub const NONE: &str = "none";
+
+/// A format or a compression: its name alone, or with settings (`{ type = "csv", columns = […] }`).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Choice {
+    /// Its name, such as `json`.
+    pub name: String,
+    /// The configuration of its stage.
+    pub settings: Map<String, Value>,
+}
+
+impl Choice {
+    /// A choice without settings.
+    pub fn named(name: impl Into<String>) -> Self {
+        Self { name: name.into(), settings: Map::new() }
+    }
+}
+
+impl<'de> Deserialize<'de> for Choice {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged, expecting = "a name, or a table with `type`")]
+        enum Shape {
+            Name(String),
+            Table {
+                #[serde(rename = "type")]
+                name: String,
+                #[serde(flatten)]
+                settings: Map<String, Value>,
+            },
+        }
+        Ok(match Shape::deserialize(deserializer)? {
+            Shape::Name(name) => Self::named(name),
+            Shape::Table { name, settings } => Self { name, settings },
+        })
+    }
+}
+
+/// The components of a rule, where they aren't the built-in ones.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Stages {
+    /// What encodes; by default the built-in stage of the format.
+    pub encoder: Option<String>,
+    /// What compresses; by default the built-in stage of the compression.
+    pub compressor: Option<String>,
+    /// What names objects; by default `object-path`.
+    pub renderer: Option<String>,
+}
+
+/// A time zone: an IANA name, or a fixed offset such as `+08:00`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimeZone {
+    /// The same offset at all times.
+    Fixed(FixedOffset),
+    /// The rules of a place.
+    Named(chrono_tz::Tz),
+}
+
+impl TimeZone {
+    /// Seconds east of UTC at `time`.
+    pub fn offset(self, time: DateTime<Utc>) -> i32 {
+        match self {
+            Self::Fixed(offset) => offset.local_minus_utc(),
+            Self::Named(zone) => time.with_timezone(&zone).offset().fix().local_minus_utc(),
+        }
+    }
+}
+
+impl Default for TimeZone {
+    fn default() -> Self {
+        Self::Named(chrono_tz::UTC)
+    }
+}
+
+impl FromStr for TimeZone {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let fixed = text.parse().map(Self::Fixed);
+        fixed.or_else(|_| text.parse().map(Self::Named)).map_err(|_| {
+            format!("{text:?} is no time zone: an IANA name such as Asia/Shanghai, or an offset such as +08:00")
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for TimeZone {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// What is wrong with a rule.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RuleError {
+    /// A field has a value that it may not have.
+    #[error("rule: {field}: {problem}")]
+    Field {
+        /// The field.
+        field: &'static str,
+        /// What is wrong, and what would be right.
+        problem: String,
+    },
+    /// The file can't be read as a rule.
+    #[error("{file}: {problem}")]
+    File {
+        /// The file.
+        file: String,
+        /// What is wrong, and where.
+        problem: String,
+    },
+}
+
+impl RuleError {
+    /// A [`RuleError::Field`].
+    pub fn field(field: &'static str, problem: impl fmt::Display) -> Self {
+        Self::Field { field, problem: problem.to_string() }
+    }
+}
+
+impl Rule {
+    /// Reads a rule from a file. It is not [checked](Self::check) yet: the command line may change
+    /// it. Paths of components are taken from the folder of the file.
+    ///
+    /// # Errors
+    /// [`RuleError::File`], with line and column.
+    pub fn read(file: &Path) -> Result<Self, RuleError> {
+        let refused = |problem: String| RuleError::File { file: file.display().to_string(), problem };
+        let text = std::fs::read_to_string(file).map_err(|error| refused(error.to_string()))?;
+        let mut rule: Self = toml::from_str(&text).map_err(|error| refused(error.to_string()))?;
+        let folder = file.parent().unwrap_or(Path::new(""));
+        let Stages { encoder, compressor, renderer } = &mut rule.stages;
+        for stage in [encoder, compressor, renderer].into_iter().flatten() {
+            if stage.contains('/') || stage.ends_with(".wasm") {
+                let path = folder.join(&*stage);
+                // A bare file name would be taken for that of a built-in stage.
+                *stage = if folder == Path::new("") { format!("./{stage}") } else { path.display().to_string() };
+            }
+        }
+        Ok(rule)
+    }
+
+    /// Checks what can be checked without its stages.
+    ///
+    /// # Errors
+    /// [`RuleError::Field`], for the first field that is wrong.
+    pub fn check(&self) -> Result<(), RuleError> {
+        check_name(&self.name)?;
+        within("size_mb", self.size_mb, 5, 256, "MB")?;
+        within("time_seconds", self.time_seconds, 300, 900, "seconds")?;
+        let climbs = |level: &str| level == "." || level == "..";
+        if self.bucket.contains(['/', '\\', '\0']) || climbs(&self.bucket) {
+            return Err(RuleError::field("bucket", format!("{:?} is no name of a bucket", self.bucket)));
+        }
+        Ok(())
+    }
+
+    /// The largest object before compression, in bytes.
+    pub fn size(&self) -> u64 {
+        self.size_mb * 1_000_000
+    }
+
+    /// How long logs wait for an object to fill.
+    pub fn time(&self) -> Duration {
+        Duration::from_secs(self.time_seconds)
+    }
+}
+
+fn check_name(name: &str) -> Result<(), RuleError> {
+    let end = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let bytes = name.as_bytes();
+    let lawful = (3..=63).contains(&bytes.len())
+        && bytes.iter().all(|byte| end(byte) || matches!(byte, b'-' | b'_'))
+        && bytes.first().is_some_and(end)
+        && bytes.last().is_some_and(end);
+    if lawful {
+        return Ok(());
+    }
+    let law = "3-63 lowercase letters, digits, `-` and `_`, with a letter or digit at both ends";
+    Err(RuleError::field("name", format!("{name:?} is not of {law}")))
+}
+
+fn within(field: &'static str, value: u64, least: u64, most: u64, unit: &str) -> Result<(), RuleError> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    Err(RuleError::field(field, format!("{value} is out of range: {least}-{most} {unit}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(change: impl FnOnce(&mut Rule)) -> Option<String> {
+        let mut rule = Rule::default();
+        change(&mut rule);
+        rule.check().err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn ranges_end_where_the_specification_says() {
+        for (size, right) in [(4, false), (5, true), (256, true), (257, false), (0, false)] {
+            assert_eq!(problem(|rule| rule.size_mb = size).is_none(), right, "{size} MB");
+        }
+        for (time, right) in [(299, false), (300, true), (900, true), (901, false)] {
+            assert_eq!(problem(|rule| rule.time_seconds = time).is_none(), right, "{time} s");
+        }
+        assert_eq!(problem(|rule| rule.size_mb = 257).unwrap(), "rule: size_mb: 257 is out of range: 5-256 MB");
+    }
+
+    #[test]
+    fn names_are_those_of_the_specification() {
+        let long = "a".repeat(63);
+        for name in ["abc", "a-b", "a_1", "0a0", &long] {
+            assert_eq!(problem(|rule| rule.name = name.into()), None, "{name}");
+        }
+        let longer = "a".repeat(64);
+        for name in ["", "ab", "-ab", "ab-", "_ab", "aBc", "a b", "a/b", "äbc", &longer] {
+            assert!(problem(|rule| rule.name = name.into()).unwrap().contains("name"), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_file_says_what_is_wrong_and_where() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("rule.toml");
+        let read = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            Rule::read(&file)
+        };
+        let rule = read("prefix = 'p'\ntime_zone = '+08:00'\ncompression = { type = 'gzip', level = 9 }\n[stages]\nencoder = './x.wasm'\n").unwrap();
+        assert_eq!((rule.prefix.as_str(), rule.size_mb), ("p", 256));
+        assert_eq!(rule.compression.settings["level"], 9);
+        assert_eq!(rule.time_zone.offset(DateTime::UNIX_EPOCH), 28_800);
+        assert!(rule.stages.encoder.unwrap().starts_with(folder.path().to_str().unwrap()));
+        for (text, expected) in [
+            ("size = 5", "unknown field `size`"),
+            ("size_mb = 'big'", "line 1"),
+            ("time_zone = 'Mars'", "no time zone"),
+            ("[format]\ncolumns = []", "a name, or a table with `type`"),
+            ("name = ", "line 1"),
+        ] {
+            let error = read(text).unwrap_err().to_string();
+            assert!(error.contains(expected) && error.contains("rule.toml"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_place_has_the_offset_of_the_season() {
+        let zone: TimeZone = "Europe/Berlin".parse().unwrap();
+        let at = |text: &str| zone.offset(text.parse().unwrap());
+        assert_eq!((at("2026-01-01T00:00:00Z"), at("2026-07-01T00:00:00Z")), (3600, 7200));
+    }
+}

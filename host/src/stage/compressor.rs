@@ -1,0 +1,112 @@
+use std::fmt;
+
+use wasmtime::component::ResourceAny;
+
+use super::{CompressorDescription as Description, Ending, Identity, StageError, introduce};
+use crate::bindings::compressor::exports::logship::compress::compressor::Error;
+use crate::bindings::compressor::{Compressor, CompressorPre};
+use crate::engine::Engine;
+use crate::guest::{Guest, Instance};
+
+/// A compressor, ready to be instantiated.
+pub struct CompressorStage {
+    engine: Engine,
+    identity: Identity,
+    description: Description,
+    pre: CompressorPre<Guest>,
+}
+
+impl CompressorStage {
+    pub(super) fn new(
+        engine: &Engine,
+        origin: Identity,
+        pre: CompressorPre<Guest>,
+    ) -> Result<Self, StageError> {
+        let mut instance = Instance::new(engine, &origin, |store| pre.instantiate(store))?;
+        let description =
+            instance.call(|store, compressor| compressor.logship_compress_compressor().call_describe(store))?;
+        let Description { name, version, config_schema, .. } = &description;
+        let identity = introduce(&origin, name, version, config_schema)?;
+        Ok(Self { engine: engine.clone(), identity, description, pre })
+    }
+
+    /// Which component it is.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// What it says of itself.
+    pub fn description(&self) -> &Description {
+        &self.description
+    }
+
+    /// Begins an object, in an instance of its own from the pool.
+    ///
+    /// # Errors
+    /// [`StageError::Config`], or what any call may end with.
+    pub fn open(&self, config: &str) -> Result<CompressedObject, StageError> {
+        let mut instance = Instance::new(&self.engine, &self.identity, |store| self.pre.instantiate(store))?;
+        let resource = instance
+            .call(|store, compressor| {
+                compressor.logship_compress_compressor().object().call_open(store, config)
+            })?
+            .map_err(|error| refusal(&self.identity, error))?;
+        Ok(CompressedObject { instance, resource })
+    }
+}
+
+impl fmt::Debug for CompressorStage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.description.fmt(f)
+    }
+}
+
+/// An object being compressed. After an error it is lost.
+pub struct CompressedObject {
+    instance: Instance<Compressor>,
+    resource: ResourceAny,
+}
+
+impl CompressedObject {
+    /// Compresses the object's next bytes; returns compressed ones, maybe none.
+    ///
+    /// # Errors
+    /// What the stage refuses, or what any call may end with.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<Vec<u8>, StageError> {
+        let object = self.resource;
+        self.instance
+            .call(|store, compressor| {
+                compressor.logship_compress_compressor().object().call_push(store, object, bytes)
+            })?
+            .map_err(|error| refusal(self.instance.stage(), error))
+    }
+
+    /// Ends the object: the bytes before and behind all that [`push`](Self::push) returned.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push).
+    pub fn finish(mut self) -> Result<Ending, StageError> {
+        let object = self.resource;
+        self.instance
+            .call(|store, compressor| {
+                compressor.logship_compress_compressor().object().call_finish(store, object)
+            })?
+            .map_err(|error| refusal(self.instance.stage(), error))
+    }
+}
+
+impl fmt::Debug for CompressedObject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CompressedObject of {}", self.instance.stage())
+    }
+}
+
+fn refusal(stage: &Identity, error: Error) -> StageError {
+    let stage = stage.clone();
+    match error {
+        Error::InvalidConfig(problem) => {
+            StageError::Config { stage, path: problem.path, reason: problem.reason }
+        }
+        Error::TooLarge(reason) => StageError::TooLarge { stage, reason },
+    }
+}

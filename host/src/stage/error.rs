@@ -1,0 +1,160 @@
+use super::{Identity, Kind};
+
+/// Why a component can't serve as a stage, or why a stage failed.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum StageError {
+    /// No built-in stage has the name, and no file the path.
+    #[error("no {} is called {name:?}. Built in: {}. A component of your own is named by its path, with a `/` or ending in `.wasm`", kind.map_or("stage".into(), |kind| kind.to_string()), known.join(", "))]
+    Unknown {
+        /// The kind that was asked for, if any.
+        kind: Option<Kind>,
+        /// The name that was asked for.
+        name: String,
+        /// The names that there are.
+        known: Vec<String>,
+    },
+    /// The file isn't a component that can be run.
+    #[error("{origin}: not a component that can be run: {reason}")]
+    Unreadable {
+        /// Where it is from.
+        origin: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The component wants something from its host.
+    #[error("{origin}: a stage has no imports, and this component wants {}. Build it for wasm32-unknown-unknown, without clock, files, random numbers or network", wanted.join(", "))]
+    Imports {
+        /// Where it is from.
+        origin: String,
+        /// The interfaces and functions that it imports.
+        wanted: Vec<String>,
+    },
+    /// The component exports no interface that logship knows.
+    #[error("{origin}: not a stage: it exports {}, and a stage exports one of {}", list(exports), Kind::interfaces())]
+    NotAStage {
+        /// Where it is from.
+        origin: String,
+        /// What it exports.
+        exports: Vec<String>,
+    },
+    /// The component is made for another major version of the contract.
+    #[error("{origin}: it exports {found}, and this logship speaks {expected}. Build the stage against wit/ of this version")]
+    Version {
+        /// Where it is from.
+        origin: String,
+        /// The interface that it exports.
+        found: String,
+        /// The interface of this host.
+        expected: String,
+    },
+    /// The component exports the right interface with other items.
+    #[error("{origin}: it differs from the interface of {kind}s (- is missing, + is what it has instead):\n{difference}")]
+    Mismatch {
+        /// Where it is from.
+        origin: String,
+        /// The kind that it claims to be.
+        kind: Kind,
+        /// The items that differ, one a line.
+        difference: String,
+    },
+    /// The component is a stage of another kind than its place needs.
+    #[error("{stage} is {} {found}, and its place is that of {} {wanted}", found.article(), wanted.article())]
+    WrongKind {
+        /// Which it is.
+        stage: Identity,
+        /// What it is.
+        found: Kind,
+        /// What was asked for.
+        wanted: Kind,
+    },
+    /// What the stage says of itself can't be.
+    #[error("{stage}: {what}. Whoever made the stage must mend it")]
+    Description {
+        /// Which.
+        stage: Identity,
+        /// What is wrong.
+        what: String,
+    },
+    /// The stage refuses its configuration.
+    #[error("{stage} refuses its configuration: {}{reason}", if path.is_empty() { String::new() } else { format!("{path}: ") })]
+    Config {
+        /// Which.
+        stage: Identity,
+        /// Path of the offending member; empty for the text as a whole.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The stage says that the host gave it a broken batch.
+    #[error("{stage} found the batch broken: {invariant}. This is a defect of logship: please report it")]
+    InvalidBatch {
+        /// Which.
+        stage: Identity,
+        /// The invariant.
+        invariant: String,
+    },
+    /// The stage's format can't hold a log.
+    #[error("{stage} can't encode log {log} of the chunk: {reason}")]
+    Rejected {
+        /// Which.
+        stage: Identity,
+        /// Index of the log in the batch.
+        log: u32,
+        /// Why.
+        reason: String,
+    },
+    /// The object has outgrown the stage.
+    #[error("{stage} can't hold an object of this size: {reason}. Choose a smaller shipping size")]
+    TooLarge {
+        /// Which.
+        stage: Identity,
+        /// Why.
+        reason: String,
+    },
+    /// The renderer gave a key that no object may have.
+    #[error("{stage} gave the key {key:?}, which {problem}")]
+    Key {
+        /// Which.
+        stage: Identity,
+        /// The key.
+        key: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// The stage ran past its deadline.
+    #[error("{stage} did not answer within {seconds} s and was stopped. If it is only slow, raise --stage-deadline")]
+    Deadline {
+        /// Which.
+        stage: Identity,
+        /// The deadline of a call.
+        seconds: f64,
+    },
+    /// The stage asked for more memory than it may have.
+    #[error("{stage} asked for {asked} MiB of memory and may have {cap}. If it needs that much, raise --stage-memory")]
+    OutOfMemory {
+        /// Which.
+        stage: Identity,
+        /// MiB asked for.
+        asked: usize,
+        /// MiB allowed.
+        cap: usize,
+    },
+    /// The stage trapped.
+    #[error("{stage} trapped: {cause}")]
+    Trap {
+        /// Which.
+        stage: Identity,
+        /// wasmtime's words, with the stage's own call stack.
+        cause: String,
+    },
+}
+
+impl StageError {
+    pub(super) fn unreadable(origin: &str, reason: impl Into<String>) -> Self {
+        Self::Unreadable { origin: origin.to_owned(), reason: reason.into() }
+    }
+}
+
+fn list(items: &[String]) -> String {
+    if items.is_empty() { "nothing".into() } else { items.join(", ") }
+}

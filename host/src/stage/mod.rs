@@ -1,0 +1,166 @@
+//! Stages: components that were read, checked and made ready to run.
+//!
+//! One file for each kind, all of one shape: `…Stage`, ready to be instantiated, with what it says
+//! of itself; and what it makes, an object in the making or a key.
+
+mod compressor;
+mod encoder;
+mod error;
+mod preflight;
+mod renderer;
+
+use std::fmt::{self, Display};
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+use wasmtime::component::Component;
+
+pub use crate::bindings::compressor::exports::logship::compress::compressor::{
+    Description as CompressorDescription, Ending, SuffixPlace,
+};
+pub use crate::bindings::encoder::exports::logship::encode::encoder::{
+    Description as EncoderDescription, InnerCompression,
+};
+pub use crate::bindings::renderer::exports::logship::object_path::renderer::{
+    Description as RendererDescription, Request,
+};
+pub use compressor::{CompressedObject, CompressorStage};
+pub use encoder::{EncodedObject, EncoderStage};
+pub use error::StageError;
+pub use preflight::Kind;
+pub use renderer::RendererStage;
+
+use crate::engine::Engine;
+
+/// Which component this is. Cheap to clone; stands in every error of the stage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity(Arc<Facts>);
+
+#[derive(Debug, PartialEq, Eq)]
+struct Facts {
+    name: String,
+    version: String,
+    digest: String,
+    size: usize,
+}
+
+impl Identity {
+    fn new(name: &str, version: &str, digest: String, size: usize) -> Self {
+        Self(Arc::new(Facts { name: name.to_owned(), version: version.to_owned(), digest, size }))
+    }
+
+    /// The name that the stage gives itself; where it was not asked yet, the file it is from.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// The stage's own version.
+    pub fn version(&self) -> &str {
+        &self.0.version
+    }
+
+    /// SHA-256 of the component, in hexadecimal.
+    pub fn digest(&self) -> &str {
+        &self.0.digest
+    }
+
+    /// Bytes of the component.
+    pub fn size(&self) -> usize {
+        self.0.size
+    }
+}
+
+impl Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "stage {} (sha256:{})", self.0.name, &self.0.digest[..12])
+    }
+}
+
+/// A stage of any kind.
+#[derive(Debug)]
+pub enum Stage {
+    /// Logs into the bytes of an object.
+    Encoder(EncoderStage),
+    /// The bytes of an object into fewer.
+    Compressor(CompressorStage),
+    /// The facts about an object into its key.
+    Renderer(RendererStage),
+}
+
+impl Stage {
+    /// Reads a component, checks it and asks it what it is. `origin` is where it is from: a path, or
+    /// a name.
+    ///
+    /// # Errors
+    /// When it isn't a component, isn't a stage, is one for another version of the contract, or
+    /// imports anything; each says what to do.
+    pub fn load(engine: &Engine, origin: &str, bytes: &[u8]) -> Result<Self, StageError> {
+        let kind = preflight::kind(origin, bytes)?;
+        let unreadable = |error: wasmtime::Error| StageError::unreadable(origin, format!("{error:#}"));
+        let component = Component::new(engine.wasmtime(), bytes).map_err(unreadable)?;
+        let identity = Identity::new(origin, "", hex::encode(Sha256::digest(bytes)), bytes.len());
+        let pre = engine.linker().instantiate_pre(&component).map_err(unreadable)?;
+        Ok(match kind {
+            Kind::Encoder => {
+                let pre = crate::bindings::encoder::EncoderPre::new(pre).map_err(unreadable)?;
+                Self::Encoder(EncoderStage::new(engine, identity, pre)?)
+            }
+            Kind::Compressor => {
+                let pre = crate::bindings::compressor::CompressorPre::new(pre).map_err(unreadable)?;
+                Self::Compressor(CompressorStage::new(engine, identity, pre)?)
+            }
+            Kind::Renderer => {
+                let pre = crate::bindings::renderer::RendererPre::new(pre).map_err(unreadable)?;
+                Self::Renderer(RendererStage::new(engine, identity, pre)?)
+            }
+        })
+    }
+
+    /// What kind of stage it is.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Encoder(_) => Kind::Encoder,
+            Self::Compressor(_) => Kind::Compressor,
+            Self::Renderer(_) => Kind::Renderer,
+        }
+    }
+
+    /// Which component it is.
+    pub fn identity(&self) -> &Identity {
+        match self {
+            Self::Encoder(stage) => stage.identity(),
+            Self::Compressor(stage) => stage.identity(),
+            Self::Renderer(stage) => stage.identity(),
+        }
+    }
+
+    /// The JSON Schema of its configuration.
+    pub fn config_schema(&self) -> &str {
+        match self {
+            Self::Encoder(stage) => &stage.description().config_schema,
+            Self::Compressor(stage) => &stage.description().config_schema,
+            Self::Renderer(stage) => &stage.description().config_schema,
+        }
+    }
+}
+
+/// Checks what every description has, and puts name and version into the identity.
+fn introduce(
+    identity: &Identity,
+    name: &str,
+    version: &str,
+    config_schema: &str,
+) -> Result<Identity, StageError> {
+    let lawful = |name: &str| {
+        !name.is_empty()
+            && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+    };
+    let refused = |what: String| StageError::Description { stage: identity.clone(), what };
+    if !lawful(name) {
+        return Err(refused(format!("its name {name:?} is not of lowercase letters, digits and `-`")));
+    }
+    if let Err(error) = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(config_schema) {
+        return Err(refused(format!("its config-schema is not a JSON object: {error}")));
+    }
+    Ok(Identity::new(name, version, identity.digest().to_owned(), identity.size()))
+}

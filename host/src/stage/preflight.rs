@@ -1,0 +1,199 @@
+//! What is looked at before a component is compiled: what it imports, and what it exports.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use wit_component::{DecodedWasm, WitPrinter};
+use wit_parser::{InterfaceId, PackageId, Resolve, World, WorldItem, WorldKey};
+
+use super::StageError;
+
+/// The kinds of stages, one for each world of `wit/`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// Logs into the bytes of an object.
+    Encoder,
+    /// The bytes of an object into fewer.
+    Compressor,
+    /// The facts about an object into its key.
+    Renderer,
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::Encoder, Self::Compressor, Self::Renderer];
+
+    /// The interface that a stage of the kind exports, without its version.
+    fn interface(self) -> &'static str {
+        match self {
+            Self::Encoder => "logship:encode/encoder",
+            Self::Compressor => "logship:compress/compressor",
+            Self::Renderer => "logship:object-path/renderer",
+        }
+    }
+
+    pub(super) fn interfaces() -> String {
+        Self::ALL.map(|kind| format!("{}@{VERSION}", kind.interface())).join(", ")
+    }
+
+    pub(super) fn article(self) -> &'static str {
+        if self == Self::Encoder { "an" } else { "a" }
+    }
+
+    fn wit(self) -> &'static str {
+        match self {
+            Self::Encoder => include_str!("../../../wit/deps/encode/encode.wit"),
+            Self::Compressor => include_str!("../../../wit/deps/compress/compress.wit"),
+            Self::Renderer => include_str!("../../../wit/deps/object-path/object-path.wit"),
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Encoder => "encoder",
+            Self::Compressor => "compressor",
+            Self::Renderer => "renderer",
+        })
+    }
+}
+
+/// The version of the contract.
+const VERSION: &str = "1.0.0";
+
+/// The only interface that a stage may import: it has types and no function.
+const TYPES: &str = "logship:batch/types";
+
+/// Finds out what kind of stage a component is, and refuses what is none or another version's.
+pub(super) fn kind(origin: &str, bytes: &[u8]) -> Result<Kind, StageError> {
+    let (resolve, world) = decode(origin, bytes)?;
+    let world = &resolve.worlds[world];
+    let wanted: BTreeSet<String> =
+        world.imports.iter().flat_map(|(key, item)| wants(&resolve, key, item)).collect();
+    if !wanted.is_empty() {
+        return Err(StageError::Imports { origin: origin.to_owned(), wanted: wanted.into_iter().collect() });
+    }
+    let (kind, interface) = exported(origin, &resolve, world)?;
+    match difference(kind, &resolve, interface) {
+        None => Ok(kind),
+        Some(difference) => Err(StageError::Mismatch { origin: origin.to_owned(), kind, difference }),
+    }
+}
+
+/// The interface of a stage that the world exports.
+fn exported(origin: &str, resolve: &Resolve, world: &World) -> Result<(Kind, InterfaceId), StageError> {
+    for (key, item) in &world.exports {
+        let name = resolve.name_world_key(key);
+        let (interface, version) = name.split_once('@').unwrap_or((&name, ""));
+        let kind = Kind::ALL.into_iter().find(|kind| kind.interface() == interface);
+        let (Some(kind), WorldItem::Interface { id, .. }) = (kind, item) else { continue };
+        if major(version) == major(VERSION) {
+            return Ok((kind, *id));
+        }
+        let expected = format!("{interface}@{VERSION}");
+        return Err(StageError::Version { origin: origin.to_owned(), found: name, expected });
+    }
+    let exports = world.exports.keys().map(|key| resolve.name_world_key(key)).collect();
+    Err(StageError::NotAStage { origin: origin.to_owned(), exports })
+}
+
+fn major(version: &str) -> &str {
+    version.split('.').next().unwrap_or_default()
+}
+
+fn decode(origin: &str, bytes: &[u8]) -> Result<(Resolve, wit_parser::WorldId), StageError> {
+    if bytes.starts_with(b"\0asm\x01\0\0\0") {
+        let reason = "it is a core module. Link it with wasm-component-ld, or make a component of it with `wasm-tools component new`";
+        return Err(StageError::unreadable(origin, reason));
+    }
+    match wit_component::decode(bytes) {
+        Ok(DecodedWasm::Component(resolve, world)) => Ok((resolve, world)),
+        Ok(DecodedWasm::WitPackage(..)) => {
+            Err(StageError::unreadable(origin, "it is a WIT package, the contract and not a stage"))
+        }
+        Err(error) => Err(StageError::unreadable(origin, format!("{error:#}"))),
+    }
+}
+
+/// What an import gives the component to call: nothing, where it has types only.
+fn wants(resolve: &Resolve, key: &WorldKey, item: &WorldItem) -> Vec<String> {
+    let name = resolve.name_world_key(key);
+    match item {
+        WorldItem::Interface { id, .. } => {
+            let interface = &resolve.interfaces[*id];
+            let resources = interface
+                .types
+                .values()
+                .any(|id| matches!(resolve.types[*id].kind, wit_parser::TypeDefKind::Resource));
+            let types_only = interface.functions.is_empty() && !resources;
+            if types_only && name.starts_with(TYPES) { vec![] } else { vec![name] }
+        }
+        WorldItem::Function(_) => vec![name],
+        WorldItem::Type { .. } => vec![],
+    }
+}
+
+/// What the component's interface lacks of the contract's, and what it has instead, an item a line.
+/// None: nothing is lacking; more than the contract asks for does no harm.
+fn difference(kind: Kind, found: &Resolve, interface: InterfaceId) -> Option<String> {
+    let (contract, packages) = contract(kind);
+    let expected = packages.into_iter().flat_map(|package| items(&contract, package));
+    let own = found.interfaces[interface].package;
+    let types = found.package_names.iter().find(|(name, _)| TYPES.starts_with(&format!("{}:{}/", name.namespace, name.name)));
+    let types = types.map(|(_, package)| *package).filter(|_| kind == Kind::Encoder);
+    let found: BTreeSet<String> = own.into_iter().chain(types).flat_map(|package| items(found, package)).collect();
+    let expected: BTreeSet<String> = expected.collect();
+    let missing: Vec<_> = expected.difference(&found).map(|item| format!("  - {item}")).collect();
+    let instead = found.difference(&expected).map(|item| format!("  + {item}"));
+    (!missing.is_empty()).then(|| missing.into_iter().chain(instead).collect::<Vec<_>>().join("\n"))
+}
+
+/// The contract of a kind: its package, and that of the batch types where it uses them.
+fn contract(kind: Kind) -> (Resolve, Vec<PackageId>) {
+    let mut resolve = Resolve::default();
+    let mut push = |name: &str, text: &str| resolve.push_str(name, text).expect("the contract is valid WIT");
+    let types = push("batch.wit", include_str!("../../../wit/deps/batch/batch.wit"));
+    let own = push("kind.wit", kind.wit());
+    (resolve, if kind == Kind::Encoder { vec![types, own] } else { vec![own] })
+}
+
+/// The package's items as WIT text, one a line and without comments: their order means nothing.
+fn items(resolve: &Resolve, package: PackageId) -> Vec<String> {
+    let mut printer = WitPrinter::default();
+    printer.emit_docs(false);
+    if printer.print(resolve, package, &[]).is_err() {
+        return vec![];
+    }
+    let text = printer.output.to_string();
+    let lines = text.lines().map(|line| line.trim().trim_end_matches(['{', ' ']));
+    lines.filter(|line| line.starts_with(|first: char| first.is_ascii_lowercase())).map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_contract_does_not_differ_from_itself() {
+        for kind in Kind::ALL {
+            let (resolve, packages) = contract(kind);
+            let own = *packages.last().unwrap();
+            let interface = *resolve.packages[own].interfaces.values().next().unwrap();
+            assert_eq!(difference(kind, &resolve, interface), None);
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_named_and_what_is_there_instead() {
+        let mut resolve = Resolve::default();
+        let older = Kind::Compressor.wit().replace("push: func(bytes: list<u8>)", "push: func(text: string)");
+        let package = resolve.push_str("older.wit", &older).unwrap();
+        let interface = *resolve.packages[package].interfaces.values().next().unwrap();
+        let difference = difference(Kind::Compressor, &resolve, interface).unwrap();
+        assert_eq!(
+            difference,
+            "  - push: func(bytes: list<u8>) -> result<list<u8>, error>;\n  + push: func(text: string) -> result<list<u8>, error>;"
+        );
+    }
+}

@@ -1,0 +1,96 @@
+use std::fmt;
+
+use super::{Identity, RendererDescription as Description, Request, StageError, introduce};
+use crate::bindings::renderer::RendererPre;
+use crate::bindings::renderer::exports::logship::object_path::renderer::Error;
+use crate::engine::Engine;
+use crate::guest::{Guest, Instance};
+
+/// A renderer, ready to be instantiated.
+pub struct RendererStage {
+    engine: Engine,
+    identity: Identity,
+    description: Description,
+    pre: RendererPre<Guest>,
+}
+
+impl RendererStage {
+    pub(super) fn new(
+        engine: &Engine,
+        origin: Identity,
+        pre: RendererPre<Guest>,
+    ) -> Result<Self, StageError> {
+        let mut instance = Instance::new(engine, &origin, |store| pre.instantiate(store))?;
+        let description =
+            instance.call(|store, renderer| renderer.logship_object_path_renderer().call_describe(store))?;
+        let Description { name, version, config_schema } = &description;
+        let identity = introduce(&origin, name, version, config_schema)?;
+        Ok(Self { engine: engine.clone(), identity, description, pre })
+    }
+
+    /// Which component it is.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// What it says of itself.
+    pub fn description(&self) -> &Description {
+        &self.description
+    }
+
+    /// The key of an object, checked: whatever a renderer answers, no object is written outside its
+    /// bucket.
+    ///
+    /// # Errors
+    /// [`StageError::Config`], [`StageError::Key`], or what any call may end with.
+    pub fn render(&self, config: &str, request: &Request) -> Result<String, StageError> {
+        let stage = self.identity.clone();
+        let key = Instance::new(&self.engine, &stage, |store| self.pre.instantiate(store))?
+            .call(|store, renderer| {
+                renderer.logship_object_path_renderer().call_render(store, config, request)
+            })?
+            .map_err(|Error::InvalidConfig(problem)| StageError::Config {
+                stage: stage.clone(),
+                path: problem.path,
+                reason: problem.reason,
+            })?;
+        match problem(&key) {
+            None => Ok(key),
+            Some(problem) => Err(StageError::Key { stage, key, problem }),
+        }
+    }
+}
+
+impl fmt::Debug for RendererStage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.description.fmt(f)
+    }
+}
+
+/// What the contract forbids in a key, if it is there.
+fn problem(key: &str) -> Option<&'static str> {
+    if key.is_empty() || key.len() > 1023 {
+        return Some("is not of 1 to 1,023 bytes");
+    }
+    if key.starts_with('\\') || key.chars().any(char::is_control) {
+        return Some("begins with a backslash or has a control character");
+    }
+    let climbs = |level: &str| matches!(level, "" | "." | "..");
+    key.split('/').any(climbs).then_some("has an empty level, `.` or `..`")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::problem;
+
+    #[test]
+    fn no_key_leaves_its_bucket() {
+        let long = "x".repeat(1024);
+        for key in ["", "/a", "a//b", "a/", "../a", "a/../b", "./a", "a\nb", "a\0", "\\a", &long] {
+            assert!(problem(key).is_some(), "{key:?}");
+        }
+        for key in ["a", "a/b_1.csv", "ds=20170120/19_1_2", "...", "é", &long[1..]] {
+            assert_eq!(problem(key), None, "{key:?}");
+        }
+    }
+}

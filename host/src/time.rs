@@ -1,0 +1,77 @@
+use chrono::{DateTime, FixedOffset, NaiveDateTime};
+
+/// A log's time: Unix seconds, and nanoseconds within the second.
+pub type Time = (u32, u32);
+
+/// Reads a time as people write it in logs: RFC 3339 (`2017-01-20T19:50:43.351+08:00`, a space for
+/// the `T` allowed; without an offset it is UTC), or a Unix time in seconds, with or without a
+/// fraction, in milliseconds, microseconds or nanoseconds, told apart by its size.
+pub fn parse(text: &str) -> Option<Time> {
+    epoch(text).or_else(|| rfc3339(text))
+}
+
+fn epoch(text: &str) -> Option<Time> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.is_empty() || !digits(whole) || !digits(fraction) {
+        return None;
+    }
+    let number: u64 = whole.parse().ok()?;
+    let (seconds, nanos) = match whole.len() {
+        ..=10 => (number, fraction_nanos(fraction)),
+        11..=13 => (number / 1_000, number % 1_000 * 1_000_000),
+        14..=16 => (number / 1_000_000, number % 1_000_000 * 1_000),
+        _ => (number / 1_000_000_000, number % 1_000_000_000),
+    };
+    Some((seconds.try_into().ok()?, nanos as u32))
+}
+
+/// The first nine digits of a fraction, as nanoseconds.
+fn fraction_nanos(digits: &str) -> u64 {
+    let digits = &digits[..digits.len().min(9)];
+    digits.parse::<u64>().unwrap_or(0) * 10_u64.pow(9 - digits.len() as u32)
+}
+
+fn rfc3339(text: &str) -> Option<Time> {
+    let with_offset = DateTime::<FixedOffset>::parse_from_rfc3339(text).map(|time| time.to_utc());
+    let time = with_offset.or_else(|_| {
+        let shape = if text.contains('T') { "%Y-%m-%dT%H:%M:%S%.f" } else { "%Y-%m-%d %H:%M:%S%.f" };
+        NaiveDateTime::parse_from_str(text, shape).map(|time| time.and_utc())
+    });
+    let time = time.ok()?;
+    Some((time.timestamp().try_into().ok()?, time.timestamp_subsec_nanos().min(999_999_999)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse;
+
+    #[test]
+    fn times_as_people_write_them() {
+        let cases = [
+            ("1484913043", Some((1_484_913_043, 0))),
+            ("1484913043.35", Some((1_484_913_043, 350_000_000))),
+            ("1484913043.3513515259", Some((1_484_913_043, 351_351_525))),
+            ("1484913043351", Some((1_484_913_043, 351_000_000))),
+            ("1484913043351525", Some((1_484_913_043, 351_525_000))),
+            ("1484913043351525351", Some((1_484_913_043, 351_525_351))),
+            ("0", Some((0, 0))),
+            ("4294967295", Some((u32::MAX, 0))),
+            ("4294967296", None),
+            ("2017-01-20T19:50:43+08:00", Some((1_484_913_043, 0))),
+            ("2017-01-20T11:50:43.351Z", Some((1_484_913_043, 351_000_000))),
+            ("2017-01-20 11:50:43", Some((1_484_913_043, 0))),
+            ("2017-01-20T11:50:43.5", Some((1_484_913_043, 500_000_000))),
+            ("1969-12-31T23:59:59Z", None),
+            ("2017-01-20", None),
+            ("yesterday", None),
+            ("-1", None),
+            ("1e9", None),
+            ("", None),
+            (".5", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(parse(text), expected, "{text}");
+        }
+    }
+}

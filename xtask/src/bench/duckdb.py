@@ -1,0 +1,10 @@
+"""Reads the NDJSON file of the first argument and writes it to the second as Parquet."""
+
+import sys
+
+import duckdb
+
+source, target = sys.argv[1:]
+connection = duckdb.connect(config={"threads": 1})
+logs = "SELECT * FROM read_json(?, format = 'newline_delimited')"
+connection.execute(f"COPY ({logs}) TO '{target}' (FORMAT parquet, COMPRESSION snappy)", [source])

@@ -1,0 +1,57 @@
+use anyhow::{Result, bail};
+
+use crate::stages::Project;
+use crate::toolchain::Toolchain;
+use crate::workspace::Workspace;
+use crate::{command, files, stages};
+
+/// What to build besides the program.
+#[derive(Debug, Default)]
+pub(crate) struct Options {
+    /// The stages of examples/ as well.
+    pub(crate) examples: bool,
+    /// Not the program.
+    pub(crate) stages_only: bool,
+    /// The packages of the stages to build; none: all.
+    pub(crate) only: Vec<String>,
+}
+
+/// Builds the stages, and then the program, which has them inside.
+pub(crate) fn run(workspace: &Workspace, options: Options) -> Result<()> {
+    let toolchain = Toolchain::find(workspace)?;
+    println!("stages: compiled by {toolchain}");
+    build_stages(workspace, &toolchain, &options.only)?;
+    if options.examples {
+        build_examples(workspace, &toolchain)?;
+    }
+    if options.stages_only {
+        return Ok(());
+    }
+    command::run(workspace.cargo().args(["build", "--release", "--package", "logship"]))
+}
+
+fn build_stages(workspace: &Workspace, toolchain: &Toolchain, only: &[String]) -> Result<()> {
+    let folder = workspace.target("components");
+    let mut project = Project::of_workspace(workspace)?;
+    stages::remove_strangers(&folder, &project.stages)?;
+    if let Some(unknown) = only.iter().find(|name| project.stages.iter().all(|stage| stage.package != **name))
+    {
+        bail!("no stage {unknown:?} in components/; there are: {}", project.names().join(", "));
+    }
+    project.stages.retain(|stage| only.is_empty() || only.contains(&stage.package));
+    project.build(workspace, toolchain, &folder)
+}
+
+fn build_examples(workspace: &Workspace, toolchain: &Toolchain) -> Result<()> {
+    let folder = workspace.target("components-examples");
+    let mut stages = vec![];
+    for dir in files::list(&workspace.path("examples"))? {
+        let manifest = dir.join("Cargo.toml");
+        if manifest.exists() {
+            let project = Project::standalone(workspace, &manifest)?;
+            project.build(workspace, toolchain, &folder)?;
+            stages.extend(project.stages);
+        }
+    }
+    stages::remove_strangers(&folder, &stages)
+}

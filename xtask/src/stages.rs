@@ -1,0 +1,102 @@
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+use crate::toolchain::{TARGET, Toolchain};
+use crate::workspace::Workspace;
+use crate::{command, files};
+
+/// A Cargo project with stages in it.
+#[derive(Debug)]
+pub(crate) struct Project {
+    manifest: PathBuf,
+    profile: &'static str,
+    pub(crate) stages: Vec<Stage>,
+}
+
+/// A package that becomes a component.
+#[derive(Debug)]
+pub(crate) struct Stage {
+    /// The package's name, which the component file has as well.
+    pub(crate) package: String,
+    /// The library's name: cargo writes dashes as underscores.
+    library: String,
+}
+
+impl Project {
+    /// The stages in components/.
+    pub(crate) fn of_workspace(workspace: &Workspace) -> Result<Self> {
+        let manifest = workspace.path("Cargo.toml");
+        let mut stages = stages_of(workspace, &manifest)?;
+        stages.retain(|(_, folder)| folder.starts_with(workspace.path("components")));
+        Ok(Self { manifest, profile: "stage", stages: stages.into_iter().map(|(stage, _)| stage).collect() })
+    }
+
+    /// The stages of a project with a workspace of its own, built as its author would.
+    pub(crate) fn standalone(workspace: &Workspace, manifest: &Path) -> Result<Self> {
+        let stages = stages_of(workspace, manifest)?.into_iter().map(|(stage, _)| stage).collect();
+        Ok(Self { manifest: manifest.to_owned(), profile: "release", stages })
+    }
+
+    pub(crate) fn names(&self) -> Vec<&str> {
+        self.stages.iter().map(|stage| &*stage.package).collect()
+    }
+
+    /// Writes the components into `folder`, as NAME.wasm.
+    pub(crate) fn build(&self, workspace: &Workspace, toolchain: &Toolchain, folder: &Path) -> Result<()> {
+        files::make_dir(folder)?;
+        if self.stages.is_empty() {
+            return Ok(());
+        }
+        let target_dir = workspace.target("guests");
+        let mut cargo = toolchain.cargo_build(workspace);
+        cargo.arg("--manifest-path").arg(&self.manifest).arg("--target-dir").arg(&target_dir);
+        cargo.args(["--lib", "--profile", self.profile]);
+        cargo.args(self.stages.iter().flat_map(|stage| ["--package", &stage.package]));
+        command::run(&mut cargo)?;
+        let built = target_dir.join(TARGET).join(self.profile);
+        for stage in &self.stages {
+            let component = folder.join(&stage.package).with_extension("wasm");
+            if files::copy_if_changed(&built.join(&stage.library).with_extension("wasm"), &component)? {
+                let size = fs::metadata(&component)?.len() / 1024;
+                println!("  {} ({size} KiB)", workspace.relative(&component).display());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Removes components of stages that are no more, for the program would still take them in.
+pub(crate) fn remove_strangers(folder: &Path, stages: &[Stage]) -> Result<()> {
+    for path in files::list(folder)? {
+        let known = stages.iter().any(|stage| path.file_stem().is_some_and(|stem| *stem == *stage.package));
+        if path.extension().is_some_and(|suffix| suffix == "wasm") && !known {
+            fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// The project's packages that make a `cdylib`, each with its folder.
+fn stages_of(workspace: &Workspace, manifest: &Path) -> Result<Vec<(Stage, PathBuf)>> {
+    let mut cargo = workspace.cargo();
+    cargo.args(["metadata", "--no-deps", "--format-version", "1", "--manifest-path"]).arg(manifest);
+    let metadata: Value = serde_json::from_str(&command::read(&mut cargo)?)?;
+    let packages = metadata["packages"].as_array().context("cargo metadata lists no packages")?;
+    Ok(packages.iter().filter_map(stage_of).collect())
+}
+
+fn stage_of(package: &Value) -> Option<(Stage, PathBuf)> {
+    let is_cdylib = |target: &&Value| {
+        target["crate_types"].as_array().is_some_and(|types| types.iter().any(|kind| kind == "cdylib"))
+    };
+    let target = package["targets"].as_array()?.iter().find(is_cdylib)?;
+    let stage = Stage {
+        package: package["name"].as_str()?.to_owned(),
+        library: target["name"].as_str()?.replace('-', "_"),
+    };
+    let manifest = Path::new(package["manifest_path"].as_str()?);
+    Some((stage, manifest.parent()?.to_owned()))
+}

@@ -1,0 +1,24 @@
+use anyhow::Result;
+
+use crate::workspace::Workspace;
+use crate::{build, command, sample, venv};
+
+/// Logs that the readers' tests ship: enough for several row groups and chunks.
+const LINES: u64 = 12_000;
+
+/// Builds all there is, then runs the tests in Rust and those of other readers.
+pub(crate) fn run(workspace: &Workspace, passed_on: &[String]) -> Result<()> {
+    build::run(workspace, build::Options { examples: true, ..Default::default() })?;
+    // In two steps: tested together, the packages would want other features of wasmtime's
+    // dependencies than the program was just built with, and minutes of compiling come twice.
+    for packages in [&["--package", "logship"][..], &["--workspace", "--exclude", "logship"]] {
+        command::show(workspace.cargo().args(["test", "--release"]).args(packages).args(passed_on))?;
+    }
+    let sample = workspace.target("tests/sample");
+    sample::generate(&sample, LINES, sample::SEED)?;
+    let mut python = workspace.command(venv::python(workspace)?);
+    python.args(["-m", "unittest", "discover", "--start-directory", "tests/readers"]);
+    python.env("LOGSHIP", workspace.program()).env("LOGSHIP_SAMPLE", sample);
+    // The sources' folders stay as they are.
+    command::show(python.env("PYTHONDONTWRITEBYTECODE", "1"))
+}
