@@ -23,15 +23,14 @@ fn main() {
     fs::write(out, format!("&[\n{entries}]\n")).expect("OUT_DIR can be written to");
 }
 
-/// The folder with the components: beside the profile's folder in the target directory.
+/// The folder with the components, in the target directory that this build is for.
 fn components() -> PathBuf {
     if let Some(folder) = env::var_os("LOGSHIP_COMPONENTS") {
         return folder.into();
     }
-    let manifest = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR"));
-    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| manifest.join("../target"), PathBuf::from);
-    let folder = target.join("components");
-    folder.canonicalize().unwrap_or(folder)
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    // TARGET/release/build/logship-HASH/out
+    out.ancestors().nth(4).expect("OUT_DIR is in the target directory").join("components")
 }
 
 fn entry(path: &Path) -> String {

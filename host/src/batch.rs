@@ -1,4 +1,6 @@
-use std::collections::HashMap;
+//! The logs that a stage works on: flat columns, and how they are built.
+
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
 use foldhash::fast::RandomState;
@@ -18,6 +20,7 @@ pub struct BatchBuilder {
     /// Where the last key's follower stands in `followers`.
     last: usize,
     group_index: HashMap<LogGroup, u32, RandomState>,
+    last_group: u32,
 }
 
 impl Default for BatchBuilder {
@@ -28,6 +31,7 @@ impl Default for BatchBuilder {
             followers: vec![0],
             last: 0,
             group_index: HashMap::default(),
+            last_group: 0,
         }
     }
 }
@@ -106,6 +110,14 @@ impl BatchBuilder {
 
     /// The index of a group for [`end_log`](Self::end_log).
     pub fn group(&mut self, group: &LogGroup) -> u32 {
+        if self.batch.groups.get(self.last_group as usize) == Some(group) {
+            return self.last_group;
+        }
+        self.last_group = self.look_up_group(group);
+        self.last_group
+    }
+
+    fn look_up_group(&mut self, group: &LogGroup) -> u32 {
         if let Some(&index) = self.group_index.get(group) {
             return index;
         }
@@ -115,13 +127,9 @@ impl BatchBuilder {
         index
     }
 
-    /// The batch; the builder is empty then, and keeps what it learned of keys.
+    /// The batch; the builder is empty then.
     pub fn take(&mut self) -> LogBatch {
-        self.group_index.clear();
-        self.key_index.clear();
-        self.followers.truncate(1);
-        self.last = 0;
-        std::mem::replace(&mut self.batch, empty())
+        std::mem::take(self).batch
     }
 }
 
@@ -185,6 +193,38 @@ impl LogBatch {
             value_ends: from(&self.value_ends[fields], values.start),
             values: self.values[values].to_vec(),
         }
+    }
+
+    /// The batches of the shards that have logs, given the shard of each log.
+    pub fn split(self, shard_of: &[u32]) -> Vec<(u32, Self)> {
+        let Some(&first) = shard_of.first() else { return vec![] };
+        if shard_of.iter().all(|&shard| shard == first) {
+            return vec![(first, self)];
+        }
+        let mut parts: BTreeMap<u32, Self> = BTreeMap::new();
+        for (log, &shard) in shard_of.iter().enumerate() {
+            let part = parts.entry(shard).or_insert_with(|| Self {
+                groups: self.groups.clone(),
+                keys: self.keys.clone(),
+                ..empty()
+            });
+            part.push_from(&self, log);
+        }
+        parts.into_iter().collect()
+    }
+
+    /// Appends a log of a batch that has the same groups and keys.
+    fn push_from(&mut self, other: &Self, log: usize) {
+        let fields = other.fields(log..log + 1);
+        let values = other.value_range(fields.clone());
+        self.times.push(other.times[log]);
+        self.nanos.extend(other.nanos.get(log));
+        self.log_groups.push(other.log_groups[log]);
+        self.field_keys.extend_from_slice(&other.field_keys[fields.clone()]);
+        self.field_ends.push(self.field_keys.len() as u32);
+        let begin = self.values.len() as u32;
+        self.value_ends.extend(other.value_ends[fields].iter().map(|end| end - values.start as u32 + begin));
+        self.values.extend_from_slice(&other.values[values]);
     }
 
     fn fields(&self, logs: Range<usize>) -> Range<usize> {

@@ -1,3 +1,5 @@
+//! A local directory as an object store.
+
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;

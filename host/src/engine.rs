@@ -1,3 +1,5 @@
+//! The wasmtime engine: limits, deadlines, the cache of compiled code.
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 

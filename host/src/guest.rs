@@ -1,4 +1,4 @@
-use wasmtime::{ResourceLimiter, Store, Trap};
+use wasmtime::{ResourceLimiter, Store, Trap, WasmBacktrace};
 
 use crate::engine::Engine;
 use crate::stage::{Identity, StageError};
@@ -80,6 +80,26 @@ fn failure(engine: &Engine, stage: &Identity, store: &Store<Guest>, error: &wasm
             StageError::Deadline { stage, seconds: engine.limits().deadline.as_secs_f64() }
         }
         (_, Some(asked)) => StageError::OutOfMemory { stage, asked: asked >> 20, cap: cap >> 20 },
-        _ => StageError::Trap { stage, cause: format!("{error:#}") },
+        _ => StageError::Trap { stage, cause: cause(error) },
+    }
+}
+
+/// The trap, and the function of the stage that it came from: frames of the panic machinery above
+/// it say nothing.
+fn cause(error: &wasmtime::Error) -> String {
+    let machinery = ["__rust", "rust_panic", "rust_begin_unwind", "core[", "core::", "std[", "std::", "alloc"];
+    let names = error.downcast_ref::<WasmBacktrace>().into_iter().flat_map(WasmBacktrace::frames);
+    let names = names.filter_map(|frame| Some(demangled(frame.func_name()?)));
+    let place = names.into_iter().find(|name| !machinery.iter().any(|start| name.starts_with(start)));
+    let place = place.map(|name| format!(" in {name}")).unwrap_or_default();
+    format!("{}{place}", error.root_cause())
+}
+
+/// A function's name without the hash that Rust puts behind it.
+fn demangled(name: &str) -> String {
+    let name = rustc_demangle::demangle(name).to_string();
+    match name.rsplit_once("::h") {
+        Some((path, hash)) if hash.len() == 16 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()) => path.into(),
+        _ => name,
     }
 }

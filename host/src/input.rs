@@ -1,3 +1,5 @@
+//! Files of lines, read in blocks.
+
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read};

@@ -3,9 +3,7 @@
 //! `__time__`, `__topic__`, `__source__` and `__tag__:KEY` become what they are in a log group,
 //! every other member a field: a string as it is, anything else as its JSON text.
 
-use std::borrow::Cow;
-
-use sonic_rs::LazyValue;
+use sonic_rs::JsonValueTrait;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::batch::{BatchBuilder, LogBatch, LogGroup, Tag};
@@ -51,102 +49,146 @@ pub struct Parsed {
 #[derive(Debug)]
 pub struct Parser {
     settings: Settings,
-    shards: Vec<BatchBuilder>,
-    group: LogGroup,
+    builder: BatchBuilder,
+    group: GroupReader,
+    /// The shard of each log in the builder.
+    shard_of: Vec<u32>,
 }
-
-/// A member of the line's object: its key, and its value as JSON text.
-type Member<'a> = (Cow<'a, str>, Cow<'a, str>);
 
 impl Parser {
     /// A parser, to be used for block after block.
     pub fn new(settings: Settings) -> Self {
-        let shards = (0..settings.shards.max(1)).map(|_| BatchBuilder::default()).collect();
-        let group = LogGroup { topic: String::new(), source: String::new(), tags: vec![] };
-        Self { settings, shards, group }
+        Self { settings, builder: BatchBuilder::default(), group: GroupReader::default(), shard_of: vec![] }
     }
 
     /// Parses `block`: whole lines, the last with or without its line break. Blank lines are passed
     /// over.
     pub fn parse(&mut self, block: &[u8]) -> Parsed {
         let mut parsed = Parsed::default();
-        let mut members = Vec::new();
         let mut rest = block;
         while !rest.is_empty() {
             let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
             let line = rest[..end].trim_ascii();
             let text = simdutf8::compat::from_utf8(line)
                 .map_err(|error| format!("byte {} is not UTF-8", error.valid_up_to() + 1));
-            if let Err(reason) = text.and_then(|line| self.line(line, &mut members)) {
+            if let Err(reason) = text.and_then(|line| self.line(line)) {
+                self.builder.drop_log();
                 parsed.rejects.push(Reject { line: parsed.lines, text: rest[..end].to_vec(), reason });
             }
             rest = rest.get(end + 1..).unwrap_or_default();
             parsed.lines += 1;
         }
-        let filled = self.shards.iter_mut().enumerate().filter(|(_, shard)| !shard.is_empty());
-        parsed.batches = filled.map(|(number, shard)| (number as u32, shard.take())).collect();
+        if !self.builder.is_empty() {
+            parsed.batches = self.builder.take().split(&self.shard_of);
+            self.shard_of.clear();
+        }
         parsed
     }
 
-    fn line<'a>(&mut self, line: &'a str, members: &mut Vec<Member<'a>>) -> Result<(), String> {
+    fn line(&mut self, line: &str) -> Result<(), String> {
         if line.is_empty() {
             return Ok(());
         }
-        read_object(line, members)?;
-        let time = self.time(members)?;
-        let shard = self.shard(members)?;
-        let builder = &mut self.shards[shard];
-        self.group.topic.clear();
-        self.group.source.clear();
-        self.group.tags.clear();
-        for (key, value) in members.drain(..) {
-            match Reserved::of(&key) {
-                None => match unquoted(&value) {
-                    Some(text) => builder.field(&key, text.as_bytes()),
-                    None => builder.field(&key, unescape(&value)?.as_bytes()),
-                },
-                Some(Reserved::Time) => {}
-                Some(Reserved::Topic) => self.group.topic.push_str(&unescape(&value)?),
-                Some(Reserved::Source) => self.group.source.push_str(&unescape(&value)?),
-                Some(Reserved::Tag(key)) => {
-                    let value = unescape(&value)?.into_owned();
-                    self.group.tags.push(Tag { key: key.to_owned(), value });
-                }
+        let mut time = None;
+        let mut shard = 0;
+        let Settings { time_field, shard_field, shards, .. } = &self.settings;
+        let builder = &mut self.builder;
+        self.group.clear();
+        read_object(line, |key, value| {
+            if *shards > 1 && key == *shard_field {
+                shard = shard_for(value, *shards);
             }
-        }
-        let group = builder.group(&self.group);
+            let reserved = Reserved::of(key);
+            let is_time = match (time_field, &reserved) {
+                (None, Some(Reserved::Time)) => true,
+                (Some(field), _) => key == *field,
+                _ => false,
+            };
+            if is_time {
+                time = Some(read_time(key, value)?);
+            }
+            match reserved {
+                None => builder.field(key, value.as_bytes()),
+                Some(Reserved::Time) => {}
+                Some(Reserved::Topic) => self.group.topic(value),
+                Some(Reserved::Source) => self.group.source(value),
+                Some(Reserved::Tag(key)) => self.group.tag(key, value),
+            }
+            Ok(())
+        })?;
+        let time = match (time, time_field) {
+            (Some(time), _) => time,
+            (None, None) => self.settings.default_time,
+            (None, Some(field)) => return Err(format!("there is no {field:?}, the field with the time")),
+        };
+        let group = builder.group(self.group.finish());
         builder.end_log(group, time.0, time.1);
+        self.shard_of.push(shard);
         Ok(())
     }
+}
 
-    fn time(&self, members: &[Member<'_>]) -> Result<Time, String> {
-        let name = self.settings.time_field.as_deref().unwrap_or("__time__");
-        let Some((_, value)) = members.iter().rev().find(|(key, _)| key == name) else {
-            return match self.settings.time_field {
-                Some(_) => Err(format!("there is no {name:?}, the field with the time")),
-                None => Ok(self.settings.default_time),
-            };
-        };
-        let text = unescape(value)?;
-        time::parse(&text).ok_or_else(|| {
-            let shown: String = text.chars().take(40).collect();
-            format!("{name:?} has {shown:?}, which is no time: RFC 3339 or Unix time from 1970 to 2106")
-        })
+fn read_time(key: &str, text: &str) -> Result<Time, String> {
+    time::parse(text).ok_or_else(|| {
+        let shown: String = text.chars().take(40).collect();
+        format!("{key:?} has {shown:?}, which is no time: RFC 3339 or Unix time from 1970 to 2106")
+    })
+}
+
+/// The shard of a value: the high bits of its hash choose, as with the hash ranges of a Logstore.
+fn shard_for(value: &str, shards: u32) -> u32 {
+    (u128::from(xxh3_64(value.as_bytes())) * u128::from(shards) >> 64) as u32
+}
+
+/// The group of a line, read into the same memory line after line.
+#[derive(Debug)]
+struct GroupReader {
+    group: LogGroup,
+    /// How many tags are of this line.
+    tags: usize,
+}
+
+impl Default for GroupReader {
+    fn default() -> Self {
+        Self { group: LogGroup { topic: String::new(), source: String::new(), tags: vec![] }, tags: 0 }
+    }
+}
+
+impl GroupReader {
+    fn clear(&mut self) {
+        self.group.topic.clear();
+        self.group.source.clear();
+        self.tags = 0;
     }
 
-    fn shard(&self, members: &[Member<'_>]) -> Result<usize, String> {
-        let shards = self.shards.len();
-        if shards == 1 {
-            return Ok(0);
+    fn topic(&mut self, value: &str) {
+        put(&mut self.group.topic, value);
+    }
+
+    fn source(&mut self, value: &str) {
+        put(&mut self.group.source, value);
+    }
+
+    fn tag(&mut self, key: &str, value: &str) {
+        match self.group.tags.get_mut(self.tags) {
+            Some(tag) => {
+                put(&mut tag.key, key);
+                put(&mut tag.value, value);
+            }
+            None => self.group.tags.push(Tag { key: key.to_owned(), value: value.to_owned() }),
         }
-        let member = members.iter().rev().find(|(key, _)| *key == self.settings.shard_field);
-        let hash = match member {
-            Some((_, value)) => xxh3_64(unescape(value)?.as_bytes()),
-            None => xxh3_64(b""),
-        };
-        // The high bits choose, as with the hash ranges of a Logstore's shards.
-        Ok((u128::from(hash) * shards as u128 >> 64) as usize)
+        self.tags += 1;
     }
+
+    fn finish(&mut self) -> &LogGroup {
+        self.group.tags.truncate(self.tags);
+        &self.group
+    }
+}
+
+fn put(place: &mut String, text: &str) {
+    place.clear();
+    place.push_str(text);
 }
 
 /// Which reserved member of a log a key is.
@@ -169,15 +211,20 @@ impl<'a> Reserved<'a> {
     }
 }
 
-/// Reads the members of a JSON object, which must be all there is in `line`.
-fn read_object<'a>(line: &'a str, members: &mut Vec<Member<'a>>) -> Result<(), String> {
-    members.clear();
+/// Calls `member` with each key and value of a JSON object, which must be all there is in `line`:
+/// the text of a string, or the JSON text of anything else.
+#[inline(always)]
+fn read_object(line: &str, mut member: impl FnMut(&str, &str) -> Result<(), String>) -> Result<(), String> {
     let mut end = 1;
-    for member in sonic_rs::to_object_iter(line) {
-        let (key, value): (Cow<'a, str>, LazyValue<'a>) = member.map_err(|error| reason(line, &error))?;
-        let raw = value.as_raw_cow();
-        end = raw.as_ptr() as usize + raw.len() - line.as_ptr() as usize;
-        members.push((key, raw));
+    for entry in sonic_rs::to_object_iter(line) {
+        let (key, value) = entry.map_err(|error| reason(line, &error))?;
+        let json = value.as_raw_str();
+        end = json.as_ptr() as usize + json.len() - line.as_ptr() as usize;
+        match (json.as_bytes().first(), value.as_str()) {
+            (_, Some(text)) => member(&key, text)?,
+            (Some(b'"'), None) => return Err("a string has an escape that is none, or half a surrogate pair".into()),
+            (_, None) => member(&key, json)?,
+        }
     }
     // The iterator stops at the object's end and does not say where that is.
     match line[end..].trim_ascii_start() {
@@ -198,27 +245,6 @@ fn reason(line: &str, error: &sonic_rs::Error) -> String {
 
 fn shorten(text: &str) -> String {
     text.chars().take(20).collect()
-}
-
-/// The text of a JSON string without escapes, or any other JSON text as it is. None: a string that
-/// must be unescaped.
-#[inline]
-fn unquoted(json: &str) -> Option<&str> {
-    match json.strip_prefix('"') {
-        None => Some(json),
-        Some(rest) => {
-            let inner = &rest[..rest.len() - 1];
-            memchr::memchr(b'\\', inner.as_bytes()).is_none().then_some(inner)
-        }
-    }
-}
-
-/// The text of a JSON string, or any other JSON text as it is.
-fn unescape(json: &str) -> Result<Cow<'_, str>, String> {
-    match unquoted(json) {
-        Some(text) => Ok(Cow::Borrowed(text)),
-        None => sonic_rs::from_str(json).map(Cow::Owned).map_err(|error| reason("{", &error)),
-    }
 }
 
 #[cfg(test)]

@@ -1,3 +1,5 @@
+//! Objects in the making, and those that were written.
+
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::batch::LogBatch;

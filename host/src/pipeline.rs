@@ -1,3 +1,5 @@
+//! The stages of a rule, together.
+
 use chrono::DateTime;
 use serde_json::{Map, Value, json};
 
@@ -196,7 +198,11 @@ fn encoder(registry: &Registry, rule: &Rule) -> Result<EncoderStage, PipelineErr
         return Ok(registry.encoder(name)?);
     }
     registry.encoder(&format!("encode-{}", rule.format.name)).map_err(|error| match error {
-        StageError::Unknown { known, .. } => unknown("format", &rule.format.name, &known, "encode-"),
+        StageError::Unknown { known, .. } => {
+            let known = known.iter().filter_map(|name| name.strip_prefix("encode-")).collect::<Vec<_>>();
+            let problem = format!("there is no format {:?}; there is {}", rule.format.name, known.join(", "));
+            RuleError::field("format", problem).into()
+        }
         error => error.into(),
     })
 }
@@ -223,8 +229,8 @@ fn compressor(
         }
         if wanted != NONE && !inner.iter().any(|inner| inner.name == *wanted) {
             let known: Vec<_> = inner.iter().map(|inner| inner.name.clone()).collect();
-            let kind = "compression inside this format";
-            return Err(unknown(kind, wanted, &known, ""));
+            let problem = format!("{format} has no compression {wanted:?}; there is {NONE}, {}", known.join(", "));
+            return Err(RuleError::field("compression", problem).into());
         }
         encoder_config.insert("compression".into(), json!(wanted));
         return Ok(None);
@@ -236,17 +242,13 @@ fn compressor(
         return Ok(None);
     }
     registry.compressor(&format!("compress-{wanted}")).map(Some).map_err(|error| match error {
-        StageError::Unknown { known, .. } => unknown("compression", wanted, &known, "compress-"),
+        StageError::Unknown { known, .. } => {
+            let known = known.iter().filter_map(|name| name.strip_prefix("compress-")).collect::<Vec<_>>();
+            let problem = format!("there is no compression {wanted:?}; there is {NONE}, {}", known.join(", "));
+            RuleError::field("compression", problem).into()
+        }
         error => error.into(),
     })
-}
-
-fn unknown(what: &'static str, name: &str, known: &[String], prefix: &str) -> PipelineError {
-    let names = known.iter().map(|known| known.strip_prefix(prefix).unwrap_or(known));
-    let none = (!what.starts_with("format")).then_some(NONE);
-    let list = none.into_iter().chain(names).collect::<Vec<_>>().join(", ");
-    let field = if what.starts_with("format") { "format" } else { "compression" };
-    RuleError::field(field, format!("there is no {what} {name:?}; there is {list}")).into()
 }
 
 /// The suffixes of format and compression, in their order.

@@ -1,3 +1,5 @@
+//! Which component serves a name.
+
 use std::path::Path;
 use std::{fs, io};
 

@@ -1,3 +1,5 @@
+//! Lines that are no logs.
+
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};

@@ -1,3 +1,5 @@
+//! Shipping rules.
+
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;

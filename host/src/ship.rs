@@ -32,7 +32,7 @@ pub enum ShipError {
     #[error(transparent)]
     Object(#[from] ObjectError),
     /// A line is no log, and was to stop everything.
-    #[error("{file}:{line}: {reason} (--strict: nothing behind it was shipped)")]
+    #[error("{file}:{line}: {reason} (--strict: what was not a whole object by then was given up)")]
     Malformed {
         /// The file.
         file: String,

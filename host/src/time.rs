@@ -1,3 +1,5 @@
+//! Times as people write them in logs.
+
 use chrono::{DateTime, FixedOffset, NaiveDateTime};
 
 /// A log's time: Unix seconds, and nanoseconds within the second.

@@ -42,10 +42,12 @@ fn build_stages(workspace: &Workspace, toolchain: &Toolchain, only: &[String]) -
     project.build(workspace, toolchain, &folder)
 }
 
+/// Stages that are projects of their own: the examples, and those that only tests need.
 fn build_examples(workspace: &Workspace, toolchain: &Toolchain) -> Result<()> {
     let folder = workspace.target("components-examples");
     let mut stages = vec![];
-    for dir in files::list(&workspace.path("examples"))? {
+    let folders = ["examples", "tests"].map(|parent| files::list(&workspace.path(parent)));
+    for dir in folders.into_iter().collect::<Result<Vec<_>>>()?.concat() {
         let manifest = dir.join("Cargo.toml");
         if manifest.exists() {
             let project = Project::standalone(workspace, &manifest)?;

@@ -1,6 +1,8 @@
+use std::ops::Range;
+
 use logship_stage::columns::{Cell, Columns};
 use logship_stage::encode::Description;
-use logship_stage::{BLOCK, Batch, Encoder, Output, Result, config};
+use logship_stage::{BLOCK, Batch, Encoder, Output, Result, Text, config};
 
 use crate::field::Quoting;
 use crate::{Config, InvalidUtf8};
@@ -76,6 +78,8 @@ impl Encoder for CsvEncoder {
 struct Dialect {
     quoting: Quoting,
     null: Vec<u8>,
+    /// The null text again, laid out to be appended.
+    missing: Text,
     invalid_utf8: InvalidUtf8,
 }
 
@@ -88,6 +92,7 @@ impl Dialect {
             // They are ASCII, as was checked.
             quoting: Quoting { delimiter: config.delimiter as u8, quote: config.quote as u8 },
             null: config.null.clone().into_bytes(),
+            missing: Text::from(config.null.as_bytes()),
             invalid_utf8: config.invalid_utf8,
         }
     }
@@ -97,18 +102,14 @@ impl Dialect {
     #[inline(always)]
     fn push_line(&self, out: &mut Output, values: &[u8], utf8: bool, cells: &[Cell<'_>]) {
         let begin = out.len();
+        let usual = utf8 && cells.len() > 1;
         for cell in cells {
-            match *cell {
-                Cell::Missing => out.push(&self.null),
-                Cell::Number(number) => self.push_number(out, number),
-                Cell::Bytes(b"\\.") if cells.len() == 1 => self.quoting.push_quoted(out, END_OF_DATA, 0..2),
-                Cell::Bytes(value) if utf8 => self.push_value(out, values, value),
-                Cell::Bytes(value) => match simdutf8::basic::from_utf8(value) {
-                    Ok(_) => self.push_value(out, values, value),
-                    Err(_) => self.push_value(out, &[], String::from_utf8_lossy(value).as_bytes()),
-                },
+            match self.usual(values, cell) {
+                Some(range) if usual => self.quoting.push(out, values, range),
+                _ => self.push_other(out, utf8, cells.len() == 1, *cell),
             }
-            out.push_byte(self.quoting.delimiter);
+            // Every way here has reserved room for a block.
+            out.push_block([self.quoting.delimiter; BLOCK], 1);
         }
         // The delimiter behind the last field makes room for the end of the line.
         out.truncate(out.len() - 1);
@@ -118,27 +119,41 @@ impl Dialect {
         out.push_byte(b'\n');
     }
 
+    /// Where in `values` a cell stands that is a field like most.
     #[inline(always)]
-    fn push_value(&self, out: &mut Output, values: &[u8], value: &[u8]) {
-        let (buffer, range) = match offset_in(values, value) {
-            Some(offset) => (values, offset..offset + value.len()),
-            None => (value, 0..value.len()),
-        };
-        if value == self.null {
-            self.quoting.push_quoted(out, buffer, range);
-        } else {
-            self.quoting.push(out, buffer, range);
+    fn usual(&self, values: &[u8], cell: &Cell<'_>) -> Option<Range<usize>> {
+        match cell {
+            Cell::Bytes(value) if *value != self.null => {
+                offset_in(values, value).map(|offset| offset..offset + value.len())
+            }
+            _ => None,
         }
     }
 
-    /// Digits are a value like any other: nothing keeps a rule from delimiting with one.
-    #[inline(always)]
-    fn push_number(&self, out: &mut Output, number: u32) {
-        let mut digits = itoa::Buffer::new();
-        let digits = digits.format(number).as_bytes();
-        let mut text = [0; 2 * BLOCK];
-        text[..digits.len()].copy_from_slice(digits);
-        self.push_value(out, &text, &text[..digits.len()]);
+    /// Appends any cell: out of line, so that the loop over the usual ones is small enough for the
+    /// registers of a wasm compiler.
+    #[inline(never)]
+    fn push_other(&self, out: &mut Output, utf8: bool, alone: bool, cell: Cell<'_>) {
+        match cell {
+            Cell::Missing => out.push_text(&self.missing),
+            // Digits are a value like any other: nothing keeps a rule from delimiting with one.
+            Cell::Number(number) => self.push_value(out, itoa::Buffer::new().format(number).as_bytes()),
+            Cell::Bytes(END_OF_DATA) if alone => {
+                self.quoting.push_quoted(out, END_OF_DATA, 0..END_OF_DATA.len())
+            }
+            Cell::Bytes(value) if utf8 || simdutf8::basic::from_utf8(value).is_ok() => {
+                self.push_value(out, value)
+            }
+            Cell::Bytes(value) => self.push_value(out, String::from_utf8_lossy(value).as_bytes()),
+        }
+    }
+
+    fn push_value(&self, out: &mut Output, value: &[u8]) {
+        if value == self.null {
+            self.quoting.push_quoted(out, value, 0..value.len());
+        } else {
+            self.quoting.push(out, value, 0..value.len());
+        }
     }
 }
 

@@ -77,50 +77,63 @@ impl Column {
         }
     }
 
-    /// Adds a row's value and returns how many bytes it counts for. `utf8` says that it is known to
-    /// be UTF-8.
-    #[inline(always)]
-    pub(crate) fn push(&mut self, codec: &mut Codec, cell: Cell<'_>, utf8: bool) -> Result<usize> {
-        let before = self.page.plain_bytes;
-        let valid = match self.kind {
-            Kind::String => match cell {
+    /// Adds the values of some rows. `utf8` says that all are known to be UTF-8.
+    pub(crate) fn push<'a>(
+        &mut self,
+        codec: &mut Codec,
+        cells: impl Iterator<Item = Cell<'a>>,
+        utf8: bool,
+    ) -> Result<()> {
+        match self.kind {
+            Kind::String => self.push_each(codec, cells, |column, codec, cell| match cell {
                 Cell::Bytes(bytes) if utf8 || simdutf8::basic::from_utf8(bytes).is_ok() => {
-                    self.push_text(codec, bytes)?
+                    column.push_text(codec, bytes)
                 }
-                Cell::Bytes(bytes) => self.push_text(codec, String::from_utf8_lossy(bytes).as_bytes())?,
+                Cell::Bytes(bytes) => column.push_text(codec, String::from_utf8_lossy(bytes).as_bytes()),
                 Cell::Number(number) => {
-                    self.push_text(codec, itoa::Buffer::new().format(number).as_bytes())?
+                    column.push_text(codec, itoa::Buffer::new().format(number).as_bytes())
                 }
-                Cell::Missing => false,
-            },
-            Kind::Boolean => match convert::boolean(cell) {
-                Some(value) => self.push_boolean(value),
-                None => false,
-            },
-            Kind::Int32 => match convert::integer::<i32>(cell) {
-                Some(value) => self.push_integer(codec, value.into(), value.to_le_bytes())?,
-                None => false,
-            },
-            Kind::Int64 => match convert::integer::<i64>(cell) {
-                Some(value) => self.push_integer(codec, value, value.to_le_bytes())?,
-                None => false,
-            },
-            Kind::Float => match convert::float::<f32>(cell) {
-                Some(value) => self.push_float(codec, value.into(), value.to_le_bytes())?,
-                None => false,
-            },
-            Kind::Double => match convert::float::<f64>(cell) {
-                Some(value) => self.push_float(codec, value, value.to_le_bytes())?,
-                None => false,
-            },
-        };
-        let counts = 1 + self.page.plain_bytes.saturating_sub(before);
-        self.page.push_level(valid);
-        let plain = matches!(self.mode, Mode::Plain | Mode::Full);
-        if self.page.rows >= PAGE_ROWS || plain && self.page.plain_bytes >= PAGE_BYTES {
-            self.close_page(codec)?;
+                Cell::Missing => Ok(false),
+            }),
+            Kind::Boolean => self.push_each(codec, cells, |column, _, cell| {
+                Ok(convert::boolean(cell).is_some_and(|value| column.push_boolean(value)))
+            }),
+            Kind::Int32 => self.push_each(codec, cells, |column, codec, cell| {
+                let value = convert::integer::<i32>(cell);
+                value.map_or(Ok(false), |value| column.push_integer(codec, value.into(), value.to_le_bytes()))
+            }),
+            Kind::Int64 => self.push_each(codec, cells, |column, codec, cell| {
+                let value = convert::integer::<i64>(cell);
+                value.map_or(Ok(false), |value| column.push_integer(codec, value, value.to_le_bytes()))
+            }),
+            Kind::Float => self.push_each(codec, cells, |column, codec, cell| {
+                let value = convert::float::<f32>(cell);
+                value.map_or(Ok(false), |value| column.push_float(codec, value.into(), value.to_le_bytes()))
+            }),
+            Kind::Double => self.push_each(codec, cells, |column, codec, cell| {
+                let value = convert::float::<f64>(cell);
+                value.map_or(Ok(false), |value| column.push_float(codec, value, value.to_le_bytes()))
+            }),
         }
-        Ok(counts)
+    }
+
+    /// Adds the values of some rows by `push`, which says whether there is one and not a null.
+    #[inline(always)]
+    fn push_each<'a>(
+        &mut self,
+        codec: &mut Codec,
+        cells: impl Iterator<Item = Cell<'a>>,
+        push: impl Fn(&mut Self, &mut Codec, Cell<'a>) -> Result<bool>,
+    ) -> Result<()> {
+        for cell in cells {
+            let valid = push(self, codec, cell)?;
+            self.page.push_level(valid);
+            let plain = matches!(self.mode, Mode::Plain | Mode::Full);
+            if self.page.rows >= PAGE_ROWS || plain && self.page.plain_bytes >= PAGE_BYTES {
+                self.close_page(codec)?;
+            }
+        }
+        Ok(())
     }
 
     #[inline(always)]

@@ -13,8 +13,8 @@ pub struct Config {
     /// How pages are compressed. The host sets it from the compression of the rule.
     #[serde(default)]
     pub compression: Compression,
-    /// How many bytes of values, uncompressed, a row group holds: it ends with the log that reaches
-    /// them. Bigger groups are read faster, and take as much memory to write.
+    /// How many bytes of values, as the logs have them, a row group holds: it ends with the log that
+    /// reaches them. Bigger groups are read faster, and take as much memory to write.
     #[serde(default = "row_group_bytes")]
     #[schemars(range(min = 1_048_576, max = 67_108_864))]
     pub row_group_bytes: u64,

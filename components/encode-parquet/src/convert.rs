@@ -6,12 +6,30 @@ use logship_stage::columns::Cell;
 
 /// An integer: decimal digits with an optional sign, in the range of the type.
 #[inline(always)]
-pub(crate) fn integer<T: FromStr + TryFrom<u32>>(cell: Cell<'_>) -> Option<T> {
+pub(crate) fn integer<T: FromStr + TryFrom<u32> + TryFrom<i64>>(cell: Cell<'_>) -> Option<T> {
     match cell {
         Cell::Missing => None,
         Cell::Number(number) => T::try_from(number).ok(),
-        Cell::Bytes(bytes) => std::str::from_utf8(bytes).ok()?.parse().ok(),
+        Cell::Bytes(bytes) => match short_integer(bytes) {
+            Some(number) => T::try_from(number).ok(),
+            None => std::str::from_utf8(bytes).ok()?.parse().ok(),
+        },
     }
+}
+
+/// An integer that is short enough not to overflow; none leaves the text to the library.
+#[inline(always)]
+fn short_integer(bytes: &[u8]) -> Option<i64> {
+    if !(1..=18).contains(&bytes.len()) {
+        return None;
+    }
+    let (mut number, mut wrong) = (0i64, false);
+    for byte in bytes {
+        let digit = byte.wrapping_sub(b'0');
+        wrong |= digit > 9;
+        number = number * 10 + i64::from(digit & 15);
+    }
+    (!wrong).then_some(number)
 }
 
 /// A floating-point number: decimal or scientific, and finite.

@@ -17,17 +17,19 @@ pub(crate) struct Dictionary {
     ends: Vec<u32>,
     /// How many bytes of length stand before each value in the page.
     prefix: usize,
+    /// The hash of each value.
+    hashes: Vec<u32>,
     /// A hash table with linear probing, at most half full; its length is a power of two.
     slots: Vec<Slot>,
 }
 
+/// Small, so that the table of a full dictionary stays in the cache.
 #[derive(Debug, Clone, Copy, Default)]
 struct Slot {
-    hash: u32,
+    /// The upper half of the hash.
+    tag: u16,
     /// The index of the value and one; 0 in an empty slot.
-    number: u32,
-    start: u32,
-    len: u32,
+    number: u16,
 }
 
 /// What became of a value.
@@ -43,7 +45,7 @@ impl Dictionary {
     /// An empty dictionary of texts, or of numbers.
     pub(crate) fn new(texts: bool) -> Self {
         let prefix = if texts { 4 } else { 0 };
-        Self { page: Output::default(), ends: Vec::new(), prefix, slots: Vec::new() }
+        Self { page: Output::default(), ends: Vec::new(), prefix, hashes: Vec::new(), slots: Vec::new() }
     }
 
     /// How many values there are.
@@ -57,6 +59,7 @@ impl Dictionary {
     }
 
     /// The value at `index` in the encoding PLAIN.
+    #[inline(always)]
     pub(crate) fn plain(&self, index: u32) -> &[u8] {
         let index = index as usize;
         let start = index.checked_sub(1).map_or(0, |before| self.ends[before] as usize);
@@ -67,6 +70,7 @@ impl Dictionary {
     pub(crate) fn clear(&mut self) {
         self.page.truncate(0);
         self.ends.clear();
+        self.hashes.clear();
         self.slots.fill(Slot::default());
     }
 
@@ -84,10 +88,10 @@ impl Dictionary {
             if slot.number == 0 {
                 return self.add(value, hash, at);
             }
-            if slot.hash == hash && slot.len as usize == value.len() {
-                let start = slot.start as usize;
-                if same(&self.page.as_bytes()[start..start + value.len()], value) {
-                    return Interned::Known(slot.number - 1);
+            if slot.tag == tag(hash) {
+                let index = u32::from(slot.number) - 1;
+                if same(&self.plain(index)[self.prefix..], value) {
+                    return Interned::Known(index);
                 }
             }
             at = (at + 1) & mask;
@@ -104,10 +108,10 @@ impl Dictionary {
         if self.prefix > 0 {
             self.page.push_value(&(value.len() as u32).to_le_bytes());
         }
-        let (number, start, len) = (index as u32 + 1, self.page.len() as u32, value.len() as u32);
         self.page.push_value(value);
         self.ends.push(self.page.len() as u32);
-        self.slots[at] = Slot { hash, number, start, len };
+        self.hashes.push(hash);
+        self.slots[at] = Slot { tag: tag(hash), number: index as u16 + 1 };
         Interned::New(index as u32)
     }
 
@@ -115,15 +119,21 @@ impl Dictionary {
     #[inline(never)]
     fn grow(&mut self) {
         let size = (self.slots.len() * 2).max(FIRST_SLOTS);
-        let before = std::mem::replace(&mut self.slots, vec![Slot::default(); size]);
-        for slot in before.into_iter().filter(|slot| slot.number > 0) {
-            let mut at = slot.hash as usize & (size - 1);
+        self.slots = vec![Slot::default(); size];
+        for (index, &hash) in self.hashes.iter().enumerate() {
+            let mut at = hash as usize & (size - 1);
             while self.slots[at].number > 0 {
                 at = (at + 1) & (size - 1);
             }
-            self.slots[at] = slot;
+            self.slots[at] = Slot { tag: tag(hash), number: index as u16 + 1 };
         }
     }
+}
+
+/// What of a hash stands in its slot; the place of the slot comes from the rest.
+#[inline(always)]
+fn tag(hash: u32) -> u16 {
+    (hash >> 16) as u16
 }
 
 #[inline(always)]

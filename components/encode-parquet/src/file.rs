@@ -25,7 +25,7 @@ pub(crate) struct File {
     /// The open row group.
     columns: Vec<Column>,
     rows: u64,
-    /// What its values count for.
+    /// What its values count for: their bytes as the logs have them, with a length each.
     bytes: u64,
     /// Bytes of the complete row groups, uncompressed.
     complete: u64,
@@ -63,13 +63,27 @@ impl File {
         })
     }
 
-    /// Adds a row, one cell a column, and ends the row group with it if it is large enough.
+    /// Counts a row that is about to be pushed, and says whether the row group ends with it: then it
+    /// must be the last that is pushed at a time.
     #[inline(always)]
-    pub(crate) fn push(&mut self, cells: &[Cell<'_>], utf8: bool) -> Result<()> {
-        for (column, &cell) in self.columns.iter_mut().zip(cells) {
-            self.bytes += column.push(&mut self.codec, cell, utf8)? as u64;
-        }
+    pub(crate) fn count(&mut self, cells: &[Cell<'_>]) -> bool {
+        let count = |cell: &Cell<'_>| match cell {
+            Cell::Missing => 1,
+            Cell::Number(_) => 8,
+            Cell::Bytes(bytes) => bytes.len() as u64 + 4,
+        };
         self.rows += 1;
+        self.bytes += cells.iter().map(count).sum::<u64>();
+        self.bytes >= self.row_group_bytes
+    }
+
+    /// Adds rows, each with a cell a column, and ends the row group if it is large enough.
+    pub(crate) fn push(&mut self, rows: &[Cell<'_>], utf8: bool) -> Result<()> {
+        let width = self.columns.len();
+        for (first, column) in self.columns.iter_mut().enumerate() {
+            let cells = rows.iter().skip(first).step_by(width);
+            column.push(&mut self.codec, cells.copied(), utf8)?;
+        }
         if self.bytes >= self.row_group_bytes {
             self.close_row_group()?;
         }
@@ -80,9 +94,15 @@ impl File {
     #[inline(never)]
     fn close_row_group(&mut self) -> Result<()> {
         let schema: Vec<_> = self.writer.schema_descr().columns().to_vec();
-        let mut group = self.writer.next_row_group().map_err(too_large)?;
+        let mut chunks = Vec::with_capacity(self.columns.len());
         for (column, schema) in self.columns.iter_mut().zip(schema) {
-            let (pages, close) = column.close(&mut self.codec, schema, self.rows)?;
+            chunks.push(column.close(&mut self.codec, schema, self.rows)?);
+        }
+        // Once, for all: a vector that grows would take three times the memory for a while.
+        let bytes = chunks.iter().map(|(_, close)| close.bytes_written as usize).sum();
+        self.writer.inner_mut().reserve_exact(bytes);
+        let mut group = self.writer.next_row_group().map_err(too_large)?;
+        for (pages, close) in chunks {
             group.append_column(&pages, close).map_err(too_large)?;
         }
         let group = group.close().map_err(too_large)?;

@@ -87,10 +87,10 @@ impl Columns {
     ///
     /// # Errors
     /// The first that `row` returns.
-    pub fn for_each_row(
+    pub fn for_each_row<'a>(
         &self,
-        batch: &Batch,
-        mut row: impl FnMut(&Log<'_>, &[Cell<'_>]) -> Result<()>,
+        batch: &'a Batch,
+        mut row: impl FnMut(&Log<'a>, &[Cell<'a>]) -> Result<()>,
     ) -> Result<()> {
         // Worked out once a batch, so that a field costs one look into a table.
         let column_of: Vec<Option<usize>> =

@@ -28,7 +28,9 @@ pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T> {
             whole if whole == "." => String::new(),
             path => path,
         };
-        Error::config(path, error.into_inner())
+        // A configuration is one line as a rule, and the path says more than its column.
+        let text = error.into_inner().to_string();
+        Error::config(path, text.split(" at line ").next().unwrap_or(&text))
     })?;
     json.end().map_err(|error| Error::config("", error))?;
     Ok(value)

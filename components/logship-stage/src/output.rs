@@ -123,6 +123,20 @@ impl Output {
         self.len += 1;
     }
 
+    /// Room for `len` bytes behind what there is, for [`advance`](Self::advance) to append what was
+    /// written there.
+    #[inline(always)]
+    pub fn room(&mut self, len: usize) -> &mut [u8] {
+        self.reserve(len);
+        &mut self.bytes[self.len..self.len + len]
+    }
+
+    /// Appends the first `len` bytes of the [`room`](Self::room).
+    #[inline(always)]
+    pub fn advance(&mut self, len: usize) {
+        self.len = (self.len + len).min(self.bytes.len());
+    }
+
     /// Takes back all but the first `len` bytes, where there are more.
     #[inline(always)]
     pub fn truncate(&mut self, len: usize) {
@@ -130,6 +144,7 @@ impl Output {
     }
 
     /// The bytes so far.
+    #[inline(always)]
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..self.len]
     }
@@ -144,9 +159,14 @@ impl Output {
 /// The block of `buffer` that begins at `at`, filled up with zeroes where the buffer ends.
 #[inline(always)]
 pub fn block_at(buffer: &[u8], at: usize) -> [u8; BLOCK] {
-    match buffer.get(at..at + BLOCK) {
-        Some(block) => block.try_into().expect("a slice of a block's length"),
-        None => last_block(buffer, at),
+    // Chosen by reference, so that the block is loaded once, into a register.
+    let padded;
+    *match buffer.get(at..).and_then(|rest| rest.first_chunk()) {
+        Some(block) => block,
+        None => {
+            padded = last_block(buffer, at);
+            &padded
+        }
     }
 }
 
@@ -191,7 +211,9 @@ mod tests {
         output.truncate(4);
         output.push_byte(b'!');
         output.truncate(9);
-        assert_eq!(output.into_bytes(), b"kept!");
+        output.room(6).copy_from_slice(b"!!more");
+        output.advance(2);
+        assert_eq!(output.into_bytes(), b"kept!!!");
     }
 
     #[test]

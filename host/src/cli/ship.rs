@@ -154,6 +154,7 @@ impl ShipCommand {
         let (outcome, result) = ship::ship(blocks, &plan, &options, &mut rejects, &bar, stop_signal()?);
         bar.0.finish_and_clear();
         match self.report {
+            Report::Text if result.is_err() && outcome.objects.is_empty() => {}
             Report::Text => self.print(&outcome, &rejects, &inferred, begun.elapsed().as_secs_f64()),
             Report::Json => {
                 println!("{:#}", report(&outcome, &rejects, &inferred, begun.elapsed().as_secs_f64()));
@@ -168,16 +169,21 @@ impl ShipCommand {
         }
         let sum = |of: fn(&Shipped) -> u64| outcome.objects.iter().map(of).sum::<u64>();
         println!(
-            "Shipped {} logs in {} objects below {}: {} of NDJSON, {} as objects, {} stored, in {seconds:.2} s.",
-            HumanCount(sum(|object| object.rows)),
-            outcome.objects.len(),
+            "Shipped {} in {} below {}: {} of NDJSON, {} as objects, {} stored, in {seconds:.2} s.",
+            count(sum(|object| object.rows), "log"),
+            count(outcome.objects.len() as u64, "object"),
             self.to.display(),
             HumanBytes(outcome.input_bytes),
             HumanBytes(sum(|object| object.raw_bytes)),
             HumanBytes(sum(|object| object.stored_bytes)),
         );
         if !inferred.is_empty() {
-            let list: Vec<_> = inferred.iter().map(|column| format!("{}:{}", column.key, column.type_name)).collect();
+            let typed = self.rule.format.as_deref() == Some("parquet");
+            let column = |column: &Column| match typed {
+                true => format!("{}:{}", column.key, column.type_name),
+                false => column.key.clone(),
+            };
+            let list: Vec<_> = inferred.iter().map(column).collect();
             println!("Columns were found from the first lines; to fix them: --columns '{}'", list.join(","));
             let left_out = left_out(outcome, inferred);
             if !left_out.is_empty() {
@@ -185,13 +191,22 @@ impl ShipCommand {
             }
         }
         if rejects.count() > 0 {
-            eprintln!("warning: {} lines are no logs. They are kept in {}, why in {}:", HumanCount(rejects.count()), rejects.path().display(), rejects.reasons_path().display());
+            eprintln!(
+                "warning: {} skipped that are no logs. They are kept in {}, why in {}:",
+                count(rejects.count(), "line"),
+                rejects.path().display(),
+                rejects.reasons_path().display()
+            );
             rejects.first().iter().for_each(|told| eprintln!("  {told}"));
         }
         if let Some(place) = &outcome.stopped_at {
             eprintln!("stopped by a signal: all up to {place} was shipped, and nothing behind it was");
         }
     }
+}
+
+fn count(number: u64, what: &str) -> String {
+    format!("{} {what}{}", HumanCount(number), if number == 1 { "" } else { "s" })
 }
 
 const HEADER: [&str; 5] = ["object", "rows", "raw bytes", "stored bytes", "seconds"];

@@ -103,6 +103,10 @@ fn major(version: &str) -> &str {
 }
 
 fn decode(origin: &str, bytes: &[u8]) -> Result<(Resolve, wit_parser::WorldId), StageError> {
+    if !bytes.starts_with(b"\0asm") {
+        let reason = if bytes.is_empty() { "it is empty" } else { "it is no WebAssembly" };
+        return Err(StageError::unreadable(origin, reason));
+    }
     if bytes.starts_with(b"\0asm\x01\0\0\0") {
         let reason = "it is a core module. Link it with wasm-component-ld, or make a component of it with `wasm-tools component new`";
         return Err(StageError::unreadable(origin, reason));

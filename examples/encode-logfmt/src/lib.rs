@@ -1,0 +1,96 @@
+//! An encoder of one's own: logs as logfmt, `ts=1484913043 method=GET path="/a b"`.
+
+use logship_stage::encode::Description;
+use logship_stage::{Batch, Encoder, JsonSchema, Log, Result, config};
+
+/// Lines of logfmt in the making.
+pub struct Logfmt {
+    config: Config,
+    size: u64,
+}
+
+#[derive(serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(crate = "logship_stage::schemars")]
+struct Config {
+    /// What the time is called.
+    time_key: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { time_key: "ts".into() }
+    }
+}
+
+impl Encoder for Logfmt {
+    fn describe() -> Description {
+        Description {
+            name: env!("CARGO_PKG_NAME").into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            format: "logfmt".into(),
+            suffix: ".logfmt".into(),
+            media_type: "text/plain; charset=utf-8".into(),
+            config_schema: config::schema::<Config>(),
+            compressions: vec![],
+        }
+    }
+
+    fn open(text: &str) -> Result<Self> {
+        Ok(Self { config: config::parse(text)?, size: 0 })
+    }
+
+    fn push(&mut self, batch: &Batch) -> Result<Vec<u8>> {
+        let mut lines = String::with_capacity(batch.raw().values.len() * 2);
+        for log in batch.groups().flat_map(|group| group.logs()) {
+            self.line(&log, &mut lines);
+        }
+        self.size += lines.len() as u64;
+        Ok(lines.into_bytes())
+    }
+
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn finish(self) -> Result<Vec<u8>> {
+        Ok(vec![])
+    }
+}
+
+impl Logfmt {
+    fn line(&self, log: &Log<'_>, out: &mut String) {
+        *out += &format!("{}={}", self.config.time_key, log.time());
+        for field in log.fields() {
+            let value = String::from_utf8_lossy(field.value());
+            let plain = !value.is_empty() && !value.contains(|c: char| c <= ' ' || "\"=\\".contains(c));
+            out.push(' ');
+            out.extend(field.key().chars().map(|c| if c <= ' ' || "\"=".contains(c) { '_' } else { c }));
+            out.push('=');
+            if plain {
+                *out += &value;
+            } else {
+                *out += &format!("{value:?}");
+            }
+        }
+        out.push('\n');
+    }
+}
+
+logship_stage::export_encoder!(Logfmt);
+
+#[cfg(test)]
+mod tests {
+    use logship_stage::BatchBuilder;
+
+    use super::*;
+
+    #[test]
+    fn values_are_quoted_where_they_must_be() {
+        let fields = [("method", "GET"), ("path", "/a b"), ("a key", ""), ("note", "say \"hi\"\n")];
+        let batch = BatchBuilder::new().log(7, &fields).build();
+        let mut logfmt = Logfmt::open(r#"{"time_key": "time"}"#).unwrap();
+        let line = String::from_utf8(logfmt.push(&batch).unwrap()).unwrap();
+        assert_eq!(line, "time=7 method=GET path=\"/a b\" a_key=\"\" note=\"say \\\"hi\\\"\\n\"\n");
+    }
+}

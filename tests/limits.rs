@@ -1,0 +1,166 @@
+//! The program at its limits: memory, disk, sudden death.
+
+mod support;
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use std::{fs, thread};
+
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// A line of about 330 bytes, numbered.
+fn line(number: u64) -> String {
+    let noise = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    format!(
+        r#"{{"__time__":{},"__topic__":"t","__source__":"10.0.0.{}","n":"{number}","request_id":"{noise:016x}{:016x}","path":"/api/v1/things/{}","agent":"Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0 Safari/537.36","status":200,"bytes":{},"referer":"https://example.org/a/rather/long/path/{}"}}"#,
+        1_700_000_000 + number / 1000,
+        number % 8,
+        noise.rotate_left(17),
+        noise % 977,
+        noise % 65_521,
+        noise % 31
+    )
+}
+
+/// Starts the program on standard input, and writes lines to it until it has enough.
+fn ship_lines(command: &mut Command, lines: u64) -> Child {
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let writer = move || {
+        for first in (0..lines).step_by(1000) {
+            let text: String = (first..(first + 1000).min(lines)).map(|number| line(number) + "\n").collect();
+            if stdin.write_all(text.as_bytes()).is_err() {
+                return;
+            }
+        }
+    };
+    thread::spawn(writer);
+    child
+}
+
+/// The number of the log of each line of the object.
+fn numbers(object: &Path) -> Vec<u64> {
+    let text = fs::read_to_string(object).unwrap();
+    assert!(text.ends_with('\n'), "{} is cut", object.display());
+    let number = |line: &str| {
+        let log: serde_json::Value = serde_json::from_str(line).expect("a whole line");
+        log["n"].as_str().expect("a number").parse().unwrap()
+    };
+    text.lines().map(number).collect()
+}
+
+#[test]
+fn a_large_object_takes_little_memory() {
+    let out = tempfile::tempdir().unwrap();
+    for format in [&["--format", "json"][..], &["--format", "parquet"]] {
+        let mut command = support::logship();
+        command.args(["ship", "-", "--compression", "snappy", "--size", "256", "--to"]).arg(out.path()).args(format);
+        let output = ship_lines(&mut command, 900_000).wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let table = String::from_utf8(output.stdout).unwrap();
+        // The largest child so far: in KiB.
+        let peak = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap().max_rss() / 1024;
+        assert!(peak < 200, "{format:?} took {peak} MiB for\n{table}");
+    }
+    let largest = support::objects(out.path()).iter().map(|path| path.metadata().unwrap().len()).max().unwrap();
+    assert!(largest > 30 << 20, "the objects are large: {largest}");
+}
+
+#[test]
+fn objects_have_the_size_of_the_rule_and_never_more() {
+    let out = tempfile::tempdir().unwrap();
+    let mut command = support::logship();
+    command.args(["ship", "-", "--size", "5", "--shards", "2", "--shard-by", "n", "--report", "json", "--to"]);
+    let output = ship_lines(command.arg(out.path()), 100_000).wait_with_output().unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let objects = report["objects"].as_array().unwrap();
+    assert!(objects.len() >= 6, "{report:#}");
+    for shard in 0..2 {
+        let of_shard: Vec<_> = objects.iter().filter(|object| object["shard"] == shard).collect();
+        let (last, full) = of_shard.split_last().unwrap();
+        assert!(full.iter().all(|object| (4_900_000..=5_000_000).contains(&object["raw_bytes"].as_u64().unwrap())), "{report:#}");
+        assert!(last["raw_bytes"].as_u64().unwrap() <= 5_000_000);
+    }
+    let mut seen: Vec<_> = support::objects(out.path()).iter().flat_map(|object| numbers(object)).collect();
+    seen.sort_unstable();
+    assert_eq!(seen, (0..100_000).collect::<Vec<_>>(), "each log once");
+}
+
+#[test]
+fn a_process_killed_at_any_moment_leaves_whole_objects_only() {
+    let mut complete = 0;
+    for round in 0..25 {
+        let out = tempfile::tempdir().unwrap();
+        let mut command = support::logship();
+        let mut child = ship_lines(command.args(["ship", "-", "--size", "5", "--to"]).arg(out.path()), 200_000);
+        thread::sleep(Duration::from_millis(20 * round));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let mut seen: Vec<_> = support::objects(out.path()).iter().flat_map(|object| numbers(object)).collect();
+        seen.sort_unstable();
+        let count = seen.len() as u64;
+        assert_eq!(seen, (0..count).collect::<Vec<_>>(), "one shard is shipped in order");
+        complete += u64::from(count > 0);
+    }
+    assert!(complete > 3, "some were killed between two objects: {complete}");
+}
+
+#[test]
+fn a_signal_to_stop_ships_what_was_read() {
+    let out = tempfile::tempdir().unwrap();
+    let mut command = support::logship();
+    command.args(["ship", "-", "--to"]).arg(out.path()).stdin(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let text: String = (0..50).map(|number| line(number) + "\n").collect();
+    stdin.write_all(text.as_bytes()).unwrap();
+    thread::sleep(Duration::from_millis(1500));
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
+    // What waits for its input is woken by the next line, which is not read any more or is shipped too.
+    thread::sleep(Duration::from_millis(200));
+    stdin.write_all((line(50) + "\n").as_bytes()).unwrap();
+    drop(stdin);
+    let output = child.wait_with_output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && told.contains("stopped by a signal: all up to -:5"), "{told}");
+    let seen = numbers(&support::objects(out.path())[0]);
+    assert!(seen.len() >= 50, "{seen:?}");
+}
+
+#[test]
+fn a_full_disk_is_told_and_leaves_no_half_object() {
+    let disk = tempfile::tempdir().unwrap();
+    let mount = |args: &[&str]| Command::new(args[0]).args(&args[1..]).arg(disk.path()).status();
+    let mounted = mount(&["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs"]);
+    if !mounted.is_ok_and(|status| status.success()) {
+        // Only root may make a small disk. Without one, the file size that a process may write is it.
+        return a_file_too_large();
+    }
+    let mut command = support::logship();
+    let child = ship_lines(command.args(["ship", "-", "--size", "5", "--to"]).arg(disk.path()), 100_000);
+    let output = child.wait_with_output().unwrap();
+    let objects = support::files(disk.path());
+    let whole: Vec<_> = objects.iter().map(|object| numbers(object).len()).collect();
+    assert!(mount(&["umount"]).unwrap().success());
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains("no space is left to write") && !output.status.success(), "{told}");
+    assert_eq!(whole.len(), 2, "two objects of 5 MB fit on a disk of 12: {objects:?}");
+}
+
+fn a_file_too_large() {
+    let out = tempfile::tempdir().unwrap();
+    let program = support::logship().get_program().to_owned();
+    let mut command = Command::new("sh");
+    // Ignored, the signal becomes an error of the write.
+    command.args(["-c", "trap '' XFSZ; ulimit -f 4096; exec \"$@\"", "sh"]).arg(program);
+    let child = ship_lines(command.args(["ship", "-", "--to"]).arg(out.path()), 100_000);
+    let output = child.wait_with_output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains("can't write") && !output.status.success(), "{told}");
+    assert_eq!(support::files(out.path()), Vec::<std::path::PathBuf>::new());
+}

@@ -1,0 +1,71 @@
+//! What the tests of the whole program share.
+#![allow(dead_code, reason = "each test takes what it needs")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{env, fs};
+
+/// The target directory of this build.
+fn target() -> PathBuf {
+    // TARGET/release/deps/TEST-HASH
+    let test = env::current_exe().expect("a test is a file");
+    test.ancestors().nth(3).expect("a test is in the target directory").to_owned()
+}
+
+/// The component of a stage that is built in.
+pub(crate) fn component(name: &str) -> PathBuf {
+    built(target().join("components"), name)
+}
+
+/// The component of an example, or of a stage that only tests need.
+pub(crate) fn example(name: &str) -> PathBuf {
+    built(target().join("components-examples"), name)
+}
+
+fn built(folder: PathBuf, name: &str) -> PathBuf {
+    let path = folder.join(name).with_extension("wasm");
+    assert!(path.exists(), "{} is missing: run `cargo xtask build --examples`", path.display());
+    path
+}
+
+/// Every built-in stage's component.
+pub(crate) fn components() -> Vec<PathBuf> {
+    let folder = target().join("components");
+    let mut found: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    found.sort();
+    assert!(found.len() >= 7, "{} lacks stages: run `cargo xtask build`", folder.display());
+    found
+}
+
+/// Where tests keep compiled stages.
+pub(crate) fn cache() -> PathBuf {
+    target().join("tests/cache")
+}
+
+/// The program, with the cache of the tests.
+pub(crate) fn logship() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_logship"));
+    command.env("LOGSHIP_CACHE", cache());
+    command
+}
+
+/// The objects below `folder`, by path; hidden files and folders, and those beginning with `_`, are none.
+pub(crate) fn objects(folder: &Path) -> Vec<PathBuf> {
+    let mut found = files(folder);
+    found.retain(|path| {
+        let below = path.strip_prefix(folder).unwrap();
+        !below.iter().any(|level| level.to_string_lossy().starts_with(['_', '.']))
+    });
+    found
+}
+
+/// Every file below `folder`, by path.
+pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
+    }
+    found.sort();
+    found
+}
