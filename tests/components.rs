@@ -221,7 +221,7 @@ fn dummy(change: impl Fn(String) -> String) -> Vec<u8> {
     ComponentEncoder::default().module(&module).unwrap().validate(true).encode().unwrap()
 }
 
-const WORLD: &str = "package test:own; world encoder { export logship:encode/encoder@1.0.0; }";
+const WORLD: &str = "package test:dummy; world encoder { export logship:encode/encoder@1.0.0; }";
 
 fn refused(bytes: &[u8]) -> String {
     Stage::load(&engine(), "it.wasm", bytes).unwrap_err().to_string()
@@ -241,13 +241,13 @@ fn what_the_contract_does_not_know_is_refused_by_name() {
     let field = refused(&dummy(|text| text.replace("log-groups: list<u32>,", "")));
     assert!(field.ends_with("  - log-groups: list<u32>,"), "{field}");
 
-    let world = "package test:own; interface clock { now: func() -> u64; } world encoder { import clock; import log: func(text: string); export logship:encode/encoder@1.0.0; }";
+    let world = "package test:dummy; interface clock { now: func() -> u64; } world encoder { import clock; import log: func(text: string); export logship:encode/encoder@1.0.0; }";
     let imports = refused(&dummy(|text| text.replace(WORLD, world)));
-    assert!(imports.contains("a stage has no imports, and this component wants log, test:own/clock"), "{imports}");
+    assert!(imports.contains("a stage has no imports, and this component wants log, test:dummy/clock"), "{imports}");
 
-    let world = "package test:own; interface other { run: func(); } world encoder { export other; }";
+    let world = "package test:dummy; interface other { run: func(); } world encoder { export other; }";
     let stranger = refused(&dummy(|text| text.replace(WORLD, world)));
-    assert!(stranger.contains("not a stage: it exports test:own/other"), "{stranger}");
+    assert!(stranger.contains("not a stage: it exports test:dummy/other"), "{stranger}");
 }
 
 #[test]

@@ -92,7 +92,8 @@ fn cause(error: &wasmtime::Error) -> String {
     let names = names.filter_map(|frame| Some(demangled(frame.func_name()?)));
     let place = names.into_iter().find(|name| !machinery.iter().any(|start| name.starts_with(start)));
     let place = place.map(|name| format!(" in {name}")).unwrap_or_default();
-    format!("{}{place}", error.root_cause())
+    let trap = error.root_cause().to_string();
+    format!("{}{place}", trap.strip_prefix("wasm trap: ").unwrap_or(&trap))
 }
 
 /// A function's name without the hash that Rust puts behind it.

@@ -40,7 +40,7 @@ pub(crate) fn run(workspace: &Workspace, options: Options) -> Result<()> {
     if options.stages {
         println!();
         // Its standard output is the section. Built as the program is, so that nothing is built twice.
-        let args = ["bench", "--package", "logship", "--bench", "stages", "--profile", "release", "--"];
+        let args = ["bench", "--package", "logship-bench", "--bench", "stages", "--profile", "release", "--"];
         let tables = command::tee(workspace.cargo().args(args).args(&options.passed_on))?;
         sections.push(("stages", tables));
     }

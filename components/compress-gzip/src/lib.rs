@@ -3,7 +3,7 @@
 //! Its header holds neither time nor name, so the same bytes give the same object at any time.
 //!
 //! Deflate is flate2's with zlib-rs, which is Rust, builds for wasm without a C compiler, and is
-//! faster there than miniz_oxide and smaller in what it gives.
+//! twice as fast there as miniz_oxide, for one byte in a hundred more.
 //!
 //! - [`config`](Config): the level.
 //! - [`compressor`](GzipCompressor): the member.

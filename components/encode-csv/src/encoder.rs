@@ -4,7 +4,7 @@ use logship_stage::columns::{Cell, Columns};
 use logship_stage::encode::Description;
 use logship_stage::{BLOCK, Batch, Encoder, Output, Result, Text, config};
 
-use crate::field::Quoting;
+use crate::field::{Fields, Quoting};
 use crate::{Config, InvalidUtf8};
 
 /// Lines of CSV in the making.
@@ -38,12 +38,12 @@ impl Encoder for CsvEncoder {
         config.check()?;
         let columns = Columns::new(config.columns.iter().map(String::as_str))?;
         let dialect = Dialect::of(&config);
-        let mut header = Output::default();
+        let mut header = dialect.fields(Output::default(), &[], true);
         if config.header {
             let names: Vec<_> = config.columns.iter().map(|key| Cell::Bytes(key.as_bytes())).collect();
-            dialect.push_line(&mut header, &[], true, &names);
+            dialect.push_line(&mut header, &names);
         }
-        let header = header.into_bytes();
+        let header = header.out.into_bytes();
         Ok(Self { columns, dialect, size: header.len() as u64, header, growth: 32 })
     }
 
@@ -54,11 +54,12 @@ impl Encoder for CsvEncoder {
         let mut out = Output::with_capacity(head.len() + values.len() / 16 * self.growth + lines);
         out.push(&head);
         let utf8 = self.dialect.invalid_utf8 == InvalidUtf8::Keep || batch.values_are_utf8();
+        let mut fields = self.dialect.fields(out, values, utf8);
         self.columns.for_each_row(batch, |_, cells| {
-            self.dialect.push_line(&mut out, values, utf8, cells);
+            self.dialect.push_line(&mut fields, cells);
             Ok(())
         })?;
-        let bytes = out.into_bytes();
+        let bytes = fields.out.into_bytes();
         self.growth = (bytes.len() / (values.len() / 16).max(1)).clamp(4, 64) + 1;
         self.size += (bytes.len() - head.len()) as u64;
         Ok(bytes)
@@ -97,26 +98,30 @@ impl Dialect {
         }
     }
 
-    /// Appends a line. Most cells stand somewhere in `values`, whose other bytes may be read (and
-    /// dropped) for speed; `utf8` says that no value needs to be looked at for its encoding.
-    #[inline(always)]
-    fn push_line(&self, out: &mut Output, values: &[u8], utf8: bool, cells: &[Cell<'_>]) {
-        let begin = out.len();
-        let usual = utf8 && cells.len() > 1;
+    fn fields<'a>(&self, out: Output, values: &'a [u8], utf8: bool) -> Fields<'a> {
+        Fields { out, quoting: self.quoting, values, utf8 }
+    }
+
+    /// Appends a line.
+    #[inline(never)]
+    fn push_line(&self, fields: &mut Fields<'_>, cells: &[Cell<'_>]) {
+        let begin = fields.out.len();
+        let alone = cells.len() == 1;
+        let usual = fields.utf8 && !alone;
         for cell in cells {
-            match self.usual(values, cell) {
-                Some(range) if usual => self.quoting.push(out, values, range),
-                _ => self.push_other(out, utf8, cells.len() == 1, *cell),
+            match self.usual(fields.values, cell) {
+                Some(range) if usual => fields.push_range(range),
+                _ => self.push_other(fields, alone, cell),
             }
             // Every way here has reserved room for a block.
-            out.push_block([self.quoting.delimiter; BLOCK], 1);
+            fields.out.push_block([self.quoting.delimiter; BLOCK], 1);
         }
         // The delimiter behind the last field makes room for the end of the line.
-        out.truncate(out.len() - 1);
-        if out.len() == begin {
-            self.quoting.push_quoted(out, &[], 0..0);
+        fields.out.truncate(fields.out.len() - 1);
+        if fields.out.len() == begin {
+            fields.push_quoted(b"");
         }
-        out.push_byte(b'\n');
+        fields.out.push_byte(b'\n');
     }
 
     /// Where in `values` a cell stands that is a field like most.
@@ -130,30 +135,23 @@ impl Dialect {
         }
     }
 
-    /// Appends any cell: out of line, so that the loop over the usual ones is small enough for the
-    /// registers of a wasm compiler.
+    /// Appends any cell.
     #[inline(never)]
-    fn push_other(&self, out: &mut Output, utf8: bool, alone: bool, cell: Cell<'_>) {
-        match cell {
-            Cell::Missing => out.push_text(&self.missing),
+    fn push_other(&self, fields: &mut Fields<'_>, alone: bool, cell: &Cell<'_>) {
+        match *cell {
+            Cell::Missing => fields.out.push_text(&self.missing),
             // Digits are a value like any other: nothing keeps a rule from delimiting with one.
-            Cell::Number(number) => self.push_value(out, itoa::Buffer::new().format(number).as_bytes()),
-            Cell::Bytes(END_OF_DATA) if alone => {
-                self.quoting.push_quoted(out, END_OF_DATA, 0..END_OF_DATA.len())
+            Cell::Number(number) => self.push_value(fields, itoa::Buffer::new().format(number).as_bytes()),
+            Cell::Bytes(END_OF_DATA) if alone => fields.push_quoted(END_OF_DATA),
+            Cell::Bytes(value) if fields.utf8 || simdutf8::basic::from_utf8(value).is_ok() => {
+                self.push_value(fields, value);
             }
-            Cell::Bytes(value) if utf8 || simdutf8::basic::from_utf8(value).is_ok() => {
-                self.push_value(out, value)
-            }
-            Cell::Bytes(value) => self.push_value(out, String::from_utf8_lossy(value).as_bytes()),
+            Cell::Bytes(value) => self.push_value(fields, String::from_utf8_lossy(value).as_bytes()),
         }
     }
 
-    fn push_value(&self, out: &mut Output, value: &[u8]) {
-        if value == self.null {
-            self.quoting.push_quoted(out, value, 0..value.len());
-        } else {
-            self.quoting.push(out, value, 0..value.len());
-        }
+    fn push_value(&self, fields: &mut Fields<'_>, value: &[u8]) {
+        if value == self.null { fields.push_quoted(value) } else { fields.push(value) }
     }
 }
 

@@ -28,7 +28,7 @@ fn specials(block: [u8; BLOCK]) -> u32 {
     let block = u8x16::new(block);
     let control = block.min(u8x16::splat(0x1f)).simd_eq(block);
     let special = control | block.simd_eq(u8x16::splat(b'"')) | block.simd_eq(u8x16::splat(b'\\'));
-    special.to_bitmask() as u32
+    special.to_bitmask()
 }
 
 #[inline(never)]

@@ -67,7 +67,7 @@ pub enum Compression {
 const ROW_GROUP_BYTES: RangeInclusive<u64> = 1 << 20..=64 << 20;
 
 fn row_group_bytes() -> u64 {
-    16 << 20
+    32 << 20
 }
 
 impl Config {

@@ -5,7 +5,7 @@ const MOST_BYTES: usize = 1 << 20;
 const MOST_VALUES: usize = 1 << 15;
 /// How many slots are looked at before a value is taken for new to a full dictionary, so that logs
 /// made to collide can't make it slow.
-const MOST_STEPS: usize = 256;
+const MOST_PROBES: usize = 256;
 const FIRST_SLOTS: usize = 1 << 9;
 
 /// The distinct values of a column chunk, in the order in which they first came.
@@ -83,7 +83,7 @@ impl Dictionary {
         let hash = hash(value);
         let mask = self.slots.len() - 1;
         let mut at = hash as usize & mask;
-        for _ in 0..MOST_STEPS {
+        for _ in 0..MOST_PROBES {
             let slot = self.slots[at];
             if slot.number == 0 {
                 return self.add(value, hash, at);
@@ -147,7 +147,7 @@ fn half_word(bytes: &[u8], at: usize) -> u64 {
 }
 
 /// Words of 64 bits, multiplied and rotated in two lanes: the same in every target, since the order
-/// of a dictionary must not depend on it where [`MOST_STEPS`] is reached.
+/// of a dictionary must not depend on it where [`MOST_PROBES`] is reached.
 #[inline(always)]
 fn hash(value: &[u8]) -> u32 {
     const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;

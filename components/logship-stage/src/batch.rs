@@ -266,7 +266,8 @@ mod tests {
 
     #[test]
     fn each_broken_invariant_is_named() {
-        let cases: [(&str, fn(&mut LogBatch)); 9] = [
+        type Damage = fn(&mut LogBatch);
+        let cases: [(&str, Damage); 9] = [
             ("differ in length", |raw| raw.times.push(1)),
             ("differ in length", |raw| raw.nanos.push(1)),
             ("differ in length", |raw| raw.field_keys.push(0)),

@@ -6,7 +6,7 @@ use crate::{Batch, Error, Group, Log, Result};
 
 /// Where a column's values come from, found from its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Source {
+enum Origin {
     Time,
     NanosPart,
     Topic,
@@ -15,7 +15,7 @@ enum Source {
     Field,
 }
 
-impl Source {
+impl Origin {
     fn of(key: &str) -> Self {
         match key {
             "__time__" => Self::Time,
@@ -45,7 +45,7 @@ pub enum Cell<'a> {
 /// reader of the JSON object that `encode-json` writes.
 #[derive(Debug)]
 pub struct Columns {
-    sources: Vec<Source>,
+    origins: Vec<Origin>,
     fields: HashMap<String, usize>,
 }
 
@@ -69,18 +69,18 @@ impl Columns {
             let example = r#"such as {"columns": ["__time__", "status"]}"#;
             return Err(Error::config("columns", format!("no columns; name the keys to ship, {example}")));
         }
-        let mut sources = vec![Source::Field; seen.len()];
+        let mut origins = vec![Origin::Field; seen.len()];
         for (key, &index) in &seen {
-            sources[index] = Source::of(key);
+            origins[index] = Origin::of(key);
         }
-        seen.retain(|_, index| sources[*index] == Source::Field);
-        Ok(Self { sources, fields: seen })
+        seen.retain(|_, index| origins[*index] == Origin::Field);
+        Ok(Self { origins, fields: seen })
     }
 
     /// How many columns there are.
     #[allow(clippy::len_without_is_empty, reason = "there is always one")]
     pub fn len(&self) -> usize {
-        self.sources.len()
+        self.origins.len()
     }
 
     /// Calls `row` with each log of the batch and its cells, one a column.
@@ -95,26 +95,21 @@ impl Columns {
         // Worked out once a batch, so that a field costs one look into a table.
         let column_of: Vec<Option<usize>> =
             batch.raw().keys.iter().map(|key| self.fields.get(key).copied()).collect();
+        let numbers = self.origins.iter().enumerate().filter_map(|(column, origin)| match origin {
+            Origin::Time => Some((column, Number::Time)),
+            Origin::NanosPart => Some((column, Number::NanosPart)),
+            _ => None,
+        });
+        let filling = Filling { column_of, numbers: numbers.collect() };
         let mut shared_by_group = vec![None; batch.raw().groups.len()];
         let mut cells = vec![Cell::Missing; self.len()];
         for group in batch.groups() {
             let shared: &Vec<_> = shared_by_group[group.index()].get_or_insert_with(|| {
-                self.sources.iter().map(|source| shared_cell(source, &group)).collect()
+                self.origins.iter().map(|origin| shared_cell(origin, &group)).collect()
             });
             for log in group.logs() {
                 cells.copy_from_slice(shared);
-                for (cell, source) in cells.iter_mut().zip(&self.sources) {
-                    match source {
-                        Source::Time => *cell = Cell::Number(log.time()),
-                        Source::NanosPart => *cell = log.nanos().map_or(Cell::Missing, Cell::Number),
-                        _ => {}
-                    }
-                }
-                for field in log.fields() {
-                    if let Some(column) = column_of[field.key_index()] {
-                        cells[column] = Cell::Bytes(field.value());
-                    }
-                }
+                filling.fill(&log, &mut cells);
                 row(&log, &cells)?;
             }
         }
@@ -122,16 +117,49 @@ impl Columns {
     }
 }
 
+/// A number that a log has of its own.
+#[derive(Debug)]
+enum Number {
+    Time,
+    NanosPart,
+}
+
+/// Where in a row the cells go that a log does not share with its group.
+#[derive(Debug)]
+struct Filling {
+    /// By key index, the column of the field.
+    column_of: Vec<Option<usize>>,
+    numbers: Vec<(usize, Number)>,
+}
+
+impl Filling {
+    /// A function of its own, small enough for a wasm compiler to keep its loop in registers.
+    #[inline(never)]
+    fn fill<'a>(&self, log: &Log<'a>, cells: &mut [Cell<'a>]) {
+        for (column, number) in &self.numbers {
+            cells[*column] = match number {
+                Number::Time => Cell::Number(log.time()),
+                Number::NanosPart => log.nanos().map_or(Cell::Missing, Cell::Number),
+            };
+        }
+        for field in log.fields() {
+            if let Some(column) = self.column_of[field.key_index()] {
+                cells[column] = Cell::Bytes(field.value());
+            }
+        }
+    }
+}
+
 /// What every log of the group has in the column.
-fn shared_cell<'a>(source: &Source, group: &Group<'a>) -> Cell<'a> {
-    match source {
-        Source::Topic => Cell::Bytes(group.topic().as_bytes()),
-        Source::Source => Cell::Bytes(group.source().as_bytes()),
-        Source::Tag(key) => {
+fn shared_cell<'a>(origin: &Origin, group: &Group<'a>) -> Cell<'a> {
+    match origin {
+        Origin::Topic => Cell::Bytes(group.topic().as_bytes()),
+        Origin::Source => Cell::Bytes(group.source().as_bytes()),
+        Origin::Tag(key) => {
             let tag = group.tags().iter().rev().find(|tag| tag.key == *key);
             tag.map_or(Cell::Missing, |tag| Cell::Bytes(tag.value.as_bytes()))
         }
-        Source::Time | Source::NanosPart | Source::Field => Cell::Missing,
+        Origin::Time | Origin::NanosPart | Origin::Field => Cell::Missing,
     }
 }
 

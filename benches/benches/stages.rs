@@ -1,0 +1,255 @@
+//! Each built-in stage as a component against the same code native, in one run: `cargo xtask bench stages`.
+//!
+//! Both push the same chunks into a new object, in turns, so that a machine that grows slower does so for
+//! both. Standard output is a table for BENCHMARKS.md.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use logship::batch::LogBatch;
+use logship::engine::{Engine, Limits};
+use logship::ndjson::{Parser, Settings};
+use logship::registry::Registry;
+use logship::stage::Request;
+use logship_stage::object_path::Request as NativeRequest;
+use logship_stage::{Batch, Compressor, Encoder, LogGroup, Renderer, Tag};
+
+const LOGS: usize = 200_000;
+const ROUNDS: usize = 15;
+const PARQUET: &str = r#"{"compression":"snappy","columns":[
+    {"key":"__time__","type":"int64"},{"key":"__topic__"},{"key":"__source__"},{"key":"method"},{"key":"path"},
+    {"key":"status","type":"int32"},{"key":"bytes","type":"int64"},{"key":"latency","type":"double"},
+    {"key":"host"},{"key":"client_ip"},{"key":"referer"},{"key":"user_agent"},{"key":"request_id"}]}"#;
+const CSV: &str = r#"{"columns":["__time__","__topic__","__source__","method","path","status","bytes","latency",
+    "host","client_ip","referer","user_agent","request_id"]}"#;
+
+fn main() {
+    let chunks = chunks(LOGS);
+    let native: Vec<Batch> = chunks.iter().map(native).collect();
+    let bytes = chunks.iter().map(log_bytes).sum::<usize>() as f64;
+    let registry = Registry::new(Engine::new(Limits::default(), None).expect("an engine"));
+    println!(
+        "Each stage as a component against the same code native: {LOGS} access logs of 10 fields in {} chunks, \
+         {:.0} bytes of keys and values a log; medians of {ROUNDS} rounds in turns. MB are those of the input: \
+         keys and values for an encoder, JSON lines for a compressor.\n",
+        chunks.len(),
+        bytes / LOGS as f64
+    );
+    println!("| stage | native MB/s | component MB/s | component/native |\n|---|---:|---:|---:|");
+    let json = {
+        let mut encoder = encode_json::JsonEncoder::open("").expect("a configuration");
+        native.iter().map(|batch| encoder.push(batch).expect("encodes")).collect::<Vec<_>>()
+    };
+    let bench = Bench { registry: &registry, rounds: ROUNDS };
+    bench.encoder::<encode_json::JsonEncoder>("encode-json", "", &native, &chunks, bytes);
+    bench.encoder::<encode_csv::CsvEncoder>("encode-csv", CSV, &native, &chunks, bytes);
+    bench.encoder::<encode_parquet::ParquetEncoder>("encode-parquet", PARQUET, &native, &chunks, bytes);
+    bench.compressor::<compress_snappy::SnappyCompressor>("compress-snappy", &json);
+    bench.compressor::<compress_gzip::GzipCompressor>("compress-gzip", &json);
+    bench.compressor::<compress_zstd::ZstdCompressor>("compress-zstd", &json);
+    bench.renderer();
+    bench.pool();
+}
+
+struct Bench<'a> {
+    registry: &'a Registry,
+    rounds: usize,
+}
+
+impl Bench<'_> {
+    fn encoder<E: Encoder>(&self, name: &str, config: &str, native: &[Batch], chunks: &[LogBatch], bytes: f64) {
+        let stage = self.registry.encoder(name).expect("a built-in stage");
+        let run_native = || {
+            let mut object = E::open(config).expect("a configuration");
+            let written: usize = native.iter().map(|batch| object.push(batch).expect("encodes").len()).sum();
+            written + object.finish().expect("ends").len()
+        };
+        let run_component = || {
+            let mut object = stage.open(config).expect("a configuration");
+            let written: usize = chunks.iter().map(|batch| object.push(batch).expect("encodes").len()).sum();
+            written + object.finish().expect("ends").len()
+        };
+        self.compare(name, bytes, run_native, run_component);
+    }
+
+    fn compressor<C: Compressor>(&self, name: &str, chunks: &[Vec<u8>]) {
+        let stage = self.registry.compressor(name).expect("a built-in stage");
+        let bytes = chunks.iter().map(Vec::len).sum::<usize>() as f64;
+        let run_native = || {
+            let mut object = C::open("").expect("a configuration");
+            let written: usize = chunks.iter().map(|chunk| object.push(chunk).expect("compresses").len()).sum();
+            let ending = object.finish().expect("ends");
+            written + ending.header.len() + ending.trailer.len()
+        };
+        let run_component = || {
+            let mut object = stage.open("").expect("a configuration");
+            let written: usize = chunks.iter().map(|chunk| object.push(chunk).expect("compresses").len()).sum();
+            let ending = object.finish().expect("ends");
+            written + ending.header.len() + ending.trailer.len()
+        };
+        self.compare(name, bytes, run_native, run_component);
+    }
+
+    fn compare(&self, name: &str, bytes: f64, native: impl Fn() -> usize, component: impl Fn() -> usize) {
+        assert_eq!(native(), component(), "{name} writes the same both ways");
+        let (mut natives, mut components, mut ratios) = (vec![], vec![], vec![]);
+        for _ in 0..self.rounds {
+            let (one, other) = (seconds(&native), seconds(&component));
+            natives.push(bytes / one / 1e6);
+            components.push(bytes / other / 1e6);
+            ratios.push(one / other);
+        }
+        println!("| {name} | {:.0} | {:.0} | {:.2} |", median(natives), median(components), median(ratios));
+    }
+
+    fn renderer(&self) {
+        const KEYS: usize = 1000;
+        let stage = self.registry.renderer("object-path").expect("a built-in stage");
+        let component = request();
+        let native = native_request(&component);
+        let mut native_times = vec![];
+        let mut component_times = vec![];
+        for _ in 0..self.rounds {
+            native_times.push(seconds(&|| {
+                (0..KEYS).map(|_| object_path::PathRenderer::render("", &native).expect("renders").len()).sum()
+            }));
+            component_times.push(seconds(&|| {
+                (0..KEYS).map(|_| stage.render("", &component).expect("renders").len()).sum()
+            }));
+        }
+        let micros = |times| median(times) / KEYS as f64 * 1e6;
+        println!(
+            "\n`object-path` renders a key in {:.1} µs native, in {:.1} µs as a component, its instantiation counted.",
+            micros(native_times),
+            micros(component_times)
+        );
+    }
+
+    /// What a new object costs: an instance from the pool, and the stage's `open`.
+    fn pool(&self) {
+        const OBJECTS: usize = 1000;
+        println!("\n| a new object in | µs |\n|---|---:|");
+        for (name, config) in [("encode-json", ""), ("encode-csv", CSV), ("encode-parquet", PARQUET)] {
+            let stage = self.registry.encoder(name).expect("a built-in stage");
+            let open = || (0..OBJECTS).map(|_| usize::from(stage.open(config).is_ok())).sum();
+            let times = (0..self.rounds).map(|_| seconds(&open)).collect();
+            println!("| {name} | {:.1} |", median(times) / OBJECTS as f64 * 1e6);
+        }
+    }
+}
+
+fn seconds(work: &impl Fn() -> usize) -> f64 {
+    let begun = Instant::now();
+    black_box(work());
+    begun.elapsed().as_secs_f64()
+}
+
+fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
+}
+
+/// Access logs as the program would hand them to an encoder: a chunk for each block of 1 MiB.
+fn chunks(logs: usize) -> Vec<LogBatch> {
+    let lines: Vec<String> = (0..logs as u64).map(line).collect();
+    let settings =
+        Settings { time_field: None, default_time: (0, 0), shards: 1, shard_field: "__source__".into() };
+    let mut parser = Parser::new(settings);
+    let mut chunks = vec![];
+    for block in lines.chunks(2_700) {
+        chunks.extend(parser.parse((block.join("\n") + "\n").as_bytes()).batches.into_iter().map(|(_, batch)| batch));
+    }
+    chunks
+}
+
+/// A log like those of the sample: keys and values of some 250 bytes.
+fn line(number: u64) -> String {
+    let noise = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let noise = noise ^ (noise >> 29);
+    let pick = |from: &[&'static str], shift: u32| from[(noise >> shift) as usize % from.len()];
+    let methods = ["GET", "GET", "GET", "POST", "PUT", "DELETE"];
+    let hosts = ["www.example.com", "api.example.com", "img.example.net"];
+    let agents = [
+        "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/142.0 Safari/537.36",
+        "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:141.0) Gecko/20100101 Firefox/141.0",
+        "Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X) AppleWebKit/605.1.15",
+        "curl/8.14.1",
+    ];
+    format!(
+        r#"{{"__time__":{},"__topic__":"nginx_access","__source__":"10.0.3.{}","method":"{}","path":"/api/v1/products/{}?page={}","status":{},"bytes":{},"latency":0.{:03},"host":"{}","client_ip":"198.51.100.{}","referer":"https://news.example.org/article/{}","user_agent":"{}","request_id":"{noise:016x}{:016x}"}}"#,
+        1_760_000_000 + number / 300,
+        number / 100 % 8,
+        pick(&methods, 3),
+        noise % 5_003,
+        noise % 17,
+        if noise % 19 == 0 { 404 } else { 200 },
+        noise % 48_611,
+        noise % 997,
+        pick(&hosts, 7),
+        noise % 251,
+        noise % 1_021,
+        pick(&agents, 11),
+        noise.rotate_left(23)
+    )
+}
+
+/// Bytes of the keys and values of the batch's logs.
+fn log_bytes(batch: &LogBatch) -> usize {
+    let keys: usize = batch.field_keys.iter().map(|&key| batch.keys[key as usize].len()).sum();
+    keys + batch.values.len()
+}
+
+fn native(batch: &LogBatch) -> Batch {
+    let tag = |tag: &logship::batch::Tag| Tag { key: tag.key.clone(), value: tag.value.clone() };
+    let group = |group: &logship::batch::LogGroup| LogGroup {
+        topic: group.topic.clone(),
+        source: group.source.clone(),
+        tags: group.tags.iter().map(tag).collect(),
+    };
+    let batch = batch.clone();
+    Batch::new(logship_stage::LogBatch {
+        groups: batch.groups.iter().map(group).collect(),
+        keys: batch.keys,
+        times: batch.times,
+        nanos: batch.nanos,
+        log_groups: batch.log_groups,
+        field_ends: batch.field_ends,
+        field_keys: batch.field_keys,
+        value_ends: batch.value_ends,
+        values: batch.values,
+    })
+    .expect("the host keeps the invariants")
+}
+
+fn request() -> Request {
+    Request {
+        rule: "bench".into(),
+        project: String::new(),
+        logstore: String::new(),
+        shard: 0,
+        prefix: "log_ship_oss_example".into(),
+        partition_format: "year=%Y/mon=%m/day=%d/log_%H%M%s".into(),
+        partition_time: 1_484_913_043_351_525_351,
+        utc_offset: 28_800,
+        creation_time: 1_484_913_043_351_525_351,
+        number: 2_850_008,
+        suffix: ".snappy.parquet".into(),
+    }
+}
+
+fn native_request(request: &Request) -> NativeRequest {
+    let request = request.clone();
+    NativeRequest {
+        rule: request.rule,
+        project: request.project,
+        logstore: request.logstore,
+        shard: request.shard,
+        prefix: request.prefix,
+        partition_format: request.partition_format,
+        partition_time: request.partition_time,
+        utc_offset: request.utc_offset,
+        creation_time: request.creation_time,
+        number: request.number,
+        suffix: request.suffix,
+    }
+}

@@ -1,0 +1,1 @@
+//! Nothing: `benches/` has the benchmarks of the stages.
