@@ -3,10 +3,12 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use flate2::read::MultiGzDecoder;
+use rustix::buffer::spare_capacity;
 use walkdir::WalkDir;
 
 /// Bytes read at once, and so about the size of a block.
@@ -81,13 +83,13 @@ impl Input {
         self.bytes
     }
 
-    fn open(&self) -> io::Result<Box<dyn Read + Send>> {
+    fn open(&self) -> io::Result<Reader> {
         if self.path == Path::new("-") {
-            return Ok(Box::new(io::stdin()));
+            return Ok(Reader::Plain(io::stdin().as_fd().try_clone_to_owned()?.into()));
         }
         let file = File::open(&self.path)?;
         let zipped = self.path.extension().is_some_and(|extension| extension == "gz");
-        Ok(if zipped { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) })
+        Ok(if zipped { Reader::Zipped(MultiGzDecoder::new(file)) } else { Reader::Plain(file) })
     }
 }
 
@@ -121,7 +123,7 @@ pub struct Block {
 /// Reads inputs in blocks of whole lines, as soon as there are any.
 pub struct Blocks {
     inputs: VecDeque<Input>,
-    open: Option<(Arc<Path>, Box<dyn Read + Send>)>,
+    open: Option<(Arc<Path>, Reader)>,
     /// The beginning of a line whose end was not read yet.
     rest: Vec<u8>,
     /// Blocks that were read and put back.
@@ -151,7 +153,7 @@ impl Blocks {
             };
             let path = Arc::clone(path);
             let failed = |error| InputError::new(&path, error);
-            let read = read_some(reader, &mut self.rest).map_err(failed)?;
+            let read = reader.read_some(&mut self.rest).map_err(failed)?;
             if read == 0 {
                 self.open = None;
                 if self.rest.is_empty() {
@@ -185,19 +187,28 @@ impl std::fmt::Debug for Blocks {
     }
 }
 
-/// Appends what one read gives; 0 at the end.
-fn read_some(reader: &mut impl Read, into: &mut Vec<u8>) -> io::Result<usize> {
-    let before = into.len();
-    into.reserve_exact(BLOCK);
-    into.resize(before + BLOCK, 0);
-    let read = loop {
-        match reader.read(&mut into[before..]) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            read => break read,
+/// An open input.
+enum Reader {
+    Plain(File),
+    Zipped(MultiGzDecoder<File>),
+}
+
+impl Reader {
+    /// Appends what one read gives, and says how much that is; 0 at the end.
+    fn read_some(&mut self, into: &mut Vec<u8>) -> io::Result<usize> {
+        into.reserve_exact(BLOCK);
+        loop {
+            let read = match self {
+                // Into memory that was never written: clearing it first would cost as much as parsing some.
+                Self::Plain(file) => rustix::io::read(file, spare_capacity(into)).map_err(io::Error::from),
+                Self::Zipped(reader) => reader.take(BLOCK as u64).read_to_end(into),
+            };
+            match read {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => return read,
+            }
         }
-    };
-    into.truncate(before + *read.as_ref().unwrap_or(&0));
-    read
+    }
 }
 
 #[cfg(test)]

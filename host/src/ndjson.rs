@@ -3,7 +3,12 @@
 //! `__time__`, `__topic__`, `__source__` and `__tag__:KEY` become what they are in a log group,
 //! every other member a field: a string as it is, anything else as its JSON text.
 
-use sonic_rs::JsonValueTrait;
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{self, Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use sonic_rs::{JsonValueTrait, LazyValue};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::batch::{BatchBuilder, LogBatch, LogGroup, Tag};
@@ -65,17 +70,17 @@ impl Parser {
     /// over.
     pub fn parse(&mut self, block: &[u8]) -> Parsed {
         let mut parsed = Parsed::default();
-        let mut rest = block;
-        while !rest.is_empty() {
-            let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
-            let line = rest[..end].trim_ascii();
-            let text = simdutf8::compat::from_utf8(line)
-                .map_err(|error| format!("byte {} is not UTF-8", error.valid_up_to() + 1));
-            if let Err(reason) = text.and_then(|line| self.line(line)) {
+        // As a rule all of the block is UTF-8, and its lines need not be looked at one by one.
+        let all = simdutf8::basic::from_utf8(block).ok();
+        let mut begin = 0;
+        while begin < block.len() {
+            let end = memchr::memchr(b'\n', &block[begin..]).map_or(block.len(), |at| begin + at);
+            let text = all.map_or_else(|| utf8(&block[begin..end]), |all| Ok(&all[begin..end]));
+            if let Err(reason) = text.and_then(|line| self.line(line.trim_ascii())) {
                 self.builder.drop_log();
-                parsed.rejects.push(Reject { line: parsed.lines, text: rest[..end].to_vec(), reason });
+                parsed.rejects.push(Reject { line: parsed.lines, text: block[begin..end].to_vec(), reason });
             }
-            rest = rest.get(end + 1..).unwrap_or_default();
+            begin = end + 1;
             parsed.lines += 1;
         }
         if !self.builder.is_empty() {
@@ -126,6 +131,10 @@ impl Parser {
         self.shard_of.push(shard);
         Ok(())
     }
+}
+
+fn utf8(line: &[u8]) -> Result<&str, String> {
+    str::from_utf8(line).map_err(|error| format!("byte {} is not UTF-8", error.valid_up_to() + 1))
 }
 
 fn read_time(key: &str, text: &str) -> Result<Time, String> {
@@ -214,22 +223,68 @@ impl<'a> Reserved<'a> {
 /// Calls `member` with each key and value of a JSON object, which must be all there is in `line`:
 /// the text of a string, or the JSON text of anything else.
 #[inline(always)]
-fn read_object(line: &str, mut member: impl FnMut(&str, &str) -> Result<(), String>) -> Result<(), String> {
-    let mut end = 1;
-    for entry in sonic_rs::to_object_iter(line) {
-        let (key, value) = entry.map_err(|error| reason(line, &error))?;
-        let json = value.as_raw_str();
-        end = json.as_ptr() as usize + json.len() - line.as_ptr() as usize;
-        match (json.as_bytes().first(), value.as_str()) {
-            (_, Some(text)) => member(&key, text)?,
-            (Some(b'"'), None) => return Err("a string has an escape that is none, or half a surrogate pair".into()),
-            (_, None) => member(&key, json)?,
-        }
+fn read_object(line: &str, member: impl FnMut(&str, &str) -> Result<(), String>) -> Result<(), String> {
+    let mut json = sonic_rs::Deserializer::from_str(line);
+    let members = Members { member, refused: None };
+    let refused = json.deserialize_map(members).map_err(|error| reason(line, &error))?;
+    if let Some(refused) = refused {
+        return Err(refused);
     }
-    // The iterator stops at the object's end and does not say where that is.
-    match line[end..].trim_ascii_start() {
-        "}" => Ok(()),
-        rest => Err(format!("there is more behind the object: {:?}", shorten(rest.trim_start_matches(['}', ' '])))),
+    json.end().map_err(|error| reason(line, &error))
+}
+
+/// Visits the members of an object. What `member` refuses ends the visit.
+struct Members<F> {
+    member: F,
+    refused: Option<String>,
+}
+
+impl<'de, F: FnMut(&str, &str) -> Result<(), String>> Visitor<'de> for Members<F> {
+    type Value = Option<String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut members: A) -> Result<Self::Value, A::Error> {
+        while let Some(key) = members.next_key::<Key<'de>>()? {
+            let value: LazyValue<'de> = members.next_value()?;
+            let text = match value.as_str() {
+                Some(text) => text,
+                None if value.is_str() => return Err(A::Error::custom("a string has half a surrogate pair")),
+                None => value.as_raw_str(),
+            };
+            if self.refused.is_none() {
+                self.refused = (self.member)(&key.0, text).err();
+            }
+        }
+        Ok(self.refused)
+    }
+}
+
+/// A key, borrowed unless it has escapes.
+struct Key<'a>(Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Key<'a> {
+    #[inline]
+    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
+        struct KeyVisitor;
+        impl<'de> Visitor<'de> for KeyVisitor {
+            type Value = Key<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a key")
+            }
+
+            fn visit_borrowed_str<E: de::Error>(self, key: &'de str) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Borrowed(key)))
+            }
+
+            fn visit_str<E: de::Error>(self, key: &str) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Owned(key.to_owned())))
+            }
+        }
+        json.deserialize_str(KeyVisitor)
     }
 }
 
@@ -302,9 +357,9 @@ mod tests {
             (b"[1]", "not a JSON object"),
             (b"plain text", "not a JSON object"),
             (b"{\"a\":1", "not JSON at byte"),
-            (b"{\"a\":1}}", "more behind the object"),
-            (b"{\"a\":1} {\"b\":2}", "more behind the object"),
-            (b"{}x", "more behind the object"),
+            (b"{\"a\":1}}", "trailing characters"),
+            (b"{\"a\":1} {\"b\":2}", "trailing characters"),
+            (b"{}x", "trailing characters"),
             (b"{\"a\":}", ""),
             (b"{\"a\":01}", ""),
             (b"{\"a\":\"\\x\"}", ""),

@@ -27,14 +27,14 @@ pub(crate) fn too_large(error: impl std::fmt::Display) -> Error {
 #[derive(Debug)]
 pub(crate) enum Codec {
     None,
-    Snappy(snap::raw::Encoder),
+    Snappy(Box<snap::raw::Encoder>),
 }
 
 impl Codec {
     pub(crate) fn new(compression: Compression) -> Self {
         match compression {
             Compression::None => Self::None,
-            Compression::Snappy => Self::Snappy(snap::raw::Encoder::new()),
+            Compression::Snappy => Self::Snappy(Box::new(snap::raw::Encoder::new())),
         }
     }
 

@@ -371,6 +371,22 @@ mod tests {
     }
 
     #[test]
+    fn the_size_counts_the_footer_of_small_files_with_long_keys() {
+        let value = "x".repeat(200);
+        for key_len in [1, 100, 1000, 100_000] {
+            let keys: Vec<_> = (0..20).map(|index| format!("{index:x<key_len$}")).collect();
+            let columns: Vec<_> = keys.iter().map(|key| format!(r#"{{"key": "{key}"}}"#)).collect();
+            let fields: Vec<_> = keys.iter().map(|key| (key.as_str(), value.as_str())).collect();
+            let config = format!(r#"{{"columns": [{}]}}"#, columns.join(","));
+            let mut encoder = ParquetEncoder::open(&config).unwrap();
+            let mut len = encoder.push(&BatchBuilder::new().log(1, &fields).build()).unwrap().len() as u64;
+            let size = encoder.size();
+            len += encoder.finish().unwrap().len() as u64;
+            assert!(size >= len, "keys of {key_len} bytes: {size} < {len}");
+        }
+    }
+
+    #[test]
     fn the_size_counts_compressed_objects_uncompressed() {
         let batches = batches(&mixed(20_000), std::iter::repeat(1000));
         let sizes = ["none", "snappy"].map(|compression| {

@@ -29,6 +29,8 @@ pub(crate) struct File {
     bytes: u64,
     /// Bytes of the complete row groups, uncompressed.
     complete: u64,
+    /// Bytes of the columns' keys, which the footer has once for the schema and once a row group.
+    keys: u64,
     /// At most so many bytes the footer takes for what is complete.
     footer: u64,
 }
@@ -51,6 +53,7 @@ impl File {
             .set_offset_index_disabled(true)
             .build();
         let writer = SerializedFileWriter::new(Vec::new(), Arc::new(schema), Arc::new(properties));
+        let keys = config.columns.iter().map(|column| column.key.len() as u64).sum();
         Ok(Self {
             writer: writer.map_err(too_large)?,
             codec: Codec::new(config.compression),
@@ -59,7 +62,8 @@ impl File {
             rows: 0,
             bytes: 0,
             complete: 0,
-            footer: 256 + config.columns.iter().map(|column| column.key.len() as u64 + 64).sum::<u64>(),
+            keys,
+            footer: 256 + keys + 64 * config.columns.len() as u64,
         })
     }
 
@@ -122,8 +126,7 @@ impl File {
     pub(crate) fn size(&self) -> u64 {
         let open = match self.rows {
             0 => 0,
-            // Two row groups of one shape have footers of about one size, unless they are the first.
-            _ => self.columns.iter().map(|column| column.size() + FOOTER_BYTES).sum(),
+            _ => self.keys + self.columns.iter().map(|column| column.size() + FOOTER_BYTES).sum::<u64>(),
         };
         MAGIC.len() as u64 + self.complete + open + self.footer
     }

@@ -31,8 +31,8 @@
 //! # Why it encodes pages itself
 //! The crate `parquet` writes page headers, schema and footer. Its column writers take values that
 //! are objects with a reference count each, and go over them several times; encoding them here, from
-//! the bytes of the batch, is several times as fast, and holds a row group back as compressed pages
-//! instead of values.
+//! the bytes of the batch, is twice as fast, and holds a row group back as compressed pages instead
+//! of values.
 //!
 //! - [`config`](Config): columns, compression, the size of row groups.
 //! - [`encoder`](ParquetEncoder): logs to rows.
