@@ -83,6 +83,17 @@ impl Input {
         self.bytes
     }
 
+    /// The first whole lines, where the input can be read twice.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn head(&self) -> Result<Vec<u8>, InputError> {
+        match self.bytes {
+            None => Ok(vec![]),
+            Some(_) => Ok(Blocks::new(vec![self.clone()]).next_block()?.map_or(vec![], |block| block.bytes)),
+        }
+    }
+
     fn open(&self) -> io::Result<Reader> {
         if self.path == Path::new("-") {
             return Ok(Reader::Plain(io::stdin().as_fd().try_clone_to_owned()?.into()));

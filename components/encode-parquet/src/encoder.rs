@@ -373,7 +373,7 @@ mod tests {
     #[test]
     fn the_size_counts_the_footer_of_small_files_with_long_keys() {
         let value = "x".repeat(200);
-        for key_len in [1, 100, 1000, 100_000] {
+        for key_len in [1, 100, 1000, 50_000] {
             let keys: Vec<_> = (0..20).map(|index| format!("{index:x<key_len$}")).collect();
             let columns: Vec<_> = keys.iter().map(|key| format!(r#"{{"key": "{key}"}}"#)).collect();
             let fields: Vec<_> = keys.iter().map(|key| (key.as_str(), value.as_str())).collect();

@@ -77,7 +77,7 @@ struct RuleOptions {
     #[arg(long)]
     format: Option<String>,
     /// Columns of a CSV or Parquet object, for Parquet with types: __time__:int64,path,status:int32.
-    /// Without them they are found from the first lines.
+    /// Without them they are found from the first lines of each file.
     #[arg(long, value_name = "KEY[:TYPE],…", value_delimiter = ',')]
     columns: Vec<String>,
     /// A setting of the format, its value as JSON or as text: header=true. May come again.
@@ -125,8 +125,9 @@ impl ShipCommand {
         rule.check()?;
         let inputs = Input::find(&self.input)?;
         let total = inputs.iter().map(Input::bytes).sum::<Option<u64>>();
+        let heads = inputs.clone();
         let mut blocks = Blocks::new(inputs);
-        let inferred = find_columns(&mut rule, &mut blocks)?;
+        let inferred = find_columns(&mut rule, &heads, &mut blocks)?;
         let registry = Registry::new(engine.engine()?);
         let pipeline = Pipeline::new(&registry, &rule)?;
         let plan = Arc::new(Plan {
@@ -184,7 +185,7 @@ impl ShipCommand {
                 false => column.key.clone(),
             };
             let list: Vec<_> = inferred.iter().map(column).collect();
-            println!("Columns were found from the first lines; to fix them: --columns '{}'", list.join(","));
+            println!("Columns were found from the first lines of each file; to fix them: --columns '{}'", list.join(","));
             let left_out = left_out(outcome, inferred);
             if !left_out.is_empty() {
                 eprintln!("warning: later lines have fields that are not in these columns, and were left out: {}", left_out.join(", "));
@@ -312,18 +313,23 @@ fn set_columns(
     settings.insert("columns".into(), columns.map(column).collect());
 }
 
-/// Finds the columns of a built-in table format that has none, from the first block of the input.
-fn find_columns(rule: &mut Rule, blocks: &mut Blocks) -> Result<Vec<Column>, Failure> {
+/// Finds the columns of a built-in table format that has none, from the first lines of each file, or
+/// of standard input.
+fn find_columns(rule: &mut Rule, inputs: &[Input], blocks: &mut Blocks) -> Result<Vec<Column>, Failure> {
     let is_table = matches!(rule.format.name.as_str(), "csv" | "parquet");
     if !is_table || rule.stages.encoder.is_some() || rule.format.settings.contains_key("columns") {
         return Ok(vec![]);
     }
-    let Some(block) = blocks.next_block()? else {
-        let problem = "there are no logs to find the columns from; name them with --columns";
-        return Err(RuleError::field("format", problem).into());
-    };
-    let columns = infer::columns(&block.bytes);
-    blocks.put_back(block);
+    let mut lines = inputs.iter().map(Input::head).collect::<Result<Vec<_>, _>>()?.join(&b'\n');
+    if lines.trim_ascii().is_empty() {
+        let Some(block) = blocks.next_block()? else {
+            let problem = "there are no logs to find the columns from; name them with --columns";
+            return Err(RuleError::field("format", problem).into());
+        };
+        lines.clone_from(&block.bytes);
+        blocks.put_back(block);
+    }
+    let columns = infer::columns(&lines);
     let named = columns.iter().map(|column| (column.key.clone(), Some(column.type_name.to_owned())));
     set_columns(&mut rule.format.settings, &rule.format.name, named);
     Ok(columns)

@@ -1,0 +1,42 @@
+//! `snappy_tool IN OUT`: decompresses an object that is one raw snappy block.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::{env, fs, io};
+
+#[derive(Debug, thiserror::Error)]
+enum ToolError {
+    #[error("usage: snappy_tool IN OUT\ndecompresses IN, a raw snappy block such as a .snappy object, to OUT")]
+    Usage,
+    #[error("can't read {}: {1}", .0.display())]
+    Read(PathBuf, io::Error),
+    #[error("{}: not a raw snappy block: {1}", .0.display())]
+    Snappy(PathBuf, snap::Error),
+    #[error("can't write {}: {1}", .0.display())]
+    Write(PathBuf, io::Error),
+}
+
+fn run() -> Result<(), ToolError> {
+    let mut args = env::args_os().skip(1).map(PathBuf::from);
+    let (Some(from), Some(to), None) = (args.next(), args.next(), args.next()) else {
+        return Err(ToolError::Usage);
+    };
+    let compressed = fs::read(&from).map_err(|error| ToolError::Read(from.clone(), error))?;
+    println!("compressed size: {}", compressed.len());
+    let bytes = snap::raw::Decoder::new()
+        .decompress_vec(&compressed)
+        .map_err(|error| ToolError::Snappy(from, error))?;
+    fs::write(&to, &bytes).map_err(|error| ToolError::Write(to, error))?;
+    println!("success: true\nuncompressed size: {}", bytes.len());
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
