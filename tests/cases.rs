@@ -34,7 +34,11 @@ fn check(case: &Path) -> Result<(), Failed> {
     if actual == expected {
         return Ok(());
     }
-    Err(format!("{} differs (BLESS=1 writes it anew)\n--- expected\n{expected}\n--- actual\n{actual}", file.display()).into())
+    Err(format!(
+        "{} differs (BLESS=1 writes it anew)\n--- expected\n{expected}\n--- actual\n{actual}",
+        file.display()
+    )
+    .into())
 }
 
 /// Runs the case in a copy of its folder, and tells all that came of it.
@@ -89,13 +93,20 @@ fn normal(text: &str) -> String {
     let mut rest = text;
     while let Some(first) = rest.chars().next() {
         let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-        let fraction = rest[digits..].strip_prefix('.').map_or(0, |rest| rest.bytes().take_while(u8::is_ascii_digit).count());
+        let fraction = rest[digits..]
+            .strip_prefix('.')
+            .map_or(0, |rest| rest.bytes().take_while(u8::is_ascii_digit).count());
         let hex = rest.bytes().take_while(u8::is_ascii_hexdigit).count();
         if digits == 19 {
-            let number = rest[19..].strip_prefix('_').map_or(0, |rest| 1 + rest.bytes().take_while(u8::is_ascii_digit).count());
+            let number = rest[19..]
+                .strip_prefix('_')
+                .map_or(0, |rest| 1 + rest.bytes().take_while(u8::is_ascii_digit).count());
             out.push_str("ID");
             rest = &rest[19 + number..];
-        } else if digits > 0 && fraction == 2 && !out.ends_with(|c: char| c.is_ascii_alphanumeric() || c == '.') {
+        } else if digits > 0
+            && fraction == 2
+            && !out.ends_with(|c: char| c.is_ascii_alphanumeric() || c == '.')
+        {
             out.push_str("N.NN");
             rest = &rest[digits + 3..];
         } else if hex == 64 || (out.ends_with("sha256:") && hex == 12) {

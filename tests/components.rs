@@ -22,13 +22,17 @@ fn engine() -> Engine {
 fn stages() -> Vec<Stage> {
     let engine = engine();
     let paths = support::components().into_iter().chain([support::example("encode-logfmt")]);
-    paths.map(|path| Stage::load(&engine, &path.display().to_string(), &fs::read(&path).unwrap()).unwrap()).collect()
+    paths
+        .map(|path| Stage::load(&engine, &path.display().to_string(), &fs::read(&path).unwrap()).unwrap())
+        .collect()
 }
 
 #[test]
 fn no_component_imports_anything_to_call() {
     for path in support::components() {
-        let DecodedWasm::Component(resolve, world) = wit_component::decode(&fs::read(&path).unwrap()).unwrap() else {
+        let DecodedWasm::Component(resolve, world) =
+            wit_component::decode(&fs::read(&path).unwrap()).unwrap()
+        else {
             panic!("{} is no component", path.display());
         };
         let imports: Vec<_> =
@@ -38,7 +42,9 @@ fn no_component_imports_anything_to_call() {
             Kind::Compressor | Kind::Renderer => vec![],
         };
         assert_eq!(imports, allowed, "{}", path.display());
-        for interface in resolve.interfaces.iter().filter(|(_, interface)| interface.name.as_deref() == Some("types")) {
+        for interface in
+            resolve.interfaces.iter().filter(|(_, interface)| interface.name.as_deref() == Some("types"))
+        {
             assert!(interface.1.functions.is_empty(), "the interface of types has nothing to call");
         }
     }
@@ -48,7 +54,15 @@ fn no_component_imports_anything_to_call() {
 fn every_name_that_is_built_in_is_that_of_its_stage() {
     let registry = Registry::new(engine());
     let names: BTreeSet<_> = Registry::built_in().collect();
-    let expected = ["compress-gzip", "compress-snappy", "compress-zstd", "encode-csv", "encode-json", "encode-parquet", "object-path"];
+    let expected = [
+        "compress-gzip",
+        "compress-snappy",
+        "compress-zstd",
+        "encode-csv",
+        "encode-json",
+        "encode-parquet",
+        "object-path",
+    ];
     assert_eq!(names, expected.into());
     for name in names {
         assert_eq!(registry.stage(None, name).unwrap().identity().name(), name);
@@ -69,8 +83,18 @@ fn hostile() -> LogBatch {
         builder.group(&group("", &[("é", "\0")])),
     ];
     let values: [&[u8]; 12] = [
-        b"", b"plain", b"a,b\"c\"\r\nd", b"\0\x01\x1f\x7f", b"\xff\xfe", "né…€😀".as_bytes(), b"-12", b"1e999",
-        b" 7 ", b"true", b"NaN", b"\xf0\x9f\x98",
+        b"",
+        b"plain",
+        b"a,b\"c\"\r\nd",
+        b"\0\x01\x1f\x7f",
+        b"\xff\xfe",
+        "né…€😀".as_bytes(),
+        b"-12",
+        b"1e999",
+        b" 7 ",
+        b"true",
+        b"NaN",
+        b"\xf0\x9f\x98",
     ];
     for (log, value) in values.iter().cycle().take(60).enumerate() {
         builder.field("a", value);
@@ -96,7 +120,8 @@ fn hostile() -> LogBatch {
 fn config(stage: &EncoderStage) -> String {
     let schema: serde_json::Value = serde_json::from_str(&stage.description().config_schema).unwrap();
     let keys = ["a", "key 1", "__time__", "__topic__", "__tag__:host", "large", "k65535"];
-    let asks = schema["required"].as_array().is_some_and(|required| required.iter().any(|key| *key == "columns"));
+    let asks =
+        schema["required"].as_array().is_some_and(|required| required.iter().any(|key| *key == "columns"));
     if !asks {
         return String::new();
     }
@@ -120,7 +145,9 @@ fn encode(stage: &EncoderStage, config: &str, batch: &LogBatch, logs_a_chunk: us
 #[test]
 fn encoders_keep_the_contract() {
     let hostile = hostile();
-    for stage in stages().iter().filter_map(|stage| if let Stage::Encoder(stage) = stage { Some(stage) } else { None }) {
+    for stage in
+        stages().iter().filter_map(|stage| if let Stage::Encoder(stage) = stage { Some(stage) } else { None })
+    {
         let name = stage.identity().name();
         let config = config(stage);
         let whole = encode(stage, &config, &hostile, hostile.len());
@@ -128,7 +155,12 @@ fn encoders_keep_the_contract() {
             let again = encode(stage, &config, &hostile, logs_a_chunk);
             assert!(again.0 == whole.0, "{name}: the bytes depend on the cuts or on chance");
         }
-        assert!(whole.1 >= whole.0.len() as u64, "{name}: {} bytes, and size said {}", whole.0.len(), whole.1);
+        assert!(
+            whole.1 >= whole.0.len() as u64,
+            "{name}: {} bytes, and size said {}",
+            whole.0.len(),
+            whole.1
+        );
 
         let mut object = stage.open(&config).unwrap();
         object.push(&BatchBuilder::default().take()).unwrap();
@@ -140,7 +172,10 @@ fn encoders_keep_the_contract() {
         assert!(matches!(refused, Err(StageError::InvalidBatch { .. })), "{name}: {refused:?}");
 
         let unknown = stage.open(r#"{"no such member": 1}"#).unwrap_err();
-        assert!(matches!(&unknown, StageError::Config { .. }) && unknown.to_string().contains("no such member"), "{name}: {unknown}");
+        assert!(
+            matches!(&unknown, StageError::Config { .. }) && unknown.to_string().contains("no such member"),
+            "{name}: {unknown}"
+        );
         let text = stage.open("{").unwrap_err();
         assert!(matches!(text, StageError::Config { .. }), "{name}: {text}");
     }
@@ -162,7 +197,10 @@ fn compressors_keep_the_contract() {
     };
     let random: Vec<u8> = (0..300_000).map(|_| random()).collect();
     let text = "the quick brown fox jumps over the lazy dog. ".repeat(50_000).into_bytes();
-    for stage in stages().iter().filter_map(|stage| if let Stage::Compressor(stage) = stage { Some(stage) } else { None }) {
+    for stage in stages()
+        .iter()
+        .filter_map(|stage| if let Stage::Compressor(stage) = stage { Some(stage) } else { None })
+    {
         let name = stage.identity().name();
         for bytes in [&b""[..], b"x", &random, &text] {
             let whole = compress(stage, bytes, usize::MAX);
@@ -174,7 +212,11 @@ fn compressors_keep_the_contract() {
         let mut object = stage.open("").unwrap();
         let body = object.push(&text).unwrap().len();
         let ending = object.finish().unwrap();
-        assert_eq!(ending.header.len(), stage.description().header_room as usize, "{name}: {body} bytes and a header");
+        assert_eq!(
+            ending.header.len(),
+            stage.description().header_room as usize,
+            "{name}: {body} bytes and a header"
+        );
         assert!(matches!(stage.open(r#"{"no such member": 1}"#), Err(StageError::Config { .. })), "{name}");
     }
 }
@@ -198,12 +240,20 @@ fn the_addresses_of_the_specification_are_rendered() {
     };
     for (prefix, partition, suffix, expected) in [
         ("test-table", "%Y/%m/%d/%H/%M", "", "test-table/2017/01/20/19/50_ID"),
-        ("log_ship_oss_example", "year=%Y/mon=%m/day=%d/log_%H%M%s", ".parquet", "log_ship_oss_example/year=2017/mon=01/day=20/log_195043_ID.parquet"),
+        (
+            "log_ship_oss_example",
+            "year=%Y/mon=%m/day=%d/log_%H%M%s",
+            ".parquet",
+            "log_ship_oss_example/year=2017/mon=01/day=20/log_195043_ID.parquet",
+        ),
         ("log_ship_oss_example", "ds=%Y%m%d/%H", ".snappy", "log_ship_oss_example/ds=20170120/19_ID.snappy"),
         ("log_ship_oss_example", "%Y%m%d/", "", "log_ship_oss_example/20170120/_ID"),
         ("log_ship_oss_example", "%Y%m%d%H", "", "log_ship_oss_example/2017012019_ID"),
     ] {
-        assert_eq!(renderer.render("", &request(prefix, partition, suffix)).unwrap(), expected.replace("ID", id));
+        assert_eq!(
+            renderer.render("", &request(prefix, partition, suffix)).unwrap(),
+            expected.replace("ID", id)
+        );
     }
 }
 
@@ -233,7 +283,12 @@ fn what_the_contract_does_not_know_is_refused_by_name() {
     assert!(trapping.contains("it.wasm") && trapping.contains("trapped: wasm `unreachable`"), "{trapping}");
 
     let version = refused(&dummy(|text| text.replace("1.0.0", "2.1.0")));
-    assert!(version.contains("exports logship:encode/encoder@2.1.0, and this logship speaks logship:encode/encoder@1.0.0"), "{version}");
+    assert!(
+        version.contains(
+            "exports logship:encode/encoder@2.1.0, and this logship speaks logship:encode/encoder@1.0.0"
+        ),
+        "{version}"
+    );
 
     let lacking = refused(&dummy(|text| text.replace("size: func() -> u64;", "length: func() -> u32;")));
     assert!(lacking.ends_with("  - size: func() -> u64;\n  + length: func() -> u32;"), "{lacking}");
@@ -243,7 +298,10 @@ fn what_the_contract_does_not_know_is_refused_by_name() {
 
     let world = "package test:dummy; interface clock { now: func() -> u64; } world encoder { import clock; import log: func(text: string); export logship:encode/encoder@1.0.0; }";
     let imports = refused(&dummy(|text| text.replace(WORLD, world)));
-    assert!(imports.contains("a stage has no imports, and this component wants log, test:dummy/clock"), "{imports}");
+    assert!(
+        imports.contains("a stage has no imports, and this component wants log, test:dummy/clock"),
+        "{imports}"
+    );
 
     let world = "package test:dummy; interface other { run: func(); } world encoder { export other; }";
     let stranger = refused(&dummy(|text| text.replace(WORLD, world)));
@@ -253,6 +311,8 @@ fn what_the_contract_does_not_know_is_refused_by_name() {
 #[test]
 fn more_than_the_contract_asks_for_does_no_harm() {
     // It gets as far as being asked what it is, and traps there as every dummy does.
-    let newer = refused(&dummy(|text| text.replace("size: func() -> u64;", "size: func() -> u64; more: func();").replace("1.0.0", "1.1.0")));
+    let newer = refused(&dummy(|text| {
+        text.replace("size: func() -> u64;", "size: func() -> u64; more: func();").replace("1.0.0", "1.1.0")
+    }));
     assert!(newer.contains("trapped"), "{newer}");
 }

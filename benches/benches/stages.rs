@@ -57,7 +57,14 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    fn encoder<E: Encoder>(&self, name: &str, config: &str, native: &[Batch], chunks: &[LogBatch], bytes: f64) {
+    fn encoder<E: Encoder>(
+        &self,
+        name: &str,
+        config: &str,
+        native: &[Batch],
+        chunks: &[LogBatch],
+        bytes: f64,
+    ) {
         let stage = self.registry.encoder(name).expect("a built-in stage");
         let run_native = || {
             let mut object = E::open(config).expect("a configuration");
@@ -77,13 +84,15 @@ impl Bench<'_> {
         let bytes = chunks.iter().map(Vec::len).sum::<usize>() as f64;
         let run_native = || {
             let mut object = C::open("").expect("a configuration");
-            let written: usize = chunks.iter().map(|chunk| object.push(chunk).expect("compresses").len()).sum();
+            let written: usize =
+                chunks.iter().map(|chunk| object.push(chunk).expect("compresses").len()).sum();
             let ending = object.finish().expect("ends");
             written + ending.header.len() + ending.trailer.len()
         };
         let run_component = || {
             let mut object = stage.open("").expect("a configuration");
-            let written: usize = chunks.iter().map(|chunk| object.push(chunk).expect("compresses").len()).sum();
+            let written: usize =
+                chunks.iter().map(|chunk| object.push(chunk).expect("compresses").len()).sum();
             let ending = object.finish().expect("ends");
             written + ending.header.len() + ending.trailer.len()
         };
@@ -111,7 +120,9 @@ impl Bench<'_> {
         let mut component_times = vec![];
         for _ in 0..self.rounds {
             native_times.push(seconds(&|| {
-                (0..KEYS).map(|_| object_path::PathRenderer::render("", &native).expect("renders").len()).sum()
+                (0..KEYS)
+                    .map(|_| object_path::PathRenderer::render("", &native).expect("renders").len())
+                    .sum()
             }));
             component_times.push(seconds(&|| {
                 (0..KEYS).map(|_| stage.render("", &component).expect("renders").len()).sum()
@@ -157,7 +168,9 @@ fn chunks(logs: usize) -> Vec<LogBatch> {
     let mut parser = Parser::new(settings);
     let mut chunks = vec![];
     for block in lines.chunks(2_700) {
-        chunks.extend(parser.parse((block.join("\n") + "\n").as_bytes()).batches.into_iter().map(|(_, batch)| batch));
+        chunks.extend(
+            parser.parse((block.join("\n") + "\n").as_bytes()).batches.into_iter().map(|(_, batch)| batch),
+        );
     }
     chunks
 }

@@ -163,18 +163,33 @@ impl LogBatch {
         self.times.is_empty()
     }
 
+    /// About how much memory it takes, in bytes.
+    pub fn bytes(&self) -> usize {
+        let texts = self.keys.iter().map(String::len).chain(self.groups.iter().map(LogGroup::bytes));
+        self.values.len()
+            + 8 * self.field_keys.len()
+            + 16 * self.len()
+            + texts.map(|text| text + 24).sum::<usize>()
+    }
+
     /// At least the weights of all logs together, known at once.
     pub fn heaviest(&self) -> usize {
         let longest = self.keys.iter().map(String::len).max().unwrap_or(0);
-        self.values.len() + self.field_keys.len() * (longest + FIELD_WEIGHT) + self.len() * LOG_WEIGHT
+        let group = self.groups.iter().map(LogGroup::bytes).max().unwrap_or(0);
+        self.values.len()
+            + self.field_keys.len() * (longest + FIELD_WEIGHT)
+            + self.len() * (LOG_WEIGHT + group)
     }
 
     /// About how many bytes log `log` takes as text with its keys.
     pub fn weight(&self, log: usize) -> usize {
         let fields = self.fields(log..log + 1);
-        let keys: usize =
-            self.field_keys[fields.clone()].iter().map(|&key| self.keys[key as usize].len() + FIELD_WEIGHT).sum();
-        keys + self.value_range(fields).len() + LOG_WEIGHT
+        let keys: usize = self.field_keys[fields.clone()]
+            .iter()
+            .map(|&key| self.keys[key as usize].len() + FIELD_WEIGHT)
+            .sum();
+        let group = self.groups[self.log_groups[log] as usize].bytes();
+        keys + self.value_range(fields).len() + LOG_WEIGHT + group
     }
 
     /// The logs in `logs` as a batch of its own.
@@ -233,6 +248,14 @@ impl LogBatch {
 
     fn value_range(&self, fields: Range<usize>) -> Range<usize> {
         start(&self.value_ends, fields.start)..start(&self.value_ends, fields.end)
+    }
+}
+
+impl LogGroup {
+    /// Bytes of its texts.
+    fn bytes(&self) -> usize {
+        let tags = self.tags.iter().map(|tag| tag.key.len() + tag.value.len() + 2 * FIELD_WEIGHT);
+        self.topic.len() + self.source.len() + tags.sum::<usize>()
     }
 }
 

@@ -23,7 +23,7 @@ pub enum StoreError {
     #[error("{} is there already, and was left as it is. A key must be an object's own: have the time and the number of the task in it, or choose another prefix", .0.display())]
     Exists(PathBuf),
     /// The disk is full.
-    #[error("no space is left to write {}. Objects that are complete stay; make room and ship the rest again", .0.display())]
+    #[error("no space is left to write {}. No half object is left", .0.display())]
     Full(PathBuf),
     /// Something else went wrong on the way to the disk.
     #[error("can't write {}: {source}", path.display())]
@@ -115,8 +115,13 @@ impl ObjectFile {
             self.move_body(header)?;
         }
         self.part.as_file().sync_all()?;
+        // Opened before: behind the new name nothing may fail that would call the object unwritten.
+        let folder = File::open(folder(&self.path))?;
         self.part.persist_noclobber(&self.path).map_err(|error| error.error)?;
-        File::open(folder(&self.path))?.sync_all()?;
+        if let Err(error) = sync_folder(&folder) {
+            fs::remove_file(&self.path)?;
+            return Err(error);
+        }
         Ok(self.written)
     }
 
@@ -158,7 +163,17 @@ fn make_folders(folder: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
-    File::open(above)?.sync_all()
+    sync_folder(&File::open(above)?)
+}
+
+/// Brings the names in a folder to the disk, where its file system knows how.
+fn sync_folder(folder: &File) -> io::Result<()> {
+    match folder.sync_all() {
+        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => {
+            Ok(())
+        }
+        synced => synced,
+    }
 }
 
 #[cfg(test)]

@@ -1,9 +1,12 @@
 //! The wasmtime engine: limits, deadlines, the cache of compiled code.
 
+use std::fs::DirBuilder;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use wasmtime::component::Linker;
+use wasmtime::error::Context as _;
 use wasmtime::{
     Cache, CacheConfig, Config, EngineWeak, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig,
     Store,
@@ -57,6 +60,7 @@ impl Engine {
             .concurrency_support(false)
             .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(&limits)));
         if let Some(folder) = cache {
+            own(folder).with_context(|| format!("the cache of compiled stages, {}", folder.display()))?;
             let mut cache = CacheConfig::new();
             cache.with_directory(folder);
             config.cache(Some(Cache::new(cache)?));
@@ -99,6 +103,19 @@ impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Engine").field("limits", &self.limits).finish_non_exhaustive()
     }
+}
+
+/// Makes the folder, or sees to it that it is the user's and nobody else writes to it: what is in it is
+/// run.
+fn own(folder: &Path) -> wasmtime::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let facts = folder.metadata()?;
+    if facts.uid() != rustix::process::geteuid().as_raw() || facts.mode() & 0o022 != 0 {
+        wasmtime::bail!(
+            "belongs to another user, or others may write to it; it holds machine code: choose another folder with --cache"
+        );
+    }
+    Ok(())
 }
 
 /// Where compiled stages are kept unless the user says otherwise: `$XDG_CACHE_HOME/logship`, or

@@ -66,6 +66,7 @@ impl<B> Instance<B> {
         call: impl FnOnce(&mut Store<Guest>, &B) -> wasmtime::Result<R>,
     ) -> Result<R, StageError> {
         self.store.set_epoch_deadline(self.engine.deadline_ticks());
+        self.store.data_mut().denied = None;
         call(&mut self.store, &self.bindings)
             .map_err(|error| failure(&self.engine, &self.stage, &self.store, &error))
     }
@@ -87,7 +88,8 @@ fn failure(engine: &Engine, stage: &Identity, store: &Store<Guest>, error: &wasm
 /// The trap, and the function of the stage that it came from: frames of the panic machinery above
 /// it say nothing.
 fn cause(error: &wasmtime::Error) -> String {
-    let machinery = ["__rust", "rust_panic", "rust_begin_unwind", "core[", "core::", "std[", "std::", "alloc"];
+    let machinery =
+        ["__rust", "rust_panic", "rust_begin_unwind", "core[", "core::", "std[", "std::", "alloc"];
     let names = error.downcast_ref::<WasmBacktrace>().into_iter().flat_map(WasmBacktrace::frames);
     let names = names.filter_map(|frame| Some(demangled(frame.func_name()?)));
     let place = names.into_iter().find(|name| !machinery.iter().any(|start| name.starts_with(start)));
@@ -100,7 +102,9 @@ fn cause(error: &wasmtime::Error) -> String {
 fn demangled(name: &str) -> String {
     let name = rustc_demangle::demangle(name).to_string();
     match name.rsplit_once("::h") {
-        Some((path, hash)) if hash.len() == 16 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()) => path.into(),
+        Some((path, hash)) if hash.len() == 16 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
+            path.into()
+        }
         _ => name,
     }
 }

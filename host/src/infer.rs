@@ -1,6 +1,10 @@
 //! Columns for a table format that was configured with none, from the first lines of the input.
 
+use std::collections::HashMap;
+
 use sonic_rs::LazyValue;
+
+use crate::ndjson;
 
 /// The types of Parquet columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,13 +67,20 @@ pub fn columns(lines: &[u8]) -> Vec<Column> {
     let reserved = [("__time__", Type::Int64), ("__topic__", Type::String), ("__source__", Type::String)];
     let mut columns: Vec<(String, Type)> = reserved.map(|(key, kind)| (key.to_owned(), kind)).into();
     let first = columns.len();
-    for line in lines.split(|&byte| byte == b'\n') {
+    let mut place: HashMap<String, usize> = HashMap::new();
+    let flat = |line: &&[u8]| str::from_utf8(line).is_ok_and(|line| !ndjson::is_deep(line));
+    for line in lines.split(|&byte| byte == b'\n').filter(flat) {
         for (key, value) in sonic_rs::to_object_iter(line).flatten() {
             let kind = if key.starts_with("__tag__:") { Type::String } else { Type::of(&value) };
-            match columns.iter().position(|(known, _)| *known == key) {
-                Some(at) if at >= first => columns[at].1 = columns[at].1.with(kind),
-                Some(_) => {}
-                None => columns.push((key.into_owned(), kind)),
+            if key.is_empty() || columns[..first].iter().any(|(reserved, _)| *reserved == key) {
+                continue;
+            }
+            match place.get(key.as_ref()) {
+                Some(&at) => columns[at].1 = columns[at].1.with(kind),
+                None => {
+                    place.insert(key.to_string(), columns.len());
+                    columns.push((key.into_owned(), kind));
+                }
             }
         }
     }
@@ -82,7 +93,8 @@ mod tests {
 
     #[test]
     fn types_are_those_that_hold_every_value() {
-        let lines = br#"{"__time__":1,"i":1,"d":1,"s":"1","b":true,"n":null,"m":1,"big":99999999999999999999,"o":{}}
+        let lines =
+            br#"{"__time__":1,"i":1,"d":1,"s":"1","b":true,"n":null,"m":1,"big":99999999999999999999,"o":{}}
 not json
 {"i":-5,"d":1.5,"s":"2","b":false,"n":null,"m":"x","__tag__:h":"v","late":null}
 {"late":1e3}

@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use flate2::read::MultiGzDecoder;
 use rustix::buffer::spare_capacity;
-use walkdir::WalkDir;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+use walkdir::{DirEntry, WalkDir};
 
 /// Bytes read at once, and so about the size of a block.
 const BLOCK: usize = 1 << 20;
@@ -70,10 +72,13 @@ impl Input {
             if facts.is_dir() {
                 found.extend(in_directory(path)?);
             } else {
-                // A file that can't be opened is better known before half of the others are shipped.
-                File::open(path).map_err(|error| InputError::new(path, error))?;
                 found.push(Self { path: path.clone(), bytes: facts.is_file().then_some(facts.len()) });
             }
+        }
+        // A file that can't be opened is better known before half of the others are shipped. A pipe can be
+        // opened once only.
+        for input in found.iter().filter(|input| input.bytes.is_some()) {
+            File::open(&input.path).map_err(|error| InputError::new(&input.path, error))?;
         }
         Ok(found)
     }
@@ -90,7 +95,9 @@ impl Input {
     pub fn head(&self) -> Result<Vec<u8>, InputError> {
         match self.bytes {
             None => Ok(vec![]),
-            Some(_) => Ok(Blocks::new(vec![self.clone()]).next_block()?.map_or(vec![], |block| block.bytes)),
+            Some(_) => {
+                Ok(Blocks::new(vec![self.clone()]).next_block(&|| false)?.map_or(vec![], |block| block.bytes))
+            }
         }
     }
 
@@ -106,7 +113,10 @@ impl Input {
 
 fn in_directory(path: &Path) -> Result<Vec<Input>, InputError> {
     let mut found = Vec::new();
-    for entry in WalkDir::new(path).follow_links(true).sort_by_file_name() {
+    // Hidden files are none of the user's, and what begins with `_` may be rejects of an earlier run.
+    let visible =
+        |entry: &DirEntry| entry.depth() == 0 || !entry.file_name().to_string_lossy().starts_with(['.', '_']);
+    for entry in WalkDir::new(path).follow_links(true).sort_by_file_name().into_iter().filter_entry(visible) {
         let entry = entry.map_err(|error| InputError::new(path, error.into()))?;
         if entry.file_type().is_file() && is_of_logs(entry.path()) {
             let bytes = entry.metadata().map(|facts| facts.len()).ok();
@@ -119,7 +129,7 @@ fn in_directory(path: &Path) -> Result<Vec<Input>, InputError> {
 fn is_of_logs(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let name = name.strip_suffix(".gz").unwrap_or(&name);
-    !name.starts_with('.') && EXTENSIONS.iter().any(|extension| name.ends_with(&format!(".{extension}")))
+    EXTENSIONS.iter().any(|extension| name.ends_with(&format!(".{extension}")))
 }
 
 /// Whole lines of one file.
@@ -135,6 +145,8 @@ pub struct Block {
 pub struct Blocks {
     inputs: VecDeque<Input>,
     open: Option<(Arc<Path>, Reader)>,
+    /// Whether nothing of the open input was read yet.
+    at_beginning: bool,
     /// The beginning of a line whose end was not read yet.
     rest: Vec<u8>,
     /// Blocks that were read and put back.
@@ -144,14 +156,20 @@ pub struct Blocks {
 impl Blocks {
     /// The blocks of the inputs, in order.
     pub fn new(inputs: Vec<Input>) -> Self {
-        Self { inputs: inputs.into(), open: None, rest: Vec::new(), back: VecDeque::new() }
+        Self {
+            inputs: inputs.into(),
+            open: None,
+            at_beginning: true,
+            rest: Vec::new(),
+            back: VecDeque::new(),
+        }
     }
 
-    /// The next block, none when all was read.
+    /// The next block, none when all was read, or when `stop` says so while there is nothing to read.
     ///
     /// # Errors
     /// When a file can't be read, or has a line of more than 64 MiB.
-    pub fn next_block(&mut self) -> Result<Option<Block>, InputError> {
+    pub fn next_block(&mut self, stop: &dyn Fn() -> bool) -> Result<Option<Block>, InputError> {
         if let Some(block) = self.back.pop_front() {
             return Ok(Some(block));
         }
@@ -160,10 +178,14 @@ impl Blocks {
                 let Some(input) = self.inputs.pop_front() else { return Ok(None) };
                 let reader = input.open().map_err(|error| InputError::new(&input.path, error))?;
                 self.open = Some((input.path.into(), reader));
+                self.at_beginning = true;
                 continue;
             };
             let path = Arc::clone(path);
             let failed = |error| InputError::new(&path, error);
+            if !reader.wait(stop).map_err(failed)? {
+                return Ok(None);
+            }
             let read = reader.read_some(&mut self.rest).map_err(failed)?;
             if read == 0 {
                 self.open = None;
@@ -172,8 +194,12 @@ impl Blocks {
                 }
                 return Ok(Some(Block { path, bytes: std::mem::take(&mut self.rest) }));
             }
+            // Some editors begin a file with this mark.
+            if std::mem::take(&mut self.at_beginning) && self.rest.starts_with(b"\xef\xbb\xbf") {
+                self.rest.drain(..3);
+            }
             // What was there before has no line break.
-            let fresh = self.rest.len() - read;
+            let fresh = self.rest.len().saturating_sub(read);
             if let Some(end) = memchr::memrchr(b'\n', &self.rest[fresh..]) {
                 let rest = self.rest[fresh + end + 1..].to_vec();
                 self.rest.truncate(fresh + end + 1);
@@ -205,6 +231,21 @@ enum Reader {
 }
 
 impl Reader {
+    /// Waits until there is something to read, or its end; false when `stop` said so before.
+    fn wait(&self, stop: &dyn Fn() -> bool) -> io::Result<bool> {
+        let Self::Plain(file) = self else { return Ok(true) };
+        let often = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
+        while !stop() {
+            let mut fds = [PollFd::new(file, PollFlags::IN)];
+            match rustix::event::poll(&mut fds, Some(&often)) {
+                Ok(0) | Err(Errno::INTR) => {}
+                Ok(_) => return Ok(true),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(false)
+    }
+
     /// Appends what one read gives, and says how much that is; 0 at the end.
     fn read_some(&mut self, into: &mut Vec<u8>) -> io::Result<usize> {
         into.reserve_exact(BLOCK);
@@ -232,7 +273,7 @@ mod tests {
     fn all(inputs: Vec<Input>) -> Vec<(String, usize, bool)> {
         let mut blocks = Blocks::new(inputs);
         let mut seen = Vec::new();
-        while let Some(block) = blocks.next_block().unwrap() {
+        while let Some(block) = blocks.next_block(&|| false).unwrap() {
             let name = block.path.file_name().unwrap().to_string_lossy().into_owned();
             seen.push((name, block.bytes.len(), block.bytes.ends_with(b"\n")));
         }
@@ -245,7 +286,8 @@ mod tests {
         let write = |name: &str, text: &[u8]| fs::write(folder.path().join(name), text).unwrap();
         let long = [vec![b'x'; BLOCK], b"\nshort".to_vec()].concat();
         write("a.ndjson", &long);
-        write("b.log", b"1\n2\n");
+        write("b.log", b"\xef\xbb\xbf1\n2\n");
+        write("_rejects.ndjson", b"not one");
         write("c.jsonl", b"");
         write("d.txt", b"not one");
         write(".e.log", b"not one");

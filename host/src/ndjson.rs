@@ -1,6 +1,6 @@
 //! Logs from NDJSON: one JSON object a line.
 //!
-//! `__time__`, `__topic__`, `__source__` and `__tag__:KEY` become what they are in a log group,
+//! `__time__`, `__time_ns_part__`, `__topic__`, `__source__` and `__tag__:KEY` become what they are in a log group,
 //! every other member a field: a string as it is, anything else as its JSON text.
 
 use std::borrow::Cow;
@@ -95,7 +95,8 @@ impl Parser {
             return Ok(());
         }
         let mut time = None;
-        let mut shard = 0;
+        let mut nanos = None;
+        let mut shard = if self.settings.shards > 1 { shard_for("", self.settings.shards) } else { 0 };
         let Settings { time_field, shard_field, shards, .. } = &self.settings;
         let builder = &mut self.builder;
         self.group.clear();
@@ -115,6 +116,7 @@ impl Parser {
             match reserved {
                 None => builder.field(key, value.as_bytes()),
                 Some(Reserved::Time) => {}
+                Some(Reserved::NanosPart) => nanos = Some(read_nanos(key, value)?),
                 Some(Reserved::Topic) => self.group.topic(value),
                 Some(Reserved::Source) => self.group.source(value),
                 Some(Reserved::Tag(key)) => self.group.tag(key, value),
@@ -127,7 +129,7 @@ impl Parser {
             (None, Some(field)) => return Err(format!("there is no {field:?}, the field with the time")),
         };
         let group = builder.group(self.group.finish());
-        builder.end_log(group, time.0, time.1);
+        builder.end_log(group, time.0, nanos.unwrap_or(time.1));
         self.shard_of.push(shard);
         Ok(())
     }
@@ -142,6 +144,11 @@ fn read_time(key: &str, text: &str) -> Result<Time, String> {
         let shown: String = text.chars().take(40).collect();
         format!("{key:?} has {shown:?}, which is no time: RFC 3339 or Unix time from 1970 to 2106")
     })
+}
+
+fn read_nanos(key: &str, text: &str) -> Result<u32, String> {
+    let nanos = text.parse().ok().filter(|nanos| *nanos < 1_000_000_000);
+    nanos.ok_or_else(|| format!("{key:?} is not a number of nanoseconds below 1,000,000,000"))
 }
 
 /// The shard of a value: the high bits of its hash choose, as with the hash ranges of a Logstore.
@@ -203,6 +210,7 @@ fn put(place: &mut String, text: &str) {
 /// Which reserved member of a log a key is.
 enum Reserved<'a> {
     Time,
+    NanosPart,
     Topic,
     Source,
     Tag(&'a str),
@@ -213,6 +221,7 @@ impl<'a> Reserved<'a> {
     fn of(key: &'a str) -> Option<Self> {
         match key.strip_prefix("__")? {
             "time__" => Some(Self::Time),
+            "time_ns_part__" => Some(Self::NanosPart),
             "topic__" => Some(Self::Topic),
             "source__" => Some(Self::Source),
             name => name.strip_prefix("tag__:").map(Self::Tag),
@@ -224,6 +233,9 @@ impl<'a> Reserved<'a> {
 /// the text of a string, or the JSON text of anything else.
 #[inline(always)]
 fn read_object(line: &str, member: impl FnMut(&str, &str) -> Result<(), String>) -> Result<(), String> {
+    if is_deep(line) {
+        return Err(format!("values are nested deeper than {DEEPEST}"));
+    }
     let mut json = sonic_rs::Deserializer::from_str(line);
     let members = Members { member, refused: None };
     let refused = json.deserialize_map(members).map_err(|error| reason(line, &error))?;
@@ -231,6 +243,32 @@ fn read_object(line: &str, member: impl FnMut(&str, &str) -> Result<(), String>)
         return Err(refused);
     }
     json.end().map_err(|error| reason(line, &error))
+}
+
+/// How deep values may be nested. The reader recurses, and a stack ends.
+const DEEPEST: usize = 128;
+
+/// Whether values are nested deeper than [`DEEPEST`].
+pub(crate) fn is_deep(json: &str) -> bool {
+    // As a rule there are too few brackets for it, and nothing more is looked at.
+    if memchr::memchr2_iter(b'[', b'{', json.as_bytes()).nth(DEEPEST).is_none() {
+        return false;
+    }
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => depth += 1,
+            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > DEEPEST {
+            return true;
+        }
+    }
+    false
 }
 
 /// Visits the members of an object. What `member` refuses ends the visit.
@@ -295,7 +333,11 @@ fn reason(line: &str, error: &sonic_rs::Error) -> String {
     // The error goes on with its place among lines, of which there is one, and draws it.
     let text = error.to_string();
     let what = text.split(" at line ").next().unwrap_or_default().trim_end_matches(" while parsing");
-    format!("not JSON at byte {}: {}", error.offset() + 1, what.replace("Expected this character to be", "expected"))
+    format!(
+        "not JSON at byte {}: {}",
+        error.offset() + 1,
+        what.replace("Expected this character to be", "expected")
+    )
 }
 
 fn shorten(text: &str) -> String {
@@ -353,7 +395,7 @@ mod tests {
 
     #[test]
     fn lines_that_are_no_logs_are_told_apart_and_the_rest_goes_on() {
-        let cases: [(&[u8], &str); 14] = [
+        let cases: [(&[u8], &str); 15] = [
             (b"[1]", "not a JSON object"),
             (b"plain text", "not a JSON object"),
             (b"{\"a\":1", "not JSON at byte"),
@@ -368,6 +410,7 @@ mod tests {
             (b"{\"a\":\"\xff\"}", "byte 7 is not UTF-8"),
             (b"{\"__time__\":\"noon\"}", "is no time"),
             (b"{\"a\":\"\\ud800\"}", ""),
+            (b"{\"__time_ns_part__\":1e9}", "number of nanoseconds"),
         ];
         for (line, expected) in cases {
             let text = [b"{\"a\":\"1\"}\n\n", line, b"\r\n{\"a\":\"2\"}"].concat();
@@ -375,11 +418,26 @@ mod tests {
             let shown = String::from_utf8_lossy(line);
             assert_eq!(parsed.rejects.len(), 1, "{shown}");
             let reject = &parsed.rejects[0];
-            assert!(reject.reason.contains(expected) && !reject.reason.is_empty(), "{shown}: {}", reject.reason);
+            assert!(
+                reject.reason.contains(expected) && !reject.reason.is_empty(),
+                "{shown}: {}",
+                reject.reason
+            );
             assert_eq!((reject.line, &reject.text), (2, &[line, b"\r"].concat()), "{shown}");
             assert_eq!((parsed.lines, parsed.batches[0].1.len()), (4, 2), "{shown}");
             assert_eq!(fields(&parsed.batches[0].1, 1), pairs(&[("a", "2")]), "{shown}");
         }
+    }
+
+    #[test]
+    fn a_line_nested_without_end_is_rejected_and_brackets_in_strings_are_not_counted() {
+        let deep = format!("{{\"a\":{}1{}}}", "[".repeat(200_000), "]".repeat(200_000));
+        let flat =
+            format!("{{\"a\":\"{}\",\"b\":{}1{}}}", "[{".repeat(500), "[".repeat(127), "]".repeat(127));
+        let parsed = parse(settings(), format!("{deep}\n{flat}\n").as_bytes());
+        assert_eq!(parsed.rejects.len(), 1);
+        assert_eq!(parsed.rejects[0].reason, "values are nested deeper than 128");
+        assert_eq!(parsed.batches[0].1.len(), 1);
     }
 
     #[test]

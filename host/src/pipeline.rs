@@ -74,7 +74,8 @@ impl Pipeline {
             time_zone: rule.time_zone,
         };
         pipeline.open()?;
-        pipeline.key(&Task { created: 0, number: 0, shard: 0 })?;
+        // A key of the length that real ones have.
+        pipeline.key(&Task { created: 1_900_000_000_000_000_000, number: 9_999_999, shard: 0 })?;
         Ok(pipeline)
     }
 
@@ -106,8 +107,7 @@ impl Pipeline {
     /// What a stage refuses or ends with.
     pub fn open(&self) -> Result<Encoding, StageError> {
         let encoder = self.encoder.open(&self.encoder_config)?;
-        let compressor =
-            self.compressor.as_ref().map(|(stage, config)| stage.open(config)).transpose()?;
+        let compressor = self.compressor.as_ref().map(|(stage, config)| stage.open(config)).transpose()?;
         Ok(Encoding { encoder, compressor, returned: 0, inner: self.compresses_inside() })
     }
 
@@ -218,7 +218,20 @@ fn compressor(
     let wanted = &rule.compression.name;
     let inner = &encoder.description().compressions;
     let format = &encoder.description().format;
+    let settings = &rule.compression.settings;
+    if (wanted == NONE && rule.stages.compressor.is_none() || !inner.is_empty()) && !settings.is_empty() {
+        let problem = format!(
+            "{wanted:?} has no settings with {format}: take {:?} out",
+            settings.keys().collect::<Vec<_>>()
+        );
+        return Err(RuleError::field("compression", problem).into());
+    }
     if !inner.is_empty() {
+        if encoder_config.contains_key("compression") {
+            let problem =
+                "the format is given its compression by the rule: say compression = … beside [format]";
+            return Err(RuleError::field("format", problem).into());
+        }
         if let Some(name) = &rule.stages.compressor {
             let problem = format!(
                 "{format} is compressed inside its format, so no compressor ({name}) can stand behind {}. Take the compressor out, and say compression = {:?}",
@@ -229,14 +242,22 @@ fn compressor(
         }
         if wanted != NONE && !inner.iter().any(|inner| inner.name == *wanted) {
             let known: Vec<_> = inner.iter().map(|inner| inner.name.clone()).collect();
-            let problem = format!("{format} has no compression {wanted:?}; there is {NONE}, {}", known.join(", "));
+            let problem =
+                format!("{format} has no compression {wanted:?}; there is {NONE}, {}", known.join(", "));
             return Err(RuleError::field("compression", problem).into());
         }
         encoder_config.insert("compression".into(), json!(wanted));
         return Ok(None);
     }
     if let Some(name) = &rule.stages.compressor {
-        return Ok(Some(registry.compressor(name)?));
+        let stage = registry.compressor(name)?;
+        let makes = &stage.description().compression;
+        if wanted != NONE && wanted != makes {
+            let problem =
+                format!("{name} makes {makes:?}, and compression = {wanted:?}; name one of them only");
+            return Err(RuleError::field("stages.compressor", problem).into());
+        }
+        return Ok(Some(stage));
     }
     if wanted == NONE {
         return Ok(None);
@@ -244,7 +265,8 @@ fn compressor(
     registry.compressor(&format!("compress-{wanted}")).map(Some).map_err(|error| match error {
         StageError::Unknown { known, .. } => {
             let known = known.iter().filter_map(|name| name.strip_prefix("compress-")).collect::<Vec<_>>();
-            let problem = format!("there is no compression {wanted:?}; there is {NONE}, {}", known.join(", "));
+            let problem =
+                format!("there is no compression {wanted:?}; there is {NONE}, {}", known.join(", "));
             RuleError::field("compression", problem).into()
         }
         error => error.into(),

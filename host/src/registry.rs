@@ -34,18 +34,14 @@ impl Registry {
         let stage = if name.contains('/') || name.ends_with(".wasm") {
             Stage::load(&self.engine, name, &read(Path::new(name))?)?
         } else {
-            let (_, bytes) = BUILT_IN
-                .iter()
-                .find(|(built_in, _)| *built_in == name)
-                .ok_or_else(|| unknown(kind, name))?;
+            let (_, bytes) =
+                BUILT_IN.iter().find(|(built_in, _)| *built_in == name).ok_or_else(|| unknown(kind, name))?;
             Stage::load(&self.engine, name, bytes)?
         };
         match kind {
-            Some(wanted) if wanted != stage.kind() => Err(StageError::WrongKind {
-                stage: stage.identity().clone(),
-                found: stage.kind(),
-                wanted,
-            }),
+            Some(wanted) if wanted != stage.kind() => {
+                Err(StageError::WrongKind { stage: stage.identity().clone(), found: stage.kind(), wanted })
+            }
             _ => Ok(stage),
         }
     }

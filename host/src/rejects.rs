@@ -81,13 +81,35 @@ impl Rejects {
         writeln!(reasons, "{told}")
     }
 
+    /// Refuses a place that is taken, before there is anything to keep.
+    ///
+    /// # Errors
+    /// When there is such a file.
+    pub fn check(&self) -> Result<(), RejectError> {
+        let taken = [self.path.clone(), self.reasons_path()].into_iter().find(|path| path.exists());
+        taken.map_or(Ok(()), |path| Err(RejectError { path, source: io::ErrorKind::AlreadyExists.into() }))
+    }
+
+    /// Hands what was kept to the system, so that the end of the process does not lose it.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn flush(&mut self) -> Result<(), RejectError> {
+        let Some((lines, reasons)) = &mut self.files else { return Ok(()) };
+        lines
+            .flush()
+            .and_then(|()| reasons.flush())
+            .map_err(|source| RejectError { path: self.path.clone(), source })
+    }
+
     /// Brings what was kept to the disk.
     ///
     /// # Errors
     /// When it can't be written.
     pub fn finish(&mut self) -> Result<(), RejectError> {
         let Some((lines, reasons)) = self.files.take() else { return Ok(()) };
-        let settle = |file: BufWriter<File>| file.into_inner().map_err(|error| error.into_error())?.sync_all();
+        let settle =
+            |file: BufWriter<File>| file.into_inner().map_err(|error| error.into_error())?.sync_all();
         settle(lines)
             .and_then(|()| settle(reasons))
             .map_err(|source| RejectError { path: self.path.clone(), source })

@@ -156,7 +156,9 @@ impl FromStr for TimeZone {
     fn from_str(text: &str) -> Result<Self, String> {
         let fixed = text.parse().map(Self::Fixed);
         fixed.or_else(|_| text.parse().map(Self::Named)).map_err(|_| {
-            format!("{text:?} is no time zone: an IANA name such as Asia/Shanghai, or an offset such as +08:00")
+            format!(
+                "{text:?} is no time zone: an IANA name such as Asia/Shanghai, or an offset such as +08:00"
+            )
         })
     }
 }
@@ -211,7 +213,8 @@ impl Rule {
             if stage.contains('/') || stage.ends_with(".wasm") {
                 let path = folder.join(&*stage);
                 // A bare file name would be taken for that of a built-in stage.
-                *stage = if folder == Path::new("") { format!("./{stage}") } else { path.display().to_string() };
+                *stage =
+                    if folder == Path::new("") { format!("./{stage}") } else { path.display().to_string() };
             }
         }
         Ok(rule)
@@ -282,7 +285,10 @@ mod tests {
         for (time, right) in [(299, false), (300, true), (900, true), (901, false)] {
             assert_eq!(problem(|rule| rule.time_seconds = time).is_none(), right, "{time} s");
         }
-        assert_eq!(problem(|rule| rule.size_mb = 257).unwrap(), "rule: size_mb: 257 is out of range: 5-256 MB");
+        assert_eq!(
+            problem(|rule| rule.size_mb = 257).unwrap(),
+            "rule: size_mb: 257 is out of range: 5-256 MB"
+        );
     }
 
     #[test]

@@ -6,10 +6,11 @@
 //! time, with a stage instance of its own, and all cores are busy as soon as there are several
 //! shards. What is read and not yet shipped is bounded, whatever the input's size.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::batch::LogBatch;
@@ -44,6 +45,9 @@ pub enum ShipError {
     /// The rejects can't be written.
     #[error(transparent)]
     Rejects(#[from] RejectError),
+    /// A thread of logship itself ended early.
+    #[error("a worker panicked; what it says above is a defect of logship: please report it")]
+    Panicked,
 }
 
 /// How to ship.
@@ -55,6 +59,8 @@ pub struct Options {
     pub threads: usize,
     /// Whether a line that is no log stops everything.
     pub strict: bool,
+    /// Whether the keys that are seen are to be told.
+    pub track_keys: bool,
 }
 
 /// What was shipped.
@@ -64,8 +70,12 @@ pub struct Outcome {
     pub objects: Vec<Shipped>,
     /// Bytes of lines that were read.
     pub input_bytes: u64,
-    /// The keys of fields that were seen.
-    pub keys: std::collections::BTreeSet<String>,
+    /// The keys of fields and tags that were seen, where they were asked for.
+    pub keys: BTreeSet<String>,
+    /// Whether a log has tags.
+    pub tags: bool,
+    /// Whether a log has a part of a second.
+    pub nanos: bool,
     /// The end of what was read, where a signal stopped it: all before it was shipped.
     pub stopped_at: Option<String>,
 }
@@ -93,6 +103,8 @@ struct State<'a> {
     /// How many blocks were read.
     read: u64,
     read_all: bool,
+    /// Whether a signal ended the reading.
+    stopped: bool,
     /// Blocks that were parsed before one that was read before them.
     parsed: BTreeMap<u64, (Arc<Path>, Parsed)>,
     /// How many blocks were handed to the shards.
@@ -145,6 +157,7 @@ pub(crate) fn ship(
             blocks: VecDeque::new(),
             read: 0,
             read_all: false,
+            stopped: false,
             parsed: BTreeMap::new(),
             handed: 0,
             place: None,
@@ -160,7 +173,7 @@ pub(crate) fn ship(
         progress,
         stop,
     };
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         let shared = &shared;
         for _ in 0..options.threads.max(1) {
             scope.spawn(move || shared.work());
@@ -170,7 +183,7 @@ pub(crate) fn ship(
     let mut state = shared.state.into_inner().unwrap_or_else(PoisonError::into_inner);
     let kept = state.rejects.finish().map_err(ShipError::from);
     let result = state.failed.take().map_or(kept, Err);
-    if stop.load(Ordering::Relaxed) {
+    if state.stopped && result.is_ok() {
         let (path, lines) = state.place.unwrap_or_else(|| (Path::new("-").into(), 0));
         state.outcome.stopped_at = Some(format!("{}:{lines}", path.display()));
     }
@@ -194,13 +207,16 @@ impl<'a> Shared<'a> {
         let room = self.options.threads + 1;
         loop {
             let mut state = self.lock();
-            while state.failed.is_none() && (state.blocks.len() >= room || state.queued > QUEUED) {
+            while state.failed.is_none()
+                && (state.blocks.len() + state.parsed.len() >= room || state.queued > QUEUED)
+            {
                 state = self.wait(state, None);
             }
-            let failed = state.failed.is_some();
             drop(state);
-            let next = if failed || self.stop.load(Ordering::Relaxed) { Ok(None) } else { blocks.next_block() };
+            let stop = || self.stop.load(Ordering::Relaxed) || self.lock().failed.is_some();
+            let next = if stop() { Ok(None) } else { blocks.next_block(&stop) };
             let mut state = self.lock();
+            state.stopped = self.stop.load(Ordering::Relaxed);
             match next {
                 Ok(Some(block)) => {
                     let number = state.read;
@@ -221,6 +237,7 @@ impl<'a> Shared<'a> {
 
     /// Does what is to be done until nothing is.
     fn work(&self) {
+        let _bell = PanicBell(self);
         let mut parser = Parser::new(self.options.settings.clone());
         let mut state = self.lock();
         loop {
@@ -238,7 +255,7 @@ impl<'a> Shared<'a> {
                     state = self.lock();
                     state.outcome.input_bytes += block.bytes.len() as u64;
                     state.parsed.insert(number, (block.path, parsed));
-                    state.hand_out(self.options.strict);
+                    state.hand_out(self.options.strict, self.options.track_keys);
                     self.changed.notify_all();
                 }
                 Work::Ship { shard, mut shipper, batches, cut, last } => {
@@ -247,7 +264,7 @@ impl<'a> Shared<'a> {
                     let shipped = shipper.take_shipped();
                     shipped.iter().for_each(|object| self.progress.shipped(object));
                     state = self.lock();
-                    state.queued -= batches.iter().map(|batch| batch.values.len()).sum::<usize>();
+                    state.queued -= batches.iter().map(LogBatch::bytes).sum::<usize>();
                     state.outcome.objects.extend(shipped);
                     state.put_back(shard, shipper, last);
                     if let Err(error) = result {
@@ -259,11 +276,28 @@ impl<'a> Shared<'a> {
         }
     }
 
-    fn wait<'g>(&self, state: MutexGuard<'g, State<'a>>, until: Option<Instant>) -> MutexGuard<'g, State<'a>> {
+    fn wait<'g>(
+        &self,
+        state: MutexGuard<'g, State<'a>>,
+        until: Option<Instant>,
+    ) -> MutexGuard<'g, State<'a>> {
         // Now and then even without a reason: a signal to stop wakes nobody.
         let longest = Duration::from_secs(1);
-        let time = until.map_or(longest, |until| until.saturating_duration_since(Instant::now()).min(longest));
+        let time =
+            until.map_or(longest, |until| until.saturating_duration_since(Instant::now()).min(longest));
         self.changed.wait_timeout(state, time).unwrap_or_else(PoisonError::into_inner).0
+    }
+}
+
+/// Ends the others when a worker panics: they would wait for it for ever.
+struct PanicBell<'s, 'a>(&'s Shared<'a>);
+
+impl Drop for PanicBell<'_, '_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.lock().fail(ShipError::Panicked);
+            self.0.changed.notify_all();
+        }
     }
 }
 
@@ -332,19 +366,22 @@ impl State<'_> {
     }
 
     /// Hands what was parsed to the shards, in the order in which it was read.
-    fn hand_out(&mut self, strict: bool) {
+    fn hand_out(&mut self, strict: bool, track_keys: bool) {
         while let Some((path, parsed)) = self.parsed.remove(&self.handed) {
             self.handed += 1;
             let before = match self.place.take() {
-                Some((file, lines)) if file == path => lines,
+                Some((file, lines)) if Arc::ptr_eq(&file, &path) => lines,
                 _ => 0,
             };
             for reject in &parsed.rejects {
                 self.reject(&path, before + reject.line as u64 + 1, reject, strict);
             }
+            if let Err(error) = self.rejects.flush() {
+                self.fail(error.into());
+            }
             for (shard, batch) in parsed.batches {
-                self.queued += batch.values.len();
-                self.outcome.saw_keys(&batch);
+                self.queued += batch.bytes();
+                self.outcome.saw(&batch, track_keys);
                 self.shards[shard as usize].queue.push(batch);
                 self.make_ready(shard as usize);
             }
@@ -363,11 +400,13 @@ impl State<'_> {
 }
 
 impl Outcome {
-    fn saw_keys(&mut self, batch: &LogBatch) {
-        for key in &batch.keys {
-            if !self.keys.contains(key) {
-                self.keys.insert(key.clone());
-            }
+    fn saw(&mut self, batch: &LogBatch, track_keys: bool) {
+        self.tags |= batch.groups.iter().any(|group| !group.tags.is_empty());
+        self.nanos |= !batch.nanos.is_empty();
+        if track_keys {
+            let tags =
+                batch.groups.iter().flat_map(|group| &group.tags).map(|tag| format!("__tag__:{}", tag.key));
+            self.keys.extend(tags.chain(batch.keys.iter().cloned()));
         }
     }
 }

@@ -5,9 +5,10 @@ use chrono::{DateTime, FixedOffset, NaiveDateTime};
 /// A log's time: Unix seconds, and nanoseconds within the second.
 pub type Time = (u32, u32);
 
-/// Reads a time as people write it in logs: RFC 3339 (`2017-01-20T19:50:43.351+08:00`, a space for
-/// the `T` allowed; without an offset it is UTC), or a Unix time in seconds, with or without a
-/// fraction, in milliseconds, microseconds or nanoseconds, told apart by its size.
+/// Reads a time as people write it in logs: RFC 3339 (`2017-01-20T19:50:43.351+08:00`; allowed are a
+/// space for the `T`, a comma before the fraction, `+0800`; without an offset it is UTC), or a Unix time
+/// in seconds (up to 10 digits, with or without a fraction), milliseconds (13), microseconds (16) or
+/// nanoseconds (19).
 pub fn parse(text: &str) -> Option<Time> {
     epoch(text).or_else(|| rfc3339(text))
 }
@@ -19,11 +20,13 @@ fn epoch(text: &str) -> Option<Time> {
         return None;
     }
     let number: u64 = whole.parse().ok()?;
-    let (seconds, nanos) = match whole.len() {
-        ..=10 => (number, fraction_nanos(fraction)),
-        11..=13 => (number / 1_000, number % 1_000 * 1_000_000),
-        14..=16 => (number / 1_000_000, number % 1_000_000 * 1_000),
-        _ => (number / 1_000_000_000, number % 1_000_000_000),
+    let (seconds, nanos) = match (whole.len(), fraction) {
+        (..=10, fraction) => (number, fraction_nanos(fraction)),
+        (13, "") => (number / 1_000, number % 1_000 * 1_000_000),
+        (16, "") => (number / 1_000_000, number % 1_000_000 * 1_000),
+        (19, "") => (number / 1_000_000_000, number % 1_000_000_000),
+        // 14 digits are more likely 20170120195043 than a time in 1970.
+        _ => return None,
     };
     Some((seconds.try_into().ok()?, nanos as u32))
 }
@@ -35,10 +38,14 @@ fn fraction_nanos(digits: &str) -> u64 {
 }
 
 fn rfc3339(text: &str) -> Option<Time> {
-    let with_offset = DateTime::<FixedOffset>::parse_from_rfc3339(text).map(|time| time.to_utc());
-    let time = with_offset.or_else(|_| {
-        let shape = if text.contains('T') { "%Y-%m-%dT%H:%M:%S%.f" } else { "%Y-%m-%d %H:%M:%S%.f" };
-        NaiveDateTime::parse_from_str(text, shape).map(|time| time.and_utc())
+    let with_offset =
+        |text: &str| DateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f%#z").map(|time| time.to_utc());
+    let without =
+        |text: &str| NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f").map(|time| time.and_utc());
+    let time = DateTime::<FixedOffset>::parse_from_rfc3339(text).map(|time| time.to_utc()).or_else(|_| {
+        // As Logstash and log4j write it: a comma before the fraction, an offset without a colon.
+        let text = text.replacen(' ', "T", 1).replace(',', ".");
+        with_offset(&text).or_else(|_| without(&text))
     });
     let time = time.ok()?;
     Some((time.timestamp().try_into().ok()?, time.timestamp_subsec_nanos().min(999_999_999)))
@@ -64,6 +71,10 @@ mod tests {
             ("2017-01-20T11:50:43.351Z", Some((1_484_913_043, 351_000_000))),
             ("2017-01-20 11:50:43", Some((1_484_913_043, 0))),
             ("2017-01-20T11:50:43.5", Some((1_484_913_043, 500_000_000))),
+            ("2017-01-20 19:50:43,351 +0800", Some((1_484_913_043, 351_000_000))),
+            ("2017-01-20T19:50:43,351+0800", Some((1_484_913_043, 351_000_000))),
+            ("20170120195043", None),
+            ("1484913043351.5", None),
             ("1969-12-31T23:59:59Z", None),
             ("2017-01-20", None),
             ("yesterday", None),

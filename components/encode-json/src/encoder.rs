@@ -178,14 +178,16 @@ mod tests {
         let tags = r#""__source__":"10.0.0.1","__tag__:host":"web-1""#;
         assert_eq!(encode(r#"{"tags":true}"#, &batch), plain.replace(r#""__source__":"10.0.0.1""#, tags));
         assert_eq!(encode(r#"{"reserved":false}"#, &batch), "{\"z\":\"1\",\"a\":\"\",\"z\":\"2\"}\n{}\n");
-        let only_tags = "{\"__tag__:host\":\"web-1\",\"z\":\"1\",\"a\":\"\",\"z\":\"2\"}\n{\"__tag__:host\":\"web-1\"}\n";
+        let only_tags =
+            "{\"__tag__:host\":\"web-1\",\"z\":\"1\",\"a\":\"\",\"z\":\"2\"}\n{\"__tag__:host\":\"web-1\"}\n";
         assert_eq!(encode(r#"{"reserved":false,"tags":true}"#, &batch), only_tags);
     }
 
     #[test]
     fn nanoseconds_come_on_request_with_logs_that_have_them() {
         let batch = BatchBuilder::new().log(1, &[("a", "b")]).nanos(5).build();
-        let with = "{\"__time__\":1,\"__time_ns_part__\":5,\"__topic__\":\"\",\"__source__\":\"\",\"a\":\"b\"}\n";
+        let with =
+            "{\"__time__\":1,\"__time_ns_part__\":5,\"__topic__\":\"\",\"__source__\":\"\",\"a\":\"b\"}\n";
         assert_eq!(encode(r#"{"nanos":true}"#, &batch), with);
         let alone = "{\"__time_ns_part__\":5,\"a\":\"b\"}\n";
         assert_eq!(encode(r#"{"nanos":true,"reserved":false}"#, &batch), alone);

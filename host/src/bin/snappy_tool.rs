@@ -6,13 +6,15 @@ use std::{env, fs, io};
 
 #[derive(Debug, thiserror::Error)]
 enum ToolError {
-    #[error("usage: snappy_tool IN OUT\ndecompresses IN, a raw snappy block such as a .snappy object, to OUT")]
+    #[error(
+        "usage: snappy_tool IN OUT\ndecompresses IN, a raw snappy block such as a .snappy object, to OUT"
+    )]
     Usage,
-    #[error("can't read {}: {1}", .0.display())]
+    #[error("can't read {path}: {1}", path = .0.display())]
     Read(PathBuf, io::Error),
-    #[error("{}: not a raw snappy block: {1}", .0.display())]
+    #[error("{path}: not a raw snappy block: {1}", path = .0.display())]
     Snappy(PathBuf, snap::Error),
-    #[error("can't write {}: {1}", .0.display())]
+    #[error("can't write {path}: {1}", path = .0.display())]
     Write(PathBuf, io::Error),
 }
 

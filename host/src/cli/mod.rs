@@ -60,9 +60,20 @@ impl EngineOptions {
             deadline: Duration::from_secs_f64(self.stage_deadline),
             ..Limits::default()
         };
-        let cache = self.cache.clone().or_else(default_cache);
-        let engine = Engine::new(limits, cache.as_deref());
-        engine.map_err(|error| format!("can't start the engine for stages: {error:#}").into())
+        let failed = |error: wasmtime::Error| format!("can't start the engine for stages: {error:#}").into();
+        if self.cache.is_some() {
+            return Engine::new(limits, self.cache.as_deref()).map_err(failed);
+        }
+        // Without a home of its own a service compiles its stages at each start, and works.
+        let cached = default_cache().map(|cache| Engine::new(limits.clone(), Some(&cache)));
+        match cached {
+            Some(Ok(engine)) => Ok(engine),
+            Some(Err(error)) => {
+                eprintln!("warning: compiled stages are not kept: {error:#}");
+                Engine::new(limits, None).map_err(failed)
+            }
+            None => Engine::new(limits, None).map_err(failed),
+        }
     }
 }
 

@@ -105,7 +105,7 @@ struct LogOptions {
     #[arg(long, value_name = "FIELD")]
     time_field: Option<String>,
     /// How many shards the logs are split into; each has objects of its own.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
     shards: u32,
     /// Field whose hash gives the shard.
     #[arg(long, value_name = "FIELD", default_value = "__source__")]
@@ -147,16 +147,26 @@ impl ShipCommand {
             },
             threads: self.threads.map_or(cores, usize::from),
             strict: self.logs.strict,
+            track_keys: !inferred.is_empty(),
         };
         let rejects = self.logs.rejects.clone();
         let rejects = rejects.unwrap_or_else(|| self.to.join(format!("_rejects/{}.ndjson", now.as_nanos())));
         let mut rejects = Rejects::new(rejects);
+        rejects.check()?;
         let bar = Bar::new(total);
         let (outcome, result) = ship::ship(blocks, &plan, &options, &mut rejects, &bar, stop_signal()?);
         bar.0.finish_and_clear();
         match self.report {
             Report::Text if result.is_err() && outcome.objects.is_empty() => {}
-            Report::Text => self.print(&outcome, &rejects, &inferred, begun.elapsed().as_secs_f64()),
+            Report::Text => {
+                self.print(&outcome, &rejects, begun.elapsed().as_secs_f64());
+                self.print_columns(&outcome, &rule, &inferred);
+                if result.is_err() {
+                    eprintln!(
+                        "the objects above are whole; nothing else was written. Remove them before you ship the same logs again"
+                    );
+                }
+            }
             Report::Json => {
                 println!("{:#}", report(&outcome, &rejects, &inferred, begun.elapsed().as_secs_f64()));
             }
@@ -164,7 +174,7 @@ impl ShipCommand {
         result.map_err(Failure::from)
     }
 
-    fn print(&self, outcome: &Outcome, rejects: &Rejects, inferred: &[Column], seconds: f64) {
+    fn print(&self, outcome: &Outcome, rejects: &Rejects, seconds: f64) {
         if !outcome.objects.is_empty() {
             println!("{}\n", table::render(&HEADER, outcome.objects.iter().map(row).collect()));
         }
@@ -178,19 +188,6 @@ impl ShipCommand {
             HumanBytes(sum(|object| object.raw_bytes)),
             HumanBytes(sum(|object| object.stored_bytes)),
         );
-        if !inferred.is_empty() {
-            let typed = self.rule.format.as_deref() == Some("parquet");
-            let column = |column: &Column| match typed {
-                true => format!("{}:{}", column.key, column.type_name),
-                false => column.key.clone(),
-            };
-            let list: Vec<_> = inferred.iter().map(column).collect();
-            println!("Columns were found from the first lines of each file; to fix them: --columns '{}'", list.join(","));
-            let left_out = left_out(outcome, inferred);
-            if !left_out.is_empty() {
-                eprintln!("warning: later lines have fields that are not in these columns, and were left out: {}", left_out.join(", "));
-            }
-        }
         if rejects.count() > 0 {
             eprintln!(
                 "warning: {} skipped that are no logs. They are kept in {}, why in {}:",
@@ -202,6 +199,39 @@ impl ShipCommand {
         }
         if let Some(place) = &outcome.stopped_at {
             eprintln!("stopped by a signal: all up to {place} was shipped, and nothing behind it was");
+        }
+    }
+
+    /// What became of the logs' fields, as far as the user did not say it.
+    fn print_columns(&self, outcome: &Outcome, rule: &Rule, inferred: &[Column]) {
+        let json = rule.format.name == "json" && rule.stages.encoder.is_none();
+        for (seen, setting, what) in
+            [(outcome.tags, "tags", "tags"), (outcome.nanos, "nanos", "parts of seconds")]
+        {
+            if json && seen && rule.format.settings.get(setting) != Some(&json!(true)) {
+                eprintln!(
+                    "note: the logs have {what}, which JSON leaves out; --set {setting}=true puts them in"
+                );
+            }
+        }
+        if inferred.is_empty() {
+            return;
+        }
+        let column = |column: &Column| match rule.format.name.as_str() {
+            "parquet" => format!("{}:{}", column.key, column.type_name),
+            _ => column.key.clone(),
+        };
+        let list: Vec<_> = inferred.iter().map(column).collect();
+        println!(
+            "Columns were found from the first lines of each file; to fix them: --columns '{}'",
+            list.join(",")
+        );
+        let left_out = left_out(outcome, inferred);
+        if !left_out.is_empty() {
+            let list = left_out.join(", ");
+            eprintln!(
+                "warning: later lines have fields that are not in these columns, and were left out: {list}"
+            );
         }
     }
 }
@@ -277,8 +307,8 @@ impl RuleOptions {
             settings.insert(key.to_owned(), value);
         }
         if !self.columns.is_empty() {
-            let columns = self.columns.iter().map(|column| typed(column));
-            set_columns(settings, &rule.format.name, columns);
+            let columns = self.columns.iter().map(|column| typed(column)).collect::<Result<Vec<_>, _>>()?;
+            set_columns(settings, &rule.format.name, columns.into_iter());
         }
         Ok(rule)
     }
@@ -290,12 +320,19 @@ fn put<T: Clone>(place: &mut T, given: &Option<T>) {
     }
 }
 
-/// `KEY:TYPE`; the type is behind the last colon, for keys such as `__tag__:host` have one too.
-fn typed(column: &str) -> (String, Option<String>) {
+/// `KEY:TYPE`; the type is behind the last colon, and the key of a tag has one of its own.
+fn typed(column: &str) -> Result<(String, Option<String>), RuleError> {
     const TYPES: [&str; 6] = ["string", "boolean", "int32", "int64", "float", "double"];
-    match column.rsplit_once(':') {
-        Some((key, kind)) if TYPES.contains(&kind) => (key.to_owned(), Some(kind.to_owned())),
-        _ => (column.to_owned(), None),
+    let prefix = if column.starts_with("__tag__:") { "__tag__:".len() } else { 0 };
+    match column[prefix..].rsplit_once(':') {
+        None => Ok((column.to_owned(), None)),
+        Some((key, kind)) if TYPES.contains(&kind) => {
+            Ok((column[..prefix + key.len()].to_owned(), Some(kind.to_owned())))
+        }
+        Some((_, kind)) => {
+            let problem = format!("{column}: there is no type {kind:?}; there is {}", TYPES.join(", "));
+            Err(RuleError::field("columns", problem))
+        }
     }
 }
 
@@ -322,7 +359,7 @@ fn find_columns(rule: &mut Rule, inputs: &[Input], blocks: &mut Blocks) -> Resul
     }
     let mut lines = inputs.iter().map(Input::head).collect::<Result<Vec<_>, _>>()?.join(&b'\n');
     if lines.trim_ascii().is_empty() {
-        let Some(block) = blocks.next_block()? else {
+        let Some(block) = blocks.next_block(&|| false)? else {
             let problem = "there are no logs to find the columns from; name them with --columns";
             return Err(RuleError::field("format", problem).into());
         };

@@ -23,8 +23,8 @@ impl CompressorStage {
         pre: CompressorPre<Guest>,
     ) -> Result<Self, StageError> {
         let mut instance = Instance::new(engine, &origin, |store| pre.instantiate(store))?;
-        let description =
-            instance.call(|store, compressor| compressor.logship_compress_compressor().call_describe(store))?;
+        let description = instance
+            .call(|store, compressor| compressor.logship_compress_compressor().call_describe(store))?;
         let Description { name, version, config_schema, .. } = &description;
         let identity = introduce(&origin, name, version, config_schema)?;
         Ok(Self { engine: engine.clone(), identity, description, pre })

@@ -80,7 +80,8 @@ impl EncodedObject {
     /// What any call may end with.
     pub fn size(&mut self) -> Result<u64, StageError> {
         let object = self.resource;
-        self.instance.call(|store, encoder| encoder.logship_encode_encoder().object().call_size(store, object))
+        self.instance
+            .call(|store, encoder| encoder.logship_encode_encoder().object().call_size(store, object))
     }
 
     /// Ends the object; returns its last bytes.

@@ -30,7 +30,11 @@ pub enum StageError {
         wanted: Vec<String>,
     },
     /// The component exports no interface that logship knows.
-    #[error("{origin}: not a stage: it exports {}, and a stage exports one of {}", list(exports), Kind::interfaces())]
+    #[error(
+        "{origin}: not a stage: it exports {}, and a stage exports one of {}",
+        list(exports),
+        Kind::interfaces()
+    )]
     NotAStage {
         /// Where it is from.
         origin: String,
@@ -38,7 +42,9 @@ pub enum StageError {
         exports: Vec<String>,
     },
     /// The component is made for another major version of the contract.
-    #[error("{origin}: it exports {found}, and this logship speaks {expected}. Build the stage against wit/ of this version")]
+    #[error(
+        "{origin}: it exports {found}, and this logship speaks {expected}. Build the stage against wit/ of this version"
+    )]
     Version {
         /// Where it is from.
         origin: String,
@@ -48,7 +54,9 @@ pub enum StageError {
         expected: String,
     },
     /// The component exports the right interface with other items.
-    #[error("{origin}: it differs from the interface of {kind}s (- is missing, + is what it has instead):\n{difference}")]
+    #[error(
+        "{origin}: it differs from the interface of {kind}s (- is missing, + is what it has instead):\n{difference}"
+    )]
     Mismatch {
         /// Where it is from.
         origin: String,
@@ -122,7 +130,9 @@ pub enum StageError {
         problem: &'static str,
     },
     /// The stage ran past its deadline.
-    #[error("{stage} did not answer within {seconds} s and was stopped. If it is only slow, raise --stage-deadline")]
+    #[error(
+        "{stage} did not answer within {seconds} s and was stopped. If it is only slow, raise --stage-deadline"
+    )]
     Deadline {
         /// Which.
         stage: Identity,
@@ -130,7 +140,9 @@ pub enum StageError {
         seconds: f64,
     },
     /// The stage asked for more memory than it may have.
-    #[error("{stage} asked for {asked} MiB of memory and may have {cap}. If it needs that much, raise --stage-memory")]
+    #[error(
+        "{stage} asked for {asked} MiB of memory and may have {cap}. If it needs that much, raise --stage-memory"
+    )]
     OutOfMemory {
         /// Which.
         stage: Identity,

@@ -144,9 +144,13 @@ fn difference(kind: Kind, found: &Resolve, interface: InterfaceId) -> Option<Str
     let (contract, packages) = contract(kind);
     let expected = packages.into_iter().flat_map(|package| items(&contract, package));
     let own = found.interfaces[interface].package;
-    let types = found.package_names.iter().find(|(name, _)| TYPES.starts_with(&format!("{}:{}/", name.namespace, name.name)));
+    let types = found
+        .package_names
+        .iter()
+        .find(|(name, _)| TYPES.starts_with(&format!("{}:{}/", name.namespace, name.name)));
     let types = types.map(|(_, package)| *package).filter(|_| kind == Kind::Encoder);
-    let found: BTreeSet<String> = own.into_iter().chain(types).flat_map(|package| items(found, package)).collect();
+    let found: BTreeSet<String> =
+        own.into_iter().chain(types).flat_map(|package| items(found, package)).collect();
     let expected: BTreeSet<String> = expected.collect();
     let missing: Vec<_> = expected.difference(&found).map(|item| format!("  - {item}")).collect();
     let instead = found.difference(&expected).map(|item| format!("  + {item}"));
@@ -171,7 +175,20 @@ fn items(resolve: &Resolve, package: PackageId) -> Vec<String> {
     }
     let text = printer.output.to_string();
     let lines = text.lines().map(|line| line.trim().trim_end_matches(['{', ' ']));
-    lines.filter(|line| line.starts_with(|first: char| first.is_ascii_lowercase())).map(str::to_owned).collect()
+    let items = lines.filter(|line| line.starts_with(|first: char| first.is_ascii_lowercase()));
+    // A minor version may be another: what counts is that the items are there.
+    items.filter(|line| !line.starts_with("package ")).map(without_version).collect()
+}
+
+fn without_version(item: &str) -> String {
+    match item.split_once('@') {
+        Some((name, rest)) => {
+            let rest = rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
+            // The dot between an interface and what is used of it.
+            if rest.starts_with('{') { format!("{name}.{rest}") } else { format!("{name}{rest}") }
+        }
+        None => item.to_owned(),
+    }
 }
 
 #[cfg(test)]
