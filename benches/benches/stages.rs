@@ -195,7 +195,7 @@ fn line(number: u64) -> String {
         pick(&methods, 3),
         noise % 5_003,
         noise % 17,
-        if noise % 19 == 0 { 404 } else { 200 },
+        if noise.is_multiple_of(19) { 404 } else { 200 },
         noise % 48_611,
         noise % 997,
         pick(&hosts, 7),

@@ -107,7 +107,7 @@ impl Input {
         }
         let file = File::open(&self.path)?;
         let zipped = self.path.extension().is_some_and(|extension| extension == "gz");
-        Ok(if zipped { Reader::Zipped(MultiGzDecoder::new(file)) } else { Reader::Plain(file) })
+        Ok(if zipped { Reader::Zipped(Box::new(MultiGzDecoder::new(file))) } else { Reader::Plain(file) })
     }
 }
 
@@ -227,7 +227,7 @@ impl std::fmt::Debug for Blocks {
 /// An open input.
 enum Reader {
     Plain(File),
-    Zipped(MultiGzDecoder<File>),
+    Zipped(Box<MultiGzDecoder<File>>),
 }
 
 impl Reader {

@@ -153,7 +153,7 @@ fn read_nanos(key: &str, text: &str) -> Result<u32, String> {
 
 /// The shard of a value: the high bits of its hash choose, as with the hash ranges of a Logstore.
 fn shard_for(value: &str, shards: u32) -> u32 {
-    (u128::from(xxh3_64(value.as_bytes())) * u128::from(shards) >> 64) as u32
+    ((u128::from(xxh3_64(value.as_bytes())) * u128::from(shards)) >> 64) as u32
 }
 
 /// The group of a line, read into the same memory line after line.
@@ -474,5 +474,47 @@ mod tests {
             }
         }
         assert_eq!(seen.len(), 20);
+    }
+
+    #[test]
+    fn a_damaged_line_is_a_log_exactly_when_another_reader_takes_it_for_json() {
+        let whole = r#"{"a":"x\n\u00e9 \"q\"","n":-1.50e3,"t":true,"o":{"k":[1,{"z":null}]},"e":"","é":"\ud83d\ude00"}"#;
+        let marks = b"{}[]\",:\\0e.-tn \x01\xc3\xff";
+        let mut random = fastrand::Rng::with_seed(7);
+        let (mut logs, mut rejects) = (0, 0);
+        for _ in 0..30_000 {
+            let mut line = whole.as_bytes().to_vec();
+            for _ in 0..random.usize(0..3) {
+                let at = random.usize(0..line.len());
+                match random.u8(0..3) {
+                    0 => line[at] = marks[random.usize(0..marks.len())],
+                    1 => drop(line.remove(at)),
+                    _ => line.insert(at, marks[random.usize(0..marks.len())]),
+                }
+            }
+            let parsed = parse(settings(), &line);
+            let shown = String::from_utf8_lossy(&line).into_owned();
+            let json = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&line);
+            match (parsed.batches.first(), json) {
+                (Some((_, batch)), Ok(json)) => {
+                    logs += 1;
+                    for (key, value) in fields(batch, 0) {
+                        if let Some(serde_json::Value::String(text)) = json.get(&key) {
+                            let last =
+                                fields(batch, 0).into_iter().rfind(|(other, _)| *other == key).unwrap();
+                            assert_eq!(last.1, *text, "{shown}");
+                        }
+                        assert!(json.contains_key(&key) && value.len() < line.len(), "{shown}");
+                    }
+                }
+                (None, Err(_)) => {
+                    rejects += 1;
+                    assert_eq!(parsed.rejects.len(), 1, "{shown}");
+                    assert_eq!(parsed.rejects[0].text, line, "{shown}");
+                }
+                (ours, theirs) => panic!("{shown}: a log: {}, JSON: {theirs:?}", ours.is_some()),
+            }
+        }
+        assert!(logs > 1000 && rejects > 1000, "{logs} logs, {rejects} rejects");
     }
 }

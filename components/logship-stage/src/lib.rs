@@ -12,7 +12,7 @@
 //! crate-type = ["cdylib", "rlib"] # the component, and the library that tests use
 //!
 //! [dependencies]
-//! logship-stage = "0.1"
+//! logship-stage = { path = "…/components/logship-stage" } # where your copy of logship is
 //! serde = { version = "1", features = ["derive"] }
 //! ```
 //! `src/lib.rs`:

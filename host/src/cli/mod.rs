@@ -26,7 +26,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Ship(ship::ShipCommand),
+    Ship(Box<ship::ShipCommand>),
     #[command(subcommand)]
     Stage(stage::StageCommand),
 }
