@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use walkdir::{DirEntry, WalkDir};
 
 /// Bytes read at once, and so about the size of a block.
-const BLOCK: usize = 1 << 20;
+const BLOCK: usize = 1 << 19;
 
 /// The longest line that is read as a whole.
 const LONGEST_LINE: usize = 64 << 20;

@@ -1,8 +1,6 @@
-use std::ops::Range;
-
 use logship_stage::columns::{Cell, Columns};
 use logship_stage::encode::Description;
-use logship_stage::{BLOCK, Batch, Encoder, Output, Result, Text, config};
+use logship_stage::{Batch, Encoder, Output, Result, Text, config};
 
 use crate::field::{Fields, Quoting};
 use crate::{Config, InvalidUtf8};
@@ -108,13 +106,16 @@ impl Dialect {
         let begin = fields.out.len();
         let alone = cells.len() == 1;
         let usual = fields.utf8 && !alone;
-        for cell in cells {
-            match self.usual(fields.values, cell) {
-                Some(range) if usual => fields.push_range(range),
-                _ => self.push_other(fields, alone, cell),
+        let mut left = cells;
+        while !left.is_empty() {
+            if usual {
+                left = &left[fields.push_usual(left, self.null.len())..];
             }
-            // Every way here has reserved room for a block.
-            fields.out.push_block([self.quoting.delimiter; BLOCK], 1);
+            if let Some((cell, behind)) = left.split_first() {
+                self.push_other(fields, alone, cell);
+                fields.out.push_byte(self.quoting.delimiter);
+                left = behind;
+            }
         }
         // The delimiter behind the last field makes room for the end of the line.
         fields.out.truncate(fields.out.len() - 1);
@@ -122,17 +123,6 @@ impl Dialect {
             fields.push_quoted(b"");
         }
         fields.out.push_byte(b'\n');
-    }
-
-    /// Where in `values` a cell stands that is a field like most.
-    #[inline(always)]
-    fn usual(&self, values: &[u8], cell: &Cell<'_>) -> Option<Range<usize>> {
-        match cell {
-            Cell::Bytes(value) if *value != self.null => {
-                offset_in(values, value).map(|offset| offset..offset + value.len())
-            }
-            _ => None,
-        }
     }
 
     /// Appends any cell.
@@ -153,13 +143,6 @@ impl Dialect {
     fn push_value(&self, fields: &mut Fields<'_>, value: &[u8]) {
         if value == self.null { fields.push_quoted(value) } else { fields.push(value) }
     }
-}
-
-/// Where `part` begins in `whole`, if it is a part of it.
-#[inline(always)]
-fn offset_in(whole: &[u8], part: &[u8]) -> Option<usize> {
-    let offset = (part.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize);
-    (offset <= whole.len() && part.len() <= whole.len() - offset).then_some(offset)
 }
 
 #[cfg(test)]

@@ -1,5 +1,4 @@
-use std::ops::Range;
-
+use logship_stage::columns::Cell;
 use logship_stage::{BLOCK, Output, block_at};
 use wide::u8x16;
 
@@ -18,6 +17,29 @@ impl Quoting {
         let is = |byte| block.simd_eq(u8x16::splat(byte));
         let special = is(self.delimiter) | is(self.quote) | is(b'\r') | is(b'\n');
         special.to_bitmask()
+    }
+
+    /// Copies `len` bytes in whole blocks, and returns whether there is a special byte among them: not 0
+    /// if so.
+    ///
+    /// # Safety
+    /// `len` bytes and a block may be read behind `from` and written behind `to`.
+    #[inline(always)]
+    unsafe fn copy(self, mut from: *const u8, mut len: usize, mut to: *mut u8) -> u32 {
+        let mut specials = 0;
+        loop {
+            // SAFETY: a block behind `len` more bytes is left of both.
+            unsafe {
+                let block = from.cast::<[u8; BLOCK]>().read();
+                to.cast::<[u8; BLOCK]>().write(block);
+                if len <= BLOCK {
+                    // Bits past the text belong to the values behind it.
+                    return specials | self.specials(block) & !(u32::MAX << len);
+                }
+                specials |= self.specials(block);
+                (from, to, len) = (from.add(BLOCK), to.add(BLOCK), len - BLOCK);
+            }
+        }
     }
 
     fn is_special(self, byte: u8) -> bool {
@@ -40,32 +62,60 @@ pub(crate) struct Fields<'a> {
 }
 
 impl Fields<'_> {
-    /// Appends `values[range]`, quoted where it must be.
+    /// Appends cells like most, each with a delimiter behind it, and returns how many: up to one that
+    /// is no text, may be the null text, must be quoted, can't be copied in blocks or may have too
+    /// little room.
     #[inline(never)]
-    pub(crate) fn push_range(&mut self, range: Range<usize>) {
-        let blocks = range.len().div_ceil(BLOCK) * BLOCK;
-        let Some(from) = self.values.get(range.start..range.start + blocks) else {
-            return self.push(&self.values[range]);
-        };
-        let mut left = range.len();
-        let mut specials = 0;
-        for (from, to) in from.as_chunks().0.iter().zip(self.out.room(blocks).as_chunks_mut().0) {
-            *to = *from;
-            // Bits past the range belong to the values behind it.
-            specials |= self.quoting.specials(*from) & !(u32::MAX << left.min(BLOCK));
-            left = left.saturating_sub(BLOCK);
+    pub(crate) fn push_usual(&mut self, cells: &[Cell<'_>], null_len: usize) -> usize {
+        let Self { quoting, values, .. } = *self;
+        let room = self.out.spare();
+        let (mut to, end) = (room.as_mut_ptr(), room.len());
+        let mut left = end;
+        let mut done = 0;
+        for cell in cells {
+            let Cell::Bytes(text) = *cell else { break };
+            let len = text.len();
+            if len == null_len || left < len + 2 * BLOCK {
+                break;
+            }
+            let specials = match (offset_in(values, text), short(text)) {
+                // SAFETY: a block behind the text can be read, and written behind `to`.
+                (Some(at), _) if at + len + BLOCK <= values.len() => unsafe {
+                    quoting.copy(values.as_ptr().add(at), len, to)
+                },
+                // SAFETY: more than a block is left.
+                (_, Some(block)) => unsafe {
+                    to.cast::<[u8; BLOCK]>().write(block);
+                    quoting.specials(block) & !(u32::MAX << len)
+                },
+                _ => break,
+            };
+            // Only now is it known whether there is a quote to begin with.
+            if specials != 0 {
+                break;
+            }
+            // SAFETY: more than the text and a delimiter is left.
+            unsafe {
+                to.add(len).write(quoting.delimiter);
+                to = to.add(len + 1);
+            }
+            left -= len + 1;
+            done += 1;
         }
-        // Only now is it known whether there is a quote to begin with.
-        if specials == 0 {
-            self.out.advance(range.len());
-        } else {
-            self.push_quoted(&self.values[range]);
-        }
+        self.out.advance(end - left);
+        done
     }
 
     /// Appends any text, quoted where it must be.
     #[inline(never)]
     pub(crate) fn push(&mut self, text: &[u8]) {
+        if let Some(block) = short(text) {
+            let specials = self.quoting.specials(block) & !(u32::MAX << text.len());
+            if specials == 0 {
+                self.out.reserve(BLOCK);
+                return self.out.push_block(block, text.len());
+            }
+        }
         if text.iter().any(|&byte| self.quoting.is_special(byte)) {
             self.push_quoted(text);
         } else {
@@ -98,6 +148,34 @@ impl Fields<'_> {
     }
 }
 
+/// Where `part` begins in `whole`, if it is a part of it.
+#[inline(always)]
+fn offset_in(whole: &[u8], part: &[u8]) -> Option<usize> {
+    let offset = (part.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize);
+    (offset <= whole.len() && part.len() <= whole.len() - offset).then_some(offset)
+}
+
+/// A text of not more than a block, as one: put together from words, because in WebAssembly a copy
+/// whose length is not known is a call.
+#[inline(always)]
+fn short(text: &[u8]) -> Option<[u8; BLOCK]> {
+    let len = text.len();
+    let mut block = [0; BLOCK];
+    match len {
+        8..=BLOCK => {
+            block[..8].copy_from_slice(&text[..8]);
+            block[len - 8..len].copy_from_slice(&text[len - 8..]);
+        }
+        4..8 => {
+            block[..4].copy_from_slice(&text[..4]);
+            block[len - 4..len].copy_from_slice(&text[len - 4..]);
+        }
+        0..4 => block.iter_mut().zip(text).for_each(|(to, from)| *to = *from),
+        _ => return None,
+    }
+    Some(block)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,8 +199,13 @@ mod tests {
                 for values in [values, longer] {
                     let mut fields =
                         Fields { out: Output::default(), quoting: QUOTING, values: &values, utf8: true };
-                    fields.push_range(2..42);
-                    assert_eq!(fields.out.into_bytes(), expected);
+                    let cell = Cell::Bytes(&values[2..42]);
+                    fields.out.reserve(100);
+                    if fields.push_usual(&[cell], 0) == 0 {
+                        fields.push(&values[2..42]);
+                        fields.out.push_byte(b';');
+                    }
+                    assert_eq!(fields.out.into_bytes(), [&expected[..], b";"].concat());
                 }
             }
         }

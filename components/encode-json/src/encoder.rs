@@ -3,6 +3,7 @@ use logship_stage::{BLOCK, Batch, Encoder, Group, Log, Output, Result, Text, con
 
 use crate::Config;
 use crate::escape::push_escaped;
+use crate::members::Members;
 
 /// JSON lines in the making.
 #[derive(Debug)]
@@ -33,10 +34,10 @@ impl Encoder for JsonEncoder {
 
     fn push(&mut self, batch: &Batch) -> Result<Vec<u8>> {
         let values = batch.raw().values.len();
+        let keys: Vec<_> = batch.raw().keys.iter().map(|key| member(key)).collect();
         let mut lines = Lines {
             out: Output::with_capacity(values / 16 * self.growth + 64 * batch.len()),
-            values: &batch.raw().values,
-            keys: batch.raw().keys.iter().map(|key| member(key)).collect(),
+            members: Members::of(batch, &keys),
             utf8: batch.values_are_utf8(),
             config: &self.config,
         };
@@ -90,9 +91,7 @@ fn head(config: &Config, group: &Group<'_>) -> Text {
 /// The lines of a batch.
 struct Lines<'a> {
     out: Output,
-    values: &'a [u8],
-    /// By key index, the key's [`member`].
-    keys: Vec<Text>,
+    members: Members<'a>,
     /// Whether every value is UTF-8, which spares looking at each.
     utf8: bool,
     config: &'a Config,
@@ -105,45 +104,64 @@ const AT_BEGINNING: usize = 2;
 impl Lines<'_> {
     #[inline(always)]
     fn push(&mut self, head: &Text, log: &Log<'_>) {
-        self.out.push_range(&OPENING, 0..1);
         let mut skip = AT_BEGINNING;
         if self.config.reserved {
-            self.push_number(b"\"__time__\":", log.time());
+            self.out.push_range(&OPENING, 0..12);
+            self.push_number(log.time());
             skip = BEHIND_NUMBER;
+        } else {
+            self.out.push_range(&OPENING, 0..1);
         }
         if let Some(nanos) = log.nanos().filter(|_| self.config.nanos) {
             self.out.push(if skip == BEHIND_NUMBER { b"," } else { b"" });
-            self.push_number(b"\"__time_ns_part__\":", nanos);
+            self.out.push(b"\"__time_ns_part__\":");
+            self.push_number(nanos);
             skip = BEHIND_NUMBER;
         }
         if !head.is_empty() {
             self.out.push_text_from(head, skip);
             skip = 0;
         }
-        for field in log.fields() {
-            self.out.push_text_from(&self.keys[field.key_index()], skip);
-            skip = 0;
-            let utf8 = self.utf8 || simdutf8::basic::from_utf8(field.value()).is_ok();
-            if utf8 {
-                push_escaped(&mut self.out, self.values, field.range());
-            } else {
-                let text = String::from_utf8_lossy(field.value());
-                push_escaped(&mut self.out, text.as_bytes(), 0..text.len());
+        let (mut fields, mut begin) = log.span();
+        let in_string = skip == 0 || !fields.is_empty();
+        while !fields.is_empty() {
+            if self.utf8 && skip == 0 {
+                (fields.start, begin) = self.members.push(&mut self.out, fields.clone(), begin);
+            }
+            // Whatever the loop over the usual members left.
+            if !fields.is_empty() {
+                begin = self.push_member(fields.start, begin, skip);
+                fields.start += 1;
+                skip = 0;
             }
         }
-        let in_string = skip == 0;
         self.out.push_range(&CLOSING, if in_string { 0..3 } else { 1..3 });
     }
 
+    /// Appends the member of any field, whose value begins at `begin`, and returns where it ends.
+    #[inline(never)]
+    fn push_member(&mut self, field: usize, begin: usize, skip: usize) -> usize {
+        let Members { keys, field_keys, value_ends, values } = self.members;
+        let range = begin..value_ends[field] as usize;
+        self.out.push_text_from(&keys[field_keys[field] as usize], skip);
+        let value = &values[range.clone()];
+        if self.utf8 || simdutf8::basic::from_utf8(value).is_ok() {
+            push_escaped(&mut self.out, values, range.clone());
+        } else {
+            let text = String::from_utf8_lossy(value);
+            push_escaped(&mut self.out, text.as_bytes(), 0..text.len());
+        }
+        range.end
+    }
+
     #[inline(always)]
-    fn push_number(&mut self, member: &[u8], number: u32) {
-        self.out.push(member);
-        self.out.push(itoa::Buffer::new().format(number).as_bytes());
+    fn push_number(&mut self, number: u32) {
+        self.out.push_value(itoa::Buffer::new().format(number).as_bytes());
     }
 }
 
 /// Short texts with a block behind them, so that they are one store.
-const OPENING: [u8; 1 + BLOCK] = *b"{\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+const OPENING: [u8; 12 + BLOCK] = *b"{\"__time__\":\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
 const CLOSING: [u8; 3 + BLOCK] = *b"\"}\n\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ pub(crate) fn push_escaped(out: &mut Output, buffer: &[u8], range: std::ops::Ran
 /// A bit for each byte of the block that can't stand in a JSON string as it is: quote, backslash,
 /// and what is below a space.
 #[inline(always)]
-fn specials(block: [u8; BLOCK]) -> u32 {
+pub(crate) fn specials(block: [u8; BLOCK]) -> u32 {
     let block = u8x16::new(block);
     let control = block.min(u8x16::splat(0x1f)).simd_eq(block);
     let special = control | block.simd_eq(u8x16::splat(b'"')) | block.simd_eq(u8x16::splat(b'\\'));

@@ -117,8 +117,10 @@ impl Column {
         }
     }
 
-    /// Adds the values of some rows by `push`, which says whether there is one and not a null.
-    #[inline(always)]
+    /// Adds the values of some rows by `push`, which says whether there is one and not a null. In
+    /// WebAssembly a function for each kind: its compiler keeps less of a larger one in registers.
+    #[cfg_attr(target_family = "wasm", inline(never))]
+    #[cfg_attr(not(target_family = "wasm"), inline(always))]
     fn push_each<'a>(
         &mut self,
         codec: &mut Codec,

@@ -85,25 +85,30 @@ impl Batch {
     pub fn values_are_utf8(&self) -> bool {
         let values = &self.0.values;
         // The whole may be UTF-8 with a character that begins in one value and ends in the next.
-        simdutf8::basic::from_utf8(values).is_ok_and(|text| {
-            is_ascii(values) || self.0.value_ends.iter().all(|&end| text.is_char_boundary(end as usize))
-        })
+        is_ascii(values)
+            || simdutf8::basic::from_utf8(values)
+                .is_ok_and(|text| self.0.value_ends.iter().all(|&end| text.is_char_boundary(end as usize)))
     }
 }
 
 /// Whether there is nothing but ASCII, in a way that becomes SIMD in wasm (the library's is not).
 fn is_ascii(bytes: &[u8]) -> bool {
-    bytes.iter().fold(0, |bits, byte| bits | byte).is_ascii()
+    let (blocks, rest) = bytes.as_chunks::<128>();
+    let ascii = |bytes: &[u8]| bytes.iter().fold(0, |bits, byte| bits | byte).is_ascii();
+    blocks.iter().all(|block| ascii(block)) && ascii(rest)
 }
 
 /// Whether `ends` never falls and ends at `count`: each element is one past a run's last.
 fn covers(ends: &[u32], count: usize) -> bool {
-    ends.is_sorted() && ends.last().map_or(0, |&end| end as usize) == count
+    // Without a way out of the loop, so that it becomes SIMD.
+    let sorted =
+        ends.iter().zip(ends.iter().skip(1)).fold(true, |sorted, (end, next)| sorted & (end <= next));
+    sorted && ends.last().map_or(0, |&end| end as usize) == count
 }
 
 /// Whether every index is one of `count` things.
 fn within(indices: &[u32], count: usize) -> bool {
-    indices.iter().max().is_none_or(|&most| (most as usize) < count)
+    indices.is_empty() || (indices.iter().fold(0, |most, &index| most.max(index)) as usize) < count
 }
 
 /// A run of logs that share topic, source and tags.
@@ -174,6 +179,12 @@ impl<'a> Log<'a> {
     /// Nanoseconds within the second, where the batch has them.
     pub fn nanos(&self) -> Option<u32> {
         self.batch.nanos.get(self.index).copied()
+    }
+
+    /// Where the fields stand among the fields of the batch, and the first value among the values: for
+    /// a loop over what is [`raw`](Batch::raw).
+    pub fn span(&self) -> (Range<usize>, usize) {
+        (self.fields.clone(), first_of(&self.batch.value_ends, self.fields.start))
     }
 
     /// The fields, in the log's own order; a key may come twice.

@@ -131,6 +131,12 @@ impl Output {
         &mut self.bytes[self.len..self.len + len]
     }
 
+    /// All the room that there is, for [`advance`](Self::advance) as well.
+    #[inline(always)]
+    pub fn spare(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.len..]
+    }
+
     /// Appends the first `len` bytes of the [`room`](Self::room).
     #[inline(always)]
     pub fn advance(&mut self, len: usize) {
@@ -188,9 +194,19 @@ pub struct Text {
 }
 
 impl Text {
+    /// How many bytes it has.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
     /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// The bytes, and a [`BLOCK`] behind them.
+    pub fn padded(&self) -> &[u8] {
+        &self.bytes
     }
 }
 
