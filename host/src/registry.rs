@@ -36,7 +36,7 @@ impl Registry {
         } else {
             let (_, bytes) =
                 BUILT_IN.iter().find(|(built_in, _)| *built_in == name).ok_or_else(|| unknown(kind, name))?;
-            Stage::load(&self.engine, name, bytes)?
+            Stage::load(&self.engine.for_built_in(), name, bytes)?
         };
         match kind {
             Some(wanted) if wanted != stage.kind() => {

@@ -38,7 +38,7 @@ struct EngineOptions {
     /// Memory that one stage instance may have, in MiB.
     #[arg(long, value_name = "MIB", default_value_t = 256, global = true, value_parser = clap::value_parser!(u64).range(1..=4096))]
     stage_memory: u64,
-    /// Seconds that one call of a stage may take.
+    /// Seconds that one call of a stage of your own may take. Built-in stages are not watched: it costs speed.
     #[arg(long, value_name = "SECONDS", default_value_t = 10.0, global = true, value_parser = seconds)]
     stage_deadline: f64,
     /// Folder for the compiled code of stages. It holds machine code: keep it to yourself.
