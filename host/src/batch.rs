@@ -47,11 +47,6 @@ impl BatchBuilder {
         self.batch.times.is_empty()
     }
 
-    /// Bytes of all values so far.
-    pub fn value_bytes(&self) -> usize {
-        self.batch.values.len()
-    }
-
     /// Adds a field to the log that the next [`end_log`](Self::end_log) ends.
     #[inline]
     pub fn field(&mut self, key: &str, value: &[u8]) {

@@ -8,7 +8,7 @@ pub const BLOCK: usize = 16;
 /// hundred, a block is one load and one store.
 #[derive(Debug, Default)]
 pub struct Output {
-    /// The bytes, and zeroes behind `len`.
+    /// The bytes, and room behind `len` with what was written there before.
     bytes: Vec<u8>,
     len: usize,
 }
@@ -123,21 +123,14 @@ impl Output {
         self.len += 1;
     }
 
-    /// Room for `len` bytes behind what there is, for [`advance`](Self::advance) to append what was
+    /// All the room that there is behind the bytes, for [`advance`](Self::advance) to append what was
     /// written there.
-    #[inline(always)]
-    pub fn room(&mut self, len: usize) -> &mut [u8] {
-        self.reserve(len);
-        &mut self.bytes[self.len..self.len + len]
-    }
-
-    /// All the room that there is, for [`advance`](Self::advance) as well.
     #[inline(always)]
     pub fn spare(&mut self) -> &mut [u8] {
         &mut self.bytes[self.len..]
     }
 
-    /// Appends the first `len` bytes of the [`room`](Self::room).
+    /// Appends the first `len` bytes of the [`spare`](Self::spare) room.
     #[inline(always)]
     pub fn advance(&mut self, len: usize) {
         self.len = (self.len + len).min(self.bytes.len());
