@@ -220,7 +220,8 @@ mod tests {
         output.truncate(4);
         output.push_byte(b'!');
         output.truncate(9);
-        output.room(6).copy_from_slice(b"!!more");
+        output.reserve(6);
+        output.spare()[..6].copy_from_slice(b"!!more");
         output.advance(2);
         assert_eq!(output.into_bytes(), b"kept!!!");
     }
