@@ -50,10 +50,16 @@ impl BatchBuilder {
     /// Adds a field to the log that the next [`end_log`](Self::end_log) ends.
     #[inline]
     pub fn field(&mut self, key: &str, value: &[u8]) {
+        self.field_bytes(key.as_bytes(), value);
+    }
+
+    /// As [`field`](Self::field); what of the key is not UTF-8 becomes the replacement character.
+    #[inline]
+    pub fn field_bytes(&mut self, key: &[u8], value: &[u8]) {
         let guess = self.followers[self.last];
         let index = match self.batch.keys.get(guess as usize) {
-            Some(guessed) if guessed == key => guess,
-            _ => self.look_up(key),
+            Some(guessed) if guessed.as_bytes() == key => guess,
+            _ => self.look_up(&String::from_utf8_lossy(key)),
         };
         self.last = index as usize + 1;
         let batch = &mut self.batch;
@@ -235,6 +241,14 @@ impl LogBatch {
         let begin = self.values.len() as u32;
         self.value_ends.extend(other.value_ends[fields].iter().map(|end| end - values.start as u32 + begin));
         self.values.extend_from_slice(&other.values[values]);
+    }
+
+    /// The fields of log `log`, keys and values.
+    pub fn log_fields(&self, log: usize) -> impl Iterator<Item = (&str, &[u8])> {
+        self.fields(log..log + 1).map(|field| {
+            let value = &self.values[self.value_range(field..field + 1)];
+            (self.keys[self.field_keys[field] as usize].as_str(), value)
+        })
     }
 
     fn fields(&self, logs: Range<usize>) -> Range<usize> {

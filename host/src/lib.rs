@@ -13,22 +13,27 @@
 //! - [`object`]: an object in the making; `shard`: a shard's logs, cut into objects.
 //! - [`input`], [`ndjson`], [`time`], [`infer`], [`rejects`]: from files of lines to batches.
 //! - [`ship`]: all of it, on as many threads as asked for.
+//! - [`service`]: the Logstore service, `logship serve`; [`client`]: what speaks to one.
+//! - [`log_group`]: batches from log groups, and log groups from batches.
 //! - [`cli`]: the program.
 
 pub mod batch;
 mod bindings;
 pub mod cli;
+pub mod client;
 pub mod directory;
 pub mod engine;
 mod guest;
 pub mod infer;
 pub mod input;
+pub mod log_group;
 pub mod ndjson;
 pub mod object;
 pub mod pipeline;
 pub mod registry;
 pub mod rejects;
 pub mod rule;
+pub mod service;
 mod shard;
 pub mod ship;
 pub mod stage;

@@ -1,7 +1,15 @@
 //! The program `logship`: one command a file.
 
+mod bar;
+mod connect;
+mod group;
+mod key;
+mod logstore;
+mod put;
+mod serve;
 mod ship;
 mod stage;
+mod tail;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -27,6 +35,12 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Ship(Box<ship::ShipCommand>),
+    Serve(Box<serve::ServeCommand>),
+    Put(Box<put::PutCommand>),
+    Tail(Box<tail::TailCommand>),
+    Logstore(Box<logstore::LogstoreCommand>),
+    Group(Box<group::GroupCommand>),
+    Key(Box<key::KeyCommand>),
     #[command(subcommand)]
     Stage(stage::StageCommand),
 }
@@ -82,6 +96,12 @@ pub fn run() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Ship(command) => command.run(&cli.engine),
+        Command::Serve(command) => command.run(),
+        Command::Put(command) => command.run(),
+        Command::Tail(command) => command.run(),
+        Command::Logstore(command) => command.run(),
+        Command::Group(command) => command.run(),
+        Command::Key(command) => command.run(),
         Command::Stage(command) => command.run(&cli.engine),
     };
     match result {

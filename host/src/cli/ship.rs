@@ -1,15 +1,14 @@
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
-use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, HumanCount, ProgressBar};
 use serde_json::{Map, Value, json};
 
 use super::stage::Report;
-use super::{EngineOptions, Failure};
+use super::{EngineOptions, Failure, bar};
 use crate::directory::Directory;
 use crate::infer::{self, Column};
 use crate::input::{Blocks, Input};
@@ -384,23 +383,12 @@ fn stop_signal() -> Result<&'static AtomicBool, Failure> {
     Ok(&STOP)
 }
 
-/// A bar on the terminal; where there is none, nothing.
+/// How far it is, for who watches.
 struct Bar(ProgressBar);
 
 impl Bar {
     fn new(total: Option<u64>) -> Self {
-        if !std::io::stderr().is_terminal() {
-            return Self(ProgressBar::hidden());
-        }
-        let bar = total.map_or_else(ProgressBar::no_length, ProgressBar::new);
-        let shape = if total.is_some() {
-            "{bar:30} {bytes}/{total_bytes}  {bytes_per_sec}  {msg}  {eta}"
-        } else {
-            "{spinner} {bytes}  {bytes_per_sec}  {msg}"
-        };
-        if let Ok(style) = ProgressStyle::with_template(shape) {
-            bar.set_style(style);
-        }
+        let bar = bar::new(total);
         bar.set_message("0 objects");
         Self(bar)
     }

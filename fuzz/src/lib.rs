@@ -1,0 +1,4 @@
+//! The functions that the targets call; tests call the same.
+
+#[path = "../../host/sls/tests/hostile/mod.rs"]
+pub mod hostile;

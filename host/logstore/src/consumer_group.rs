@@ -1,0 +1,319 @@
+//! Consumer groups: their members, and how far each shard was read.
+
+use std::collections::HashMap;
+use std::sync::{Arc, MutexGuard, PoisonError};
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::balance::{Members, Shards};
+use crate::catalog::{Logstore, Shard};
+use crate::error::StoreError;
+use crate::store::Store;
+
+/// A consumer group of a logstore.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConsumerGroup {
+    pub(crate) id: i64,
+    /// Its name.
+    pub name: String,
+    /// Seconds after which a silent consumer is taken for dead.
+    pub timeout: u32,
+    /// Whether the shards that came from a split or merge wait until those before them are read to the end.
+    pub ordered: bool,
+}
+
+/// How far a group has read a shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The number of the shard.
+    pub shard: u32,
+    /// The position to go on from, if the group ever said one.
+    pub position: Option<u64>,
+    /// When it was said, in Unix microseconds; 0 if never.
+    pub updated: u64,
+    /// Who said it; empty if nobody.
+    pub consumer: String,
+}
+
+/// How a group stands with a shard.
+#[derive(Debug, Clone)]
+pub struct GroupStatus {
+    /// How far it has read.
+    pub checkpoint: Checkpoint,
+    /// Who owns the shard.
+    pub owner: Option<String>,
+    /// Log groups not read yet.
+    pub behind: u64,
+    /// Seconds from the oldest of these to the newest, by the times that they were received.
+    pub lag: u64,
+}
+
+/// The members of all groups, by the group's number. Who owns what is in the database too.
+#[derive(Debug, Default)]
+pub(crate) struct Groups(HashMap<i64, Members>);
+
+impl Groups {
+    pub(crate) fn read(connection: &Connection, now: u64) -> Result<Self, StoreError> {
+        let mut groups = Self::default();
+        let mut statement = connection.prepare("SELECT consumer_group, shard, consumer FROM assignment")?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            groups.0.entry(row.get(0)?).or_default().restore(row.get(2)?, row.get(1)?, now);
+        }
+        Ok(groups)
+    }
+
+    pub(crate) fn forget(&mut self, gone: &[i64]) {
+        self.0.retain(|id, _| !gone.contains(id));
+    }
+}
+
+impl Store {
+    /// Makes a consumer group.
+    pub async fn create_group(
+        &self,
+        logstore: &Logstore,
+        name: &str,
+        timeout: u32,
+        ordered: bool,
+    ) -> Result<(), StoreError> {
+        let (logstore, name, quota) = (logstore.id, name.to_owned(), self.options.groups);
+        let job = move |connection: &Connection| {
+            let count: usize = connection.query_row(
+                "SELECT count(*) FROM consumer_group WHERE logstore = ?1 AND name != ?2",
+                params![logstore, name],
+                |row| row.get(0),
+            )?;
+            let made = connection.execute(
+                "INSERT OR IGNORE INTO consumer_group (logstore, name, timeout, ordered) VALUES (?1, ?2, ?3, ?4)",
+                params![logstore, name, timeout, ordered],
+            )?;
+            match made {
+                0 => Err(StoreError::GroupExists(name)),
+                _ if count >= quota => Err(StoreError::GroupQuota(quota)),
+                _ => Ok(()),
+            }
+        };
+        self.writer.run(true, job).await
+    }
+
+    /// Changes a consumer group.
+    pub async fn update_group(
+        &self,
+        logstore: &Logstore,
+        name: &str,
+        timeout: Option<u32>,
+        ordered: Option<bool>,
+    ) -> Result<(), StoreError> {
+        let group = logstore.group(name)?.clone();
+        let (timeout, ordered) = (timeout.unwrap_or(group.timeout), ordered.unwrap_or(group.ordered));
+        if (timeout, ordered) == (group.timeout, group.ordered) {
+            // Every worker of the SDK says at its start what the group is already.
+            return Ok(());
+        }
+        let job = move |connection: &Connection| {
+            let changed = connection.execute(
+                "UPDATE consumer_group SET timeout = ?2, ordered = ?3 WHERE id = ?1",
+                params![group.id, timeout, ordered],
+            )?;
+            if changed == 0 { Err(StoreError::NoGroup(group.name)) } else { Ok(()) }
+        };
+        self.writer.run(true, job).await
+    }
+
+    /// Deletes a consumer group with its checkpoints.
+    pub async fn delete_group(&self, logstore: &Logstore, name: &str) -> Result<(), StoreError> {
+        let id = logstore.group(name)?.id;
+        let job = move |connection: &Connection| {
+            connection.execute("DELETE FROM consumer_group WHERE id = ?1", [id])?;
+            Ok(())
+        };
+        self.writer.run(true, job).await?;
+        self.groups().forget(&[id]);
+        Ok(())
+    }
+
+    /// Takes a consumer's heartbeat: `reported` is what it may still be working on. Returns the shards that it
+    /// shall own from now on. A consumer joins by its first.
+    pub async fn heartbeat(
+        &self,
+        logstore: &Logstore,
+        group: &str,
+        consumer: &str,
+        reported: &[u32],
+    ) -> Result<Vec<u32>, StoreError> {
+        let group = logstore.group(group)?;
+        let shards = self.assignable(logstore, group)?;
+        let reported = reported.iter().copied().filter(|&shard| logstore.shard(shard).is_ok()).collect();
+        let (given, saved) = {
+            let mut groups = self.groups();
+            let members = groups.0.entry(group.id).or_default();
+            let now = (self.options.clock)();
+            let gone = members.expire(now.saturating_sub(u64::from(group.timeout) * 1_000_000));
+            let before = members.held(consumer);
+            let given = members.heartbeat(consumer, reported, &shards, now);
+            let held = members.held(consumer);
+            // Sent while the members are locked, so that what is written last is what holds.
+            let saved = (held != before || !gone.is_empty())
+                .then(|| self.writer.run(false, save(group.id, consumer.to_owned(), held, gone)));
+            (given, saved)
+        };
+        if let Some(saved) = saved {
+            // Before the consumer hears of it: a restart must know who has what.
+            saved.await?;
+        }
+        Ok(given.into_iter().collect())
+    }
+
+    /// How far the group has read: one entry for each shard, or for the one asked for. Blocks on the disk.
+    pub fn checkpoints(
+        &self,
+        logstore: &Logstore,
+        group: &str,
+        shard: Option<u32>,
+    ) -> Result<Vec<Checkpoint>, StoreError> {
+        let group = logstore.group(group)?;
+        let asked = logstore.shards.iter().filter(|each| shard.is_none_or(|shard| shard == each.number));
+        self.with_reader(|connection| {
+            asked.map(|shard| read_checkpoint(connection, group.id, shard.number)).collect()
+        })
+    }
+
+    /// Says how far a shard was read: `position` is the next to be read, and may be before the last one said.
+    ///
+    /// Without `force` only the consumer that holds the shard can.
+    pub async fn save_checkpoint(
+        &self,
+        logstore: &Logstore,
+        group: &str,
+        shard: u32,
+        position: u64,
+        consumer: &str,
+        force: bool,
+    ) -> Result<(), StoreError> {
+        let group = logstore.group(group)?;
+        let found = logstore.shard(shard)?;
+        let (begin, end) = (found.begin(), found.end());
+        if position > end {
+            return Err(StoreError::NoCursor { shard, cursor: position, begin, end });
+        }
+        if !force {
+            self.check_holder(group, shard, consumer)?;
+        }
+        let (id, consumer, now) = (group.id, consumer.to_owned(), (self.options.clock)());
+        let job = move |connection: &Connection| {
+            connection
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO checkpoint (consumer_group, shard, cursor, updated, consumer)
+                     VALUES (?1, ?2, ?3, ?4, ?5)",
+                )?
+                .execute(params![id, shard, position, now, consumer])?;
+            Ok(())
+        };
+        self.writer.run(false, job).await
+    }
+
+    /// How the group stands with each shard. Blocks on the disk.
+    pub fn group_status(&self, logstore: &Logstore, group: &str) -> Result<Vec<GroupStatus>, StoreError> {
+        let id = logstore.group(group)?.id;
+        let checkpoints = self.checkpoints(logstore, group, None)?;
+        let status = |(shard, checkpoint): (&Arc<Shard>, Checkpoint)| {
+            let next = checkpoint.position.unwrap_or(0).max(shard.begin());
+            let behind = shard.end().saturating_sub(next);
+            let lag = match behind {
+                0 => 0,
+                _ => shard.last_received().saturating_sub(self.received_at(shard, next)?),
+            };
+            let owner =
+                self.groups().0.get(&id).and_then(|members| members.owner(shard.number).map(str::to_owned));
+            Ok(GroupStatus { checkpoint, owner, behind, lag })
+        };
+        logstore.shards.iter().zip(checkpoints).map(status).collect()
+    }
+
+    /// The consumers of a group that were heard of within its timeout.
+    pub fn consumers(&self, group: &ConsumerGroup) -> Vec<String> {
+        let groups = self.groups();
+        let names = |members: &Members| members.names().map(str::to_owned).collect();
+        groups.0.get(&group.id).map(names).unwrap_or_default()
+    }
+
+    pub(crate) fn groups(&self) -> MutexGuard<'_, Groups> {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn check_holder(&self, group: &ConsumerGroup, shard: u32, consumer: &str) -> Result<(), StoreError> {
+        let groups = self.groups();
+        let members = groups.0.get(&group.id);
+        match members.filter(|members| members.contains(consumer)) {
+            None => Err(StoreError::NoConsumer(consumer.into())),
+            Some(members) if members.held(consumer).contains(&shard) => Ok(()),
+            Some(_) => Err(StoreError::NotOwner { shard, consumer: consumer.into() }),
+        }
+    }
+
+    /// The shards that members can own just now: in an ordered group not those whose parents are unread.
+    fn assignable(&self, logstore: &Logstore, group: &ConsumerGroup) -> Result<Shards, StoreError> {
+        let mut shards = Shards::new();
+        for shard in &logstore.shards {
+            // A parent that is gone was too old for anybody to read.
+            let mut parents = shard.parents.iter().filter_map(|&parent| logstore.shard(parent).ok());
+            let waits = group.ordered
+                && parents.try_fold(false, |waits, parent| {
+                    Ok::<_, StoreError>(waits || !self.is_read(group, parent)?)
+                })?;
+            if !waits {
+                shards.insert(shard.number);
+            }
+        }
+        Ok(shards)
+    }
+
+    fn is_read(&self, group: &ConsumerGroup, shard: &Shard) -> Result<bool, StoreError> {
+        let checkpoint =
+            self.with_reader(|connection| read_checkpoint(connection, group.id, shard.number))?;
+        Ok(shard.begin() == shard.end() || checkpoint.position == Some(shard.end()))
+    }
+}
+
+impl Logstore {
+    /// The consumer group of this name.
+    pub fn group(&self, name: &str) -> Result<&ConsumerGroup, StoreError> {
+        self.groups.get(name).ok_or_else(|| StoreError::NoGroup(name.into()))
+    }
+}
+
+fn save(
+    group: i64,
+    consumer: String,
+    held: Shards,
+    gone: Vec<String>,
+) -> impl FnOnce(&Connection) -> Result<(), StoreError> {
+    move |connection| {
+        let mut delete = connection
+            .prepare_cached("DELETE FROM assignment WHERE consumer_group = ?1 AND consumer = ?2")?;
+        for name in gone.iter().chain([&consumer]) {
+            delete.execute(params![group, name])?;
+        }
+        // The group may have been deleted meanwhile.
+        let mut insert = connection.prepare_cached(
+            "INSERT INTO assignment (consumer_group, shard, consumer)
+             SELECT id, ?2, ?3 FROM consumer_group WHERE id = ?1",
+        )?;
+        for shard in held {
+            insert.execute(params![group, shard, consumer])?;
+        }
+        Ok(())
+    }
+}
+
+fn read_checkpoint(connection: &Connection, group: i64, shard: u32) -> Result<Checkpoint, StoreError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT cursor, updated, consumer FROM checkpoint WHERE consumer_group = ?1 AND shard = ?2",
+    )?;
+    let found = statement.query_row(params![group, shard], |row| {
+        Ok(Checkpoint { shard, position: Some(row.get(0)?), updated: row.get(1)?, consumer: row.get(2)? })
+    });
+    let never = || Checkpoint { shard, position: None, updated: 0, consumer: String::new() };
+    Ok(found.optional()?.unwrap_or_else(never))
+}

@@ -1,0 +1,133 @@
+//! The tables, and how a database is opened.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+use crate::error::StoreError;
+
+/// What `PRAGMA application_id` says of a file of ours: "lgsh".
+const APPLICATION: i32 = 0x6c67_7368;
+
+/// Each entry brings the database from the version of its index to the next.
+const MIGRATIONS: &[&str] = &["
+    CREATE TABLE project (
+        id INTEGER PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        description TEXT NOT NULL,
+        created INTEGER NOT NULL,            -- Unix seconds, as every time here that does not say else
+        modified INTEGER NOT NULL
+    ) STRICT;
+
+    CREATE TABLE logstore (
+        id INTEGER PRIMARY KEY,
+        project INTEGER NOT NULL REFERENCES project (id),
+        name TEXT NOT NULL,
+        ttl INTEGER NOT NULL,                -- days
+        settings TEXT NOT NULL,              -- JSON: what clients set, and get back as it was
+        created INTEGER NOT NULL,
+        modified INTEGER NOT NULL,
+        UNIQUE (project, name)
+    ) STRICT;
+
+    -- The shard of a logstore that is gone has none; its logs are deleted in small steps, then it is.
+    CREATE TABLE shard (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        logstore INTEGER REFERENCES logstore (id),
+        number INTEGER NOT NULL,
+        writable INTEGER NOT NULL,
+        begin_key TEXT NOT NULL,             -- 32 hex digits
+        end_key TEXT NOT NULL,
+        parents TEXT NOT NULL,               -- JSON: numbers of the shards that it was split or merged from
+        created INTEGER NOT NULL,
+        origin INTEGER NOT NULL,             -- cursor of the first log group that it ever had
+        next INTEGER NOT NULL,               -- the next cursor is at least this: log groups before it may be deleted
+        UNIQUE (logstore, number)
+    ) STRICT;
+
+    CREATE TABLE log_group (
+        id INTEGER PRIMARY KEY,              -- shard.id << 40 | cursor - shard.origin
+        received INTEGER NOT NULL,           -- never decreases within a shard
+        newest INTEGER NOT NULL,             -- time of its newest log
+        logs INTEGER NOT NULL,
+        size INTEGER NOT NULL,               -- bytes before compression
+        body BLOB NOT NULL                   -- the LogGroup (protobuf) as it came, as one LZ4 block
+    ) STRICT;
+
+    CREATE TABLE consumer_group (
+        id INTEGER PRIMARY KEY,
+        logstore INTEGER NOT NULL REFERENCES logstore (id) ON DELETE CASCADE,
+        name TEXT NOT NULL,
+        timeout INTEGER NOT NULL,            -- seconds
+        ordered INTEGER NOT NULL,
+        UNIQUE (logstore, name)
+    ) STRICT;
+
+    CREATE TABLE checkpoint (
+        consumer_group INTEGER NOT NULL REFERENCES consumer_group (id) ON DELETE CASCADE,
+        shard INTEGER NOT NULL,              -- its number
+        cursor INTEGER NOT NULL,             -- the next to read
+        updated INTEGER NOT NULL,            -- Unix microseconds
+        consumer TEXT NOT NULL,
+        PRIMARY KEY (consumer_group, shard)
+    ) STRICT, WITHOUT ROWID;
+
+    -- Who was told to own what: after a restart nothing is given to a second one meanwhile.
+    CREATE TABLE assignment (
+        consumer_group INTEGER NOT NULL REFERENCES consumer_group (id) ON DELETE CASCADE,
+        shard INTEGER NOT NULL,
+        consumer TEXT NOT NULL,
+        PRIMARY KEY (consumer_group, shard, consumer)
+    ) STRICT, WITHOUT ROWID;
+"];
+
+/// Pages are large because rows are: a log group of some KB stays on few of them.
+const PAGE_SIZE: u32 = 16 << 10;
+
+/// The log is written back into the database at this size, in bytes; it is the pause that a commit may meet.
+const CHECKPOINT: u32 = 32 << 20;
+
+/// Opens the database for the writer, makes it or brings it up to date.
+pub(crate) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
+    let mut connection = Connection::open(path)?;
+    connection.busy_timeout(Duration::from_secs(10))?;
+    let version: usize =
+        connection.pragma_query_value(None, "user_version", |row| row.get::<_, u32>(0))? as usize;
+    let application: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let tables: u32 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if (tables > 0 && application != APPLICATION) || version > MIGRATIONS.len() {
+        return Err(StoreError::Foreign { path: path.to_owned(), version, known: MIGRATIONS.len() });
+    }
+    if tables == 0 {
+        // Both count only before the first table.
+        connection.pragma_update(None, "page_size", PAGE_SIZE)?;
+        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    }
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    let page: u32 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
+    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT / page)?;
+    connection.pragma_update(None, "journal_size_limit", 2 * CHECKPOINT)?;
+    connection.pragma_update(None, "cache_size", -(16 << 10))?;
+    for (index, migration) in MIGRATIONS.iter().enumerate().skip(version) {
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(migration)?;
+        transaction.pragma_update(None, "user_version", index as u32 + 1)?;
+        transaction.pragma_update(None, "application_id", APPLICATION)?;
+        transaction.commit()?;
+    }
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(connection)
+}
+
+/// Opens the database for reading.
+pub(crate) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(Duration::from_secs(10))?;
+    connection.pragma_update(None, "cache_size", -(2 << 10))?;
+    Ok(connection)
+}

@@ -1,0 +1,316 @@
+//! The store as its users see it, and across restarts.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use logship_logstore::{
+    Limits, Logstore, LogstoreSettings, NewGroup, Options, Resharding, Shard, Store, StoreError,
+};
+use serde_json::json;
+
+const DAY: u64 = 86_400_000_000;
+const START: u64 = 1_700_000_000_000_000;
+
+/// A store whose time the test sets.
+struct Test {
+    directory: tempfile::TempDir,
+    now: Arc<AtomicU64>,
+    store: Store,
+}
+
+impl Test {
+    async fn new() -> Self {
+        let (directory, now) = (tempfile::tempdir().unwrap(), Arc::new(AtomicU64::new(START)));
+        let store = open(directory.path(), &now);
+        let test = Self { directory, now, store };
+        test.store.create_project("p", "").await.unwrap();
+        test.create("l", 2).await;
+        test
+    }
+
+    async fn create(&self, name: &str, shards: u32) {
+        let settings = LogstoreSettings { ttl: 1, settings: json!({ "mode": "standard" }) };
+        self.store.create_logstore("p", name, shards, &settings).await.unwrap();
+    }
+
+    fn reopen(mut self) -> Self {
+        self.store.close();
+        let elsewhere = tempfile::tempdir().unwrap();
+        // Let go of the lock before it is taken again.
+        drop(std::mem::replace(&mut self.store, open(elsewhere.path(), &self.now)));
+        self.store = open(self.directory.path(), &self.now);
+        self
+    }
+
+    fn pass(&self, time: u64) {
+        self.now.fetch_add(time, Ordering::Relaxed);
+    }
+
+    fn logstore(&self) -> Arc<Logstore> {
+        Arc::clone(self.store.catalog().logstore("p", "l").unwrap())
+    }
+
+    fn shard(&self, number: u32) -> Arc<Shard> {
+        Arc::clone(self.logstore().shard(number).unwrap())
+    }
+
+    async fn put(&self, shard: u32, body: &str) -> Result<u64, StoreError> {
+        self.store.put(&self.shard(shard), vec![group(body)]).await
+    }
+
+    fn bodies(&self, shard: u32, from: u64, limits: Limits) -> (Vec<String>, u64) {
+        let mut bodies = vec![];
+        let next = self.store.read(&self.shard(shard), from, limits, |group| {
+            bodies.push(String::from_utf8(group.body.to_vec()).unwrap());
+            ControlFlow::Continue(())
+        });
+        (bodies, next.unwrap())
+    }
+}
+
+const ALL: Limits = Limits { groups: 1000, bytes: usize::MAX, end: u64::MAX };
+
+fn open(directory: &Path, now: &Arc<AtomicU64>) -> Store {
+    let now = Arc::clone(now);
+    let clock = Arc::new(move || now.load(Ordering::Relaxed));
+    Store::open(directory, Options { clock, ..Options::default() }).unwrap()
+}
+
+fn group(body: &str) -> NewGroup {
+    NewGroup { body: body.to_owned().into(), size: 10, logs: 1, newest: 7 }
+}
+
+/// Until the store has done in its own time what `done` looks for.
+fn wait(done: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !done() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "it never happened");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[tokio::test]
+async fn positions_are_consecutive_and_stay_over_a_restart() {
+    let test = Test::new().await;
+    let begin = test.shard(0).begin();
+    assert_eq!(begin, test.shard(0).end());
+    for (index, body) in (0..).zip(["a", "b", "c"]) {
+        assert_eq!(test.put(0, body).await.unwrap(), begin + index);
+    }
+    let test = test.reopen();
+    assert_eq!(test.put(0, "d").await.unwrap(), begin + 3);
+    assert_eq!(test.bodies(0, begin, ALL), (["a", "b", "c", "d"].map(String::from).to_vec(), begin + 4));
+    assert_eq!(test.bodies(1, test.shard(1).begin(), ALL).0, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn reading_keeps_its_limits_and_never_steps_over_the_end() {
+    let test = Test::new().await;
+    let begin = test.shard(0).begin();
+    for body in ["a", "b", "c"] {
+        test.put(0, body).await.unwrap();
+    }
+    assert_eq!(test.bodies(0, begin, Limits { groups: 2, ..ALL }).1, begin + 2);
+    assert_eq!(test.bodies(0, begin, Limits { bytes: 11, ..ALL }).1, begin + 2);
+    assert_eq!(test.bodies(0, begin, Limits { bytes: 1, ..ALL }).1, begin + 1, "at least one");
+    assert_eq!(test.bodies(0, begin + 1, Limits { end: begin + 2, ..ALL }), (vec!["b".into()], begin + 2));
+    assert_eq!(test.bodies(0, begin + 2, Limits { end: begin + 2, ..ALL }), (vec![], begin + 2));
+    assert_eq!(test.bodies(0, begin + 3, Limits { end: begin + 2, ..ALL }), (vec![], begin + 2));
+    assert_eq!(test.bodies(0, begin + 3, ALL), (vec![], begin + 3));
+    let beyond = test.store.read(&test.shard(0), begin + 4, ALL, |_| ControlFlow::Continue(()));
+    assert!(matches!(beyond, Err(StoreError::NoCursor { .. })));
+}
+
+#[tokio::test]
+async fn positions_are_found_by_the_time_of_receipt() {
+    let test = Test::new().await;
+    let begin = test.shard(0).begin();
+    for body in ["a", "b", "c"] {
+        test.put(0, body).await.unwrap();
+        test.pass(10_000_000);
+    }
+    let seconds = START / 1_000_000;
+    let shard = test.shard(0);
+    let at = |time| test.store.position_at(&shard, time).unwrap() - begin;
+    assert_eq!(
+        [0, seconds, seconds + 1, seconds + 10, seconds + 11, seconds + 21].map(at),
+        [0, 0, 1, 1, 2, 3]
+    );
+    assert_eq!(test.store.received_at(&shard, begin + 1).unwrap(), seconds + 10);
+    assert_eq!(
+        test.store.received_at(&shard, begin + 3).unwrap(),
+        seconds + 30,
+        "at the end it is the present"
+    );
+    assert!(matches!(test.store.received_at(&shard, begin - 1), Err(StoreError::NoCursor { .. })));
+}
+
+#[tokio::test]
+async fn old_logs_go_and_their_positions_are_not_used_again() {
+    let test = Test::new().await;
+    let begin = test.shard(0).begin();
+    for _ in 0..1500 {
+        test.put(0, "old").await.unwrap();
+    }
+    test.pass(2 * DAY);
+    test.put(0, "new").await.unwrap();
+    wait(|| test.shard(0).begin() == begin + 1500);
+    assert_eq!(
+        test.bodies(0, begin, ALL),
+        (vec!["new".into()], begin + 1501),
+        "too old is as good as the oldest"
+    );
+    test.pass(2 * DAY);
+    wait(|| test.shard(0).begin() == begin + 1501);
+    let test = test.reopen();
+    assert_eq!((test.shard(0).begin(), test.shard(0).end()), (begin + 1501, begin + 1501));
+    assert_eq!(test.put(0, "next").await.unwrap(), begin + 1501);
+}
+
+#[tokio::test]
+async fn a_logstore_made_again_has_other_positions_and_none_of_the_old_logs() {
+    let test = Test::new().await;
+    test.put(0, "old").await.unwrap();
+    let (old, end) = (test.shard(0), test.shard(0).end());
+    test.store.delete_logstore("p", "l").await.unwrap();
+    assert!(matches!(test.store.catalog().logstore("p", "l"), Err(StoreError::NoLogstore(_))));
+    assert!(matches!(test.store.put(&old, vec![group("late")]).await, Err(StoreError::ReadOnlyShard(0))));
+    test.pass(1_000_000);
+    test.create("l", 1).await;
+    assert!(test.shard(0).begin() > end);
+    assert_eq!(test.bodies(0, 0, ALL).0, Vec::<String>::new());
+    test.pass(DAY);
+    let rows = || {
+        let connection = rusqlite::Connection::open(test.directory.path().join("logstore.db")).unwrap();
+        let count =
+            |table| connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0));
+        (count("log_group").unwrap(), count("shard").unwrap())
+    };
+    wait(|| rows() == (0, 1));
+}
+
+#[tokio::test]
+async fn shards_split_and_merge() {
+    let test = Test::new().await;
+    let split = Resharding::Split { at: None };
+    assert_eq!(test.store.reshard("p", "l", 0, split).await.unwrap(), [0, 2, 3]);
+    assert!(matches!(test.put(0, "a").await, Err(StoreError::ReadOnlyShard(0))));
+    assert!(matches!(test.store.reshard("p", "l", 0, split).await, Err(StoreError::ReadOnlyShard(0))));
+    assert_eq!(test.store.reshard("p", "l", 3, Resharding::Merge).await.unwrap(), [3, 1, 4]);
+    let last = test.store.reshard("p", "l", 4, Resharding::Merge).await;
+    assert!(matches!(last, Err(StoreError::NoNeighbour(4))));
+    let test = test.reopen();
+    let shards: Vec<_> = test
+        .logstore()
+        .shards
+        .iter()
+        .map(|shard| (shard.number, shard.writable, shard.parents.clone()))
+        .collect();
+    let parents = |numbers: &[u32]| numbers.to_vec();
+    assert_eq!(
+        shards,
+        [
+            (0, false, parents(&[])),
+            (1, false, parents(&[])),
+            (2, true, parents(&[0])),
+            (3, false, parents(&[0])),
+            (4, true, parents(&[3, 1])),
+        ]
+    );
+    let keys: Vec<_> =
+        test.logstore().writable().map(|shard| shard.keys.to_string()[..2].to_owned()).collect();
+    assert_eq!(keys, ["00", "40"]);
+}
+
+#[tokio::test]
+async fn an_ordered_group_reads_a_shard_to_its_end_before_those_it_was_split_into() {
+    let test = Test::new().await;
+    test.put(0, "a").await.unwrap();
+    test.store.reshard("p", "l", 0, Resharding::Split { at: None }).await.unwrap();
+    test.store.create_group(&test.logstore(), "g", 60, true).await.unwrap();
+    let logstore = test.logstore();
+    let beat = |reported: &'static [u32]| test.store.heartbeat(&logstore, "g", "c", reported);
+    assert_eq!(beat(&[]).await.unwrap(), [0, 1]);
+    let end = test.shard(0).end();
+    test.store.save_checkpoint(&logstore, "g", 0, end, "c", true).await.unwrap();
+    assert_eq!(beat(&[0, 1]).await.unwrap(), [0, 1, 2, 3]);
+}
+
+#[tokio::test]
+async fn owners_and_checkpoints_outlive_the_process() {
+    let test = Test::new().await;
+    let position = test.put(1, "a").await.unwrap() + 1;
+    test.store.create_group(&test.logstore(), "g", 60, false).await.unwrap();
+    assert_eq!(test.store.heartbeat(&test.logstore(), "g", "a", &[]).await.unwrap(), [0, 1]);
+    test.store.save_checkpoint(&test.logstore(), "g", 1, position, "a", false).await.unwrap();
+    let test = test.reopen();
+    let logstore = test.logstore();
+    assert_eq!(test.store.heartbeat(&logstore, "g", "b", &[]).await.unwrap(), Vec::<u32>::new());
+    let saved = &test.store.checkpoints(&logstore, "g", None).unwrap();
+    assert_eq!((saved[0].position, saved[1].position), (None, Some(position)));
+    assert_eq!((saved[1].consumer.as_str(), saved[1].updated), ("a", START));
+    let stranger = test.store.save_checkpoint(&logstore, "g", 1, position, "x", false).await;
+    assert!(matches!(stranger, Err(StoreError::NoConsumer(_))));
+    let idle = test.store.save_checkpoint(&logstore, "g", 1, position, "b", false).await;
+    assert!(matches!(idle, Err(StoreError::NotOwner { shard: 1, .. })));
+    let future = test.store.save_checkpoint(&logstore, "g", 1, position + 1, "a", true).await;
+    assert!(matches!(future, Err(StoreError::NoCursor { .. })));
+    test.pass(61_000_000);
+    assert_eq!(test.store.heartbeat(&logstore, "g", "b", &[]).await.unwrap(), [0, 1], "a is gone");
+}
+
+#[tokio::test]
+async fn lag_is_what_was_not_read() {
+    let test = Test::new().await;
+    test.store.create_group(&test.logstore(), "g", 60, false).await.unwrap();
+    for body in ["a", "b", "c"] {
+        test.put(0, body).await.unwrap();
+        test.pass(10_000_000);
+    }
+    let logstore = test.logstore();
+    let lag = || {
+        let status = test.store.group_status(&logstore, "g").unwrap();
+        (status[0].behind, status[0].lag, status[1].behind, status[1].lag)
+    };
+    assert_eq!(lag(), (3, 20, 0, 0));
+    test.store.save_checkpoint(&logstore, "g", 0, test.shard(0).begin() + 2, "", true).await.unwrap();
+    assert_eq!(lag(), (1, 0, 0, 0));
+}
+
+#[tokio::test]
+async fn groups_have_a_quota() {
+    let test = Test::new().await;
+    for number in 0..10 {
+        test.store.create_group(&test.logstore(), &format!("g{number}"), 60, false).await.unwrap();
+    }
+    let eleventh = test.store.create_group(&test.logstore(), "g10", 60, false).await;
+    assert!(matches!(eleventh, Err(StoreError::GroupQuota(10))));
+    let again = test.store.create_group(&test.logstore(), "g9", 60, false).await;
+    assert!(matches!(again, Err(StoreError::GroupExists(_))));
+    assert_eq!(test.logstore().groups.len(), 10, "the refused one left nothing");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_for_logs_is_woken() {
+    let test = Test::new().await;
+    let shard = test.shard(0);
+    let end = shard.end();
+    let waiting = tokio::spawn(async move { shard.written(end).await });
+    test.put(0, "a").await.unwrap();
+    waiting.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_directory_has_one_owner_and_foreign_files_are_left_alone() {
+    let test = Test::new().await;
+    let again = Store::open(test.directory.path(), Options::default());
+    assert!(matches!(again, Err(StoreError::Locked(_))), "{again:?}");
+    let foreign = tempfile::tempdir().unwrap();
+    let file = foreign.path().join("logstore.db");
+    rusqlite::Connection::open(&file).unwrap().execute_batch("CREATE TABLE mine (a)").unwrap();
+    let refused = Store::open(foreign.path(), Options::default());
+    assert!(matches!(refused, Err(StoreError::Foreign { .. })), "{refused:?}");
+}

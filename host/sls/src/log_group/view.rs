@@ -1,0 +1,397 @@
+use super::reader::Reader;
+use super::{Malformed, Reason};
+
+/// A log group that was checked, where it lies.
+///
+/// Its logs are best taken by [`visit`](Self::visit), in one pass; [`logs`](Self::logs) needs two, as a log's
+/// nanoseconds come after its fields.
+#[derive(Debug, Clone)]
+pub struct LogGroupView<'a> {
+    bytes: &'a [u8],
+    topic: &'a [u8],
+    source: &'a [u8],
+    machine_uuid: &'a [u8],
+    tags: Vec<(&'a [u8], &'a [u8])>,
+    logs: u32,
+    times: Option<(u32, u32)>,
+}
+
+/// What takes the logs of a group.
+pub trait Visitor {
+    /// A field of the log that ends next, in the order of the wire.
+    fn field(&mut self, key: &[u8], value: &[u8]);
+
+    /// A log is complete: its Unix time in seconds, and the nanoseconds on top of it if the sender gave any.
+    fn end_log(&mut self, time: u32, nanos: Option<u32>);
+}
+
+impl<'a> LogGroupView<'a> {
+    /// Checks all of `bytes`, in one pass.
+    ///
+    /// # Errors
+    /// When they are no log group, or a log lacks its time, a field its key or value.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        let mut view =
+            Self { bytes, topic: b"", source: b"", machine_uuid: b"", tags: vec![], logs: 0, times: None };
+        let mut group = Reader::new(bytes);
+        let mut summary = Summary { logs: 0, oldest: u32::MAX, newest: 0 };
+        while !group.is_at_end() {
+            match group.tag()? {
+                LOGS => walk_log(group.message()?, &mut summary)?,
+                CATEGORY => drop(group.bytes()?),
+                TOPIC => view.topic = group.bytes()?,
+                SOURCE => view.source = group.bytes()?,
+                MACHINE_UUID => view.machine_uuid = group.bytes()?,
+                TAGS => view.tags.push(pair(group.message()?, "LogTag")?),
+                tag => group.unknown(tag, 6)?,
+            }
+        }
+        view.logs = u32::try_from(summary.logs).map_err(|_| group.malformed(Reason::TooMany))?;
+        view.times = (view.logs > 0).then_some((summary.oldest, summary.newest));
+        Ok(view)
+    }
+
+    /// The group as it is on the wire.
+    pub fn as_bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// The topic; empty if there is none.
+    pub fn topic(&self) -> &'a [u8] {
+        self.topic
+    }
+
+    /// Where the logs are from, as a rule an address; empty if it isn't said.
+    pub fn source(&self) -> &'a [u8] {
+        self.source
+    }
+
+    /// The machine that the logs are from; empty if it isn't said.
+    pub fn machine_uuid(&self) -> &'a [u8] {
+        self.machine_uuid
+    }
+
+    /// The tags, keys and values, in the order of the wire.
+    pub fn tags(&self) -> &[(&'a [u8], &'a [u8])] {
+        &self.tags
+    }
+
+    /// How many logs there are.
+    pub fn log_count(&self) -> u32 {
+        self.logs
+    }
+
+    /// The time of the oldest log, Unix time in seconds. None of a group without logs.
+    pub fn oldest_time(&self) -> Option<u32> {
+        self.times.map(|(oldest, _)| oldest)
+    }
+
+    /// The time of the newest log, Unix time in seconds. None of a group without logs.
+    pub fn newest_time(&self) -> Option<u32> {
+        self.times.map(|(_, newest)| newest)
+    }
+
+    /// Shows every log to `visitor`: its fields, then its end.
+    pub fn visit(&self, visitor: &mut impl Visitor) {
+        for log in self.messages() {
+            // It was read before, and is what it was.
+            let _ = walk_log(log, visitor);
+        }
+    }
+
+    /// The logs, one by one.
+    pub fn logs(&self) -> Logs<'a> {
+        Logs { group: self.messages() }
+    }
+
+    fn messages(&self) -> LogMessages<'a> {
+        LogMessages { group: Reader::new(self.bytes) }
+    }
+}
+
+const LOGS: u32 = 0x0a;
+const CATEGORY: u32 = 0x12;
+const TOPIC: u32 = 0x1a;
+const SOURCE: u32 = 0x22;
+const MACHINE_UUID: u32 = 0x2a;
+const TAGS: u32 = 0x32;
+
+const TIME: u32 = 0x08;
+const CONTENTS: u32 = 0x12;
+/// Values without keys, which loongcollector has in its schema and doesn't send.
+const VALUES: u32 = 0x1a;
+const TIME_NS: u32 = 0x25;
+
+const KEY: u32 = 0x0a;
+const VALUE: u32 = 0x12;
+
+#[inline(always)]
+fn walk_log(mut log: Reader<'_>, visitor: &mut impl Visitor) -> Result<(), Malformed> {
+    let begin = log.offset();
+    let (mut time, mut nanos) = (None, None);
+    while !log.is_at_end() {
+        match log.tag()? {
+            CONTENTS => {
+                let (key, value) = pair(log.message()?, "Content")?;
+                visitor.field(key, value);
+            }
+            // As every protobuf reader, the low 32 bits.
+            TIME => time = Some(log.varint()? as u32),
+            TIME_NS => nanos = Some(log.fixed32()?),
+            VALUES => drop(log.bytes()?),
+            tag => log.unknown(tag, 4)?,
+        }
+    }
+    match time {
+        Some(time) => visitor.end_log(time, nanos),
+        None => return Err(missing(begin, "Log", "Time")),
+    }
+    Ok(())
+}
+
+/// Reads a key and its value: fields and tags are encoded alike.
+#[inline(always)]
+fn pair<'a>(mut pair: Reader<'a>, message: &'static str) -> Result<(&'a [u8], &'a [u8]), Malformed> {
+    let begin = pair.offset();
+    let (mut key, mut value) = (None, None);
+    while !pair.is_at_end() {
+        match pair.tag()? {
+            KEY => key = Some(pair.bytes()?),
+            VALUE => value = Some(pair.bytes()?),
+            tag => pair.unknown(tag, 2)?,
+        }
+    }
+    match (key, value) {
+        (Some(key), Some(value)) => Ok((key, value)),
+        (None, _) => Err(missing(begin, message, "Key")),
+        (_, None) => Err(missing(begin, message, "Value")),
+    }
+}
+
+#[cold]
+fn missing(offset: usize, message: &'static str, field: &'static str) -> Malformed {
+    Malformed { offset, reason: Reason::Missing { message, field } }
+}
+
+struct Summary {
+    logs: u64,
+    oldest: u32,
+    newest: u32,
+}
+
+impl Visitor for Summary {
+    #[inline(always)]
+    fn field(&mut self, _: &[u8], _: &[u8]) {}
+
+    #[inline(always)]
+    fn end_log(&mut self, time: u32, _: Option<u32>) {
+        self.logs += 1;
+        self.oldest = self.oldest.min(time);
+        self.newest = self.newest.max(time);
+    }
+}
+
+/// The logs of a checked group, unread.
+#[derive(Debug, Clone)]
+struct LogMessages<'a> {
+    group: Reader<'a>,
+}
+
+impl<'a> Iterator for LogMessages<'a> {
+    type Item = Reader<'a>;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<Self::Item> {
+        while !self.group.is_at_end() {
+            match self.group.tag().ok()? {
+                LOGS => return self.group.message().ok(),
+                CATEGORY | TOPIC | SOURCE | MACHINE_UUID | TAGS => drop(self.group.bytes().ok()?),
+                tag => self.group.unknown(tag, 6).ok()?,
+            }
+        }
+        None
+    }
+}
+
+/// The logs of a group; from [`LogGroupView::logs`].
+#[derive(Debug, Clone)]
+pub struct Logs<'a> {
+    group: LogMessages<'a>,
+}
+
+impl<'a> Iterator for Logs<'a> {
+    type Item = LogView<'a>;
+
+    fn next(&mut self) -> Option<LogView<'a>> {
+        let log = self.group.next()?;
+        let mut times = Times { time: 0, nanos: None };
+        walk_log(log, &mut times).ok()?;
+        Some(LogView { time: times.time, nanos: times.nanos, log })
+    }
+}
+
+struct Times {
+    time: u32,
+    nanos: Option<u32>,
+}
+
+impl Visitor for Times {
+    #[inline(always)]
+    fn field(&mut self, _: &[u8], _: &[u8]) {}
+
+    fn end_log(&mut self, time: u32, nanos: Option<u32>) {
+        (self.time, self.nanos) = (time, nanos);
+    }
+}
+
+/// A log where it lies.
+#[derive(Debug, Clone, Copy)]
+pub struct LogView<'a> {
+    time: u32,
+    nanos: Option<u32>,
+    log: Reader<'a>,
+}
+
+impl<'a> LogView<'a> {
+    /// Unix time in seconds.
+    pub fn time(&self) -> u32 {
+        self.time
+    }
+
+    /// The nanoseconds on top of the time, if the sender gave any. Nothing says that they are below a second.
+    pub fn nanos(&self) -> Option<u32> {
+        self.nanos
+    }
+
+    /// Keys and values, in the order of the wire; a key may be there more than once.
+    pub fn fields(&self) -> Fields<'a> {
+        Fields { log: self.log }
+    }
+}
+
+/// The fields of a log; from [`LogView::fields`].
+#[derive(Debug, Clone)]
+pub struct Fields<'a> {
+    log: Reader<'a>,
+}
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = (&'a [u8], &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while !self.log.is_at_end() {
+            match self.log.tag().ok()? {
+                CONTENTS => return pair(self.log.message().ok()?, "Content").ok(),
+                TIME => drop(self.log.varint().ok()?),
+                TIME_NS => drop(self.log.fixed32().ok()?),
+                VALUES => drop(self.log.bytes().ok()?),
+                tag => self.log.unknown(tag, 4).ok()?,
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Header, LogGroupBuilder};
+    use super::*;
+
+    fn parse(bytes: &[u8]) -> Result<LogGroupView<'_>, Reason> {
+        LogGroupView::parse(bytes).map_err(|malformed| malformed.reason)
+    }
+
+    /// Made by the message classes of aliyun-log-python-sdk 0.9.52.
+    const PYTHON: &str = "0a1c0880e2cfaa0612080a016b1203ff007612050a016b12002515cd5b070a0608ffffffff0f1a0174220831302e302e302e312a016d320a0a04686f737412026831";
+
+    #[test]
+    fn a_group_of_the_python_sdk_is_read_and_written_the_same() {
+        let bytes = hex::decode(PYTHON).unwrap();
+        let view = parse(&bytes).unwrap();
+        assert_eq!(
+            (view.topic(), view.source(), view.machine_uuid()),
+            (&b"t"[..], &b"10.0.0.1"[..], &b"m"[..])
+        );
+        assert_eq!(view.tags(), [(&b"host"[..], &b"h1"[..])]);
+        assert_eq!(
+            (view.log_count(), view.oldest_time(), view.newest_time()),
+            (2, Some(1_700_000_000), Some(u32::MAX))
+        );
+        let header = Header {
+            topic: Some(view.topic()),
+            source: Some(view.source()),
+            machine_uuid: Some(view.machine_uuid()),
+            tags: view.tags(),
+        };
+        let mut again = LogGroupBuilder::new(&header);
+        for log in view.logs() {
+            let mut builder = again.begin_log(log.time(), log.nanos());
+            log.fields().for_each(|(key, value)| builder.field(key, value));
+            builder.end_log();
+        }
+        assert_eq!(again.encoded_len(), bytes.len());
+        assert_eq!(hex::encode(again.finish()), PYTHON);
+        let fields: Vec<_> = view.logs().flat_map(|log| log.fields()).collect();
+        assert_eq!(fields, [(&b"k"[..], &b"\xff\0v"[..]), (&b"k"[..], &b""[..])]);
+    }
+
+    #[test]
+    fn the_last_of_a_field_counts_and_unknown_ones_are_passed_over() {
+        let log = b"\x12\x08\x0a\x01x\x0a\x01k\x12\x00\x08\x01\x08\x02\x25\x07\0\0\0\x25\x08\0\0\0\x48\x96\x01\x1a\x01v";
+        let bytes = [
+            b"\x1a\x01a\x0a",
+            &[log.len() as u8][..],
+            log,
+            b"\x1a\x01b\x7a\x02zz\x79abcdefgh\x7dabcd\x12\x03cat\xf8\x01\x05",
+        ]
+        .concat();
+        let view = parse(&bytes).unwrap();
+        assert_eq!(view.topic(), b"b");
+        let logs: Vec<_> = view.logs().collect();
+        assert_eq!((logs.len(), logs[0].time(), logs[0].nanos()), (1, 2, Some(8)));
+        assert_eq!(logs[0].fields().collect::<Vec<_>>(), [(&b"k"[..], &b""[..])]);
+    }
+
+    #[test]
+    fn an_empty_group_has_no_times() {
+        let view = parse(b"").unwrap();
+        assert_eq!((view.log_count(), view.oldest_time(), view.newest_time()), (0, None, None));
+    }
+
+    #[test]
+    fn times_of_more_than_32_bits_keep_the_low_ones() {
+        let view = parse(b"\x0a\x0b\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01").unwrap();
+        assert_eq!(view.newest_time(), Some(u32::MAX));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_place() {
+        let wire = |number, wire_type| Reason::WireType { number, wire_type };
+        let missing = |message, field| Reason::Missing { message, field };
+        let cases: [(&[u8], usize, Reason); 16] = [
+            (b"\x0a", 1, Reason::Truncated),
+            (b"\x0a\x05\x08", 1, Reason::Length),
+            (b"\x0a\x03\x12\x02\x0a", 3, Reason::Length),
+            (b"\x0a\x00", 2, missing("Log", "Time")),
+            (b"\x0a\x02\x08\x80", 3, Reason::Truncated),
+            (b"\x0a\x02\x25\x01", 3, Reason::Truncated),
+            (b"\x0a\x06\x08\x01\x12\x02\x12\x00", 6, missing("Content", "Key")),
+            (b"\x0a\x06\x08\x01\x12\x02\x0a\x00", 6, missing("Content", "Value")),
+            (b"\x32\x02\x0a\x00", 2, missing("LogTag", "Value")),
+            (b"\x08\x01", 1, wire(1, 0)),
+            (b"\x0a\x02\x0d\x01", 3, wire(1, 5)),
+            (b"\x7b\x7c", 1, wire(15, 3)),
+            (b"\x7e", 1, wire(15, 6)),
+            (b"\x00\x01", 1, Reason::FieldNumber { number: 0 }),
+            (b"\x80\x80\x80\x80\x80\x01", 0, Reason::FieldNumber { number: 1 << 32 }),
+            (b"\x0a\x0c\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02\x00", 3, Reason::Varint),
+        ];
+        for (bytes, offset, reason) in cases {
+            assert_eq!(
+                LogGroupView::parse(bytes).map(|_| ()),
+                Err(Malformed { offset, reason }),
+                "{bytes:02x?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,96 @@
+use clap::{Args, Subcommand};
+use serde_json::Value;
+
+use super::Failure;
+use super::connect::{self, Connect};
+use super::stage::Report;
+use crate::service::keys::Access;
+use crate::table;
+
+/// Shows consumer groups, and how far they are.
+#[derive(Debug, Args)]
+pub(super) struct GroupCommand {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Lists the consumer groups of a logstore.
+    List {
+        /// The logstore.
+        logstore: String,
+        #[command(flatten)]
+        connect: Connect,
+    },
+    /// Shows how a consumer group stands with each shard: who owns it, how far it was read, what is left.
+    Show {
+        /// The logstore.
+        logstore: String,
+        /// The group.
+        group: String,
+        /// How it is printed.
+        #[arg(long, value_enum, default_value_t)]
+        report: Report,
+        #[command(flatten)]
+        connect: Connect,
+    },
+}
+
+impl GroupCommand {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        connect::run(async {
+            match self.command {
+                Command::List { logstore, connect } => {
+                    let client = connect.client(Access::Read)?;
+                    let groups: Vec<Value> =
+                        client.get(&format!("/logstores/{logstore}/consumergroups"), &[]).await?;
+                    let row = |group: &Value| {
+                        let ordered = if group["order"] == true { "yes" } else { "no" };
+                        vec![text(&group["name"]), text(&group["timeout"]), ordered.into()]
+                    };
+                    println!(
+                        "{}",
+                        table::render(&["group", "timeout s", "in order"], groups.iter().map(row).collect())
+                    );
+                }
+                Command::Show { logstore, group, report, connect } => {
+                    let client = connect.client(Access::Read)?;
+                    let path = format!("/logstores/{logstore}/consumergroups/{group}");
+                    let status: Value = client.get(&path, &[("type", "status")]).await?;
+                    print(&status, report);
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+fn print(status: &Value, report: Report) {
+    if report == Report::Json {
+        println!("{status:#}");
+        return;
+    }
+    let shards = status["shards"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let row = |shard: &Value| {
+        vec![
+            text(&shard["shard"]),
+            text(&shard["owner"]),
+            text(&shard["groupsBehind"]),
+            text(&shard["lagSeconds"]),
+            text(&shard["checkpoint"]),
+        ]
+    };
+    let header = ["shard", "owner", "groups behind", "lag s", "checkpoint"];
+    println!("{}", table::render(&header, shards.iter().map(row).collect()));
+}
+
+/// Text without its quotes, anything else as JSON, nothing as a dash.
+fn text(value: &Value) -> String {
+    match value {
+        Value::Null => "-".into(),
+        Value::String(text) if text.is_empty() => "-".into(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,102 @@
+use std::io::IsTerminal;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use super::Failure;
+use crate::service::Service;
+use crate::service::config::{Config, Tls};
+use crate::service::server::Server;
+
+/// Runs the Logstore service.
+///
+/// It takes logs over the API of Log Service and as JSON, keeps them in one directory, and serves them to
+/// consumers. The first start makes the directory, and an access key for everything (in its keys.toml).
+#[derive(Debug, Args)]
+pub(super) struct ServeCommand {
+    /// A file of settings (TOML); the options below come before it. docs/service.md names them all.
+    #[arg(long, value_name = "FILE", env = "LOGSHIP_CONFIG")]
+    config: Option<PathBuf>,
+    /// The data directory [default: logship-data]
+    #[arg(long, value_name = "DIR", env = "LOGSHIP_DATA")]
+    data: Option<PathBuf>,
+    /// Where to listen [default: 127.0.0.1:7450]
+    #[arg(long, value_name = "ADDRESS:PORT", env = "LOGSHIP_LISTEN")]
+    listen: Option<SocketAddr>,
+    /// Certificate for TLS (PEM), with those of its issuers.
+    #[arg(long, value_name = "FILE", env = "LOGSHIP_TLS_CERTIFICATE", requires = "tls_key")]
+    tls_certificate: Option<PathBuf>,
+    /// The certificate's private key (PEM).
+    #[arg(long, value_name = "FILE", env = "LOGSHIP_TLS_KEY", requires = "tls_certificate")]
+    tls_key: Option<PathBuf>,
+    /// How the log is written to standard error.
+    #[arg(long, value_enum, default_value_t, env = "LOGSHIP_LOG_FORMAT")]
+    log_format: LogFormat,
+    /// What is logged: error, warn, info, debug, or by module as logship::service=debug.
+    #[arg(long, value_name = "FILTER", default_value = "info", env = "LOGSHIP_LOG")]
+    log: String,
+}
+
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl ServeCommand {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        self.log()?;
+        let config = self.config()?;
+        config.check()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let data = config.data.clone();
+            // Before anything is made: a service that is told to end while it starts ends.
+            let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+            let server = Server::bind(Service::open(config)?).await?;
+            tracing::info!(version = env!("CARGO_PKG_VERSION"), url = server.url()?, data = %data.display(), "serving");
+            server
+                .run(async {
+                    tokio::select! {
+                        _ = term.recv() => {}
+                        _ = interrupt.recv() => {}
+                    }
+                })
+                .await;
+            tracing::info!("ended; everything that was answered is on disk");
+            Ok(())
+        })
+    }
+
+    fn config(&self) -> Result<Config, Failure> {
+        let mut config = self.config.as_deref().map_or_else(|| Ok(Config::default()), Config::read)?;
+        if let Some(data) = &self.data {
+            config.data.clone_from(data);
+        }
+        if let Some(listen) = self.listen {
+            config.listen = listen;
+        }
+        if let (Some(certificate), Some(key)) = (self.tls_certificate.clone(), self.tls_key.clone()) {
+            config.tls = Some(Tls { certificate, key });
+        }
+        Ok(config)
+    }
+
+    fn log(&self) -> Result<(), Failure> {
+        let filter =
+            EnvFilter::try_new(&self.log).map_err(|error| format!("--log {:?}: {error}", self.log))?;
+        let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        let log = log.with_ansi(std::io::stderr().is_terminal());
+        match self.log_format {
+            LogFormat::Text => log.with_target(false).init(),
+            LogFormat::Json => log.json().flatten_event(true).init(),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,136 @@
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use logship_sls::cursor::Cursor;
+use logship_sls::log_group::{LogGroupView, groups};
+use serde_json::{Map, Value};
+use tokio::sync::mpsc;
+
+use super::Failure;
+use super::connect::{self, Connect};
+use crate::client::{Client, ClientError};
+use crate::service::keys::Access;
+
+/// Prints the logs of a logstore as they arrive, one JSON object a line.
+#[derive(Debug, Args)]
+pub(super) struct TailCommand {
+    /// The logstore.
+    logstore: String,
+    /// Begin with logs received since: begin, end, or a Unix time.
+    #[arg(long, value_name = "WHEN", default_value = "end")]
+    from: String,
+    /// Print what there is, and end.
+    #[arg(long)]
+    no_follow: bool,
+    /// End after so many logs.
+    #[arg(long, value_name = "N")]
+    count: Option<u64>,
+    #[command(flatten)]
+    connect: Connect,
+}
+
+/// Seconds that the service may wait with its reply for something to come.
+const WAIT: u32 = 20;
+
+/// The pause before a service that does not wait is asked again.
+const PAUSE: Duration = Duration::from_secs(1);
+
+impl TailCommand {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let client = Arc::new(self.connect.client(Access::Read)?);
+        connect::run(async {
+            let (sender, mut lines) = mpsc::channel(8);
+            let path = format!("/logstores/{}/shards", self.logstore);
+            let shards: Vec<Value> = client.get(&path, &[]).await?;
+            for shard in shards.iter().filter_map(|shard| shard["shardID"].as_u64()) {
+                let cursor = client.cursor(&self.logstore, shard as u32, &self.from).await?;
+                let (client, logstore, sender) = (Arc::clone(&client), self.logstore.clone(), sender.clone());
+                let follow = !self.no_follow;
+                tokio::spawn(async move {
+                    let ended = tail(&client, &logstore, shard as u32, cursor, follow, &sender).await;
+                    if let Err(error) = ended {
+                        // Who listens may have had enough.
+                        let _ = sender.send(Err(error)).await;
+                    }
+                });
+            }
+            drop(sender);
+            self.print(&mut lines).await
+        })
+    }
+
+    async fn print(
+        &self,
+        lines: &mut mpsc::Receiver<Result<Vec<String>, ClientError>>,
+    ) -> Result<(), Failure> {
+        let mut left = self.count.unwrap_or(u64::MAX);
+        let mut out = std::io::stdout().lock();
+        while let Some(lines) = lines.recv().await {
+            for line in lines? {
+                if left == 0 {
+                    return Ok(());
+                }
+                left -= 1;
+                match writeln!(out, "{line}") {
+                    // As `head` does it.
+                    Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
+                    written => written?,
+                }
+            }
+            out.flush()?;
+            if left == 0 {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn tail(
+    client: &Client,
+    logstore: &str,
+    shard: u32,
+    mut cursor: Cursor,
+    follow: bool,
+    lines: &mpsc::Sender<Result<Vec<String>, ClientError>>,
+) -> Result<(), ClientError> {
+    while !lines.is_closed() {
+        let begun = tokio::time::Instant::now();
+        let pulled = client.pull(logstore, shard, cursor, if follow { WAIT } else { 0 }).await?;
+        if pulled.groups == 0 && !follow {
+            return Ok(());
+        }
+        if pulled.groups == 0 && begun.elapsed() < PAUSE {
+            tokio::time::sleep(PAUSE).await;
+        }
+        cursor = pulled.next;
+        let mut shown = vec![];
+        for group in groups(&pulled.list) {
+            let group = group.map_err(logship_sls::error::ApiError::from)?;
+            let view = LogGroupView::parse(group).map_err(logship_sls::error::ApiError::from)?;
+            shown.extend(show(&view));
+        }
+        if lines.send(Ok(shown)).await.is_err() {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// The logs of a group as JSON, with what all of them share.
+fn show<'a>(view: &'a LogGroupView<'a>) -> impl Iterator<Item = String> + 'a {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    view.logs().map(move |log| {
+        let mut shown = Map::new();
+        shown.insert("__time__".into(), log.time().into());
+        shown.insert("__topic__".into(), text(view.topic()).into());
+        shown.insert("__source__".into(), text(view.source()).into());
+        shown.extend(
+            view.tags().iter().map(|(key, value)| (format!("__tag__:{}", text(key)), text(value).into())),
+        );
+        shown.extend(log.fields().map(|(key, value)| (text(key), text(value).into())));
+        Value::from(shown).to_string()
+    })
+}

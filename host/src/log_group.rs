@@ -1,0 +1,95 @@
+//! Batches from log groups, as a Logstore keeps them, and log groups from batches.
+
+use logship_sls::log_group::{Header, LogGroupBuilder, LogGroupView, Visitor};
+
+use crate::batch::{BatchBuilder, LogBatch, LogGroup, Tag};
+
+impl BatchBuilder {
+    /// Adds the logs of a log group, in their order.
+    pub fn log_group(&mut self, view: &LogGroupView<'_>) {
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        let tags = view.tags().iter().map(|&(key, value)| Tag { key: text(key), value: text(value) });
+        let group = LogGroup { topic: text(view.topic()), source: text(view.source()), tags: tags.collect() };
+        let group = self.group(&group);
+        view.visit(&mut Adding { builder: self, group });
+    }
+}
+
+struct Adding<'a> {
+    builder: &'a mut BatchBuilder,
+    group: u32,
+}
+
+impl Visitor for Adding<'_> {
+    #[inline]
+    fn field(&mut self, key: &[u8], value: &[u8]) {
+        self.builder.field_bytes(key, value);
+    }
+
+    #[inline]
+    fn end_log(&mut self, time: u32, nanos: Option<u32>) {
+        self.builder.end_log(self.group, time, nanos.unwrap_or(0));
+    }
+}
+
+/// The logs of a batch as log groups: one for each of the batch's groups that has logs.
+///
+/// A group without a source gets `source`.
+pub fn log_groups(batch: &LogBatch, source: &str) -> Vec<Vec<u8>> {
+    let mut builders: Vec<Option<LogGroupBuilder>> = batch.groups.iter().map(|_| None).collect();
+    for log in 0..batch.len() {
+        let group = batch.log_groups[log] as usize;
+        let builder = builders[group].get_or_insert_with(|| start(&batch.groups[group], source));
+        let mut written = builder.begin_log(batch.times[log], batch.nanos.get(log).copied());
+        for (key, value) in batch.log_fields(log) {
+            written.field(key, value);
+        }
+        written.end_log();
+    }
+    builders.into_iter().flatten().map(LogGroupBuilder::finish).collect()
+}
+
+fn start(group: &LogGroup, source: &str) -> LogGroupBuilder {
+    let tags: Vec<_> = group.tags.iter().map(|tag| (tag.key.as_bytes(), tag.value.as_bytes())).collect();
+    let source = if group.source.is_empty() { source } else { &group.source };
+    LogGroupBuilder::new(&Header {
+        topic: Some(group.topic.as_bytes()),
+        source: Some(source.as_bytes()),
+        machine_uuid: None,
+        tags: &tags,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_comes_back_from_its_log_groups() {
+        let mut builder = BatchBuilder::default();
+        let tags = vec![Tag { key: "host".into(), value: "h".into() }];
+        let first = LogGroup { topic: "t".into(), source: "s".into(), tags };
+        let second = LogGroup { topic: String::new(), source: String::new(), tags: vec![] };
+        for (group, time, nanos, fields) in [
+            (&first, 1, 5, &[("a", "1"), ("b", ""), ("a", "2")][..]),
+            (&second, 2, 0, &[]),
+            (&first, 3, 0, &[("c", "\u{fffd}")]),
+        ] {
+            let group = builder.group(group);
+            fields.iter().for_each(|(key, value)| builder.field(key, value.as_bytes()));
+            builder.end_log(group, time, nanos);
+        }
+        let groups = log_groups(&builder.take(), "10.0.0.1");
+        assert_eq!(groups.len(), 2);
+        let mut again = BatchBuilder::default();
+        groups.iter().for_each(|group| again.log_group(&LogGroupView::parse(group).unwrap()));
+        let batch = again.take();
+        assert_eq!((&batch.times, &batch.nanos), (&vec![1, 3, 2], &vec![5, 0, 0]));
+        assert_eq!(batch.groups[0], first);
+        assert_eq!(batch.groups[1].source, "10.0.0.1");
+        let fields = |log| batch.log_fields(log).collect::<Vec<_>>();
+        assert_eq!(fields(0), [("a", &b"1"[..]), ("b", b""), ("a", b"2")]);
+        assert_eq!(fields(1), [("c", "\u{fffd}".as_bytes())]);
+        assert_eq!(fields(2), []);
+    }
+}

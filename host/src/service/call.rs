@@ -1,0 +1,328 @@
+//! A request, from its bytes to who sent it. Nothing of it is trusted before.
+
+use std::net::IpAddr;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
+use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, HOST};
+use hyper::http::request::Parts;
+use hyper::{HeaderMap, Method, Request};
+use logship_sls::error::{ApiError, ErrorCode};
+use logship_sls::query::Query;
+use logship_sls::signature::{self, Authorization};
+use percent_encoding::percent_decode_str;
+use subtle::ConstantTimeEq;
+use tokio::sync::SemaphorePermit;
+
+use super::Service;
+use super::keys::{Access, Key};
+
+/// A request whose sender is known.
+#[derive(Debug)]
+pub(crate) struct Call<'a> {
+    pub(crate) method: Method,
+    /// The project that the host's name begins with.
+    pub(crate) project: Option<String>,
+    /// The path, decoded and taken apart.
+    pub(crate) path: Vec<String>,
+    pub(crate) query: Query,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+    pub(crate) peer: IpAddr,
+    /// Whose key it is.
+    pub(crate) key: Key,
+    /// Room in memory for the body.
+    _room: Option<SemaphorePermit<'a>>,
+}
+
+/// The unit of room for bodies.
+pub(crate) const ROOM: usize = 1 << 10;
+
+impl<'a> Call<'a> {
+    /// Receives a request, and checks who sent it.
+    ///
+    /// The body is received only when the key is known, and only within limits; what it declares is reserved before.
+    pub(crate) async fn receive(
+        service: &'a Service,
+        request: Request<Incoming>,
+        peer: IpAddr,
+    ) -> Result<Self, ApiError> {
+        let (parts, body) = request.into_parts();
+        let host = host(&parts)?;
+        let query = Query::parse(parts.uri.query().unwrap_or_default())?;
+        let credentials = Credentials::find(&parts.headers)?;
+        let keys = service.keys.get();
+        let key = keys.get(credentials.id()).ok_or_else(|| credentials.unknown())?.clone();
+        if key.is_over(service.now()) {
+            return Err(ApiError::new(
+                ErrorCode::Unauthorized,
+                format!("key {} has ended: ask for a new one", key.id),
+            ));
+        }
+        let (body, room) = receive(service, &parts, body).await?;
+        credentials.check(&key, &parts, &query, &body, service.now())?;
+        Ok(Self {
+            method: parts.method,
+            project: project(&host, service.config.domain.as_deref()),
+            path: segments(parts.uri.path())?,
+            query,
+            headers: parts.headers,
+            body,
+            peer,
+            key,
+            _room: room,
+        })
+    }
+
+    /// Fails unless the key opens that much of the project.
+    pub(crate) fn check_access(&self, project: &str, access: Access) -> Result<(), ApiError> {
+        if self.key.allows(project, access) {
+            return Ok(());
+        }
+        let wanted = match access {
+            Access::Write => "put logs into",
+            Access::Read => "read",
+            Access::ReadWrite | Access::Admin => "manage",
+        };
+        let message = format!("key {} is not allowed to {wanted} project {project}", self.key.id);
+        Err(ApiError::new(ErrorCode::Unauthorized, message))
+    }
+
+    /// The value of a header, if it is text.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// A number of the query.
+    pub(crate) fn number<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>, ApiError> {
+        let Some(text) = self.query.get(name).filter(|text| !text.is_empty()) else { return Ok(None) };
+        let invalid =
+            |_| ApiError::new(ErrorCode::ParameterInvalid, format!("{name}={text} is no number that fits"));
+        text.parse().map(Some).map_err(invalid)
+    }
+
+    /// A value of the query that has to be there.
+    pub(crate) fn required(&self, name: &str) -> Result<&str, ApiError> {
+        let missing =
+            || ApiError::new(ErrorCode::ParameterInvalid, format!("{name}= is missing in the query"));
+        self.query.get(name).ok_or_else(missing)
+    }
+}
+
+/// What a request says of who sent it.
+enum Credentials {
+    /// The SDKs.
+    Signed(Authorization),
+    /// `Basic`, or `Bearer` with the same text: an id, a colon, the secret.
+    Plain { id: String, secret: String },
+}
+
+impl Credentials {
+    fn find(headers: &HeaderMap) -> Result<Self, ApiError> {
+        let unauthorized = |message: &str| ApiError::new(ErrorCode::Unauthorized, message);
+        let header = headers.get(AUTHORIZATION).ok_or_else(|| {
+            unauthorized("the request has no Authorization: sign it, or send Basic or Bearer ID:SECRET")
+        })?;
+        let header = header.to_str().map_err(|_| unauthorized("Authorization is no text"))?;
+        let plain = match header.split_once(' ') {
+            Some((scheme, text)) if scheme.eq_ignore_ascii_case("bearer") => text.trim().to_owned(),
+            Some((scheme, text)) if scheme.eq_ignore_ascii_case("basic") => {
+                let decoded = BASE64_STANDARD.decode(text.trim()).ok();
+                let text = decoded.and_then(|text| String::from_utf8(text).ok());
+                text.ok_or_else(|| unauthorized("Authorization: Basic has to be base64 of ID:SECRET"))?
+            }
+            _ => return Ok(Self::Signed(Authorization::parse(header)?)),
+        };
+        let (id, secret) = plain
+            .split_once(':')
+            .ok_or_else(|| unauthorized("Authorization has to have ID:SECRET, with the colon between"))?;
+        Ok(Self::Plain { id: id.into(), secret: secret.into() })
+    }
+
+    fn id(&self) -> &str {
+        match self {
+            Self::Signed(authorization) => &authorization.key_id,
+            Self::Plain { id, .. } => id,
+        }
+    }
+
+    fn unknown(&self) -> ApiError {
+        let id: String = self.id().chars().take(64).collect();
+        ApiError::new(ErrorCode::Unauthorized, format!("AccessKeyId not found: {id}"))
+    }
+
+    fn check(&self, key: &Key, parts: &Parts, query: &Query, body: &[u8], now: u64) -> Result<(), ApiError> {
+        let headers: Vec<(&str, &str)> = parts
+            .headers
+            .iter()
+            .filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)))
+            .collect();
+        match self {
+            Self::Signed(authorization) => {
+                let request = signature::Request {
+                    method: parts.method.as_str(),
+                    path: parts.uri.path(),
+                    query: query.pairs(),
+                    headers: &headers,
+                    body,
+                };
+                authorization.verify(&key.secret, &request, now)?;
+            }
+            Self::Plain { secret, .. } if same(secret, &key.secret) => {}
+            Self::Plain { .. } => {
+                return Err(ApiError::new(
+                    ErrorCode::Unauthorized,
+                    format!("the secret of key {} is another one", key.id),
+                ));
+            }
+        }
+        let token =
+            headers.iter().find(|(name, _)| *name == "x-acs-security-token").map_or("", |(_, token)| token);
+        match &key.token {
+            Some(expected) if !same(expected, token) => Err(ApiError::new(
+                ErrorCode::Unauthorized,
+                format!("key {} is a temporary one: x-acs-security-token has to have its token", key.id),
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn same(a: &str, b: &str) -> bool {
+    a.as_bytes().ct_eq(b.as_bytes()).into()
+}
+
+/// The host that was asked, without its port.
+fn host(parts: &Parts) -> Result<String, ApiError> {
+    // A proxy's client says it in the request's first line, and that counts (RFC 9112, 3.2.2).
+    let host = match parts.uri.host() {
+        Some(host) => host,
+        None => {
+            let missing = || ApiError::new(ErrorCode::MissingHost, "the request has no Host");
+            let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok()).ok_or_else(missing)?;
+            match host.rsplit_once(':') {
+                Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+                _ => host,
+            }
+        }
+    };
+    Ok(host.trim_matches(['[', ']']).to_ascii_lowercase())
+}
+
+/// The project that a host's name begins with. A bare address has none, nor has a name without dots.
+fn project(host: &str, domain: Option<&str>) -> Option<String> {
+    if host.parse::<IpAddr>().is_ok() || domain.is_some_and(|domain| host.eq_ignore_ascii_case(domain)) {
+        return None;
+    }
+    host.split_once('.').map(|(project, _)| project.to_owned()).filter(|project| !project.is_empty())
+}
+
+fn segments(path: &str) -> Result<Vec<String>, ApiError> {
+    let decode = |segment: &str| {
+        let decoded = percent_decode_str(segment).decode_utf8();
+        decoded.map(std::borrow::Cow::into_owned).map_err(|_| {
+            ApiError::new(ErrorCode::ParameterInvalid, "the path is not UTF-8 when it is decoded")
+        })
+    };
+    path.split('/').filter(|segment| !segment.is_empty()).map(decode).collect()
+}
+
+/// The body, and the room that it takes.
+async fn receive<'a>(
+    service: &'a Service,
+    parts: &Parts,
+    mut body: Incoming,
+) -> Result<(Bytes, Option<SemaphorePermit<'a>>), ApiError> {
+    let limits = &service.config.limits;
+    let limit = limits.body_bytes();
+    let too_large = |size: usize| {
+        ApiError::new(
+            ErrorCode::PostBodyTooLarge,
+            format!("a body of {size} bytes is more than the {limit} allowed"),
+        )
+    };
+    let declared = match parts.headers.get(CONTENT_LENGTH) {
+        _ if body.is_end_stream() => return Ok((Bytes::new(), None)),
+        // hyper has seen that it is a number.
+        Some(_) => body.size_hint().exact().map_or(limit, |size| size.try_into().unwrap_or(usize::MAX)),
+        // Chunks: as much as they may become.
+        None => limit,
+    };
+    if declared > limit {
+        return Err(too_large(declared));
+    }
+    let busy = || ApiError::new(ErrorCode::ServerBusy, "too many bodies are being received: try again");
+    let room = service.bodies.acquire_many((declared / ROOM + 1) as u32);
+    let room = tokio::time::timeout(limits.stall(), room).await.map_err(|_| busy())?.map_err(|_| busy())?;
+    let received = async {
+        // What is declared is reserved, not allocated: a client that sends nothing takes nothing.
+        let mut bytes = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let broken =
+                |error| ApiError::new(ErrorCode::PostBodyInvalid, format!("the body ended early: {error}"));
+            let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
+            if bytes.is_empty() && data.len() == declared {
+                return Ok(data);
+            }
+            if bytes.len() + data.len() > limit {
+                return Err(too_large(bytes.len() + data.len()));
+            }
+            if bytes.is_empty() {
+                bytes.reserve(declared);
+            }
+            bytes.extend_from_slice(&data);
+        }
+        Ok(bytes.freeze())
+    };
+    let slow = || {
+        let message = format!("the body did not come within {} s", limits.stall_seconds);
+        ApiError::new(ErrorCode::PostBodyInvalid, message)
+    };
+    let body = tokio::time::timeout(limits.stall(), received).await.map_err(|_| slow())??;
+    Ok((body, Some(room)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_project_is_what_the_host_begins_with() {
+        for (host, found) in [
+            ("p.sls.local", Some("p")),
+            ("p.127.0.0.1", Some("p")),
+            ("127.0.0.1", None),
+            ("::1", None),
+            ("localhost", None),
+            (".x", None),
+            ("logs.example.org", None),
+            ("p.logs.example.org", Some("p")),
+        ] {
+            assert_eq!(project(host, Some("logs.example.org")).as_deref(), found, "{host}");
+        }
+    }
+
+    #[test]
+    fn the_host_of_the_first_line_comes_before_the_header_and_ports_do_not_count() {
+        let host_of = |uri: &str, header: Option<&str>| {
+            let mut request = Request::builder().uri(uri);
+            if let Some(header) = header {
+                request = request.header(HOST, header);
+            }
+            host(&request.body(()).unwrap().into_parts().0).ok()
+        };
+        assert_eq!(host_of("/", Some("P.sls.local:8080")).as_deref(), Some("p.sls.local"));
+        assert_eq!(host_of("/", Some("[::1]:80")).as_deref(), Some("::1"));
+        assert_eq!(host_of("http://p.sls.test:80/logstores", Some("other")).as_deref(), Some("p.sls.test"));
+        assert_eq!(host_of("/", None), None);
+    }
+
+    #[test]
+    fn a_path_is_taken_apart_before_it_is_decoded() {
+        assert_eq!(segments("/logstores//a%2Fb/").unwrap(), ["logstores", "a/b"]);
+        assert!(segments("/%ff").is_err());
+    }
+}

@@ -1,0 +1,176 @@
+//! The settings of the service: a TOML file; what the command line or the environment says comes before it.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// All settings. Every one has a default.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Config {
+    /// The data directory.
+    pub data: PathBuf,
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// The name that projects stand before: of `p.logs.example.org` the project is `p` in either case, but
+    /// only with `domain = "logs.example.org"` has `logs.example.org` itself none.
+    pub domain: Option<String>,
+    /// TLS.
+    pub tls: Option<Tls>,
+    /// What requests may take.
+    pub limits: Limits,
+    /// Whether `/metrics` is for everybody. It names projects, logstores and groups.
+    pub open_metrics: bool,
+}
+
+/// The certificate, and its private key, in PEM.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// File with the certificate, those of its issuers behind it.
+    pub certificate: PathBuf,
+    /// File with the private key.
+    pub key: PathBuf,
+}
+
+/// What requests may take.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Limits {
+    /// Connections at one time.
+    pub connections: usize,
+    /// Bytes of a log group before compression.
+    pub group_bytes: usize,
+    /// Bytes of all bodies that are being received.
+    pub bodies_bytes: usize,
+    /// Seconds that a connection may be idle between two requests. Clients keep theirs for long, and do not all
+    /// try again when the one they are about to use is closed.
+    pub idle_seconds: u64,
+    /// Seconds that a client may take for a body, and for taking some of a reply.
+    pub stall_seconds: u64,
+    /// Consumer groups of a logstore.
+    pub consumer_groups: usize,
+    /// Shards of a logstore that can be written to.
+    pub shards: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data: "logship-data".into(),
+            listen: SocketAddr::from(([127, 0, 0, 1], 7450)),
+            domain: None,
+            tls: None,
+            limits: Limits::default(),
+            open_metrics: false,
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 4096,
+            group_bytes: 10 << 20,
+            bodies_bytes: 64 << 20,
+            idle_seconds: 600,
+            stall_seconds: 30,
+            consumer_groups: 10,
+            shards: 256,
+        }
+    }
+}
+
+impl Limits {
+    /// Bytes that a body may have on the wire: what can't be compressed grows a little.
+    pub(crate) fn body_bytes(&self) -> usize {
+        self.group_bytes + self.group_bytes / 255 + 64
+    }
+
+    pub(crate) fn stall(&self) -> Duration {
+        Duration::from_secs(self.stall_seconds)
+    }
+
+    pub(crate) fn idle(&self) -> Duration {
+        Duration::from_secs(self.idle_seconds)
+    }
+}
+
+/// Why the settings don't serve.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file can't be read.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The file has something else than settings.
+    #[error("{}: {source}", path.display())]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        source: Box<toml::de::Error>,
+    },
+    /// A setting is out of its range.
+    #[error("{name} = {value} is out of range: {allowed}")]
+    Range {
+        /// The setting.
+        name: &'static str,
+        /// What it was set to.
+        value: u64,
+        /// What it can be.
+        allowed: &'static str,
+    },
+}
+
+impl Config {
+    /// Reads a file of settings. Paths in it are relative to it.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::File { path: path.to_owned(), source })?;
+        let mut config: Self = toml::from_str(&text)
+            .map_err(|source| ConfigError::Content { path: path.to_owned(), source: Box::new(source) })?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        config.data = folder.join(&config.data);
+        if let Some(tls) = &mut config.tls {
+            tls.certificate = folder.join(&tls.certificate);
+            tls.key = folder.join(&tls.key);
+        }
+        Ok(config)
+    }
+
+    /// Checks what the types don't.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let Limits {
+            connections,
+            group_bytes,
+            bodies_bytes,
+            idle_seconds,
+            stall_seconds,
+            consumer_groups,
+            shards,
+        } = self.limits.clone();
+        let within = |name, value: u64, range: std::ops::RangeInclusive<u64>, allowed| {
+            if range.contains(&value) { Ok(()) } else { Err(ConfigError::Range { name, value, allowed }) }
+        };
+        within("limits.connections", connections as u64, 1..=1 << 20, "1 to 1048576")?;
+        within("limits.group-bytes", group_bytes as u64, 1 << 16..=64 << 20, "65536 to 67108864 (64 MiB)")?;
+        let largest = self.limits.body_bytes() as u64;
+        within(
+            "limits.bodies-bytes",
+            bodies_bytes as u64,
+            largest..=1 << 32,
+            "one group-bytes to 4294967296",
+        )?;
+        within("limits.idle-seconds", idle_seconds, 1..=86_400, "1 to 86400")?;
+        within("limits.stall-seconds", stall_seconds, 1..=3600, "1 to 3600")?;
+        within("limits.consumer-groups", consumer_groups as u64, 1..=10_000, "1 to 10000")?;
+        within("limits.shards", u64::from(shards), 1..=4096, "1 to 4096")
+    }
+}

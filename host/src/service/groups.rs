@@ -1,0 +1,169 @@
+//! Consumer groups.
+
+use std::sync::Arc;
+
+use logship_logstore::{Checkpoint, Logstore, StoreError};
+use logship_sls::cursor::Cursor;
+use logship_sls::error::{ApiError, ErrorCode};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::call::Call;
+use super::manage::body;
+use super::reply::{Reply, refuse};
+use super::{Service, blocking};
+
+/// Seconds that a group may wait for a silent consumer at most.
+const LONGEST_TIMEOUT: u32 = 86_400;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct GroupBody {
+    consumer_group: Option<String>,
+    timeout: Option<u32>,
+    order: Option<bool>,
+}
+
+impl GroupBody {
+    fn read(call: &Call<'_>) -> Result<Self, ApiError> {
+        let read: Self = body(call, ErrorCode::JsonInfoInvalid)?;
+        match read.timeout {
+            Some(timeout) if !(1..=LONGEST_TIMEOUT).contains(&timeout) => {
+                let message = format!("timeout has to be 1 to {LONGEST_TIMEOUT} seconds, not {timeout}");
+                Err(ApiError::new(ErrorCode::JsonInfoInvalid, message))
+            }
+            _ => Ok(read),
+        }
+    }
+}
+
+pub(crate) fn list(logstore: &Logstore) -> Reply {
+    let group = |group: &logship_logstore::ConsumerGroup| json!({ "name": group.name, "timeout": group.timeout, "order": group.ordered });
+    Reply::json(&logstore.groups.values().map(group).collect())
+}
+
+pub(crate) async fn create(
+    service: &Service,
+    call: &Call<'_>,
+    logstore: &Logstore,
+) -> Result<Reply, ApiError> {
+    let body = GroupBody::read(call)?;
+    let invalid = |message: &str| ApiError::new(ErrorCode::JsonInfoInvalid, message);
+    let name = body.consumer_group.filter(|name| is_name(name));
+    let name = name
+        .ok_or_else(|| invalid("consumerGroup has to be a name: 1 to 128 letters, digits, and any of ._-"))?;
+    let timeout = body
+        .timeout
+        .ok_or_else(|| invalid("timeout is missing: the seconds after which a silent consumer is gone"))?;
+    let order = body.order.unwrap_or(false);
+    service.store.create_group(logstore, &name, timeout, order).await.map_err(refuse)?;
+    Ok(Reply::empty())
+}
+
+pub(crate) async fn update(
+    service: &Service,
+    call: &Call<'_>,
+    logstore: &Logstore,
+    group: &str,
+) -> Result<Reply, ApiError> {
+    let body = GroupBody::read(call)?;
+    if body.timeout.is_none() && body.order.is_none() {
+        return Err(ApiError::new(ErrorCode::JsonInfoInvalid, "timeout or order has to be there"));
+    }
+    service.store.update_group(logstore, group, body.timeout, body.order).await.map_err(refuse)?;
+    Ok(Reply::empty())
+}
+
+/// A bare list of the shards that the consumer shall own: an object, or nothing, would break the clients.
+pub(crate) async fn heartbeat(
+    service: &Service,
+    call: &Call<'_>,
+    logstore: &Logstore,
+    group: &str,
+) -> Result<Reply, ApiError> {
+    let consumer = call.required("consumer")?;
+    let reported: Vec<u32> =
+        if call.body.is_empty() { vec![] } else { body(call, ErrorCode::JsonInfoInvalid)? };
+    let given = service.store.heartbeat(logstore, group, consumer, &reported).await.map_err(refuse)?;
+    Ok(Reply::json(&given.into()))
+}
+
+#[derive(Deserialize)]
+struct CheckpointBody {
+    shard: u32,
+    checkpoint: String,
+}
+
+pub(crate) async fn save_checkpoint(
+    service: &Service,
+    call: &Call<'_>,
+    logstore: &Logstore,
+    group: &str,
+) -> Result<Reply, ApiError> {
+    let body: CheckpointBody = body(call, ErrorCode::JsonInfoInvalid)?;
+    let invalid = |message: String| ApiError::new(ErrorCode::InvalidShardCheckPoint, message);
+    let position = Cursor::decode(&body.checkpoint).map_err(|error| invalid(error.to_string()))?;
+    let consumer = call.query.get("consumer").unwrap_or_default();
+    let force = call.query.get("forceSuccess").is_some_and(|force| force.eq_ignore_ascii_case("true"));
+    if consumer.is_empty() && !force {
+        let message = "without consumer= the query has to have forceSuccess=true";
+        return Err(ApiError::new(ErrorCode::ParameterInvalid, message));
+    }
+    let saved = service.store.save_checkpoint(logstore, group, body.shard, position.0, consumer, force).await;
+    saved.map_err(|error| match error {
+        StoreError::NoCursor { .. } => invalid(error.to_string()),
+        other => refuse(other),
+    })?;
+    Ok(Reply::empty())
+}
+
+/// One entry for each shard, also where nothing was saved yet: clients take an empty list for a failure.
+pub(crate) async fn checkpoints(
+    service: &Arc<Service>,
+    call: &Call<'_>,
+    logstore: &Arc<Logstore>,
+    group: &str,
+) -> Result<Reply, ApiError> {
+    let shard = call.number("shard")?;
+    let (service, logstore, group) = (Arc::clone(service), Arc::clone(logstore), group.to_owned());
+    let found = blocking(move || service.store.checkpoints(&logstore, &group, shard).map_err(refuse)).await?;
+    Ok(Reply::json(&found.iter().map(show_checkpoint).collect()))
+}
+
+fn show_checkpoint(checkpoint: &Checkpoint) -> Value {
+    json!({
+        "shard": checkpoint.shard,
+        "checkpoint": checkpoint.position.map(|position| Cursor(position).encode()).unwrap_or_default(),
+        "updateTime": checkpoint.updated,
+        "consumer": checkpoint.consumer,
+    })
+}
+
+/// How a group stands with each shard. An extension.
+pub(crate) async fn status(
+    service: &Arc<Service>,
+    logstore: &Arc<Logstore>,
+    group: &str,
+) -> Result<Reply, ApiError> {
+    let found = logstore.group(group).map_err(refuse)?;
+    let (timeout, ordered, consumers) = (found.timeout, found.ordered, service.store.consumers(found));
+    let name = group.to_owned();
+    let (service, logstore) = (Arc::clone(service), Arc::clone(logstore));
+    let shards = blocking(move || service.store.group_status(&logstore, &name).map_err(refuse)).await?;
+    let shards = shards.iter().map(|status| {
+        let mut shown = show_checkpoint(&status.checkpoint);
+        shown["owner"] = status.owner.clone().into();
+        shown["groupsBehind"] = status.behind.into();
+        shown["lagSeconds"] = status.lag.into();
+        shown
+    });
+    let shards: Value = shards.collect();
+    Ok(Reply::json(
+        &json!({ "timeout": timeout, "order": ordered, "consumers": consumers, "shards": shards }),
+    ))
+}
+
+fn is_name(name: &str) -> bool {
+    (1..=128).contains(&name.len())
+        && name.chars().all(|letter| letter.is_ascii_alphanumeric() || "._-".contains(letter))
+}

@@ -1,0 +1,86 @@
+//! What the service tells of itself, for Prometheus.
+
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+
+use super::Service;
+
+/// Upper bounds of the buckets of times, in seconds.
+const SECONDS: &[f64] =
+    &[0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0];
+
+/// Starts to count. Once in a process.
+pub(crate) fn install() -> Result<PrometheusHandle, BuildError> {
+    let builder =
+        PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".into()), SECONDS)?;
+    let handle = builder.install_recorder()?;
+    describe_counter!("logship_received_logs_total", "Logs that were put");
+    describe_counter!("logship_received_bytes_total", Unit::Bytes, "Bytes that were put, before compression");
+    describe_counter!("logship_sent_logs_total", "Logs that were pulled");
+    describe_counter!("logship_sent_bytes_total", Unit::Bytes, "Bytes that were pulled, before compression");
+    describe_counter!("logship_requests_total", "Requests, by what they asked for and what came of it");
+    describe_histogram!("logship_request_seconds", Unit::Seconds, "How long requests took");
+    describe_histogram!("logship_commit_seconds", Unit::Seconds, "How long it took to put logs on disk");
+    describe_counter!("logship_commits_failed_total", "Commits that stored nothing");
+    describe_gauge!("logship_store_bytes", Unit::Bytes, "Size of the store");
+    describe_gauge!("logship_shard_groups", "Log groups in a shard");
+    describe_gauge!(
+        "logship_group_behind_groups",
+        "Log groups of a shard that a consumer group has not read"
+    );
+    describe_gauge!(
+        "logship_group_lag_seconds",
+        Unit::Seconds,
+        "How far a consumer group is behind in a shard"
+    );
+    describe_gauge!("logship_connections", "Connections of clients");
+    Ok(handle)
+}
+
+pub(crate) fn received(project: &str, logstore: &str, logs: u64, bytes: u64) {
+    let labels = [("project", project.to_owned()), ("logstore", logstore.to_owned())];
+    counter!("logship_received_logs_total", &labels).increment(logs);
+    counter!("logship_received_bytes_total", &labels).increment(bytes);
+}
+
+pub(crate) fn sent(project: &str, logstore: &str, logs: u64, bytes: u64) {
+    let labels = [("project", project.to_owned()), ("logstore", logstore.to_owned())];
+    counter!("logship_sent_logs_total", &labels).increment(logs);
+    counter!("logship_sent_bytes_total", &labels).increment(bytes);
+}
+
+/// A request was answered. `code` is that of the error, or `OK`.
+pub(crate) fn answered(operation: &'static str, code: &str, seconds: f64) {
+    counter!("logship_requests_total", "operation" => operation, "code" => code.to_owned()).increment(1);
+    histogram!("logship_request_seconds", "operation" => operation).record(seconds);
+}
+
+/// The text that Prometheus reads. Blocks on the disk.
+pub(crate) fn render(service: &Service) -> String {
+    let store = &service.store;
+    gauge!("logship_store_bytes").set(store.size() as f64);
+    for logstore in store.catalog().logstores() {
+        let labels = |shard: u32| {
+            vec![
+                ("project", logstore.project.clone()),
+                ("logstore", logstore.name.clone()),
+                ("shard", shard.to_string()),
+            ]
+        };
+        for shard in &logstore.shards {
+            let groups = shard.end().saturating_sub(shard.begin());
+            gauge!("logship_shard_groups", &labels(shard.number)).set(groups as f64);
+        }
+        for group in logstore.groups.keys() {
+            // One that is being deleted is told of no more.
+            for status in store.group_status(logstore, group).unwrap_or_default() {
+                let mut labels = labels(status.checkpoint.shard);
+                labels.push(("group", group.clone()));
+                gauge!("logship_group_behind_groups", &labels).set(status.behind as f64);
+                gauge!("logship_group_lag_seconds", &labels).set(status.lag as f64);
+            }
+        }
+    }
+    service.metrics.run_upkeep();
+    service.metrics.render()
+}

@@ -1,0 +1,374 @@
+//! The Logstore service: the API of Log Service, on a store of its own.
+//!
+//! # Layout
+//! - [`config`]: settings; [`keys`]: access keys and what they open; [`server`]: connections and TLS.
+//! - `call`: a request and who sent it; `reply`: what is answered; this file: which request does what.
+//! - `manage`: projects, logstores, shards; `put`, `ingest`: logs in; `pull`: cursors, logs out;
+//!   `groups`: consumer groups; `metrics`: what Prometheus reads.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::{Method, Request, Response};
+use logship_logstore::{Clock, Logstore, Options, Store, StoreError};
+use logship_sls::error::{ApiError, ErrorCode};
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::sync::Semaphore;
+
+mod call;
+pub mod config;
+mod groups;
+mod ingest;
+pub mod keys;
+mod manage;
+mod metrics;
+mod pull;
+mod put;
+mod reply;
+pub mod server;
+
+use call::Call;
+use config::Config;
+use keys::{Access, Grant, Key, KeyFile, Keys, KeysError};
+use reply::{Reply, refuse, response};
+
+/// The service. Share it by [`Arc`].
+#[derive(Debug)]
+pub struct Service {
+    config: Config,
+    store: Store,
+    store_clock: ClockOf,
+    keys: Keys,
+    metrics: PrometheusHandle,
+    /// Room for bodies, in units of [`call::ROOM`].
+    bodies: Semaphore,
+    /// Whose turn it is among shards.
+    turn: AtomicUsize,
+    /// Whether it takes requests: not while it ends.
+    ready: AtomicBool,
+}
+
+/// A clock that can be shown.
+struct ClockOf(Clock);
+
+impl std::fmt::Debug for ClockOf {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Clock")
+    }
+}
+
+impl std::ops::Deref for ClockOf {
+    type Target = Clock;
+
+    fn deref(&self) -> &Clock {
+        &self.0
+    }
+}
+
+/// Why the service does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The keys.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// The metrics.
+    #[error("can't count: {0}")]
+    Metrics(#[from] metrics_exporter_prometheus::BuildError),
+}
+
+impl Service {
+    /// Opens the store and the keys of the data directory. The first time both are made, with one key for everything.
+    pub fn open(config: Config) -> Result<Self, ServiceError> {
+        let options = Options {
+            groups: config.limits.consumer_groups,
+            shards: config.limits.shards,
+            ..Options::default()
+        };
+        let clock = Arc::clone(&options.clock);
+        let store = Store::open(&config.data, options)?;
+        let file = KeyFile::within(&config.data);
+        if !file.path().exists() {
+            let grant = Grant { project: "*".into(), access: Access::Admin };
+            let key = Key::new(vec![grant], "made at the first start", clock() / 1_000_000);
+            tracing::info!(id = key.id, file = %file.path().display(), "made the first access key; its secret is in the file");
+            file.change(|keys| {
+                keys.push(key);
+                Ok(())
+            })?;
+        }
+        Ok(Self {
+            bodies: Semaphore::new(config.limits.bodies_bytes / call::ROOM),
+            keys: Keys::open(file)?,
+            metrics: metrics::install()?,
+            store,
+            store_clock: ClockOf(clock),
+            turn: AtomicUsize::new(0),
+            ready: AtomicBool::new(true),
+            config,
+        })
+    }
+
+    /// Answers a request.
+    pub(crate) async fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        peer: IpAddr,
+    ) -> Response<Full<Bytes>> {
+        let begun = Instant::now();
+        let request_id = request_id();
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let mut operation = "unknown";
+        let result = self.dispatch(request, peer, &mut operation).await;
+        let (code, seconds) =
+            (result.as_ref().map_or_else(|error| error.code.as_str(), |_| "OK"), begun.elapsed());
+        metrics::answered(operation, code, seconds.as_secs_f64());
+        match &result {
+            Ok(_) => tracing::debug!(%peer, %method, path, operation, ?seconds, request_id),
+            Err(error) if error.status() >= 500 => {
+                tracing::error!(%peer, %method, path, operation, %error, request_id);
+            }
+            Err(error) => tracing::info!(%peer, %method, path, operation, %error, request_id),
+        }
+        response(result, &request_id)
+    }
+
+    async fn dispatch(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+        peer: IpAddr,
+        operation: &mut &'static str,
+    ) -> Result<Reply, ApiError> {
+        let open = self.config.open_metrics;
+        match request.uri().path() {
+            "/healthz" => {
+                *operation = "health";
+                return Ok(Reply { body: "ok\n".into(), ..Reply::default() });
+            }
+            "/readyz" => {
+                *operation = "ready";
+                return self.readiness();
+            }
+            "/metrics" if open => {
+                *operation = "metrics";
+                return self.show_metrics().await;
+            }
+            _ => {}
+        }
+        let call = Call::receive(self, request, peer).await?;
+        self.route(&call, operation).await
+    }
+
+    /// Which request does what. What a key has to open for it stands beside each.
+    async fn route(
+        self: &Arc<Self>,
+        call: &Call<'_>,
+        operation: &mut &'static str,
+    ) -> Result<Reply, ApiError> {
+        use Access::{Admin, Read, Write};
+        let path: Vec<&str> = call.path.iter().map(String::as_str).collect();
+        let mut named = |name: &'static str| *operation = name;
+        let catalog = self.store.catalog();
+        match (&call.method, path.as_slice()) {
+            (&Method::GET, ["metrics"]) => {
+                named("metrics");
+                call.check_access("*", Read)?;
+                return self.show_metrics().await;
+            }
+            (&Method::POST, ["ingest", project, logstore]) => {
+                named("ingest");
+                call.check_access(project, Write)?;
+                return ingest::ingest(self, call, project, logstore).await;
+            }
+            (&Method::GET, []) if call.project.is_none() => {
+                named("list projects");
+                return manage::list_projects(&catalog, call);
+            }
+            (&Method::POST, []) => {
+                named("create project");
+                return manage::create_project(self, call).await;
+            }
+            _ => {}
+        }
+        let missing = || {
+            let message = "no project: the host's name has to begin with one, as in PROJECT.logs.example.org";
+            ApiError::new(ErrorCode::ParameterInvalid, message)
+        };
+        let project = call.project.as_deref().ok_or_else(missing)?;
+        let access = |access| {
+            call.check_access(project, access)?;
+            catalog.project(project).map_err(refuse)
+        };
+        let logstore = |name: &str, needed| -> Result<&Arc<Logstore>, ApiError> {
+            access(needed)?.logstores.get(name).ok_or_else(|| refuse(StoreError::NoLogstore(name.into())))
+        };
+        let shard = |logstore: &Arc<Logstore>, number: &str| {
+            let number = number.parse().map_err(|_| {
+                ApiError::new(ErrorCode::ParameterInvalid, format!("{number} is no number of a shard"))
+            })?;
+            logstore.shard(number).cloned().map_err(refuse)
+        };
+        let kind = call.query.get("type").unwrap_or_default();
+        match (&call.method, path.as_slice()) {
+            (&Method::GET, []) => {
+                named("show project");
+                Ok(Reply::json(&manage::show_project(access(Read)?)))
+            }
+            (&Method::PUT, []) => {
+                named("update project");
+                access(Admin)?;
+                manage::update_project(self, call, project).await
+            }
+            (&Method::DELETE, []) => {
+                named("delete project");
+                access(Admin)?;
+                self.store.delete_project(project).await.map_err(refuse)?;
+                Ok(Reply::empty())
+            }
+            (&Method::GET, ["logstores"]) => {
+                named("list logstores");
+                manage::list_logstores(access(Read)?, call)
+            }
+            (&Method::POST, ["logstores"]) => {
+                named("create logstore");
+                access(Admin)?;
+                manage::create_logstore(self, call, project).await
+            }
+            (&Method::GET, ["logstores", name]) => {
+                named("show logstore");
+                Ok(Reply::json(&manage::show_logstore(logstore(name, Read)?)))
+            }
+            (&Method::PUT, ["logstores", name]) => {
+                named("update logstore");
+                manage::update_logstore(self, call, project, logstore(name, Admin)?).await
+            }
+            (&Method::DELETE, ["logstores", name]) => {
+                named("delete logstore");
+                logstore(name, Admin)?;
+                self.store.delete_logstore(project, name).await.map_err(refuse)?;
+                Ok(Reply::empty())
+            }
+            // The Go SDK posts to the logstore itself.
+            (&Method::POST, ["logstores", name] | ["logstores", name, "shards", "lb" | "route"]) => {
+                named("put");
+                access(Write)?;
+                put::put(self, call, project, name).await
+            }
+            (&Method::GET, ["logstores", name, "shards"]) => {
+                named("list shards");
+                let shards = logstore(name, Read)?.shards.iter().map(|shard| manage::show_shard(shard));
+                Ok(Reply::json(&shards.collect()))
+            }
+            (&Method::POST, ["logstores", name, "shards", number]) => {
+                named("split or merge");
+                let number = shard(logstore(name, Admin)?, number)?.number;
+                manage::reshard(self, call, project, name, number).await
+            }
+            (&Method::GET, ["logstores", name, "shards", number]) => {
+                let shard = shard(logstore(name, Read)?, number)?;
+                match kind {
+                    "cursor" => {
+                        named("cursor");
+                        pull::cursor(self, call, &shard).await
+                    }
+                    "cursor_time" => {
+                        named("cursor time");
+                        pull::cursor_time(self, call, &shard).await
+                    }
+                    "log" | "logs" => {
+                        named("pull");
+                        pull::pull(self, call, project, name, &shard).await
+                    }
+                    other => Err(unknown_type(other, "cursor, cursor_time and log")),
+                }
+            }
+            (&Method::GET, ["logstores", name, "consumergroups"]) => {
+                named("list groups");
+                Ok(groups::list(logstore(name, Read)?))
+            }
+            (&Method::POST, ["logstores", name, "consumergroups"]) => {
+                named("create group");
+                groups::create(self, call, logstore(name, Read)?).await
+            }
+            (&Method::PUT, ["logstores", name, "consumergroups", group]) => {
+                named("update group");
+                groups::update(self, call, logstore(name, Read)?, group).await
+            }
+            (&Method::DELETE, ["logstores", name, "consumergroups", group]) => {
+                named("delete group");
+                self.store.delete_group(logstore(name, Read)?, group).await.map_err(refuse)?;
+                Ok(Reply::empty())
+            }
+            (&Method::GET, ["logstores", name, "consumergroups", group]) if kind == "status" => {
+                named("group status");
+                groups::status(self, logstore(name, Read)?, group).await
+            }
+            (&Method::GET, ["logstores", name, "consumergroups", group]) => {
+                named("checkpoints");
+                groups::checkpoints(self, call, logstore(name, Read)?, group).await
+            }
+            (&Method::POST, ["logstores", name, "consumergroups", group]) => {
+                let logstore = logstore(name, Read)?;
+                match kind {
+                    "heartbeat" => {
+                        named("heartbeat");
+                        groups::heartbeat(self, call, logstore, group).await
+                    }
+                    "checkpoint" => {
+                        named("save checkpoint");
+                        groups::save_checkpoint(self, call, logstore, group).await
+                    }
+                    other => Err(unknown_type(other, "heartbeat and checkpoint")),
+                }
+            }
+            (method, _) => {
+                let message = format!("{method} /{} is nothing that this service does", path.join("/"));
+                Err(ApiError::new(ErrorCode::ParameterInvalid, message))
+            }
+        }
+    }
+
+    fn readiness(&self) -> Result<Reply, ApiError> {
+        if self.ready.load(Ordering::Relaxed) {
+            return Ok(Reply { body: "ready\n".into(), ..Reply::default() });
+        }
+        Err(ApiError::new(ErrorCode::ServerBusy, "the service is ending"))
+    }
+
+    async fn show_metrics(self: &Arc<Self>) -> Result<Reply, ApiError> {
+        let service = Arc::clone(self);
+        let text = blocking(move || Ok(metrics::render(&service))).await?;
+        Ok(Reply { content_type: Some("text/plain; version=0.0.4"), body: text.into(), ..Reply::default() })
+    }
+
+    fn now(&self) -> u64 {
+        (self.store_clock)() / 1_000_000
+    }
+}
+
+fn unknown_type(kind: &str, known: &str) -> ApiError {
+    ApiError::new(ErrorCode::ParameterInvalid, format!("type={kind} is none of {known}"))
+}
+
+/// Runs what blocks on the disk, or takes long, where it holds up nobody.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let failed = |error| {
+        tracing::error!(%error, "a request failed on a thread of its own");
+        ApiError::new(ErrorCode::InternalServerError, "the request failed: the server's log has the reason")
+    };
+    tokio::task::spawn_blocking(work).await.map_err(failed)?
+}
+
+/// 24 digits, as clients know them.
+fn request_id() -> String {
+    format!("{:024X}", fastrand::u128(..1 << 96))
+}

@@ -1,0 +1,94 @@
+//! What is answered.
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::{Response, StatusCode};
+use logship_logstore::StoreError;
+use logship_sls::error::{ApiError, ErrorCode};
+
+/// A reply to a request that was granted: status 200, for the clients take nothing else for success.
+#[derive(Debug, Default)]
+pub(crate) struct Reply {
+    pub(crate) headers: Vec<(&'static str, String)>,
+    pub(crate) content_type: Option<&'static str>,
+    pub(crate) body: Bytes,
+}
+
+impl Reply {
+    /// A reply without a body.
+    pub(crate) fn empty() -> Self {
+        Self::default()
+    }
+
+    pub(crate) fn json(value: &serde_json::Value) -> Self {
+        Self { content_type: Some("application/json"), body: value.to_string().into(), ..Self::default() }
+    }
+}
+
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-log-requestid");
+
+/// The response that tells what came of a request.
+pub(crate) fn response(result: Result<Reply, ApiError>, request_id: &str) -> Response<Full<Bytes>> {
+    let (status, reply) = match result {
+        Ok(reply) => (StatusCode::OK, reply),
+        Err(error) => {
+            let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            let reply = Reply {
+                content_type: Some("application/json"),
+                body: error.to_json().into(),
+                ..Reply::default()
+            };
+            (status, reply)
+        }
+    };
+    let mut response = Response::new(Full::new(reply.body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    let mut set = |name: HeaderName, value: &str| {
+        // Ours are all printable.
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(name, value);
+        }
+    };
+    set(REQUEST_ID, request_id);
+    if let Some(content_type) = reply.content_type {
+        set(CONTENT_TYPE, content_type);
+    }
+    for (name, value) in reply.headers {
+        set(HeaderName::from_static(name), &value);
+    }
+    response
+}
+
+/// How the store's errors are told to clients.
+pub(crate) fn refuse(error: StoreError) -> ApiError {
+    use ErrorCode as Code;
+    let code = match &error {
+        StoreError::NoProject(_) => Code::ProjectNotExist,
+        StoreError::ProjectExists(_) => Code::ProjectAlreadyExist,
+        StoreError::NoLogstore(_) => Code::LogStoreNotExist,
+        StoreError::LogstoreExists(_) => Code::LogStoreAlreadyExist,
+        StoreError::NoShard(_) => Code::ShardNotExist,
+        StoreError::ReadOnlyShard(_)
+        | StoreError::Resharding { .. }
+        | StoreError::NoNeighbour(_)
+        | StoreError::TooManyShards(_) => Code::ParameterInvalid,
+        StoreError::NoCursor { .. } => Code::InvalidCursor,
+        StoreError::GroupExists(_) => Code::ConsumerGroupAlreadyExist,
+        StoreError::NoGroup(_) => Code::ConsumerGroupNotExist,
+        StoreError::GroupQuota(_) => Code::ConsumerGroupQuotaExceed,
+        StoreError::NoConsumer(_) => Code::ConsumerNotExist,
+        StoreError::NotOwner { .. } => Code::ConsumerNotMatch,
+        StoreError::Closed => Code::ServerBusy,
+        _ => {
+            // What the database says is for the operator, and names files.
+            tracing::error!(%error, "the store failed");
+            return ApiError::new(
+                Code::InternalServerError,
+                "the store failed: the server's log has the reason",
+            );
+        }
+    };
+    ApiError::new(code, error.to_string())
+}

@@ -1,0 +1,199 @@
+//! Connections: taking them, TLS, and ending in peace.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{Request, server::conn::http1};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_io_timeout::TimeoutStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::Service;
+use super::config::Tls;
+
+/// How long requests that are on their way may take when the service ends.
+const FAREWELL: Duration = Duration::from_secs(20);
+
+/// A peer whose machine is gone is noticed within two minutes.
+const PROBE_AFTER: Duration = Duration::from_secs(60);
+const PROBE_EVERY: Duration = Duration::from_secs(15);
+
+/// Bytes that are read from a connection at once, so that a body of some KB is one piece.
+const READ_BUFFER: usize = 64 << 10;
+
+/// Why the server does not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The address can't be listened to.
+    #[error("can't listen at {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The certificate or its key can't be read.
+    #[error("{}: {source}", path.display())]
+    Pem {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: pem::Error,
+    },
+    /// The certificate can't be used.
+    #[error("the certificate can't be used with that key: {0}")]
+    Certificate(#[from] tokio_rustls::rustls::Error),
+}
+
+/// A service that listens.
+#[derive(Debug)]
+pub struct Server {
+    service: Arc<Service>,
+    listener: TcpListener,
+    tls: Option<Acceptor>,
+}
+
+#[derive(Clone)]
+struct Acceptor(TlsAcceptor);
+
+impl std::fmt::Debug for Acceptor {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Acceptor")
+    }
+}
+
+impl Server {
+    /// Listens where the service's settings say.
+    pub async fn bind(service: Service) -> Result<Self, ServerError> {
+        let tls = service.config.tls.as_ref().map(acceptor).transpose()?;
+        let address = service.config.listen;
+        let failed = |source| ServerError::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        Ok(Self { service: Arc::new(service), listener, tls })
+    }
+
+    /// Where it listens, as a URL.
+    pub fn url(&self) -> Result<String, io::Error> {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        Ok(format!("{scheme}://{}", self.listener.local_addr()?))
+    }
+
+    /// Takes connections until `end`; then lets requests come to their end, and closes the store.
+    pub async fn run(self, end: impl Future<Output = ()>) {
+        let mut end = pin!(end);
+        let connections = Arc::new(Semaphore::new(self.service.config.limits.connections));
+        let graceful = GracefulShutdown::new();
+        loop {
+            // Who comes when all places are taken waits in the system's queue.
+            let place = async { Arc::clone(&connections).acquire_owned().await };
+            let accepted = tokio::select! {
+                () = &mut end => break,
+                accepted = async { (place.await, self.listener.accept().await) } => accepted,
+            };
+            match accepted {
+                (Ok(place), Ok((stream, peer))) => self.take(stream, peer.ip(), place, graceful.watcher()),
+                (_, Err(error)) => {
+                    // Out of file descriptors, as a rule: others have to end first.
+                    tracing::warn!(%error, "can't take a connection");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                (Err(_), _) => break,
+            }
+        }
+        self.service.ready.store(false, Ordering::Relaxed);
+        drop(self.listener);
+        tracing::info!("ending: requests on their way are finished");
+        if tokio::time::timeout(FAREWELL, graceful.shutdown()).await.is_err() {
+            tracing::warn!("some requests took too long, and were cut off");
+        }
+        let service = self.service;
+        // The last commits, and the write-ahead log.
+        let closed = tokio::task::spawn_blocking(move || service.store.close()).await;
+        if let Err(error) = closed {
+            tracing::error!(%error, "the store did not close");
+        }
+    }
+
+    fn take(&self, stream: TcpStream, peer: IpAddr, place: OwnedSemaphorePermit, watcher: Watcher) {
+        // Heads and bodies are written at once, but replies of a few MB are not.
+        if let Err(error) = stream.set_nodelay(true).and_then(|()| keep_alive(&stream)) {
+            tracing::debug!(%peer, %error, "a socket's options");
+        }
+        let (service, tls) = (Arc::clone(&self.service), self.tls.clone());
+        tokio::spawn(async move {
+            metrics::gauge!("logship_connections").increment(1);
+            match tls {
+                None => serve(service, stream, peer, watcher).await,
+                Some(Acceptor(tls)) => {
+                    let stall = service.config.limits.stall();
+                    match tokio::time::timeout(stall, tls.accept(stream)).await {
+                        Ok(Ok(stream)) => serve(service, stream, peer, watcher).await,
+                        Ok(Err(error)) => tracing::info!(%peer, %error, "no TLS came about"),
+                        Err(_) => tracing::info!(%peer, "a client took too long to begin TLS"),
+                    }
+                }
+            }
+            metrics::gauge!("logship_connections").decrement(1);
+            drop(place);
+        });
+    }
+}
+
+async fn serve(
+    service: Arc<Service>,
+    stream: impl AsyncRead + AsyncWrite + Send + 'static,
+    peer: IpAddr,
+    watcher: Watcher,
+) {
+    let limits = &service.config.limits;
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(limits.stall()));
+    let mut http = http1::Builder::new();
+    // Counts from the last reply: it bounds heads that come slowly, and connections that do nothing.
+    http.timer(TokioTimer::new()).header_read_timeout(limits.idle()).max_buf_size(READ_BUFFER.max(8192));
+    let answering = Arc::clone(&service);
+    let answer = service_fn(move |request: Request<Incoming>| {
+        let service = Arc::clone(&answering);
+        async move { Ok::<_, std::convert::Infallible>(service.answer(request, peer).await) }
+    });
+    let connection = http.serve_connection(TokioIo::new(Box::pin(stream)), answer);
+    if let Err(error) = watcher.watch(connection).await {
+        tracing::debug!(%peer, %error, "a connection ended");
+    }
+}
+
+fn keep_alive(stream: &TcpStream) -> io::Result<()> {
+    let probe = TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_EVERY);
+    SockRef::from(stream).set_tcp_keepalive(&probe)
+}
+
+fn acceptor(tls: &Tls) -> Result<Acceptor, ServerError> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| ServerError::Pem { path, source }
+    };
+    let certificates = CertificateDer::pem_file_iter(&tls.certificate).map_err(failed(&tls.certificate))?;
+    let certificates = certificates.collect::<Result<_, _>>().map_err(failed(&tls.certificate))?;
+    let key = PrivateKeyDer::from_pem_file(&tls.key).map_err(failed(&tls.key))?;
+    let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(certificates, key)?;
+    Ok(Acceptor(TlsAcceptor::from(Arc::new(config))))
+}
