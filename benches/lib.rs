@@ -1,1 +1,38 @@
-//! Nothing: `benches/` has the benchmarks of the stages.
+//! What the benchmarks in `benches/` share.
+
+/// A log like those of the sample: keys and values of some 250 bytes.
+pub fn line(number: u64) -> String {
+    let noise = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let noise = noise ^ (noise >> 29);
+    let pick = |from: &[&'static str], shift: u32| from[(noise >> shift) as usize % from.len()];
+    let methods = ["GET", "GET", "GET", "POST", "PUT", "DELETE"];
+    let hosts = ["www.example.com", "api.example.com", "img.example.net"];
+    let agents = [
+        "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/142.0 Safari/537.36",
+        "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:141.0) Gecko/20100101 Firefox/141.0",
+        "Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X) AppleWebKit/605.1.15",
+        "curl/8.14.1",
+    ];
+    format!(
+        r#"{{"__time__":{},"__topic__":"nginx_access","__source__":"10.0.3.{}","method":"{}","path":"/api/v1/products/{}?page={}","status":{},"bytes":{},"latency":0.{:03},"host":"{}","client_ip":"198.51.100.{}","referer":"https://news.example.org/article/{}","user_agent":"{}","request_id":"{noise:016x}{:016x}"}}"#,
+        1_760_000_000 + number / 300,
+        number / 100 % 8,
+        pick(&methods, 3),
+        noise % 5_003,
+        noise % 17,
+        if noise.is_multiple_of(19) { 404 } else { 200 },
+        noise % 48_611,
+        noise % 997,
+        pick(&hosts, 7),
+        noise % 251,
+        noise % 1_021,
+        pick(&agents, 11),
+        noise.rotate_left(23)
+    )
+}
+
+/// The middle one.
+pub fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
+}

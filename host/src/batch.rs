@@ -109,6 +109,21 @@ impl BatchBuilder {
         self.last = 0;
     }
 
+    /// Takes back the logs from `len` on, and the fields added since the last.
+    pub fn truncate(&mut self, len: usize) {
+        let batch = &mut self.batch;
+        batch.times.truncate(len);
+        batch.nanos.truncate(len);
+        batch.log_groups.truncate(len);
+        batch.field_ends.truncate(len);
+        self.drop_log();
+    }
+
+    /// Puts the logs from `log` on into another group.
+    pub fn regroup(&mut self, log: usize, group: u32) {
+        self.batch.log_groups[log..].fill(group);
+    }
+
     /// The index of a group for [`end_log`](Self::end_log).
     pub fn group(&mut self, group: &LogGroup) -> u32 {
         if self.batch.groups.get(self.last_group as usize) == Some(group) {

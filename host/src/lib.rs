@@ -14,7 +14,7 @@
 //! - [`input`], [`ndjson`], [`time`], [`infer`], [`rejects`]: from files of lines to batches.
 //! - [`ship`]: all of it, on as many threads as asked for.
 //! - [`service`]: the Logstore service, `logship serve`; [`client`]: what speaks to one.
-//! - [`log_group`]: batches from log groups, and log groups from batches.
+//! - [`log_group`]: batches from log groups, and log groups from batches; [`source`]: shards as batches.
 //! - [`cli`]: the program.
 
 pub mod batch;
@@ -36,6 +36,7 @@ pub mod rule;
 pub mod service;
 mod shard;
 pub mod ship;
+pub mod source;
 pub mod stage;
 mod table;
 pub mod time;

@@ -1,34 +1,44 @@
 //! Batches from log groups, as a Logstore keeps them, and log groups from batches.
 
-use logship_sls::log_group::{Header, LogGroupBuilder, LogGroupView, Visitor};
+use logship_sls::log_group::{Header, LogGroupBuilder, LogGroupView, Malformed, Visitor};
 
 use crate::batch::{BatchBuilder, LogBatch, LogGroup, Tag};
 
 impl BatchBuilder {
-    /// Adds the logs of a log group, in their order.
-    pub fn log_group(&mut self, view: &LogGroupView<'_>) {
+    /// Adds the logs of a log group, in their order, in one pass.
+    ///
+    /// # Errors
+    /// When the bytes are no log group; nothing is added then.
+    pub fn log_group(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
+        let before = self.len();
+        let view = match LogGroupView::parse_into(bytes, &mut Adding(self)) {
+            Ok(view) => view,
+            Err(error) => {
+                self.truncate(before);
+                return Err(error);
+            }
+        };
         let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
         let tags = view.tags().iter().map(|&(key, value)| Tag { key: text(key), value: text(value) });
         let group = LogGroup { topic: text(view.topic()), source: text(view.source()), tags: tags.collect() };
         let group = self.group(&group);
-        view.visit(&mut Adding { builder: self, group });
+        self.regroup(before, group);
+        Ok(())
     }
 }
 
-struct Adding<'a> {
-    builder: &'a mut BatchBuilder,
-    group: u32,
-}
+/// Adds to no group yet: what the logs share comes behind them.
+struct Adding<'a>(&'a mut BatchBuilder);
 
 impl Visitor for Adding<'_> {
-    #[inline]
+    #[inline(always)]
     fn field(&mut self, key: &[u8], value: &[u8]) {
-        self.builder.field_bytes(key, value);
+        self.0.field_bytes(key, value);
     }
 
-    #[inline]
+    #[inline(always)]
     fn end_log(&mut self, time: u32, nanos: Option<u32>) {
-        self.builder.end_log(self.group, time, nanos.unwrap_or(0));
+        self.0.end_log(0, time, nanos.unwrap_or(0));
     }
 }
 
@@ -82,7 +92,11 @@ mod tests {
         let groups = log_groups(&builder.take(), "10.0.0.1");
         assert_eq!(groups.len(), 2);
         let mut again = BatchBuilder::default();
-        groups.iter().for_each(|group| again.log_group(&LogGroupView::parse(group).unwrap()));
+        for group in &groups {
+            again.log_group(group).unwrap();
+            let cut = &group[..group.len() - 1];
+            assert!(again.log_group(cut).is_err(), "nothing of it may stay");
+        }
         let batch = again.take();
         assert_eq!((&batch.times, &batch.nanos), (&vec![1, 3, 2], &vec![5, 0, 0]));
         assert_eq!(batch.groups[0], first);

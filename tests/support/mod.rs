@@ -1,6 +1,8 @@
 //! What the tests of the whole program share.
 #![allow(dead_code, reason = "each test takes what it needs")]
 
+pub(crate) mod service;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};

@@ -6,7 +6,10 @@ use crate::{build, command, sample, venv};
 /// Logs that the readers' tests ship: enough for several row groups and chunks.
 const LINES: u64 = 12_000;
 
-/// Builds all there is, then runs the tests in Rust and those of other readers.
+/// Tests in Python: readers of what is shipped, and clients of the service.
+const PYTHON: [&str; 2] = ["tests/readers", "tests/clients"];
+
+/// Builds all there is, then runs the tests in Rust and those of other readers and clients.
 pub(crate) fn run(workspace: &Workspace, passed_on: &[String]) -> Result<()> {
     build::run(workspace, build::Options { examples: true, ..Default::default() })?;
     // In two steps: tested together, the packages would want other features of wasmtime's
@@ -17,9 +20,13 @@ pub(crate) fn run(workspace: &Workspace, passed_on: &[String]) -> Result<()> {
     }
     let sample = workspace.target("tests/sample");
     sample::generate(&sample, LINES, sample::SEED)?;
-    let mut python = workspace.command(venv::python(workspace)?);
-    python.args(["-m", "unittest", "discover", "--start-directory", "tests/readers"]);
-    python.env("LOGSHIP", workspace.program()).env("LOGSHIP_SAMPLE", sample);
-    // The sources' folders stay as they are.
-    command::show(python.env("PYTHONDONTWRITEBYTECODE", "1"))
+    let python = venv::python(workspace)?;
+    for folder in PYTHON {
+        let mut tests = workspace.command(&python);
+        tests.args(["-m", "unittest", "discover", "--start-directory", folder]);
+        tests.env("LOGSHIP", workspace.program()).env("LOGSHIP_SAMPLE", &sample);
+        // The sources' folders stay as they are.
+        command::show(tests.env("PYTHONDONTWRITEBYTECODE", "1"))?;
+    }
+    Ok(())
 }

@@ -137,6 +137,28 @@ impl Compression {
         }
     }
 
+    /// As [`decompress`](Self::decompress) of LZ4, into memory that is used again and only ever grows.
+    ///
+    /// # Errors
+    /// When the body isn't exactly `raw_size` bytes, compressed by LZ4.
+    pub fn decompress_lz4_into<'a>(
+        body: &[u8],
+        raw_size: usize,
+        memory: &'a mut Vec<u8>,
+    ) -> Result<&'a [u8], DecompressError> {
+        if memory.len() < raw_size {
+            memory.resize(raw_size, 0);
+        }
+        let raw = &mut memory[..raw_size];
+        match lz4_flex::block::decompress_into(body, raw) {
+            Ok(actual) if actual == raw_size => Ok(raw),
+            Ok(actual) => Err(DecompressError::Size { declared: raw_size, actual }),
+            Err(error) => {
+                Err(DecompressError::Corrupt { compression: Self::Lz4, raw_size, reason: error.to_string() })
+            }
+        }
+    }
+
     /// Compresses a body, fast rather than small.
     ///
     /// # Errors

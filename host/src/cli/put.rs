@@ -87,6 +87,9 @@ impl PutCommand {
         });
         bar.finish_and_clear();
         let seconds = begun.elapsed().as_secs_f64();
+        if result.is_err() && stored.logs == 0 {
+            return result;
+        }
         println!(
             "Put {} logs into {}/{}: {} of NDJSON in {seconds:.2} s.",
             HumanCount(stored.logs),

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use clap::Args;
 use logship_sls::cursor::Cursor;
-use logship_sls::log_group::{LogGroupView, groups};
-use serde_json::{Map, Value};
+use logship_sls::log_group::{LogGroupView, LogView, groups};
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::Failure;
@@ -121,16 +122,29 @@ async fn tail(
 
 /// The logs of a group as JSON, with what all of them share.
 fn show<'a>(view: &'a LogGroupView<'a>) -> impl Iterator<Item = String> + 'a {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    view.logs().map(move |log| {
-        let mut shown = Map::new();
-        shown.insert("__time__".into(), log.time().into());
-        shown.insert("__topic__".into(), text(view.topic()).into());
-        shown.insert("__source__".into(), text(view.source()).into());
-        shown.extend(
-            view.tags().iter().map(|(key, value)| (format!("__tag__:{}", text(key)), text(value).into())),
-        );
-        shown.extend(log.fields().map(|(key, value)| (text(key), text(value).into())));
-        Value::from(shown).to_string()
-    })
+    // What can't be shown, a log without its fields, is none that there is.
+    view.logs().map(move |log| serde_json::to_string(&Shown { view, log }).unwrap_or_default())
+}
+
+/// A log, its fields in their order, also those that come twice.
+struct Shown<'a> {
+    view: &'a LogGroupView<'a>,
+    log: LogView<'a>,
+}
+
+impl Serialize for Shown<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let text = String::from_utf8_lossy;
+        let mut shown = serializer.serialize_map(None)?;
+        shown.serialize_entry("__time__", &self.log.time())?;
+        shown.serialize_entry("__topic__", &text(self.view.topic()))?;
+        shown.serialize_entry("__source__", &text(self.view.source()))?;
+        for (key, value) in self.view.tags() {
+            shown.serialize_entry(&format!("__tag__:{}", text(key)), &text(value))?;
+        }
+        for (key, value) in self.log.fields() {
+            shown.serialize_entry(&text(key), &text(value))?;
+        }
+        shown.end()
+    }
 }

@@ -15,14 +15,14 @@ use logship_sls::query::Query;
 use logship_sls::signature::{self, Authorization};
 use percent_encoding::percent_decode_str;
 use subtle::ConstantTimeEq;
-use tokio::sync::SemaphorePermit;
 
 use super::Service;
 use super::keys::{Access, Key};
+use super::room::Taken;
 
 /// A request whose sender is known.
 #[derive(Debug)]
-pub(crate) struct Call<'a> {
+pub(crate) struct Call {
     pub(crate) method: Method,
     /// The project that the host's name begins with.
     pub(crate) project: Option<String>,
@@ -35,18 +35,15 @@ pub(crate) struct Call<'a> {
     /// Whose key it is.
     pub(crate) key: Key,
     /// Room in memory for the body.
-    _room: Option<SemaphorePermit<'a>>,
+    _room: Option<Taken>,
 }
 
-/// The unit of room for bodies.
-pub(crate) const ROOM: usize = 1 << 10;
-
-impl<'a> Call<'a> {
+impl Call {
     /// Receives a request, and checks who sent it.
     ///
     /// The body is received only when the key is known, and only within limits; what it declares is reserved before.
     pub(crate) async fn receive(
-        service: &'a Service,
+        service: &Service,
         request: Request<Incoming>,
         peer: IpAddr,
     ) -> Result<Self, ApiError> {
@@ -231,11 +228,11 @@ fn segments(path: &str) -> Result<Vec<String>, ApiError> {
 }
 
 /// The body, and the room that it takes.
-async fn receive<'a>(
-    service: &'a Service,
+async fn receive(
+    service: &Service,
     parts: &Parts,
     mut body: Incoming,
-) -> Result<(Bytes, Option<SemaphorePermit<'a>>), ApiError> {
+) -> Result<(Bytes, Option<Taken>), ApiError> {
     let limits = &service.config.limits;
     let limit = limits.body_bytes();
     let too_large = |size: usize| {
@@ -254,9 +251,7 @@ async fn receive<'a>(
     if declared > limit {
         return Err(too_large(declared));
     }
-    let busy = || ApiError::new(ErrorCode::ServerBusy, "too many bodies are being received: try again");
-    let room = service.bodies.acquire_many((declared / ROOM + 1) as u32);
-    let room = tokio::time::timeout(limits.stall(), room).await.map_err(|_| busy())?.map_err(|_| busy())?;
+    let room = service.bodies.take(declared).await?;
     let received = async {
         // What is declared is reserved, not allocated: a client that sends nothing takes nothing.
         let mut bytes = BytesMut::new();

@@ -43,7 +43,7 @@ pub struct Limits {
     pub connections: usize,
     /// Bytes of a log group before compression.
     pub group_bytes: usize,
-    /// Bytes of all bodies that are being received.
+    /// Bytes of all bodies that are being received; of all that are unpacked; of all replies on their way.
     pub bodies_bytes: usize,
     /// Seconds that a connection may be idle between two requests. Clients keep theirs for long, and do not all
     /// try again when the one they are about to use is closed.

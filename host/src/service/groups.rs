@@ -25,7 +25,7 @@ struct GroupBody {
 }
 
 impl GroupBody {
-    fn read(call: &Call<'_>) -> Result<Self, ApiError> {
+    fn read(call: &Call) -> Result<Self, ApiError> {
         let read: Self = body(call, ErrorCode::JsonInfoInvalid)?;
         match read.timeout {
             Some(timeout) if !(1..=LONGEST_TIMEOUT).contains(&timeout) => {
@@ -42,11 +42,7 @@ pub(crate) fn list(logstore: &Logstore) -> Reply {
     Reply::json(&logstore.groups.values().map(group).collect())
 }
 
-pub(crate) async fn create(
-    service: &Service,
-    call: &Call<'_>,
-    logstore: &Logstore,
-) -> Result<Reply, ApiError> {
+pub(crate) async fn create(service: &Service, call: &Call, logstore: &Logstore) -> Result<Reply, ApiError> {
     let body = GroupBody::read(call)?;
     let invalid = |message: &str| ApiError::new(ErrorCode::JsonInfoInvalid, message);
     let name = body.consumer_group.filter(|name| is_name(name));
@@ -62,7 +58,7 @@ pub(crate) async fn create(
 
 pub(crate) async fn update(
     service: &Service,
-    call: &Call<'_>,
+    call: &Call,
     logstore: &Logstore,
     group: &str,
 ) -> Result<Reply, ApiError> {
@@ -77,7 +73,7 @@ pub(crate) async fn update(
 /// A bare list of the shards that the consumer shall own: an object, or nothing, would break the clients.
 pub(crate) async fn heartbeat(
     service: &Service,
-    call: &Call<'_>,
+    call: &Call,
     logstore: &Logstore,
     group: &str,
 ) -> Result<Reply, ApiError> {
@@ -96,7 +92,7 @@ struct CheckpointBody {
 
 pub(crate) async fn save_checkpoint(
     service: &Service,
-    call: &Call<'_>,
+    call: &Call,
     logstore: &Logstore,
     group: &str,
 ) -> Result<Reply, ApiError> {
@@ -120,7 +116,7 @@ pub(crate) async fn save_checkpoint(
 /// One entry for each shard, also where nothing was saved yet: clients take an empty list for a failure.
 pub(crate) async fn checkpoints(
     service: &Arc<Service>,
-    call: &Call<'_>,
+    call: &Call,
     logstore: &Arc<Logstore>,
     group: &str,
 ) -> Result<Reply, ApiError> {

@@ -26,7 +26,7 @@ const PARSE_ERROR: &str = "__parse_error__";
 /// Stores the logs of a body of JSON.
 pub(crate) async fn ingest(
     service: &Service,
-    call: &Call<'_>,
+    call: &Call,
     project: &str,
     logstore: &str,
 ) -> Result<Reply, ApiError> {
@@ -44,6 +44,7 @@ pub(crate) async fn ingest(
     let encoding = call.header("content-encoding").unwrap_or_default().to_owned();
     let (body, source) = (call.body.clone(), call.peer.to_string());
     let limit = service.config.limits.group_bytes;
+    let _room = service.unpacked.take(if encoding.is_empty() { body.len() } else { limit }).await?;
     let read = move || read(&decode(&body, &encoding, limit)?, settings, strict, now, &source);
     let read = blocking(read).await?;
     put::store(service, project, logstore, &route, read.groups).await?;

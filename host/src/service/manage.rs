@@ -15,7 +15,7 @@ use super::reply::{Reply, refuse};
 const SHARDS: u32 = 2;
 
 /// The body as JSON.
-pub(crate) fn body<T: DeserializeOwned>(call: &Call<'_>, code: ErrorCode) -> Result<T, ApiError> {
+pub(crate) fn body<T: DeserializeOwned>(call: &Call, code: ErrorCode) -> Result<T, ApiError> {
     serde_json::from_slice(&call.body)
         .map_err(|error| ApiError::new(code, format!("the body is not as it has to be: {error}")))
 }
@@ -29,7 +29,7 @@ pub(crate) struct Page {
 impl Page {
     const LARGEST: usize = 500;
 
-    pub(crate) fn of(call: &Call<'_>) -> Result<Self, ApiError> {
+    pub(crate) fn of(call: &Call) -> Result<Self, ApiError> {
         let offset = call.number("offset")?.unwrap_or(0);
         let size = call.number::<i64>("size")?.unwrap_or(Self::LARGEST as i64);
         let size = usize::try_from(size).unwrap_or(Self::LARGEST).min(Self::LARGEST);
@@ -49,7 +49,7 @@ struct ProjectBody {
     description: String,
 }
 
-pub(crate) async fn create_project(service: &Service, call: &Call<'_>) -> Result<Reply, ApiError> {
+pub(crate) async fn create_project(service: &Service, call: &Call) -> Result<Reply, ApiError> {
     let body: ProjectBody = body(call, ErrorCode::PostBodyInvalid)?;
     let name = body.project_name.or_else(|| call.project.clone()).unwrap_or_default();
     call.check_access(&name, Access::Admin)?;
@@ -63,7 +63,7 @@ pub(crate) async fn create_project(service: &Service, call: &Call<'_>) -> Result
     Ok(Reply::empty())
 }
 
-pub(crate) fn list_projects(catalog: &Catalog, call: &Call<'_>) -> Result<Reply, ApiError> {
+pub(crate) fn list_projects(catalog: &Catalog, call: &Call) -> Result<Reply, ApiError> {
     let part = call.query.get("projectName").unwrap_or_default();
     let visible = catalog.projects().filter(|project| {
         project.name.contains(part)
@@ -88,11 +88,7 @@ pub(crate) fn show_project(project: &Project) -> Value {
     })
 }
 
-pub(crate) async fn update_project(
-    service: &Service,
-    call: &Call<'_>,
-    project: &str,
-) -> Result<Reply, ApiError> {
+pub(crate) async fn update_project(service: &Service, call: &Call, project: &str) -> Result<Reply, ApiError> {
     let body: ProjectBody = body(call, ErrorCode::PostBodyInvalid)?;
     service.store.update_project(project, &body.description).await.map_err(refuse)?;
     Ok(Reply::empty())
@@ -111,7 +107,7 @@ struct LogstoreBody {
 }
 
 impl LogstoreBody {
-    fn read(call: &Call<'_>) -> Result<Self, ApiError> {
+    fn read(call: &Call) -> Result<Self, ApiError> {
         let body: Self = body(call, ErrorCode::LogStoreInfoInvalid)?;
         let invalid = |message: String| Err(ApiError::new(ErrorCode::LogStoreInfoInvalid, message));
         if body.max_split_shard.is_some_and(|shards| !(1..=256).contains(&shards)) {
@@ -135,7 +131,7 @@ impl LogstoreBody {
 
 pub(crate) async fn create_logstore(
     service: &Service,
-    call: &Call<'_>,
+    call: &Call,
     project: &str,
 ) -> Result<Reply, ApiError> {
     let body = LogstoreBody::read(call)?;
@@ -156,7 +152,7 @@ pub(crate) async fn create_logstore(
 
 pub(crate) async fn update_logstore(
     service: &Service,
-    call: &Call<'_>,
+    call: &Call,
     project: &str,
     logstore: &Logstore,
 ) -> Result<Reply, ApiError> {
@@ -185,7 +181,7 @@ pub(crate) fn show_logstore(logstore: &Logstore) -> Value {
     shown
 }
 
-pub(crate) fn list_logstores(project: &Project, call: &Call<'_>) -> Result<Reply, ApiError> {
+pub(crate) fn list_logstores(project: &Project, call: &Call) -> Result<Reply, ApiError> {
     let part = call.query.get("logstoreName").unwrap_or_default();
     let all: Vec<&String> = project.logstores.keys().filter(|name| name.contains(part)).collect();
     let (total, logstores) = (all.len(), Page::of(call)?.cut(all));
@@ -205,7 +201,7 @@ pub(crate) fn show_shard(shard: &Shard) -> Value {
 /// Splits or merges a shard; shows those concerned.
 pub(crate) async fn reshard(
     service: &Service,
-    call: &Call<'_>,
+    call: &Call,
     project: &str,
     logstore: &str,
     shard: u32,

@@ -3,6 +3,7 @@
 //! # Layout
 //! - [`config`]: settings; [`keys`]: access keys and what they open; [`server`]: connections and TLS.
 //! - `call`: a request and who sent it; `reply`: what is answered; this file: which request does what.
+//! - `room`: memory that requests share.
 //! - `manage`: projects, logstores, shards; `put`, `ingest`: logs in; `pull`: cursors, logs out;
 //!   `groups`: consumer groups; `metrics`: what Prometheus reads.
 
@@ -18,7 +19,6 @@ use hyper::{Method, Request, Response};
 use logship_logstore::{Clock, Logstore, Options, Store, StoreError};
 use logship_sls::error::{ApiError, ErrorCode};
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::sync::Semaphore;
 
 mod call;
 pub mod config;
@@ -30,12 +30,14 @@ mod metrics;
 mod pull;
 mod put;
 mod reply;
+mod room;
 pub mod server;
 
 use call::Call;
 use config::Config;
 use keys::{Access, Grant, Key, KeyFile, Keys, KeysError};
 use reply::{Reply, refuse, response};
+use room::Room;
 
 /// The service. Share it by [`Arc`].
 #[derive(Debug)]
@@ -45,8 +47,10 @@ pub struct Service {
     store_clock: ClockOf,
     keys: Keys,
     metrics: PrometheusHandle,
-    /// Room for bodies, in units of [`call::ROOM`].
-    bodies: Semaphore,
+    /// Room for bodies as they come, for bodies unpacked, and for replies.
+    bodies: Room,
+    unpacked: Room,
+    replies: Room,
     /// Whose turn it is among shards.
     turn: AtomicUsize,
     /// Whether it takes requests: not while it ends.
@@ -104,8 +108,11 @@ impl Service {
                 Ok(())
             })?;
         }
+        let room = || Room::new(config.limits.bodies_bytes, config.limits.stall());
         Ok(Self {
-            bodies: Semaphore::new(config.limits.bodies_bytes / call::ROOM),
+            bodies: room(),
+            unpacked: room(),
+            replies: room(),
             keys: Keys::open(file)?,
             metrics: metrics::install()?,
             store,
@@ -167,11 +174,7 @@ impl Service {
     }
 
     /// Which request does what. What a key has to open for it stands beside each.
-    async fn route(
-        self: &Arc<Self>,
-        call: &Call<'_>,
-        operation: &mut &'static str,
-    ) -> Result<Reply, ApiError> {
+    async fn route(self: &Arc<Self>, call: &Call, operation: &mut &'static str) -> Result<Reply, ApiError> {
         use Access::{Admin, Read, Write};
         let path: Vec<&str> = call.path.iter().map(String::as_str).collect();
         let mut named = |name: &'static str| *operation = name;

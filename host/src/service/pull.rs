@@ -14,6 +14,7 @@ use serde_json::json;
 
 use super::call::Call;
 use super::reply::{Reply, refuse};
+use super::room::Taken;
 use super::{Service, blocking, metrics};
 
 /// A reply gets no more groups once it has this many bytes. The consumers of the SDKs rest before they ask again
@@ -29,7 +30,7 @@ const LONGEST_WAIT: u64 = 60;
 /// The position of a time, of the beginning, or of the end.
 pub(crate) async fn cursor(
     service: &Arc<Service>,
-    call: &Call<'_>,
+    call: &Call,
     shard: &Arc<Shard>,
 ) -> Result<Reply, ApiError> {
     let position = match call.required("from")? {
@@ -55,7 +56,7 @@ pub(crate) async fn cursor(
 /// When the group at a position was received.
 pub(crate) async fn cursor_time(
     service: &Arc<Service>,
-    call: &Call<'_>,
+    call: &Call,
     shard: &Arc<Shard>,
 ) -> Result<Reply, ApiError> {
     let cursor = Cursor::decode(call.required("cursor")?)?;
@@ -67,7 +68,7 @@ pub(crate) async fn cursor_time(
 /// The log groups from a position on.
 pub(crate) async fn pull(
     service: &Arc<Service>,
-    call: &Call<'_>,
+    call: &Call,
     project: &str,
     logstore: &str,
     shard: &Arc<Shard>,
@@ -94,10 +95,11 @@ pub(crate) async fn pull(
     }
     let limits = Limits { groups, bytes: REPLY_BYTES, end: end.map_or(u64::MAX, |end| end.0) };
     let compression = Compression::from_accept_encoding(call.header("accept-encoding").unwrap_or_default());
+    let room = service.replies.take(REPLY_BYTES).await?;
     let (service, shard) = (Arc::clone(service), Arc::clone(shard));
     let pulled = blocking(move || Pulled::read(&service, &shard, from, limits, compression)).await?;
     metrics::sent(project, logstore, pulled.logs, pulled.size as u64);
-    Ok(pulled.reply())
+    Ok(pulled.reply(room))
 }
 
 /// What a pull gets.
@@ -159,7 +161,7 @@ impl Pulled {
         Ok(Self { body, compression, size, groups, logs, received, next, at_end: next == shard.end() })
     }
 
-    fn reply(self) -> Reply {
+    fn reply(self, room: Taken) -> Reply {
         let mut headers = vec![
             ("x-log-count", self.groups.to_string()),
             ("x-log-bodyrawsize", self.size.to_string()),
@@ -173,6 +175,6 @@ impl Pulled {
                 headers.push(("x-log-compresstype", self.compression.name().into()));
             }
         }
-        Reply { headers, content_type: Some("application/x-protobuf"), body: self.body.into() }
+        Reply { headers, content_type: Some("application/x-protobuf"), body: room.hold(self.body) }
     }
 }

@@ -27,7 +27,7 @@ pub(crate) enum Route {
 
 impl Route {
     /// By the query, or as clients of old did it, by a header.
-    pub(crate) fn of(call: &Call<'_>) -> Result<Self, ApiError> {
+    pub(crate) fn of(call: &Call) -> Result<Self, ApiError> {
         let key = call.query.get("key").or_else(|| call.header("x-log-hashkey"));
         Ok(key.map(str::parse).transpose()?.map_or(Self::Any, Self::Key))
     }
@@ -36,7 +36,7 @@ impl Route {
 /// Stores the logs of a request: one log group, or several that loongcollector sends together.
 pub(crate) async fn put(
     service: &Service,
-    call: &Call<'_>,
+    call: &Call,
     project: &str,
     logstore: &str,
 ) -> Result<Reply, ApiError> {
@@ -92,7 +92,7 @@ impl Service {
     }
 }
 
-async fn groups(service: &Service, call: &Call<'_>) -> Result<Vec<NewGroup>, ApiError> {
+async fn groups(service: &Service, call: &Call) -> Result<Vec<NewGroup>, ApiError> {
     match call.header("content-type") {
         Some(kind) if kind.starts_with("application/x-protobuf") => {}
         None => {
@@ -107,6 +107,9 @@ async fn groups(service: &Service, call: &Call<'_>) -> Result<Vec<NewGroup>, Api
     let limit = service.config.limits.group_bytes;
     let (body, compression, size) = (call.body.clone(), compression(call)?, raw_size(call)?);
     let together = call.header("x-log-mode") == Some("batch_group");
+    // What it unpacks to; of packages, which say it themselves, all there may be.
+    let unpacked = if together { limit } else { size.unwrap_or(call.body.len()).min(limit) };
+    let _room = service.unpacked.take(unpacked).await?;
     let read = move || {
         if together {
             return read_packages(&body, limit);
@@ -134,11 +137,11 @@ async fn groups(service: &Service, call: &Call<'_>) -> Result<Vec<NewGroup>, Api
     }
 }
 
-fn compression(call: &Call<'_>) -> Result<Compression, ApiError> {
+fn compression(call: &Call) -> Result<Compression, ApiError> {
     Ok(Compression::from_header(call.header("x-log-compresstype").unwrap_or_default())?)
 }
 
-fn raw_size(call: &Call<'_>) -> Result<Option<usize>, ApiError> {
+fn raw_size(call: &Call) -> Result<Option<usize>, ApiError> {
     let Some(text) = call.header("x-log-bodyrawsize") else { return Ok(None) };
     let invalid = |_| ApiError::new(ErrorCode::InvalidBodyRawSize, "x-log-bodyrawsize is no number of bytes");
     text.parse().map(Some).map_err(invalid)

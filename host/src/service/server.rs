@@ -40,7 +40,7 @@ const READ_BUFFER: usize = 64 << 10;
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
     /// The address can't be listened to.
-    #[error("can't listen at {address}: {source}")]
+    #[error("can't listen at {address}: {source}; --listen takes another address")]
     Listen {
         /// The address.
         address: SocketAddr,

@@ -31,10 +31,20 @@ impl<'a> LogGroupView<'a> {
     /// # Errors
     /// When they are no log group, or a log lacks its time, a field its key or value.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        Self::parse_into(bytes, &mut Nobody)
+    }
+
+    /// As [`parse`](Self::parse), and shows every log to `visitor` on the way: one pass where `parse` and
+    /// [`visit`](Self::visit) are two. What the logs have in common is known only at the end.
+    ///
+    /// # Errors
+    /// As `parse`; the visitor has seen the logs before the place then, and maybe fields of the next.
+    #[inline]
+    pub fn parse_into(bytes: &'a [u8], visitor: &mut impl Visitor) -> Result<Self, Malformed> {
         let mut view =
             Self { bytes, topic: b"", source: b"", machine_uuid: b"", tags: vec![], logs: 0, times: None };
         let mut group = Reader::new(bytes);
-        let mut summary = Summary { logs: 0, oldest: u32::MAX, newest: 0 };
+        let mut summary = Summary { logs: 0, oldest: u32::MAX, newest: 0, visitor };
         while !group.is_at_end() {
             match group.tag()? {
                 LOGS => walk_log(group.message()?, &mut summary)?,
@@ -173,22 +183,37 @@ fn missing(offset: usize, message: &'static str, field: &'static str) -> Malform
     Malformed { offset, reason: Reason::Missing { message, field } }
 }
 
-struct Summary {
+/// Counts, and passes on.
+struct Summary<'a, V> {
     logs: u64,
     oldest: u32,
     newest: u32,
+    visitor: &'a mut V,
 }
 
-impl Visitor for Summary {
+impl<V: Visitor> Visitor for Summary<'_, V> {
+    #[inline(always)]
+    fn field(&mut self, key: &[u8], value: &[u8]) {
+        self.visitor.field(key, value);
+    }
+
+    #[inline(always)]
+    fn end_log(&mut self, time: u32, nanos: Option<u32>) {
+        self.logs += 1;
+        self.oldest = self.oldest.min(time);
+        self.newest = self.newest.max(time);
+        self.visitor.end_log(time, nanos);
+    }
+}
+
+struct Nobody;
+
+impl Visitor for Nobody {
     #[inline(always)]
     fn field(&mut self, _: &[u8], _: &[u8]) {}
 
     #[inline(always)]
-    fn end_log(&mut self, time: u32, _: Option<u32>) {
-        self.logs += 1;
-        self.oldest = self.oldest.min(time);
-        self.newest = self.newest.max(time);
-    }
+    fn end_log(&mut self, _: u32, _: Option<u32>) {}
 }
 
 /// The logs of a checked group, unread.

@@ -1,0 +1,619 @@
+//! The Logstore service, and the form that it stores logs in: `cargo xtask bench service`.
+//!
+//! The client shares the machine with the server, so it does as little as it can: its requests are made and
+//! signed before, it reads replies and throws them away. Standard output is tables for BENCHMARKS.md.
+
+use std::fs::{self, File};
+use std::hint::black_box;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::ops::{ControlFlow, Range};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use logship::batch::{BatchBuilder, LogBatch};
+use logship::log_group::log_groups;
+use logship::ndjson::{Parser, Settings};
+use logship::source::ShardReader;
+use logship_bench::{line, median};
+use logship_logstore::{Limits, Options, Store, StoredGroup};
+use logship_sls::compression::Compression;
+use logship_sls::log_group::{LogGroupView, frame_header};
+use logship_sls::lz4_splice::BlockWriter;
+use logship_sls::signature::{AccessKey, Request, v1};
+use rusqlite::Connection;
+
+const ROUNDS: usize = 5;
+/// Logs of a group of 1 MB, and of 4 KB.
+const LARGE: usize = 3_000;
+const SMALL: usize = 11;
+const LARGE_GROUPS: usize = 300;
+const SMALL_GROUPS: usize = 50_000;
+const LARGE_CONNECTIONS: usize = 4;
+const SMALL_CONNECTIONS: usize = 64;
+
+fn main() {
+    let folder = scratch();
+    let large: Vec<Vec<u8>> = (0..24).map(|index| group(index * LARGE..(index + 1) * LARGE)).collect();
+    let small: Vec<Vec<u8>> = (0..512).map(|index| group(index * SMALL..(index + 1) * SMALL)).collect();
+    // `-- forms` or `-- service` for a part.
+    let part = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
+    let wanted = |name| part.as_deref().is_none_or(|part| part == name);
+    if wanted("forms") {
+        forms(folder.path(), &large);
+    }
+    if wanted("service") {
+        service(folder.path(), &large, &small);
+    }
+}
+
+/// On the disk that the project is on: a folder for temporary files may be memory.
+fn scratch() -> tempfile::TempDir {
+    tempfile::tempdir_in(program().parent().expect("a folder")).expect("a folder")
+}
+
+/// The program, beside this one.
+fn program() -> PathBuf {
+    let own = std::env::current_exe().expect("a path");
+    own.ancestors().nth(2).expect("a target folder").join("logship")
+}
+
+/// Access logs as a log group.
+fn group(lines: Range<usize>) -> Vec<u8> {
+    let settings = Settings { time_field: None, default_time: (0, 0), shards: 1, shard_field: String::new() };
+    let lines: String = lines.map(|number| line(number as u64) + "\n").collect();
+    // One source, for a group has one.
+    let lines = lines.replace(r#""__source__":"10.0.3."#, r#""__source__":"10.0.3.1","host_number":""#);
+    let parsed = Parser::new(settings).parse(lines.as_bytes());
+    log_groups(&parsed.batches[0].1, "").remove(0)
+}
+
+// Which form to store
+
+/// A way to store log groups.
+struct Form {
+    name: &'static str,
+    /// What is stored, from what a client sends as a rule: an LZ4 block, and its size before.
+    store: fn(&[u8], usize) -> Vec<u8>,
+    /// The logs of what was stored, for stages.
+    ship: fn(&[u8], usize, &mut BatchBuilder) -> usize,
+    /// The reply to a pull: one LZ4 block for all groups.
+    pull: fn(&[(Vec<u8>, usize)]) -> usize,
+}
+
+const FORMS: [Form; 3] = [
+    Form {
+        name: "LogGroup as LZ4 block, as it came",
+        store: |block, size| {
+            // What every form needs: a body is checked before it is stored.
+            checked(&unpacked(block, size));
+            block.to_vec()
+        },
+        ship: |stored, size, builder| added(&unpacked(stored, size), builder),
+        pull: |groups| {
+            let mut list = BlockWriter::with_capacity(1 << 20);
+            for (stored, size) in groups {
+                list.literals(&frame_header(*size));
+                list.block(stored).expect("a block");
+            }
+            list.finish().len()
+        },
+    },
+    Form {
+        name: "LogGroup",
+        store: |block, size| {
+            let raw = unpacked(block, size);
+            checked(&raw);
+            raw
+        },
+        ship: |stored, _, builder| added(stored, builder),
+        pull: |groups| {
+            let mut list = vec![];
+            for (stored, _) in groups {
+                list.extend_from_slice(&frame_header(stored.len()));
+                list.extend_from_slice(stored);
+            }
+            packed(&list).len()
+        },
+    },
+    Form {
+        name: "flat batch",
+        store: |block, size| {
+            let raw = unpacked(block, size);
+            let mut builder = BatchBuilder::default();
+            builder.log_group(&raw).expect("a log group");
+            flat::write(&builder.take())
+        },
+        ship: |stored, _, _| flat::read(stored).len(),
+        pull: |groups| {
+            let mut list = vec![];
+            for (stored, _) in groups {
+                for group in log_groups(&flat::read(stored), "") {
+                    list.extend_from_slice(&frame_header(group.len()));
+                    list.extend_from_slice(&group);
+                }
+            }
+            packed(&list).len()
+        },
+    },
+];
+
+fn unpacked(block: &[u8], size: usize) -> Vec<u8> {
+    Compression::Lz4.decompress(block, size, size).expect("a block")
+}
+
+fn packed(raw: &[u8]) -> Vec<u8> {
+    Compression::Lz4.compress(raw).expect("a block")
+}
+
+fn checked(raw: &[u8]) -> LogGroupView<'_> {
+    LogGroupView::parse(raw).expect("a log group")
+}
+
+fn added(raw: &[u8], builder: &mut BatchBuilder) -> usize {
+    builder.log_group(raw).expect("a log group");
+    let logs = builder.len();
+    black_box(builder.take());
+    logs
+}
+
+/// The columns of a batch end to end, as a file would have them.
+mod flat {
+    use super::LogBatch;
+
+    pub(super) fn write(batch: &LogBatch) -> Vec<u8> {
+        let mut bytes = vec![];
+        let mut text = |text: &str| {
+            bytes.extend((text.len() as u32).to_le_bytes());
+            bytes.extend(text.as_bytes());
+        };
+        text(&batch.keys.len().to_string());
+        batch.keys.iter().for_each(|key| text(key));
+        text(&batch.groups[0].topic);
+        text(&batch.groups[0].source);
+        for column in columns(batch) {
+            bytes.extend((column.len() as u32).to_le_bytes());
+            bytes.extend(column.iter().flat_map(|number| number.to_le_bytes()));
+        }
+        bytes.extend(&batch.values);
+        bytes
+    }
+
+    fn columns(batch: &LogBatch) -> [&Vec<u32>; 6] {
+        [
+            &batch.times,
+            &batch.nanos,
+            &batch.log_groups,
+            &batch.field_ends,
+            &batch.field_keys,
+            &batch.value_ends,
+        ]
+    }
+
+    pub(super) fn read(mut bytes: &[u8]) -> LogBatch {
+        fn number(bytes: &mut &[u8]) -> usize {
+            let (head, rest) = bytes.split_first_chunk::<4>().expect("a number");
+            *bytes = rest;
+            u32::from_le_bytes(*head) as usize
+        }
+        fn text(bytes: &mut &[u8]) -> String {
+            let length = number(bytes);
+            let (head, rest) = bytes.split_at(length);
+            *bytes = rest;
+            String::from_utf8(head.to_vec()).expect("text")
+        }
+        fn column(bytes: &mut &[u8]) -> Vec<u32> {
+            let length = number(bytes);
+            let (head, rest) = bytes.split_at(length * 4);
+            *bytes = rest;
+            head.chunks_exact(4)
+                .map(|four| u32::from_le_bytes([four[0], four[1], four[2], four[3]]))
+                .collect()
+        }
+        let keys: usize = text(&mut bytes).parse().expect("a number");
+        let keys = (0..keys).map(|_| text(&mut bytes)).collect();
+        let group =
+            logship::batch::LogGroup { topic: text(&mut bytes), source: text(&mut bytes), tags: vec![] };
+        LogBatch {
+            groups: vec![group],
+            keys,
+            times: column(&mut bytes),
+            nanos: column(&mut bytes),
+            log_groups: column(&mut bytes),
+            field_ends: column(&mut bytes),
+            field_keys: column(&mut bytes),
+            value_ends: column(&mut bytes),
+            values: bytes.to_vec(),
+        }
+    }
+}
+
+fn forms(folder: &Path, groups: &[Vec<u8>]) {
+    let sent: Vec<(Vec<u8>, usize)> = groups.iter().map(|group| (packed(group), group.len())).collect();
+    let raw: usize = groups.iter().map(Vec::len).sum();
+    println!(
+        "Which form to store: {} log groups of {:.2} MB from clients that compress by LZ4, in SQLite, one thread. \
+         MB are those before compression; reading is with the file in the system's cache. Medians of {ROUNDS} rounds in turns.\n",
+        groups.len(),
+        raw as f64 / groups.len() as f64 / 1e6
+    );
+    println!(
+        "| form | stored/raw | check and store MB/s | read as a batch MB/s | read as a pull's reply MB/s |\n|---|---:|---:|---:|---:|"
+    );
+    let mut figures: Vec<[Vec<f64>; 3]> = FORMS.iter().map(|_| Default::default()).collect();
+    let mut sizes = vec![0; FORMS.len()];
+    for round in 0..=ROUNDS {
+        for (index, form) in FORMS.iter().enumerate() {
+            let path = folder.join("form.db");
+            let connection = database(&path);
+            let stored = seconds(|| {
+                for (block, size) in &sent {
+                    let body = (form.store)(block, *size);
+                    connection
+                        .execute("INSERT INTO g (size, body) VALUES (?1, ?2)", (*size as i64, body))
+                        .expect("stored");
+                }
+            });
+            let mut builder = BatchBuilder::default();
+            let shipped = seconds(|| {
+                read(&connection, |body, size| {
+                    black_box((form.ship)(body, size, &mut builder));
+                });
+            });
+            let pulled = seconds(|| {
+                let mut reply = vec![];
+                read(&connection, |body, size| {
+                    reply.push((body.to_vec(), size));
+                    if reply.len() == 4 {
+                        black_box((form.pull)(&std::mem::take(&mut reply)));
+                    }
+                });
+            });
+            sizes[index] = connection
+                .query_row("SELECT sum(length(body)) FROM g", [], |row| row.get::<_, i64>(0))
+                .expect("a size");
+            drop(connection);
+            remove(&path);
+            if round > 0 {
+                for (figure, seconds) in figures[index].iter_mut().zip([stored, shipped, pulled]) {
+                    figure.push(raw as f64 / seconds / 1e6);
+                }
+            }
+        }
+    }
+    for ((form, figures), size) in FORMS.iter().zip(figures).zip(sizes) {
+        let [stored, shipped, pulled] = figures.map(median);
+        let ratio = size as f64 / raw as f64;
+        println!("| {} | {ratio:.2} | {stored:.0} | {shipped:.0} | {pulled:.0} |", form.name);
+    }
+    println!();
+}
+
+fn database(path: &Path) -> Connection {
+    remove(path);
+    let connection = Connection::open(path).expect("a database");
+    connection
+        .execute_batch(
+            "PRAGMA page_size = 16384; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 2048;
+             CREATE TABLE g (id INTEGER PRIMARY KEY, size INTEGER, body BLOB)",
+        )
+        .expect("a table");
+    connection
+}
+
+fn read(connection: &Connection, mut visit: impl FnMut(&[u8], usize)) {
+    let mut statement = connection.prepare_cached("SELECT size, body FROM g").expect("a statement");
+    let mut rows = statement.query([]).expect("rows");
+    while let Some(row) = rows.next().expect("a row") {
+        let size: i64 = row.get(0).expect("a size");
+        visit(row.get_ref(1).expect("a body").as_blob().expect("bytes"), size as usize);
+    }
+}
+
+fn remove(path: &Path) {
+    for suffix in ["", "-wal", "-shm"] {
+        let _ = fs::remove_file(format!("{}{suffix}", path.display()));
+    }
+}
+
+// The service
+
+/// A running service, with its key.
+struct Server {
+    child: Child,
+    address: String,
+    key: (String, String),
+}
+
+impl Server {
+    fn start(data: &Path) -> Self {
+        let mut child = Command::new(program())
+            .args(["serve", "--listen", "127.0.0.1:0", "--log-format", "json", "--data"])
+            .arg(data)
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("cargo build --release makes the program");
+        let mut lines = BufReader::new(child.stderr.take().expect("a pipe"));
+        let address = loop {
+            let mut line = String::new();
+            assert!(lines.read_line(&mut line).expect("a line") > 0, "the service ended");
+            let line: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+            if let Some(url) = line["url"].as_str() {
+                break url.strip_prefix("http://").expect("plain HTTP").to_owned();
+            }
+        };
+        std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
+        let made = Command::new(program())
+            .args(["key", "create", "--allow", "admin", "--data"])
+            .arg(data)
+            .output()
+            .expect("a key");
+        let made = String::from_utf8(made.stdout).expect("text");
+        let value = |name: &str| {
+            let line = made.lines().find_map(|line| line.strip_prefix(name));
+            line.expect("a key").to_owned()
+        };
+        std::thread::sleep(std::time::Duration::from_millis(1100));
+        Self { child, address, key: (value("SLS_AK_ID="), value("SLS_AK_KEY=")) }
+    }
+
+    /// A signed request, with its head.
+    fn request(
+        &self,
+        method: &str,
+        path: &str,
+        query: &[(&str, &str)],
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Vec<u8> {
+        let query: Vec<(String, String)> =
+            query.iter().map(|&(key, value)| (key.into(), value.into())).collect();
+        let mut all = vec![("host", "bench.127.0.0.1"), ("x-log-apiversion", "0.6.0")];
+        all.extend(headers);
+        let request = Request { method, path, query: &query, headers: &all, body };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time").as_secs();
+        let key = AccessKey { id: &self.key.0, secret: &self.key.1 };
+        let signed = v1::sign(&key, &request, now);
+        let mut target = path.to_owned();
+        if !query.is_empty() {
+            target = format!("{target}?{}", logship_sls::query::encode(&query));
+        }
+        let mut head = format!("{method} {target} HTTP/1.1\r\ncontent-length: {}\r\n", body.len());
+        let signed = signed.iter().map(|(name, value)| (*name, value.as_str()));
+        for (name, value) in all.iter().copied().chain(signed) {
+            head += &format!("{name}: {value}\r\n");
+        }
+        [head.as_bytes(), b"\r\n", body].concat()
+    }
+
+    fn put(&self, logstore: &str, group: &[u8]) -> Vec<u8> {
+        let size = group.len().to_string();
+        let headers = [
+            ("content-type", "application/x-protobuf"),
+            ("x-log-bodyrawsize", size.as_str()),
+            ("x-log-compresstype", "lz4"),
+        ];
+        self.request("POST", &format!("/logstores/{logstore}/shards/lb"), &[], &headers, &packed(group))
+    }
+
+    fn make(&self, logstore: &str, shards: usize) {
+        let json = [("content-type", "application/json")];
+        let mut connection = Connected::new(&self.address);
+        connection.ask(&self.request("POST", "/", &[], &json, br#"{"projectName":"bench"}"#), true);
+        let body = format!(r#"{{"logstoreName":"{logstore}","ttl":1,"shardCount":{shards}}}"#);
+        connection.ask(&self.request("POST", "/logstores", &[], &json, body.as_bytes()), false);
+    }
+
+    /// Sends the requests in turn until there were so many, over so many connections. Returns seconds.
+    fn send(&self, requests: &[Vec<u8>], count: usize, connections: usize) -> f64 {
+        let next = AtomicUsize::new(0);
+        let mut open: Vec<Connected> = (0..connections).map(|_| Connected::new(&self.address)).collect();
+        seconds(|| {
+            std::thread::scope(|scope| {
+                for connection in &mut open {
+                    let next = &next;
+                    scope.spawn(move || {
+                        loop {
+                            let index = next.fetch_add(1, Ordering::Relaxed);
+                            if index >= count {
+                                break;
+                            }
+                            connection.ask(&requests[index % requests.len()], false);
+                        }
+                    });
+                }
+            });
+        })
+    }
+
+    /// Pulls a shard from its beginning to its end. Returns bytes before compression, and on the wire.
+    fn pull(&self, logstore: &str, shard: usize, encoding: &str) -> (usize, usize) {
+        let path = format!("/logstores/{logstore}/shards/{shard}");
+        let mut connection = Connected::new(&self.address);
+        let begin = self.request("GET", &path, &[("type", "cursor"), ("from", "begin")], &[], b"");
+        let (_, body) = connection.ask(&begin, false);
+        let reply: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+        let mut cursor = reply["cursor"].as_str().expect("a cursor").to_owned();
+        let (mut raw, mut wire) = (0, 0);
+        loop {
+            let query = [("type", "log"), ("cursor", cursor.as_str()), ("count", "1000")];
+            let request = self.request("GET", &path, &query, &[("accept-encoding", encoding)], b"");
+            let (head, body) = connection.ask(&request, false);
+            let size: usize = header(&head, "x-log-bodyrawsize").parse().expect("a size");
+            if size == 0 {
+                return (raw, wire);
+            }
+            raw += size;
+            wire += body.len();
+            cursor = header(&head, "x-log-cursor").to_owned();
+        }
+    }
+
+    /// The most memory that it ever had, in MiB.
+    fn most_memory(&self) -> f64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("Linux");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a size");
+        line.trim().trim_end_matches(" kB").trim().parse::<f64>().expect("a number") / 1024.0
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A connection that is kept.
+struct Connected(BufReader<TcpStream>);
+
+impl Connected {
+    fn new(address: &str) -> Self {
+        let stream = TcpStream::connect(address).expect("a connection");
+        stream.set_nodelay(true).expect("a socket");
+        Self(BufReader::with_capacity(64 << 10, stream))
+    }
+
+    /// Sends a request, and reads the reply: its head and body.
+    fn ask(&mut self, request: &[u8], may_fail: bool) -> (String, Vec<u8>) {
+        self.0.get_mut().write_all(request).expect("sent");
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            assert!(self.0.read_line(&mut head).expect("a reply") > 0, "the connection ended");
+        }
+        let mut body = vec![0; header(&head, "content-length").parse().expect("a length")];
+        self.0.read_exact(&mut body).expect("a body");
+        assert!(may_fail || head.starts_with("HTTP/1.1 200"), "{head}{}", String::from_utf8_lossy(&body));
+        (head, body)
+    }
+}
+
+fn header<'a>(head: &'a str, name: &str) -> &'a str {
+    let mut lines = head.lines().filter_map(|line| line.split_once(": "));
+    lines.find(|(other, _)| *other == name).map_or("0", |(_, value)| value)
+}
+
+/// Figures of each round.
+#[derive(Default)]
+struct Figures {
+    large: Vec<f64>,
+    large_plain: Vec<f64>,
+    small: Vec<f64>,
+    small_plain: Vec<f64>,
+    pull: Vec<f64>,
+    pull_plain: Vec<f64>,
+    ship: Vec<f64>,
+    memory: f64,
+}
+
+/// Reads all shards of the large groups as the batches that stages get, with one thread: MB before compression a second.
+fn ship(data: &Path) -> f64 {
+    let store = Store::open(data, Options::default()).expect("a store");
+    let catalog = store.catalog();
+    let logstore = catalog.logstore("bench", "large").expect("a logstore");
+    let mut reader = ShardReader::default();
+    let limits = Limits { groups: usize::MAX >> 1, bytes: 4 << 20, end: u64::MAX };
+    let mut bytes = 0;
+    let took = seconds(|| {
+        for shard in &logstore.shards {
+            let mut from = shard.begin();
+            while from < shard.end() {
+                let slice = reader.read(&store, shard, from, limits).expect("logs");
+                black_box(slice.batch);
+                from = slice.next;
+            }
+        }
+    });
+    for shard in &logstore.shards {
+        let limits = Limits { bytes: usize::MAX, ..limits };
+        let add = |group: StoredGroup<'_>| {
+            bytes += group.size as usize;
+            ControlFlow::Continue(())
+        };
+        store.read(shard, shard.begin(), limits, add).expect("logs");
+    }
+    bytes as f64 / took / 1e6
+}
+
+fn service(folder: &Path, large: &[Vec<u8>], small: &[Vec<u8>]) {
+    let mut figures = Figures::default();
+    let raw = |groups: &[Vec<u8>]| groups.iter().map(Vec::len).sum::<usize>() as f64 / groups.len() as f64;
+    for round in 0..ROUNDS {
+        let data = folder.join(format!("data{round}"));
+        figures.large_plain.push(plain(folder, 1_000_000, LARGE_GROUPS) * 1e6 / 1e6);
+        figures.small_plain.push(plain(folder, 4_096, 2_000));
+        let server = Server::start(&data);
+        server.make("large", 4);
+        server.make("small", 8);
+        let requests: Vec<Vec<u8>> = large.iter().map(|group| server.put("large", group)).collect();
+        let seconds_large = server.send(&requests, LARGE_GROUPS, LARGE_CONNECTIONS);
+        figures.large.push(LARGE_GROUPS as f64 * raw(large) / seconds_large / 1e6);
+        let requests: Vec<Vec<u8>> = small.iter().map(|group| server.put("small", group)).collect();
+        figures.small.push(SMALL_GROUPS as f64 / server.send(&requests, SMALL_GROUPS, SMALL_CONNECTIONS));
+        for (encoding, figure) in [("lz4", &mut figures.pull), ("", &mut figures.pull_plain)] {
+            let mut pulled = 0;
+            let took = seconds(|| pulled = (0..4).map(|shard| server.pull("large", shard, encoding).0).sum());
+            figure.push(pulled as f64 / took / 1e6);
+        }
+        figures.memory = figures.memory.max(server.most_memory());
+        drop(server);
+        figures.ship.push(ship(&data));
+        fs::remove_dir_all(&data).expect("removed");
+        eprintln!("round {}/{ROUNDS} of the service", round + 1);
+    }
+    let Figures { large: ingest, large_plain, small: groups, small_plain, pull, pull_plain, ship, memory } =
+        figures;
+    println!(
+        "The service on loopback, client and server on the same {} cores, requests signed and compressed by LZ4; every put is \
+         on disk (`fdatasync`) before it is answered. MB are those before compression. Medians of {ROUNDS} rounds.\n",
+        std::thread::available_parallelism().map_or(1, usize::from)
+    );
+    println!("| | |\n|---|---:|");
+    println!(
+        "| puts of {:.2} MB, {LARGE_CONNECTIONS} connections | {:.0} MB/s |",
+        raw(large) / 1e6,
+        median(ingest.clone())
+    );
+    println!(
+        "| plain writes of 1 MB, each with `fdatasync`, same disk | {:.0} MB/s |",
+        median(large_plain.clone())
+    );
+    println!("| puts against plain writes | {:.2} |", median(ingest) / median(large_plain));
+    println!(
+        "| puts of {:.1} KB, {SMALL_CONNECTIONS} connections | {:.0} groups/s |",
+        raw(small) / 1e3,
+        median(groups.clone())
+    );
+    println!(
+        "| plain writes of 4 KB, each with `fdatasync`, same disk | {:.0} writes/s |",
+        median(small_plain.clone())
+    );
+    println!("| puts against plain writes | {:.2} |", median(groups) / median(small_plain));
+    println!("| pulls, LZ4, one connection | {:.0} MB/s |", median(pull));
+    println!("| pulls, not compressed, one connection | {:.0} MB/s |", median(pull_plain));
+    println!("| read for shipping, as batches of 4 MB, one thread | {:.0} MB/s |", median(ship));
+    println!("| most memory of the server | {memory:.0} MiB |");
+}
+
+/// Writes one after the other to a file, each on disk before the next: writes a second.
+fn plain(folder: &Path, bytes: usize, count: usize) -> f64 {
+    let path = folder.join("plain");
+    let block: Vec<u8> = (0..bytes).map(|index| (index.wrapping_mul(2_654_435_761) >> 11) as u8).collect();
+    let mut file = File::create(&path).expect("a file");
+    let took = seconds(|| {
+        for _ in 0..count {
+            file.write_all(&block).expect("written");
+            file.sync_data().expect("on disk");
+        }
+    });
+    fs::remove_file(path).expect("removed");
+    count as f64 / took
+}
+
+fn seconds(work: impl FnOnce()) -> f64 {
+    let begun = Instant::now();
+    work();
+    begun.elapsed().as_secs_f64()
+}

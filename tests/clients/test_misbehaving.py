@@ -1,0 +1,171 @@
+"""Clients that stop half-way, lie or send garbage: they get the right refusal, and others are served."""
+
+import http.client
+import time
+import unittest
+from contextlib import ExitStack, closing, contextmanager
+from datetime import datetime, timedelta
+from unittest import mock
+
+import lz4.block
+from aliyun.log import LogException
+from aliyun.log.proto import LogGroup
+
+import service
+
+MIB = 1 << 20
+PUT = "/logstores/logs/shards/lb"
+PROTOBUF = {"Content-Type": "application/x-protobuf"}
+# Seconds of the settings below, and those in which what they end has to have ended.
+STALL = IDLE = 2
+ENDED = 4
+SETTINGS = f"[limits]\nstall-seconds = {STALL}\nidle-seconds = {IDLE}\n"
+
+
+def group():
+    found = LogGroup(Topic="t")
+    found.Logs.add(Time=int(time.time())).Contents.add(Key="a", Value="1")
+    return found
+
+
+class Case(unittest.TestCase):
+    options = ()
+
+    def setUp(self):
+        self.service = service.Service(self, *self.options)
+        self.logstore = self.service.logstore()
+
+    def put(self, body, headers):
+        """Puts a body by Basic authorization, which does not depend on it."""
+        return self.service.request("POST", PUT, body, {**self.service.admin.basic(), **PROTOBUF, **headers})
+
+    def begin_put(self, length, authorization=None):
+        """Sends the head of a put, and gives the connection."""
+        connection = self.service.connect()
+        connection.sendall(
+            f"POST {PUT} HTTP/1.1\r\nHost: {service.PROJECT}.{service.ADDRESS}\r\n"
+            f"Authorization: {authorization or self.service.admin.basic()['Authorization']}\r\n"
+            f"Content-Type: application/x-protobuf\r\nx-log-bodyrawsize: {length}\r\n"
+            f"Content-Length: {length}\r\n\r\n".encode()
+        )
+        return connection
+
+    def check_others_are_served(self):
+        begun, count = time.monotonic(), len(self.logstore.logs())
+        self.logstore.put(group())
+        self.assertEqual(len(self.logstore.logs()), count + 1)
+        self.assertLess(time.monotonic() - begun, 1)
+
+
+class Bodies(Case):
+    def test_bodies_that_are_no_log_groups_are_refused_by_the_right_code(self):
+        raw = group().SerializeToString()
+        packed = lz4.block.compress(raw, store_size=False)
+        lz = {"x-log-compresstype": "lz4"}
+        for body, headers, code in [
+            (b"\x0a\xff\xff\xff\xff garbage", {}, "PostBodyInvalid"),
+            (bytes(range(256)), {}, "PostBodyInvalid"),
+            (raw[:-1], {}, "PostBodyInvalid"),
+            (packed, lz, "MissingBodyRawSize"),
+            (packed, {**lz, "x-log-bodyrawsize": "many"}, "InvalidBodyRawSize"),
+            (packed, {**lz, "x-log-bodyrawsize": "-1"}, "InvalidBodyRawSize"),
+            (packed, {**lz, "x-log-bodyrawsize": str(len(raw) + 1)}, "InvalidBodyRawSize"),
+            (raw, {"x-log-bodyrawsize": str(len(raw) + 1)}, "InvalidBodyRawSize"),
+            (b"\xff\xfe garbage", {**lz, "x-log-bodyrawsize": "100"}, "PostBodyUncompressError"),
+            (b"garbage", {"x-log-compresstype": "zstd", "x-log-bodyrawsize": "100"}, "PostBodyUncompressError"),
+            (raw, {"x-log-compresstype": "snappy", "x-log-bodyrawsize": "100"}, "InvalidCompressType"),
+            (raw, {"x-log-bodyrawsize": str(len(raw)), "x-log-mode": "batch_group"}, "PostBodyInvalid"),
+        ]:
+            with self.subTest(body=body[:20], headers=headers):
+                self.assertEqual(self.put(body, headers).refusal(), (400, code))
+        basic = self.service.admin.basic()
+        self.assertEqual(self.service.request("POST", PUT, raw, basic).refusal(), (400, "MissingContentType"))
+        text = {**basic, "Content-Type": "text/plain"}
+        self.assertEqual(self.service.request("POST", PUT, raw, text).refusal(), (415, "InvalidContentType"))
+        self.assertEqual(self.logstore.logs(), [])
+        self.check_others_are_served()
+
+    def test_sizes_beyond_memory_take_none(self):
+        block = lz4.block.compress(bytes(9 * MIB), store_size=False)
+        for size in 4 << 30, (4 << 30) - 1, 1 << 63, 11 * MIB:
+            with self.subTest(size=size):
+                reply = self.put(block, {"x-log-compresstype": "lz4", "x-log-bodyrawsize": str(size)})
+                self.assertEqual(reply.refusal(), (400, "PostBodyTooLarge"))
+        self.assertLess(self.service.most_memory(), 150 * MIB)
+        self.check_others_are_served()
+
+    def test_a_body_declared_too_large_is_refused_at_once(self):
+        for length in 1 << 40, 11 * MIB:
+            with self.subTest(length=length), closing(self.begin_put(length)) as connection:
+                begun = time.monotonic()
+                response = http.client.HTTPResponse(connection)
+                response.begin()
+                reply = service.Reply(response.status, response.read())
+                self.assertEqual(reply.refusal(), (400, "PostBodyTooLarge"))
+                self.assertLess(time.monotonic() - begun, 1)
+        self.check_others_are_served()
+
+
+class Clocks(Case):
+    @contextmanager
+    def clock(self, minutes):
+        """The SDK's clock is off by so much."""
+
+        class Shifted(datetime):
+            @classmethod
+            def utcnow(cls):
+                return datetime.utcnow() + timedelta(minutes=minutes)
+
+        with mock.patch("aliyun.log.auth.datetime", Shifted):
+            yield
+
+    def test_clocks_may_be_off_by_less_than_a_quarter_of_an_hour(self):
+        for version in "v1", "v4":
+            client = self.service.client(version=version)
+            for minutes in -20, -16, 16, 20:
+                with self.subTest(version=version, minutes=minutes), self.clock(minutes):
+                    with self.assertRaises(LogException) as refused:
+                        client.list_shards(service.PROJECT, "logs")
+                    error = refused.exception
+                    self.assertEqual((error.get_resp_status(), error.get_error_code()), (400, "RequestTimeTooSkewed"))
+            for minutes in -14, 14:
+                with self.subTest(version=version, minutes=minutes), self.clock(minutes):
+                    client.list_shards(service.PROJECT, "logs")
+
+
+class Stalls(Case):
+    def setUp(self):
+        settings = service.temporary_folder(self) / "settings.toml"
+        settings.write_text(SETTINGS)
+        self.options = ("--config", settings)
+        super().setUp()
+
+    def test_half_a_head_is_given_up(self):
+        begun = time.monotonic()
+        with closing(self.service.connect()) as connection:
+            connection.sendall(b"POST /logstores HTTP/1.1\r\nHost: a")
+            self.check_others_are_served()
+            service.read_all(connection)
+        self.assertTrue(IDLE - 0.5 < time.monotonic() - begun < ENDED)
+
+    def test_a_body_that_does_not_come_is_given_up(self):
+        begun = time.monotonic()
+        with closing(self.begin_put(10 * MIB)) as connection:
+            self.check_others_are_served()
+            received = service.read_all(connection)
+        self.assertTrue(STALL - 0.5 < time.monotonic() - begun < ENDED)
+        self.assertRegex(received, rb"^HTTP/1.1 [45]\d\d ")
+        self.check_others_are_served()
+
+    def test_many_bodies_that_do_not_come_hurt_nobody(self):
+        """Nor from somebody who knows the id of a key, which is no secret, and nothing else."""
+        signature = f"LOG {self.service.admin.id}:{'A' * 27}="
+        with ExitStack() as connections:
+            for _ in range(50):
+                connections.enter_context(closing(self.begin_put(10 * MIB, authorization=signature)))
+            time.sleep(0.2)
+            self.check_others_are_served()
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,44 @@
+"""The checks of sls_smoke.py, which stands beside the repository: the whole API as the SDK uses it."""
+
+import os
+import subprocess
+import sys
+import unittest
+from itertools import product
+
+import service
+
+SCRIPT = service.ROOT.parent / "shared/clients/sls_smoke.py"
+SECTIONS = "meta,put,pull,group,worker"
+# They wait most of the time, for heartbeats and timeouts.
+PATIENCE = 180
+
+
+class Smoke(unittest.TestCase):
+    def test_every_check_passes_by_name_and_by_proxy_and_with_both_signatures(self):
+        if not SCRIPT.exists():
+            message = f"{SCRIPT} is not there: it is no part of the repository"
+            if os.environ.get("LOGSHIP_REQUIRE_SHARED") == "1":
+                self.fail(message)
+            self.skipTest(message)
+        served = service.Service(self)
+        runs = {options: self.start(served, *options) for options in product(("dns", "proxy"), ("v1", "v4"))}
+        for (mode, auth), run in runs.items():
+            with self.subTest(mode=mode, auth=auth):
+                printed, _ = run.communicate(timeout=PATIENCE)
+                # A check that is skipped shows in this line too.
+                self.assertRegex(printed.splitlines()[-1], r"^[1-9]\d* passed, 0 failed$", printed)
+                self.assertEqual(run.returncode, 0, printed)
+
+    def start(self, served, mode, auth):
+        key = served.admin
+        options = ["--ak-id", key.id, "--ak-key", key.secret, "--mode", mode, "--auth", auth, "--only", SECTIONS]
+        command = [sys.executable, SCRIPT, served.endpoint(), *options]
+        run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self.addCleanup(run.wait)
+        self.addCleanup(run.kill)
+        return run
+
+
+if __name__ == "__main__":
+    unittest.main()
