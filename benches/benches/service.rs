@@ -72,6 +72,9 @@ fn group(lines: Range<usize>) -> Vec<u8> {
 
 // Which form to store
 
+/// What is stored of a log group, and its size before.
+type Stored = (Vec<u8>, usize);
+
 /// A way to store log groups.
 struct Form {
     name: &'static str,
@@ -80,7 +83,7 @@ struct Form {
     /// The logs of what was stored, for stages.
     ship: fn(&[u8], usize, &mut BatchBuilder) -> usize,
     /// The reply to a pull: one LZ4 block for all groups.
-    pull: fn(&[(Vec<u8>, usize)]) -> usize,
+    pull: fn(&[Stored]) -> usize,
 }
 
 const FORMS: [Form; 3] = [

@@ -209,11 +209,11 @@ class Log:
     """A log with all that its group says of it. Fields are in order, duplicates among them."""
 
     time: int
-    nanos: int
-    topic: str
-    source: str
-    tags: tuple
-    fields: tuple
+    nanos: int = 0
+    topic: str = ""
+    source: str = ""
+    tags: tuple = ()
+    fields: tuple = ()
 
     @classmethod
     def of(cls, group, log):

@@ -1,7 +1,6 @@
 """Logs as JSON over plain HTTP, as curl, Fluent Bit and Vector send them, read back by the SDK."""
 
 import gzip
-import json
 import time
 import unittest
 
@@ -20,12 +19,20 @@ LINES = rb"""
 LOGS = [
     Log(1700000000, 123456789, "t", "s", (("host", "h"),), (("a", "1"),)),
     Log(
-        *(1700000001, 500000000, "", "127.0.0.1", ()),
-        (("text", 'line\nbreak "quoted" é😀 \\ /'), ("empty", ""), ("twice", "1"), ("twice", "2")),
+        time=1700000001,
+        nanos=500000000,
+        # The sender's address.
+        source=service.ADDRESS,
+        fields=(("text", 'line\nbreak "quoted" é😀 \\ /'), ("empty", ""), ("twice", "1"), ("twice", "2")),
     ),
     Log(
-        *(1700000002, 250000000, "", "127.0.0.1", ()),
-        (("n", "1.50"), ("big", "123456789012345678901"), ("o", '{"k" : [1, null]}'), ("z", "null"), ("b", "true")),
+        time=1700000002,
+        nanos=250000000,
+        source=service.ADDRESS,
+        fields=(
+            *(("n", "1.50"), ("big", "123456789012345678901"), ("o", '{"k" : [1, null]}')),
+            *(("z", "null"), ("b", "true")),
+        ),
     ),
 ]
 ARRAY = b"[" + b",\n ".join(line for line in LINES.split(b"\n") if line) + b"]\n"
@@ -94,7 +101,8 @@ class Bodies(Case):
         first, second, third = self.logstore.logs()
         self.assertEqual((first.time, first.nanos), (1700000000, 500000000))
         self.assertEqual(first.fields, (("at", "2023-11-14T22:13:20.5+00:00"), ("a", "1")))
-        self.assertEqual((second.time, second.nanos, second.fields), (1700000001, 250000000, (("at", "1700000001250"),)))
+        self.assertEqual((second.time, second.nanos), (1700000001, 250000000))
+        self.assertEqual(second.fields, (("at", "1700000001250"),))
         self.assertEqual(third.fields[0], ("__raw_log__", '            {"a":"no time"}'))
 
     def test_a_line_that_is_no_log_is_kept_as_it_came(self):
@@ -154,11 +162,9 @@ class Keys(Case):
     def test_who_does_not_know_the_secret_is_refused(self):
         key = self.service.admin
         wrong, unknown = service.Key(key.id, key.secret[:-1]), service.Key("nobody", key.secret)
-        cases = [
-            *(wrong.basic(), wrong.bearer(), unknown.basic(), unknown.bearer(), {}),
-            *({"Authorization": text} for text in ("", "Basic", "Basic !", "Basic bm9jb2xvbg==", "Digest x", "Bearer x")),
-        ]
-        for headers in cases:
+        texts = ["", "Basic", "Basic !", "Basic bm9jb2xvbg==", "Digest x", "Bearer x"]
+        others = [{}, *({"Authorization": text} for text in texts)]
+        for headers in [wrong.basic(), wrong.bearer(), unknown.basic(), unknown.bearer(), *others]:
             with self.subTest(headers=headers):
                 self.assertEqual(self.post(LINES, headers).refusal(), REFUSED)
         self.assertEqual(self.logstore.logs(), [])

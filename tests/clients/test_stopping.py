@@ -96,7 +96,7 @@ class Stopping(unittest.TestCase):
         self.assertEqual(len(stored), len(set(stored)))
         acknowledged = set().union(*(producer.acknowledged for producer in producers))
         unknown = set().union(*(producer.unknown for producer in producers))
-        print(f"\n{len(acknowledged)} log groups acknowledged, {len(unknown)} with an unknown end, {len(stored)} stored")
+        print(f"\n{len(acknowledged)} puts acknowledged, {len(unknown)} without an answer, {len(stored)} stored")
         self.assertEqual(acknowledged - set(stored), set())
         self.assertEqual(set(stored) - acknowledged - unknown, set())
         self.assertEqual({logs for groups in after.values() for _, _, logs in groups}, {LOGS_OF_A_GROUP})

@@ -64,7 +64,7 @@ def message(number):
     text = f'request {number}: "quoted" \\ and 键'
     stamp = datetime.fromtimestamp(time, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
     line = f"<14>1 {stamp}.{micros:06}Z web-{number % 3} api 7 - - {text}\n"
-    return line, Log(time, micros * 1000, "api", f"web-{number % 3}", (), (("message", text),))
+    return line, Log(time, micros * 1000, "api", f"web-{number % 3}", fields=(("message", text),))
 
 
 if __name__ == "__main__":

@@ -49,8 +49,11 @@ struct Job {
 /// What a job did, before it is known whether the commit succeeds.
 struct Ran {
     failed: bool,
-    answer: Box<dyn FnOnce(Committed<'_>) + Send>,
+    answer: Answer,
 }
+
+/// Tells who asked for a job what came of it.
+type Answer = Box<dyn FnOnce(Committed<'_>) + Send>;
 
 /// The outcome of a commit: what the database said if it failed.
 type Committed<'a> = Result<(), &'a str>;
@@ -210,7 +213,7 @@ impl Thread {
 struct Commit {
     shards: HashMap<i64, Appended>,
     puts: Vec<(oneshot::Sender<Result<u64, StoreError>>, u64)>,
-    jobs: Vec<Box<dyn FnOnce(Committed<'_>) + Send>>,
+    jobs: Vec<Answer>,
     bytes: usize,
     changes_catalog: bool,
 }
