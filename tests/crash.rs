@@ -100,7 +100,6 @@ async fn a_full_disk_refuses_puts_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "a heartbeat that could not be stored is refused, but the next one is answered by it"]
 async fn a_full_disk_gives_no_shard_to_two() {
     let disk = SmallDisk::new(8 << 20);
     let server = disk.serve();

@@ -22,6 +22,8 @@ struct Member {
     reported: Shards,
     /// What it was told to own.
     given: Shards,
+    /// What the database says that it holds, once that is certain.
+    saved: Option<Shards>,
 }
 
 impl Member {
@@ -37,6 +39,7 @@ impl Members {
         member.seen = now;
         member.reported.insert(shard);
         member.given.insert(shard);
+        member.saved.get_or_insert_default().insert(shard);
     }
 
     /// Takes a heartbeat: what `consumer` shall own of `shards`, all those that can be owned just now.
@@ -93,6 +96,18 @@ impl Members {
     /// What the consumer may be working on.
     pub(crate) fn held(&self, consumer: &str) -> Shards {
         self.0.get(consumer).map(|member| &member.reported | &member.given).unwrap_or_default()
+    }
+
+    /// Whether the database says what the consumer holds.
+    pub(crate) fn is_saved(&self, consumer: &str) -> bool {
+        self.0.get(consumer).is_some_and(|member| member.saved.as_ref() == Some(&self.held(consumer)))
+    }
+
+    /// The database says now that the consumer holds these, unless something else was begun since.
+    pub(crate) fn saved(&mut self, consumer: &str, held: Shards) {
+        if let Some(member) = self.0.get_mut(consumer) {
+            member.saved = Some(held);
+        }
     }
 
     /// Who was told to own the shard.

@@ -1,12 +1,12 @@
 //! Consumer groups: their members, and how far each shard was read.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::balance::{Members, Shards};
-use crate::catalog::{Logstore, Shard};
+use crate::catalog::{Catalog, Logstore, Shard};
 use crate::error::StoreError;
 use crate::store::Store;
 
@@ -48,9 +48,18 @@ pub struct GroupStatus {
     pub lag: u64,
 }
 
-/// The members of all groups, by the group's number. Who owns what is in the database too.
+/// The members of all groups, by the group's number. Who holds what is in the database too.
 #[derive(Debug, Default)]
-pub(crate) struct Groups(HashMap<i64, Members>);
+pub(crate) struct Groups(HashMap<i64, Group>);
+
+#[derive(Debug, Default)]
+struct Group {
+    members: Members,
+    /// Members that were silent for too long, as long as the database may still have them.
+    gone: BTreeSet<String>,
+    /// How often it was begun to write who holds what.
+    saves: u64,
+}
 
 impl Groups {
     pub(crate) fn read(connection: &Connection, now: u64) -> Result<Self, StoreError> {
@@ -58,13 +67,16 @@ impl Groups {
         let mut statement = connection.prepare("SELECT consumer_group, shard, consumer FROM assignment")?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
-            groups.0.entry(row.get(0)?).or_default().restore(row.get(2)?, row.get(1)?, now);
+            groups.0.entry(row.get(0)?).or_default().members.restore(row.get(2)?, row.get(1)?, now);
         }
         Ok(groups)
     }
 
-    pub(crate) fn forget(&mut self, gone: &[i64]) {
-        self.0.retain(|id, _| !gone.contains(id));
+    /// Forgets groups that are no more.
+    fn tidy(&mut self, catalog: &Catalog) {
+        let there: HashSet<i64> =
+            catalog.logstores().flat_map(|logstore| logstore.groups.values()).map(|group| group.id).collect();
+        self.0.retain(|id, _| there.contains(id));
     }
 }
 
@@ -129,7 +141,7 @@ impl Store {
             Ok(())
         };
         self.writer.run(true, job).await?;
-        self.groups().forget(&[id]);
+        self.groups().tidy(&self.catalog());
         Ok(())
     }
 
@@ -145,22 +157,22 @@ impl Store {
         let group = logstore.group(group)?;
         let shards = self.assignable(logstore, group)?;
         let reported = reported.iter().copied().filter(|&shard| logstore.shard(shard).is_ok()).collect();
-        let (given, saved) = {
+        let (given, save) = {
             let mut groups = self.groups();
-            let members = groups.0.entry(group.id).or_default();
+            let entry = groups.0.entry(group.id).or_default();
             let now = (self.options.clock)();
-            let gone = members.expire(now.saturating_sub(u64::from(group.timeout) * 1_000_000));
-            let before = members.held(consumer);
-            let given = members.heartbeat(consumer, reported, &shards, now);
-            let held = members.held(consumer);
+            entry.gone.extend(entry.members.expire(now.saturating_sub(u64::from(group.timeout) * 1_000_000)));
+            // Who is back is written anew.
+            entry.gone.remove(consumer);
+            let given = entry.members.heartbeat(consumer, reported, &shards, now);
+            let saved = entry.members.is_saved(consumer) && entry.gone.is_empty();
             // Sent while the members are locked, so that what is written last is what holds.
-            let saved = (held != before || !gone.is_empty())
-                .then(|| self.writer.run(false, save(group.id, consumer.to_owned(), held, gone)));
-            (given, saved)
+            (given, (!saved).then(|| Save::begin(self, group.id, consumer, entry)))
         };
-        if let Some(saved) = saved {
-            // Before the consumer hears of it: a restart must know who has what.
-            saved.await?;
+        if let Some(save) = save {
+            // Before the consumer hears of it: a restart must know who has what. After a failure the next
+            // heartbeat tries again.
+            save.end(self).await?;
         }
         Ok(given.into_iter().collect())
     }
@@ -224,8 +236,11 @@ impl Store {
                 0 => 0,
                 _ => shard.last_received().saturating_sub(self.received_at(shard, next)?),
             };
-            let owner =
-                self.groups().0.get(&id).and_then(|members| members.owner(shard.number).map(str::to_owned));
+            let owner = self
+                .groups()
+                .0
+                .get(&id)
+                .and_then(|entry| entry.members.owner(shard.number).map(str::to_owned));
             Ok(GroupStatus { checkpoint, owner, behind, lag })
         };
         logstore.shards.iter().zip(checkpoints).map(status).collect()
@@ -234,7 +249,7 @@ impl Store {
     /// The consumers of a group that were heard of within its timeout.
     pub fn consumers(&self, group: &ConsumerGroup) -> Vec<String> {
         let groups = self.groups();
-        let names = |members: &Members| members.names().map(str::to_owned).collect();
+        let names = |entry: &Group| entry.members.names().map(str::to_owned).collect();
         groups.0.get(&group.id).map(names).unwrap_or_default()
     }
 
@@ -244,7 +259,7 @@ impl Store {
 
     fn check_holder(&self, group: &ConsumerGroup, shard: u32, consumer: &str) -> Result<(), StoreError> {
         let groups = self.groups();
-        let members = groups.0.get(&group.id);
+        let members = groups.0.get(&group.id).map(|entry| &entry.members);
         match members.filter(|members| members.contains(consumer)) {
             None => Err(StoreError::NoConsumer(consumer.into())),
             Some(members) if members.held(consumer).contains(&shard) => Ok(()),
@@ -283,11 +298,49 @@ impl Logstore {
     }
 }
 
-fn save(
+/// Writing who holds what, on its way.
+struct Save<F> {
     group: i64,
     consumer: String,
     held: Shards,
-    gone: Vec<String>,
+    gone: BTreeSet<String>,
+    number: u64,
+    written: F,
+}
+
+impl<F: Future<Output = Result<(), StoreError>>> Save<F> {
+    /// Waits until it is on disk.
+    async fn end(self, store: &Store) -> Result<(), StoreError> {
+        self.written.await?;
+        if let Some(entry) = store.groups().0.get_mut(&self.group)
+            && entry.saves == self.number
+        {
+            entry.members.saved(&self.consumer, self.held);
+            entry.gone.retain(|name| !self.gone.contains(name));
+        }
+        Ok(())
+    }
+}
+
+impl Save<()> {
+    fn begin(
+        store: &Store,
+        group: i64,
+        consumer: &str,
+        entry: &mut Group,
+    ) -> Save<impl Future<Output = Result<(), StoreError>> + Send + use<>> {
+        entry.saves += 1;
+        let (consumer, held, gone) = (consumer.to_owned(), entry.members.held(consumer), entry.gone.clone());
+        let written = store.writer.run(false, write(group, consumer.clone(), held.clone(), gone.clone()));
+        Save { group, consumer, held, gone, number: entry.saves, written }
+    }
+}
+
+fn write(
+    group: i64,
+    consumer: String,
+    held: Shards,
+    gone: BTreeSet<String>,
 ) -> impl FnOnce(&Connection) -> Result<(), StoreError> {
     move |connection| {
         let mut delete = connection

@@ -123,13 +123,8 @@ impl Store {
 
     /// Deletes a logstore. Its logs can't be read any more, and go from the disk step by step.
     pub async fn delete_logstore(&self, project: &str, name: &str) -> Result<(), StoreError> {
-        let catalog = self.catalog();
-        let logstore = catalog.logstore(project, name)?;
-        let id = logstore.id;
-        self.writer.run(true, move |connection| drop_logstore(connection, id)).await?;
-        let groups: Vec<i64> = logstore.groups.values().map(|group| group.id).collect();
-        self.groups().forget(&groups);
-        Ok(())
+        let id = self.catalog().logstore(project, name)?.id;
+        self.writer.run(true, move |connection| drop_logstore(connection, id)).await
     }
 
     /// Splits a shard, or merges it with the next. Returns the numbers of the shards concerned, the new ones last.

@@ -20,8 +20,9 @@ const MIGRATIONS: &[&str] = &["
         modified INTEGER NOT NULL
     ) STRICT;
 
+    -- Numbers that were used are not used again: what is in memory goes by them.
     CREATE TABLE logstore (
-        id INTEGER PRIMARY KEY,
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
         project INTEGER NOT NULL REFERENCES project (id),
         name TEXT NOT NULL,
         ttl INTEGER NOT NULL,                -- days
@@ -56,7 +57,7 @@ const MIGRATIONS: &[&str] = &["
     ) STRICT;
 
     CREATE TABLE consumer_group (
-        id INTEGER PRIMARY KEY,
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
         logstore INTEGER NOT NULL REFERENCES logstore (id) ON DELETE CASCADE,
         name TEXT NOT NULL,
         timeout INTEGER NOT NULL,            -- seconds

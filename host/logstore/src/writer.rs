@@ -41,7 +41,8 @@ struct Put {
 }
 
 struct Job {
-    run: Box<dyn FnOnce(&Connection) -> Ran + Send>,
+    /// Without a connection it only says why.
+    run: Box<dyn FnOnce(Result<&Connection, StoreError>) -> Ran + Send>,
     /// Whether the catalog has to be read again after it.
     changes_catalog: bool,
 }
@@ -78,14 +79,18 @@ impl Writer {
     }
 
     /// Does something to the tables in the next commit.
-    pub(crate) fn run<T: Send + 'static>(
+    pub(crate) fn run<T, J>(
         &self,
         changes_catalog: bool,
-        job: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
-    ) -> impl Future<Output = Result<T, StoreError>> + Send + 'static {
+        job: J,
+    ) -> impl Future<Output = Result<T, StoreError>> + Send + use<T, J>
+    where
+        T: Send + 'static,
+        J: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    {
         let (answer, answered) = oneshot::channel();
-        let run = Box::new(|connection: &Connection| {
-            let result = job(connection);
+        let run = Box::new(|connection: Result<&Connection, StoreError>| {
+            let result = connection.and_then(job);
             let failed = result.is_err();
             let answer = move |committed: Committed<'_>| {
                 let result = result.and_then(|done| match committed {
@@ -153,18 +158,13 @@ impl Thread {
     fn work(&mut self, first: Work) {
         let begun = Instant::now();
         let mut commit = Commit::default();
-        let result = self.connection.execute_batch("BEGIN IMMEDIATE").map_err(StoreError::from);
-        let result = result.and_then(|()| {
-            let mut next = Some(first);
-            while let Some(work) = next {
-                commit.apply(&self.connection, work, (self.clock)() / 1_000_000)?;
-                next = if commit.full() { None } else { self.receiver.try_recv().ok() };
+        let result = match self.connection.execute_batch("BEGIN IMMEDIATE") {
+            Ok(()) => self.fill(&mut commit, first),
+            Err(error) => {
+                commit.refuse(first, &error);
+                Err(error.into())
             }
-            // Rides along: no disk write of its own, and never more than a step.
-            let catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner).clone();
-            self.retention.step(&self.connection, &catalog, (self.clock)())?;
-            Ok(self.connection.execute_batch("COMMIT")?)
-        });
+        };
         if result.is_err() && !self.connection.is_autocommit() {
             // Nothing else can be done where this fails too; the next BEGIN will tell.
             let _ = self.connection.execute_batch("ROLLBACK");
@@ -185,6 +185,19 @@ impl Thread {
                 commit.answer(Err(&error.to_string()));
             }
         }
+    }
+
+    /// Does `first` and what else is waiting in the transaction that is open, and ends it.
+    fn fill(&mut self, commit: &mut Commit, first: Work) -> Result<(), StoreError> {
+        let mut next = Some(first);
+        while let Some(work) = next {
+            commit.apply(&self.connection, work, (self.clock)() / 1_000_000)?;
+            next = if commit.full() { None } else { self.receiver.try_recv().ok() };
+        }
+        // Rides along: no disk write of its own, and never more than a step.
+        let catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner).clone();
+        self.retention.step(&self.connection, &catalog, (self.clock)())?;
+        Ok(self.connection.execute_batch("COMMIT")?)
     }
 
     fn read_catalog(&self) {
@@ -267,12 +280,23 @@ impl Commit {
     }
 
     fn job(&mut self, connection: &Connection, job: Job) -> Result<(), StoreError> {
-        connection.execute_batch("SAVEPOINT job")?;
-        let ran = (job.run)(connection);
+        if let Err(error) = connection.execute_batch("SAVEPOINT job") {
+            self.refuse(Work::Job(job), &error);
+            return Err(error.into());
+        }
+        let ran = (job.run)(Ok(connection));
         self.jobs.push(ran.answer);
         self.changes_catalog |= job.changes_catalog && !ran.failed;
         let end = if ran.failed { "ROLLBACK TO job; RELEASE job" } else { "RELEASE job" };
         Ok(connection.execute_batch(end)?)
+    }
+
+    /// Takes work that can't be begun: it is answered as the commit is, which fails.
+    fn refuse(&mut self, work: Work, error: &rusqlite::Error) {
+        match work {
+            Work::Put(put) => self.puts.push((put.answer, 0)),
+            Work::Job(job) => self.jobs.push((job.run)(Err(StoreError::Commit(error.to_string()))).answer),
+        }
     }
 
     fn publish(&self) {
