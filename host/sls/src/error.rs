@@ -151,6 +151,8 @@ codes! {
     InvalidShardCheckPoint = 400,
     /// No shipper has the name.
     ShipperNotExist = 404,
+    /// The body did not come in time. Clients try again.
+    RequestTimeout = 408,
     /// No `Content-Length`.
     MissingContentLength = 411,
     /// `Content-Type` is another one.

@@ -3,6 +3,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -54,6 +55,7 @@ impl ServeCommand {
         self.log()?;
         let config = self.config()?;
         config.check()?;
+        raise_file_limit(config.limits.connections);
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         runtime.block_on(async {
             let data = config.data.clone();
@@ -98,5 +100,27 @@ impl ServeCommand {
             LogFormat::Json => log.json().flatten_event(true).init(),
         }
         Ok(())
+    }
+}
+
+/// Files besides those of connections: the store's, mostly.
+const OTHER_FILES: u64 = 256;
+
+/// Each connection takes a file, and as a rule a process may have no more than 1024 unless it asks.
+fn raise_file_limit(connections: usize) {
+    let limit = getrlimit(Resource::Nofile);
+    let needed = connections as u64 + OTHER_FILES;
+    if limit.current.is_none_or(|current| current >= needed) {
+        return;
+    }
+    let raised = limit.maximum.map_or(needed, |maximum| maximum.min(needed));
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: Some(raised), ..limit }) {
+        tracing::warn!(%error, "the limit of open files stays what it is");
+    } else if raised < needed {
+        tracing::warn!(
+            raised,
+            needed,
+            "the limit of open files is low for limits.connections: raise it, or lower these"
+        );
     }
 }

@@ -41,7 +41,8 @@ pub(crate) struct Call {
 impl Call {
     /// Receives a request, and checks who sent it.
     ///
-    /// The body is received only when the key is known, and only within limits; what it declares is reserved before.
+    /// The body is received only when it is known who sends it, and only within limits; what it declares is reserved
+    /// before.
     pub(crate) async fn receive(
         service: &Service,
         request: Request<Incoming>,
@@ -59,8 +60,9 @@ impl Call {
                 format!("key {} has ended: ask for a new one", key.id),
             ));
         }
+        credentials.check_head(&key, &parts, &query, service.now())?;
         let (body, room) = receive(service, &parts, body).await?;
-        credentials.check(&key, &parts, &query, &body, service.now())?;
+        credentials.check_body(&parts, &query, &body)?;
         Ok(Self {
             method: parts.method,
             project: project(&host, service.config.domain.as_deref()),
@@ -151,40 +153,63 @@ impl Credentials {
         ApiError::new(ErrorCode::Unauthorized, format!("AccessKeyId not found: {id}"))
     }
 
-    fn check(&self, key: &Key, parts: &Parts, query: &Query, body: &[u8], now: u64) -> Result<(), ApiError> {
-        let headers: Vec<(&str, &str)> = parts
-            .headers
-            .iter()
-            .filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)))
-            .collect();
+    fn check_head(&self, key: &Key, parts: &Parts, query: &Query, now: u64) -> Result<(), ApiError> {
+        let headers = headers(parts);
+        let header = |name| headers.iter().find(|(other, _)| *other == name).map(|(_, value)| *value);
         match self {
             Self::Signed(authorization) => {
-                let request = signature::Request {
-                    method: parts.method.as_str(),
-                    path: parts.uri.path(),
-                    query: query.pairs(),
-                    headers: &headers,
-                    body,
-                };
-                authorization.verify(&key.secret, &request, now)?;
+                check_version(header("x-log-apiversion"))?;
+                authorization.verify_head(&key.secret, &signed(parts, query, &headers, b""), now)?;
             }
             Self::Plain { secret, .. } if same(secret, &key.secret) => {}
             Self::Plain { .. } => {
-                return Err(ApiError::new(
-                    ErrorCode::Unauthorized,
-                    format!("the secret of key {} is another one", key.id),
-                ));
+                let message = format!("the secret of key {} is another one", key.id);
+                return Err(ApiError::new(ErrorCode::Unauthorized, message));
             }
         }
-        let token =
-            headers.iter().find(|(name, _)| *name == "x-acs-security-token").map_or("", |(_, token)| token);
         match &key.token {
-            Some(expected) if !same(expected, token) => Err(ApiError::new(
-                ErrorCode::Unauthorized,
-                format!("key {} is a temporary one: x-acs-security-token has to have its token", key.id),
-            )),
+            Some(expected) if !same(expected, header("x-acs-security-token").unwrap_or_default()) => {
+                let message =
+                    format!("key {} is a temporary one: x-acs-security-token has to have its token", key.id);
+                Err(ApiError::new(ErrorCode::Unauthorized, message))
+            }
             _ => Ok(()),
         }
+    }
+
+    fn check_body(&self, parts: &Parts, query: &Query, body: &[u8]) -> Result<(), ApiError> {
+        if let Self::Signed(authorization) = self {
+            authorization.verify_body(&signed(parts, query, &headers(parts), body))?;
+        }
+        Ok(())
+    }
+}
+
+fn headers(parts: &Parts) -> Vec<(&str, &str)> {
+    parts.headers.iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?))).collect()
+}
+
+fn signed<'a>(
+    parts: &'a Parts,
+    query: &'a Query,
+    headers: &'a [(&'a str, &'a str)],
+    body: &'a [u8],
+) -> signature::Request<'a> {
+    let (method, path) = (parts.method.as_str(), parts.uri.path());
+    signature::Request { method, path, query: query.pairs(), headers, body }
+}
+
+/// The versions of the API that are the same here: of old and of today.
+const VERSIONS: [&str; 2] = ["0.4.0", "0.6.0"];
+
+fn check_version(version: Option<&str>) -> Result<(), ApiError> {
+    match version {
+        Some(version) if VERSIONS.contains(&version) => Ok(()),
+        Some(_) => Err(ApiError::new(ErrorCode::InvalidAPIVersion, "x-log-apiversion has to be 0.6.0")),
+        None => Err(ApiError::new(
+            ErrorCode::MissingAPIVersion,
+            "x-log-apiversion is missing: it has to be 0.6.0",
+        )),
     }
 }
 
@@ -242,6 +267,10 @@ async fn receive(
         )
     };
     let declared = match parts.headers.get(CONTENT_LENGTH) {
+        None if body.is_end_stream() && matches!(parts.method, Method::POST | Method::PUT) => {
+            let message = "the request has neither Content-Length nor chunks: is its body lost?";
+            return Err(ApiError::new(ErrorCode::MissingContentLength, message));
+        }
         _ if body.is_end_stream() => return Ok((Bytes::new(), None)),
         // hyper has seen that it is a number.
         Some(_) => body.size_hint().exact().map_or(limit, |size| size.try_into().unwrap_or(usize::MAX)),
@@ -274,7 +303,7 @@ async fn receive(
     };
     let slow = || {
         let message = format!("the body did not come within {} s", limits.stall_seconds);
-        ApiError::new(ErrorCode::PostBodyInvalid, message)
+        ApiError::new(ErrorCode::RequestTimeout, message)
     };
     let body = tokio::time::timeout(limits.stall(), received).await.map_err(|_| slow())??;
     Ok((body, Some(room)))

@@ -23,6 +23,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// What a key opens; each of them what stands before it as well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
+#[value(rename_all = "lower")]
 pub enum Access {
     /// Putting logs. Not reading them: who ships logs need not see those of others.
     Write,

@@ -3,14 +3,14 @@
 //! # Layout
 //! - [`config`]: settings; [`keys`]: access keys and what they open; [`server`]: connections and TLS.
 //! - `call`: a request and who sent it; `reply`: what is answered; this file: which request does what.
-//! - `room`: memory that requests share.
+//! - `room`: memory that requests share; `patience`: how long connections may do nothing.
 //! - `manage`: projects, logstores, shards; `put`, `ingest`: logs in; `pull`: cursors, logs out;
 //!   `groups`: consumer groups; `metrics`: what Prometheus reads.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -27,6 +27,7 @@ mod ingest;
 pub mod keys;
 mod manage;
 mod metrics;
+mod patience;
 mod pull;
 mod put;
 mod reply;
@@ -55,6 +56,24 @@ pub struct Service {
     turn: AtomicUsize,
     /// Whether it takes requests: not while it ends.
     ready: AtomicBool,
+    /// Requests that are being answered.
+    active: AtomicUsize,
+}
+
+/// A request that is being answered, also if its client goes away.
+struct Active<'a>(&'a AtomicUsize);
+
+impl<'a> Active<'a> {
+    fn begin(active: &'a AtomicUsize) -> Self {
+        active.fetch_add(1, Ordering::Relaxed);
+        Self(active)
+    }
+}
+
+impl Drop for Active<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// A clock that can be shown.
@@ -119,6 +138,7 @@ impl Service {
             store_clock: ClockOf(clock),
             turn: AtomicUsize::new(0),
             ready: AtomicBool::new(true),
+            active: AtomicUsize::new(0),
             config,
         })
     }
@@ -133,7 +153,9 @@ impl Service {
         let request_id = request_id();
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let mut operation = "unknown";
+        let active = Active::begin(&self.active);
         let result = self.dispatch(request, peer, &mut operation).await;
+        drop(active);
         let (code, seconds) =
             (result.as_ref().map_or_else(|error| error.code.as_str(), |_| "OK"), begun.elapsed());
         metrics::answered(operation, code, seconds.as_secs_f64());
@@ -144,7 +166,17 @@ impl Service {
             }
             Err(error) => tracing::info!(%peer, %method, path, operation, %error, request_id),
         }
-        response(result, &request_id)
+        response(result, &request_id, self.ready.load(Ordering::Relaxed))
+    }
+
+    /// Waits until no request is being answered for a while.
+    async fn quiet(&self) {
+        const WHILE: u32 = 5;
+        let mut quiet = 0;
+        while quiet < WHILE {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            quiet = if self.active.load(Ordering::Relaxed) == 0 { quiet + 1 } else { 0 };
+        }
     }
 
     async fn dispatch(

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 use logship_logstore::StoreError;
 use logship_sls::error::{ApiError, ErrorCode};
@@ -28,8 +28,12 @@ impl Reply {
 
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-log-requestid");
 
-/// The response that tells what came of a request.
-pub(crate) fn response(result: Result<Reply, ApiError>, request_id: &str) -> Response<Full<Bytes>> {
+/// The response that tells what came of a request. Without `stay` it is the connection's last.
+pub(crate) fn response(
+    result: Result<Reply, ApiError>,
+    request_id: &str,
+    stay: bool,
+) -> Response<Full<Bytes>> {
     let (status, reply) = match result {
         Ok(reply) => (StatusCode::OK, reply),
         Err(error) => {
@@ -52,6 +56,9 @@ pub(crate) fn response(result: Result<Reply, ApiError>, request_id: &str) -> Res
         }
     };
     set(REQUEST_ID, request_id);
+    if !stay {
+        set(CONNECTION, "close");
+    }
     if let Some(content_type) = reply.content_type {
         set(CONTENT_TYPE, content_type);
     }

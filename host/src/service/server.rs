@@ -11,13 +11,12 @@ use std::time::Duration;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, server::conn::http1};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
@@ -25,9 +24,15 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::Service;
 use super::config::Tls;
+use super::patience::{Patience, Patient, Requests};
 
 /// How long requests that are on their way may take when the service ends.
 const FAREWELL: Duration = Duration::from_secs(20);
+
+/// How long the service goes on with the connections that it has when it is told to end. It says in each reply that
+/// no more will be answered, so clients that are busy go away by themselves: one that was about to ask when its
+/// connection was closed would not ask again.
+const LEAVE: Duration = Duration::from_secs(1);
 
 /// A peer whose machine is gone is noticed within two minutes.
 const PROBE_AFTER: Duration = Duration::from_secs(60);
@@ -118,7 +123,15 @@ impl Server {
         self.service.ready.store(false, Ordering::Relaxed);
         drop(self.listener);
         tracing::info!("ending: requests on their way are finished");
-        if tokio::time::timeout(FAREWELL, graceful.shutdown()).await.is_err() {
+        tokio::time::sleep(LEAVE).await;
+        let ended = async {
+            tokio::select! {
+                () = graceful.shutdown() => {}
+                // Who has sent only half of a head is not waited for.
+                () = self.service.quiet() => {}
+            }
+        };
+        if tokio::time::timeout(FAREWELL, ended).await.is_err() {
             tracing::warn!("some requests took too long, and were cut off");
         }
         let service = self.service;
@@ -161,17 +174,22 @@ async fn serve(
     watcher: Watcher,
 ) {
     let limits = &service.config.limits;
-    let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(limits.stall()));
+    let requests = Arc::new(Requests::default());
+    let patience = Patience { stall: limits.stall(), idle: limits.idle() };
+    let stream = Patient::new(Box::pin(stream), patience, Arc::clone(&requests));
     let mut http = http1::Builder::new();
-    // Counts from the last reply: it bounds heads that come slowly, and connections that do nothing.
-    http.timer(TokioTimer::new()).header_read_timeout(limits.idle()).max_buf_size(READ_BUFFER.max(8192));
+    http.max_buf_size(READ_BUFFER);
     let answering = Arc::clone(&service);
     let answer = service_fn(move |request: Request<Incoming>| {
-        let service = Arc::clone(&answering);
-        async move { Ok::<_, std::convert::Infallible>(service.answer(request, peer).await) }
+        let (service, requests) = (Arc::clone(&answering), Arc::clone(&requests));
+        async move {
+            requests.begin();
+            let response = service.answer(request, peer).await;
+            requests.end();
+            Ok::<_, std::convert::Infallible>(response)
+        }
     });
-    let connection = http.serve_connection(TokioIo::new(Box::pin(stream)), answer);
+    let connection = http.serve_connection(TokioIo::new(stream), answer);
     if let Err(error) = watcher.watch(connection).await {
         tracing::debug!(%peer, %error, "a connection ended");
     }

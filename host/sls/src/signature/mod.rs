@@ -94,11 +94,32 @@ impl Authorization {
     /// # Errors
     /// When it can't be so.
     pub fn verify(&self, secret: &str, request: &Request<'_>, now: u64) -> Result<(), SignatureError> {
+        self.verify_head(secret, request, now)?;
+        self.verify_body(request)
+    }
+
+    /// The first half of [`verify`](Self::verify), before the body is there: its hash is among the headers that were
+    /// signed. So nobody's body need be received who hasn't the secret.
+    ///
+    /// # Errors
+    /// When it can't be so.
+    pub fn verify_head(&self, secret: &str, request: &Request<'_>, now: u64) -> Result<(), SignatureError> {
         match &self.scheme {
             Scheme::V1 { signature } => v1::verify(signature, secret, request, now),
             Scheme::V4 { date, region, signature } => {
                 v4::verify(&v4::Scope { date, region }, signature, secret, request, now)
             }
+        }
+    }
+
+    /// The other half of [`verify`](Self::verify): that the body is the one of the head.
+    ///
+    /// # Errors
+    /// When it is another one.
+    pub fn verify_body(&self, request: &Request<'_>) -> Result<(), SignatureError> {
+        match &self.scheme {
+            Scheme::V1 { .. } => v1::check_body(request),
+            Scheme::V4 { .. } => v4::check_body(request),
         }
     }
 }
