@@ -22,9 +22,12 @@ struct Member {
     reported: Shards,
     /// What it was told to own.
     given: Shards,
-    /// What the database says that it holds, once that is certain.
-    saved: Option<Shards>,
+    /// What the database says that it holds, and was given, once that is certain.
+    saved: Option<Held>,
 }
+
+/// The shards that a member may be working on, each with whether it was told to own it.
+pub(crate) type Held = BTreeMap<u32, bool>;
 
 impl Member {
     fn holds(&self, shard: u32) -> bool {
@@ -34,12 +37,13 @@ impl Member {
 
 impl Members {
     /// A member as it was before a restart. It has the group's timeout, from now on, to show itself.
-    pub(crate) fn restore(&mut self, consumer: String, shard: u32, now: u64) {
+    pub(crate) fn restore(&mut self, consumer: String, shard: u32, given: bool, now: u64) {
         let member = self.0.entry(consumer).or_default();
         member.seen = now;
         member.reported.insert(shard);
-        member.given.insert(shard);
-        member.saved.get_or_insert_default().insert(shard);
+        if given {
+            member.given.insert(shard);
+        }
     }
 
     /// Takes a heartbeat: what `consumer` shall own of `shards`, all those that can be owned just now.
@@ -63,17 +67,16 @@ impl Members {
             me.seen = now;
             me.reported = reported;
         }
-        for member in self.0.values_mut() {
-            member.given.retain(|shard| shards.contains(shard));
-        }
         let quota = self.quota(consumer, shards.len());
         let mut given = self.0.get(consumer).map(|me| me.given.clone()).unwrap_or_default();
+        // Only its own: others may have been given shards that came up since `shards` was looked up.
+        given.retain(|shard| shards.contains(shard));
         while given.len() > quota {
             given.pop_last();
         }
         let free =
             shards.iter().filter(|&&shard| !given.contains(&shard) && self.holder(shard, consumer).is_none());
-        let missing = quota - given.len();
+        let missing = quota.saturating_sub(given.len());
         let taken: Vec<u32> = free.copied().take(missing).collect();
         given.extend(taken);
         if let Some(me) = self.0.get_mut(consumer) {
@@ -94,8 +97,10 @@ impl Members {
     }
 
     /// What the consumer may be working on.
-    pub(crate) fn held(&self, consumer: &str) -> Shards {
-        self.0.get(consumer).map(|member| &member.reported | &member.given).unwrap_or_default()
+    pub(crate) fn held(&self, consumer: &str) -> Held {
+        let Some(member) = self.0.get(consumer) else { return Held::new() };
+        let all = &member.reported | &member.given;
+        all.into_iter().map(|shard| (shard, member.given.contains(&shard))).collect()
     }
 
     /// Whether the database says what the consumer holds.
@@ -104,7 +109,7 @@ impl Members {
     }
 
     /// The database says now that the consumer holds these, unless something else was begun since.
-    pub(crate) fn saved(&mut self, consumer: &str, held: Shards) {
+    pub(crate) fn saved(&mut self, consumer: &str, held: Held) {
         if let Some(member) = self.0.get_mut(consumer) {
             member.saved = Some(held);
         }
@@ -169,6 +174,30 @@ mod tests {
         }
     }
 
+    /// As they are after a restart, from what was saved of them.
+    fn restarted(members: &Members, now: u64) -> Members {
+        let mut after = Members::default();
+        for name in members.names() {
+            for (shard, given) in members.held(name) {
+                after.restore(name.to_owned(), shard, given, now);
+            }
+        }
+        after
+    }
+
+    #[test]
+    fn a_shard_that_one_gave_up_late_has_one_owner_after_a_restart() {
+        let mut members = Members::default();
+        members.heartbeat("a", all(0), &all(1), 0);
+        members.expire(10);
+        assert_eq!(members.heartbeat("b", all(0), &all(1), 11), all(1));
+        // It was silent for too long, and still works on it.
+        assert_eq!(members.heartbeat("a", all(1), &all(1), 12), all(0));
+        let mut members = restarted(&members, 13);
+        assert_eq!(members.heartbeat("a", all(1), &all(1), 14), all(0));
+        assert_eq!(members.heartbeat("b", all(1), &all(1), 15), all(1));
+    }
+
     #[test]
     fn a_shard_in_the_last_reply_is_not_free_though_the_report_lacks_it() {
         let mut members = Members::default();
@@ -193,8 +222,8 @@ mod tests {
     #[test]
     fn after_a_restart_the_holders_are_known() {
         let mut members = Members::default();
-        members.restore("a".into(), 0, 100);
-        members.restore("a".into(), 1, 100);
+        members.restore("a".into(), 0, true, 100);
+        members.restore("a".into(), 1, true, 100);
         assert_eq!(members.heartbeat("b", all(0), &all(2), 101), all(0));
         assert_eq!(members.expire(101), ["a"]);
         assert_eq!(members.heartbeat("b", all(0), &all(2), 102), all(2));
@@ -216,7 +245,7 @@ mod tests {
         #[test]
         fn nothing_is_ever_owned_twice(
             count in 1_u32..12,
-            steps in prop::collection::vec((0_usize..5, 0_u8..8), 1..200),
+            steps in prop::collection::vec((0_usize..5, 0_u8..9), 1..200),
         ) {
             const TIMEOUT: u64 = 30;
             let shards = all(count);
@@ -230,6 +259,7 @@ mod tests {
                 let client = clients.entry(who).or_default();
                 match what {
                     0 => client.finish(),
+                    8 => members = restarted(&members, now),
                     // The reply is lost.
                     1 => drop(members.heartbeat(&who.to_string(), client.report(), &shards, now)),
                     _ => {

@@ -203,6 +203,11 @@ impl Shard {
         (self.id << POSITION_BITS) + position.saturating_sub(self.origin).min((1 << POSITION_BITS) - 1) as i64
     }
 
+    /// The rows that are the shard's: the first, and one past the last.
+    pub(crate) fn rows(&self) -> (i64, i64) {
+        (self.id << POSITION_BITS, (self.id + 1) << POSITION_BITS)
+    }
+
     /// The position of the log group in `row`.
     pub(crate) fn position(&self, row: i64) -> u64 {
         self.origin + (row - (self.id << POSITION_BITS)) as u64

@@ -5,7 +5,7 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::balance::{Members, Shards};
+use crate::balance::{Held, Members, Shards};
 use crate::catalog::{Catalog, Logstore, Shard};
 use crate::error::StoreError;
 use crate::store::Store;
@@ -44,7 +44,8 @@ pub struct GroupStatus {
     pub owner: Option<String>,
     /// Log groups not read yet.
     pub behind: u64,
-    /// Seconds from the oldest of these to the newest, by the times that they were received.
+    /// Seconds from the newest log that was read to the newest there is, by the logs' own times; where none was
+    /// read yet, from the oldest group's.
     pub lag: u64,
 }
 
@@ -61,13 +62,27 @@ struct Group {
     saves: u64,
 }
 
+impl Group {
+    /// Removes who was silent for too long.
+    fn expire(&mut self, group: &ConsumerGroup, now: u64) {
+        let silent = now.saturating_sub(u64::from(group.timeout) * 1_000_000);
+        self.gone.extend(self.members.expire(silent));
+    }
+}
+
 impl Groups {
     pub(crate) fn read(connection: &Connection, now: u64) -> Result<Self, StoreError> {
         let mut groups = Self::default();
-        let mut statement = connection.prepare("SELECT consumer_group, shard, consumer FROM assignment")?;
+        let mut statement =
+            connection.prepare("SELECT consumer_group, shard, consumer, given FROM assignment")?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
-            groups.0.entry(row.get(0)?).or_default().members.restore(row.get(2)?, row.get(1)?, now);
+            groups.0.entry(row.get(0)?).or_default().members.restore(
+                row.get(2)?,
+                row.get(1)?,
+                row.get(3)?,
+                now,
+            );
         }
         Ok(groups)
     }
@@ -160,8 +175,8 @@ impl Store {
         let (given, save) = {
             let mut groups = self.groups();
             let entry = groups.0.entry(group.id).or_default();
-            let now = (self.options.clock)();
-            entry.gone.extend(entry.members.expire(now.saturating_sub(u64::from(group.timeout) * 1_000_000)));
+            let now = (self.options.uptime)();
+            entry.expire(group, now);
             // Who is back is written anew.
             entry.gone.remove(consumer);
             let given = entry.members.heartbeat(consumer, reported, &shards, now);
@@ -212,30 +227,35 @@ impl Store {
         if !force {
             self.check_holder(group, shard, consumer)?;
         }
-        let (id, consumer, now) = (group.id, consumer.to_owned(), (self.options.clock)());
+        let (id, name) = (group.id, group.name.clone());
+        let (consumer, now) = (consumer.to_owned(), (self.options.clock)());
         let job = move |connection: &Connection| {
-            connection
+            let saved = connection
                 .prepare_cached(
                     "INSERT OR REPLACE INTO checkpoint (consumer_group, shard, cursor, updated, consumer)
-                     VALUES (?1, ?2, ?3, ?4, ?5)",
+                     SELECT id, ?2, ?3, ?4, ?5 FROM consumer_group WHERE id = ?1",
                 )?
                 .execute(params![id, shard, position, now, consumer])?;
-            Ok(())
+            // Deleted meanwhile.
+            if saved == 0 { Err(StoreError::NoGroup(name)) } else { Ok(()) }
         };
         self.writer.run(false, job).await
     }
 
     /// How the group stands with each shard. Blocks on the disk.
     pub fn group_status(&self, logstore: &Logstore, group: &str) -> Result<Vec<GroupStatus>, StoreError> {
-        let id = logstore.group(group)?.id;
+        let found = logstore.group(group)?;
+        let id = found.id;
+        self.expire(found);
         let checkpoints = self.checkpoints(logstore, group, None)?;
         let status = |(shard, checkpoint): (&Arc<Shard>, Checkpoint)| {
             let next = checkpoint.position.unwrap_or(0).max(shard.begin());
             let behind = shard.end().saturating_sub(next);
-            let lag = match behind {
-                0 => 0,
-                _ => shard.last_received().saturating_sub(self.received_at(shard, next)?),
+            let read = match next.checked_sub(1).filter(|_| behind > 0) {
+                Some(last) => self.newest_at(shard, last)?.or(self.newest_at(shard, next)?),
+                None => None,
             };
+            let lag = read.map_or(0, |read| shard.newest().saturating_sub(read));
             let owner = self
                 .groups()
                 .0
@@ -248,9 +268,16 @@ impl Store {
 
     /// The consumers of a group that were heard of within its timeout.
     pub fn consumers(&self, group: &ConsumerGroup) -> Vec<String> {
+        self.expire(group);
         let groups = self.groups();
         let names = |entry: &Group| entry.members.names().map(str::to_owned).collect();
         groups.0.get(&group.id).map(names).unwrap_or_default()
+    }
+
+    fn expire(&self, group: &ConsumerGroup) {
+        if let Some(entry) = self.groups().0.get_mut(&group.id) {
+            entry.expire(group, (self.options.uptime)());
+        }
     }
 
     pub(crate) fn groups(&self) -> MutexGuard<'_, Groups> {
@@ -262,7 +289,13 @@ impl Store {
         let members = groups.0.get(&group.id).map(|entry| &entry.members);
         match members.filter(|members| members.contains(consumer)) {
             None => Err(StoreError::NoConsumer(consumer.into())),
-            Some(members) if members.held(consumer).contains(&shard) => Ok(()),
+            // One that came back late still reports what is another's by now.
+            Some(members)
+                if members.held(consumer).contains_key(&shard)
+                    && members.owner(shard).is_none_or(|owner| owner == consumer) =>
+            {
+                Ok(())
+            }
             Some(_) => Err(StoreError::NotOwner { shard, consumer: consumer.into() }),
         }
     }
@@ -302,7 +335,7 @@ impl Logstore {
 struct Save<F> {
     group: i64,
     consumer: String,
-    held: Shards,
+    held: Held,
     gone: BTreeSet<String>,
     number: u64,
     written: F,
@@ -339,7 +372,7 @@ impl Save<()> {
 fn write(
     group: i64,
     consumer: String,
-    held: Shards,
+    held: Held,
     gone: BTreeSet<String>,
 ) -> impl FnOnce(&Connection) -> Result<(), StoreError> {
     move |connection| {
@@ -350,11 +383,11 @@ fn write(
         }
         // The group may have been deleted meanwhile.
         let mut insert = connection.prepare_cached(
-            "INSERT INTO assignment (consumer_group, shard, consumer)
-             SELECT id, ?2, ?3 FROM consumer_group WHERE id = ?1",
+            "INSERT INTO assignment (consumer_group, shard, consumer, given)
+             SELECT id, ?2, ?3, ?4 FROM consumer_group WHERE id = ?1",
         )?;
-        for shard in held {
-            insert.execute(params![group, shard, consumer])?;
+        for (shard, given) in held {
+            insert.execute(params![group, shard, consumer, given])?;
         }
         Ok(())
     }

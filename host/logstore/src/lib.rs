@@ -42,7 +42,7 @@ pub use manage::{LogstoreSettings, Resharding};
 pub use retention::FOREVER;
 pub use store::{Limits, Store};
 
-/// The present in Unix microseconds.
+/// The present in microseconds.
 pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
 
 /// What can be set of a store.
@@ -52,8 +52,10 @@ pub struct Options {
     pub groups: usize,
     /// Shards of a logstore that can be written to.
     pub shards: u32,
-    /// What the time is.
+    /// What the time is, since 1970.
     pub clock: Clock,
+    /// What the time is, since any moment: nobody sets this clock, so it tells who was silent for how long.
+    pub uptime: Clock,
 }
 
 impl std::fmt::Debug for Options {
@@ -68,7 +70,9 @@ impl Default for Options {
             let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
             now.as_micros() as u64
         };
-        Self { groups: 10, shards: 256, clock: Arc::new(clock) }
+        let start = std::time::Instant::now();
+        let uptime = move || start.elapsed().as_micros() as u64;
+        Self { groups: 10, shards: 256, clock: Arc::new(clock), uptime: Arc::new(uptime) }
     }
 }
 

@@ -10,8 +10,22 @@ use crate::catalog::{Catalog, Shard};
 use crate::error::StoreError;
 
 /// A step deletes no more log groups than this many, and none after this many bytes.
-const STEP_GROUPS: usize = 512;
-const STEP_BYTES: u64 = 2 << 20;
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Step {
+    groups: usize,
+    bytes: u64,
+}
+
+impl Step {
+    /// The least of a step.
+    pub(crate) const SMALL: Self = Self { groups: 512, bytes: 2 << 20 };
+
+    /// One that keeps up with a commit that stored so much.
+    pub(crate) fn beside(groups: usize, bytes: usize) -> Self {
+        let least = Self::SMALL;
+        Self { groups: least.groups.max(2 * groups), bytes: least.bytes.max(2 * bytes as u64) }
+    }
+}
 
 /// How often shards are looked at, in microseconds.
 const INTERVAL: u64 = 10_000_000;
@@ -27,8 +41,8 @@ const VACUUM_PAGES: u32 = 64;
 pub(crate) struct Retention {
     /// When shards were looked at last, in Unix microseconds.
     looked: u64,
-    /// Shards that may have old logs, and up to when these were received.
-    expired: VecDeque<(Arc<Shard>, u64)>,
+    /// Shards that may have old logs, each a step at a time in turn.
+    expired: VecDeque<Arc<Shard>>,
     /// What the last step deleted, before it is committed.
     deleted: Option<(Arc<Shard>, u64)>,
     /// Whether it removed a shard.
@@ -42,26 +56,26 @@ impl Retention {
         connection: &Connection,
         catalog: &Catalog,
         now: u64,
+        step: Step,
     ) -> Result<(), StoreError> {
         self.look(connection, catalog, now)?;
-        let Some((shard, before)) = self.expired.front().cloned() else { return Ok(()) };
+        let Some(shard) = self.expired.pop_front() else { return Ok(()) };
+        // By the catalog of now: its logstore may keep logs for longer than when the shard was looked at.
+        let Some(before) = keep_since(catalog, &shard, now) else { return Ok(()) };
         let mut select = connection.prepare_cached(
             "SELECT id, length(body) FROM log_group WHERE id >= ?1 AND id < ?2 AND received < ?3 ORDER BY id LIMIT ?4",
         )?;
         let (first, end) = (shard.row(shard.begin()), shard.row(shard.end()));
-        let mut rows = select.query(params![first, end, before, STEP_GROUPS])?;
+        let mut rows = select.query(params![first, end, before, step.groups])?;
         let (mut last, mut bytes) = (None, 0);
-        while bytes < STEP_BYTES
+        while bytes < step.bytes
             && let Some(row) = rows.next()?
         {
             last = Some(row.get::<_, i64>(0)?);
             bytes += row.get::<_, u64>(1)?;
         }
         drop(rows);
-        let Some(last) = last else {
-            self.expired.pop_front();
-            return self.remove(connection, &shard);
-        };
+        let Some(last) = last else { return self.remove(connection, &shard) };
         let begin = shard.position(last) + 1;
         connection
             .prepare_cached("DELETE FROM log_group WHERE id >= ?1 AND id <= ?2")?
@@ -69,8 +83,15 @@ impl Retention {
         connection
             .prepare_cached("UPDATE shard SET next = max(next, ?2) WHERE id = ?1")?
             .execute(params![shard.id, begin])?;
+        // Others have their turn before it comes again.
+        self.expired.push_back(Arc::clone(&shard));
         self.deleted = Some((shard, begin));
         Ok(())
+    }
+
+    /// Whether there is more to delete.
+    pub(crate) fn has_work(&self) -> bool {
+        !self.expired.is_empty()
     }
 
     /// Steps of its own while nobody writes: one of deleting, one of giving room back. Whether the catalog changed.
@@ -83,7 +104,7 @@ impl Retention {
         self.look(connection, catalog, now)?;
         if !self.expired.is_empty() {
             let transaction = connection.unchecked_transaction()?;
-            if let Err(error) = self.step(&transaction, catalog, now) {
+            if let Err(error) = self.step(&transaction, catalog, now, Step::SMALL) {
                 self.forget();
                 return Err(error);
             }
@@ -117,34 +138,50 @@ impl Retention {
         }
         self.looked = now;
         let mut oldest = connection.prepare_cached("SELECT received FROM log_group WHERE id = ?1")?;
-        for logstore in catalog.logstores().filter(|logstore| logstore.ttl < FOREVER) {
-            let before = (now / 1_000_000).saturating_sub(u64::from(logstore.ttl) * 86_400);
-            for shard in &logstore.shards {
-                let received = oldest.query_row([shard.row(shard.begin())], |row| row.get::<_, u64>(0));
-                if received.is_ok_and(|received| received < before) {
-                    self.expired.push_back((Arc::clone(shard), before));
-                }
+        for shard in catalog.shards() {
+            let Some(before) = keep_since(catalog, shard, now) else { continue };
+            let received = oldest.query_row([shard.row(shard.begin())], |row| row.get::<_, u64>(0));
+            if received.is_ok_and(|received| received < before) || before == ALL {
+                self.expired.push_back(Arc::clone(shard));
             }
         }
-        self.expired.extend(catalog.dropped.iter().map(|shard| (Arc::clone(shard), u64::MAX >> 1)));
         Ok(())
     }
 
     /// Removes a shard after its last log, if it gets no more: its logstore is gone, or it was split or merged.
     fn remove(&mut self, connection: &Connection, shard: &Shard) -> Result<(), StoreError> {
-        if shard.begin() == shard.end() {
-            let mut delete = connection
-                .prepare_cached("DELETE FROM shard WHERE id = ?1 AND (logstore IS NULL OR NOT writable)")?;
-            self.removed |= delete.execute([shard.id])? > 0;
-        }
+        // The table is asked, for this transaction may have put something that is not shown yet.
+        let mut delete = connection.prepare_cached(
+            "DELETE FROM shard WHERE id = ?1 AND (logstore IS NULL OR NOT writable)
+             AND NOT EXISTS (SELECT 1 FROM log_group WHERE id >= ?2 AND id < ?3)",
+        )?;
+        let (first, end) = shard.rows();
+        self.removed |= delete.execute(params![shard.id, first, end])? > 0;
         Ok(())
+    }
+}
+
+/// Every log is received before this.
+const ALL: u64 = u64::MAX >> 1;
+
+/// Logs of the shard that were received before this can go, in Unix seconds; none if all are kept.
+fn keep_since(catalog: &Catalog, shard: &Shard, now: u64) -> Option<u64> {
+    let mut logstores = catalog.logstores();
+    let logstore = logstores.find(|logstore| logstore.shards.iter().any(|other| other.id == shard.id));
+    match logstore {
+        None => Some(ALL),
+        Some(logstore) if logstore.ttl >= FOREVER => None,
+        Some(logstore) => Some((now / 1_000_000).saturating_sub(u64::from(logstore.ttl) * 86_400)),
     }
 }
 
 fn give_room_back(connection: &Connection) -> Result<(), StoreError> {
     let pages = |name| connection.pragma_query_value(None, name, |row| row.get::<_, u32>(0));
     if pages("freelist_count")? > pages("page_count")? / 4 {
-        connection.execute_batch(&format!("PRAGMA incremental_vacuum({VACUUM_PAGES})"))?;
+        let mut vacuum = connection.prepare(&format!("PRAGMA incremental_vacuum({VACUUM_PAGES})"))?;
+        let mut rows = vacuum.query([])?;
+        // It gives back a page for each row that is asked for.
+        while rows.next()?.is_some() {}
     }
     Ok(())
 }

@@ -74,11 +74,12 @@ const MIGRATIONS: &[&str] = &["
         PRIMARY KEY (consumer_group, shard)
     ) STRICT, WITHOUT ROWID;
 
-    -- Who was told to own what: after a restart nothing is given to a second one meanwhile.
+    -- Who may be working on what: after a restart nothing is given to a second one meanwhile.
     CREATE TABLE assignment (
         consumer_group INTEGER NOT NULL REFERENCES consumer_group (id) ON DELETE CASCADE,
         shard INTEGER NOT NULL,
         consumer TEXT NOT NULL,
+        given INTEGER NOT NULL,              -- whether it was told to own it; else it is still finishing
         PRIMARY KEY (consumer_group, shard, consumer)
     ) STRICT, WITHOUT ROWID;
 "];

@@ -28,7 +28,7 @@ pub struct Store {
     pub(crate) groups: Mutex<Groups>,
     catalog: Arc<RwLock<Arc<Catalog>>>,
     readers: Mutex<Vec<Connection>>,
-    room: Semaphore,
+    room: Arc<Semaphore>,
     file: PathBuf,
     /// Locked as long as the store is open.
     _lock: File,
@@ -64,7 +64,7 @@ impl Store {
         private().append(true).open(&file).map_err(failed(&file))?;
         let connection = schema::open_writer(&file)?;
         let catalog = Catalog::read(&connection, &Catalog::default())?;
-        let groups = Groups::read(&connection, (options.clock)())?;
+        let groups = Groups::read(&connection, (options.uptime)())?;
         let catalog = Arc::new(RwLock::new(Arc::new(catalog)));
         let writer = Writer::start(connection, Arc::clone(&catalog), Arc::clone(&options.clock))
             .map_err(failed(directory))?;
@@ -74,7 +74,7 @@ impl Store {
             groups: Mutex::new(groups),
             catalog,
             readers: Mutex::default(),
-            room: Semaphore::new(WAITING / ROOM),
+            room: Arc::new(Semaphore::new(WAITING / ROOM)),
             file,
             _lock: lock,
         })
@@ -89,8 +89,8 @@ impl Store {
     pub async fn put(&self, shard: &Arc<Shard>, groups: Vec<NewGroup>) -> Result<u64, StoreError> {
         let bytes: usize = groups.iter().map(|group| group.body.len()).sum();
         let room = (bytes / ROOM + 1).min(WAITING / ROOM) as u32;
-        let _room = self.room.acquire_many(room).await.map_err(|_| StoreError::Closed)?;
-        self.writer.put(Arc::clone(shard), groups).await
+        let room = Arc::clone(&self.room).acquire_many_owned(room).await.map_err(|_| StoreError::Closed)?;
+        self.writer.put(Arc::clone(shard), groups, room).await
     }
 
     /// Shows `visit` the groups of a shard from a position on, as long as it wants more. Blocks on the disk.
@@ -149,7 +149,22 @@ impl Store {
         if position < begin || position > end {
             return Err(StoreError::NoCursor { shard: shard.number, cursor: position, begin, end });
         }
-        self.with_reader(|connection| Ok(received(connection, shard, position)?.unwrap_or(0)))
+        // Deleted just now, it is one of those before the first.
+        let gone = StoreError::NoCursor { shard: shard.number, cursor: position, begin, end };
+        self.with_reader(|connection| received(connection, shard, position)?.ok_or(gone))
+    }
+
+    /// The time of the newest log of the group at `position`, in Unix seconds. Blocks on the disk.
+    pub(crate) fn newest_at(&self, shard: &Shard, position: u64) -> Result<Option<u64>, StoreError> {
+        self.with_reader(|connection| {
+            let mut statement = connection.prepare_cached("SELECT newest FROM log_group WHERE id = ?1")?;
+            Ok(statement.query_row([shard.row(position)], |row| row.get(0)).optional()?)
+        })
+    }
+
+    /// Whether logs can be put: not after [`close`](Self::close), or a failure of the writer.
+    pub fn is_alive(&self) -> bool {
+        self.writer.is_alive()
     }
 
     /// The position of the first group received at `time` or later, in Unix seconds; the end if there is none.

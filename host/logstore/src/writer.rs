@@ -7,16 +7,16 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::catalog::{Catalog, Shard};
 use crate::error::StoreError;
-use crate::retention::Retention;
+use crate::retention::{Retention, Step};
 use crate::{Clock, NewGroup};
 
-/// A commit takes no more puts than this many, and none after it has this many bytes: its time bounds the
-/// time that a put takes.
-const COMMIT_PUTS: usize = 4096;
+/// A commit takes no more work after this many log groups, or this many bytes: its time bounds the time that a
+/// put takes.
+const COMMIT_GROUPS: usize = 4096;
 const COMMIT_BYTES: usize = 16 << 20;
 
 /// How often the writer looks what is to be deleted when nobody writes.
@@ -37,6 +37,8 @@ enum Work {
 struct Put {
     shard: Arc<Shard>,
     groups: Vec<NewGroup>,
+    /// What they take of the room for what waits, also if who puts them goes away.
+    _room: OwnedSemaphorePermit,
     answer: oneshot::Sender<Result<u64, StoreError>>,
 }
 
@@ -72,9 +74,14 @@ impl Writer {
     }
 
     /// Stores the groups one after the other; the position of the first, once they are on disk.
-    pub(crate) async fn put(&self, shard: Arc<Shard>, groups: Vec<NewGroup>) -> Result<u64, StoreError> {
+    pub(crate) async fn put(
+        &self,
+        shard: Arc<Shard>,
+        groups: Vec<NewGroup>,
+        room: OwnedSemaphorePermit,
+    ) -> Result<u64, StoreError> {
         let (answer, answered) = oneshot::channel();
-        self.send(Work::Put(Put { shard, groups, answer }))?;
+        self.send(Work::Put(Put { shard, groups, _room: room, answer }))?;
         answered.await.unwrap_or(Err(StoreError::Closed))
     }
 
@@ -114,6 +121,12 @@ impl Writer {
         sender.as_ref().and_then(|sender| sender.send(work).ok()).ok_or(StoreError::Closed)
     }
 
+    /// Whether it still works.
+    pub(crate) fn is_alive(&self) -> bool {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+
     /// Does what was asked for so far, and ends.
     pub(crate) fn close(&self) {
         self.sender.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -142,7 +155,8 @@ struct Thread {
 impl Thread {
     fn serve(&mut self) {
         loop {
-            match self.receiver.recv_timeout(IDLE) {
+            let wait = if self.retention.has_work() { Duration::ZERO } else { IDLE };
+            match self.receiver.recv_timeout(wait) {
                 Ok(work) => self.work(work),
                 Err(mpsc::RecvTimeoutError::Timeout) => self.idle(),
                 Err(mpsc::RecvTimeoutError::Disconnected) => break,
@@ -183,6 +197,8 @@ impl Thread {
                 metrics::counter!("logship_commits_failed_total").increment(1);
                 self.retention.forget();
                 commit.answer(Err(&error.to_string()));
+                // The disk may be full, and something on it too old.
+                self.idle();
             }
         }
     }
@@ -196,14 +212,21 @@ impl Thread {
         }
         // Rides along: no disk write of its own, and never more than a step.
         let catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner).clone();
-        self.retention.step(&self.connection, &catalog, (self.clock)())?;
+        self.connection.execute_batch("SAVEPOINT retention")?;
+        let step = Step::beside(commit.groups, commit.bytes);
+        if let Err(error) = self.retention.step(&self.connection, &catalog, (self.clock)(), step) {
+            // Puts don't share its fate.
+            tracing::error!(%error, "can't delete old logs; it is tried again");
+            self.retention.forget();
+            self.connection.execute_batch("ROLLBACK TO retention")?;
+        }
         Ok(self.connection.execute_batch("COMMIT")?)
     }
 
     fn read_catalog(&self) {
-        let mut catalog = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
-        match Catalog::read(&self.connection, &catalog) {
-            Ok(new) => *catalog = Arc::new(new),
+        let before = self.catalog.read().unwrap_or_else(PoisonError::into_inner).clone();
+        match Catalog::read(&self.connection, &before) {
+            Ok(new) => *self.catalog.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new),
             // The change is on disk; it will be seen with the next one.
             Err(error) => tracing::error!(%error, "can't read what changed"),
         }
@@ -227,6 +250,7 @@ struct Commit {
     shards: HashMap<i64, Appended>,
     puts: Vec<(oneshot::Sender<Result<u64, StoreError>>, u64)>,
     jobs: Vec<Answer>,
+    groups: usize,
     bytes: usize,
     changes_catalog: bool,
 }
@@ -242,7 +266,7 @@ struct Appended {
 impl Commit {
     fn full(&self) -> bool {
         // After a change of the catalog what waits is judged by the new one.
-        self.bytes >= COMMIT_BYTES || self.puts.len() + self.jobs.len() >= COMMIT_PUTS || self.changes_catalog
+        self.bytes >= COMMIT_BYTES || self.groups + self.jobs.len() >= COMMIT_GROUPS || self.changes_catalog
     }
 
     fn apply(&mut self, connection: &Connection, work: Work, now: u64) -> Result<(), StoreError> {
@@ -274,6 +298,7 @@ impl Commit {
             insert.execute((row, shard.received, group.newest, group.logs, group.size, &*group.body))?;
             shard.end += 1;
             shard.newest = shard.newest.max(group.newest.into());
+            self.groups += 1;
             self.bytes += group.body.len();
         }
         Ok(())

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use logship_logstore::{
-    Limits, Logstore, LogstoreSettings, NewGroup, Options, Resharding, Shard, Store, StoreError,
+    Clock, Limits, Logstore, LogstoreSettings, NewGroup, Options, Resharding, Shard, Store, StoreError,
 };
 use serde_json::json;
 
@@ -75,8 +75,8 @@ const ALL: Limits = Limits { groups: 1000, bytes: usize::MAX, end: u64::MAX };
 
 fn open(directory: &Path, now: &Arc<AtomicU64>) -> Store {
     let now = Arc::clone(now);
-    let clock = Arc::new(move || now.load(Ordering::Relaxed));
-    Store::open(directory, Options { clock, ..Options::default() }).unwrap()
+    let clock: Clock = Arc::new(move || now.load(Ordering::Relaxed));
+    Store::open(directory, Options { uptime: Arc::clone(&clock), clock, ..Options::default() }).unwrap()
 }
 
 fn group(body: &str) -> NewGroup {
@@ -266,18 +266,18 @@ async fn owners_and_checkpoints_outlive_the_process() {
 async fn lag_is_what_was_not_read() {
     let test = Test::new().await;
     test.store.create_group(&test.logstore(), "g", 60, false).await.unwrap();
-    for body in ["a", "b", "c"] {
-        test.put(0, body).await.unwrap();
-        test.pass(10_000_000);
+    for newest in [100, 110, 130] {
+        let group = NewGroup { newest, ..group("a") };
+        test.store.put(&test.shard(0), vec![group]).await.unwrap();
     }
     let logstore = test.logstore();
     let lag = || {
         let status = test.store.group_status(&logstore, "g").unwrap();
         (status[0].behind, status[0].lag, status[1].behind, status[1].lag)
     };
-    assert_eq!(lag(), (3, 20, 0, 0));
+    assert_eq!(lag(), (3, 30, 0, 0));
     test.store.save_checkpoint(&logstore, "g", 0, test.shard(0).begin() + 2, "", true).await.unwrap();
-    assert_eq!(lag(), (1, 0, 0, 0));
+    assert_eq!(lag(), (1, 20, 0, 0), "the newest log that was read has 110");
 }
 
 #[tokio::test]
