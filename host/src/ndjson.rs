@@ -66,6 +66,11 @@ impl Parser {
         Self { settings, builder: BatchBuilder::default(), group: GroupReader::default(), shard_of: vec![] }
     }
 
+    /// From now on logs without a time have this one.
+    pub fn set_default_time(&mut self, time: Time) {
+        self.settings.default_time = time;
+    }
+
     /// Parses `block`: whole lines, the last with or without its line break. Blank lines are passed
     /// over.
     pub fn parse(&mut self, block: &[u8]) -> Parsed {

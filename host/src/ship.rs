@@ -19,6 +19,7 @@ use crate::ndjson::{Parsed, Parser, Reject, Settings};
 use crate::object::{ObjectError, Shipped};
 use crate::rejects::{RejectError, Rejects};
 use crate::shard::{Plan, ShardShipper};
+use crate::time;
 
 /// Bytes of values that may wait for their shards.
 const QUEUED: usize = 16 << 20;
@@ -250,6 +251,8 @@ impl<'a> Shared<'a> {
                 Work::Wait(until) => state = self.wait(state, until),
                 Work::Parse(number, block) => {
                     drop(state);
+                    // A stream may go on for days.
+                    parser.set_default_time(time::now());
                     let parsed = parser.parse(&block.bytes);
                     self.progress.parsed(block.bytes.len() as u64);
                     state = self.lock();

@@ -1,9 +1,17 @@
 //! Times as people write them in logs.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use chrono::{DateTime, FixedOffset, NaiveDateTime};
 
 /// A log's time: Unix seconds, and nanoseconds within the second.
 pub type Time = (u32, u32);
+
+/// The present.
+pub fn now() -> Time {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    (now.as_secs().try_into().unwrap_or(u32::MAX), now.subsec_nanos())
+}
 
 /// Reads a time as people write it in logs: RFC 3339 (`2017-01-20T19:50:43.351+08:00`; allowed are a
 /// space for the `T`, a comma before the fraction, `+0800`; without an offset it is UTC), or a Unix time

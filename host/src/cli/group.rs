@@ -1,4 +1,5 @@
 use clap::{Args, Subcommand};
+use reqwest::Method;
 use serde_json::Value;
 
 use super::Failure;
@@ -7,7 +8,7 @@ use super::stage::Report;
 use crate::service::keys::Access;
 use crate::table;
 
-/// Shows consumer groups, and how far they are.
+/// Shows and deletes consumer groups.
 #[derive(Debug, Args)]
 pub(super) struct GroupCommand {
     #[command(subcommand)]
@@ -35,6 +36,15 @@ enum Command {
         #[command(flatten)]
         connect: Connect,
     },
+    /// Deletes a consumer group with its checkpoints.
+    Delete {
+        /// The logstore.
+        logstore: String,
+        /// The group.
+        group: String,
+        #[command(flatten)]
+        connect: Connect,
+    },
 }
 
 impl GroupCommand {
@@ -59,6 +69,12 @@ impl GroupCommand {
                     let path = format!("/logstores/{logstore}/consumergroups/{group}");
                     let status: Value = client.get(&path, &[("type", "status")]).await?;
                     print(&status, report);
+                }
+                Command::Delete { logstore, group, connect } => {
+                    let client = connect.client(Access::Read)?;
+                    let path = format!("/logstores/{logstore}/consumergroups/{group}");
+                    client.send_json(Method::DELETE, &path, &[], &Value::Null).await?;
+                    println!("deleted consumer group {group}");
                 }
             }
             Ok(())

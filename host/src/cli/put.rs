@@ -1,7 +1,7 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use indicatif::{HumanBytes, HumanCount, ProgressBar};
@@ -16,6 +16,7 @@ use crate::log_group::log_groups;
 use crate::ndjson::{Parser, Reject, Settings};
 use crate::rejects::Rejects;
 use crate::service::keys::Access;
+use crate::time;
 
 /// Puts NDJSON into a logstore.
 ///
@@ -86,6 +87,7 @@ impl PutCommand {
             reading.join().map_err(|_| "reading the input failed")?
         });
         bar.finish_and_clear();
+        let kept = rejects.finish();
         let seconds = begun.elapsed().as_secs_f64();
         if result.is_err() && stored.logs == 0 {
             return result;
@@ -111,14 +113,13 @@ impl PutCommand {
         {
             eprintln!("all up to {}:{line} is stored", path.display());
         }
-        result
+        result.and(kept.map_err(Failure::from))
     }
 
     fn settings(&self) -> Settings {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Settings {
             time_field: self.time_field.clone(),
-            default_time: (now.as_secs().try_into().unwrap_or(u32::MAX), now.subsec_nanos()),
+            default_time: time::now(),
             shards: 1,
             shard_field: String::new(),
         }
@@ -134,30 +135,38 @@ impl PutCommand {
     ) -> Result<(), Failure> {
         let (client, logstore) = (Arc::new(client), Arc::<str>::from(self.logstore.as_str()));
         let patience = Duration::from_secs(self.patience);
-        let mut sent: VecDeque<(Read, JoinHandle<Result<(), ClientError>>)> = VecDeque::new();
+        let mut sent = Sent::new();
         let mut first_line = (Arc::<std::path::Path>::from(std::path::Path::new("")), 0);
         loop {
-            let next = blocks.recv().await;
+            // What was sent first is waited for beside the input: a failure is told at once, also when no more comes.
             let full = sent.len() >= usize::from(self.requests);
-            while let Some((block, _)) = sent.front()
-                && (next.is_none() || full)
-            {
-                let (path, lines, logs, bytes) =
-                    (Arc::clone(&block.path), block.lines, block.logs, block.bytes);
-                let Some((_, handle)) = sent.pop_front() else { break };
-                handle.await??;
-                let before =
-                    stored.until.take().filter(|(before, _)| *before == path).map_or(0, |(_, line)| line);
-                stored.until = Some((path, before + lines));
-                stored.logs += logs as u64;
-                stored.bytes += bytes;
-                bar.inc(bytes);
-                bar.set_message(format!("{} logs", HumanCount(stored.logs)));
-                if full && next.is_some() {
-                    break;
+            let next = tokio::select! {
+                Some(done) = front(&mut sent) => {
+                    done??;
+                    if let Some((block, _)) = sent.pop_front() {
+                        stored.add(&block);
+                        bar.inc(block.bytes);
+                        bar.set_message(format!("{} logs", HumanCount(stored.logs)));
+                    }
+                    continue;
                 }
-            }
-            let Some(mut block) = next else { return Ok(()) };
+                next = blocks.recv(), if !full => next,
+            };
+            let Some(mut block) = next else {
+                if sent.is_empty() {
+                    return Ok(());
+                }
+                // Nothing more comes; what was sent is waited for.
+                blocks.close();
+                while let Some(done) = front(&mut sent).await {
+                    done??;
+                    if let Some((block, _)) = sent.pop_front() {
+                        stored.add(&block);
+                        bar.inc(block.bytes);
+                    }
+                }
+                return Ok(());
+            };
             if first_line.0 != block.path {
                 first_line = (Arc::clone(&block.path), 0);
             }
@@ -182,6 +191,22 @@ impl PutCommand {
     }
 }
 
+type Sent = VecDeque<(Read, JoinHandle<Result<(), ClientError>>)>;
+
+/// The outcome of what was sent first; none if nothing was.
+async fn front(sent: &mut Sent) -> Option<Result<Result<(), ClientError>, tokio::task::JoinError>> {
+    Some((&mut sent.front_mut()?.1).await)
+}
+
+impl Stored {
+    fn add(&mut self, block: &Read) {
+        let before = self.until.take().filter(|(path, _)| *path == block.path).map_or(0, |(_, line)| line);
+        self.until = Some((Arc::clone(&block.path), before + block.lines));
+        self.logs += block.logs as u64;
+        self.bytes += block.bytes;
+    }
+}
+
 /// Tries again while that may help. A reply that was lost on its way can so store logs twice.
 async fn patiently<F: Future<Output = Result<(), ClientError>>>(
     patience: Duration,
@@ -192,6 +217,9 @@ async fn patiently<F: Future<Output = Result<(), ClientError>>>(
     loop {
         match request().await {
             Err(error) if error.is_transient() && begun.elapsed() + pause < patience => {
+                if begun.elapsed() < pause {
+                    eprintln!("trying again for {} s: {error}", patience.as_secs());
+                }
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_secs(5));
             }
@@ -209,6 +237,8 @@ fn read(
     let mut parser = Parser::new(settings);
     let mut input = Blocks::new(inputs);
     while let Some(block) = input.next_block(&|| blocks.is_closed())? {
+        // A stream may go on for days.
+        parser.set_default_time(time::now());
         let parsed = parser.parse(&block.bytes);
         let batches: Vec<_> = parsed.batches.iter().map(|(_, batch)| batch).collect();
         let read = Read {

@@ -1,6 +1,7 @@
 //! A request, from its bytes to who sent it. Nothing of it is trusted before.
 
 use std::net::IpAddr;
+use std::time::Instant;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -17,8 +18,8 @@ use percent_encoding::percent_decode_str;
 use subtle::ConstantTimeEq;
 
 use super::Service;
+use super::config::Limits;
 use super::keys::{Access, Key};
-use super::room::Taken;
 
 /// A request whose sender is known.
 #[derive(Debug)]
@@ -34,8 +35,6 @@ pub(crate) struct Call {
     pub(crate) peer: IpAddr,
     /// Whose key it is.
     pub(crate) key: Key,
-    /// Room in memory for the body.
-    _room: Option<Taken>,
 }
 
 impl Call {
@@ -61,7 +60,7 @@ impl Call {
             ));
         }
         credentials.check_head(&key, &parts, &query, service.now())?;
-        let (body, room) = receive(service, &parts, body).await?;
+        let body = receive(service, &parts, body).await?;
         credentials.check_body(&parts, &query, &body)?;
         Ok(Self {
             method: parts.method,
@@ -72,7 +71,6 @@ impl Call {
             body,
             peer,
             key,
-            _room: room,
         })
     }
 
@@ -138,6 +136,10 @@ impl Credentials {
         let (id, secret) = plain
             .split_once(':')
             .ok_or_else(|| unauthorized("Authorization has to have ID:SECRET, with the colon between"))?;
+        if id.contains(char::is_control) {
+            // It would stand in the log.
+            return Err(unauthorized("the id of a key has letters and digits"));
+        }
         Ok(Self::Plain { id: id.into(), secret: secret.into() })
     }
 
@@ -219,19 +221,23 @@ fn same(a: &str, b: &str) -> bool {
 
 /// The host that was asked, without its port.
 fn host(parts: &Parts) -> Result<String, ApiError> {
-    // A proxy's client says it in the request's first line, and that counts (RFC 9112, 3.2.2).
-    let host = match parts.uri.host() {
-        Some(host) => host,
-        None => {
-            let missing = || ApiError::new(ErrorCode::MissingHost, "the request has no Host");
-            let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok()).ok_or_else(missing)?;
-            match host.rsplit_once(':') {
-                Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-                _ => host,
-            }
+    let header = parts.headers.get(HOST).and_then(|host| host.to_str().ok()).map(without_port);
+    // A proxy's client says it in the request's first line too, and then twice the same.
+    match (parts.uri.host(), header) {
+        (Some(target), Some(header)) if !target.eq_ignore_ascii_case(header) => {
+            let message = format!("the request is for {target}, and its Host is {header}");
+            Err(ApiError::new(ErrorCode::ParameterInvalid, message))
         }
-    };
-    Ok(host.trim_matches(['[', ']']).to_ascii_lowercase())
+        (Some(host), _) | (None, Some(host)) => Ok(host.trim_matches(['[', ']']).to_ascii_lowercase()),
+        (None, None) => Err(ApiError::new(ErrorCode::MissingHost, "the request has no Host")),
+    }
+}
+
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    }
 }
 
 /// The project that a host's name begins with. A bare address has none, nor has a name without dots.
@@ -252,12 +258,8 @@ fn segments(path: &str) -> Result<Vec<String>, ApiError> {
     path.split('/').filter(|segment| !segment.is_empty()).map(decode).collect()
 }
 
-/// The body, and the room that it takes.
-async fn receive(
-    service: &Service,
-    parts: &Parts,
-    mut body: Incoming,
-) -> Result<(Bytes, Option<Taken>), ApiError> {
+/// The body; it holds the room that it takes.
+async fn receive(service: &Service, parts: &Parts, mut body: Incoming) -> Result<Bytes, ApiError> {
     let limits = &service.config.limits;
     let limit = limits.body_bytes();
     let too_large = |size: usize| {
@@ -271,7 +273,7 @@ async fn receive(
             let message = "the request has neither Content-Length nor chunks: is its body lost?";
             return Err(ApiError::new(ErrorCode::MissingContentLength, message));
         }
-        _ if body.is_end_stream() => return Ok((Bytes::new(), None)),
+        _ if body.is_end_stream() => return Ok(Bytes::new()),
         // hyper has seen that it is a number.
         Some(_) => body.size_hint().exact().map_or(limit, |size| size.try_into().unwrap_or(usize::MAX)),
         // Chunks: as much as they may become.
@@ -281,32 +283,36 @@ async fn receive(
         return Err(too_large(declared));
     }
     let room = service.bodies.take(declared).await?;
-    let received = async {
-        // What is declared is reserved, not allocated: a client that sends nothing takes nothing.
-        let mut bytes = BytesMut::new();
-        while let Some(frame) = body.frame().await {
-            let broken =
-                |error| ApiError::new(ErrorCode::PostBodyInvalid, format!("the body ended early: {error}"));
-            let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
-            if bytes.is_empty() && data.len() == declared {
-                return Ok(data);
-            }
-            if bytes.len() + data.len() > limit {
-                return Err(too_large(bytes.len() + data.len()));
-            }
-            if bytes.is_empty() {
-                bytes.reserve(declared);
-            }
-            bytes.extend_from_slice(&data);
+    let mut bytes = BytesMut::new();
+    let begun = Instant::now();
+    // A client may be slow, as long as something comes, and it comes to an end.
+    while let Some(frame) =
+        tokio::time::timeout(limits.stall(), body.frame()).await.map_err(|_| slow(limits))?
+    {
+        let broken =
+            |error| ApiError::new(ErrorCode::PostBodyInvalid, format!("the body ended early: {error}"));
+        let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
+        if bytes.is_empty() && data.len() == declared {
+            return Ok(room.hold(data));
         }
-        Ok(bytes.freeze())
-    };
-    let slow = || {
-        let message = format!("the body did not come within {} s", limits.stall_seconds);
-        ApiError::new(ErrorCode::RequestTimeout, message)
-    };
-    let body = tokio::time::timeout(limits.stall(), received).await.map_err(|_| slow())??;
-    Ok((body, Some(room)))
+        if bytes.len() + data.len() > limit {
+            return Err(too_large(bytes.len() + data.len()));
+        }
+        if begun.elapsed() > limits.stall() * SLOWEST {
+            return Err(slow(limits));
+        }
+        // Grows with what comes: what is declared is reserved, not allocated.
+        bytes.extend_from_slice(&data);
+    }
+    Ok(room.hold(bytes.freeze()))
+}
+
+/// A body may take so many times as long as a client may stall.
+const SLOWEST: u32 = 10;
+
+fn slow(limits: &Limits) -> ApiError {
+    let message = format!("nothing of the body came for {} s, or it took too long", limits.stall_seconds);
+    ApiError::new(ErrorCode::RequestTimeout, message)
 }
 
 #[cfg(test)]
@@ -330,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn the_host_of_the_first_line_comes_before_the_header_and_ports_do_not_count() {
+    fn the_first_line_and_the_header_name_one_host_and_ports_do_not_count() {
         let host_of = |uri: &str, header: Option<&str>| {
             let mut request = Request::builder().uri(uri);
             if let Some(header) = header {
@@ -340,7 +346,12 @@ mod tests {
         };
         assert_eq!(host_of("/", Some("P.sls.local:8080")).as_deref(), Some("p.sls.local"));
         assert_eq!(host_of("/", Some("[::1]:80")).as_deref(), Some("::1"));
-        assert_eq!(host_of("http://p.sls.test:80/logstores", Some("other")).as_deref(), Some("p.sls.test"));
+        assert_eq!(
+            host_of("http://p.sls.test:80/logstores", Some("P.sls.test")).as_deref(),
+            Some("p.sls.test")
+        );
+        assert_eq!(host_of("http://p.sls.test:80/logstores", None).as_deref(), Some("p.sls.test"));
+        assert_eq!(host_of("http://p.sls.test:80/logstores", Some("other")), None);
         assert_eq!(host_of("/", None), None);
     }
 

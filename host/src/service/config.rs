@@ -137,7 +137,10 @@ impl Config {
         let mut config: Self = toml::from_str(&text)
             .map_err(|source| ConfigError::Content { path: path.to_owned(), source: Box::new(source) })?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        config.data = folder.join(&config.data);
+        // The default is where the commands look for it: in the folder that one is in.
+        if config.data != Self::default().data {
+            config.data = folder.join(&config.data);
+        }
         if let Some(tls) = &mut config.tls {
             tls.certificate = folder.join(&tls.certificate);
             tls.key = folder.join(&tls.key);

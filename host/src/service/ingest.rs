@@ -8,7 +8,9 @@ use std::io::Read;
 use flate2::read::{MultiGzDecoder, ZlibDecoder};
 use logship_logstore::NewGroup;
 use logship_sls::error::{ApiError, ErrorCode};
+use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde_json::json;
+use sonic_rs::LazyValue;
 
 use super::call::Call;
 use super::put::{self, Route};
@@ -16,7 +18,7 @@ use super::reply::{Reply, refuse};
 use super::{Service, blocking};
 use crate::batch::{BatchBuilder, LogBatch, LogGroup};
 use crate::log_group::log_groups;
-use crate::ndjson::{Parser, Reject, Settings};
+use crate::ndjson::{Parser, Reject, Settings, is_deep};
 use crate::time::Time;
 
 /// The field with a line that is no log, and the one with the reason.
@@ -44,13 +46,18 @@ pub(crate) async fn ingest(
     let encoding = call.header("content-encoding").unwrap_or_default().to_owned();
     let (body, source) = (call.body.clone(), call.peer.to_string());
     let limit = service.config.limits.group_bytes;
-    let _room = service.unpacked.take(if encoding.is_empty() { body.len() } else { limit }).await?;
-    let read = move || read(&decode(&body, &encoding, limit)?, settings, strict, now, &source);
+    let room = service.unpacked.take(if encoding.is_empty() { body.len() } else { limit }).await?;
+    let read = move || {
+        // Also when the client goes away meanwhile.
+        let _room = room;
+        read(&decode(&body, &encoding, limit)?, settings, strict, now, &source)
+    };
     let read = blocking(read).await?;
     put::store(service, project, logstore, &route, read.groups).await?;
     Ok(Reply::json(&json!({ "accepted": read.accepted, "malformed": read.malformed })))
 }
 
+#[derive(Default)]
 struct Ingested {
     groups: Vec<NewGroup>,
     accepted: usize,
@@ -64,43 +71,88 @@ fn read(
     now: Time,
     source: &str,
 ) -> Result<Ingested, ApiError> {
-    let parsed = match body.trim_ascii_start() {
-        array @ [b'[', ..] => Parser::new(settings).parse(&elements(array)?),
-        lines => Parser::new(settings).parse(lines),
+    let array = body.trim_ascii_start().starts_with(b"[").then(|| elements(body));
+    let elements = match array {
+        Some(Err(error)) if strict => return Err(invalid(format!("{error}; nothing was stored"))),
+        Some(Ok(elements)) => Some(elements),
+        // Lines of text can begin like an array; they are kept as any that is no log.
+        Some(Err(_)) | None => None,
     };
-    if let Some(reject) = parsed.rejects.first().filter(|_| strict) {
-        let message = format!("line {}: {}; nothing was stored", reject.line + 1, reject.reason);
-        return Err(ApiError::new(ErrorCode::PostBodyInvalid, message));
+    let mut parser = Parser::new(settings);
+    let mut read = Ingested::default();
+    let mut lines_before = 0;
+    for block in blocks(elements.as_deref().unwrap_or(body)) {
+        let parsed = parser.parse(block);
+        if let Some(reject) = parsed.rejects.first().filter(|_| strict) {
+            let line = lines_before + reject.line + 1;
+            return Err(invalid(format!("line {line}: {}; nothing was stored", reject.reason)));
+        }
+        lines_before += parsed.lines;
+        read.malformed += parsed.rejects.len();
+        let kept = (!parsed.rejects.is_empty()).then(|| keep(&parsed.rejects, now));
+        for batch in parsed.batches.iter().map(|(_, batch)| batch).chain(&kept) {
+            read.accepted += batch.len();
+            for group in log_groups(batch, source) {
+                read.groups.extend(put::stored(group)?);
+            }
+        }
+        put::check_count(read.groups.len())?;
     }
-    let malformed = parsed.rejects.len();
-    let mut batches: Vec<LogBatch> = parsed.batches.into_iter().map(|(_, batch)| batch).collect();
-    if malformed > 0 {
-        batches.push(keep(&parsed.rejects, now));
-    }
-    let accepted = batches.iter().map(LogBatch::len).sum();
-    let mut groups = vec![];
-    for group in batches.iter().flat_map(|batch| log_groups(batch, source)) {
-        groups.extend(put::stored(group)?);
-    }
-    Ok(Ingested { groups, accepted, malformed })
+    Ok(read)
+}
+
+fn invalid(message: String) -> ApiError {
+    ApiError::new(ErrorCode::PostBodyInvalid, message)
+}
+
+/// What becomes one log group at most for each source and topic.
+const BLOCK_BYTES: usize = 512 << 10;
+const BLOCK_LINES: usize = 8192;
+
+/// Blocks of whole lines. A short line takes more in a log group than in the body, so they are counted too.
+fn blocks(mut lines: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let mut ends = memchr::memchr_iter(b'\n', lines).enumerate();
+        let full = ends.find(|&(line, end)| line + 1 >= BLOCK_LINES || end + 1 >= BLOCK_BYTES);
+        let end = full.map_or(lines.len(), |(_, end)| end + 1);
+        let (block, rest) = lines.split_at(end);
+        lines = rest;
+        (!block.is_empty()).then_some(block)
+    })
 }
 
 /// The elements of an array as lines.
-fn elements(array: &[u8]) -> Result<Vec<u8>, ApiError> {
-    let mut lines = Vec::with_capacity(array.len());
-    for element in sonic_rs::to_array_iter(array) {
-        let element = element.map_err(|error| {
-            ApiError::new(
-                ErrorCode::PostBodyInvalid,
-                format!("the array is no JSON; nothing was stored: {error}"),
-            )
-        })?;
-        // Within a string of JSON there is no line break, and elsewhere it is as good as a space.
-        let plain = |&byte: &u8| if byte == b'\n' || byte == b'\r' { b' ' } else { byte };
-        lines.extend(element.as_raw_str().as_bytes().iter().map(plain));
-        lines.push(b'\n');
+fn elements(body: &[u8]) -> Result<Vec<u8>, String> {
+    let text = str::from_utf8(body).map_err(|error| error.to_string())?;
+    // The reader recurses.
+    if is_deep(text) {
+        return Err("values are nested too deep".into());
     }
+    let mut array = sonic_rs::Deserializer::from_str(text);
+    let lines = array.deserialize_seq(Lines).map_err(|error| format!("the array is no JSON: {error}"))?;
+    array.end().map_err(|_| "something follows the array".to_owned())?;
     Ok(lines)
+}
+
+struct Lines;
+
+impl<'de> Visitor<'de> for Lines {
+    type Value = Vec<u8>;
+
+    fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("an array of logs")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Vec<u8>, A::Error> {
+        let mut lines = vec![];
+        while let Some(element) = array.next_element::<LazyValue<'de>>()? {
+            // Within a string of JSON there is no line break, and elsewhere it is as good as a space.
+            let plain = |&byte: &u8| if byte == b'\n' || byte == b'\r' { b' ' } else { byte };
+            lines.extend(element.as_raw_str().as_bytes().iter().map(plain));
+            lines.push(b'\n');
+        }
+        Ok(lines)
+    }
 }
 
 /// Lines that are no logs, as logs.
@@ -115,6 +167,9 @@ fn keep(rejects: &[Reject], (seconds, nanos): Time) -> LogBatch {
     builder.take()
 }
 
+/// The largest window of zstd, as a power of two: 16 MiB.
+const ZSTD_WINDOW: u32 = 24;
+
 /// Undoes the `Content-Encoding`, to no more than `limit` bytes.
 fn decode(body: &[u8], encoding: &str, limit: usize) -> Result<Vec<u8>, ApiError> {
     let invalid = |error: std::io::Error| {
@@ -124,7 +179,12 @@ fn decode(body: &[u8], encoding: &str, limit: usize) -> Result<Vec<u8>, ApiError
         "" | "identity" => Box::new(body),
         "gzip" | "x-gzip" => Box::new(MultiGzDecoder::new(body)),
         "deflate" => Box::new(ZlibDecoder::new(body)),
-        "zstd" => Box::new(zstd::Decoder::new(body).map_err(invalid)?),
+        "zstd" => {
+            let mut decoder = zstd::Decoder::new(body).map_err(invalid)?;
+            // Senders that ask for more memory than they may send are none of ours.
+            decoder.window_log_max(ZSTD_WINDOW).map_err(invalid)?;
+            Box::new(decoder)
+        }
         other => {
             let message = format!("Content-Encoding {other} is none of gzip, deflate, zstd");
             return Err(ApiError::new(ErrorCode::InvalidCompressType, message));
@@ -184,7 +244,24 @@ mod tests {
         assert!(logs[1].starts_with("peer 7 __raw_log__=oops,__parse_error__="), "{}", logs[1]);
         let refused = ingested("{\"a\":1}\noops\n", true).unwrap_err();
         assert!(refused.to_string().starts_with("PostBodyInvalid: line 2: "), "{refused}");
-        assert!(ingested("[{\"a\":1},", false).is_err(), "a cut array");
+        assert!(ingested("[{\"a\":1},", true).is_err(), "a cut array");
+        let logs = ingested("[2024-01-01] started\n{\"a\":1}\n", false).unwrap();
+        assert_eq!(logs[0], "peer 7 a=1");
+        assert!(logs[1].starts_with("peer 7 __raw_log__=[2024-01-01] started"), "{}", logs[1]);
+        assert_eq!(ingested("[{\"a\":1}]\n[{\"a\":2}]", false).unwrap().len(), 2, "nothing is passed over");
+    }
+
+    #[test]
+    fn what_is_nested_deep_or_has_many_lines_takes_no_more_than_it_may() {
+        let deep = "[".repeat(1 << 20);
+        assert!(ingested(&deep, true).is_err());
+        assert_eq!(ingested(&deep, false).unwrap().len(), 1, "a line that is no log");
+        let many = "x\n".repeat(100_000);
+        let settings =
+            Settings { time_field: None, default_time: (7, 0), shards: 1, shard_field: String::new() };
+        let read = read(many.as_bytes(), settings, false, (7, 0), "peer").unwrap();
+        assert_eq!((read.accepted, read.malformed), (100_000, 100_000));
+        assert!(read.groups.iter().all(|group| group.size < 2 << 20 && group.logs <= BLOCK_LINES as u32));
     }
 
     #[test]

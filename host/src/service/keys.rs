@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -215,6 +215,9 @@ impl KeyFile {
         let mut file =
             OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new).map_err(failed)?;
         file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
+        // `sudo logship key …` works for the service, which runs as another user.
+        let owner = fs::metadata(if self.0.exists() { &self.0 } else { directory }).map_err(failed)?;
+        chown(&new, Some(owner.uid()), Some(owner.gid())).map_err(failed)?;
         fs::rename(&new, &self.0).map_err(failed)?;
         File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)?;
         Ok(result)
@@ -254,9 +257,9 @@ impl Keys {
             known.looked = Instant::now();
             let version = version(&self.file.0);
             if version != known.version {
-                known.version = version;
                 match self.file.read() {
                     Ok(keys) => {
+                        known.version = version;
                         tracing::info!(keys = keys.len(), "access keys were read again");
                         known.keys = index(keys);
                     }

@@ -1,7 +1,11 @@
 //! What the service tells of itself, for Prometheus.
 
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_util::MetricKindMask;
 
 use super::Service;
 
@@ -13,7 +17,8 @@ const SECONDS: &[f64] =
 pub(crate) fn install() -> Result<PrometheusHandle, BuildError> {
     let builder =
         PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".into()), SECONDS)?;
-    let handle = builder.install_recorder()?;
+    // Those of what is deleted are told of no more.
+    let handle = builder.idle_timeout(MetricKindMask::GAUGE, Some(FORGOTTEN)).install_recorder()?;
     describe_counter!("logship_received_logs_total", "Logs that were put");
     describe_counter!("logship_received_bytes_total", Unit::Bytes, "Bytes that were put, before compression");
     describe_counter!("logship_sent_logs_total", "Logs that were pulled");
@@ -35,6 +40,20 @@ pub(crate) fn install() -> Result<PrometheusHandle, BuildError> {
     );
     describe_gauge!("logship_connections", "Connections of clients");
     Ok(handle)
+}
+
+/// How often what was counted is put together: until then each time that was measured takes memory.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// A gauge that was not set for so long is of something that is no more.
+const FORGOTTEN: Duration = Duration::from_secs(600);
+
+/// Keeps what was counted small, for ever.
+pub(crate) async fn keep_up(handle: PrometheusHandle) {
+    loop {
+        tokio::time::sleep(UPKEEP).await;
+        handle.run_upkeep();
+    }
 }
 
 pub(crate) fn received(project: &str, logstore: &str, logs: u64, bytes: u64) {
@@ -59,6 +78,7 @@ pub(crate) fn answered(operation: &'static str, code: &str, seconds: f64) {
 pub(crate) fn render(service: &Service) -> String {
     let store = &service.store;
     gauge!("logship_store_bytes").set(store.size() as f64);
+    gauge!("logship_connections").set(service.connections.load(Ordering::Relaxed) as f64);
     for logstore in store.catalog().logstores() {
         let labels = |shard: u32| {
             vec![

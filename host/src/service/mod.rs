@@ -9,7 +9,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -19,6 +19,7 @@ use hyper::{Method, Request, Response};
 use logship_logstore::{Clock, Logstore, Options, Store, StoreError};
 use logship_sls::error::{ApiError, ErrorCode};
 use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::sync::watch;
 
 mod call;
 pub mod config;
@@ -55,22 +56,23 @@ pub struct Service {
     /// Whose turn it is among shards.
     turn: AtomicUsize,
     /// Whether it takes requests: not while it ends.
-    ready: AtomicBool,
+    ready: watch::Sender<bool>,
     /// Requests that are being answered.
     active: AtomicUsize,
+    connections: AtomicUsize,
 }
 
-/// A request that is being answered, also if its client goes away.
-struct Active<'a>(&'a AtomicUsize);
+/// Something that is counted as long as it is there, however it ends.
+struct Counted<'a>(&'a AtomicUsize);
 
-impl<'a> Active<'a> {
-    fn begin(active: &'a AtomicUsize) -> Self {
-        active.fetch_add(1, Ordering::Relaxed);
-        Self(active)
+impl<'a> Counted<'a> {
+    fn begin(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
     }
 }
 
-impl Drop for Active<'_> {
+impl Drop for Counted<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -137,8 +139,9 @@ impl Service {
             store,
             store_clock: ClockOf(clock),
             turn: AtomicUsize::new(0),
-            ready: AtomicBool::new(true),
+            ready: watch::Sender::new(true),
             active: AtomicUsize::new(0),
+            connections: AtomicUsize::new(0),
             config,
         })
     }
@@ -153,7 +156,7 @@ impl Service {
         let request_id = request_id();
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let mut operation = "unknown";
-        let active = Active::begin(&self.active);
+        let active = Counted::begin(&self.active);
         let result = self.dispatch(request, peer, &mut operation).await;
         drop(active);
         let (code, seconds) =
@@ -166,7 +169,15 @@ impl Service {
             }
             Err(error) => tracing::info!(%peer, %method, path, operation, %error, request_id),
         }
-        response(result, &request_id, self.ready.load(Ordering::Relaxed))
+        // Who is not known has no use of a connection that is kept.
+        let known = !matches!(&result, Err(error) if error.status() == 401);
+        response(result, &request_id, known && *self.ready.borrow())
+    }
+
+    /// Waits until the service ends.
+    async fn ended(&self) {
+        // The sender is here, so there is no other outcome.
+        let _ = self.ready.subscribe().wait_for(|ready| !ready).await;
     }
 
     /// Waits until no request is being answered for a while.
@@ -371,7 +382,13 @@ impl Service {
     }
 
     fn readiness(&self) -> Result<Reply, ApiError> {
-        if self.ready.load(Ordering::Relaxed) {
+        if !self.store.is_alive() {
+            return Err(ApiError::new(
+                ErrorCode::ServerBusy,
+                "the store takes no more logs: see the log, and restart",
+            ));
+        }
+        if *self.ready.borrow() {
             return Ok(Reply { body: "ready\n".into(), ..Reply::default() });
         }
         Err(ApiError::new(ErrorCode::ServerBusy, "the service is ending"))

@@ -91,13 +91,20 @@ pub(crate) async fn pull(
     if let Some(wait) = call.number::<u64>("wait")?.filter(|_| end.is_none() && from == shard.end()) {
         let wait = Duration::from_secs(wait.min(LONGEST_WAIT));
         // What came or did not come is seen when it is read.
-        let _ = tokio::time::timeout(wait, shard.written(from)).await;
+        tokio::select! {
+            _ = tokio::time::timeout(wait, shard.written(from)) => {}
+            () = service.ended() => {}
+        }
     }
     let limits = Limits { groups, bytes: REPLY_BYTES, end: end.map_or(u64::MAX, |end| end.0) };
     let compression = Compression::from_accept_encoding(call.header("accept-encoding").unwrap_or_default());
-    let room = service.replies.take(REPLY_BYTES).await?;
+    let largest = REPLY_BYTES + service.config.limits.group_bytes;
+    // Unless LZ4 is asked for it is there in three forms at one time.
+    let room =
+        service.replies.take(if compression == Compression::Lz4 { largest } else { 3 * largest }).await?;
     let (service, shard) = (Arc::clone(service), Arc::clone(shard));
-    let pulled = blocking(move || Pulled::read(&service, &shard, from, limits, compression)).await?;
+    let read = move || Ok((Pulled::read(&service, &shard, from, limits, compression)?, room));
+    let (pulled, room) = blocking(read).await?;
     metrics::sent(project, logstore, pulled.logs, pulled.size as u64);
     Ok(pulled.reply(room))
 }

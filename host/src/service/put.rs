@@ -109,8 +109,10 @@ async fn groups(service: &Service, call: &Call) -> Result<Vec<NewGroup>, ApiErro
     let together = call.header("x-log-mode") == Some("batch_group");
     // What it unpacks to; of packages, which say it themselves, all there may be.
     let unpacked = if together { limit } else { size.unwrap_or(call.body.len()).min(limit) };
-    let _room = service.unpacked.take(unpacked).await?;
+    let room = service.unpacked.take(unpacked).await?;
     let read = move || {
+        // Also when the client goes away meanwhile.
+        let _room = room;
         if together {
             return read_packages(&body, limit);
         }
@@ -156,8 +158,21 @@ fn read_packages(body: &Bytes, limit: usize) -> Result<Vec<NewGroup>, ApiError> 
         let size = package.raw_size.map_or(package.data.len(), |size| size as usize);
         groups.extend(group(&body.slice_ref(package.data), package.compression, size, left)?);
         left -= size;
+        check_count(groups.len())?;
     }
     Ok(groups)
+}
+
+/// Log groups of one request: each is a row of the store, and all are in one commit.
+const MOST_GROUPS: usize = 4096;
+
+/// Refuses a body that has too many groups, while it is read.
+pub(crate) fn check_count(groups: usize) -> Result<(), ApiError> {
+    if groups <= MOST_GROUPS {
+        return Ok(());
+    }
+    let message = format!("the body has more than {MOST_GROUPS} log groups: send less at a time");
+    Err(ApiError::new(ErrorCode::PostBodyTooLarge, message))
 }
 
 /// Checks a log group, and gives it the form that is stored. None if it has no logs.

@@ -42,21 +42,21 @@ pub(crate) struct Taken(OwnedSemaphorePermit);
 
 impl Taken {
     /// Keeps no more than what `bytes` need, and that as long as they are there.
-    pub(crate) fn hold(mut self, bytes: Vec<u8>) -> Bytes {
-        let needed = bytes.len() / UNIT + 1;
+    pub(crate) fn hold(mut self, bytes: impl AsRef<[u8]> + Send + 'static) -> Bytes {
+        let needed = bytes.as_ref().len() / UNIT + 1;
         drop(self.0.split(self.0.num_permits().saturating_sub(needed)));
         Bytes::from_owner(Held { bytes, _room: self })
     }
 }
 
-struct Held {
-    bytes: Vec<u8>,
+struct Held<T> {
+    bytes: T,
     _room: Taken,
 }
 
-impl AsRef<[u8]> for Held {
+impl<T: AsRef<[u8]>> AsRef<[u8]> for Held<T> {
     fn as_ref(&self) -> &[u8] {
-        &self.bytes
+        self.bytes.as_ref()
     }
 }
 

@@ -5,7 +5,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -22,9 +21,10 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::Service;
 use super::config::Tls;
+use super::metrics;
 use super::patience::{Patience, Patient, Requests};
+use super::{Counted, Service};
 
 /// How long requests that are on their way may take when the service ends.
 const FAREWELL: Duration = Duration::from_secs(20);
@@ -101,6 +101,7 @@ impl Server {
     /// Takes connections until `end`; then lets requests come to their end, and closes the store.
     pub async fn run(self, end: impl Future<Output = ()>) {
         let mut end = pin!(end);
+        let upkeep = tokio::spawn(metrics::keep_up(self.service.metrics.clone()));
         let connections = Arc::new(Semaphore::new(self.service.config.limits.connections));
         let graceful = GracefulShutdown::new();
         loop {
@@ -120,7 +121,7 @@ impl Server {
                 (Err(_), _) => break,
             }
         }
-        self.service.ready.store(false, Ordering::Relaxed);
+        self.service.ready.send_replace(false);
         drop(self.listener);
         tracing::info!("ending: requests on their way are finished");
         tokio::time::sleep(LEAVE).await;
@@ -134,6 +135,7 @@ impl Server {
         if tokio::time::timeout(FAREWELL, ended).await.is_err() {
             tracing::warn!("some requests took too long, and were cut off");
         }
+        upkeep.abort();
         let service = self.service;
         // The last commits, and the write-ahead log.
         let closed = tokio::task::spawn_blocking(move || service.store.close()).await;
@@ -149,26 +151,25 @@ impl Server {
         }
         let (service, tls) = (Arc::clone(&self.service), self.tls.clone());
         tokio::spawn(async move {
-            metrics::gauge!("logship_connections").increment(1);
+            let _counted = Counted::begin(&service.connections);
             match tls {
-                None => serve(service, stream, peer, watcher).await,
+                None => serve(&service, stream, peer, watcher).await,
                 Some(Acceptor(tls)) => {
                     let stall = service.config.limits.stall();
                     match tokio::time::timeout(stall, tls.accept(stream)).await {
-                        Ok(Ok(stream)) => serve(service, stream, peer, watcher).await,
+                        Ok(Ok(stream)) => serve(&service, stream, peer, watcher).await,
                         Ok(Err(error)) => tracing::info!(%peer, %error, "no TLS came about"),
                         Err(_) => tracing::info!(%peer, "a client took too long to begin TLS"),
                     }
                 }
             }
-            metrics::gauge!("logship_connections").decrement(1);
             drop(place);
         });
     }
 }
 
 async fn serve(
-    service: Arc<Service>,
+    service: &Arc<Service>,
     stream: impl AsyncRead + AsyncWrite + Send + 'static,
     peer: IpAddr,
     watcher: Watcher,
@@ -179,7 +180,7 @@ async fn serve(
     let stream = Patient::new(Box::pin(stream), patience, Arc::clone(&requests));
     let mut http = http1::Builder::new();
     http.max_buf_size(READ_BUFFER);
-    let answering = Arc::clone(&service);
+    let answering = Arc::clone(service);
     let answer = service_fn(move |request: Request<Incoming>| {
         let (service, requests) = (Arc::clone(&answering), Arc::clone(&requests));
         async move {
