@@ -13,6 +13,8 @@ use crate::{build, command};
 pub(crate) struct Options {
     /// Each stage by itself, by the benchmark `stages` of the program's package.
     pub(crate) stages: bool,
+    /// The Logstore service and its store, by the benchmark `service`.
+    pub(crate) service: bool,
     /// The program from NDJSON to objects.
     pub(crate) ship: bool,
     /// Logs of the sample that the program ships.
@@ -27,7 +29,15 @@ pub(crate) struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { stages: true, ship: true, lines: 1_000_000, runs: 5, write: false, passed_on: vec![] }
+        Self {
+            stages: true,
+            service: true,
+            ship: true,
+            lines: 1_000_000,
+            runs: 5,
+            write: false,
+            passed_on: vec![],
+        }
     }
 }
 
@@ -37,12 +47,14 @@ pub(crate) fn run(workspace: &Workspace, options: Options) -> Result<()> {
     let machine = machine::describe(workspace)?;
     println!("\n{machine}");
     let mut sections = vec![];
-    if options.stages {
+    for (name, wanted) in [("stages", options.stages), ("service", options.service)] {
+        if !wanted {
+            continue;
+        }
         println!();
         // Its standard output is the section. Built as the program is, so that nothing is built twice.
-        let args = ["bench", "--package", "logship-bench", "--bench", "stages", "--profile", "release", "--"];
-        let tables = command::tee(workspace.cargo().args(args).args(&options.passed_on))?;
-        sections.push(("stages", tables));
+        let args = ["bench", "--package", "logship-bench", "--bench", name, "--profile", "release", "--"];
+        sections.push((name, command::tee(workspace.cargo().args(args).args(&options.passed_on))?));
     }
     if options.ship {
         let table = ship::run(workspace, options.lines, options.runs)?;

@@ -39,9 +39,9 @@ Usage: cargo xtask COMMAND
                                      writes access.ndjson and app.ndjson, the same for the same seed
   test [-- ARG...]                   builds all, then runs the tests in Rust and those of other
                                      readers in Python; ARGs go to cargo test
-  bench [stages|ship] [--lines N] [--runs N] [--write] [-- ARG...]
-                                     measures (both, by default); --write puts the tables in
-                                     BENCHMARKS.md; ARGs go to the benchmark of the stages
+  bench [stages|service|ship] [--lines N] [--runs N] [--write] [-- ARG...]
+                                     measures (all, by default); --write puts the tables in
+                                     BENCHMARKS.md; ARGs go to the benchmarks of stages and service
 
 Environment:
   LOGSHIP_GUESTS=rustup|debian       what compiles the stages; else whichever works, rustup first
@@ -112,8 +112,9 @@ fn bench_options(mut args: lexopt::Parser) -> Result<bench::Options> {
     let mut options = bench::Options::default();
     while let Some(arg) = args.next()? {
         match arg {
-            Value(part) if part == "stages" => options.ship = false,
-            Value(part) if part == "ship" => options.stages = false,
+            Value(part) if part == "stages" => (options.service, options.ship) = (false, false),
+            Value(part) if part == "service" => (options.stages, options.ship) = (false, false),
+            Value(part) if part == "ship" => (options.stages, options.service) = (false, false),
             Long("lines") => options.lines = args.value()?.parse()?,
             Long("runs") => options.runs = args.value()?.parse()?,
             Long("write") => options.write = true,

@@ -84,8 +84,9 @@ const MIGRATIONS: &[&str] = &["
     ) STRICT, WITHOUT ROWID;
 "];
 
-/// Pages are large because rows are: a log group of some KB stays on few of them.
-const PAGE_SIZE: u32 = 16 << 10;
+/// A commit writes each page that it touches whole, and small puts touch one in every shard: with 16 KiB they are a
+/// third slower, large ones a tenth faster.
+const PAGE_SIZE: u32 = 4 << 10;
 
 /// The log is written back into the database at this size, in bytes; it is the pause that a commit may meet.
 const CHECKPOINT: u32 = 32 << 20;

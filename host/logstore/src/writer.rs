@@ -43,11 +43,13 @@ struct Put {
 }
 
 struct Job {
-    /// Without a connection it only says why.
-    run: Box<dyn FnOnce(Result<&Connection, StoreError>) -> Ran + Send>,
+    run: Run,
     /// Whether the catalog has to be read again after it.
     changes_catalog: bool,
 }
+
+/// Does a job, or without a connection only says why not.
+type Run = Box<dyn FnOnce(Result<&Connection, StoreError>) -> Ran + Send>;
 
 /// What a job did, before it is known whether the commit succeeds.
 struct Ran {
