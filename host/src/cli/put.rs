@@ -44,9 +44,9 @@ pub(super) struct PutCommand {
     /// Stop at the first line that is no log.
     #[arg(long)]
     strict: bool,
-    /// File for lines that are no logs.
-    #[arg(long, value_name = "FILE", default_value = "rejects.ndjson")]
-    rejects: PathBuf,
+    /// File for lines that are no logs [default: rejects-TIME.ndjson]
+    #[arg(long, value_name = "FILE")]
+    rejects: Option<PathBuf>,
     #[command(flatten)]
     connect: Connect,
 }
@@ -66,7 +66,7 @@ struct Read {
 struct Stored {
     logs: u64,
     bytes: u64,
-    until: Option<(Arc<std::path::Path>, u64)>,
+    until: Lines,
 }
 
 impl PutCommand {
@@ -74,7 +74,8 @@ impl PutCommand {
         let begun = Instant::now();
         let inputs = Input::find(&self.input)?;
         let bar = bar::new(inputs.iter().map(Input::bytes).sum());
-        let mut rejects = Rejects::new(self.rejects.clone());
+        let default = || format!("rejects-{}.ndjson", time::now().0).into();
+        let mut rejects = Rejects::new(self.rejects.clone().unwrap_or_else(default));
         rejects.check()?;
         let client = self.connect.client(Access::Write)?;
         let mut stored = Stored::default();
@@ -102,14 +103,14 @@ impl PutCommand {
         if rejects.count() > 0 {
             let (kept, reasons) = (rejects.path().display(), rejects.reasons_path());
             eprintln!(
-                "warning: {} lines are no logs; they are kept in {kept}, why in {}:",
+                "warning: lines skipped that are no logs: {}. They are kept in {kept}, why in {}:",
                 rejects.count(),
                 reasons.display()
             );
             rejects.first().iter().for_each(|told| eprintln!("  {told}"));
         }
         if result.is_err()
-            && let Some((path, line)) = &stored.until
+            && let Some((path, line)) = &stored.until.0
         {
             eprintln!("all up to {}:{line} is stored", path.display());
         }
@@ -135,12 +136,11 @@ impl PutCommand {
     ) -> Result<(), Failure> {
         let (client, logstore) = (Arc::new(client), Arc::<str>::from(self.logstore.as_str()));
         let patience = Duration::from_secs(self.patience);
-        let mut sent = Sent::new();
-        let mut first_line = (Arc::<std::path::Path>::from(std::path::Path::new("")), 0);
+        let (mut sent, mut ended) = (Sent::new(), false);
+        let mut lines = Lines::default();
         loop {
             // What was sent first is waited for beside the input: a failure is told at once, also when no more comes.
-            let full = sent.len() >= usize::from(self.requests);
-            let next = tokio::select! {
+            tokio::select! {
                 Some(done) = front(&mut sent) => {
                     done??;
                     if let Some((block, _)) = sent.pop_front() {
@@ -148,46 +148,50 @@ impl PutCommand {
                         bar.inc(block.bytes);
                         bar.set_message(format!("{} logs", HumanCount(stored.logs)));
                     }
-                    continue;
                 }
-                next = blocks.recv(), if !full => next,
-            };
-            let Some(mut block) = next else {
-                if sent.is_empty() {
-                    return Ok(());
+                next = blocks.recv(), if !ended && sent.len() < usize::from(self.requests) => {
+                    let Some(mut block) = next else {
+                        ended = true;
+                        continue;
+                    };
+                    self.keep_rejects(&block, lines.before(&block), rejects)?;
+                    let groups = std::mem::take(&mut block.groups);
+                    let (client, logstore) = (Arc::clone(&client), Arc::clone(&logstore));
+                    let handle = tokio::spawn(async move {
+                        for group in groups {
+                            patiently(patience, || client.put(&logstore, &group, None)).await?;
+                        }
+                        Ok(())
+                    });
+                    sent.push_back((block, handle));
                 }
-                // Nothing more comes; what was sent is waited for.
-                blocks.close();
-                while let Some(done) = front(&mut sent).await {
-                    done??;
-                    if let Some((block, _)) = sent.pop_front() {
-                        stored.add(&block);
-                        bar.inc(block.bytes);
-                    }
-                }
-                return Ok(());
-            };
-            if first_line.0 != block.path {
-                first_line = (Arc::clone(&block.path), 0);
+                else => return Ok(()),
             }
-            for reject in &block.rejects {
-                let line = first_line.1 + reject.line as u64 + 1;
-                if self.strict {
-                    return Err(format!("{}:{line}: {}", block.path.display(), reject.reason).into());
-                }
-                rejects.add(&block.path, line, reject)?;
-            }
-            first_line.1 += block.lines;
-            let groups = std::mem::take(&mut block.groups);
-            let (client, logstore) = (Arc::clone(&client), Arc::clone(&logstore));
-            let handle = tokio::spawn(async move {
-                for group in groups {
-                    patiently(patience, || client.put(&logstore, &group, None)).await?;
-                }
-                Ok(())
-            });
-            sent.push_back((block, handle));
         }
+    }
+
+    fn keep_rejects(&self, block: &Read, before: u64, rejects: &mut Rejects) -> Result<(), Failure> {
+        for reject in &block.rejects {
+            let line = before + reject.line as u64 + 1;
+            if self.strict {
+                return Err(format!("{}:{line}: {}", block.path.display(), reject.reason).into());
+            }
+            rejects.add(&block.path, line, reject)?;
+        }
+        Ok(())
+    }
+}
+
+/// How many lines of a file were read.
+#[derive(Default)]
+struct Lines(Option<(Arc<std::path::Path>, u64)>);
+
+impl Lines {
+    /// The lines of its file before a block. Blocks come in their order, file after file.
+    fn before(&mut self, block: &Read) -> u64 {
+        let before = self.0.take().filter(|(path, _)| *path == block.path).map_or(0, |(_, lines)| lines);
+        self.0 = Some((Arc::clone(&block.path), before + block.lines));
+        before
     }
 }
 
@@ -200,8 +204,7 @@ async fn front(sent: &mut Sent) -> Option<Result<Result<(), ClientError>, tokio:
 
 impl Stored {
     fn add(&mut self, block: &Read) {
-        let before = self.until.take().filter(|(path, _)| *path == block.path).map_or(0, |(_, line)| line);
-        self.until = Some((Arc::clone(&block.path), before + block.lines));
+        self.until.before(block);
         self.logs += block.logs as u64;
         self.bytes += block.bytes;
     }
