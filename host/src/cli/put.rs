@@ -74,7 +74,8 @@ impl PutCommand {
         let begun = Instant::now();
         let inputs = Input::find(&self.input)?;
         let bar = bar::new(inputs.iter().map(Input::bytes).sum());
-        let default = || format!("rejects-{}.ndjson", time::now().0).into();
+        let (seconds, nanos) = time::now();
+        let default = || format!("rejects-{seconds}{nanos:09}.ndjson").into();
         let mut rejects = Rejects::new(self.rejects.clone().unwrap_or_else(default));
         rejects.check()?;
         let client = self.connect.client(Access::Write)?;
