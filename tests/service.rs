@@ -265,7 +265,7 @@ fn a_pull_waits_for_logs_if_it_is_told_to() {
 #[test]
 fn settings_that_do_not_serve_are_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("logship.toml");
+    let (file, data) = (folder.path().join("logship.toml"), folder.path().join("data"));
     for (text, expected) in [
         ("listen = 7", "listen"),
         ("lissten = \"127.0.0.1:1\"", "unknown field `lissten`"),
@@ -273,7 +273,14 @@ fn settings_that_do_not_serve_are_refused_by_name() {
         ("[tls]\ncertificate = \"none.pem\"\nkey = \"none.key\"", "none.pem"),
     ] {
         std::fs::write(&file, text).unwrap();
-        let output = support::logship().arg("serve").arg("--config").arg(&file).output().unwrap();
+        let output = support::logship()
+            .arg("serve")
+            .arg("--config")
+            .arg(&file)
+            .arg("--data")
+            .arg(&data)
+            .output()
+            .unwrap();
         let message = String::from_utf8(output.stderr).unwrap();
         assert!(!output.status.success() && message.contains(expected), "{text}: {message}");
     }
