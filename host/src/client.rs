@@ -134,6 +134,12 @@ impl Client {
         self.json(self.send(ask).await?.1)
     }
 
+    /// Reads something as it is.
+    pub async fn bytes(&self, path: &str) -> Result<Vec<u8>, ClientError> {
+        let ask = Ask { method: Method::GET, path: path.into(), query: &[], headers: vec![], body: vec![] };
+        Ok(self.send(ask).await?.1)
+    }
+
     /// Sends something as JSON, and reads the reply as JSON; an empty one is null.
     pub async fn send_json(
         &self,

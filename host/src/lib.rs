@@ -9,18 +9,21 @@
 //! - [`registry`]: which component serves a name.
 //! - [`batch`]: the logs that a stage works on, and how they are built.
 //! - [`rule`]: how logs become objects, and where these go; [`pipeline`]: the rule's stages together.
-//! - [`directory`]: a local directory as an object store.
+//! - [`destination`]: where objects go; [`directory`], [`bucket`]: the two kinds; [`part`]: an object on its way.
 //! - [`object`]: an object in the making; `shard`: a shard's logs, cut into objects.
 //! - [`input`], [`ndjson`], [`time`], [`infer`], [`rejects`]: from files of lines to batches.
 //! - [`ship`]: all of it, on as many threads as asked for.
 //! - [`service`]: the Logstore service, `logship serve`; [`client`]: what speaks to one.
 //! - [`log_group`]: batches from log groups, and log groups from batches; [`source`]: shards as batches.
+//! - [`shipping`]: the rules of a Logstore, and the tasks that ship it; [`target`]: rules as its clients set them.
 //! - [`cli`]: the program.
 
 pub mod batch;
 mod bindings;
+pub mod bucket;
 pub mod cli;
 pub mod client;
+pub mod destination;
 pub mod directory;
 pub mod engine;
 mod guest;
@@ -29,6 +32,7 @@ pub mod input;
 pub mod log_group;
 pub mod ndjson;
 pub mod object;
+pub mod part;
 pub mod pipeline;
 pub mod registry;
 pub mod rejects;
@@ -36,7 +40,9 @@ pub mod rule;
 pub mod service;
 mod shard;
 pub mod ship;
+pub mod shipping;
 pub mod source;
 pub mod stage;
 mod table;
+pub mod target;
 pub mod time;

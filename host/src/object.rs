@@ -1,11 +1,20 @@
 //! Objects in the making, and those that were written.
 
+use std::ops::Range;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::batch::LogBatch;
-use crate::directory::{Directory, ObjectFile, StoreError};
+use crate::destination::{Destination, DestinationError, Provenance};
+use crate::part::{Part, Whole};
 use crate::pipeline::{Encoding, Finished, Pipeline, Task};
 use crate::stage::StageError;
+
+/// How many times its weight a log may take in an object without making it too large. JSON escapes
+/// a control character as six.
+const WORST_GROWTH: u64 = 8;
+
+/// An object is full when less than this part of its size is left.
+const SLACK: u64 = 64;
 
 /// An object that was written.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
@@ -20,6 +29,8 @@ pub struct Shipped {
     pub raw_bytes: u64,
     /// Bytes as stored.
     pub stored_bytes: u64,
+    /// SHA-256 of these, in hexadecimal.
+    pub sha256: String,
     /// From its first log to the moment when it was on disk.
     pub seconds: f64,
 }
@@ -30,41 +41,77 @@ pub enum ObjectError {
     /// A stage failed.
     #[error(transparent)]
     Stage(#[from] StageError),
-    /// The store failed.
+    /// The destination failed.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Destination(#[from] DestinationError),
 }
 
-/// An object in the making: its bytes go to the store as they come.
+/// An object in the making: its bytes go to a file as they come.
 #[derive(Debug)]
 pub(crate) struct Object {
-    task: Task,
     key: String,
     encoding: Encoding,
-    file: ObjectFile,
+    part: Part,
     rows: u64,
     /// Uncompressed bytes so far.
     size: u64,
+    /// The most that it may have.
+    most: u64,
+    begun: Instant,
+}
+
+/// An object whose bytes are all there.
+#[derive(Debug)]
+pub(crate) struct Made {
+    pub(crate) key: String,
+    pub(crate) whole: Whole,
+    pub(crate) rows: u64,
+    pub(crate) raw_bytes: u64,
     begun: Instant,
 }
 
 impl Object {
-    pub(crate) fn begin(pipeline: &Pipeline, store: &Directory, shard: u32) -> Result<Self, ObjectError> {
-        let task = new_task(shard);
-        let key = pipeline.key(&task)?;
+    /// Begins an object of at most `most` bytes before compression.
+    pub(crate) fn begin(
+        pipeline: &Pipeline,
+        destination: &Destination,
+        key: String,
+        most: u64,
+    ) -> Result<Self, ObjectError> {
         let encoding = pipeline.open()?;
-        let file = store.create(&key, pipeline.header_room())?;
-        Ok(Self { task, key, encoding, file, rows: 0, size: 0, begun: Instant::now() })
+        let part = destination.begin(&key, pipeline.header_room())?;
+        Ok(Self { key, encoding, part, rows: 0, size: 0, most, begun: Instant::now() })
     }
 
-    pub(crate) fn push(&mut self, batch: &LogBatch) -> Result<(), ObjectError> {
+    /// Takes as many of the logs as surely fit, or the first if it is too large for any object. Returns where those
+    /// begin that it did not take: it is full then.
+    pub(crate) fn take(&mut self, batch: &LogBatch, mut logs: Range<usize>) -> Result<usize, ObjectError> {
+        while !logs.is_empty() {
+            let left = self.most.saturating_sub(self.size);
+            let fits = fitting(batch, logs.clone(), left);
+            let full = left < self.most / SLACK || fits.is_empty();
+            if full && self.size > 0 {
+                break;
+            }
+            let part = if fits.is_empty() { logs.start..logs.start + 1 } else { fits };
+            logs.start = part.end;
+            if part.len() == batch.len() {
+                self.push(batch)?;
+            } else {
+                self.push(&batch.slice(part))?;
+            }
+        }
+        Ok(logs.start)
+    }
+
+    fn push(&mut self, batch: &LogBatch) -> Result<(), ObjectError> {
         let bytes = self.encoding.push(batch)?;
         self.size = self.encoding.size()?;
         self.rows += batch.len() as u64;
-        Ok(self.file.write(&bytes)?)
+        Ok(self.part.write(&bytes).map_err(|error| DestinationError::io(self.key.as_ref(), error))?)
     }
 
-    /// Uncompressed bytes so far.
+    /// Bytes before compression so far.
     pub(crate) fn size(&self) -> u64 {
         self.size
     }
@@ -73,23 +120,60 @@ impl Object {
         self.begun
     }
 
-    pub(crate) fn finish(mut self) -> Result<Shipped, ObjectError> {
-        let Finished { ending, raw_bytes } = self.encoding.finish()?;
-        self.file.write(&ending.trailer)?;
+    /// Ends its bytes.
+    pub(crate) fn finish(self) -> Result<Made, ObjectError> {
+        let Self { key, encoding, mut part, rows, begun, .. } = self;
+        let Finished { ending, raw_bytes } = encoding.finish()?;
+        let whole = part.write(&ending.trailer).and_then(|()| part.finish(&ending.header));
+        let whole = whole.map_err(|error| DestinationError::io(key.as_ref(), error))?;
+        Ok(Made { key, whole, rows, raw_bytes, begun })
+    }
+}
+
+impl Made {
+    /// Brings it to its destination.
+    pub(crate) fn publish(
+        self,
+        pipeline: &Pipeline,
+        destination: &Destination,
+        shard: u32,
+        provenance: &Provenance,
+    ) -> Result<Shipped, DestinationError> {
+        let (stored_bytes, sha256) = (self.whole.bytes, self.whole.sha256.clone());
+        destination.publish(self.whole, &self.key, pipeline.media_type(), provenance)?;
         Ok(Shipped {
             object: self.key,
-            shard: self.task.shard,
+            shard,
             rows: self.rows,
-            raw_bytes,
-            stored_bytes: self.file.finish(&ending.header)?,
+            raw_bytes: self.raw_bytes,
+            stored_bytes,
+            sha256,
             seconds: self.begun.elapsed().as_secs_f64(),
         })
     }
 }
 
+/// As many of the next logs as surely fit into `left` bytes.
+fn fitting(batch: &LogBatch, logs: Range<usize>, left: u64) -> Range<usize> {
+    let room = left / WORST_GROWTH;
+    if batch.heaviest() as u64 <= room {
+        return logs;
+    }
+    let mut weight = 0;
+    let count = logs.clone().take_while(|&log| {
+        weight += batch.weight(log) as u64;
+        weight <= room
+    });
+    logs.start..logs.start + count.count()
+}
+
 /// A task of its own for an object: the time, and a random number of seven digits.
-fn new_task(shard: u32) -> Task {
+pub(crate) fn new_task(shard: u32) -> Task {
     let created = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-    let number = fastrand::u64(1_000_000..10_000_000);
-    Task { created: created.try_into().unwrap_or(u64::MAX), number, shard }
+    Task { created: created.try_into().unwrap_or(u64::MAX), number: new_number(), shard }
+}
+
+/// The second half of a task's id.
+pub(crate) fn new_number() -> u64 {
+    fastrand::u64(1_000_000..10_000_000)
 }

@@ -1,11 +1,13 @@
 //! The stages of a rule, together.
 
+use std::sync::Arc;
+
 use chrono::DateTime;
 use serde_json::{Map, Value, json};
 
 use crate::batch::LogBatch;
-use crate::registry::Registry;
-use crate::rule::{NONE, Rule, RuleError, TimeZone};
+use crate::registry::{DIGEST, Registry};
+use crate::rule::{NONE, Rule, RuleError, Stages, TimeZone};
 use crate::stage::{
     CompressedObject, CompressorStage, EncodedObject, EncoderStage, Ending, Identity, RendererStage, Request,
     StageError, SuffixPlace,
@@ -14,13 +16,15 @@ use crate::stage::{
 /// The stages of a rule, checked together and ready to make objects: render, encode, compress.
 #[derive(Debug)]
 pub struct Pipeline {
-    renderer: RendererStage,
+    renderer: Arc<RendererStage>,
     renderer_config: String,
-    encoder: EncoderStage,
+    encoder: Arc<EncoderStage>,
     encoder_config: String,
-    compressor: Option<(CompressorStage, String)>,
+    compressor: Option<(Arc<CompressorStage>, String)>,
     suffix: String,
     rule: String,
+    project: String,
+    logstore: String,
     prefix: String,
     partition: String,
     time_zone: TimeZone,
@@ -59,7 +63,7 @@ impl Pipeline {
         let encoder = encoder(registry, rule)?;
         let mut encoder_config = rule.format.settings.clone();
         let compressor = compressor(registry, rule, &encoder, &mut encoder_config)?;
-        let suffix = suffix(rule, &encoder, compressor.as_ref());
+        let suffix = suffix(rule, &encoder, compressor.as_deref());
         let name = rule.stages.renderer.as_deref().unwrap_or("object-path");
         let pipeline = Self {
             renderer: registry.renderer(name)?,
@@ -69,6 +73,8 @@ impl Pipeline {
             compressor: compressor.map(|stage| (stage, text(&rule.compression.settings))),
             suffix,
             rule: rule.name.clone(),
+            project: String::new(),
+            logstore: String::new(),
             prefix: rule.prefix.clone(),
             partition: rule.partition.clone(),
             time_zone: rule.time_zone,
@@ -79,6 +85,11 @@ impl Pipeline {
         Ok(pipeline)
     }
 
+    /// The same, for the logs of a logstore: a renderer may have it in its keys.
+    pub fn of(self, project: &str, logstore: &str) -> Self {
+        Self { project: project.into(), logstore: logstore.into(), ..self }
+    }
+
     /// The key of the task's object.
     ///
     /// # Errors
@@ -87,8 +98,8 @@ impl Pipeline {
         let created = DateTime::from_timestamp_nanos(task.created.try_into().unwrap_or(i64::MAX));
         let request = Request {
             rule: self.rule.clone(),
-            project: String::new(),
-            logstore: String::new(),
+            project: self.project.clone(),
+            logstore: self.logstore.clone(),
             shard: task.shard,
             prefix: self.prefix.clone(),
             partition_format: self.partition.clone(),
@@ -120,6 +131,24 @@ impl Pipeline {
     /// Bytes to keep free at the beginning of an object.
     pub fn header_room(&self) -> usize {
         self.compressor.as_ref().map_or(0, |(stage, _)| stage.description().header_room as usize)
+    }
+
+    /// The media type of the objects.
+    pub fn media_type(&self) -> &str {
+        match &self.compressor {
+            None => &self.encoder.description().media_type,
+            Some(_) => "application/octet-stream",
+        }
+    }
+
+    /// The same components as those that take part, by their digests.
+    pub fn pinned(&self) -> Stages {
+        let pin = |identity: &Identity| Some(format!("{DIGEST}{}", identity.digest()));
+        Stages {
+            encoder: pin(self.encoder.identity()),
+            compressor: self.compressor.as_ref().and_then(|(stage, _)| pin(stage.identity())),
+            renderer: pin(self.renderer.identity()),
+        }
     }
 
     /// The stages that take part, in order.
@@ -193,7 +222,7 @@ impl Encoding {
     }
 }
 
-fn encoder(registry: &Registry, rule: &Rule) -> Result<EncoderStage, PipelineError> {
+fn encoder(registry: &Registry, rule: &Rule) -> Result<Arc<EncoderStage>, PipelineError> {
     if let Some(name) = &rule.stages.encoder {
         return Ok(registry.encoder(name)?);
     }
@@ -214,7 +243,7 @@ fn compressor(
     rule: &Rule,
     encoder: &EncoderStage,
     encoder_config: &mut Map<String, Value>,
-) -> Result<Option<CompressorStage>, PipelineError> {
+) -> Result<Option<Arc<CompressorStage>>, PipelineError> {
     let wanted = &rule.compression.name;
     let inner = &encoder.description().compressions;
     let format = &encoder.description().format;

@@ -6,8 +6,10 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use chrono::{DateTime, FixedOffset, Offset, Utc};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
+
+use crate::destination::DestinationConfig;
 
 /// A shipping rule: how logs become objects, and where these go.
 ///
@@ -29,11 +31,14 @@ use serde_json::{Map, Value};
 /// [stages]
 /// renderer = "./by-tenant.wasm"
 /// ```
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Rule {
     /// 3-63 lowercase letters, digits, `-` and `_`, with a letter or digit at both ends.
     pub name: String,
+    /// The logstore that it ships, for who applies the rule to a service.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub logstore: String,
     /// The bucket; empty: the destination itself. For a local directory, a folder in it.
     pub bucket: String,
     /// The directory of the bucket that objects go to; may be empty.
@@ -51,15 +56,26 @@ pub struct Rule {
     /// How objects are compressed.
     pub compression: Choice,
     /// Settings of the renderer.
+    #[serde(skip_serializing_if = "Map::is_empty")]
     pub path: Map<String, Value>,
-    /// Which component serves each stage, by name or path; by default, the one built in.
+    /// Which component serves each stage, by name, digest or path; by default, the one built in.
+    #[serde(skip_serializing_if = "Stages::are_built_in")]
     pub stages: Stages,
+    /// The store that has the bucket: one that the service's settings name, or one of the rule's own.
+    pub destination: Store,
+    /// ARN of the role that writes to the bucket; none: the destination's own key does.
+    pub role: String,
+    /// Whether tasks are made.
+    pub enabled: bool,
+    /// What logs a new rule begins with.
+    pub from: Start,
 }
 
 impl Default for Rule {
     fn default() -> Self {
         Self {
             name: "ship".into(),
+            logstore: String::new(),
             bucket: String::new(),
             prefix: String::new(),
             partition: "%Y/%m/%d/%H/%M".into(),
@@ -70,8 +86,42 @@ impl Default for Rule {
             compression: Choice::named(NONE),
             path: Map::new(),
             stages: Stages::default(),
+            destination: Store::default(),
+            role: String::new(),
+            enabled: true,
+            from: Start::default(),
         }
     }
+}
+
+/// The store that has a rule's bucket.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "the name of a destination, or a table with `type`")]
+pub enum Store {
+    /// One that the settings of the service name.
+    Named(String),
+    /// One of the rule's own, with a key of its own.
+    Own(Box<DestinationConfig>),
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self::Named(DEFAULT_DESTINATION.into())
+    }
+}
+
+/// The destination of rules that name none.
+pub const DEFAULT_DESTINATION: &str = "default";
+
+/// What logs a new rule begins with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Start {
+    /// The oldest that are there.
+    #[default]
+    Begin,
+    /// What comes after the rule was made.
+    Now,
 }
 
 /// The compression that is none.
@@ -90,6 +140,17 @@ impl Choice {
     /// A choice without settings.
     pub fn named(name: impl Into<String>) -> Self {
         Self { name: name.into(), settings: Map::new() }
+    }
+}
+
+impl Serialize for Choice {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.settings.is_empty() {
+            return self.name.serialize(serializer);
+        }
+        let mut table = Map::from_iter([("type".to_owned(), Value::from(self.name.clone()))]);
+        table.extend(self.settings.clone());
+        table.serialize(serializer)
     }
 }
 
@@ -114,15 +175,24 @@ impl<'de> Deserialize<'de> for Choice {
 }
 
 /// The components of a rule, where they aren't the built-in ones.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Stages {
     /// What encodes; by default the built-in stage of the format.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub encoder: Option<String>,
     /// What compresses; by default the built-in stage of the compression.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub compressor: Option<String>,
     /// What names objects; by default `object-path`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub renderer: Option<String>,
+}
+
+impl Stages {
+    fn are_built_in(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// A time zone: an IANA name, or a fixed offset such as `+08:00`.
@@ -163,6 +233,21 @@ impl FromStr for TimeZone {
     }
 }
 
+impl fmt::Display for TimeZone {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(offset) => offset.fmt(formatter),
+            Self::Named(zone) => zone.fmt(formatter),
+        }
+    }
+}
+
+impl Serialize for TimeZone {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 impl<'de> Deserialize<'de> for TimeZone {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
@@ -198,6 +283,28 @@ impl RuleError {
 }
 
 impl Rule {
+    /// Reads the rules of a file: one, or several as `[[rule]]`. They are not [checked](Self::check) yet, and paths of
+    /// components stay as they are.
+    ///
+    /// # Errors
+    /// [`RuleError::File`], with line and column.
+    pub fn read_all(file: &Path) -> Result<Vec<Self>, RuleError> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct File {
+            rule: Vec<Rule>,
+        }
+        let refused = |problem: String| RuleError::File { file: file.display().to_string(), problem };
+        let text = std::fs::read_to_string(file).map_err(|error| refused(error.to_string()))?;
+        let table: toml::Table = toml::from_str(&text).map_err(|error| refused(error.to_string()))?;
+        if table.get("rule").is_some_and(toml::Value::is_array) {
+            return toml::from_str(&text)
+                .map(|file: File| file.rule)
+                .map_err(|error| refused(error.to_string()));
+        }
+        toml::from_str(&text).map(|rule| vec![rule]).map_err(|error| refused(error.to_string()))
+    }
+
     /// Reads a rule from a file. It is not [checked](Self::check) yet: the command line may change
     /// it. Paths of components are taken from the folder of the file.
     ///
@@ -228,6 +335,10 @@ impl Rule {
         check_name(&self.name)?;
         within("size_mb", self.size_mb, 5, 256, "MB")?;
         within("time_seconds", self.time_seconds, 300, 900, "seconds")?;
+        if self.prefix.starts_with('/') || self.partition.starts_with('/') {
+            let field = if self.prefix.starts_with('/') { "prefix" } else { "partition" };
+            return Err(RuleError::field(field, "begins with `/`: keys of objects don't; take it out"));
+        }
         let climbs = |level: &str| level == "." || level == "..";
         if self.bucket.contains(['/', '\\', '\0']) || climbs(&self.bucket) {
             return Err(RuleError::field("bucket", format!("{:?} is no name of a bucket", self.bucket)));

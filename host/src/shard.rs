@@ -1,24 +1,16 @@
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::batch::LogBatch;
-use crate::directory::Directory;
-use crate::object::{Object, ObjectError, Shipped};
+use crate::destination::Destination;
+use crate::object::{Object, ObjectError, Shipped, new_task};
 use crate::pipeline::Pipeline;
-
-/// How many times its weight a log may take in an object without making it too large. JSON escapes
-/// a control character as six.
-const WORST_GROWTH: u64 = 8;
-
-/// An object is full when less than this part of its size is left.
-const SLACK: u64 = 64;
 
 /// What becomes objects: where to, and how large.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) pipeline: Pipeline,
-    pub(crate) store: Directory,
+    pub(crate) destination: Destination,
     /// The largest object before compression, in bytes.
     pub(crate) size: u64,
     /// How long an object may stay open.
@@ -43,25 +35,17 @@ impl ShardShipper {
     pub(crate) fn push(&mut self, batch: &LogBatch) -> Result<(), ObjectError> {
         let mut logs = 0..batch.len();
         while !logs.is_empty() {
-            let plan = Arc::clone(&self.plan);
             let object = match &mut self.open {
                 Some(object) => object,
-                none => none.insert(Object::begin(&plan.pipeline, &plan.store, self.shard)?),
+                none => {
+                    let Plan { pipeline, destination, size, .. } = &*self.plan;
+                    let key = pipeline.key(&new_task(self.shard))?;
+                    none.insert(Object::begin(pipeline, destination, key, *size)?)
+                }
             };
-            let left = plan.size.saturating_sub(object.size());
-            let fits = fitting(batch, logs.clone(), left);
-            let full = left < plan.size / SLACK || fits.is_empty();
-            if full && object.size() > 0 {
+            logs.start = object.take(batch, logs.clone())?;
+            if !logs.is_empty() {
                 self.cut()?;
-                continue;
-            }
-            // A log that is too large for any object has one of its own.
-            let part = if fits.is_empty() { logs.start..logs.start + 1 } else { fits };
-            logs.start = part.end;
-            if part.len() == batch.len() {
-                object.push(batch)?;
-            } else {
-                object.push(&batch.slice(part))?;
             }
         }
         Ok(())
@@ -70,7 +54,9 @@ impl ShardShipper {
     /// Finishes the open object, if there is one.
     pub(crate) fn cut(&mut self) -> Result<(), ObjectError> {
         if let Some(object) = self.open.take() {
-            self.shipped.push(object.finish()?);
+            let Plan { pipeline, destination, .. } = &*self.plan;
+            let made = object.finish()?;
+            self.shipped.push(made.publish(pipeline, destination, self.shard, &vec![])?);
         }
         Ok(())
     }
@@ -84,18 +70,4 @@ impl ShardShipper {
     pub(crate) fn take_shipped(&mut self) -> Vec<Shipped> {
         std::mem::take(&mut self.shipped)
     }
-}
-
-/// As many of the next logs as surely fit into `left` bytes.
-fn fitting(batch: &LogBatch, logs: Range<usize>, left: u64) -> Range<usize> {
-    let room = left / WORST_GROWTH;
-    if batch.heaviest() as u64 <= room {
-        return logs;
-    }
-    let mut weight = 0;
-    let count = logs.clone().take_while(|&log| {
-        weight += batch.weight(log) as u64;
-        weight <= room
-    });
-    logs.start..logs.start + count.count()
 }

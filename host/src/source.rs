@@ -2,11 +2,15 @@
 
 use std::ops::ControlFlow;
 
-use logship_logstore::{Limits, Shard, Store, StoreError};
+use logship_logstore::{Limits, Place, Shard, Store, StoreError};
 use logship_sls::compression::{Compression, DecompressError};
 use logship_sls::log_group::Malformed;
 
 use crate::batch::{BatchBuilder, LogBatch};
+
+/// Bytes of logs that are read, and given to a stage, at once. It is part of what decides an object's bytes: with
+/// another value a task that was begun before might be cut elsewhere.
+pub(crate) const CHUNK: usize = 512 << 10;
 
 /// Reads shards. Use one for many reads: it keeps its memory.
 #[derive(Debug, Default)]
@@ -20,6 +24,8 @@ pub struct ShardReader {
 pub struct Slice {
     /// The logs.
     pub batch: LogBatch,
+    /// The positions of their log groups, and how many logs each has.
+    pub groups: Vec<(u64, u32)>,
     /// The position behind them.
     pub next: u64,
     /// When the last of them was received, in Unix seconds; 0 if there are none.
@@ -50,6 +56,29 @@ pub enum SourceError {
     },
 }
 
+impl Slice {
+    /// How many of its logs are before `end`.
+    pub(crate) fn logs_before(&self, end: Place) -> usize {
+        let whole = self.groups.iter().filter(|(position, _)| *position < end.cursor);
+        let logs: usize = whole.map(|(_, logs)| *logs as usize).sum();
+        let has_last = self.groups.last().is_some_and(|(position, _)| *position == end.cursor);
+        logs + if has_last { end.log as usize } else { 0 }
+    }
+
+    /// The place before its log number `log`.
+    pub(crate) fn place(&self, log: usize) -> Place {
+        let mut before = 0;
+        for (position, logs) in &self.groups {
+            let logs = *logs as usize;
+            if log < before + logs {
+                return Place { cursor: *position, log: (log - before) as u32 };
+            }
+            before += logs;
+        }
+        Place::at(self.next)
+    }
+}
+
 impl ShardReader {
     /// The logs from a position on, whole log groups within the limits. Blocks on the disk.
     ///
@@ -63,9 +92,10 @@ impl ShardReader {
         limits: Limits,
     ) -> Result<Slice, SourceError> {
         let mut damaged = None;
-        let mut received = 0;
+        let (mut received, mut groups) = (0, vec![]);
         let next = store.read(shard, from, limits, |group| {
             received = group.received;
+            groups.push((group.position, group.logs));
             let (position, size) = (group.position, group.size as usize);
             let unpacked = Compression::decompress_lz4_into(group.body, size, &mut self.raw)
                 .map_err(|source| SourceError::Packed { position, source });
@@ -83,7 +113,29 @@ impl ShardReader {
         let batch = self.builder.take();
         match damaged {
             Some(error) => Err(error),
-            None => Ok(Slice { batch, next: next?, received }),
+            None => Ok(Slice { batch, groups, next: next?, received }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slice() -> Slice {
+        Slice { batch: LogBatch::default(), groups: vec![(5, 3), (6, 0), (7, 2)], next: 8, received: 0 }
+    }
+
+    #[test]
+    fn logs_of_a_slice_have_places() {
+        let at = |log| slice().place(log).to_string();
+        assert_eq!([at(0), at(2), at(3), at(4), at(5)], ["5", "5+2", "7", "7+1", "8"]);
+    }
+
+    #[test]
+    fn a_slice_ends_where_the_task_does() {
+        let before = |cursor, log| slice().logs_before(Place { cursor, log });
+        let all = [before(5, 1), before(5, 0), before(7, 0), before(7, 1), before(8, 0), before(9, 4)];
+        assert_eq!(all, [1, 0, 3, 4, 5, 5]);
     }
 }

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use crate::consumer_group::ConsumerGroup;
 use crate::error::StoreError;
+use crate::rule::{ShippingRule, read_rules};
 
 /// Everything there is at one moment.
 #[derive(Debug, Default)]
@@ -55,6 +56,8 @@ pub struct Logstore {
     pub shards: Vec<Arc<Shard>>,
     /// Its consumer groups, by name.
     pub groups: BTreeMap<String, ConsumerGroup>,
+    /// What ships it, by name.
+    pub rules: BTreeMap<String, ShippingRule>,
 }
 
 /// A shard: a sequence of log groups, each at a position, its cursor.
@@ -283,7 +286,7 @@ fn read_logstores(
          FROM logstore JOIN project ON project.id = logstore.project",
     )?;
     let mut rows = statement.query([])?;
-    let mut groups = read_groups(connection)?;
+    let (mut groups, mut rules) = (read_groups(connection)?, read_rules(connection)?);
     let mut logstores: HashMap<i64, BTreeMap<String, Arc<Logstore>>> = HashMap::new();
     while let Some(row) = rows.next()? {
         let id = row.get(0)?;
@@ -297,6 +300,7 @@ fn read_logstores(
             modified: row.get(7)?,
             shards: shards.remove(&Some(id)).unwrap_or_default(),
             groups: groups.remove(&id).unwrap_or_default(),
+            rules: rules.remove(&id).unwrap_or_default(),
         };
         logstores.entry(row.get(1)?).or_default().insert(logstore.name.clone(), Arc::new(logstore));
     }

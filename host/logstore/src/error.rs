@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use logship_sls::hash_key::RangeError;
 
+use crate::task::Place;
+
 /// Why the store did not do what it was asked for. Nothing of it is done then.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -72,6 +74,21 @@ pub enum StoreError {
         /// Who asked.
         consumer: String,
     },
+    /// The logstore has no such rule.
+    #[error("The shipper {0} does not exist")]
+    NoRule(String),
+    /// The rule is there already.
+    #[error("shipper {0} already exists")]
+    RuleExists(String),
+    /// There was a rule of this name.
+    #[error("shipper {0} was deleted, and its name can't be taken again: choose another")]
+    RuleNameTaken(String),
+    /// The shard's next task begins elsewhere by now.
+    #[error("the next task of the shard begins at {0}")]
+    Overtaken(Place),
+    /// There is no such task, or it is not to be tried.
+    #[error("task {0} does not exist")]
+    NoTask(String),
     /// Another process has the data directory.
     #[error("{} is in use by another process: stop it, or take another data directory", .0.display())]
     Locked(PathBuf),

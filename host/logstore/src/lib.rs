@@ -3,12 +3,13 @@
 //! A **project** has logstores; a **logstore** has shards; a **shard** is a sequence of log groups. A **log
 //! group** is what one put brings: its position is its shard's next, a number without gaps, which is what a
 //! cursor of the API says. **Consumer groups** share the shards of a logstore among their members and
-//! remember how far each shard was read.
+//! remember how far each shard was read. **Rules** ship a logstore by **tasks**, a range of a shard each.
 //!
 //! # Layout
 //! - `store`: [`Store`], what others call. `catalog`: what there is, in memory. `manage`: how that changes.
 //! - `writer`: the one thread that writes; puts that wait share its commits. `retention`: deletes old logs.
 //! - `consumer_group`: members, heartbeats and checkpoints. `balance`: which member gets which shard.
+//! - `rule`: what ships a logstore, and how far. `task`: ranges of shards, and the objects that they become.
 //! - `schema`: the tables.
 //!
 //! # What is stored
@@ -31,8 +32,10 @@ mod consumer_group;
 mod error;
 mod manage;
 mod retention;
+mod rule;
 mod schema;
 mod store;
+mod task;
 mod writer;
 
 pub use catalog::{Catalog, Logstore, Project, Shard};
@@ -40,7 +43,11 @@ pub use consumer_group::{Checkpoint, ConsumerGroup, GroupStatus};
 pub use error::StoreError;
 pub use manage::{LogstoreSettings, Resharding};
 pub use retention::FOREVER;
+pub use rule::{Progress, RuleSettings, RuleStart, ShippingRule};
 pub use store::{Limits, Store};
+pub use task::{
+    CONFIG_NOT_EXIST, Measured, NewTask, Place, Seal, Status, Task, TaskCounts, TaskFilter, TaskId,
+};
 
 /// The present in microseconds.
 pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;

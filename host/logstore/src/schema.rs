@@ -82,6 +82,69 @@ const MIGRATIONS: &[&str] = &["
         given INTEGER NOT NULL,              -- whether it was told to own it; else it is still finishing
         PRIMARY KEY (consumer_group, shard, consumer)
     ) STRICT, WITHOUT ROWID;
+", "
+    -- What ships a logstore. One that was deleted stays: its name can't be taken again.
+    CREATE TABLE rule (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        logstore INTEGER NOT NULL REFERENCES logstore (id) ON DELETE CASCADE,
+        name TEXT NOT NULL,
+        target TEXT NOT NULL,                -- oss, odps
+        configuration TEXT NOT NULL,         -- JSON: what clients set, and get back as it was
+        created INTEGER NOT NULL,
+        modified INTEGER NOT NULL,
+        deleted INTEGER,
+        UNIQUE (logstore, name)
+    ) STRICT;
+
+    -- What tasks are made by: a rule and the digests of its stages, as they were at one time.
+    CREATE TABLE plan (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        rule INTEGER NOT NULL REFERENCES rule (id) ON DELETE CASCADE,
+        content TEXT NOT NULL,               -- JSON
+        created INTEGER NOT NULL,
+        UNIQUE (rule, content)
+    ) STRICT;
+
+    -- A place in a shard is a log group's cursor, and how many of its logs are before the place.
+    CREATE TABLE progress (
+        rule INTEGER NOT NULL REFERENCES rule (id) ON DELETE CASCADE,
+        shard INTEGER NOT NULL,              -- its number
+        next_cursor INTEGER NOT NULL,        -- what is before it is in tasks
+        next_log INTEGER NOT NULL,
+        done_cursor INTEGER NOT NULL,        -- the checkpoint: what is before it is at the destination
+        done_log INTEGER NOT NULL,
+        PRIMARY KEY (rule, shard)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE task (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        rule INTEGER NOT NULL REFERENCES rule (id) ON DELETE CASCADE,
+        plan INTEGER NOT NULL REFERENCES plan (id) ON DELETE CASCADE,
+        shard INTEGER NOT NULL,              -- its number
+        created INTEGER NOT NULL,            -- Unix nanoseconds: the first half of its id
+        number INTEGER NOT NULL,             -- the second half
+        begin_cursor INTEGER NOT NULL,
+        begin_log INTEGER NOT NULL,
+        end_cursor INTEGER NOT NULL,         -- may become less until it is sealed
+        end_log INTEGER NOT NULL,
+        object TEXT NOT NULL,                -- the key of its object
+        received INTEGER NOT NULL,           -- when its newest log was
+        status TEXT NOT NULL,                -- running, success, fail
+        attempts INTEGER NOT NULL,
+        started INTEGER NOT NULL,            -- the last of them, in Unix microseconds
+        finished INTEGER NOT NULL,           -- Unix microseconds; 0 while it runs
+        next_try INTEGER,                    -- Unix microseconds
+        sha256 TEXT,                         -- of the object; with those below it seals the task
+        rows INTEGER,
+        raw_bytes INTEGER,
+        stored_bytes INTEGER,
+        code TEXT NOT NULL,
+        message TEXT NOT NULL,
+        UNIQUE (created, number)
+    ) STRICT;
+    CREATE INDEX task_open ON task (rule, shard, begin_cursor, begin_log) WHERE status <> 'success';
+    CREATE INDEX task_retry ON task (next_try) WHERE next_try IS NOT NULL;
+    CREATE INDEX task_plan ON task (plan);
 "];
 
 /// A commit writes each page that it touches whole, and small puts touch one in every shard: with 16 KiB they are a

@@ -6,10 +6,15 @@ mod group;
 mod key;
 mod logstore;
 mod put;
+mod replay;
+mod rule;
+mod rule_options;
 mod serve;
 mod ship;
 mod stage;
 mod tail;
+mod task;
+mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -39,6 +44,9 @@ enum Command {
     Put(Box<put::PutCommand>),
     Tail(Box<tail::TailCommand>),
     Logstore(Box<logstore::LogstoreCommand>),
+    Rule(Box<rule::RuleCommand>),
+    Task(Box<task::TaskCommand>),
+    Verify(Box<verify::VerifyCommand>),
     Group(Box<group::GroupCommand>),
     Key(Box<key::KeyCommand>),
     #[command(subcommand)]
@@ -69,8 +77,13 @@ fn seconds(text: &str) -> Result<f64, String> {
 
 impl EngineOptions {
     fn engine(&self) -> Result<Engine, Failure> {
+        self.engine_within(usize::MAX)
+    }
+
+    /// An engine whose stages may have no more than `memory` bytes, whatever the option says.
+    fn engine_within(&self, memory: usize) -> Result<Engine, Failure> {
         let limits = Limits {
-            memory: (self.stage_memory as usize) << 20,
+            memory: ((self.stage_memory as usize) << 20).min(memory),
             deadline: Duration::from_secs_f64(self.stage_deadline),
             ..Limits::default()
         };
@@ -96,10 +109,13 @@ pub fn run() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Ship(command) => command.run(&cli.engine),
-        Command::Serve(command) => command.run(),
+        Command::Serve(command) => command.run(&cli.engine),
         Command::Put(command) => command.run(),
         Command::Tail(command) => command.run(),
         Command::Logstore(command) => command.run(),
+        Command::Rule(command) => command.run(),
+        Command::Task(command) => command.run(&cli.engine),
+        Command::Verify(command) => command.run(),
         Command::Group(command) => command.run(),
         Command::Key(command) => command.run(),
         Command::Stage(command) => command.run(&cli.engine),

@@ -7,7 +7,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-use super::Failure;
+use super::{EngineOptions, Failure};
 use crate::service::Service;
 use crate::service::config::{Config, Tls};
 use crate::service::server::Server;
@@ -51,17 +51,18 @@ enum LogFormat {
 }
 
 impl ServeCommand {
-    pub(super) fn run(self) -> Result<(), Failure> {
+    pub(super) fn run(self, engine: &EngineOptions) -> Result<(), Failure> {
         self.log()?;
         let config = self.config()?;
         config.check()?;
         raise_file_limit(config.limits.connections);
+        let engine = engine.engine_within(config.shipping.stage_memory())?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         runtime.block_on(async {
             let data = config.data.clone();
             // Before anything is made: a service that is told to end while it starts ends.
             let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-            let server = Server::bind(Service::open(config)?).await?;
+            let server = Server::bind(Service::open(config, engine)?).await?;
             tracing::info!(version = env!("CARGO_PKG_VERSION"), url = server.url()?, data = %data.display(), "serving");
             server
                 .run(async {

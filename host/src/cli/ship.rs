@@ -5,10 +5,12 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use indicatif::{HumanBytes, HumanCount, ProgressBar};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
+use super::rule_options::{RuleOptions, put, set_columns};
 use super::stage::Report;
 use super::{EngineOptions, Failure, bar};
+use crate::destination::Destination;
 use crate::directory::Directory;
 use crate::infer::{self, Column};
 use crate::input::{Blocks, Input};
@@ -17,7 +19,7 @@ use crate::object::Shipped;
 use crate::pipeline::Pipeline;
 use crate::registry::Registry;
 use crate::rejects::Rejects;
-use crate::rule::{Choice, Rule, RuleError, TimeZone};
+use crate::rule::{Rule, RuleError};
 use crate::shard::Plan;
 use crate::ship::{self, Options, Outcome, Progress};
 use crate::table;
@@ -34,8 +36,14 @@ pub(super) struct ShipCommand {
     /// The directory that objects are written below.
     #[arg(long, value_name = "DIR")]
     to: PathBuf,
+    /// The shipping rule, a TOML file. The options below come before it.
+    #[arg(long, value_name = "FILE", help_heading = "Rule")]
+    rule: Option<PathBuf>,
+    /// Name of the rule.
+    #[arg(long, help_heading = "Rule")]
+    name: Option<String>,
     #[command(flatten)]
-    rule: RuleOptions,
+    options: RuleOptions,
     #[command(flatten)]
     logs: LogOptions,
     /// Threads that parse and run stages. One shard keeps one of them busy.
@@ -44,56 +52,6 @@ pub(super) struct ShipCommand {
     /// How the result is printed.
     #[arg(long, value_enum, default_value_t)]
     report: Report,
-}
-
-/// The rule, and what of it is given here instead.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Rule")]
-struct RuleOptions {
-    /// The shipping rule, a TOML file. The options below come before it.
-    #[arg(long, value_name = "FILE")]
-    rule: Option<PathBuf>,
-    /// Name of the rule.
-    #[arg(long)]
-    name: Option<String>,
-    /// Directory that objects go to, the first levels of their keys.
-    #[arg(long)]
-    prefix: Option<String>,
-    /// Pattern of the levels below, rendered from the time of the task: ds=%Y%m%d/%H
-    /// [default: %Y/%m/%d/%H/%M]
-    #[arg(long, value_name = "PATTERN")]
-    partition: Option<String>,
-    /// Time zone of the partition: Asia/Shanghai, +08:00 [default: UTC]
-    #[arg(long, value_name = "ZONE")]
-    time_zone: Option<TimeZone>,
-    /// The largest object before compression, 5-256 MB [default: 256]
-    #[arg(long = "size", value_name = "MB")]
-    size_mb: Option<u64>,
-    /// The longest that logs wait for an object to fill, 300-900 seconds [default: 300]
-    #[arg(long = "time", value_name = "SECONDS")]
-    time_seconds: Option<u64>,
-    /// json, csv or parquet [default: json]
-    #[arg(long)]
-    format: Option<String>,
-    /// Columns of a CSV or Parquet object, for Parquet with types: __time__:int64,path,status:int32.
-    /// Without them they are found from the first lines of each file.
-    #[arg(long, value_name = "KEY[:TYPE],…", value_delimiter = ',')]
-    columns: Vec<String>,
-    /// A setting of the format, its value as JSON or as text: header=true. May come again.
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    settings: Vec<String>,
-    /// none, snappy, gzip or zstd [default: none]
-    #[arg(long)]
-    compression: Option<String>,
-    /// The component that encodes, a name or a path: ./my-encoder.wasm
-    #[arg(long, value_name = "STAGE")]
-    encoder: Option<String>,
-    /// The component that compresses.
-    #[arg(long, value_name = "STAGE")]
-    compressor: Option<String>,
-    /// The component that names objects.
-    #[arg(long, value_name = "STAGE")]
-    renderer: Option<String>,
 }
 
 /// How lines become logs.
@@ -120,7 +78,9 @@ struct LogOptions {
 impl ShipCommand {
     pub(super) fn run(self, engine: &EngineOptions) -> Result<(), Failure> {
         let begun = Instant::now();
-        let mut rule = self.rule.rule()?;
+        let rule = self.rule.as_deref().map(Rule::read).transpose()?.unwrap_or_default();
+        let mut rule = self.options.over(rule)?;
+        put(&mut rule.name, &self.name);
         rule.check()?;
         let inputs = Input::find(&self.input)?;
         let total = inputs.iter().map(Input::bytes).sum::<Option<u64>>();
@@ -131,7 +91,7 @@ impl ShipCommand {
         let pipeline = Pipeline::new(&registry, &rule)?;
         let plan = Arc::new(Plan {
             pipeline,
-            store: Directory::new(self.to.join(&rule.bucket)),
+            destination: Destination::Directory(Directory::new(self.to.join(&rule.bucket))),
             size: rule.size(),
             time: rule.time(),
         });
@@ -271,82 +231,6 @@ fn left_out(outcome: &Outcome, inferred: &[Column]) -> Vec<String> {
     }
     let known = |key: &&String| !inferred.iter().any(|column| column.key == **key);
     outcome.keys.iter().filter(known).cloned().collect()
-}
-
-impl RuleOptions {
-    /// The rule of the file, with what was given on the command line put over it.
-    fn rule(&self) -> Result<Rule, Failure> {
-        let mut rule = self.rule.as_deref().map(Rule::read).transpose()?.unwrap_or_default();
-        put(&mut rule.name, &self.name);
-        put(&mut rule.prefix, &self.prefix);
-        put(&mut rule.partition, &self.partition);
-        put(&mut rule.time_zone, &self.time_zone);
-        put(&mut rule.size_mb, &self.size_mb);
-        put(&mut rule.time_seconds, &self.time_seconds);
-        // Settings of one format mean nothing to another.
-        if let Some(name) = self.format.as_ref().filter(|name| **name != rule.format.name) {
-            rule.format = Choice::named(name);
-        }
-        put(&mut rule.compression, &self.compression.as_ref().map(Choice::named));
-        for (stage, given) in [
-            (&mut rule.stages.encoder, &self.encoder),
-            (&mut rule.stages.compressor, &self.compressor),
-            (&mut rule.stages.renderer, &self.renderer),
-        ] {
-            if given.is_some() {
-                stage.clone_from(given);
-            }
-        }
-        let settings = &mut rule.format.settings;
-        for setting in &self.settings {
-            let (key, value) = setting.split_once('=').ok_or_else(|| {
-                format!("--set {setting}: a setting is KEY=VALUE, such as --set header=true")
-            })?;
-            let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
-            settings.insert(key.to_owned(), value);
-        }
-        if !self.columns.is_empty() {
-            let columns = self.columns.iter().map(|column| typed(column)).collect::<Result<Vec<_>, _>>()?;
-            set_columns(settings, &rule.format.name, columns.into_iter());
-        }
-        Ok(rule)
-    }
-}
-
-fn put<T: Clone>(place: &mut T, given: &Option<T>) {
-    if let Some(given) = given {
-        place.clone_from(given);
-    }
-}
-
-/// `KEY:TYPE`; the type is behind the last colon, and the key of a tag has one of its own.
-fn typed(column: &str) -> Result<(String, Option<String>), RuleError> {
-    const TYPES: [&str; 6] = ["string", "boolean", "int32", "int64", "float", "double"];
-    let prefix = if column.starts_with("__tag__:") { "__tag__:".len() } else { 0 };
-    match column[prefix..].rsplit_once(':') {
-        None => Ok((column.to_owned(), None)),
-        Some((key, kind)) if TYPES.contains(&kind) => {
-            Ok((column[..prefix + key.len()].to_owned(), Some(kind.to_owned())))
-        }
-        Some((_, kind)) => {
-            let problem = format!("{column}: there is no type {kind:?}; there is {}", TYPES.join(", "));
-            Err(RuleError::field("columns", problem))
-        }
-    }
-}
-
-/// Puts columns into the settings of a format: keys alone, or for Parquet with their types.
-fn set_columns(
-    settings: &mut Map<String, Value>,
-    format: &str,
-    columns: impl Iterator<Item = (String, Option<String>)>,
-) {
-    let column = |(key, kind): (String, Option<String>)| match kind {
-        _ if format != "parquet" => json!(key),
-        Some(kind) => json!({ "key": key, "type": kind }),
-        None => json!({ "key": key }),
-    };
-    settings.insert("columns".into(), columns.map(column).collect());
 }
 
 /// Finds the columns of a built-in table format that has none, from the first lines of each file, or

@@ -1,10 +1,15 @@
 //! The settings of the service: a TOML file; what the command line or the environment says comes before it.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
+
+use crate::destination::DestinationConfig;
+use crate::rule::DEFAULT_DESTINATION;
+use crate::shipping::settings::{LEAST_SHARE, Shipping};
 
 /// All settings. Every one has a default.
 #[derive(Debug, Clone, Deserialize)]
@@ -23,6 +28,11 @@ pub struct Config {
     pub limits: Limits,
     /// Whether `/metrics` is for everybody. It names projects, logstores and groups.
     pub open_metrics: bool,
+    /// How logs are shipped.
+    pub shipping: Shipping,
+    /// Where rules can ship to, by the names that they say. What they name without one is `default`: a directory,
+    /// unless it is set here.
+    pub destinations: BTreeMap<String, DestinationConfig>,
 }
 
 /// The certificate, and its private key, in PEM.
@@ -65,6 +75,8 @@ impl Default for Config {
             tls: None,
             limits: Limits::default(),
             open_metrics: false,
+            shipping: Shipping::default(),
+            destinations: BTreeMap::new(),
         }
     }
 }
@@ -145,7 +157,24 @@ impl Config {
             tls.certificate = folder.join(&tls.certificate);
             tls.key = folder.join(&tls.key);
         }
+        config.shipping.spool = config.shipping.spool.map(|spool| folder.join(spool));
+        for destination in config.destinations.values_mut() {
+            match destination {
+                DestinationConfig::Directory { path } => *path = folder.join(&*path),
+                DestinationConfig::S3(remote) | DestinationConfig::Oss(remote) => {
+                    remote.ca = remote.ca.take().map(|ca| folder.join(ca));
+                }
+            }
+        }
         Ok(config)
+    }
+
+    /// Where rules can ship to: what is set, and the default.
+    pub(crate) fn destinations(&self) -> BTreeMap<String, DestinationConfig> {
+        let mut all = self.destinations.clone();
+        let directory = || DestinationConfig::Directory { path: self.data.join("buckets") };
+        all.entry(DEFAULT_DESTINATION.into()).or_insert_with(directory);
+        all
     }
 
     /// Checks what the types don't.
@@ -174,6 +203,19 @@ impl Config {
         within("limits.idle-seconds", idle_seconds, 1..=86_400, "1 to 86400")?;
         within("limits.stall-seconds", stall_seconds, 1..=3600, "1 to 3600")?;
         within("limits.consumer-groups", consumer_groups as u64, 1..=10_000, "1 to 10000")?;
-        within("limits.shards", u64::from(shards), 1..=4096, "1 to 4096")
+        within("limits.shards", u64::from(shards), 1..=4096, "1 to 4096")?;
+        let Shipping { workers, max_memory_bytes, retry_seconds, retry_for_seconds, .. } = self.shipping;
+        let Shipping { longest_wait_seconds, keep_tasks_seconds, .. } = self.shipping;
+        within("shipping.workers", workers as u64, 0..=1024, "0 (one a core) to 1024")?;
+        if max_memory_bytes != 0 {
+            let (least, allowed) =
+                (LEAST_SHARE as u64, "134217728 (128 MiB) or more, or 0 for 256 MiB a worker");
+            within("shipping.max-memory-bytes", max_memory_bytes as u64, least..=1 << 40, allowed)?;
+        }
+        const YEAR: u64 = 366 * 86_400;
+        within("shipping.retry-seconds", retry_seconds, 1..=86_400, "1 to 86400")?;
+        within("shipping.retry-for-seconds", retry_for_seconds, 0..=YEAR, "0 to 31622400 (a year)")?;
+        within("shipping.longest-wait-seconds", longest_wait_seconds, 1..=900, "1 to 900")?;
+        within("shipping.keep-tasks-seconds", keep_tasks_seconds, 60..=YEAR, "60 to 31622400 (a year)")
     }
 }

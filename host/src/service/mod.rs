@@ -5,7 +5,7 @@
 //! - `call`: a request and who sent it; `reply`: what is answered; this file: which request does what.
 //! - `room`: memory that requests share; `patience`: how long connections may do nothing.
 //! - `manage`: projects, logstores, shards; `put`, `ingest`: logs in; `pull`: cursors, logs out;
-//!   `groups`: consumer groups; `metrics`: what Prometheus reads.
+//!   `groups`: consumer groups; `shippers`, `tasks`: rules and what they shipped; `metrics`: what Prometheus reads.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -34,6 +34,8 @@ mod put;
 mod reply;
 mod room;
 pub mod server;
+mod shippers;
+mod tasks;
 
 use call::Call;
 use config::Config;
@@ -41,11 +43,16 @@ use keys::{Access, Grant, Key, KeyFile, Keys, KeysError};
 use reply::{Reply, refuse, response};
 use room::Room;
 
+use crate::engine::Engine;
+use crate::registry::Registry;
+use crate::shipping::Shipper;
+
 /// The service. Share it by [`Arc`].
 #[derive(Debug)]
 pub struct Service {
     config: Config,
-    store: Store,
+    store: Arc<Store>,
+    shipper: Arc<Shipper>,
     store_clock: ClockOf,
     keys: Keys,
     metrics: PrometheusHandle,
@@ -107,18 +114,22 @@ pub enum ServiceError {
     /// The metrics.
     #[error("can't count: {0}")]
     Metrics(#[from] metrics_exporter_prometheus::BuildError),
+    /// The folder of objects on their way.
+    #[error("can't make a folder for objects on their way (shipping.spool): {0}")]
+    Spool(std::io::Error),
 }
 
 impl Service {
     /// Opens the store and the keys of the data directory. The first time both are made, with one key for everything.
-    pub fn open(config: Config) -> Result<Self, ServiceError> {
+    /// Stages run in `engine`. To be called within a runtime.
+    pub fn open(config: Config, engine: Engine) -> Result<Self, ServiceError> {
         let options = Options {
             groups: config.limits.consumer_groups,
             shards: config.limits.shards,
             ..Options::default()
         };
         let clock = Arc::clone(&options.clock);
-        let store = Store::open(&config.data, options)?;
+        let store = Arc::new(Store::open(&config.data, options)?);
         let file = KeyFile::within(&config.data);
         if !file.path().exists() {
             let grant = Grant { project: "*".into(), access: Access::Admin };
@@ -129,6 +140,15 @@ impl Service {
                 Ok(())
             })?;
         }
+        let shipper = Shipper::new(
+            Arc::clone(&store),
+            Registry::within(engine, config.data.join("stages")),
+            config.destinations(),
+            config.shipping.clone(),
+            &config.data,
+            tokio::runtime::Handle::current(),
+        )
+        .map_err(ServiceError::Spool)?;
         let room = || Room::new(config.limits.bodies_bytes, config.limits.stall());
         Ok(Self {
             bodies: room(),
@@ -137,6 +157,7 @@ impl Service {
             keys: Keys::open(file)?,
             metrics: metrics::install()?,
             store,
+            shipper: Arc::new(shipper),
             store_clock: ClockOf(clock),
             turn: AtomicUsize::new(0),
             ready: watch::Sender::new(true),
@@ -373,6 +394,55 @@ impl Service {
                     }
                     other => Err(unknown_type(other, "heartbeat and checkpoint")),
                 }
+            }
+            (&Method::GET, ["logstores", name, "shipper"]) => {
+                named("list shippers");
+                shippers::list(logstore(name, Read)?, call)
+            }
+            (&Method::POST, ["logstores", name, "shipper"]) => {
+                named("create shipper");
+                shippers::create(self, call, logstore(name, Admin)?).await
+            }
+            (&Method::GET, ["logstores", name, "shipper", rule]) => {
+                named("show shipper");
+                shippers::show(self, logstore(name, Read)?, rule).await
+            }
+            (&Method::PUT, ["logstores", name, "shipper", rule]) => {
+                named("update shipper");
+                shippers::update(self, call, logstore(name, Admin)?, rule).await
+            }
+            (&Method::DELETE, ["logstores", name, "shipper", rule]) => {
+                named("delete shipper");
+                self.store.delete_rule(logstore(name, Admin)?, rule).await.map_err(refuse)?;
+                Ok(Reply::empty())
+            }
+            (&Method::GET, ["logstores", name, "shipper", rule, "tasks"]) => {
+                named("list tasks");
+                tasks::of_shipper(self, call, logstore(name, Read)?, rule).await
+            }
+            (&Method::PUT, ["logstores", name, "shipper", rule, "tasks"]) => {
+                named("retry tasks");
+                tasks::retry_of_shipper(self, call, logstore(name, Write)?, rule).await
+            }
+            (&Method::GET, ["tasks"]) => {
+                named("list tasks");
+                access(Read)?;
+                tasks::list(self, call, project).await
+            }
+            (&Method::PUT, ["tasks"]) => {
+                named("retry tasks");
+                access(Write)?;
+                tasks::retry(self, call, project).await
+            }
+            (&Method::GET, ["tasks", id]) => {
+                named("show task");
+                access(Read)?;
+                tasks::show(self, project, id, kind == "verify").await
+            }
+            (&Method::GET, ["stages", digest]) => {
+                named("fetch stage");
+                access(Read)?;
+                shippers::stage(self, digest).await
             }
             (method, _) => {
                 let message = format!("{method} /{} is nothing that this service does", path.join("/"));

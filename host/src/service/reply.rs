@@ -87,6 +87,10 @@ pub(crate) fn refuse(error: StoreError) -> ApiError {
         StoreError::GroupQuota(_) => Code::ConsumerGroupQuotaExceed,
         StoreError::NoConsumer(_) => Code::ConsumerNotExist,
         StoreError::NotOwner { .. } => Code::ConsumerNotMatch,
+        StoreError::NoRule(_) => Code::ShipperNotExist,
+        StoreError::RuleExists(_) | StoreError::RuleNameTaken(_) | StoreError::NoTask(_) => {
+            Code::ParameterInvalid
+        }
         StoreError::Closed => Code::ServerBusy,
         _ => {
             // What the database says is for the operator, and names files.

@@ -25,6 +25,7 @@ use super::config::Tls;
 use super::metrics;
 use super::patience::{Patience, Patient, Requests};
 use super::{Counted, Service};
+use crate::shipping::Threads;
 
 /// How long requests that are on their way may take when the service ends.
 const FAREWELL: Duration = Duration::from_secs(20);
@@ -102,6 +103,14 @@ impl Server {
     pub async fn run(self, end: impl Future<Output = ()>) {
         let mut end = pin!(end);
         let upkeep = tokio::spawn(metrics::keep_up(self.service.metrics.clone()));
+        let forgetting = tokio::spawn(Threads::keep_up(Arc::clone(&self.service.shipper)));
+        let shipping = match self.service.shipper.start() {
+            Ok(shipping) => Some(shipping),
+            Err(error) => {
+                tracing::error!(%error, "nothing is shipped");
+                None
+            }
+        };
         let connections = Arc::new(Semaphore::new(self.service.config.limits.connections));
         let graceful = GracefulShutdown::new();
         loop {
@@ -136,9 +145,16 @@ impl Server {
             tracing::warn!("some requests took too long, and were cut off");
         }
         upkeep.abort();
+        forgetting.abort();
         let service = self.service;
         // The last commits, and the write-ahead log.
-        let closed = tokio::task::spawn_blocking(move || service.store.close()).await;
+        let closed = tokio::task::spawn_blocking(move || {
+            if let Some(shipping) = shipping {
+                shipping.end();
+            }
+            service.store.close();
+        })
+        .await;
         if let Err(error) = closed {
             tracing::error!(%error, "the store did not close");
         }

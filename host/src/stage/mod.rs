@@ -76,15 +76,15 @@ impl Display for Identity {
     }
 }
 
-/// A stage of any kind.
-#[derive(Debug)]
+/// A stage of any kind. Cheap to clone.
+#[derive(Debug, Clone)]
 pub enum Stage {
     /// Logs into the bytes of an object.
-    Encoder(EncoderStage),
+    Encoder(Arc<EncoderStage>),
     /// The bytes of an object into fewer.
-    Compressor(CompressorStage),
+    Compressor(Arc<CompressorStage>),
     /// The facts about an object into its key.
-    Renderer(RendererStage),
+    Renderer(Arc<RendererStage>),
 }
 
 impl Stage {
@@ -103,15 +103,15 @@ impl Stage {
         Ok(match kind {
             Kind::Encoder => {
                 let pre = crate::bindings::encoder::EncoderPre::new(pre).map_err(unreadable)?;
-                Self::Encoder(EncoderStage::new(engine, identity, pre)?)
+                Self::Encoder(Arc::new(EncoderStage::new(engine, identity, pre)?))
             }
             Kind::Compressor => {
                 let pre = crate::bindings::compressor::CompressorPre::new(pre).map_err(unreadable)?;
-                Self::Compressor(CompressorStage::new(engine, identity, pre)?)
+                Self::Compressor(Arc::new(CompressorStage::new(engine, identity, pre)?))
             }
             Kind::Renderer => {
                 let pre = crate::bindings::renderer::RendererPre::new(pre).map_err(unreadable)?;
-                Self::Renderer(RendererStage::new(engine, identity, pre)?)
+                Self::Renderer(Arc::new(RendererStage::new(engine, identity, pre)?))
             }
         })
     }

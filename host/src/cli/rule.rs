@@ -1,0 +1,454 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use logship_sls::error::ErrorCode;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::Failure;
+use super::connect::{self, Connect};
+use super::rule_options::RuleOptions;
+use super::stage::Report;
+use crate::client::{Client, ClientError};
+use crate::rule::{Rule, Start, Store};
+use crate::service::keys::Access;
+use crate::{table, target};
+
+/// Makes, applies, shows and deletes shipping rules.
+#[derive(Debug, Args)]
+pub(super) struct RuleCommand {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Makes a rule: from now on each shard of the logstore is shipped.
+    Create {
+        /// Its name. One that a deleted rule had can't be taken.
+        name: String,
+        #[command(flatten)]
+        of: Of,
+        /// The bucket, which must be there. Of the default destination it is a folder: DATA/buckets/BUCKET.
+        #[arg(long, help_heading = "Rule")]
+        bucket: String,
+        /// The destination that has it: a name out of the service's settings.
+        #[arg(long, default_value = "default", help_heading = "Rule")]
+        destination: String,
+        /// ARN of the role that writes to the bucket: acs:ram::ACCOUNT:role/NAME
+        #[arg(long, default_value = "", help_heading = "Rule", hide_default_value = true)]
+        role: String,
+        /// Ship what comes from now on only, not what is there already.
+        #[arg(long, help_heading = "Rule")]
+        from_now: bool,
+        #[command(flatten)]
+        options: Box<RuleOptions>,
+        #[command(flatten)]
+        probe: Probe,
+        #[command(flatten)]
+        connect: Connect,
+    },
+    /// Makes the service's rules be as a file says. What differs is shown; what does not stays untouched.
+    Apply {
+        /// TOML: one rule, or several as [[rule]]; each says which logstore it ships.
+        #[arg(short, long, value_name = "FILE")]
+        file: PathBuf,
+        /// Only show what would change.
+        #[arg(long)]
+        dry_run: bool,
+        /// Delete the other rules of these logstores.
+        #[arg(long)]
+        prune: bool,
+        #[command(flatten)]
+        probe: Probe,
+        #[command(flatten)]
+        connect: Connect,
+    },
+    /// Lists the rules of a logstore, or of all.
+    List {
+        /// The logstore.
+        #[arg(long)]
+        logstore: Option<String>,
+        #[command(flatten)]
+        connect: Connect,
+    },
+    /// Shows a rule, and how far it is.
+    Show {
+        /// Its name.
+        name: String,
+        #[command(flatten)]
+        of: Of,
+        /// How it is printed.
+        #[arg(long, value_enum, default_value_t)]
+        report: Report,
+        #[command(flatten)]
+        connect: Connect,
+    },
+    /// Lets a rule make tasks again. It goes on where it was.
+    Enable {
+        /// Its name.
+        name: String,
+        #[command(flatten)]
+        of: Of,
+        #[command(flatten)]
+        connect: Connect,
+    },
+    /// Keeps a rule from making tasks. Those that are there are done.
+    Disable {
+        /// Its name.
+        name: String,
+        #[command(flatten)]
+        of: Of,
+        #[command(flatten)]
+        connect: Connect,
+    },
+    /// Deletes a rule. Its name stays taken, its objects stay where they are, and tasks that are not done fail.
+    Delete {
+        /// Its name.
+        name: String,
+        #[command(flatten)]
+        of: Of,
+        #[command(flatten)]
+        connect: Connect,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Of {
+    /// The logstore.
+    #[arg(long)]
+    logstore: String,
+}
+
+#[derive(Debug, Args)]
+struct Probe {
+    /// Make the rule although its destination takes no objects now.
+    #[arg(long)]
+    no_probe: bool,
+}
+
+impl Probe {
+    fn query(&self) -> &[(&'static str, &'static str)] {
+        if self.no_probe { &[] } else { &[("probe", "required")] }
+    }
+}
+
+impl RuleCommand {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        connect::run(async {
+            match self.command {
+                Command::Create {
+                    name,
+                    of,
+                    bucket,
+                    destination,
+                    role,
+                    from_now,
+                    options,
+                    probe,
+                    connect,
+                } => {
+                    let rule = Rule {
+                        name,
+                        bucket,
+                        destination: Store::Named(destination),
+                        role,
+                        from: if from_now { Start::Now } else { Start::Begin },
+                        ..Rule::default()
+                    };
+                    let rule = options.over(rule)?;
+                    rule.check()?;
+                    let rules = Rules { client: connect.client(Access::Admin)?, logstore: of.logstore };
+                    rules.create(&rule, &probe).await?;
+                    println!("made {}: it ships {}/{}", rule.name, connect.project, rules.logstore);
+                    Ok(())
+                }
+                Command::Apply { file, dry_run, prune, probe, connect } => {
+                    let rules = Rule::read_all(&file)?;
+                    apply(connect.client(Access::Admin)?, rules, dry_run, prune, &probe).await
+                }
+                Command::List { logstore, connect } => list(connect.client(Access::Read)?, logstore).await,
+                Command::Show { name, of, report, connect } => {
+                    let rules = Rules { client: connect.client(Access::Read)?, logstore: of.logstore };
+                    show(&rules, &name, report).await
+                }
+                Command::Enable { name, of, connect } => {
+                    let rules = Rules { client: connect.client(Access::Admin)?, logstore: of.logstore };
+                    rules.switch(&name, true).await?;
+                    println!("{name} ships");
+                    Ok(())
+                }
+                Command::Disable { name, of, connect } => {
+                    let rules = Rules { client: connect.client(Access::Admin)?, logstore: of.logstore };
+                    rules.switch(&name, false).await?;
+                    println!("{name} makes no more tasks; logship rule enable lets it go on where it was");
+                    Ok(())
+                }
+                Command::Delete { name, of, connect } => {
+                    let rules = Rules { client: connect.client(Access::Admin)?, logstore: of.logstore };
+                    rules.delete(&name).await?;
+                    println!("deleted {name}");
+                    Ok(())
+                }
+            }
+        })
+    }
+}
+
+/// The rules of a logstore of a service.
+struct Rules {
+    client: Client,
+    logstore: String,
+}
+
+impl Rules {
+    fn path(&self, name: &str) -> String {
+        format!("/logstores/{}/shipper/{name}", self.logstore)
+    }
+
+    async fn names(&self) -> Result<Vec<String>, Failure> {
+        let path = format!("/logstores/{}/shipper", self.logstore);
+        let (mut names, mut total) = (vec![], 1);
+        while names.len() < total {
+            let offset = names.len().to_string();
+            let page: Value = self.client.get(&path, &[("offset", &offset), ("size", "500")]).await?;
+            let found = page["shipper"].as_array().into_iter().flatten();
+            let before = names.len();
+            names.extend(found.filter_map(Value::as_str).map(str::to_owned));
+            total = if names.len() == before { 0 } else { page["total"].as_u64().unwrap_or(0) as usize };
+        }
+        Ok(names)
+    }
+
+    /// What the service says of a rule, if there is such a one.
+    async fn get(&self, name: &str) -> Result<Option<Value>, Failure> {
+        match self.client.get(&self.path(name), &[]).await {
+            Ok(rule) => Ok(Some(rule)),
+            Err(ClientError::Refused(error)) if error.code == ErrorCode::ShipperNotExist => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn need(&self, name: &str) -> Result<Value, Failure> {
+        let missing =
+            || format!("{} has no rule {name}; logship rule list shows those there are", self.logstore);
+        Ok(self.get(name).await?.ok_or_else(missing)?)
+    }
+
+    async fn create(&self, rule: &Rule, probe: &Probe) -> Result<(), Failure> {
+        let path = format!("/logstores/{}/shipper", self.logstore);
+        let reply = self.client.send_json(Method::POST, &path, probe.query(), &body(rule)).await?;
+        warn(&reply);
+        Ok(())
+    }
+
+    async fn update(&self, rule: &Rule, probe: &Probe) -> Result<(), Failure> {
+        let reply =
+            self.client.send_json(Method::PUT, &self.path(&rule.name), probe.query(), &body(rule)).await?;
+        warn(&reply);
+        Ok(())
+    }
+
+    async fn switch(&self, name: &str, enabled: bool) -> Result<(), Failure> {
+        let mut shown = self.need(name).await?;
+        shown["targetConfiguration"]["enable"] = enabled.into();
+        self.client.send_json(Method::PUT, &self.path(name), &[], &shown).await?;
+        Ok(())
+    }
+
+    async fn delete(&self, name: &str) -> Result<(), Failure> {
+        self.client.send_json(Method::DELETE, &self.path(name), &[], &Value::Null).await?;
+        Ok(())
+    }
+}
+
+fn body(rule: &Rule) -> Value {
+    json!({ "shipperName": rule.name, "targetType": target::OSS, "targetConfiguration": target::configuration(rule) })
+}
+
+fn warn(reply: &Value) {
+    if let Some(message) = reply["warning"]["message"].as_str() {
+        eprintln!("warning: {message}");
+    }
+}
+
+async fn apply(
+    client: Client,
+    rules: Vec<Rule>,
+    dry_run: bool,
+    prune: bool,
+    probe: &Probe,
+) -> Result<(), Failure> {
+    let mut wanted: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for rule in &rules {
+        rule.check().map_err(|error| format!("{}: {error}", rule.name))?;
+        if rule.logstore.is_empty() {
+            return Err(
+                format!("{}: rule: logstore is missing: name the one that it ships", rule.name).into()
+            );
+        }
+        if !wanted.entry(rule.logstore.clone()).or_default().insert(rule.name.clone()) {
+            return Err(format!("{}: the file has this rule twice", rule.name).into());
+        }
+    }
+    let mut of = Rules { client, logstore: String::new() };
+    let (mut changed, would) = (0, if dry_run { "would be " } else { "" });
+    for rule in &rules {
+        of.logstore.clone_from(&rule.logstore);
+        let name = format!("{}/{}", rule.logstore, rule.name);
+        let wanted = target::hide_secrets(&target::configuration(rule));
+        match of.get(&rule.name).await? {
+            None => {
+                println!("+ {name} {would}made");
+                changed += 1;
+                if !dry_run {
+                    of.create(rule, probe).await?;
+                }
+            }
+            Some(shown) => {
+                let difference = difference(&shown["targetConfiguration"], &wanted);
+                if difference.is_empty() {
+                    println!("  {name} is as it has to be");
+                    continue;
+                }
+                println!("~ {name} {would}changed");
+                difference.iter().for_each(|line| println!("    {line}"));
+                changed += 1;
+                if !dry_run {
+                    of.update(rule, probe).await?;
+                }
+            }
+        }
+    }
+    for (logstore, names) in wanted.iter().filter(|_| prune) {
+        of.logstore.clone_from(logstore);
+        for name in of.names().await?.iter().filter(|name| !names.contains(*name)) {
+            println!("- {logstore}/{name} {would}deleted");
+            changed += 1;
+            if !dry_run {
+                of.delete(name).await?;
+            }
+        }
+    }
+    if dry_run && changed > 0 {
+        println!("nothing was changed: --dry-run");
+    }
+    Ok(())
+}
+
+/// What differs between two configurations: a line for each member that is not the same.
+fn difference(is: &Value, wanted: &Value) -> Vec<String> {
+    let (mut before, mut after) = (BTreeMap::new(), BTreeMap::new());
+    flatten("", is, &mut before);
+    flatten("", wanted, &mut after);
+    let members: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    let differs = members.into_iter().filter(|member| before.get(*member) != after.get(*member));
+    differs
+        .map(|member| match (before.get(member), after.get(member)) {
+            (Some(before), Some(after)) => format!("{member}: {before} -> {after}"),
+            (None, Some(after)) => format!("{member}: {after}, new"),
+            (before, _) => format!("{member}: {}, taken out", before.map_or("", String::as_str)),
+        })
+        .collect()
+}
+
+fn flatten(path: &str, value: &Value, members: &mut BTreeMap<String, String>) {
+    match value {
+        Value::Object(object) if !object.is_empty() || path.is_empty() => {
+            for (name, value) in object {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                flatten(&path, value, members);
+            }
+        }
+        other => {
+            members.insert(path.to_owned(), other.to_string());
+        }
+    }
+}
+
+async fn list(client: Client, logstore: Option<String>) -> Result<(), Failure> {
+    let logstores = match logstore {
+        Some(logstore) => vec![logstore],
+        None => {
+            let all: Value = client.get("/logstores", &[("size", "500")]).await?;
+            let names = all["logstores"].as_array().into_iter().flatten();
+            names.filter_map(Value::as_str).map(str::to_owned).collect()
+        }
+    };
+    let mut of = Rules { client, logstore: String::new() };
+    let mut rows = vec![];
+    for logstore in logstores {
+        of.logstore = logstore;
+        for name in of.names().await? {
+            if let Some(shown) = of.get(&name).await? {
+                rows.push(row(&of.logstore, &name, &shown));
+            }
+        }
+    }
+    if rows.is_empty() {
+        println!("there are no rules; logship rule create makes one");
+        return Ok(());
+    }
+    println!("{}", table::render(&["rule", "logstore", "to", "format", "state", "waiting"], rows));
+    Ok(())
+}
+
+fn row(logstore: &str, name: &str, shown: &Value) -> Vec<String> {
+    let set = &shown["targetConfiguration"];
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let state = match (shown["problem"].as_str(), set["enable"].as_bool()) {
+        (Some(_), _) => "held",
+        (None, Some(false)) => "disabled",
+        (None, _) => "enabled",
+    };
+    let waiting: u64 = shards(shown).filter_map(|shard| shard["waitingGroups"].as_u64()).sum();
+    let format = match (text(&set["storage"]["format"]), text(&set["compressType"])) {
+        (format, none) if none == "none" || none.is_empty() => format,
+        (format, compression) => format!("{format} {compression}"),
+    };
+    let to = format!("{}/{}", text(&set["ossBucket"]), text(&set["ossPrefix"]));
+    vec![name.to_owned(), logstore.to_owned(), to, format, state.to_owned(), format!("{waiting} groups")]
+}
+
+fn shards(shown: &Value) -> impl Iterator<Item = &Value> {
+    shown["shards"].as_array().into_iter().flatten()
+}
+
+async fn show(rules: &Rules, name: &str, report: Report) -> Result<(), Failure> {
+    let shown = rules.need(name).await?;
+    if report == Report::Json {
+        println!("{shown:#}");
+        return Ok(());
+    }
+    if shown["targetType"] == target::OSS {
+        let rule = target::rule(name, &shown["targetConfiguration"])?;
+        print!("{}", toml::to_string(&Rule { logstore: rules.logstore.clone(), ..rule })?);
+    } else {
+        println!("{:#}", shown["targetConfiguration"]);
+    }
+    if let Some(problem) = shown["problem"].as_str() {
+        println!("\nheld: {problem}");
+    }
+    let rows = shards(&shown)
+        .map(|shard| {
+            let text = |name: &str| shard[name].to_string().trim_matches('"').to_owned();
+            vec![text("shardID"), text("checkpoint"), text("waitingGroups")]
+        })
+        .collect();
+    println!("\n{}", table::render(&["shard", "shipped up to cursor", "groups waiting"], rows));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_difference_names_each_member() {
+        let is = json!({ "a": 1, "b": { "c": [1], "d": "x" }, "gone": {} });
+        let wanted = json!({ "a": 1, "b": { "c": [2], "d": "x", "new": true } });
+        assert_eq!(difference(&is, &wanted), ["b.c: [1] -> [2]", "b.new: true, new", "gone: {}, taken out"]);
+        assert!(difference(&is, &is.clone()).is_empty());
+    }
+}

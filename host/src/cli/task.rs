@@ -1,0 +1,283 @@
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use chrono::DateTime;
+use clap::{Args, Subcommand, ValueEnum};
+use indicatif::{HumanBytes, HumanCount};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::connect::{self, Connect};
+use super::stage::Report;
+use super::{EngineOptions, Failure, replay};
+use crate::client::Client;
+use crate::service::keys::Access;
+use crate::table;
+
+/// Lists shipping tasks, tries them again, and makes their objects once more.
+#[derive(Debug, Args)]
+pub(super) struct TaskCommand {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Lists tasks, the newest first.
+    List {
+        #[command(flatten)]
+        filter: TaskFilter,
+        /// Only those with this status.
+        #[arg(long, value_enum)]
+        status: Option<Status>,
+        /// How many.
+        #[arg(long, value_name = "N", default_value_t = 50)]
+        limit: usize,
+        /// How they are printed.
+        #[arg(long, value_enum, default_value_t)]
+        report: Report,
+        #[command(flatten)]
+        connect: Connect,
+    },
+    /// Shows all that is known of a task: its range, its object, its stages.
+    Show {
+        /// Its id.
+        id: String,
+        /// How it is printed.
+        #[arg(long, value_enum, default_value_t)]
+        report: Report,
+        #[command(flatten)]
+        connect: Connect,
+    },
+    /// Lets tasks that failed be tried at once.
+    Retry {
+        /// Their ids.
+        #[arg(required_unless_present = "all_failed", conflicts_with = "all_failed")]
+        ids: Vec<String>,
+        /// All that failed; the options below narrow it.
+        #[arg(long)]
+        all_failed: bool,
+        #[command(flatten)]
+        filter: TaskFilter,
+        #[command(flatten)]
+        connect: Connect,
+    },
+    /// Makes the object of a task once more, here, from the logs and stages that the service still has.
+    Replay {
+        /// Its id.
+        id: String,
+        /// The directory that the object is written below.
+        #[arg(long, value_name = "DIR")]
+        to: PathBuf,
+        #[command(flatten)]
+        connect: Connect,
+    },
+}
+
+/// Which tasks are meant.
+#[derive(Debug, Args)]
+pub(super) struct TaskFilter {
+    /// Only those of this logstore.
+    #[arg(long)]
+    logstore: Option<String>,
+    /// Only those of this rule.
+    #[arg(long)]
+    rule: Option<String>,
+    /// Only those of this shard.
+    #[arg(long, value_name = "N")]
+    shard: Option<u32>,
+    /// Only those created since: 30m, 12h, 2d ago.
+    #[arg(long, value_name = "TIME", value_parser = ago)]
+    since: Option<Duration>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Status {
+    Running,
+    Success,
+    Failed,
+}
+
+fn ago(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is not a time such as 30m, 12h or 2d");
+    let (number, unit) = text.split_at(text.len().saturating_sub(1));
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(wrong)
+}
+
+impl TaskFilter {
+    /// As the query of a request.
+    pub(super) fn query(&self) -> Vec<(&'static str, String)> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since = self.since.map(|since| now.saturating_sub(since).as_secs().to_string());
+        let all = [
+            ("logstore", self.logstore.clone()),
+            ("shipper", self.rule.clone()),
+            ("shard", self.shard.map(|shard| shard.to_string())),
+            ("from", since),
+        ];
+        all.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+    }
+}
+
+/// The tasks that a query means, up to `limit`, and what the service says of all of them.
+pub(super) async fn fetch(
+    client: &Client,
+    query: &[(&'static str, String)],
+    limit: usize,
+) -> Result<(Vec<Value>, Value), Failure> {
+    let mut tasks = vec![];
+    loop {
+        let (offset, size) = (tasks.len().to_string(), (limit - tasks.len()).min(500).to_string());
+        let mut all: Vec<(&str, &str)> = query.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        all.extend([("offset", offset.as_str()), ("size", size.as_str())]);
+        let mut page: Value = client.get("/tasks", &all).await?;
+        let found = page["tasks"].as_array_mut().map(std::mem::take).unwrap_or_default();
+        let is_last = found.is_empty();
+        tasks.extend(found);
+        if is_last || tasks.len() >= limit {
+            return Ok((tasks, page));
+        }
+    }
+}
+
+impl TaskCommand {
+    pub(super) fn run(self, engine: &EngineOptions) -> Result<(), Failure> {
+        connect::run(async {
+            match self.command {
+                Command::List { filter, status, limit, report, connect } => {
+                    let mut query = filter.query();
+                    let status = status.map(|status| match status {
+                        Status::Running => "running",
+                        Status::Success => "success",
+                        Status::Failed => "fail",
+                    });
+                    query.extend(status.map(|status| ("status", status.to_owned())));
+                    let (tasks, page) = fetch(&connect.client(Access::Read)?, &query, limit.max(1)).await?;
+                    match report {
+                        Report::Json => println!("{:#}", Value::from(tasks)),
+                        Report::Text => list(&tasks, &page),
+                    }
+                    Ok(())
+                }
+                Command::Show { id, report, connect } => {
+                    let task: Value = connect.client(Access::Read)?.get(&format!("/tasks/{id}"), &[]).await?;
+                    match report {
+                        Report::Json => println!("{task:#}"),
+                        Report::Text => show(&task),
+                    }
+                    Ok(())
+                }
+                Command::Retry { ids, all_failed, filter, connect } => {
+                    let client = connect.client(Access::Write)?;
+                    let query = filter.query();
+                    let query: Vec<_> = query.iter().map(|(name, value)| (*name, value.as_str())).collect();
+                    let body = if all_failed { json!({}) } else { json!({ "ids": ids }) };
+                    let reply = client.send_json(Method::PUT, "/tasks", &query, &body).await?;
+                    let count = reply["count"].as_u64().unwrap_or(0);
+                    println!("{count} {} tried now", if count == 1 { "task is" } else { "tasks are" });
+                    if !all_failed && (count as usize) < ids.len() {
+                        return Err("the others have not failed, or their rule was deleted".into());
+                    }
+                    Ok(())
+                }
+                Command::Replay { id, to, connect } => {
+                    replay::replay(&connect.client(Access::Read)?, engine.engine()?, &id, &to).await
+                }
+            }
+        })
+    }
+}
+
+fn list(tasks: &[Value], page: &Value) {
+    if tasks.is_empty() {
+        println!("no tasks");
+        return;
+    }
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let rows = tasks
+        .iter()
+        .map(|task| {
+            let number = |name: &str| task[name].as_u64();
+            vec![
+                text(&task["id"]),
+                text(&task["shipper"]),
+                task["shard"].to_string(),
+                text(&task["taskStatus"]),
+                number("rows").map_or("-".into(), |rows| HumanCount(rows).to_string()),
+                number("storedBytes").map_or("-".into(), |bytes| HumanBytes(bytes).to_string()),
+                task["attempts"].to_string(),
+                match task["taskCode"].as_str().unwrap_or_default() {
+                    "" => text(&task["object"]),
+                    code => format!("{code}: {}", first_line(&text(&task["taskMessage"]))),
+                },
+            ]
+        })
+        .collect();
+    let header = ["task", "rule", "shard", "status", "rows", "stored", "attempts", "object, or why not"];
+    println!("{}", table::render(&header, rows));
+    let count = |name: &str| page["statistics"][name].as_u64().unwrap_or(0);
+    println!("\n{} running, {} succeeded, {} failed.", count("running"), count("success"), count("fail"));
+}
+
+fn first_line(text: &str) -> String {
+    const LONGEST: usize = 100;
+    let line: String = text.lines().next().unwrap_or_default().chars().take(LONGEST).collect();
+    if line.len() < text.len() { format!("{line} …") } else { line }
+}
+
+fn show(task: &Value) {
+    let text = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        Value::Null => "-".to_owned(),
+        other => other.to_string(),
+    };
+    let time = |value: &Value| {
+        let time = value.as_f64().and_then(|seconds| DateTime::from_timestamp_micros((seconds * 1e6) as i64));
+        time.map_or("-".to_owned(), |time| time.to_rfc3339_opts(chrono::SecondsFormat::Secs, true))
+    };
+    let list =
+        |value: &Value| value.as_array().into_iter().flatten().map(text).collect::<Vec<_>>().join(", ");
+    let shown = [
+        ("task", text(&task["id"])),
+        ("status", text(&task["taskStatus"])),
+        ("why", [text(&task["taskCode"]), text(&task["taskMessage"])].join(" ").trim().to_owned()),
+        ("rule", text(&task["shipper"])),
+        ("source", format!("{}/{} shard {}", text(&task["project"]), text(&task["logstore"]), task["shard"])),
+        ("cursors", format!("{} to {}", text(&task["begin"]), text(&task["end"]))),
+        ("object", text(&task["object"])),
+        ("rows", text(&task["rows"])),
+        ("raw bytes", text(&task["rawBytes"])),
+        ("stored bytes", text(&task["storedBytes"])),
+        ("sha256", text(&task["sha256"])),
+        ("stages", list(&task["plan"]["stages"])),
+        ("created", time(&task["taskCreateTime"])),
+        ("attempts", text(&task["attempts"])),
+        ("finished", time(&task["finished"])),
+        ("next try", time(&task["nextTry"])),
+    ];
+    for (name, value) in shown.iter().filter(|(_, value)| !value.is_empty()) {
+        println!("{name:<14}{value}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_short() {
+        assert_eq!(ago("2d").unwrap(), Duration::from_secs(172_800));
+        assert_eq!(ago("90s").unwrap(), Duration::from_secs(90));
+        for wrong in ["", "d", "2", "2w", "-1h", "ä", "99999999999999999999d"] {
+            assert!(ago(wrong).is_err(), "{wrong}");
+        }
+    }
+}

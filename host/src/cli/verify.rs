@@ -1,0 +1,77 @@
+use clap::Args;
+use indicatif::{HumanBytes, HumanCount};
+use serde_json::Value;
+
+use super::connect::{self, Connect};
+use super::task::{TaskFilter, fetch};
+use super::{Failure, bar};
+use crate::service::keys::Access;
+
+/// Reads the objects of tasks that succeeded, and compares them with what the tasks say of them.
+///
+/// The service reads each object where it is, whole. What is missing or has other bytes is listed, and the command
+/// fails.
+#[derive(Debug, Args)]
+pub(super) struct VerifyCommand {
+    #[command(flatten)]
+    filter: TaskFilter,
+    #[command(flatten)]
+    connect: Connect,
+}
+
+impl VerifyCommand {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        connect::run(async {
+            let client = self.connect.client(Access::Read)?;
+            let mut query = self.filter.query();
+            query.push(("status", "success".into()));
+            let (tasks, _) = fetch(&client, &query, usize::MAX).await?;
+            let bar = bar::new(Some(tasks.iter().filter_map(|task| task["storedBytes"].as_u64()).sum()));
+            let (mut wrong, mut bytes, mut rows) = (0, 0, 0);
+            for task in &tasks {
+                let path = format!("/tasks/{}", task["id"].as_str().unwrap_or_default());
+                let shown: Value = client.get(&path, &[("type", "verify")]).await?;
+                let stored = task["storedBytes"].as_u64().unwrap_or(0);
+                bar.inc(stored);
+                match problem(&shown) {
+                    None => {
+                        bytes += stored;
+                        rows += task["rows"].as_u64().unwrap_or(0);
+                    }
+                    Some(problem) => {
+                        wrong += 1;
+                        let object = task["object"].as_str().unwrap_or_default();
+                        bar.suspend(|| println!("{object}: {problem}"));
+                    }
+                }
+            }
+            bar.finish_and_clear();
+            println!(
+                "{} of {} objects are as their tasks say: {} logs, {}",
+                tasks.len() - wrong,
+                tasks.len(),
+                HumanCount(rows),
+                HumanBytes(bytes)
+            );
+            if wrong > 0 { Err(format!("{wrong} are not").into()) } else { Ok(()) }
+        })
+    }
+}
+
+/// What is wrong with the object of a task.
+fn problem(shown: &Value) -> Option<String> {
+    let found = &shown["found"];
+    if let Some(error) = found["error"].as_str() {
+        return Some(error.to_owned());
+    }
+    if found.is_null() {
+        return Some("it is not there".into());
+    }
+    if found["sha256"] == shown["sha256"] {
+        return None;
+    }
+    Some(format!(
+        "it has {} bytes with sha256 {}, and should have {} with {}",
+        found["bytes"], found["sha256"], shown["storedBytes"], shown["sha256"]
+    ))
+}

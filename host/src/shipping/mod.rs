@@ -1,0 +1,289 @@
+//! Shipping: the rules of a Logstore, and the tasks that bring its logs to where they are to go.
+//!
+//! Each shard of each rule waits until there are logs for an object of the rule's size, or until the first of them has
+//! waited for the rule's time. Then a **task** is made: a range of the shard, an id, the key of its object, and the
+//! plan that decides its bytes. What waits takes no memory: logs are read from the store when their task is done, by
+//! as many workers as the memory is for.
+//!
+//! # Layout
+//! - [`settings`]: how much it may take, and its times. `schedule`: when a task is due, as pure rules.
+//! - `queue`: what is due, over all rules and shards, in turn. `plan`: rule, stages and destination, put together.
+//! - `work`: one task, step by step. This file: the threads.
+//!
+//! # Nothing lost, nothing twice
+//! | on disk | then |
+//! |---|---|
+//! | the task: its range at most, its object's key, its plan | logs are encoded into a file without a name |
+//! | the seal: where the range ends, and what the object hashes to | the object gets its name, if nothing has it |
+//! | success, and the checkpoint | the task is listed for two days |
+//!
+//! After a crash a task that ran is done again. As all that decides its bytes is on disk, these are the same, under
+//! the same key. Each shard has one task at most whose end is not known yet; objects are sent while the next is made.
+
+mod plan;
+mod queue;
+mod schedule;
+pub mod settings;
+mod work;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use logship_logstore::{Store, StoreError, Task};
+use tokio::runtime::Handle;
+
+use plan::Plans;
+pub use plan::{PlanError, PlanRecord};
+use queue::{Job, Queue};
+use settings::Shipping;
+use work::Step;
+
+use crate::destination::{DestinationConfig, Found};
+use crate::registry::Registry;
+use crate::rule::Rule;
+use crate::source::ShardReader;
+
+/// How often it is looked what is due, while nothing else asks for it.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// How often tasks are forgotten whose time is over.
+const FORGET: Duration = Duration::from_secs(600);
+
+/// Objects that are sent while one is encoded.
+const SENT_BESIDE: usize = 2;
+
+/// How long the end waits for objects that are being sent.
+const FAREWELL: Duration = Duration::from_secs(10);
+
+/// Ships the logs of a store by its rules.
+#[derive(Debug)]
+pub struct Shipper {
+    store: Arc<Store>,
+    plans: Plans,
+    settings: Shipping,
+    runtime: Handle,
+    queue: Mutex<Queue>,
+    changed: Condvar,
+    /// Objects that are being encoded.
+    encoding: AtomicUsize,
+    ended: AtomicBool,
+    last_look: Mutex<Option<Instant>>,
+    stop_at: Option<String>,
+}
+
+/// The right to encode an object. Given back when it is dropped.
+struct Slot<'a>(&'a Shipper);
+
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        // Under the lock: who waits for it looks at it there.
+        let _queue = self.0.lock();
+        self.0.encoding.fetch_sub(1, Ordering::Relaxed);
+        self.0.changed.notify_all();
+    }
+}
+
+/// The threads of a shipper.
+#[derive(Debug)]
+pub struct Threads {
+    shipper: Arc<Shipper>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Shipper {
+    /// A shipper for a store. `data` is the folder of what it keeps; `destinations` are those that rules name.
+    pub fn new(
+        store: Arc<Store>,
+        registry: Registry,
+        destinations: BTreeMap<String, DestinationConfig>,
+        settings: Shipping,
+        data: &Path,
+        runtime: Handle,
+    ) -> Result<Self, std::io::Error> {
+        let spool = settings.spool.clone().unwrap_or_else(|| data.join("spool"));
+        std::fs::create_dir_all(&spool)?;
+        Ok(Self {
+            store,
+            plans: Plans::new(registry, destinations, spool, runtime.clone()),
+            settings,
+            runtime,
+            queue: Mutex::default(),
+            changed: Condvar::new(),
+            encoding: AtomicUsize::new(0),
+            ended: AtomicBool::new(false),
+            last_look: Mutex::new(None),
+            stop_at: std::env::var("LOGSHIP_TEST_STOP_AT").ok(),
+        })
+    }
+
+    /// Goes on with the tasks that ran when the last process ended, and begins to work on what is due.
+    pub fn start(self: &Arc<Self>) -> Result<Threads, StoreError> {
+        for task in self.store.running_tasks()? {
+            self.lock().resume(task);
+        }
+        let workers = self.settings.workers();
+        let spawn = |number| {
+            let shipper = Arc::clone(self);
+            let thread = std::thread::Builder::new().name(format!("ship-{number}"));
+            thread.spawn(move || shipper.work())
+        };
+        let threads = (0..workers * (1 + SENT_BESIDE)).map(spawn);
+        let threads = threads.filter_map(|thread| {
+            thread.inspect_err(|error| tracing::error!(%error, "a thread can't be started")).ok()
+        });
+        Ok(Threads { shipper: Arc::clone(self), threads: threads.collect() })
+    }
+
+    /// Does all that is due, on this thread, and returns when nothing is: for tests, and for who has no threads.
+    pub fn catch_up(&self) -> Result<(), StoreError> {
+        let mut reader = ShardReader::default();
+        loop {
+            let mut queue = self.lock();
+            queue.look(&self.store, &self.settings)?;
+            let Some(job) = queue.pop() else { return Ok(()) };
+            drop(queue);
+            self.encoding.fetch_add(1, Ordering::Relaxed);
+            self.run(&job, &mut reader);
+        }
+    }
+
+    /// Something may be due that was not before.
+    pub fn hurry(&self) {
+        *self.last_look.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.changed.notify_one();
+    }
+
+    /// Why a rule can't ship, if it can't.
+    pub fn why_held(&self, rule: i64) -> Option<String> {
+        self.lock().why_held(rule).cloned()
+    }
+
+    /// Checks a rule: its stages are found and take their settings, and there is such a destination.
+    pub fn check(&self, project: &str, logstore: &str, rule: &Rule) -> Result<(), PlanError> {
+        self.plans.make(project, logstore, rule).map(drop)
+    }
+
+    /// Tries whether a rule can write to its destination. Blocks.
+    pub fn probe(&self, rule: &Rule) -> Result<(), PlanError> {
+        Ok(self.plans.destination(rule)?.probe(&rule.prefix)?)
+    }
+
+    /// What is at the destination of a task under its object's key. It is read for it. Blocks.
+    pub fn find(&self, task: &Task, now: Option<&Rule>) -> Result<Option<Found>, PlanError> {
+        let content = self.store.plan(task.plan).map_err(|_| PlanError::Gone)?;
+        Ok(self.plans.stored(&content, now)?.destination.find(&task.object)?)
+    }
+
+    /// The stages that it has.
+    pub fn registry(&self) -> &Registry {
+        self.plans.registry()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
+    }
+
+    fn work(&self) {
+        let mut reader = ShardReader::default();
+        while let Some(job) = self.next_job() {
+            self.run(&job, &mut reader);
+        }
+    }
+
+    fn run(&self, job: &Job, reader: &mut ShardReader) {
+        let slot = Slot(self);
+        match job {
+            Job::Begin(begin) => self.begin(begin, reader, slot),
+            Job::Resume(task) => self.resume(*task, reader, slot),
+        }
+    }
+
+    /// Waits for a job, and for the right to encode. None when the service ends.
+    fn next_job(&self) -> Option<Job> {
+        let mut queue = self.lock();
+        loop {
+            if self.has_ended() {
+                return None;
+            }
+            if self.is_time_to_look()
+                && let Err(error) = queue.look(&self.store, &self.settings)
+            {
+                tracing::error!(%error, "can't look for logs to ship");
+            }
+            if self.encoding.load(Ordering::Relaxed) < self.settings.workers()
+                && let Some(job) = queue.pop()
+            {
+                self.encoding.fetch_add(1, Ordering::Relaxed);
+                // Others may find more, or see to what this one leaves.
+                self.changed.notify_one();
+                return Some(job);
+            }
+            queue = self.changed.wait_timeout(queue, LOOK).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn is_time_to_look(&self) -> bool {
+        let mut last = self.last_look.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = last.is_none_or(|last| last.elapsed() >= LOOK);
+        if due {
+            *last = Some(Instant::now());
+        }
+        due
+    }
+
+    /// Where tests end the process as a crash would: `LOGSHIP_TEST_STOP_AT=STEP`.
+    fn at(&self, step: Step) {
+        if self.stop_at.as_ref().is_some_and(|stop| *stop == format!("{step:?}")) {
+            tracing::error!(?step, "ended by LOGSHIP_TEST_STOP_AT");
+            std::process::abort();
+        }
+    }
+
+    /// Forgets tasks, now and then.
+    async fn forget(&self) {
+        loop {
+            tokio::time::sleep(FORGET).await;
+            let before = self.store.clock().saturating_sub(self.settings.keep_tasks_seconds * 1_000_000);
+            if let Err(error) = self.store.forget_tasks(before).await {
+                tracing::error!(%error, "can't forget tasks whose time is over");
+            }
+            let catalog = self.store.catalog();
+            let rules: std::collections::HashSet<i64> = catalog
+                .logstores()
+                .flat_map(|logstore| logstore.rules.values().map(logship_logstore::ShippingRule::number))
+                .collect();
+            self.plans.forget(|rule| rules.contains(&rule));
+        }
+    }
+}
+
+impl Threads {
+    /// Forgets tasks whose time is over, for ever.
+    pub async fn keep_up(shipper: Arc<Shipper>) {
+        shipper.forget().await;
+    }
+
+    /// Ends the work: what is being encoded is given up, what is being sent has a while. Tasks that are not done by
+    /// then go on with the next start. Blocks.
+    pub fn end(self) {
+        let Self { shipper, threads } = self;
+        shipper.ended.store(true, Ordering::Relaxed);
+        shipper.changed.notify_all();
+        let begun = Instant::now();
+        while begun.elapsed() < FAREWELL && threads.iter().any(|thread| !thread.is_finished()) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let left = threads.iter().filter(|thread| !thread.is_finished()).count();
+        if left > 0 {
+            tracing::warn!(left, "objects are still being sent; their tasks go on with the next start");
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! What tasks are made by: a rule, its stages pinned by their digests, and where its objects go.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use logship_logstore::ShippingRule;
+use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
+
+use crate::bucket::{Bucket, Flavour, Remote};
+use crate::destination::{Destination, DestinationConfig, DestinationError};
+use crate::directory::Directory;
+use crate::pipeline::{Pipeline, PipelineError};
+use crate::registry::Registry;
+use crate::rule::{Rule, RuleError, Store};
+use crate::target;
+
+/// The plan of a task, as it is stored: all that decides its bytes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlanRecord {
+    /// The project.
+    pub project: String,
+    /// The logstore.
+    pub logstore: String,
+    /// The rule, its stages by their digests.
+    pub rule: Rule,
+    /// What the stages are called: name and version of each.
+    pub stages: Vec<String>,
+}
+
+/// A plan, ready to be used.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) record: PlanRecord,
+    pub(crate) pipeline: Pipeline,
+    pub(crate) destination: Destination,
+    /// The record as JSON.
+    pub(crate) content: String,
+}
+
+/// Why there is no plan.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// The rule, or a stage of it.
+    #[error(transparent)]
+    Pipeline(#[from] PipelineError),
+    /// Where its objects go.
+    #[error(transparent)]
+    Destination(#[from] DestinationError),
+    /// It can't be read: another version of logship wrote it.
+    #[error("the plan of the task can't be read: {0}")]
+    Record(#[from] serde_json::Error),
+    /// It is no more: its task was forgotten.
+    #[error("the plan of the task is no more")]
+    Gone,
+    /// The rule ships to what this version of logship does not.
+    #[error("rules of type {0} are kept, but not shipped: this logship ships to object stores (oss) only")]
+    Target(String),
+}
+
+impl From<RuleError> for PlanError {
+    fn from(error: RuleError) -> Self {
+        PipelineError::from(error).into()
+    }
+}
+
+/// Makes plans, and keeps those in use.
+#[derive(Debug)]
+pub(crate) struct Plans {
+    registry: Registry,
+    destinations: BTreeMap<String, DestinationConfig>,
+    spool: PathBuf,
+    runtime: Handle,
+    /// By what is stored of them, and where they go now.
+    ready: Mutex<HashMap<String, Arc<Plan>>>,
+    /// Those of the rules as they are, by their numbers.
+    current: Mutex<HashMap<i64, (ShippingRule, Arc<Plan>)>>,
+}
+
+/// Plans in use at one time; beyond them all are made anew.
+const KEPT: usize = 4096;
+
+impl Plans {
+    pub(crate) fn new(
+        registry: Registry,
+        destinations: BTreeMap<String, DestinationConfig>,
+        spool: PathBuf,
+        runtime: Handle,
+    ) -> Self {
+        Self { registry, destinations, spool, runtime, ready: Mutex::default(), current: Mutex::default() }
+    }
+
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// The rule that clients set, checked in itself.
+    pub(crate) fn rule(
+        name: &str,
+        target: &str,
+        configuration: &serde_json::Value,
+    ) -> Result<Rule, PlanError> {
+        if target != target::OSS {
+            return Err(PlanError::Target(target.into()));
+        }
+        let rule = target::rule(name, configuration)?;
+        rule.check()?;
+        Ok(rule)
+    }
+
+    /// A plan for a rule: its stages are found and take their settings; its destination is only looked up.
+    pub(crate) fn make(&self, project: &str, logstore: &str, rule: &Rule) -> Result<Plan, PlanError> {
+        let pipeline = Pipeline::new(&self.registry, rule)?.of(project, logstore);
+        let stages = pipeline.stages().map(|stage| format!("{} {}", stage.name(), stage.version())).collect();
+        let record = PlanRecord {
+            project: project.into(),
+            logstore: logstore.into(),
+            rule: Rule { stages: pipeline.pinned(), ..rule.clone() },
+            stages,
+        };
+        let content = serde_json::to_string(&record)?;
+        Ok(Plan { destination: self.destination(rule)?, record, pipeline, content })
+    }
+
+    /// The plan for the next task of a rule. Names of stages are looked up once, as long as the rule stays as it is.
+    pub(crate) fn current(
+        &self,
+        project: &str,
+        logstore: &str,
+        rule: &ShippingRule,
+    ) -> Result<Arc<Plan>, PlanError> {
+        if let Some((known, plan)) = lock(&self.current).get(&rule.number())
+            && known == rule
+        {
+            return Ok(Arc::clone(plan));
+        }
+        let parsed = Self::rule(&rule.name, &rule.target, &rule.configuration)?;
+        let plan = Arc::new(self.make(project, logstore, &parsed)?);
+        lock(&self.current).insert(rule.number(), (rule.clone(), Arc::clone(&plan)));
+        Ok(plan)
+    }
+
+    /// Forgets the plans of rules that are no more.
+    pub(crate) fn forget(&self, is_there: impl Fn(i64) -> bool) {
+        lock(&self.current).retain(|&rule, _| is_there(rule));
+    }
+
+    /// The plan that a task was made with. As long as the rule goes to the same bucket, that is reached as the rule says
+    /// now: a key that was wrong can be put right.
+    pub(crate) fn stored(&self, content: &str, now: Option<&Rule>) -> Result<Arc<Plan>, PlanError> {
+        let record: PlanRecord = serde_json::from_str(content)?;
+        let reached = match now {
+            Some(now)
+                if now.bucket == record.rule.bucket && alike(&now.destination, &record.rule.destination) =>
+            {
+                now
+            }
+            _ => &record.rule,
+        };
+        let key = format!("{content}{}", serde_json::to_string(&(&reached.destination, &reached.role))?);
+        if let Some(plan) = lock(&self.ready).get(&key) {
+            return Ok(Arc::clone(plan));
+        }
+        let pipeline = Pipeline::new(&self.registry, &record.rule)?.of(&record.project, &record.logstore);
+        let destination = self.destination(reached)?;
+        let plan = Arc::new(Plan { record, pipeline, destination, content: content.to_owned() });
+        let mut ready = lock(&self.ready);
+        if ready.len() >= KEPT {
+            ready.clear();
+        }
+        ready.insert(key, Arc::clone(&plan));
+        Ok(plan)
+    }
+
+    /// Where the objects of a rule go.
+    pub(crate) fn destination(&self, rule: &Rule) -> Result<Destination, PlanError> {
+        let wrong = |problem: String| PlanError::from(RuleError::field("destination", problem));
+        let (config, is_own) = match &rule.destination {
+            Store::Own(config) => (&**config, true),
+            Store::Named(name) => (
+                self.destinations.get(name).ok_or_else(|| {
+                    let known: Vec<_> = self.destinations.keys().map(String::as_str).collect();
+                    wrong(format!(
+                        "the service's settings name no destination {name:?}; there is {}",
+                        known.join(", ")
+                    ))
+                })?,
+                false,
+            ),
+        };
+        if rule.bucket.is_empty() {
+            return Err(RuleError::field("bucket", "is missing").into());
+        }
+        let bucket = |flavour, remote: &Remote| {
+            if is_own && remote.access_key_id.is_none() {
+                // The service's own key would be used at an address of the rule's choice.
+                return Err(wrong(
+                    "one of the rule's own needs a key of its own: access-key-id and access-key-secret"
+                        .into(),
+                ));
+            }
+            if flavour == Flavour::Oss && remote.endpoint.is_empty() {
+                return Err(wrong("endpoint is missing".into()));
+            }
+            let (spool, runtime) = (&self.spool, self.runtime.clone());
+            Ok(Destination::Bucket(Bucket::open(flavour, remote, &rule.bucket, &rule.role, spool, runtime)?))
+        };
+        match config {
+            DestinationConfig::Directory { .. } if is_own => {
+                Err(wrong("a directory can only be one that the service's settings name".into()))
+            }
+            DestinationConfig::Directory { path } => {
+                Ok(Destination::Directory(Directory::existing(path.join(&rule.bucket))))
+            }
+            DestinationConfig::S3(remote) => bucket(Flavour::S3, remote),
+            DestinationConfig::Oss(remote) => bucket(Flavour::Oss, remote),
+        }
+    }
+}
+
+/// Whether they are the same store, reached in other ways maybe.
+fn alike(one: &Store, other: &Store) -> bool {
+    use DestinationConfig::{Oss, S3};
+    match (one, other) {
+        (Store::Named(one), Store::Named(other)) => one == other,
+        (Store::Own(one), Store::Own(other)) => {
+            matches!((&**one, &**other), (S3(one), S3(other)) | (Oss(one), Oss(other)) if one.endpoint == other.endpoint)
+        }
+        _ => false,
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,225 @@
+//! What is to be done next: shards that a task is due in, and tasks that are to be tried again.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use logship_logstore::{Catalog, Logstore, Place, Shard, ShippingRule, Store, StoreError, TaskId};
+
+use super::plan::Plans;
+use super::schedule::{Due, Waiting, Wanted};
+use super::settings::Shipping;
+
+/// A rule and a shard, by their numbers.
+pub(super) type Key = (i64, u32);
+
+/// What a worker does next.
+#[derive(Debug, Clone)]
+pub(super) enum Job {
+    /// Make a task in a shard.
+    Begin(Box<Begin>),
+    /// Try a task that is there.
+    Resume(TaskId),
+}
+
+/// A task to be made.
+#[derive(Debug, Clone)]
+pub(super) struct Begin {
+    pub(super) logstore: Arc<Logstore>,
+    pub(super) rule: ShippingRule,
+    pub(super) shard: Arc<Shard>,
+    pub(super) waiting: Waiting,
+    pub(super) due: Due,
+}
+
+impl Begin {
+    pub(super) fn key(&self) -> Key {
+        (self.rule.number(), self.shard.number)
+    }
+}
+
+/// What is known of each shard of each rule, and what is due.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    shards: HashMap<Key, Waiting>,
+    /// What was learned of a rule in any of its shards: bytes of an object for each byte of logs.
+    growth: HashMap<i64, f64>,
+    due: VecDeque<Job>,
+    /// Shards that have a job, or one in the making: each has one at a time.
+    busy: HashSet<Key>,
+    /// Tasks that have a job.
+    tasks: HashSet<TaskId>,
+    /// Rules that can't ship: why, and until when they are not tried again (Unix seconds).
+    held: HashMap<i64, (String, u64)>,
+    /// What was looked at last.
+    seen: Option<Arc<Catalog>>,
+    rules: Vec<Looked>,
+}
+
+/// A rule that ships.
+#[derive(Debug)]
+struct Looked {
+    logstore: Arc<Logstore>,
+    rule: ShippingRule,
+    wanted: Wanted,
+}
+
+impl Queue {
+    /// The next job.
+    pub(super) fn pop(&mut self) -> Option<Job> {
+        self.due.pop_front()
+    }
+
+    /// Looks what is due. Blocks on the disk.
+    pub(super) fn look(&mut self, store: &Store, settings: &Shipping) -> Result<(), StoreError> {
+        let catalog = store.catalog();
+        if self.seen.as_ref().is_none_or(|seen| !Arc::ptr_eq(seen, &catalog)) {
+            self.look_at_rules(store, &catalog, settings)?;
+            self.seen = Some(catalog);
+        }
+        let now = store.clock();
+        for task in store.due_tasks(now)? {
+            self.resume(task);
+        }
+        let Self { shards, growth, due, busy, rules, held, .. } = self;
+        for Looked { logstore, rule, wanted } in rules {
+            if held.get(&rule.number()).is_some_and(|(_, until)| *until > now / 1_000_000) {
+                continue;
+            }
+            for shard in &logstore.shards {
+                let key = (rule.number(), shard.number);
+                if busy.contains(&key) {
+                    continue;
+                }
+                let waiting =
+                    shards.entry(key).or_insert_with(|| Waiting::from(Place::at(shard.begin()), None));
+                if waiting.growth.is_none() {
+                    waiting.growth = growth.get(&key.0).copied();
+                }
+                let enough = waiting.enough(*wanted);
+                if waiting.measured.bytes < enough && waiting.measured.next < shard.end() {
+                    let more = enough - waiting.measured.bytes;
+                    waiting.add(store.measure(shard, waiting.measured.next, more)?);
+                }
+                if let Some(reason) = waiting.due(*wanted, now / 1_000_000) {
+                    busy.insert(key);
+                    due.push_back(Job::Begin(Box::new(Begin {
+                        logstore: Arc::clone(logstore),
+                        rule: rule.clone(),
+                        shard: Arc::clone(shard),
+                        waiting: *waiting,
+                        due: reason,
+                    })));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn look_at_rules(
+        &mut self,
+        store: &Store,
+        catalog: &Catalog,
+        settings: &Shipping,
+    ) -> Result<(), StoreError> {
+        self.rules.clear();
+        let known: HashSet<i64> = self.shards.keys().map(|key| key.0).collect();
+        for logstore in catalog.logstores() {
+            for rule in logstore.rules.values() {
+                let parsed = match Plans::rule(&rule.name, &rule.target, &rule.configuration) {
+                    Ok(parsed) => parsed,
+                    Err(error) => {
+                        self.held.insert(rule.number(), (error.to_string(), u64::MAX));
+                        continue;
+                    }
+                };
+                self.held.remove(&rule.number());
+                if !known.contains(&rule.number()) {
+                    for (shard, progress) in store.progress(rule)? {
+                        self.shards.insert((rule.number(), shard), Waiting::from(progress.next, None));
+                    }
+                }
+                if parsed.enabled {
+                    let seconds = parsed.time_seconds.min(settings.longest_wait_seconds);
+                    let wanted = Wanted { size: parsed.size(), seconds };
+                    // What was learned is of the rule as it was.
+                    let before = self.seen.as_ref().and_then(|seen| rule_of(seen, logstore, &rule.name));
+                    if before.is_some_and(|before| before != *rule) {
+                        self.growth.remove(&rule.number());
+                        let of_rule = self.shards.iter_mut().filter(|(key, _)| key.0 == rule.number());
+                        of_rule.for_each(|(_, waiting)| waiting.growth = None);
+                    }
+                    self.rules.push(Looked { logstore: Arc::clone(logstore), rule: rule.clone(), wanted });
+                }
+            }
+        }
+        let there: HashSet<Key> = catalog
+            .logstores()
+            .flat_map(|logstore| {
+                let shards = logstore.shards.iter().map(|shard| shard.number);
+                shards.flat_map(|shard| logstore.rules.values().map(move |rule| (rule.number(), shard)))
+            })
+            .collect();
+        self.shards.retain(|key, _| there.contains(key));
+        self.held.retain(|rule, _| there.iter().any(|key| key.0 == *rule));
+        Ok(())
+    }
+
+    /// A task is to be tried, unless it has a job.
+    pub(super) fn resume(&mut self, task: TaskId) {
+        if self.tasks.insert(task) {
+            self.due.push_back(Job::Resume(task));
+        }
+    }
+
+    /// A task has a job: it was just made.
+    pub(super) fn made(&mut self, task: TaskId) {
+        self.tasks.insert(task);
+    }
+
+    /// The job of a task is over.
+    pub(super) fn ended(&mut self, task: TaskId) {
+        self.tasks.remove(&task);
+    }
+
+    /// The next task of a shard begins at `next`: there can be one.
+    pub(super) fn free(&mut self, key: Key, next: Place) {
+        self.busy.remove(&key);
+        if let Some(waiting) = self.shards.get_mut(&key) {
+            *waiting = Waiting::from(next, waiting.growth);
+        }
+    }
+
+    /// The shard is as before: nothing came of its job.
+    pub(super) fn put_back(&mut self, key: Key) {
+        self.busy.remove(&key);
+    }
+
+    /// What was learned of a rule in a shard.
+    pub(super) fn learn(&mut self, key: Key, growth: f64) {
+        // From a handful of logs nothing is learned, and nothing is without bound.
+        let growth = growth.clamp(0.01, 100.0);
+        self.growth.insert(key.0, growth);
+        if let Some(waiting) = self.shards.get_mut(&key) {
+            waiting.growth = Some(growth);
+        }
+    }
+
+    /// A rule can't ship, and is not tried again before `until`, in Unix seconds.
+    pub(super) fn hold(&mut self, rule: i64, why: String, until: u64) {
+        self.held.insert(rule, (why, until));
+    }
+
+    /// A rule can.
+    pub(super) fn release(&mut self, rule: i64) {
+        self.held.remove(&rule);
+    }
+
+    /// Why a rule can't ship.
+    pub(super) fn why_held(&self, rule: i64) -> Option<&String> {
+        self.held.get(&rule).map(|(why, _)| why)
+    }
+}
+
+fn rule_of(catalog: &Catalog, logstore: &Logstore, name: &str) -> Option<ShippingRule> {
+    catalog.logstore(&logstore.project, &logstore.name).ok()?.rules.get(name).cloned()
+}

@@ -1,0 +1,415 @@
+//! One task: from the logs of a shard to an object at its destination.
+
+use std::sync::Arc;
+
+use logship_logstore::{CONFIG_NOT_EXIST, Limits, NewTask, Place, Seal, Shard, StoreError, Task, TaskId};
+
+use super::plan::{Plan, PlanError};
+use super::queue::Begin;
+use super::schedule::{Due, SAMPLE, next_try};
+use super::{Shipper, Slot};
+use crate::destination::{DestinationError, Provenance};
+use crate::object::{Made, Object, ObjectError, new_number};
+use crate::pipeline;
+use crate::source::{CHUNK, ShardReader, SourceError};
+use crate::stage::StageError;
+
+/// Seconds until a rule that can't make tasks is tried again.
+const HOLD: u64 = 30;
+
+/// Why a task failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TaskError {
+    /// Its stages can't be had.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// A stage failed.
+    #[error(transparent)]
+    Stage(#[from] StageError),
+    /// The destination failed.
+    #[error(transparent)]
+    Destination(#[from] DestinationError),
+    /// Its logs can't be read.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// Its logs are no more.
+    #[error(
+        "its logs from cursor {from} to {to} were deleted by the time to live of the logstore before they were shipped"
+    )]
+    Expired {
+        /// The first that is missing.
+        from: u64,
+        /// The first that is there.
+        to: u64,
+    },
+    /// The store failed: the disk, as a rule.
+    #[error("the store failed: {0}")]
+    Store(#[from] StoreError),
+    /// The service ends; the task goes on with the next start.
+    #[error("the service ends")]
+    Ended,
+}
+
+impl From<ObjectError> for TaskError {
+    fn from(error: ObjectError) -> Self {
+        match error {
+            ObjectError::Stage(error) => error.into(),
+            ObjectError::Destination(error) => error.into(),
+        }
+    }
+}
+
+impl TaskError {
+    /// What Log Service calls it.
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Destination(error) | Self::Plan(PlanError::Destination(error)) => error.code(),
+            Self::Store(StoreError::NoRule(_)) => CONFIG_NOT_EXIST,
+            _ => "InternalServerError",
+        }
+    }
+
+    /// Whether it can be another time.
+    fn can_pass(&self) -> bool {
+        !matches!(self, Self::Expired { .. })
+    }
+
+    /// Whether it is no failure of the task: it stays as it is, and the next start goes on with it.
+    fn leaves_it(&self) -> bool {
+        matches!(self, Self::Ended | Self::Store(StoreError::Closed | StoreError::NoTask(_)))
+    }
+}
+
+impl Shipper {
+    /// Makes a task in a shard that one is due in, and does it.
+    pub(super) fn begin(&self, begin: &Begin, reader: &mut ShardReader, slot: Slot<'_>) {
+        let (key, rule) = (begin.key(), &begin.rule);
+        let logstore = &begin.logstore;
+        let made = self
+            .plans
+            .current(&logstore.project, &logstore.name, rule)
+            .map_err(TaskError::from)
+            .and_then(|plan| Ok((self.make(begin, &plan, reader)?, plan)));
+        match made {
+            Ok((Some(task), plan)) => {
+                self.lock().release(rule.number());
+                self.attempt(&task, &plan, reader, slot, Some(key));
+            }
+            Ok((None, _)) => self.lock().put_back(key),
+            Err(error) => {
+                if !error.leaves_it() {
+                    tracing::warn!(rule = rule.name, logstore = logstore.name, shard = key.1, %error, "no task can be made");
+                    self.lock().hold(rule.number(), error.to_string(), self.store.clock() / 1_000_000 + HOLD);
+                }
+                self.lock().put_back(key);
+            }
+        }
+    }
+
+    /// The task that is due. None if it turns out that it is not.
+    fn make(&self, begin: &Begin, plan: &Plan, reader: &mut ShardReader) -> Result<Option<Task>, TaskError> {
+        let Begin { rule, shard, waiting, due, .. } = begin;
+        if waiting.next.cursor < shard.begin() {
+            return self.tell_of_expired(begin, plan).map(|()| None);
+        }
+        if *due == Due::Sample {
+            let growth = self.sample(plan, shard, waiting.next, reader)?;
+            self.lock().learn(begin.key(), growth);
+            return Ok(None);
+        }
+        let (id, object) = self.name(plan, shard.number)?;
+        let new = NewTask {
+            id,
+            shard: shard.number,
+            begin: waiting.next,
+            end: Place::at(waiting.measured.next),
+            object,
+            received: waiting.measured.newest,
+            plan: plan.content.clone(),
+        };
+        self.lock().made(id);
+        match self.runtime.block_on(self.store.begin_task(rule, new)) {
+            Ok(task) => Ok(Some(task)),
+            Err(error) => {
+                self.lock().ended(id);
+                if let StoreError::Overtaken(next) = error {
+                    // What a task that was tried again left over.
+                    self.lock().free(begin.key(), next);
+                    return Ok(None);
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    /// A new id, and the key of its object.
+    fn name(&self, plan: &Plan, shard: u32) -> Result<(TaskId, String), StageError> {
+        let id = TaskId { created: self.store.clock() * 1000 + fastrand::u64(..1000), number: new_number() };
+        let task = pipeline::Task { created: id.created, number: id.number, shard };
+        Ok((id, plan.pipeline.key(&task)?))
+    }
+
+    /// Logs that were deleted before they were shipped become a task that failed for good: nothing is lost unseen.
+    fn tell_of_expired(&self, begin: &Begin, plan: &Plan) -> Result<(), TaskError> {
+        let (from, to) = (begin.waiting.next, Place::at(begin.shard.begin()));
+        let (id, object) = self.name(plan, begin.shard.number)?;
+        let new = NewTask {
+            id,
+            shard: begin.shard.number,
+            begin: from,
+            end: to,
+            object,
+            received: 0,
+            plan: plan.content.clone(),
+        };
+        let error = TaskError::Expired { from: from.cursor, to: to.cursor };
+        tracing::error!(rule = begin.rule.name, shard = begin.shard.number, %error);
+        self.runtime.block_on(async {
+            self.store.begin_task(&begin.rule, new).await?;
+            self.store.fail_task(id, error.code(), &error.to_string(), None).await
+        })?;
+        self.lock().free(begin.key(), to);
+        Ok(())
+    }
+
+    /// Bytes of an object for each byte of logs, by those that come next.
+    fn sample(
+        &self,
+        plan: &Plan,
+        shard: &Shard,
+        from: Place,
+        reader: &mut ShardReader,
+    ) -> Result<f64, TaskError> {
+        let mut encoding = plan.pipeline.open()?;
+        let (mut at, end) = (from.cursor, shard.end());
+        let measured = self.store.measure(shard, at, SAMPLE)?;
+        while at < measured.next {
+            let slice =
+                reader.read(&self.store, shard, at, Limits { groups: usize::MAX, bytes: CHUNK, end })?;
+            at = slice.next;
+            encoding.push(&slice.batch)?;
+        }
+        Ok(encoding.size()? as f64 / measured.bytes.max(1) as f64)
+    }
+
+    /// Tries a task that was tried before.
+    pub(super) fn resume(&self, id: TaskId, reader: &mut ShardReader, slot: Slot<'_>) {
+        let resumed = self.runtime.block_on(self.store.resume_task(id));
+        let plan = resumed.map_err(TaskError::from).and_then(|task| {
+            let catalog = self.store.catalog();
+            let rule = catalog.logstore(&task.project, &task.logstore)?.rule(&task.rule)?;
+            let now = super::plan::Plans::rule(&rule.name, &rule.target, &rule.configuration).ok();
+            let plan = self.plans.stored(&self.store.plan(task.plan)?, now.as_ref());
+            Ok((task, plan))
+        });
+        match plan {
+            Ok((task, Ok(plan))) => self.attempt(&task, &plan, reader, slot, None),
+            Ok((task, Err(error))) => self.settle(&task, Err(error.into())),
+            Err(error) => {
+                if !error.leaves_it() {
+                    tracing::warn!(task = %id, %error, "a task can't be tried");
+                }
+                self.lock().ended(id);
+            }
+        }
+    }
+
+    /// Does a task, and writes down what came of it. `key` is the shard that waits until the task's end is known.
+    fn attempt(
+        &self,
+        task: &Task,
+        plan: &Arc<Plan>,
+        reader: &mut ShardReader,
+        slot: Slot<'_>,
+        key: Option<(i64, u32)>,
+    ) {
+        let made = self.make_object(task, plan, reader);
+        if let Some(key) = key {
+            // Also after a failure: the task keeps its range, and what comes next is not held up.
+            let next = made.as_ref().map_or(task.end, |(_, end)| *end);
+            let mut queue = self.lock();
+            queue.free(key, next);
+        }
+        drop(slot);
+        let result = made.and_then(|(made, _)| match made {
+            Some(made) => self.publish(task, plan, made),
+            None => Ok(()),
+        });
+        self.settle(task, result);
+    }
+
+    /// The object of a task, sealed, and where it ends. No object if it is at its destination already.
+    fn make_object(
+        &self,
+        task: &Task,
+        plan: &Plan,
+        reader: &mut ShardReader,
+    ) -> Result<(Option<Made>, Place), TaskError> {
+        self.at(Step::Begun);
+        if let Some(seal) = &task.seal
+            && let Some(found) = plan.destination.find(&task.object)?
+        {
+            return if found.sha256 == seal.sha256 {
+                Ok((None, task.end))
+            } else {
+                Err(DestinationError::Exists(task.object.clone()).into())
+            };
+        }
+        let shard = self.shard(task)?;
+        let (object, end, read) = self.encode(task, plan, &shard, reader)?;
+        if read > SAMPLE / 4 {
+            self.lock().learn((task.rule_number, task.shard), object.size() as f64 / read as f64);
+        }
+        let made = object.finish()?;
+        self.at(Step::Made);
+        let seal = Seal {
+            rows: made.rows,
+            raw_bytes: made.raw_bytes,
+            stored_bytes: made.whole.bytes,
+            sha256: made.whole.sha256.clone(),
+        };
+        if let Some(before) = task.seal.as_ref().filter(|before| **before != seal) {
+            tracing::warn!(task = %task.id, sha256 = seal.sha256, before = before.sha256, "a stage made other bytes than before; none were at the destination");
+        }
+        let rest = self.name(plan, task.shard)?;
+        let rest_id = rest.0;
+        if self.runtime.block_on(self.store.seal_task(task.id, end, seal, rest))? {
+            self.lock().resume(rest_id);
+        }
+        self.at(Step::Sealed);
+        Ok((Some(made), end))
+    }
+
+    /// Encodes the logs of a task, as many as its object takes. Returns where it ends, and how many bytes were read.
+    fn encode(
+        &self,
+        task: &Task,
+        plan: &Plan,
+        shard: &Shard,
+        reader: &mut ShardReader,
+    ) -> Result<(Object, Place, u64), TaskError> {
+        let rule = &plan.record.rule;
+        let mut object = Object::begin(&plan.pipeline, &plan.destination, task.object.clone(), rule.size())?;
+        let limits = Limits { groups: usize::MAX, bytes: CHUNK, end: task.end.behind() };
+        let (mut at, mut read) = (task.begin, 0);
+        while at < task.end {
+            if self.has_ended() {
+                return Err(TaskError::Ended);
+            }
+            let slice = reader.read(&self.store, shard, at.cursor, limits)?;
+            match slice.groups.first() {
+                Some(&(first, _)) if first == at.cursor => {}
+                other => {
+                    let to = other.map_or(shard.begin(), |&(first, _)| first);
+                    return Err(TaskError::Expired { from: at.cursor, to });
+                }
+            }
+            let end = slice.logs_before(task.end);
+            let taken = object.take(&slice.batch, at.log as usize..end)?;
+            read += slice.batch.bytes() as u64;
+            at = slice.place(taken);
+            if taken < end {
+                break;
+            }
+        }
+        Ok((object, at, read))
+    }
+
+    /// Brings an object to its destination.
+    fn publish(&self, task: &Task, plan: &Plan, made: Made) -> Result<(), TaskError> {
+        let sha256 = made.whole.sha256.clone();
+        let provenance = provenance(task, plan, &made);
+        match made.publish(&plan.pipeline, &plan.destination, task.shard, &provenance) {
+            Ok(_) => {}
+            // It may be this task's, from a time that it could not say so. The key has the task's number in it.
+            Err(DestinationError::Exists(key)) => match plan.destination.find(&task.object)? {
+                Some(found) if found.sha256 == sha256 && is_of(&task.object, task.id) => {}
+                _ => return Err(DestinationError::Exists(key).into()),
+            },
+            Err(error) => return Err(error.into()),
+        }
+        self.at(Step::Published);
+        Ok(())
+    }
+
+    /// Writes down what came of a task.
+    fn settle(&self, task: &Task, result: Result<(), TaskError>) {
+        let written = match &result {
+            Ok(()) => self.runtime.block_on(self.store.succeed_task(task.id)),
+            Err(error) if error.leaves_it() => Ok(()),
+            Err(error) => {
+                let now = self.store.clock() / 1_000_000;
+                let created = task.id.created / 1_000_000_000;
+                let (first, within) = (self.settings.retry_seconds, self.settings.retry_for_seconds);
+                let next = next_try(task.attempts, created, now, first, within).filter(|_| error.can_pass());
+                tracing::warn!(task = %task.id, rule = task.rule, shard = task.shard, code = error.code(), %error, "a task failed");
+                let next = next.map(|next| next * 1_000_000);
+                self.runtime.block_on(self.store.fail_task(task.id, error.code(), &error.to_string(), next))
+            }
+        };
+        if let Err(error) = written {
+            // The next start finds it running, and does it again.
+            tracing::error!(task = %task.id, %error, "what came of a task can't be written down");
+        }
+        self.count(task, &result);
+        self.at(Step::Settled);
+        self.lock().ended(task.id);
+    }
+
+    fn count(&self, task: &Task, result: &Result<(), TaskError>) {
+        let status = match result {
+            Ok(()) => "success",
+            Err(error) if error.leaves_it() => return,
+            Err(_) => "fail",
+        };
+        let labels = [
+            ("project", task.project.clone()),
+            ("logstore", task.logstore.clone()),
+            ("rule", task.rule.clone()),
+        ];
+        let mut with_status = labels.to_vec();
+        with_status.push(("status", status.to_owned()));
+        metrics::counter!("logship_tasks_total", &with_status).increment(1);
+    }
+
+    fn shard(&self, task: &Task) -> Result<Arc<Shard>, TaskError> {
+        let catalog = self.store.catalog();
+        Ok(Arc::clone(catalog.logstore(&task.project, &task.logstore)?.shard(task.shard)?))
+    }
+}
+
+/// The moments between two writes of a task: tests end the process there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// It is on disk.
+    Begun,
+    /// Its object is in a file without a name.
+    Made,
+    /// What that file hashes to is on disk.
+    Sealed,
+    /// The object is at its destination.
+    Published,
+    /// That is on disk, too.
+    Settled,
+}
+
+fn is_of(object: &str, id: TaskId) -> bool {
+    object.contains(&id.to_string())
+}
+
+/// What the metadata of an object say.
+fn provenance(task: &Task, plan: &Plan, made: &Made) -> Provenance {
+    let stages: Vec<_> = plan
+        .pipeline
+        .stages()
+        .map(|stage| format!("{}@{} sha256:{}", stage.name(), stage.version(), stage.digest()))
+        .collect();
+    vec![
+        ("logship-task", task.id.to_string()),
+        ("logship-source", format!("{}/{}/{}", task.project, task.logstore, task.shard)),
+        ("logship-range", format!("{}-{}", task.begin, task.end)),
+        ("logship-stages", stages.join(", ")),
+        ("logship-rows", made.rows.to_string()),
+        ("logship-sha256", made.whole.sha256.clone()),
+    ]
+}
