@@ -117,7 +117,11 @@ impl Store {
                 "SELECT id, received, newest, logs, size, body FROM log_group
                  WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT ?3",
             )?;
-            let mut rows = statement.query(params![shard.row(next), shard.row(end), limits.groups.min(i64::MAX as usize)])?;
+            let mut rows = statement.query(params![
+                shard.row(next),
+                shard.row(end),
+                limits.groups.min(i64::MAX as usize)
+            ])?;
             let mut bytes = 0;
             while bytes < limits.bytes
                 && let Some(row) = rows.next()?

@@ -28,7 +28,7 @@ mod work;
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -71,6 +71,8 @@ pub struct Shipper {
     /// Objects that are being encoded.
     encoding: AtomicUsize,
     ended: AtomicBool,
+    /// When the last task was created, in Unix nanoseconds.
+    last_id: AtomicU64,
     last_look: Mutex<Option<Instant>>,
     stop_at: Option<String>,
 }
@@ -115,6 +117,7 @@ impl Shipper {
             changed: Condvar::new(),
             encoding: AtomicUsize::new(0),
             ended: AtomicBool::new(false),
+            last_id: AtomicU64::new(0),
             last_look: Mutex::new(None),
             stop_at: std::env::var("LOGSHIP_TEST_STOP_AT").ok(),
         })

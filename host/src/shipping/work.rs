@@ -1,6 +1,7 @@
 //! One task: from the logs of a shard to an object at its destination.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use logship_logstore::{CONFIG_NOT_EXIST, Limits, NewTask, Place, Seal, Shard, StoreError, Task, TaskId};
 
@@ -144,7 +145,11 @@ impl Shipper {
 
     /// A new id, and the key of its object.
     fn name(&self, plan: &Plan, shard: u32) -> Result<(TaskId, String), StageError> {
-        let id = TaskId { created: self.store.clock() * 1000 + fastrand::u64(..1000), number: new_number() };
+        // Never the same twice, also where the clock stands still or is set back: the newest is the newest.
+        let now = self.store.clock() * 1000;
+        let last = self.last_id.fetch_max(now, Ordering::Relaxed);
+        let created = if last < now { now } else { self.last_id.fetch_add(1, Ordering::Relaxed) + 1 };
+        let id = TaskId { created, number: new_number() };
         let task = pipeline::Task { created: id.created, number: id.number, shard };
         Ok((id, plan.pipeline.key(&task)?))
     }

@@ -44,11 +44,6 @@ impl LogGroupBuilder {
         LogBuilder { group: self, nanos }
     }
 
-    /// How many bytes the group has so far.
-    pub fn encoded_len(&self) -> usize {
-        self.logs.len() + self.header.len()
-    }
-
     /// The encoded group.
     pub fn finish(mut self) -> Vec<u8> {
         self.logs.extend_from_slice(&self.header);

@@ -13,7 +13,7 @@ pub struct LogGroupView<'a> {
     machine_uuid: &'a [u8],
     tags: Vec<(&'a [u8], &'a [u8])>,
     logs: u32,
-    times: Option<(u32, u32)>,
+    newest: Option<u32>,
 }
 
 /// What takes the logs of a group.
@@ -34,17 +34,17 @@ impl<'a> LogGroupView<'a> {
         Self::parse_into(bytes, &mut Nobody)
     }
 
-    /// As [`parse`](Self::parse), and shows every log to `visitor` on the way: one pass where `parse` and
-    /// [`visit`](Self::visit) are two. What the logs have in common is known only at the end.
+    /// As [`parse`](Self::parse), and shows every log to `visitor` on the way. What the logs have in common is known
+    /// only at the end.
     ///
     /// # Errors
     /// As `parse`; the visitor has seen the logs before the place then, and maybe fields of the next.
     #[inline]
     pub fn parse_into(bytes: &'a [u8], visitor: &mut impl Visitor) -> Result<Self, Malformed> {
         let mut view =
-            Self { bytes, topic: b"", source: b"", machine_uuid: b"", tags: vec![], logs: 0, times: None };
+            Self { bytes, topic: b"", source: b"", machine_uuid: b"", tags: vec![], logs: 0, newest: None };
         let mut group = Reader::new(bytes);
-        let mut summary = Summary { logs: 0, oldest: u32::MAX, newest: 0, visitor };
+        let mut summary = Summary { logs: 0, newest: 0, visitor };
         while !group.is_at_end() {
             match group.tag()? {
                 LOGS => walk_log(group.message()?, &mut summary)?,
@@ -57,7 +57,7 @@ impl<'a> LogGroupView<'a> {
             }
         }
         view.logs = u32::try_from(summary.logs).map_err(|_| group.malformed(Reason::TooMany))?;
-        view.times = (view.logs > 0).then_some((summary.oldest, summary.newest));
+        view.newest = (view.logs > 0).then_some(summary.newest);
         Ok(view)
     }
 
@@ -91,22 +91,9 @@ impl<'a> LogGroupView<'a> {
         self.logs
     }
 
-    /// The time of the oldest log, Unix time in seconds. None of a group without logs.
-    pub fn oldest_time(&self) -> Option<u32> {
-        self.times.map(|(oldest, _)| oldest)
-    }
-
     /// The time of the newest log, Unix time in seconds. None of a group without logs.
     pub fn newest_time(&self) -> Option<u32> {
-        self.times.map(|(_, newest)| newest)
-    }
-
-    /// Shows every log to `visitor`: its fields, then its end.
-    pub fn visit(&self, visitor: &mut impl Visitor) {
-        for log in self.messages() {
-            // It was read before, and is what it was.
-            let _ = walk_log(log, visitor);
-        }
+        self.newest
     }
 
     /// The logs, one by one.
@@ -186,7 +173,6 @@ fn missing(offset: usize, message: &'static str, field: &'static str) -> Malform
 /// Counts, and passes on.
 struct Summary<'a, V> {
     logs: u64,
-    oldest: u32,
     newest: u32,
     visitor: &'a mut V,
 }
@@ -200,7 +186,6 @@ impl<V: Visitor> Visitor for Summary<'_, V> {
     #[inline(always)]
     fn end_log(&mut self, time: u32, nanos: Option<u32>) {
         self.logs += 1;
-        self.oldest = self.oldest.min(time);
         self.newest = self.newest.max(time);
         self.visitor.end_log(time, nanos);
     }
@@ -338,10 +323,7 @@ mod tests {
             (&b"t"[..], &b"10.0.0.1"[..], &b"m"[..])
         );
         assert_eq!(view.tags(), [(&b"host"[..], &b"h1"[..])]);
-        assert_eq!(
-            (view.log_count(), view.oldest_time(), view.newest_time()),
-            (2, Some(1_700_000_000), Some(u32::MAX))
-        );
+        assert_eq!((view.log_count(), view.newest_time()), (2, Some(u32::MAX)));
         let header = Header {
             topic: Some(view.topic()),
             source: Some(view.source()),
@@ -354,7 +336,6 @@ mod tests {
             log.fields().for_each(|(key, value)| builder.field(key, value));
             builder.end_log();
         }
-        assert_eq!(again.encoded_len(), bytes.len());
         assert_eq!(hex::encode(again.finish()), PYTHON);
         let fields: Vec<_> = view.logs().flat_map(|log| log.fields()).collect();
         assert_eq!(fields, [(&b"k"[..], &b"\xff\0v"[..]), (&b"k"[..], &b""[..])]);
@@ -378,9 +359,9 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_group_has_no_times() {
+    fn an_empty_group_has_no_time() {
         let view = parse(b"").unwrap();
-        assert_eq!((view.log_count(), view.oldest_time(), view.newest_time()), (0, None, None));
+        assert_eq!((view.log_count(), view.newest_time()), (0, None));
     }
 
     #[test]

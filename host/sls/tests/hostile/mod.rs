@@ -33,9 +33,9 @@ impl Visitor for Collect {
     }
 }
 
-fn visited(view: &LogGroupView<'_>) -> Vec<Log> {
+fn visited(bytes: &[u8]) -> Vec<Log> {
     let mut collect = Collect::default();
-    view.visit(&mut collect);
+    LogGroupView::parse_into(bytes, &mut collect).expect("it was read before");
     collect.logs
 }
 
@@ -45,14 +45,13 @@ pub fn log_group(bytes: &[u8]) {
         assert!(group.len() < bytes.len());
     }
     let Ok(view) = LogGroupView::parse(bytes) else { return };
-    let logs = visited(&view);
+    let logs = visited(bytes);
     let fields = |log: logship_sls::log_group::LogView<'_>| {
         log.fields().map(|(key, value)| (key.to_vec(), value.to_vec())).collect()
     };
     let others: Vec<Log> = view.logs().map(|log| (log.time(), log.nanos(), fields(log))).collect();
     assert_eq!(logs, others);
     assert_eq!(logs.len(), view.log_count() as usize);
-    assert_eq!(view.oldest_time(), logs.iter().map(|log| log.0).min());
     assert_eq!(view.newest_time(), logs.iter().map(|log| log.0).max());
 
     let header = Header {
@@ -70,7 +69,7 @@ pub fn log_group(bytes: &[u8]) {
     let built = builder.finish();
     let again = LogGroupView::parse(&built).expect("what was built can be read");
     assert_eq!((again.topic(), again.source(), again.tags()), (view.topic(), view.source(), view.tags()));
-    assert_eq!(visited(&again), logs);
+    assert_eq!(visited(&built), logs);
     let list = [&*frame_header(built.len()), &built, &*frame_header(0)].concat();
     assert_eq!(groups(&list).collect::<Vec<_>>(), [Ok(&built[..]), Ok(b"")]);
 }
@@ -127,9 +126,7 @@ pub fn splice(bytes: &[u8]) {
             expected.extend_from_slice(own);
         }
     }
-    let most = writer.compressed_len();
     let block = writer.finish();
-    assert!(block.len() <= most);
     assert!(lz4_splice::check(&block).is_ok());
     let content = lz4_flex::block::decompress(&block, expected.len()).expect("it is a block");
     assert!(content == expected, "{} bytes for {}", content.len(), expected.len());
