@@ -1,5 +1,6 @@
 //! Shards of a store as batches for stages.
 
+use std::cmp::Ordering;
 use std::ops::ControlFlow;
 
 use logship_logstore::{Limits, Place, Shard, Store, StoreError};
@@ -59,10 +60,12 @@ pub enum SourceError {
 impl Slice {
     /// How many of its logs are before `end`.
     pub(crate) fn logs_before(&self, end: Place) -> usize {
-        let whole = self.groups.iter().filter(|(position, _)| *position < end.cursor);
-        let logs: usize = whole.map(|(_, logs)| *logs as usize).sum();
-        let has_last = self.groups.last().is_some_and(|(position, _)| *position == end.cursor);
-        logs + if has_last { end.log as usize } else { 0 }
+        let before = |(position, logs): &(u64, u32)| match position.cmp(&end.cursor) {
+            Ordering::Less => *logs as usize,
+            Ordering::Equal => end.log.min(*logs) as usize,
+            Ordering::Greater => 0,
+        };
+        self.groups.iter().map(before).sum()
     }
 
     /// The place before its log number `log`.
@@ -123,7 +126,12 @@ mod tests {
     use super::*;
 
     fn slice() -> Slice {
-        Slice { batch: LogBatch::default(), groups: vec![(5, 3), (6, 0), (7, 2)], next: 8, received: 0 }
+        Slice {
+            batch: BatchBuilder::default().take(),
+            groups: vec![(5, 3), (6, 0), (7, 2)],
+            next: 8,
+            received: 0,
+        }
     }
 
     #[test]

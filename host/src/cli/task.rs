@@ -100,14 +100,15 @@ enum Status {
 
 fn ago(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is not a time such as 30m, 12h or 2d");
-    let (number, unit) = text.split_at(text.len().saturating_sub(1));
-    let seconds = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        "d" => 86_400,
+    let mut number = text.chars();
+    let seconds = match number.next_back() {
+        Some('s') => 1,
+        Some('m') => 60,
+        Some('h') => 3600,
+        Some('d') => 86_400,
         _ => return Err(wrong()),
     };
+    let number = number.as_str();
     let number: u64 = number.parse().map_err(|_| wrong())?;
     number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(wrong)
 }

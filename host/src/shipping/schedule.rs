@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn a_task_is_due_by_size_or_by_time_whichever_is_first() {
-        let due = |bytes, age| waiting(bytes, 1000, Some(2.0)).due(WANTED, 1000 + age);
+        let due = |bytes, age: u64| waiting(bytes, 1000, Some(2.0)).due(WANTED, 1000 + age);
         assert_eq!(due(5_249_999, 0), None, "half of the size, for it doubles, and the margin");
         assert_eq!(due(5_250_000, 0), Some(Due::Size));
         assert_eq!(due(1, 299), None);

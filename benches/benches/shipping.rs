@@ -1,0 +1,238 @@
+//! Shipping a Logstore to a local directory: how fast on one core and on two, with what memory, over how many shards.
+//!
+//! Each case runs in a process of its own, which tells its own peak of memory.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use std::{env, fs};
+
+use logship::destination::DestinationConfig;
+use logship::engine::{Engine, Limits, default_cache};
+use logship::log_group::log_groups;
+use logship::ndjson::{Parser, Settings};
+use logship::registry::Registry;
+use logship::rule::Rule;
+use logship::shipping::Shipper;
+use logship::shipping::settings::Shipping;
+use logship::target;
+use logship_bench::{line, median};
+use logship_logstore::{
+    LogstoreSettings, NewGroup, Options, RuleSettings, RuleStart, Status, Store, TaskFilter,
+};
+use logship_sls::compression::Compression;
+use logship_sls::log_group::LogGroupView;
+use rustix::thread::{CpuSet, sched_setaffinity};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Bytes of logs that each case ships, before compression.
+const BYTES: usize = 1_000_000_000;
+
+/// Logs of a log group: some 100 KB.
+const GROUP: u64 = 400;
+
+const ROUNDS: usize = 3;
+
+const FORMATS: [(&str, &str); 2] = [
+    ("JSON + snappy", r#"{ "type": "json" }"#),
+    (
+        "Parquet + snappy",
+        r#"{ "type": "parquet", "columns": [
+            { "key": "__time__", "type": "int64" }, { "key": "__source__" }, { "key": "method" }, { "key": "path" },
+            { "key": "status", "type": "int32" }, { "key": "bytes", "type": "int64" },
+            { "key": "latency", "type": "double" }, { "key": "host" }, { "key": "client_ip" }, { "key": "referer" },
+            { "key": "user_agent" }, { "key": "request_id" }] }"#,
+    ),
+];
+
+fn main() {
+    let arguments: Vec<String> = env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments.as_slice() {
+        ["fill", folder, shards] => fill(Path::new(folder), shards.parse().expect("a number")),
+        ["ship", folder, format, cores] => {
+            ship(Path::new(folder), format.parse().expect("a number"), cores.parse().expect("a number"));
+        }
+        _ => all(),
+    }
+}
+
+fn all() {
+    let folder =
+        tempfile::tempdir_in(env::var_os("LOGSHIP_BENCH_DIR").unwrap_or_else(|| env::temp_dir().into()))
+            .expect("a folder");
+    println!("### Shipping\n");
+    println!(
+        "A Logstore of {} MB of logs (before compression, as log groups) to objects of at most 64 MB in a local \
+         directory, each on disk before its task succeeds. Medians of {ROUNDS} rounds; memory is the process's peak.\n",
+        BYTES / 1_000_000
+    );
+    println!("| 8 shards | 1 core, MB/s | 2 cores, MB/s | memory, MiB |\n|---|---|---|---|");
+    run(&["fill", path(folder.path()), "8"]);
+    for (index, (name, _)) in FORMATS.iter().enumerate() {
+        let mut figures = [vec![], vec![]];
+        let mut peak = 0.0_f64;
+        for _ in 0..ROUNDS {
+            for (cores, figures) in (1..).zip(&mut figures) {
+                let (speed, memory) = shipped(folder.path(), index, cores);
+                figures.push(speed);
+                peak = peak.max(memory);
+            }
+        }
+        let [one, two] = figures.map(median);
+        println!("| {name} | {one:.0} | {two:.0} | {peak:.0} |");
+    }
+    println!("\n| shards, 2 cores | JSON + snappy, MB/s | memory, MiB |\n|---|---|---|");
+    for shards in ["1", "8", "64", "500"] {
+        run(&["fill", path(folder.path()), shards]);
+        let rounds: Vec<_> = (0..ROUNDS).map(|_| shipped(folder.path(), 0, 2)).collect();
+        let peak = rounds.iter().map(|round| round.1).fold(0.0, f64::max);
+        println!("| {shards} | {:.0} | {peak:.0} |", median(rounds.iter().map(|round| round.0).collect()));
+    }
+    println!();
+}
+
+fn path(folder: &Path) -> &str {
+    folder.to_str().expect("a plain path")
+}
+
+/// Runs this program once more; what it prints.
+fn run(arguments: &[&str]) -> String {
+    let output =
+        Command::new(env::current_exe().expect("this program")).args(arguments).output().expect("started");
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text")
+}
+
+/// MB of logs a second, and MiB of memory.
+fn shipped(folder: &Path, format: usize, cores: usize) -> (f64, f64) {
+    let printed = run(&["ship", path(folder), &format.to_string(), &cores.to_string()]);
+    let mut numbers = printed.split_whitespace().map(|number| number.parse::<f64>().expect("a number"));
+    (numbers.next().expect("a speed"), numbers.next().expect("a size"))
+}
+
+fn data(folder: &Path) -> PathBuf {
+    folder.join("data")
+}
+
+/// Makes a Logstore.
+fn fill(folder: &Path, shards: u32) {
+    let data = data(folder);
+    let _ = fs::remove_dir_all(&data);
+    let store = Store::open(&data, Options::default()).expect("a store");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let settings = LogstoreSettings { ttl: 1, settings: serde_json::Value::Null };
+    runtime.block_on(store.create_project("bench", "")).expect("a project");
+    runtime.block_on(store.create_logstore("bench", "ship", shards, &settings)).expect("a logstore");
+    let catalog = store.catalog();
+    let logstore = catalog.logstore("bench", "ship").expect("a logstore");
+    // As many groups as there are, again and again.
+    let groups: Vec<NewGroup> = (0..100).map(group).collect();
+    let (mut bytes, mut number) = (0, 0);
+    while bytes < BYTES {
+        let shard = logstore.shard(number % shards).expect("a shard");
+        let group = groups[number as usize % groups.len()].clone();
+        bytes += group.size as usize;
+        let batch = vec![group];
+        // Many at a time share a commit.
+        runtime.block_on(store.put(shard, batch)).expect("stored");
+        number += 1;
+    }
+    store.close();
+}
+
+fn group(number: u64) -> NewGroup {
+    let lines: Vec<String> = (number * GROUP..(number + 1) * GROUP).map(line).collect();
+    let parsed = Parser::new(Settings::default()).parse(lines.join("\n").as_bytes());
+    let (_, batch) = parsed.batches.into_iter().next().expect("logs");
+    let raw = log_groups(&batch, "").remove(0);
+    let view = LogGroupView::parse(&raw).expect("a log group");
+    NewGroup {
+        body: Compression::Lz4.compress(&raw).expect("packed").into(),
+        size: raw.len() as u32,
+        logs: view.log_count(),
+        newest: view.newest_time().unwrap_or_default(),
+    }
+}
+
+/// Ships all that is there, on so many cores, by a new rule. Prints how fast, and the peak of memory.
+fn ship(folder: &Path, format: usize, cores: usize) {
+    let mut set = CpuSet::new();
+    (0..cores).for_each(|core| set.set(core));
+    sched_setaffinity(None, &set).expect("a core");
+    let data = data(folder);
+    let store = Arc::new(Store::open(&data, Options::default()).expect("a store"));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let settings = Shipping { workers: cores, longest_wait_seconds: 1, ..Shipping::default() };
+    let engine = Engine::new(
+        Limits { memory: settings.stage_memory(), ..Limits::default() },
+        default_cache().as_deref(),
+    );
+    let buckets = folder.join("buckets");
+    let number = fastrand::u32(..);
+    let name = format!("bench-{number}");
+    fs::create_dir_all(buckets.join(&name)).expect("a bucket");
+    let shipper = Shipper::new(
+        Arc::clone(&store),
+        Registry::within(engine.expect("an engine"), data.join("stages")),
+        BTreeMap::from([("default".to_owned(), DestinationConfig::Directory { path: buckets.clone() })]),
+        settings,
+        &data,
+        runtime.handle().clone(),
+    );
+    let catalog = store.catalog();
+    let logstore = catalog.logstore("bench", "ship").expect("a logstore");
+    let raw: usize = logstore
+        .shards
+        .iter()
+        .map(|shard| store.measure(shard, shard.begin(), u64::MAX >> 1).expect("measured").bytes as usize)
+        .sum();
+    let rule = Rule {
+        name: name.clone(),
+        bucket: name.clone(),
+        size_mb: 64,
+        format: serde_json::from_str(FORMATS[format].1).expect("a format"),
+        compression: logship::rule::Choice::named("snappy"),
+        ..Rule::default()
+    };
+    let configuration = target::configuration(&rule);
+    let settings = RuleSettings { target: target::OSS.into(), configuration };
+    runtime.block_on(store.create_rule(logstore, &name, settings, RuleStart::Begin)).expect("a rule");
+    let catalog = store.catalog();
+    let rule = catalog.logstore("bench", "ship").and_then(|logstore| logstore.rule(&name)).expect("the rule");
+    let begun = Instant::now();
+    let threads = Arc::new(shipper.expect("a shipper")).start().expect("threads");
+    let is_done = || {
+        let progress = store.progress(rule).expect("progress");
+        let at_end = |shard: &Arc<logship_logstore::Shard>| {
+            progress.get(&shard.number).is_some_and(|progress| progress.checkpoint.cursor == shard.end())
+        };
+        logstore.shards.iter().all(at_end)
+    };
+    while !is_done() {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let seconds = begun.elapsed().as_secs_f64();
+    threads.end();
+    let filter = TaskFilter { rule: Some(name.clone()), ..TaskFilter::default() };
+    let (tasks, _) = store.tasks(&filter, 0, 100_000).expect("tasks");
+    assert!(tasks.iter().all(|task| task.status == Status::Success));
+    let _ = fs::remove_dir_all(buckets.join(&name));
+    println!("{} {}", raw as f64 / seconds / 1e6, peak());
+}
+
+/// The most memory that this process had, in MiB.
+fn peak() -> f64 {
+    let status = fs::read_to_string("/proc/self/status").expect("/proc");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+    let kib: f64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
+    kib / 1024.0
+}
