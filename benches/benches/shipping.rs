@@ -123,7 +123,7 @@ fn data(folder: &Path) -> PathBuf {
 fn fill(folder: &Path, shards: u32) {
     let data = data(folder);
     let _ = fs::remove_dir_all(&data);
-    let store = Store::open(&data, Options::default()).expect("a store");
+    let store = Store::open(&data, Options { shards, ..Options::default() }).expect("a store");
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let settings = LogstoreSettings { ttl: 1, settings: serde_json::Value::Null };
     runtime.block_on(store.create_project("bench", "")).expect("a project");
@@ -147,9 +147,12 @@ fn fill(folder: &Path, shards: u32) {
 
 fn group(number: u64) -> NewGroup {
     let lines: Vec<String> = (number * GROUP..(number + 1) * GROUP).map(line).collect();
-    let parsed = Parser::new(Settings::default()).parse(lines.join("\n").as_bytes());
-    let (_, batch) = parsed.batches.into_iter().next().expect("logs");
-    let raw = log_groups(&batch, "").remove(0);
+    // One source, for a group has one.
+    let lines =
+        lines.join("\n").replace(r#""__source__":"10.0.3."#, r#""__source__":"10.0.3.1","host_number":""#);
+    let settings = Settings { time_field: None, default_time: (0, 0), shards: 1, shard_field: String::new() };
+    let parsed = Parser::new(settings).parse(lines.as_bytes());
+    let raw = log_groups(&parsed.batches[0].1, "").remove(0);
     let view = LogGroupView::parse(&raw).expect("a log group");
     NewGroup {
         body: Compression::Lz4.compress(&raw).expect("packed").into(),

@@ -8,15 +8,15 @@ use anyhow::Result;
 use crate::workspace::Workspace;
 use crate::{build, command};
 
+/// Each stage by itself, the Logstore service and its store, shipping a Logstore, the program from NDJSON to objects.
+/// All but the last are benchmarks of the package.
+pub(crate) const SECTIONS: [&str; 4] = ["stages", "service", "shipping", "ship"];
+
 /// What to measure.
 #[derive(Debug)]
 pub(crate) struct Options {
-    /// Each stage by itself, by the benchmark `stages` of the program's package.
-    pub(crate) stages: bool,
-    /// The Logstore service and its store, by the benchmark `service`.
-    pub(crate) service: bool,
-    /// The program from NDJSON to objects.
-    pub(crate) ship: bool,
+    /// The sections: some of [`SECTIONS`].
+    pub(crate) sections: Vec<String>,
     /// Logs of the sample that the program ships.
     pub(crate) lines: u64,
     /// Runs of each case.
@@ -30,9 +30,7 @@ pub(crate) struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            stages: true,
-            service: true,
-            ship: true,
+            sections: SECTIONS.map(str::to_owned).to_vec(),
             lines: 1_000_000,
             runs: 5,
             write: false,
@@ -47,16 +45,14 @@ pub(crate) fn run(workspace: &Workspace, options: Options) -> Result<()> {
     let machine = machine::describe(workspace)?;
     println!("\n{machine}");
     let mut sections = vec![];
-    for (name, wanted) in [("stages", options.stages), ("service", options.service)] {
-        if !wanted {
-            continue;
-        }
+    let is_wanted = |section: &str| options.sections.iter().any(|wanted| wanted == section);
+    for name in SECTIONS.into_iter().filter(|name| *name != "ship" && is_wanted(name)) {
         println!();
         // Its standard output is the section. Built as the program is, so that nothing is built twice.
         let args = ["bench", "--package", "logship-bench", "--bench", name, "--profile", "release", "--"];
         sections.push((name, command::tee(workspace.cargo().args(args).args(&options.passed_on))?));
     }
-    if options.ship {
+    if is_wanted("ship") {
         let table = ship::run(workspace, options.lines, options.runs)?;
         println!("\n{table}");
         sections.push(("ship", table));

@@ -39,7 +39,7 @@ Usage: cargo xtask COMMAND
                                      writes access.ndjson and app.ndjson, the same for the same seed
   test [-- ARG...]                   builds all, then runs the tests in Rust and those of other
                                      readers in Python; ARGs go to cargo test
-  bench [stages|service|ship] [--lines N] [--runs N] [--write] [-- ARG...]
+  bench [stages|service|shipping|ship] [--lines N] [--runs N] [--write] [-- ARG...]
                                      measures (all, by default); --write puts the tables in
                                      BENCHMARKS.md; ARGs go to the benchmarks of stages and service
 
@@ -112,9 +112,9 @@ fn bench_options(mut args: lexopt::Parser) -> Result<bench::Options> {
     let mut options = bench::Options::default();
     while let Some(arg) = args.next()? {
         match arg {
-            Value(part) if part == "stages" => (options.service, options.ship) = (false, false),
-            Value(part) if part == "service" => (options.stages, options.ship) = (false, false),
-            Value(part) if part == "ship" => (options.stages, options.service) = (false, false),
+            Value(part) if bench::SECTIONS.iter().any(|section| part == *section) => {
+                options.sections = vec![part.string()?];
+            }
             Long("lines") => options.lines = args.value()?.parse()?,
             Long("runs") => options.runs = args.value()?.parse()?,
             Long("write") => options.write = true,

@@ -6,25 +6,33 @@ use crate::{build, command, sample, venv};
 /// Logs that the readers' tests ship: enough for several row groups and chunks.
 const LINES: u64 = 12_000;
 
-/// Tests in Python: readers of what is shipped, and clients of the service.
-const PYTHON: [&str; 2] = ["tests/readers", "tests/clients"];
+/// Tests in Python: readers of what is shipped, clients of the service, and object stores.
+const PYTHON: [&str; 3] = ["tests/readers", "tests/clients", "tests/stores"];
+
+/// A real S3 server, for tests.
+const S3_SERVER: &str = "logship-s3-server";
 
 /// Builds all there is, then runs the tests in Rust and those of other readers and clients.
 pub(crate) fn run(workspace: &Workspace, passed_on: &[String]) -> Result<()> {
     build::run(workspace, build::Options { examples: true, ..Default::default() })?;
     // In two steps: tested together, the packages would want other features of wasmtime's
     // dependencies than the program was just built with, and minutes of compiling come twice.
-    let others = ["--workspace", "--exclude", "logship", "--exclude", "logship-bench"];
+    let others =
+        ["--workspace", "--exclude", "logship", "--exclude", "logship-bench", "--exclude", S3_SERVER];
     for packages in [&["--package", "logship"][..], &others] {
         command::show(workspace.cargo().args(["test", "--release"]).args(packages).args(passed_on))?;
     }
     let sample = workspace.target("tests/sample");
     sample::generate(&sample, LINES, sample::SEED)?;
+    // By itself, as its dependencies want other features again.
+    let server = ["build", "--release", "--package", S3_SERVER];
+    command::show(workspace.cargo().args(server))?;
     let python = venv::python(workspace)?;
     for folder in PYTHON {
         let mut tests = workspace.command(&python);
         tests.args(["-m", "unittest", "discover", "--start-directory", folder]);
         tests.env("LOGSHIP", workspace.program()).env("LOGSHIP_SAMPLE", &sample);
+        tests.env("LOGSHIP_S3_SERVER", workspace.program().with_file_name(S3_SERVER));
         // The sources' folders stay as they are.
         command::show(tests.env("PYTHONDONTWRITEBYTECODE", "1"))?;
     }

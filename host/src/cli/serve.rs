@@ -14,8 +14,8 @@ use crate::service::server::Server;
 
 /// Runs the Logstore service.
 ///
-/// It takes logs over the API of Log Service and as JSON, keeps them in one directory, and serves them to
-/// consumers. The first start makes the directory, and an access key for everything (in its keys.toml).
+/// It takes logs over the API of Log Service and as JSON, keeps them in one directory, serves them to consumers, and
+/// ships them by rules (logship rule). The first start makes the directory, and an access key for everything (in its keys.toml).
 #[derive(Debug, Args)]
 pub(super) struct ServeCommand {
     /// A file of settings (TOML); the options below come before it. docs/service.md names them all.
@@ -27,6 +27,9 @@ pub(super) struct ServeCommand {
     /// Where to listen [default: 127.0.0.1:7450]
     #[arg(long, value_name = "ADDRESS:PORT", env = "LOGSHIP_LISTEN")]
     listen: Option<SocketAddr>,
+    /// Logs wait no longer for an object to fill, whatever their rule says [default: 900]
+    #[arg(long, value_name = "SECONDS", env = "LOGSHIP_LONGEST_WAIT")]
+    longest_wait: Option<u64>,
     /// Certificate for TLS (PEM), with those of its issuers.
     #[arg(long, value_name = "FILE", env = "LOGSHIP_TLS_CERTIFICATE", requires = "tls_key")]
     tls_certificate: Option<PathBuf>,
@@ -84,6 +87,9 @@ impl ServeCommand {
         }
         if let Some(listen) = self.listen {
             config.listen = listen;
+        }
+        if let Some(seconds) = self.longest_wait {
+            config.shipping.longest_wait_seconds = seconds;
         }
         if let (Some(certificate), Some(key)) = (self.tls_certificate.clone(), self.tls_key.clone()) {
             config.tls = Some(Tls { certificate, key });

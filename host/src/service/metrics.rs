@@ -38,6 +38,12 @@ pub(crate) fn install() -> Result<PrometheusHandle, BuildError> {
         Unit::Seconds,
         "How far a consumer group is behind in a shard"
     );
+    describe_counter!("logship_tasks_total", "Shipping tasks that were tried, by what came of it");
+    describe_counter!("logship_shipped_logs_total", "Logs that are at their destination");
+    describe_counter!("logship_shipped_bytes_total", Unit::Bytes, "Bytes of objects at their destination");
+    describe_gauge!("logship_ship_waiting_groups", "Log groups of a shard that a rule has not shipped");
+    describe_gauge!("logship_ship_lag_seconds", Unit::Seconds, "How long the first of them has waited");
+    describe_gauge!("logship_rule_held", "1 where a rule can't make tasks; logship rule show says why");
     describe_gauge!("logship_connections", "Connections of clients");
     Ok(handle)
 }
@@ -90,6 +96,27 @@ pub(crate) fn render(service: &Service) -> String {
         for shard in &logstore.shards {
             let groups = shard.end().saturating_sub(shard.begin());
             gauge!("logship_shard_groups", &labels(shard.number)).set(groups as f64);
+        }
+        for rule in logstore.rules.values() {
+            // One that is being deleted is told of no more.
+            let progress = store.progress(rule).unwrap_or_default();
+            for shard in &logstore.shards {
+                let mut labels = labels(shard.number);
+                labels.push(("rule", rule.name.clone()));
+                let at =
+                    progress.get(&shard.number).map_or(shard.begin(), |progress| progress.checkpoint.cursor);
+                let oldest = store.measure(shard, at, 1).unwrap_or_default().oldest;
+                let lag = if oldest == 0 { 0 } else { service.now().saturating_sub(oldest) };
+                gauge!("logship_ship_waiting_groups", &labels).set(shard.end().saturating_sub(at) as f64);
+                gauge!("logship_ship_lag_seconds", &labels).set(lag as f64);
+            }
+            let labels = [
+                ("project", logstore.project.clone()),
+                ("logstore", logstore.name.clone()),
+                ("rule", rule.name.clone()),
+            ];
+            let held = service.shipper.why_held(rule.number()).is_some();
+            gauge!("logship_rule_held", &labels).set(f64::from(u8::from(held)));
         }
         for group in logstore.groups.keys() {
             // One that is being deleted is told of no more.

@@ -10,7 +10,7 @@ use super::queue::Begin;
 use super::schedule::{Due, SAMPLE, next_try};
 use super::{Shipper, Slot};
 use crate::destination::{DestinationError, Provenance};
-use crate::object::{Made, Object, ObjectError, new_number};
+use crate::object::{Made, Object, ObjectError, Shipped, new_number};
 use crate::pipeline;
 use crate::source::{CHUNK, ShardReader, SourceError};
 use crate::stage::StageError;
@@ -232,14 +232,15 @@ impl Shipper {
         if let Some(key) = key {
             // Also after a failure: the task keeps its range, and what comes next is not held up.
             let next = made.as_ref().map_or(task.end, |(_, end)| *end);
-            let mut queue = self.lock();
-            queue.free(key, next);
+            self.lock().free(key, next);
+            self.hurry();
         }
         drop(slot);
         let result = made.and_then(|(made, _)| match made {
             Some(made) => self.publish(task, plan, made),
-            None => Ok(()),
+            None => Ok(None),
         });
+        let result = result.map(|shipped| shipped.iter().for_each(|shipped| count_shipped(task, shipped)));
         self.settle(task, result);
     }
 
@@ -321,20 +322,21 @@ impl Shipper {
     }
 
     /// Brings an object to its destination.
-    fn publish(&self, task: &Task, plan: &Plan, made: Made) -> Result<(), TaskError> {
+    fn publish(&self, task: &Task, plan: &Plan, made: Made) -> Result<Option<Shipped>, TaskError> {
         let sha256 = made.whole.sha256.clone();
         let provenance = provenance(task, plan, &made);
-        match made.publish(&plan.pipeline, &plan.destination, task.shard, &provenance) {
-            Ok(_) => {}
+        let published = made.publish(&plan.pipeline, &plan.destination, task.shard, &provenance);
+        let shipped = match published {
+            Ok(shipped) => Some(shipped),
             // It may be this task's, from a time that it could not say so. The key has the task's number in it.
             Err(DestinationError::Exists(key)) => match plan.destination.find(&task.object)? {
-                Some(found) if found.sha256 == sha256 && is_of(&task.object, task.id) => {}
+                Some(found) if found.sha256 == sha256 && is_of(&task.object, task.id) => None,
                 _ => return Err(DestinationError::Exists(key).into()),
             },
             Err(error) => return Err(error.into()),
-        }
+        };
         self.at(Step::Published);
-        Ok(())
+        Ok(shipped)
     }
 
     /// Writes down what came of a task.
@@ -362,17 +364,13 @@ impl Shipper {
     }
 
     fn count(&self, task: &Task, result: &Result<(), TaskError>) {
+        // The same names as in `service/metrics.rs`, which says what they are.
         let status = match result {
             Ok(()) => "success",
             Err(error) if error.leaves_it() => return,
             Err(_) => "fail",
         };
-        let labels = [
-            ("project", task.project.clone()),
-            ("logstore", task.logstore.clone()),
-            ("rule", task.rule.clone()),
-        ];
-        let mut with_status = labels.to_vec();
+        let mut with_status = labels(task).to_vec();
         with_status.push(("status", status.to_owned()));
         metrics::counter!("logship_tasks_total", &with_status).increment(1);
     }
@@ -381,6 +379,16 @@ impl Shipper {
         let catalog = self.store.catalog();
         Ok(Arc::clone(catalog.logstore(&task.project, &task.logstore)?.shard(task.shard)?))
     }
+}
+
+fn labels(task: &Task) -> [(&'static str, String); 3] {
+    [("project", task.project.clone()), ("logstore", task.logstore.clone()), ("rule", task.rule.clone())]
+}
+
+fn count_shipped(task: &Task, shipped: &Shipped) {
+    let labels = labels(task);
+    metrics::counter!("logship_shipped_logs_total", &labels).increment(shipped.rows);
+    metrics::counter!("logship_shipped_bytes_total", &labels).increment(shipped.stored_bytes);
 }
 
 /// The moments between two writes of a task: tests end the process there.
