@@ -250,7 +250,14 @@ impl LogBatch {
             groups: self.groups.clone(),
             keys: self.keys.clone(),
             times: self.times[logs.clone()].to_vec(),
-            nanos: self.nanos.get(logs.clone()).unwrap_or_default().to_vec(),
+            // None where none of these has any, as if the others had never been beside them: an object's bytes must
+            // not depend on what was read behind its end.
+            nanos: self
+                .nanos
+                .get(logs.clone())
+                .filter(|nanos| nanos.iter().any(|&nanos| nanos != 0))
+                .unwrap_or_default()
+                .to_vec(),
             log_groups: self.log_groups[logs.clone()].to_vec(),
             field_ends: from(&self.field_ends[logs], fields.start),
             field_keys: self.field_keys[fields.clone()].to_vec(),

@@ -20,11 +20,20 @@ const PART: usize = 8 << 20;
 const PARTS: usize = 2;
 
 /// How often a request is sent once more before the task has failed, which is tried again much later.
-const RETRIES: usize = 3;
+const RETRIES: usize = 2;
 
-/// How long to wait for a connection, and for anything to come over it.
+/// How long to wait for a connection, and for the answer to a request: a part has to be sent by then.
 const CONNECT: Duration = Duration::from_secs(10);
-const SILENCE: Duration = Duration::from_secs(60);
+const SILENCE: Duration = Duration::from_secs(120);
+
+/// How long a rule that is made waits for its destination.
+const PROBE: Duration = Duration::from_secs(15);
+
+/// Connections to a store that are kept while nothing is sent.
+const IDLE: usize = 2;
+
+/// How long a peer may leave what was sent to it unacknowledged.
+const UNHEARD: Duration = Duration::from_secs(30);
 
 /// How an object store is reached, and as whom.
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -194,47 +203,71 @@ impl Bucket {
         }
     }
 
-    /// Writes an empty object, and deletes it if it may. Readers of tables pass over a name with a dot in front.
+    /// Writes an empty object, as objects are written, and deletes it if it may. Readers of tables pass over a name with
+    /// a dot in front.
     pub(crate) fn probe(&self, prefix: &str) -> Result<(), DestinationError> {
         let slash = if prefix.is_empty() || prefix.ends_with('/') { "" } else { "/" };
         let key = format!("{prefix}{slash}.logship-probe");
-        self.runtime
-            .block_on(self.operator.write(&key, Vec::<u8>::new()))
-            .map_err(|error| self.failure(&key, error))?;
-        if let Err(error) = self.runtime.block_on(self.operator.delete(&key)) {
-            tracing::debug!(key, %error, "the probe stays");
+        let probe = async {
+            let write = self.operator.write_with(&key, Vec::<u8>::new()).if_not_exists(self.conditional);
+            match write.user_metadata([("logship-probe".to_owned(), "1".to_owned())]).await {
+                // One that could not be deleted.
+                Err(error) if error.kind() == ErrorKind::ConditionNotMatch => Ok(()),
+                written => written.map(drop),
+            }
+        };
+        let probed = self.runtime.block_on(tokio::time::timeout(PROBE, probe));
+        match probed {
+            Ok(probed) => probed.map_err(|error| self.failure(&key, error))?,
+            Err(_) => {
+                let silent = format!("bucket {}: no answer within {} seconds", self.name, PROBE.as_secs());
+                return Err(DestinationError::Remote(silent));
+            }
+        }
+        let deleted = self.runtime.block_on(tokio::time::timeout(PROBE, self.operator.delete(&key)));
+        if !matches!(deleted, Ok(Ok(()))) {
+            tracing::debug!(key, "the probe stays");
         }
         Ok(())
     }
 
     /// What an error of the store means here. Its own words are kept.
     fn failure(&self, key: &str, error: opendal::Error) -> DestinationError {
-        let said = said(error.message());
+        let said = chain(&error);
         let whole = format!("bucket {}: {said}", self.name);
         let has = |word: &str| said.contains(word);
         // Asked at the wrong endpoint, the stores have different words for it, some of them a 403.
-        if has("NoSuchBucket")
-            || has("InvalidBucketName")
-            || has("PermanentRedirect")
-            || has("AuthorizationHeaderMalformed")
-            || has("specified endpoint")
-            || (error.kind() == ErrorKind::NotFound && !has("NoSuchKey"))
-        {
+        let elsewhere = ["PermanentRedirect", "AuthorizationHeaderMalformed", "specified endpoint"];
+        if has("NoSuchBucket") || has("InvalidBucketName") || elsewhere.into_iter().any(has) {
             return DestinationError::NoBucket(whole);
         }
         match error.kind() {
             ErrorKind::ConditionNotMatch => DestinationError::Exists(format!("{key} (bucket {})", self.name)),
             ErrorKind::PermissionDenied => DestinationError::Denied(whole),
-            // No credentials at all, or none for the role.
-            _ if has("credential") || has("NoPermission") || has("AssumeRole") => {
-                DestinationError::Denied(whole)
-            }
-            _ => DestinationError::Remote(match std::error::Error::source(&error) {
-                Some(source) => format!("{whole}: {source:#}"),
-                None => whole,
-            }),
+            // No key at all, or a role that may not be assumed. What STS said is in its owner's audit trail only:
+            // below, it is asked again elsewhere, and forgotten.
+            _ if has("credential") && !has("error sending request") => DestinationError::Denied(whole),
+            _ => DestinationError::Remote(whole),
         }
     }
+}
+
+/// What an error says, and what is behind it. The store's own words come first.
+fn chain(error: &opendal::Error) -> String {
+    let mut text = said(error.message());
+    if text.is_empty() {
+        // The answer to a request for a head has no body.
+        text = format!("the store refused it ({})", error.kind());
+    }
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        let words = cause.to_string();
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        source = cause.source();
+    }
+    text
 }
 
 /// The code and the words of the store, out of OpenDAL's rendering of its reply.
@@ -316,6 +349,9 @@ fn client(remote: &Remote) -> Result<reqwest::Client, DestinationError> {
     let wrong = |what: &str, error: &dyn fmt::Display| DestinationError::Settings(format!("{what}: {error}"));
     let mut client =
         reqwest::Client::builder().connect_timeout(CONNECT).read_timeout(SILENCE).tcp_nodelay(true);
+    // A store does not send elsewhere; where a redirect says so, the token would go there too.
+    client = client.redirect(reqwest::redirect::Policy::none()).tcp_user_timeout(UNHEARD);
+    client = client.pool_max_idle_per_host(IDLE).pool_idle_timeout(CONNECT);
     if let Some(proxy) = &remote.proxy {
         client = client.proxy(reqwest::Proxy::all(proxy).map_err(|error| wrong("proxy", &error))?);
     }

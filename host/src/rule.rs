@@ -339,6 +339,12 @@ impl Rule {
             let field = if self.prefix.starts_with('/') { "prefix" } else { "partition" };
             return Err(RuleError::field(field, "begins with `/`: keys of objects don't; take it out"));
         }
+        if self.prefix.trim() != self.prefix {
+            return Err(RuleError::field(
+                "prefix",
+                "begins or ends with a blank: stores take that away; take it out",
+            ));
+        }
         let climbs = |level: &str| level == "." || level == "..";
         if self.bucket.contains(['/', '\\', '\0']) || climbs(&self.bucket) {
             return Err(RuleError::field("bucket", format!("{:?} is no name of a bucket", self.bucket)));

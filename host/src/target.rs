@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::bucket::Remote;
 use crate::rule::{Choice, NONE, Rule, RuleError, Stages, Start, Store, TimeZone};
 
 /// The target type of rules that write objects, to whichever store.
@@ -16,7 +17,7 @@ pub const OSS: &str = "oss";
 const HIDDEN: &str = "***";
 
 /// Where secrets are in the table of a rule's own destination.
-const SECRETS: [&str; 2] = ["access-key-secret", "security-token"];
+const SECRETS: [&str; 4] = ["access-key-secret", "security-token", "external-id", "proxy"];
 
 /// The configuration of a rule that writes objects. Clients leave out what they like, and add what is of no meaning.
 #[derive(Debug, Serialize, Deserialize)]
@@ -93,7 +94,15 @@ impl Default for Storage {
 /// When it is not one, with the member that is wrong.
 pub fn rule(name: &str, configuration: &Value) -> Result<Rule, RuleError> {
     let wrong = |problem: String| RuleError::field("targetConfiguration", problem);
-    let parsed: Configuration = members_of(configuration).map_err(|error| wrong(error.to_string()))?;
+    let parsed =
+        members_of(configuration).map_err(|error| wrong(format!("{}: {}", error.path(), error.inner())))?;
+    if configuration
+        .get("encryptConf")
+        .is_some_and(|encryption| !matches!(encryption, Value::Null) && *encryption != json!({}))
+    {
+        let problem = "encryption is set with the destination: encryption and encryption-key in the service's settings, or in logship.destination";
+        return Err(RuleError::field("encryptConf", problem));
+    }
     let Configuration { storage: Storage { format, detail }, logship, .. } = parsed;
     let Extension { destination, compression, path, stages, from } = logship;
     let settings = settings(&format, detail)?;
@@ -182,8 +191,12 @@ pub fn hide_secrets(configuration: &Value) -> Value {
     shown
 }
 
-/// Puts back the secrets of `before` where `configuration` has them hidden.
+/// Puts back the secrets of `before` where `configuration` has them hidden, for the same endpoint.
 pub fn keep_secrets(configuration: &mut Value, before: &Value) {
+    let endpoint = pointer("endpoint");
+    if configuration.pointer(&endpoint) != before.pointer(&endpoint) {
+        return;
+    }
     for secret in SECRETS {
         if let Some(place) = configuration.pointer_mut(&pointer(secret))
             && place.as_str().is_some_and(|secret| secret.starts_with(HIDDEN))
@@ -194,14 +207,30 @@ pub fn keep_secrets(configuration: &mut Value, before: &Value) {
     }
 }
 
+/// The setting of a destination that is hidden, if one is.
+pub(crate) fn hidden(remote: &Remote) -> Option<&'static str> {
+    let values = [&remote.access_key_secret, &remote.security_token, &remote.external_id, &remote.proxy];
+    let is_hidden = |value: &&Option<String>| value.as_ref().is_some_and(|value| value.starts_with(HIDDEN));
+    SECRETS.into_iter().zip(values).find(|(_, value)| is_hidden(value)).map(|(secret, _)| secret)
+}
+
 fn pointer(secret: &str) -> String {
     format!("/logship/destination/{secret}")
 }
 
-fn members_of(configuration: &Value) -> Result<Configuration, serde_json::Error> {
+fn members_of(configuration: &Value) -> Result<Configuration, serde_path_to_error::Error<serde_json::Error>> {
     // Clients send null for what they leave out.
-    let members = configuration.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
-    Configuration::deserialize(Value::from_iter(members.map(|(key, value)| (key.clone(), value.clone()))))
+    fn without_null(value: &Value) -> Value {
+        match value {
+            Value::Object(members) => members
+                .iter()
+                .filter(|(_, value)| !value.is_null())
+                .map(|(key, value)| (key.clone(), without_null(value)))
+                .collect(),
+            other => other.clone(),
+        }
+    }
+    serde_path_to_error::deserialize(without_null(configuration))
 }
 
 /// The settings of a format's stage, of its `detail`. Members that have no meaning for it are passed over.
@@ -329,7 +358,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         let problem = |configuration: Value| rule("r-1", &configuration).unwrap_err().to_string();
-        assert!(problem(json!({ "bufferSize": "big" })).contains("big"));
+        assert!(problem(json!({ "bufferSize": "big" })).contains("bufferSize: invalid type"));
         assert!(problem(json!({ "timeZone": "Mars" })).contains("time_zone"));
         assert!(problem(json!({ "logship": { "stagez": {} } })).contains("stagez"));
         let crlf = json!({ "storage": { "format": "csv", "detail": { "lineFeed": "\r\n" } } });

@@ -68,13 +68,18 @@ class Reply:
 
 
 class Service:
-    """A service with a data directory of its own, for one test case. It has one key, `admin`."""
+    """A service with a data directory of its own, for one test case. It has one key, `admin`.
 
-    def __init__(self, test, *options):
+    `settings` is what its file of settings says.
+    """
+
+    def __init__(self, test, *options, settings=""):
         self.folder = temporary_folder(test)
         self.data = self.folder / "data"
         self.log = self.folder / "log"
-        self.options = options
+        self.settings = self.folder / "settings.toml"
+        self.settings.write_text(settings)
+        self.options = ("--config", self.settings, *options)
         self.host = ADDRESS
         self.port = 0
         self.process = None
@@ -124,10 +129,32 @@ class Service:
         values = dict(line.split("=", 1) for line in printed.splitlines() if line.startswith("SLS_"))
         return Key(values["SLS_AK_ID"], values["SLS_AK_KEY"], values.get("SLS_SECURITY_TOKEN", ""))
 
+    def bucket(self, name):
+        """Makes a bucket of the destination that rules have by default."""
+        folder = self.data / "buckets" / name
+        folder.mkdir(parents=True)
+        return folder
+
     def command(self, *arguments):
-        done = subprocess.run([PROGRAM, *arguments], capture_output=True, text=True)
+        """What a command prints that has to succeed."""
+        done = self.run(*arguments)
         assert done.returncode == 0, f"{arguments}\n{done.stdout}{done.stderr}"
         return done.stdout
+
+    def refused(self, *arguments):
+        """What a command says that has to fail."""
+        done = self.run(*arguments)
+        assert done.returncode != 0, f"{arguments}\n{done.stdout}{done.stderr}"
+        return done.stderr
+
+    def run(self, *arguments):
+        """Runs a command for this service, and the project of all tests."""
+        place = {"LOGSHIP_DATA": str(self.data), "SLS_ENDPOINT": self.endpoint(), "SLS_PROJECT": PROJECT}
+        return subprocess.run([PROGRAM, *arguments], capture_output=True, text=True, env={**os.environ, **place})
+
+    def tasks(self, *options):
+        """The tasks of shipping, the newest first."""
+        return json.loads(self.command("task", "list", "--report", "json", "--limit", "1000000", *options))
 
     def endpoint(self):
         return f"{self.scheme}://{self.host}:{self.port}"

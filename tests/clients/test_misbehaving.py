@@ -30,10 +30,10 @@ def group():
 
 
 class Case(unittest.TestCase):
-    options = ()
+    settings = ""
 
     def setUp(self):
-        self.service = service.Service(self, *self.options)
+        self.service = service.Service(self, settings=self.settings)
         self.logstore = self.service.logstore()
 
     def put(self, body, headers):
@@ -135,11 +135,7 @@ class Clocks(Case):
 
 
 class Stalls(Case):
-    def setUp(self):
-        settings = service.temporary_folder(self) / "settings.toml"
-        settings.write_text(SETTINGS)
-        self.options = ("--config", settings)
-        super().setUp()
+    settings = SETTINGS
 
     def test_half_a_head_is_given_up(self):
         begun = time.monotonic()

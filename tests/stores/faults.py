@@ -2,8 +2,12 @@
 
 Faults that take `before` come before a request is handed on, or after the upstream has answered it: then what was asked
 for is done, but the client can't know.
+
+It stands where the upstream would be, or it is a proxy as clients know them: of requests with a whole URL, those for an
+address go there, and those for a name to the upstream, without DNS.
 """
 
+import ipaddress
 import socket
 import struct
 import threading
@@ -14,7 +18,7 @@ from http.client import responses
 from socketserver import BaseRequestHandler, ThreadingTCPServer
 from urllib.parse import parse_qsl, unquote
 
-from local_server import ADDRESS, TrackedConnections
+from local_server import ADDRESS, TrackedConnections, in_origin_form
 
 PIECE = 1 << 16
 LONGEST_LINE = 1 << 16
@@ -31,6 +35,11 @@ class Request:
     size: int = 0
     fault: object = None
     status: int = 0
+
+    @property
+    def host(self):
+        """Who it is for, without the port."""
+        return self.headers.get("host", "").partition(":")[0]
 
     @property
     def path(self):
@@ -259,7 +268,15 @@ class _Exchange:
         self.connection, self.proxy, self.head = connection, proxy, head
         first, self.headers = _parsed(head)
         method, _, rest = first.partition(" ")
-        self.request = Request(method, rest.partition(" ")[0], self.headers)
+        whole = rest.partition(" ")[0]
+        authority, target = in_origin_form(whole)
+        self.upstream = proxy.upstream
+        if authority:
+            # As servers that are no proxies take it.
+            self.head = head.replace(whole.encode("latin-1"), target.encode("latin-1"), 1)
+            self.headers["host"] = authority
+            self.upstream = _address(authority) or proxy.upstream
+        self.request = Request(method, target, self.headers)
 
     def serve(self):
         self.calls = self.proxy._arrived(self.request)
@@ -285,7 +302,7 @@ class _Exchange:
 
     def forward(self):
         """Hands the request on. Returns the upstream's answer."""
-        with socket.create_connection(self.proxy.upstream) as upstream, upstream.makefile("rb") as reader:
+        with socket.create_connection(self.upstream) as upstream, upstream.makefile("rb") as reader:
             self._hand_on(upstream)
             while head := _read_head(reader):
                 first, headers = _parsed(head)
@@ -300,7 +317,7 @@ class _Exchange:
     def forward_part(self, most):
         """Hands on as much of the request."""
         left = int(self.headers.get("content-length", 0)) // 2 if most is None else most
-        with socket.create_connection(self.proxy.upstream) as upstream:
+        with socket.create_connection(self.upstream) as upstream:
             upstream.sendall(self.head)
             for piece in self._body(limit=left):
                 upstream.sendall(piece)
@@ -346,6 +363,16 @@ class _Exchange:
 
     def close_if(self, ends):
         self.connection.open = self.connection.open and not ends
+
+
+def _address(authority):
+    """Host and port, where the host is an address."""
+    host, _, port = authority.partition(":")
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return None
+    return host, int(port or 80)
 
 
 def _read_head(reader):

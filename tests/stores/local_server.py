@@ -1,5 +1,7 @@
-"""What the local services have in common: HTTP/1.1 at a free port of loopback, a thread a connection."""
+"""What the local services have in common: HTTP/1.1 at a free port of loopback, a thread a connection. They take
+requests as proxies do, too: names of hosts need no DNS then."""
 
+import re
 import socket
 import sys
 import threading
@@ -38,6 +40,16 @@ class LocalServer:
 
     def __exit__(self, *_):
         self.close()
+
+
+def in_origin_form(target):
+    """Authority and path of a target as proxies are sent it; no authority, where it is as servers are."""
+    scheme, separator, rest = target.partition("://")
+    if not separator or scheme.lower() != "http":
+        return "", target
+    authority = re.split("[/?]", rest, maxsplit=1)[0]
+    path = rest[len(authority) :]
+    return authority, path if path.startswith("/") else f"/{path}"
 
 
 class TrackedConnections:
@@ -98,7 +110,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(Answer(400))
             return
         # `path` has had leading slashes removed.
-        target = self.requestline.split()[1]
+        authority, target = in_origin_form(self.requestline.split()[1])
+        if authority:
+            headers["host"] = authority
         self._send(self.server.service.answer(self.command, target, headers, body))
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _serve

@@ -52,9 +52,11 @@ class Object:
 class Bucket(dict):
     """Objects by their keys."""
 
-    def __init__(self, account=ACCOUNT):
+    def __init__(self, account=ACCOUNT, domain=None):
         super().__init__()
         self.account = account
+        # Where the bucket's region is reached, where that is not here.
+        self.domain = domain
 
 
 @dataclass
@@ -99,9 +101,9 @@ class Server(LocalServer):
     def endpoint(self):
         return f"http://{self.domain}:{self.port}"
 
-    def create_bucket(self, name, account=ACCOUNT):
-        """A new bucket, which opens to keys of its account only."""
-        bucket = self.buckets[name] = Bucket(account)
+    def create_bucket(self, name, account=ACCOUNT, domain=None):
+        """A new bucket, which opens to keys of its account only; with a domain, one of the region there."""
+        bucket = self.buckets[name] = Bucket(account, domain)
         return bucket
 
     def deny(self, bucket, who, operations=WRITES):
@@ -162,6 +164,9 @@ class Server(LocalServer):
         bucket = self.buckets.get(request.bucket)
         if bucket is None:
             raise Refused(404, "NoSuchBucket", "The specified bucket does not exist.", BucketName=request.bucket)
+        if elsewhere := getattr(bucket, "domain", None):
+            message = "The bucket you are attempting to access must be addressed using the specified endpoint."
+            raise Refused(403, "AccessDenied", message, Endpoint=elsewhere)
         if access.account != getattr(bucket, "account", ACCOUNT):
             raise Refused(403, "AccessDenied", "The bucket you access does not belong to you.")
         if any((request.bucket, who, operation) in self._denied for who in access.names()):

@@ -6,6 +6,7 @@ import time
 import unittest
 from contextlib import closing
 
+import oss
 import support
 from faults import (
     ACCESS_DENIED,
@@ -169,6 +170,37 @@ class Faults(Case):
             self.proxy.close()
             with self.assertRaises((http.client.RemoteDisconnected, ConnectionResetError)):
                 connection.getresponse()
+
+
+class Proxied(Case):
+    """Clients that know it for a proxy."""
+
+    def send(self, method, host, target):
+        headers = self.client.headers(method, target, {"host": host})
+        with closing(self.client.connect()) as connection:
+            connection.request(method, f"http://{host}{target}", headers=headers)
+            return support.received(connection)
+
+    def test_what_is_for_a_name_goes_to_the_upstream(self):
+        host = f"{BUCKET}.oss-local.test"
+        self.assertEqual(self.send("PUT", host, "/a?").status, 200)
+        self.assertEqual(list(self.bucket), ["a"])
+        request = self.proxy.requests[-1]
+        self.assertEqual((request.host, request.target, request.path), (host, "/a?", "/a"))
+        self.proxy.inject(SLOW_DOWN, path="/a", when=lambda request: request.host == host)
+        self.assertEqual(self.send("GET", host, "/a").status, 503)
+        self.assertEqual(self.send("GET", host, "/a").status, 200)
+
+    def test_what_is_for_an_address_goes_there(self):
+        other = oss.Server(self.keys)
+        self.addCleanup(other.close)
+        place = "{}:{}".format(*other.address)
+        self.assertEqual(self.send("GET", place, "/a").refusal(), (403, "SecondLevelDomainForbidden"))
+        self.assertEqual((len(other.calls), self.server.calls), (1, []))
+
+    def test_a_url_in_a_parameter_is_no_target(self):
+        reply = self.client.send("GET", "/a?x=http://127.0.0.1:1/")
+        self.assertEqual((reply.status, self.proxy.requests[0].path), (501, "/a"))
 
 
 class Rules(Case):

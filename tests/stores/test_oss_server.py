@@ -240,6 +240,21 @@ class Requests(StoreCase):
                 self.assertEqual(self.client.send(method, target, headers=headers).refusal(), refusal)
         self.assertEqual(self.bucket, {})
 
+    def test_a_request_as_proxies_get_it(self):
+        host = f"{BUCKET}.{oss.DOMAIN}"
+        for path, key in ("/a", "a"), ("/a%20b?", "a b"):
+            headers = {**self.client.headers("PUT", path), "host": "elsewhere.test"}
+            with closing(self.client.connect()) as connection:
+                connection.request("PUT", f"http://{host}{path}", b"1", headers)
+                self.assertEqual(support.received(connection).status, 200)
+                self.assertIn(key, self.bucket)
+
+    def test_a_bucket_of_another_region_is_not_opened_here(self):
+        self.bucket.domain = "oss-elsewhere.test"
+        reply = self.client.put("a")
+        self.assertEqual(reply.refusal(), (403, "AccessDenied"))
+        self.assertEqual((reply.xml().findtext("Endpoint"), self.bucket), (self.bucket.domain, {}))
+
     def test_a_body_that_ends_early_is_no_object(self):
         headers = "".join(f"{name}: {value}\r\n" for name, value in self.client.headers("PUT", "/a").items())
         for rest in [

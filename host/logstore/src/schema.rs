@@ -145,6 +145,7 @@ const MIGRATIONS: &[&str] = &["
     CREATE INDEX task_open ON task (rule, shard, begin_cursor, begin_log) WHERE status <> 'success';
     CREATE INDEX task_retry ON task (next_try) WHERE next_try IS NOT NULL;
     CREATE INDEX task_plan ON task (plan);
+    CREATE INDEX task_rule ON task (rule);
 "];
 
 /// A commit writes each page that it touches whole, and small puts touch one in every shard: with 16 KiB they are a

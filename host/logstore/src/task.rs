@@ -269,7 +269,7 @@ impl Store {
             // One whose rule was deleted meanwhile has failed for good.
             let begun = connection
                 .prepare_cached(
-                    "UPDATE task SET status = ?3, attempts = attempts + 1, started = ?4, finished = 0, next_try = NULL
+                    "UPDATE task SET status = ?3, attempts = attempts + (status = 'fail'), started = ?4, finished = 0, next_try = NULL
                      WHERE created = ?1 AND number = ?2 AND (status = ?3 OR next_try IS NOT NULL)",
                 )?
                 .execute(params![id.created, id.number, Status::Running.as_str(), now])?;
@@ -290,6 +290,10 @@ impl Store {
         let now = (self.options.clock)();
         let job = move |connection: &Connection| {
             let (task, mut has_rest) = (find(connection, id)?, false);
+            if task.status != Status::Running {
+                // Its rule was deleted meanwhile.
+                return Err(StoreError::NoTask(id.to_string()));
+            }
             if end < task.end {
                 if next_of(connection, task.rule_number, task.shard)? == Some(task.end) {
                     save_next(connection, task.rule_number, task.shard, end)?;
@@ -375,6 +379,52 @@ impl Store {
         self.writer.run(false, job).await
     }
 
+    /// The logs of a task up to `to` are no more: it fails for good. What is left of its range becomes the task `rest`.
+    /// Returns whether there is any.
+    pub async fn expire_task(
+        &self,
+        id: TaskId,
+        to: Place,
+        (code, message): (String, String),
+        (rest_id, object): (TaskId, String),
+    ) -> Result<bool, StoreError> {
+        let now = (self.options.clock)();
+        let job = move |connection: &Connection| {
+            let task = find(connection, id)?;
+            let to = to.min(task.end);
+            connection
+                .prepare_cached(
+                    "UPDATE task SET status = ?3, finished = ?4, code = ?5, message = ?6, next_try = NULL,
+                     end_cursor = ?7, end_log = ?8 WHERE created = ?1 AND number = ?2",
+                )?
+                .execute(params![
+                    id.created,
+                    id.number,
+                    Status::Failed.as_str(),
+                    now,
+                    code,
+                    message,
+                    to.cursor,
+                    to.log
+                ])?;
+            if to == task.end {
+                return Ok(false);
+            }
+            let rest = NewTask {
+                id: rest_id,
+                shard: task.shard,
+                begin: to,
+                end: task.end,
+                object,
+                received: task.received,
+                plan: String::new(),
+            };
+            insert(connection, task.rule_number, task.plan, &rest, now)?;
+            Ok(true)
+        };
+        self.writer.run(false, job).await
+    }
+
     /// Lets failed tasks be tried again at once: all that the filter means, or of these those of the given ids.
     /// Returns how many there are.
     pub async fn retry_tasks(
@@ -405,26 +455,30 @@ impl Store {
         self.writer.run(false, job).await
     }
 
-    /// The tasks that are to be tried at `now` (Unix microseconds) or before, those that wait longest first.
+    /// The tasks that are to be tried at `now` (Unix microseconds) or before, those that wait longest first, each with the
+    /// number of its rule.
     /// Blocks on the disk.
-    pub fn due_tasks(&self, now: u64) -> Result<Vec<TaskId>, StoreError> {
-        self.select_ids("SELECT created, number FROM task WHERE next_try <= ?1 ORDER BY next_try", now)
+    pub fn due_tasks(&self, now: u64) -> Result<Vec<(i64, TaskId)>, StoreError> {
+        self.select_ids(
+            "SELECT rule, created, number FROM task WHERE next_try <= ?1 ORDER BY next_try LIMIT 1000",
+            now,
+        )
     }
 
-    /// The tasks that run. When a store was just opened, these are the ones that its last process left.
-    /// Blocks on the disk.
-    pub fn running_tasks(&self) -> Result<Vec<TaskId>, StoreError> {
+    /// The tasks that run, or whose process ended while they did. Blocks on the disk.
+    pub fn running_tasks(&self) -> Result<Vec<(i64, TaskId)>, StoreError> {
         self.select_ids(
-            "SELECT created, number FROM task WHERE status = 'running' AND created < ?1 ORDER BY id",
+            "SELECT rule, created, number FROM task WHERE status <> 'success' AND status = 'running' AND created < ?1 ORDER BY id",
             u64::MAX >> 1,
         )
     }
 
-    fn select_ids(&self, query: &str, parameter: u64) -> Result<Vec<TaskId>, StoreError> {
+    fn select_ids(&self, query: &str, parameter: u64) -> Result<Vec<(i64, TaskId)>, StoreError> {
         self.with_reader(|connection| {
             let mut statement = connection.prepare_cached(query)?;
-            let ids = statement
-                .query_map([parameter], |row| Ok(TaskId { created: row.get(0)?, number: row.get(1)? }))?;
+            let ids = statement.query_map([parameter], |row| {
+                Ok((row.get(0)?, TaskId { created: row.get(1)?, number: row.get(2)? }))
+            })?;
             Ok(ids.collect::<Result<_, _>>()?)
         })
     }
@@ -463,14 +517,16 @@ impl Store {
         })
     }
 
-    /// Forgets tasks that ended before `time`, in Unix microseconds, if they succeeded or their rule is gone.
-    /// Others are what tells of logs that were not shipped.
-    pub async fn forget_tasks(&self, time: u64) -> Result<(), StoreError> {
+    /// Forgets tasks that ended before `time`, in Unix microseconds, if they succeeded or their rule is gone; what
+    /// failed for good and ended before `lost` too. Does a part of it: returns how many it forgot, at most
+    /// [`FORGOTTEN`](Self::FORGOTTEN).
+    pub async fn forget_tasks(&self, time: u64, lost: u64) -> Result<usize, StoreError> {
         let job = move |connection: &Connection| {
-            connection.execute(
-                "DELETE FROM task WHERE id IN (SELECT id FROM task WHERE finished > 0 AND finished < ?1
-                     AND (status = 'success' OR (SELECT deleted FROM rule WHERE id = task.rule) IS NOT NULL) LIMIT 1000)",
-                [time],
+            let forgotten = connection.execute(
+                "DELETE FROM task WHERE id IN (SELECT id FROM task WHERE finished > 0 AND next_try IS NULL
+                     AND ((finished < ?1 AND (status = 'success' OR (SELECT deleted FROM rule WHERE id = task.rule) IS NOT NULL))
+                         OR (finished < ?2 AND status = 'fail')) LIMIT ?3)",
+                params![time, lost, Self::FORGOTTEN],
             )?;
             // What nothing was made by any more, but for the newest of each rule.
             connection.execute(
@@ -478,10 +534,13 @@ impl Store {
                      AND id NOT IN (SELECT max(id) FROM plan GROUP BY rule)",
                 [],
             )?;
-            Ok(())
+            Ok(forgotten)
         };
         self.writer.run(false, job).await
     }
+
+    /// Tasks that are forgotten at one time: no put waits long for it.
+    pub const FORGOTTEN: usize = 1000;
 
     /// All that a task was, or a next one may be, made by: the plans as JSON. Blocks on the disk.
     pub fn plans(&self) -> Result<Vec<String>, StoreError> {

@@ -123,14 +123,14 @@ struct Of {
 
 #[derive(Debug, Args)]
 struct Probe {
-    /// Make the rule although its destination takes no objects now.
+    /// Don't try the destination: make the rule although it takes no objects now.
     #[arg(long)]
     no_probe: bool,
 }
 
 impl Probe {
     fn query(&self) -> &[(&'static str, &'static str)] {
-        if self.no_probe { &[] } else { &[("probe", "required")] }
+        if self.no_probe { &[("probe", "none")] } else { &[("probe", "required")] }
     }
 }
 

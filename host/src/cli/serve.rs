@@ -76,7 +76,8 @@ impl ServeCommand {
                 })
                 .await;
             tracing::info!("ended; everything that was answered is on disk");
-            Ok(())
+            // An object that is still being sent must not hold the process: its task goes on with the next start.
+            std::process::exit(0)
         })
     }
 

@@ -177,7 +177,7 @@ impl TaskCommand {
                     Ok(())
                 }
                 Command::Retry { ids, all_failed, filter, connect } => {
-                    let client = connect.client(Access::Write)?;
+                    let client = connect.client(Access::Admin)?;
                     let query = filter.query();
                     let query: Vec<_> = query.iter().map(|(name, value)| (*name, value.as_str())).collect();
                     let body = if all_failed { json!({}) } else { json!({ "ids": ids }) };

@@ -422,7 +422,7 @@ impl Service {
             }
             (&Method::PUT, ["logstores", name, "shipper", rule, "tasks"]) => {
                 named("retry tasks");
-                tasks::retry_of_shipper(self, call, logstore(name, Write)?, rule).await
+                tasks::retry_of_shipper(self, call, logstore(name, Admin)?, rule).await
             }
             (&Method::GET, ["tasks"]) => {
                 named("list tasks");
@@ -431,7 +431,7 @@ impl Service {
             }
             (&Method::PUT, ["tasks"]) => {
                 named("retry tasks");
-                access(Write)?;
+                access(Admin)?;
                 tasks::retry(self, call, project).await
             }
             (&Method::GET, ["tasks", id]) => {

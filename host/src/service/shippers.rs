@@ -61,11 +61,28 @@ pub(crate) async fn update(
     let before = logstore.rule(name).map_err(refuse)?;
     let mut body: ShipperBody = body(call, ErrorCode::PostBodyInvalid)?;
     target::keep_secrets(&mut body.target_configuration, &before.configuration);
-    let checked = check(service, call, logstore, name, &body).await?;
+    // What is wrong with it must not keep a rule from being switched off.
+    let warning = if is_switch(&before.configuration, &body.target_configuration) {
+        None
+    } else {
+        check(service, call, logstore, name, &body).await?.warning
+    };
     let settings = RuleSettings { target: body.target_type, configuration: body.target_configuration };
     service.store.update_rule(logstore, name, settings).await.map_err(refuse)?;
     service.shipper.hurry();
-    Ok(reply(checked.warning))
+    Ok(reply(warning))
+}
+
+/// Whether nothing differs but whether it is enabled.
+fn is_switch(before: &Value, after: &Value) -> bool {
+    let without = |configuration: &Value| {
+        let mut configuration = configuration.clone();
+        if let Some(members) = configuration.as_object_mut() {
+            members.remove("enable");
+        }
+        configuration
+    };
+    without(before) == without(after)
 }
 
 pub(crate) async fn show(service: &Arc<Service>, logstore: &Logstore, name: &str) -> Result<Reply, ApiError> {
@@ -133,7 +150,8 @@ async fn check(
     let (service, project) = (Arc::clone(service), logstore.project.clone());
     let (logstore, name) = (logstore.name.clone(), name.to_owned());
     let (kind, configuration) = (body.target_type.clone(), body.target_configuration.clone());
-    let is_required = call.query.get("probe") == Some("required");
+    let probe = call.query.get("probe").map(str::to_owned);
+    let is_required = probe.as_deref() == Some("required");
     blocking(move || {
         if kind != target::OSS {
             Rule { name, ..Rule::default() }.check().map_err(|error| wrong(&error))?;
@@ -143,8 +161,17 @@ async fn check(
         let rule = target::rule(&name, &configuration).map_err(|error| wrong(&error))?;
         service.shipper.check(&project, &logstore, &rule).map_err(|error| match &error {
             PlanError::Pipeline(PipelineError::Rule(error)) => wrong(error),
+            // The stage has its own names for what clients set.
+            PlanError::Pipeline(PipelineError::Stage(error)) => {
+                let member =
+                    if error.to_string().contains("partition-format") { "pathFormat" } else { "storage" };
+                ApiError::new(ErrorCode::PostBodyInvalid, format!("{member}: {error}"))
+            }
             other => ApiError::new(ErrorCode::ParameterInvalid, other.to_string()),
         })?;
+        if probe.as_deref() == Some("none") {
+            return Ok(Checked { rule: Some(rule), warning: None });
+        }
         let Err(error) = service.shipper.probe(&rule) else {
             return Ok(Checked { rule: Some(rule), warning: None });
         };

@@ -26,14 +26,15 @@ mod schedule;
 pub mod settings;
 mod work;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use logship_logstore::{Store, StoreError, Task};
+use logship_logstore::{ShippingRule, Store, StoreError, Task};
 use tokio::runtime::Handle;
 
 use plan::Plans;
@@ -52,6 +53,12 @@ const LOOK: Duration = Duration::from_millis(500);
 
 /// How often tasks are forgotten whose time is over.
 const FORGET: Duration = Duration::from_secs(600);
+
+/// How often it is looked for tasks that nobody is at.
+const PICK_UP: Duration = Duration::from_secs(15);
+
+/// Seconds that tasks are listed that failed for good: their logs are no more by then, as a rule.
+const LOST: u64 = 30 * 86_400;
 
 /// Objects that are sent while one is encoded.
 const SENT_BESIDE: usize = 2;
@@ -125,9 +132,7 @@ impl Shipper {
 
     /// Goes on with the tasks that ran when the last process ended, and begins to work on what is due.
     pub fn start(self: &Arc<Self>) -> Result<Threads, StoreError> {
-        for task in self.store.running_tasks()? {
-            self.lock().resume(task);
-        }
+        self.pick_up()?;
         let workers = self.settings.workers();
         let spawn = |number| {
             let shipper = Arc::clone(self);
@@ -147,7 +152,7 @@ impl Shipper {
         loop {
             let mut queue = self.lock();
             queue.look(&self.store, &self.settings)?;
-            let Some(job) = queue.pop() else { return Ok(()) };
+            let Some(job) = queue.pop(usize::MAX) else { return Ok(()) };
             drop(queue);
             self.encoding.fetch_add(1, Ordering::Relaxed);
             self.run(&job, &mut reader);
@@ -203,10 +208,38 @@ impl Shipper {
 
     fn run(&self, job: &Job, reader: &mut ShardReader) {
         let slot = Slot(self);
-        match job {
+        let work = || match job {
             Job::Begin(begin) => self.begin(begin, reader, slot),
-            Job::Resume(task) => self.resume(*task, reader, slot),
+            Job::Resume(_, task) => self.resume(*task, reader, slot),
+        };
+        let failed = std::panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+            // The task is found running, and tried again; this thread goes on.
+            tracing::error!(?job, "a defect of logship: please report it");
+            if let Job::Begin(begin) = job {
+                self.lock().hold(
+                    begin.rule.number(),
+                    "a defect of logship: its log has more".into(),
+                    u64::MAX,
+                );
+                self.lock().put_back(begin.key());
+            }
+            None
+        });
+        self.lock().done(job.rule(), failed);
+        self.changed.notify_one();
+    }
+
+    /// Tasks that run by what is on disk, and that nobody is at: of the last process, or whose end could not be written
+    /// down.
+    fn pick_up(&self) -> Result<(), StoreError> {
+        let running = self.store.running_tasks()?;
+        let mut queue = self.lock();
+        for (rule, task) in running {
+            queue.resume(rule, task);
         }
+        drop(queue);
+        self.hurry();
+        Ok(())
     }
 
     /// Waits for a job, and for the right to encode. None when the service ends.
@@ -222,7 +255,7 @@ impl Shipper {
                 tracing::error!(%error, "can't look for logs to ship");
             }
             if self.encoding.load(Ordering::Relaxed) < self.settings.workers()
-                && let Some(job) = queue.pop()
+                && let Some(job) = queue.pop(self.settings.workers() * (1 + SENT_BESIDE))
             {
                 self.encoding.fetch_add(1, Ordering::Relaxed);
                 // Others may find more, or see to what this one leaves.
@@ -250,28 +283,47 @@ impl Shipper {
         }
     }
 
-    /// Forgets tasks, now and then.
-    async fn forget(&self) {
+    /// Picks up what was left, and forgets what is over, now and then.
+    async fn keep_up(self: Arc<Self>) {
+        let mut forgotten = Instant::now();
         loop {
-            tokio::time::sleep(FORGET).await;
-            let before = self.store.clock().saturating_sub(self.settings.keep_tasks_seconds * 1_000_000);
-            if let Err(error) = self.store.forget_tasks(before).await {
-                tracing::error!(%error, "can't forget tasks whose time is over");
+            tokio::time::sleep(PICK_UP).await;
+            let shipper = Arc::clone(&self);
+            let picked_up = tokio::task::spawn_blocking(move || shipper.pick_up()).await;
+            if let Ok(Err(error)) = picked_up {
+                tracing::error!(%error, "can't look for tasks that were left");
             }
-            let catalog = self.store.catalog();
-            let rules: std::collections::HashSet<i64> = catalog
-                .logstores()
-                .flat_map(|logstore| logstore.rules.values().map(logship_logstore::ShippingRule::number))
-                .collect();
-            self.plans.forget(|rule| rules.contains(&rule));
+            if forgotten.elapsed() >= FORGET {
+                forgotten = Instant::now();
+                self.forget().await;
+            }
         }
+    }
+
+    async fn forget(&self) {
+        let ago = |seconds: u64| self.store.clock().saturating_sub(seconds * 1_000_000);
+        let (kept, lost) = (self.settings.keep_tasks_seconds, self.settings.keep_tasks_seconds.max(LOST));
+        loop {
+            match self.store.forget_tasks(ago(kept), ago(lost)).await {
+                Ok(count) if count == Store::FORGOTTEN => {}
+                Ok(_) => break,
+                Err(error) => {
+                    tracing::error!(%error, "can't forget tasks whose time is over");
+                    break;
+                }
+            }
+        }
+        let catalog = self.store.catalog();
+        let rules = catalog.logstores().flat_map(|logstore| logstore.rules.values());
+        let rules: HashSet<i64> = rules.map(ShippingRule::number).collect();
+        self.plans.forget(|rule| rules.contains(&rule));
     }
 }
 
 impl Threads {
-    /// Forgets tasks whose time is over, for ever.
+    /// Picks up tasks that were left, and forgets those whose time is over, for ever.
     pub async fn keep_up(shipper: Arc<Shipper>) {
-        shipper.forget().await;
+        shipper.keep_up().await;
     }
 
     /// Ends the work: what is being encoded is given up, what is being sent has a while. Tasks that are not done by

@@ -193,12 +193,15 @@ impl Plans {
             return Err(RuleError::field("bucket", "is missing").into());
         }
         let bucket = |flavour, remote: &Remote| {
-            if is_own && remote.access_key_id.is_none() {
-                // The service's own key would be used at an address of the rule's choice.
-                return Err(wrong(
-                    "one of the rule's own needs a key of its own: access-key-id and access-key-secret"
-                        .into(),
-                ));
+            if is_own {
+                check_own(remote).map_err(wrong)?;
+            }
+            if !is_bucket(&rule.bucket, flavour) {
+                let problem = format!(
+                    "{:?} is no name of a bucket: 3-63 lowercase letters, digits, `-` (S3: and `.`)",
+                    rule.bucket
+                );
+                return Err(RuleError::field("bucket", problem).into());
             }
             if flavour == Flavour::Oss && remote.endpoint.is_empty() {
                 return Err(wrong("endpoint is missing".into()));
@@ -217,6 +220,33 @@ impl Plans {
             DestinationConfig::Oss(remote) => bucket(Flavour::Oss, remote),
         }
     }
+}
+
+/// What a rule may bring of its own: it is reached by the service, but not as the service.
+fn check_own(remote: &Remote) -> Result<(), String> {
+    let is_given = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
+    if !is_given(&remote.access_key_id) || !is_given(&remote.access_key_secret) {
+        return Err(
+            "one of the rule's own needs a key of its own: access-key-id and access-key-secret".into()
+        );
+    }
+    if remote.ca.is_some() {
+        return Err("ca is a file of the service: only a destination of its settings can have one".into());
+    }
+    match target::hidden(remote) {
+        Some(secret) => Err(format!("{secret} is hidden: give it again")),
+        None => Ok(()),
+    }
+}
+
+/// The name becomes a part of a host's name or of a path, and must not be more.
+fn is_bucket(name: &str, flavour: Flavour) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let within = |byte: u8| plain(byte) || byte == b'-' || (byte == b'.' && flavour == Flavour::S3);
+    (3..=63).contains(&name.len())
+        && name.bytes().all(within)
+        && name.bytes().next().is_some_and(plain)
+        && name.bytes().last().is_some_and(plain)
 }
 
 /// Whether they are the same store, reached in other ways maybe.

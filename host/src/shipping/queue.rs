@@ -9,6 +9,9 @@ use super::plan::Plans;
 use super::schedule::{Due, Waiting, Wanted};
 use super::settings::Shipping;
 
+/// Bytes of logs that are measured at one look.
+const MEASURED: u64 = 1 << 30;
+
 /// A rule and a shard, by their numbers.
 pub(super) type Key = (i64, u32);
 
@@ -18,7 +21,7 @@ pub(super) enum Job {
     /// Make a task in a shard.
     Begin(Box<Begin>),
     /// Try a task that is there.
-    Resume(TaskId),
+    Resume(i64, TaskId),
 }
 
 /// A task to be made.
@@ -29,6 +32,16 @@ pub(super) struct Begin {
     pub(super) shard: Arc<Shard>,
     pub(super) waiting: Waiting,
     pub(super) due: Due,
+}
+
+impl Job {
+    /// The number of its rule.
+    pub(super) fn rule(&self) -> i64 {
+        match self {
+            Self::Begin(begin) => begin.rule.number(),
+            Self::Resume(rule, _) => *rule,
+        }
+    }
 }
 
 impl Begin {
@@ -43,7 +56,9 @@ pub(super) struct Queue {
     shards: HashMap<Key, Waiting>,
     /// What was learned of a rule in any of its shards: bytes of an object for each byte of logs.
     growth: HashMap<i64, f64>,
-    due: VecDeque<Job>,
+    /// What is due, by the numbers of rules, and whose turn it is.
+    lines: HashMap<i64, Line>,
+    turns: VecDeque<i64>,
     /// Shards that have a job, or one in the making: each has one at a time.
     busy: HashSet<Key>,
     /// Tasks that have a job.
@@ -55,6 +70,23 @@ pub(super) struct Queue {
     rules: Vec<Looked>,
 }
 
+/// What is due of one rule.
+#[derive(Debug, Default)]
+struct Line {
+    jobs: VecDeque<Job>,
+    /// Jobs that are being worked on.
+    working: usize,
+    /// Whether its destination did not take the last object.
+    fails: bool,
+}
+
+fn push(lines: &mut HashMap<i64, Line>, turns: &mut VecDeque<i64>, rule: i64, job: Job) {
+    lines.entry(rule).or_default().jobs.push_back(job);
+    if !turns.contains(&rule) {
+        turns.push_back(rule);
+    }
+}
+
 /// A rule that ships.
 #[derive(Debug)]
 struct Looked {
@@ -64,9 +96,36 @@ struct Looked {
 }
 
 impl Queue {
-    /// The next job.
-    pub(super) fn pop(&mut self) -> Option<Job> {
-        self.due.pop_front()
+    /// The next job: rules have their turn one after the other, and none has all workers.
+    pub(super) fn pop(&mut self, workers: usize) -> Option<Job> {
+        let most = |line: &Line| if line.fails { 1 } else { (workers - 1).max(1) };
+        for _ in 0..self.turns.len() {
+            let rule = self.turns.pop_front()?;
+            self.turns.push_back(rule);
+            let line = self.lines.entry(rule).or_default();
+            if line.working < most(line)
+                && let Some(job) = line.jobs.pop_front()
+            {
+                line.working += 1;
+                return Some(job);
+            }
+        }
+        None
+    }
+
+    /// The work on a job of a rule is over. `failed` if its destination did not take an object; none if it was not asked.
+    pub(super) fn done(&mut self, rule: i64, failed: Option<bool>) {
+        let line = self.lines.entry(rule).or_default();
+        line.working = line.working.saturating_sub(1);
+        line.fails = failed.unwrap_or(line.fails);
+        if line.working == 0 && line.jobs.is_empty() && !line.fails {
+            self.lines.remove(&rule);
+            self.turns.retain(|turn| *turn != rule);
+        }
+    }
+
+    fn push(&mut self, rule: i64, job: Job) {
+        push(&mut self.lines, &mut self.turns, rule, job);
     }
 
     /// Looks what is due. Blocks on the disk.
@@ -77,10 +136,10 @@ impl Queue {
             self.seen = Some(catalog);
         }
         let now = store.clock();
-        for task in store.due_tasks(now)? {
-            self.resume(task);
+        for (rule, task) in store.due_tasks(now)? {
+            self.resume(rule, task);
         }
-        let Self { shards, growth, due, busy, rules, held, .. } = self;
+        let Self { shards, growth, lines, turns, busy, rules, held, .. } = self;
         for Looked { logstore, rule, wanted } in rules {
             if held.get(&rule.number()).is_some_and(|(_, until)| *until > now / 1_000_000) {
                 continue;
@@ -97,18 +156,25 @@ impl Queue {
                 }
                 let enough = waiting.enough(*wanted);
                 if waiting.measured.bytes < enough && waiting.measured.next < shard.end() {
-                    let more = enough - waiting.measured.bytes;
-                    waiting.add(store.measure(shard, waiting.measured.next, more)?);
+                    let more = (enough - waiting.measured.bytes).min(MEASURED);
+                    match store.measure(shard, waiting.measured.next, more) {
+                        Ok(more) => waiting.add(more, now / 1_000_000),
+                        // The others are not held up.
+                        Err(error) => {
+                            tracing::error!(shard = shard.number, %error, "can't look for logs to ship")
+                        }
+                    }
                 }
                 if let Some(reason) = waiting.due(*wanted, now / 1_000_000) {
                     busy.insert(key);
-                    due.push_back(Job::Begin(Box::new(Begin {
+                    let begin = Begin {
                         logstore: Arc::clone(logstore),
                         rule: rule.clone(),
                         shard: Arc::clone(shard),
                         waiting: *waiting,
                         due: reason,
-                    })));
+                    };
+                    push(lines, turns, key.0, Job::Begin(Box::new(begin)));
                 }
             }
         }
@@ -165,9 +231,9 @@ impl Queue {
     }
 
     /// A task is to be tried, unless it has a job.
-    pub(super) fn resume(&mut self, task: TaskId) {
+    pub(super) fn resume(&mut self, rule: i64, task: TaskId) {
         if self.tasks.insert(task) {
-            self.due.push_back(Job::Resume(task));
+            self.push(rule, Job::Resume(rule, task));
         }
     }
 
@@ -186,6 +252,16 @@ impl Queue {
         self.busy.remove(&key);
         if let Some(waiting) = self.shards.get_mut(&key) {
             *waiting = Waiting::from(next, waiting.growth);
+        }
+    }
+
+    /// A task of the shard that was tried again ends at `end`, and not where the next one was to begin.
+    pub(super) fn rewind(&mut self, key: Key, end: Place) {
+        // A task that is being made finds out by itself.
+        if !self.busy.contains(&key)
+            && let Some(waiting) = self.shards.get_mut(&key)
+        {
+            *waiting = Waiting::from(end, waiting.growth);
         }
     }
 

@@ -53,14 +53,14 @@ impl Waiting {
         }
     }
 
-    /// Takes in what else there is.
-    pub(super) fn add(&mut self, more: Measured) {
+    /// Takes in what else there is. What seems to be received in the future was received now: clocks are set back.
+    pub(super) fn add(&mut self, more: Measured, now: u64) {
         self.measured.next = more.next.max(self.measured.next);
         self.measured.bytes += more.bytes;
         if more.bytes > 0 {
             self.measured.newest = more.newest;
             if self.measured.oldest == 0 {
-                self.measured.oldest = more.oldest;
+                self.measured.oldest = more.oldest.min(now);
             }
         }
     }
@@ -68,16 +68,16 @@ impl Waiting {
     /// Whether a task is due, and why.
     pub(super) fn due(&self, wanted: Wanted, now: u64) -> Option<Due> {
         let Measured { bytes, oldest, .. } = self.measured;
+        let is_enough = bytes >= self.enough(wanted);
         if bytes == 0 {
             None
+        } else if is_enough && self.growth.is_none() {
+            // Also where time is over: no more was measured yet.
+            Some(Due::Sample)
         } else if now >= oldest + wanted.seconds {
             Some(Due::Time)
-        } else if bytes < self.enough(wanted) {
-            None
-        } else if self.growth.is_none() {
-            Some(Due::Sample)
         } else {
-            Some(Due::Size)
+            is_enough.then_some(Due::Size)
         }
     }
 }
@@ -100,7 +100,7 @@ mod tests {
 
     fn waiting(bytes: u64, oldest: u64, growth: Option<f64>) -> Waiting {
         let mut waiting = Waiting::from(Place::at(7), growth);
-        waiting.add(Measured { next: 9, bytes, oldest, newest: oldest });
+        waiting.add(Measured { next: 9, bytes, oldest, newest: oldest }, u64::MAX);
         waiting
     }
 
@@ -118,13 +118,14 @@ mod tests {
     fn what_becomes_of_logs_is_seen_before_they_are_taken_for_enough() {
         assert_eq!(waiting(SAMPLE - 1, 1000, None).due(WANTED, 1000), None);
         assert_eq!(waiting(SAMPLE, 1000, None).due(WANTED, 1000), Some(Due::Sample));
-        assert_eq!(waiting(SAMPLE, 1000, None).due(WANTED, 1300), Some(Due::Time));
+        assert_eq!(waiting(SAMPLE, 1000, None).due(WANTED, 1300), Some(Due::Sample));
+        assert_eq!(waiting(SAMPLE - 1, 1000, None).due(WANTED, 1300), Some(Due::Time));
     }
 
     #[test]
     fn the_oldest_log_decides() {
         let mut waiting = waiting(10, 1000, Some(1.0));
-        waiting.add(Measured { next: 12, bytes: 10, oldest: 1250, newest: 1260 });
+        waiting.add(Measured { next: 12, bytes: 10, oldest: 1250, newest: 1260 }, 1260);
         assert_eq!(waiting.due(WANTED, 1299), None);
         assert_eq!(waiting.due(WANTED, 1300), Some(Due::Time));
         assert_eq!((waiting.measured.next, waiting.measured.newest), (12, 1260));

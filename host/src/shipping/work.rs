@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use logship_logstore::{CONFIG_NOT_EXIST, Limits, NewTask, Place, Seal, Shard, StoreError, Task, TaskId};
+use logship_logstore::{
+    CONFIG_NOT_EXIST, Limits, Logstore, NewTask, Place, Seal, Shard, StoreError, Task, TaskId,
+};
 
-use super::plan::{Plan, PlanError};
+use super::plan::{Plan, PlanError, Plans};
 use super::queue::Begin;
 use super::schedule::{Due, SAMPLE, next_try};
 use super::{Shipper, Slot};
 use crate::destination::{DestinationError, Provenance};
-use crate::object::{Made, Object, ObjectError, Shipped, new_number};
+use crate::object::{self, Object, ObjectError, Shipped, new_number};
 use crate::pipeline;
 use crate::source::{CHUNK, ShardReader, SourceError};
 use crate::stage::StageError;
@@ -72,7 +74,7 @@ impl TaskError {
 
     /// Whether it can be another time.
     fn can_pass(&self) -> bool {
-        !matches!(self, Self::Expired { .. })
+        !matches!(self, Self::Expired { .. } | Self::Store(StoreError::NoRule(_) | StoreError::NoLogstore(_)))
     }
 
     /// Whether it is no failure of the task: it stays as it is, and the next start goes on with it.
@@ -81,42 +83,58 @@ impl TaskError {
     }
 }
 
+/// What came of a task that was to be made.
+enum Made {
+    /// It is there.
+    Task(Box<Task>),
+    /// It was not due after all.
+    Nothing,
+    /// The shard's next task begins here.
+    Free(Place),
+}
+
 impl Shipper {
-    /// Makes a task in a shard that one is due in, and does it.
-    pub(super) fn begin(&self, begin: &Begin, reader: &mut ShardReader, slot: Slot<'_>) {
+    /// Makes a task in a shard that one is due in, and does it. Whether its destination failed, if it was asked.
+    pub(super) fn begin(&self, begin: &Begin, reader: &mut ShardReader, slot: Slot<'_>) -> Option<bool> {
         let (key, rule) = (begin.key(), &begin.rule);
-        let logstore = &begin.logstore;
-        let made = self
-            .plans
-            .current(&logstore.project, &logstore.name, rule)
-            .map_err(TaskError::from)
-            .and_then(|plan| Ok((self.make(begin, &plan, reader)?, plan)));
+        let (project, logstore) = (&begin.logstore.project, &begin.logstore.name);
+        let catalog = self.store.catalog();
+        let is_same = |logstore: &Arc<Logstore>| logstore.rules.get(&rule.name) == Some(rule);
+        if !catalog.logstore(project, logstore).is_ok_and(is_same) {
+            // It was changed while this waited: by what it is now, the shard may not be due.
+            self.lock().put_back(key);
+            return None;
+        }
+        let plan = self.plans.current(project, logstore, rule).map_err(TaskError::from);
+        let made = plan.and_then(|plan| Ok((self.make(begin, &plan, reader)?, plan)));
         match made {
-            Ok((Some(task), plan)) => {
+            Ok((Made::Task(task), plan)) => {
                 self.lock().release(rule.number());
-                self.attempt(&task, &plan, reader, slot, Some(key));
+                return self.attempt(&task, &plan, reader, slot, Some(key));
             }
-            Ok((None, _)) => self.lock().put_back(key),
+            Ok((Made::Nothing, _)) => self.lock().put_back(key),
+            Ok((Made::Free(next), _)) => self.lock().free(key, next),
             Err(error) => {
                 if !error.leaves_it() {
-                    tracing::warn!(rule = rule.name, logstore = logstore.name, shard = key.1, %error, "no task can be made");
+                    tracing::warn!(rule = rule.name, logstore, shard = key.1, %error, "no task can be made");
                     self.lock().hold(rule.number(), error.to_string(), self.store.clock() / 1_000_000 + HOLD);
                 }
                 self.lock().put_back(key);
             }
         }
+        None
     }
 
-    /// The task that is due. None if it turns out that it is not.
-    fn make(&self, begin: &Begin, plan: &Plan, reader: &mut ShardReader) -> Result<Option<Task>, TaskError> {
+    /// The task that is due, if it still is.
+    fn make(&self, begin: &Begin, plan: &Plan, reader: &mut ShardReader) -> Result<Made, TaskError> {
         let Begin { rule, shard, waiting, due, .. } = begin;
         if waiting.next.cursor < shard.begin() {
-            return self.tell_of_expired(begin, plan).map(|()| None);
+            return self.tell_of_expired(begin, plan).map(Made::Free);
         }
         if *due == Due::Sample {
             let growth = self.sample(plan, shard, waiting.next, reader)?;
             self.lock().learn(begin.key(), growth);
-            return Ok(None);
+            return Ok(Made::Nothing);
         }
         let (id, object) = self.name(plan, shard.number)?;
         let new = NewTask {
@@ -130,15 +148,14 @@ impl Shipper {
         };
         self.lock().made(id);
         match self.runtime.block_on(self.store.begin_task(rule, new)) {
-            Ok(task) => Ok(Some(task)),
+            Ok(task) => Ok(Made::Task(Box::new(task))),
             Err(error) => {
                 self.lock().ended(id);
-                if let StoreError::Overtaken(next) = error {
+                match error {
                     // What a task that was tried again left over.
-                    self.lock().free(begin.key(), next);
-                    return Ok(None);
+                    StoreError::Overtaken(next) => Ok(Made::Free(next)),
+                    error => Err(error.into()),
                 }
-                Err(error.into())
             }
         }
     }
@@ -155,7 +172,7 @@ impl Shipper {
     }
 
     /// Logs that were deleted before they were shipped become a task that failed for good: nothing is lost unseen.
-    fn tell_of_expired(&self, begin: &Begin, plan: &Plan) -> Result<(), TaskError> {
+    fn tell_of_expired(&self, begin: &Begin, plan: &Plan) -> Result<Place, TaskError> {
         let (from, to) = (begin.waiting.next, Place::at(begin.shard.begin()));
         let (id, object) = self.name(plan, begin.shard.number)?;
         let new = NewTask {
@@ -169,12 +186,15 @@ impl Shipper {
         };
         let error = TaskError::Expired { from: from.cursor, to: to.cursor };
         tracing::error!(rule = begin.rule.name, shard = begin.shard.number, %error);
-        self.runtime.block_on(async {
+        let told = self.runtime.block_on(async {
             self.store.begin_task(&begin.rule, new).await?;
             self.store.fail_task(id, error.code(), &error.to_string(), None).await
-        })?;
-        self.lock().free(begin.key(), to);
-        Ok(())
+        });
+        match told {
+            Ok(()) => Ok(to),
+            Err(StoreError::Overtaken(next)) => Ok(next),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Bytes of an object for each byte of logs, by those that come next.
@@ -197,26 +217,31 @@ impl Shipper {
         Ok(encoding.size()? as f64 / measured.bytes.max(1) as f64)
     }
 
-    /// Tries a task that was tried before.
-    pub(super) fn resume(&self, id: TaskId, reader: &mut ShardReader, slot: Slot<'_>) {
-        let resumed = self.runtime.block_on(self.store.resume_task(id));
-        let plan = resumed.map_err(TaskError::from).and_then(|task| {
-            let catalog = self.store.catalog();
-            let rule = catalog.logstore(&task.project, &task.logstore)?.rule(&task.rule)?;
-            let now = super::plan::Plans::rule(&rule.name, &rule.target, &rule.configuration).ok();
-            let plan = self.plans.stored(&self.store.plan(task.plan)?, now.as_ref());
-            Ok((task, plan))
-        });
-        match plan {
-            Ok((task, Ok(plan))) => self.attempt(&task, &plan, reader, slot, None),
-            Ok((task, Err(error))) => self.settle(&task, Err(error.into())),
+    /// Tries a task that was tried before. Whether its destination failed, if it was asked.
+    pub(super) fn resume(&self, id: TaskId, reader: &mut ShardReader, slot: Slot<'_>) -> Option<bool> {
+        let task = match self.runtime.block_on(self.store.resume_task(id)) {
+            Ok(task) => task,
             Err(error) => {
-                if !error.leaves_it() {
-                    tracing::warn!(task = %id, %error, "a task can't be tried");
-                }
+                tracing::debug!(task = %id, %error, "not tried");
                 self.lock().ended(id);
+                return None;
+            }
+        };
+        match self.plan_of(&task) {
+            Ok(plan) => self.attempt(&task, &plan, reader, slot, None),
+            Err(error) => {
+                self.settle(&task, Err(error));
+                None
             }
         }
+    }
+
+    /// What a task was made with.
+    fn plan_of(&self, task: &Task) -> Result<Arc<Plan>, TaskError> {
+        let catalog = self.store.catalog();
+        let rule = catalog.logstore(&task.project, &task.logstore)?.rule(&task.rule)?;
+        let now = Plans::rule(&rule.name, &rule.target, &rule.configuration).ok();
+        Ok(self.plans.stored(&self.store.plan(task.plan)?, now.as_ref())?)
     }
 
     /// Does a task, and writes down what came of it. `key` is the shard that waits until the task's end is known.
@@ -227,12 +252,17 @@ impl Shipper {
         reader: &mut ShardReader,
         slot: Slot<'_>,
         key: Option<(i64, u32)>,
-    ) {
+    ) -> Option<bool> {
         let made = self.make_object(task, plan, reader);
         if let Some(key) = key {
             // Also after a failure: the task keeps its range, and what comes next is not held up.
             let next = made.as_ref().map_or(task.end, |(_, end)| *end);
             self.lock().free(key, next);
+            self.hurry();
+        } else if let Ok((_, end)) = &made
+            && *end < task.end
+        {
+            self.lock().rewind((task.rule_number, task.shard), *end);
             self.hurry();
         }
         drop(slot);
@@ -241,7 +271,13 @@ impl Shipper {
             None => Ok(None),
         });
         let result = result.map(|shipped| shipped.iter().for_each(|shipped| count_shipped(task, shipped)));
+        let failed = match &result {
+            Ok(()) => Some(false),
+            Err(TaskError::Destination(_)) => Some(true),
+            Err(_) => None,
+        };
         self.settle(task, result);
+        failed
     }
 
     /// The object of a task, sealed, and where it ends. No object if it is at its destination already.
@@ -250,16 +286,17 @@ impl Shipper {
         task: &Task,
         plan: &Plan,
         reader: &mut ShardReader,
-    ) -> Result<(Option<Made>, Place), TaskError> {
+    ) -> Result<(Option<object::Made>, Place), TaskError> {
         self.at(Step::Begun);
-        if let Some(seal) = &task.seal
-            && let Some(found) = plan.destination.find(&task.object)?
-        {
-            return if found.sha256 == seal.sha256 {
-                Ok((None, task.end))
-            } else {
-                Err(DestinationError::Exists(task.object.clone()).into())
-            };
+        if let Some(seal) = &task.seal {
+            match plan.destination.find(&task.object) {
+                Ok(Some(found)) if found.sha256 == seal.sha256 => return Ok((None, task.end)),
+                Ok(Some(_)) => return Err(DestinationError::Exists(task.object.clone()).into()),
+                Ok(None) => {}
+                // Who may only write finds out by writing.
+                Err(DestinationError::Denied(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
         let shard = self.shard(task)?;
         let (object, end, read) = self.encode(task, plan, &shard, reader)?;
@@ -280,7 +317,7 @@ impl Shipper {
         let rest = self.name(plan, task.shard)?;
         let rest_id = rest.0;
         if self.runtime.block_on(self.store.seal_task(task.id, end, seal, rest))? {
-            self.lock().resume(rest_id);
+            self.lock().resume(task.rule_number, rest_id);
         }
         self.at(Step::Sealed);
         Ok((Some(made), end))
@@ -322,17 +359,26 @@ impl Shipper {
     }
 
     /// Brings an object to its destination.
-    fn publish(&self, task: &Task, plan: &Plan, made: Made) -> Result<Option<Shipped>, TaskError> {
+    fn publish(&self, task: &Task, plan: &Plan, made: object::Made) -> Result<Option<Shipped>, TaskError> {
         let sha256 = made.whole.sha256.clone();
         let provenance = provenance(task, plan, &made);
         let published = made.publish(&plan.pipeline, &plan.destination, task.shard, &provenance);
         let shipped = match published {
             Ok(shipped) => Some(shipped),
-            // It may be this task's, from a time that it could not say so. The key has the task's number in it.
-            Err(DestinationError::Exists(key)) => match plan.destination.find(&task.object)? {
-                Some(found) if found.sha256 == sha256 && is_of(&task.object, task.id) => None,
-                _ => return Err(DestinationError::Exists(key).into()),
-            },
+            // It may be there all the same, from this time or an earlier one that could not say so. The key has the
+            // task's number in it; who may only write can't look, and takes it for that.
+            Err(error @ (DestinationError::Exists(_) | DestinationError::Remote(_))) => {
+                let found = plan.destination.find(&task.object);
+                let is_there = match (&error, found) {
+                    (_, Ok(Some(found))) => found.sha256 == sha256,
+                    (DestinationError::Exists(_), Err(DestinationError::Denied(_))) => true,
+                    _ => false,
+                };
+                if !is_there || !is_of(&task.object, task.id) {
+                    return Err(error.into());
+                }
+                None
+            }
             Err(error) => return Err(error.into()),
         };
         self.at(Step::Published);
@@ -344,6 +390,7 @@ impl Shipper {
         let written = match &result {
             Ok(()) => self.runtime.block_on(self.store.succeed_task(task.id)),
             Err(error) if error.leaves_it() => Ok(()),
+            Err(error @ TaskError::Expired { to, .. }) => self.expire(task, error, Place::at(*to)),
             Err(error) => {
                 let now = self.store.clock() / 1_000_000;
                 let created = task.id.created / 1_000_000_000;
@@ -361,6 +408,25 @@ impl Shipper {
         self.count(task, &result);
         self.at(Step::Settled);
         self.lock().ended(task.id);
+    }
+
+    /// The logs of a task up to `to` are no more. The others still are.
+    fn expire(&self, task: &Task, error: &TaskError, to: Place) -> Result<(), StoreError> {
+        tracing::error!(task = %task.id, rule = task.rule, shard = task.shard, %error);
+        let rest = self.plan_of(task).and_then(|plan| Ok(self.name(&plan, task.shard)?));
+        let Ok((id, object)) = rest else {
+            return self.runtime.block_on(self.store.fail_task(
+                task.id,
+                error.code(),
+                &error.to_string(),
+                None,
+            ));
+        };
+        let why = (error.code().to_owned(), error.to_string());
+        if self.runtime.block_on(self.store.expire_task(task.id, to, why, (id, object)))? {
+            self.lock().resume(task.rule_number, id);
+        }
+        Ok(())
     }
 
     fn count(&self, task: &Task, result: &Result<(), TaskError>) {
@@ -411,7 +477,7 @@ fn is_of(object: &str, id: TaskId) -> bool {
 }
 
 /// What the metadata of an object say.
-fn provenance(task: &Task, plan: &Plan, made: &Made) -> Provenance {
+fn provenance(task: &Task, plan: &Plan, made: &object::Made) -> Provenance {
     let stages: Vec<_> = plan
         .pipeline
         .stages()
