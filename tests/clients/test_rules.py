@@ -181,10 +181,10 @@ class MissingBuckets(Case):
                 self.assertIn(words, said)
                 self.assertEqual(self.sdk("list_shipper").get_total(), 0)
 
-    def test_without_a_probe_the_command_only_warns(self):
+    def test_without_a_probe_the_rule_is_made_all_the_same(self):
         done = self.service.run(*self.rule("create", "rule", "--bucket", "nothing", "--no-probe"))
-        self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertRegex(done.stderr, "warning: .*InvalidOssBucket.*there is no folder")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertEqual(self.sdk("list_shipper").get_total(), 1)
 
     def test_the_sdk_gets_a_warning_and_the_rule_ships_once_the_bucket_is_there(self):
         for destination in "default", "s3":
