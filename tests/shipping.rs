@@ -332,6 +332,40 @@ fn tasks_that_failed_before_their_end_was_known_leave_nothing_out() {
 }
 
 #[test]
+fn a_quiet_shard_is_shipped_to_its_end_after_a_retry() {
+    let mut test = Test::new(1);
+    test.create(&rule());
+    test.hide_bucket();
+    // Enough for one object and a little more: the range is guessed with a margin, and the object is cut before its end.
+    for _ in 0..8 {
+        test.put(0, 700, 1000);
+    }
+    test.pass_and_ship(0);
+    assert_eq!(test.statuses(), [Status::Failed]);
+    test.show_bucket();
+    test.pass_and_ship(15 * MINUTE);
+    test.pass_and_ship(300 * SECOND);
+    assert_eq!(test.statuses(), [Status::Success, Status::Success], "nobody put anything meanwhile");
+    test.assert_each_log_once();
+}
+
+#[test]
+fn a_rule_whose_destination_fails_does_not_hold_up_another() {
+    let mut test = Test::with(20, Shipping { workers: 1, ..Shipping::default() });
+    test.create(&Rule { name: "dead-one".into(), bucket: "nothing".into(), ..rule() });
+    test.create(&rule());
+    for shard in 0..20 {
+        test.put(shard, 1, 10);
+    }
+    test.pass_and_ship(300 * SECOND);
+    let order: Vec<bool> = test.tasks().iter().map(|task| task.rule == "dead-one").collect();
+    let last_good = order.iter().rposition(|dead| !dead).unwrap();
+    let dead_before = order[..last_good].iter().filter(|dead| **dead).count();
+    assert!((18..=20).contains(&dead_before), "they have their turn one after the other: {order:?}");
+    test.assert_each_log_once();
+}
+
+#[test]
 fn open_tasks_keep_what_they_were_made_with() {
     let mut test = Test::new(1);
     test.create(&Rule { prefix: "old".into(), ..rule() });

@@ -350,3 +350,21 @@ impl PartialEq for Tag {
 }
 
 impl Eq for Tag {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slice_is_as_if_the_other_logs_had_never_been_there() {
+        let mut builder = BatchBuilder::default();
+        let group = builder.group(&LogGroup { topic: String::new(), source: String::new(), tags: vec![] });
+        for (time, nanos) in [(1, 0), (2, 0), (3, 5)] {
+            builder.field_bytes(b"key", b"value");
+            builder.end_log(group, time, nanos);
+        }
+        let batch = builder.take();
+        assert_eq!(batch.slice(0..2).nanos, Vec::<u32>::new(), "none of these has any");
+        assert_eq!((batch.slice(1..3).times, batch.slice(1..3).nanos), (vec![2, 3], vec![0, 5]));
+    }
+}
