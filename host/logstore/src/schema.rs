@@ -131,6 +131,7 @@ const MIGRATIONS: &[&str] = &["
         received INTEGER NOT NULL,           -- when its newest log was
         status TEXT NOT NULL,                -- running, success, fail
         attempts INTEGER NOT NULL,
+        failures INTEGER NOT NULL,           -- those of them that failed; the others were cut off
         started INTEGER NOT NULL,            -- the last of them, in Unix microseconds
         finished INTEGER NOT NULL,           -- Unix microseconds; 0 while it runs
         next_try INTEGER,                    -- Unix microseconds

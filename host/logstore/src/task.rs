@@ -172,6 +172,8 @@ pub struct Task {
     pub status: Status,
     /// How often it was tried.
     pub attempts: u32,
+    /// How often that failed: it may also have been cut off.
+    pub failures: u32,
     /// When it was tried last, in Unix microseconds.
     pub started: u64,
     /// When that ended, in Unix microseconds; 0 while it runs.
@@ -231,7 +233,7 @@ pub struct Measured {
 
 const COLUMNS: &str = "SELECT task.created, task.number, project.name, logstore.name, rule.name, task.rule,
     task.plan, shard, begin_cursor, begin_log, end_cursor, end_log, object, received, status, attempts, started,
-    finished, next_try, sha256, rows, raw_bytes, stored_bytes, code, message
+    finished, next_try, sha256, rows, raw_bytes, stored_bytes, code, message, failures
     FROM task JOIN rule ON rule.id = task.rule JOIN logstore ON logstore.id = rule.logstore
     JOIN project ON project.id = logstore.project";
 
@@ -254,7 +256,7 @@ impl Store {
                 return Err(StoreError::Overtaken(next));
             }
             let plan = save_plan(connection, rule, &task.plan, now)?;
-            insert(connection, rule, plan, &task, now)?;
+            insert(connection, rule, plan, &task, 1, now)?;
             save_next(connection, rule, task.shard, task.end)?;
             move_checkpoint(connection, rule, task.shard)?;
             find(connection, task.id)
@@ -269,7 +271,7 @@ impl Store {
             // One whose rule was deleted meanwhile has failed for good.
             let begun = connection
                 .prepare_cached(
-                    "UPDATE task SET status = ?3, attempts = attempts + (status = 'fail'), started = ?4, finished = 0, next_try = NULL
+                    "UPDATE task SET status = ?3, attempts = attempts + 1, started = ?4, finished = 0, next_try = NULL
                      WHERE created = ?1 AND number = ?2 AND (status = ?3 OR next_try IS NOT NULL)",
                 )?
                 .execute(params![id.created, id.number, Status::Running.as_str(), now])?;
@@ -308,7 +310,7 @@ impl Store {
                         received: task.received,
                         plan: String::new(),
                     };
-                    insert(connection, task.rule_number, task.plan, &rest, now)?;
+                    insert(connection, task.rule_number, task.plan, &rest, 0, now)?;
                     has_rest = true;
                 }
             }
@@ -361,7 +363,8 @@ impl Store {
             // What was said when the rule was deleted stays.
             connection
                 .prepare_cached(
-                    "UPDATE task SET status = ?3, finished = ?4, code = ?5, message = ?6, next_try = ?7
+                    "UPDATE task SET status = ?3, finished = ?4, code = ?5, message = ?6, next_try = ?7,
+                     failures = failures + 1
                      WHERE created = ?1 AND number = ?2 AND status = ?8",
                 )?
                 .execute(params![
@@ -419,7 +422,7 @@ impl Store {
                 received: task.received,
                 plan: String::new(),
             };
-            insert(connection, task.rule_number, task.plan, &rest, now)?;
+            insert(connection, task.rule_number, task.plan, &rest, 0, now)?;
             Ok(true)
         };
         self.writer.run(false, job).await
@@ -633,12 +636,19 @@ fn save_plan(connection: &Connection, rule: i64, plan: &str, now: u64) -> Result
     Ok(connection.last_insert_rowid())
 }
 
-fn insert(connection: &Connection, rule: i64, plan: i64, task: &NewTask, now: u64) -> Result<(), StoreError> {
+fn insert(
+    connection: &Connection,
+    rule: i64,
+    plan: i64,
+    task: &NewTask,
+    attempts: u32,
+    now: u64,
+) -> Result<(), StoreError> {
     connection
         .prepare_cached(
             "INSERT INTO task (rule, plan, shard, created, number, begin_cursor, begin_log, end_cursor, end_log,
-                 object, received, status, attempts, started, finished, code, message)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, 1, ?13, 0, '', '')",
+                 object, received, status, attempts, failures, started, finished, code, message)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?14, 0, ?13, 0, '', '')",
         )?
         .execute(params![
             rule,
@@ -653,7 +663,8 @@ fn insert(connection: &Connection, rule: i64, plan: i64, task: &NewTask, now: u6
             task.object,
             task.received,
             Status::Running.as_str(),
-            now
+            now,
+            attempts
         ])?;
     Ok(())
 }
@@ -694,6 +705,7 @@ fn read(row: &Row<'_>) -> Result<Task, rusqlite::Error> {
         seal,
         code: row.get(23)?,
         message: row.get(24)?,
+        failures: row.get(25)?,
     })
 }
 

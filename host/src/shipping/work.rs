@@ -395,7 +395,8 @@ impl Shipper {
                 let now = self.store.clock() / 1_000_000;
                 let created = task.id.created / 1_000_000_000;
                 let (first, within) = (self.settings.retry_seconds, self.settings.retry_for_seconds);
-                let next = next_try(task.attempts, created, now, first, within).filter(|_| error.can_pass());
+                let next =
+                    next_try(task.failures + 1, created, now, first, within).filter(|_| error.can_pass());
                 tracing::warn!(task = %task.id, rule = task.rule, shard = task.shard, code = error.code(), %error, "a task failed");
                 let next = next.map(|next| next * 1_000_000);
                 self.runtime.block_on(self.store.fail_task(task.id, error.code(), &error.to_string(), next))
