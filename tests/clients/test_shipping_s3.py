@@ -118,7 +118,7 @@ class Kills(Case):
         shipped.put(self.service, self.logstore.name, range(logs))
         self.ship("to-json", "--format", "json", "--compression", "gzip", "--size", "5")
         for _ in range(self.kills):
-            time.sleep(moments.uniform(0, 0.3))
+            time.sleep(moments.uniform(0.1, 0.7))
             self.service.kill()
             self.service.start()
         tasks = self.wait_until_shipped("to-json", logs)

@@ -112,8 +112,14 @@ impl Shipper {
                 self.lock().release(rule.number());
                 return self.attempt(&task, &plan, reader, slot, Some(key));
             }
-            Ok((Made::Nothing, _)) => self.lock().put_back(key),
-            Ok((Made::Free(next), _)) => self.lock().free(key, next),
+            Ok((Made::Nothing, _)) => {
+                self.lock().put_back(key);
+                self.hurry();
+            }
+            Ok((Made::Free(next), _)) => {
+                self.lock().free(key, next);
+                self.hurry();
+            }
             Err(error) => {
                 if !error.leaves_it() {
                     tracing::warn!(rule = rule.name, logstore, shard = key.1, %error, "no task can be made");
