@@ -3,7 +3,7 @@ use super::{Malformed, Reason};
 
 /// A log group that was checked, where it lies.
 ///
-/// Its logs are best taken by [`visit`](Self::visit), in one pass; [`logs`](Self::logs) needs two, as a log's
+/// Its logs are best taken by [`parse_into`](Self::parse_into), in one pass; [`logs`](Self::logs) needs two, as a log's
 /// nanoseconds come after its fields.
 #[derive(Debug, Clone)]
 pub struct LogGroupView<'a> {
