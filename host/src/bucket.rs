@@ -24,7 +24,7 @@ const RETRIES: usize = 2;
 
 /// How long to wait for a connection, and for the answer to a request: a part has to be sent by then.
 const CONNECT: Duration = Duration::from_secs(10);
-const SILENCE: Duration = Duration::from_secs(120);
+const SILENCE: Duration = Duration::from_secs(60);
 
 /// How long a rule that is made waits for its destination.
 const PROBE: Duration = Duration::from_secs(15);
