@@ -22,9 +22,11 @@ const PARTS: usize = 2;
 /// How often a request is sent once more before the task has failed, which is tried again much later.
 const RETRIES: usize = 2;
 
-/// How long to wait for a connection, and for the answer to a request: a part has to be sent by then.
+/// How long to wait for a connection.
 const CONNECT: Duration = Duration::from_secs(10);
-const SILENCE: Duration = Duration::from_secs(60);
+
+/// Seconds to wait for the answer to a request, unless the settings say otherwise.
+const ANSWER: u64 = 60;
 
 /// How long a rule that is made waits for its destination.
 const PROBE: Duration = Duration::from_secs(15);
@@ -74,6 +76,9 @@ pub struct Remote {
     /// Whether the store knows writing on the condition that nothing is there yet; by default it is taken to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conditional_writes: Option<bool>,
+    /// Seconds to wait for the answer to a request; a part of 8 MiB has to be sent by then. By default 60.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout_seconds: Option<u64>,
     /// How the store encrypts objects: `AES256` or `KMS`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub encryption: Option<String>,
@@ -347,8 +352,12 @@ fn client(remote: &Remote) -> Result<reqwest::Client, DestinationError> {
     // The first to come installs it; another one of the same kind is as good.
     let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
     let wrong = |what: &str, error: &dyn fmt::Display| DestinationError::Settings(format!("{what}: {error}"));
+    let answer = match remote.timeout_seconds.unwrap_or(ANSWER) {
+        seconds @ 1..=3600 => Duration::from_secs(seconds),
+        other => return Err(wrong("timeout-seconds", &format_args!("{other} is not from 1 to 3600"))),
+    };
     let mut client =
-        reqwest::Client::builder().connect_timeout(CONNECT).read_timeout(SILENCE).tcp_nodelay(true);
+        reqwest::Client::builder().connect_timeout(CONNECT).read_timeout(answer).tcp_nodelay(true);
     // A store does not send elsewhere; where a redirect says so, the token would go there too.
     client = client.redirect(reqwest::redirect::Policy::none()).tcp_user_timeout(UNHEARD);
     client = client.pool_max_idle_per_host(IDLE).pool_idle_timeout(CONNECT);
