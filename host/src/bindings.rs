@@ -9,6 +9,14 @@ pub(crate) mod compressor {
     wasmtime::component::bindgen!({ path: "../wit", world: "logship:stages/compressor" });
 }
 
+pub(crate) mod formatter {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "logship:stages/formatter",
+        with: { "logship:batch/types": crate::bindings::encoder::logship::batch::types },
+    });
+}
+
 pub(crate) mod renderer {
     wasmtime::component::bindgen!({ path: "../wit", world: "logship:stages/renderer" });
 }

@@ -208,6 +208,28 @@ impl Bucket {
         }
     }
 
+    /// The keys of all objects whose keys begin with `prefix`.
+    pub(crate) fn list(&self, prefix: &str) -> Result<Vec<String>, DestinationError> {
+        let listed = self.runtime.block_on(self.operator.list_with(prefix).recursive(true).into_future());
+        let listed = listed.map_err(|error| self.failure(prefix, error))?;
+        Ok(listed
+            .iter()
+            .filter(|entry| entry.metadata().is_file())
+            .map(|entry| entry.path().to_owned())
+            .collect())
+    }
+
+    /// The bytes of an object.
+    pub(crate) fn read(&self, key: &str) -> Result<Vec<u8>, DestinationError> {
+        let read = self.runtime.block_on(self.operator.read(key));
+        read.map(|bytes| bytes.to_vec()).map_err(|error| self.failure(key, error))
+    }
+
+    /// Deletes an object.
+    pub(crate) fn delete(&self, key: &str) -> Result<(), DestinationError> {
+        self.runtime.block_on(self.operator.delete(key)).map_err(|error| self.failure(key, error))
+    }
+
     /// Writes an empty object, as objects are written, and deletes it if it may. Readers of tables pass over a name with
     /// a dot in front.
     pub(crate) fn probe(&self, prefix: &str) -> Result<(), DestinationError> {

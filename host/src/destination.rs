@@ -132,6 +132,30 @@ impl Destination {
         }
     }
 
+    /// The keys of all objects below a prefix.
+    pub fn list(&self, prefix: &str) -> Result<Vec<String>, DestinationError> {
+        match self {
+            Self::Directory(directory) => directory.list(prefix),
+            Self::Bucket(bucket) => bucket.list(prefix),
+        }
+    }
+
+    /// The bytes of an object.
+    pub fn read(&self, key: &str) -> Result<Vec<u8>, DestinationError> {
+        match self {
+            Self::Directory(directory) => directory.read(key),
+            Self::Bucket(bucket) => bucket.read(key),
+        }
+    }
+
+    /// Deletes an object.
+    pub fn delete(&self, key: &str) -> Result<(), DestinationError> {
+        match self {
+            Self::Directory(directory) => directory.delete(key),
+            Self::Bucket(bucket) => bucket.delete(key),
+        }
+    }
+
     /// Tries whether objects can be written below a prefix.
     pub fn probe(&self, prefix: &str) -> Result<(), DestinationError> {
         match self {

@@ -78,6 +78,39 @@ impl Directory {
         }
     }
 
+    /// The keys of all objects whose keys begin with `prefix`.
+    pub(crate) fn list(&self, prefix: &str) -> Result<Vec<String>, DestinationError> {
+        let root = self.path("")?;
+        if !root.exists() {
+            return Ok(vec![]);
+        }
+        let mut keys = vec![];
+        for entry in walkdir::WalkDir::new(&root) {
+            let entry = entry.map_err(|error| DestinationError::io(&root, error.into()))?;
+            let key = entry.path().strip_prefix(&root).unwrap_or(entry.path()).to_string_lossy();
+            if entry.file_type().is_file() && key.starts_with(prefix) {
+                keys.push(key.into_owned());
+            }
+        }
+        Ok(keys)
+    }
+
+    /// The bytes of an object.
+    pub(crate) fn read(&self, key: &str) -> Result<Vec<u8>, DestinationError> {
+        let path = self.path(key)?;
+        fs::read(&path).map_err(|error| DestinationError::io(&path, error))
+    }
+
+    /// Deletes an object, on disk.
+    pub(crate) fn delete(&self, key: &str) -> Result<(), DestinationError> {
+        let path = self.path(key)?;
+        let delete = || {
+            fs::remove_file(&path)?;
+            sync_folder(&File::open(folder(&path))?)
+        };
+        delete().map_err(|error| DestinationError::io(&path, error))
+    }
+
     /// Tries whether objects can be written.
     pub(crate) fn probe(&self) -> Result<(), DestinationError> {
         let root = self.path("")?;

@@ -41,6 +41,7 @@ pub mod service;
 mod shard;
 pub mod ship;
 pub mod shipping;
+pub mod siem;
 pub mod source;
 pub mod stage;
 mod table;

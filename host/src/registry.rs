@@ -8,7 +8,7 @@ use std::{fs, io};
 use sha2::{Digest, Sha256};
 
 use crate::engine::Engine;
-use crate::stage::{CompressorStage, EncoderStage, Kind, RendererStage, Stage, StageError};
+use crate::stage::{CompressorStage, EncoderStage, FormatterStage, Kind, RendererStage, Stage, StageError};
 
 /// The stages that come with logship, by name.
 static BUILT_IN: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/builtin.rs"));
@@ -167,6 +167,17 @@ impl Registry {
             _ => unreachable!("the kind was asked for"),
         }
     }
+
+    /// The formatter called `name`.
+    ///
+    /// # Errors
+    /// As [`encoder`](Self::encoder).
+    pub fn formatter(&self, name: &str) -> Result<Arc<FormatterStage>, StageError> {
+        match self.stage(Some(Kind::Formatter), name)? {
+            Stage::Formatter(stage) => Ok(stage),
+            _ => unreachable!("the kind was asked for"),
+        }
+    }
 }
 
 /// The built-in stage of a name or digest.
@@ -202,6 +213,7 @@ fn unknown(kind: Option<Kind>, name: &str) -> StageError {
         Some(Kind::Encoder) => "encode-",
         Some(Kind::Compressor) => "compress-",
         Some(Kind::Renderer) => "object-",
+        Some(Kind::Formatter) => "siem-",
         None => "",
     };
     let known = Registry::built_in().filter(|known| known.starts_with(prefix)).map(str::to_owned).collect();

@@ -6,8 +6,8 @@ use crate::{build, command, sample, venv};
 /// Logs that the readers' tests ship: enough for several row groups and chunks.
 const LINES: u64 = 12_000;
 
-/// Tests in Python: readers of what is shipped, clients of the service, and object stores.
-const PYTHON: [&str; 3] = ["tests/readers", "tests/clients", "tests/stores"];
+/// Tests in Python: readers of what is shipped, clients of the service, object stores, and SIEMs.
+const PYTHON: [&str; 4] = ["tests/readers", "tests/clients", "tests/stores", "tests/siem"];
 
 /// A real S3 server, for tests.
 const S3_SERVER: &str = "logship-s3-server";

@@ -2,10 +2,14 @@
 
 mod bar;
 mod connect;
+mod consume;
+mod dead_letter;
 mod group;
 mod key;
+mod log;
 mod logstore;
 mod put;
+mod receiver_options;
 mod replay;
 mod rule;
 mod rule_options;
@@ -42,6 +46,9 @@ enum Command {
     Ship(Box<ship::ShipCommand>),
     Serve(Box<serve::ServeCommand>),
     Put(Box<put::PutCommand>),
+    Consume(Box<consume::ConsumeCommand>),
+    #[command(name = "deadletter")]
+    DeadLetter(Box<dead_letter::DeadLetterCommand>),
     Tail(Box<tail::TailCommand>),
     Logstore(Box<logstore::LogstoreCommand>),
     Rule(Box<rule::RuleCommand>),
@@ -111,6 +118,8 @@ pub fn run() -> ExitCode {
         Command::Ship(command) => command.run(&cli.engine),
         Command::Serve(command) => command.run(&cli.engine),
         Command::Put(command) => command.run(),
+        Command::Consume(command) => command.run(&cli.engine),
+        Command::DeadLetter(command) => command.run(),
         Command::Tail(command) => command.run(),
         Command::Logstore(command) => command.run(),
         Command::Rule(command) => command.run(),

@@ -1,12 +1,11 @@
-use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
+use super::log::LogOptions;
 use super::{EngineOptions, Failure};
 use crate::service::Service;
 use crate::service::config::{Config, Tls};
@@ -36,26 +35,13 @@ pub(super) struct ServeCommand {
     /// The certificate's private key (PEM).
     #[arg(long, value_name = "FILE", env = "LOGSHIP_TLS_KEY", requires = "tls_certificate")]
     tls_key: Option<PathBuf>,
-    /// How the log is written to standard error.
-    #[arg(long, value_enum, default_value_t, env = "LOGSHIP_LOG_FORMAT")]
-    log_format: LogFormat,
-    /// What is logged: error, warn, info, debug, or by module as logship::service=debug.
-    #[arg(long, value_name = "FILTER", default_value = "info", env = "LOGSHIP_LOG")]
-    log: String,
-}
-
-#[derive(Debug, Clone, Copy, Default, ValueEnum)]
-enum LogFormat {
-    /// For people.
-    #[default]
-    Text,
-    /// One JSON object a line.
-    Json,
+    #[command(flatten)]
+    log: LogOptions,
 }
 
 impl ServeCommand {
     pub(super) fn run(self, engine: &EngineOptions) -> Result<(), Failure> {
-        self.log()?;
+        self.log.begin()?;
         let config = self.config()?;
         config.check()?;
         raise_file_limit(config.limits.connections);
@@ -96,18 +82,6 @@ impl ServeCommand {
             config.tls = Some(Tls { certificate, key });
         }
         Ok(config)
-    }
-
-    fn log(&self) -> Result<(), Failure> {
-        let filter =
-            EnvFilter::try_new(&self.log).map_err(|error| format!("--log {:?}: {error}", self.log))?;
-        let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-        let log = log.with_ansi(std::io::stderr().is_terminal());
-        match self.log_format {
-            LogFormat::Text => log.with_target(false).init(),
-            LogFormat::Json => log.json().flatten_event(true).init(),
-        }
-        Ok(())
     }
 }
 

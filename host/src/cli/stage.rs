@@ -111,6 +111,9 @@ fn particulars(stage: &Stage) -> Vec<(&'static str, String)> {
             vec![("compression", about.compression.clone()), ("suffix", about.suffix.clone())]
         }
         Stage::Renderer(_) => vec![],
+        Stage::Formatter(stage) => {
+            vec![("transport", format!("{:?}", stage.description().transport).to_lowercase())]
+        }
     }
 }
 

@@ -10,6 +10,8 @@ use serde::Deserialize;
 use crate::destination::DestinationConfig;
 use crate::rule::DEFAULT_DESTINATION;
 use crate::shipping::settings::{LEAST_SHARE, Shipping};
+use crate::siem::dead_letter::DeadLetterConfig;
+use crate::siem::receiver::ReceiverConfig;
 
 /// All settings. Every one has a default.
 #[derive(Debug, Clone, Deserialize)]
@@ -33,6 +35,10 @@ pub struct Config {
     /// Where rules can ship to, by the names that they say. What they name without one is `default`: a directory,
     /// unless it is set here.
     pub destinations: BTreeMap<String, DestinationConfig>,
+    /// Who takes events, by the names that rules and commands say.
+    pub receivers: BTreeMap<String, ReceiverConfig>,
+    /// Where events are kept that a receiver refuses for good.
+    pub dead_letters: DeadLetterConfig,
 }
 
 /// The certificate, and its private key, in PEM.
@@ -77,6 +83,8 @@ impl Default for Config {
             open_metrics: false,
             shipping: Shipping::default(),
             destinations: BTreeMap::new(),
+            receivers: BTreeMap::new(),
+            dead_letters: DeadLetterConfig::default(),
         }
     }
 }
@@ -166,6 +174,10 @@ impl Config {
                 }
             }
         }
+        for file in config.receivers.values_mut().flat_map(ReceiverConfig::files) {
+            *file = folder.join(&*file);
+        }
+        config.dead_letters.path = config.dead_letters.path.map(|path| folder.join(path));
         Ok(config)
     }
 

@@ -44,6 +44,14 @@ pub(crate) fn install() -> Result<PrometheusHandle, BuildError> {
     describe_gauge!("logship_ship_waiting_groups", "Log groups of a shard that a rule has not shipped");
     describe_gauge!("logship_ship_lag_seconds", Unit::Seconds, "How long the first of them has waited");
     describe_gauge!("logship_rule_held", "1 where a rule can't make tasks; logship rule show says why");
+    describe_counter!("logship_siem_events_total", "Events that a receiver has");
+    describe_counter!("logship_siem_bytes_total", Unit::Bytes, "Bytes of these");
+    describe_counter!("logship_siem_logs_bytes_total", Unit::Bytes, "Bytes of the logs that these are of");
+    describe_counter!("logship_siem_dead_letters_total", "Events that a receiver refused for good");
+    describe_counter!(
+        "logship_siem_retries_total",
+        "Times that a receiver took nothing, and it was sent again"
+    );
     describe_gauge!("logship_connections", "Connections of clients");
     Ok(handle)
 }

@@ -27,7 +27,7 @@ mod groups;
 mod ingest;
 pub mod keys;
 mod manage;
-mod metrics;
+pub(crate) mod metrics;
 mod patience;
 mod pull;
 mod put;

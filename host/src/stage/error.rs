@@ -111,6 +111,14 @@ pub enum StageError {
         /// Why.
         reason: String,
     },
+    /// What the stage answered can't be: a defect of the stage.
+    #[error("{stage} gave messages whose {what}. Whoever made the stage must mend it")]
+    Messages {
+        /// Which.
+        stage: Identity,
+        /// What is wrong with them.
+        what: &'static str,
+    },
     /// The object has outgrown the stage.
     #[error("{stage} can't hold an object of this size: {reason}. Choose a smaller shipping size")]
     TooLarge {

@@ -6,6 +6,7 @@
 mod compressor;
 mod encoder;
 mod error;
+mod formatter;
 mod preflight;
 mod renderer;
 
@@ -21,12 +22,16 @@ pub use crate::bindings::compressor::exports::logship::compress::compressor::{
 pub use crate::bindings::encoder::exports::logship::encode::encoder::{
     Description as EncoderDescription, InnerCompression,
 };
+pub use crate::bindings::formatter::exports::logship::siem::formatter::{
+    Description as FormatterDescription, Messages, Transport,
+};
 pub use crate::bindings::renderer::exports::logship::object_path::renderer::{
     Description as RendererDescription, Request,
 };
 pub use compressor::{CompressedObject, CompressorStage};
 pub use encoder::{EncodedObject, EncoderStage};
 pub use error::StageError;
+pub use formatter::{FormatterStage, FormattingSession};
 pub use preflight::Kind;
 pub use renderer::RendererStage;
 
@@ -85,6 +90,8 @@ pub enum Stage {
     Compressor(Arc<CompressorStage>),
     /// The facts about an object into its key.
     Renderer(Arc<RendererStage>),
+    /// Logs into messages for a SIEM.
+    Formatter(Arc<FormatterStage>),
 }
 
 impl Stage {
@@ -113,6 +120,10 @@ impl Stage {
                 let pre = crate::bindings::renderer::RendererPre::new(pre).map_err(unreadable)?;
                 Self::Renderer(Arc::new(RendererStage::new(engine, identity, pre)?))
             }
+            Kind::Formatter => {
+                let pre = crate::bindings::formatter::FormatterPre::new(pre).map_err(unreadable)?;
+                Self::Formatter(Arc::new(FormatterStage::new(engine, identity, pre)?))
+            }
         })
     }
 
@@ -122,6 +133,7 @@ impl Stage {
             Self::Encoder(_) => Kind::Encoder,
             Self::Compressor(_) => Kind::Compressor,
             Self::Renderer(_) => Kind::Renderer,
+            Self::Formatter(_) => Kind::Formatter,
         }
     }
 
@@ -131,6 +143,7 @@ impl Stage {
             Self::Encoder(stage) => stage.identity(),
             Self::Compressor(stage) => stage.identity(),
             Self::Renderer(stage) => stage.identity(),
+            Self::Formatter(stage) => stage.identity(),
         }
     }
 
@@ -140,6 +153,7 @@ impl Stage {
             Self::Encoder(stage) => &stage.description().config_schema,
             Self::Compressor(stage) => &stage.description().config_schema,
             Self::Renderer(stage) => &stage.description().config_schema,
+            Self::Formatter(stage) => &stage.description().config_schema,
         }
     }
 }

@@ -17,11 +17,13 @@ pub enum Kind {
     Compressor,
     /// The facts about an object into its key.
     Renderer,
+    /// Logs into messages for a SIEM.
+    Formatter,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 3] = [Self::Encoder, Self::Compressor, Self::Renderer];
+    pub const ALL: [Self; 4] = [Self::Encoder, Self::Compressor, Self::Renderer, Self::Formatter];
 
     /// The interface that a stage of the kind exports, without its version.
     fn interface(self) -> &'static str {
@@ -29,6 +31,7 @@ impl Kind {
             Self::Encoder => "logship:encode/encoder",
             Self::Compressor => "logship:compress/compressor",
             Self::Renderer => "logship:object-path/renderer",
+            Self::Formatter => "logship:siem/formatter",
         }
     }
 
@@ -45,6 +48,7 @@ impl Kind {
             Self::Encoder => include_str!("../../../wit/deps/encode/encode.wit"),
             Self::Compressor => include_str!("../../../wit/deps/compress/compress.wit"),
             Self::Renderer => include_str!("../../../wit/deps/object-path/object-path.wit"),
+            Self::Formatter => include_str!("../../../wit/deps/siem/siem.wit"),
         }
     }
 }
@@ -55,6 +59,7 @@ impl fmt::Display for Kind {
             Self::Encoder => "encoder",
             Self::Compressor => "compressor",
             Self::Renderer => "renderer",
+            Self::Formatter => "formatter",
         })
     }
 }

@@ -1,0 +1,153 @@
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use chrono::DateTime;
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::connect::Connect;
+use super::log::LogOptions;
+use super::receiver_options::{Chosen, FormatOptions, ReceiverOptions};
+use super::{EngineOptions, Failure};
+use crate::registry::Registry;
+use crate::service::keys::Access;
+use crate::siem::consumer::{Consumer, Place};
+use crate::siem::member::Membership;
+
+/// Sends the logs of logstores to a SIEM, as a member of a consumer group.
+///
+/// It reads from a logship service or from Alibaba Cloud Log Service. Any number of processes, on any machines, share
+/// the shards of a group. What was read is written down only when the receiver has it: whatever fails is sent again,
+/// and what the receiver refuses for good is kept as a dead letter (logship deadletter).
+///
+///   logship consume --logstore audit --to https://splunk.example.org:8088 --format sourcetype=sls
+///   logship consume --logstore audit --to tls://soc.example.org:6514 --set ca=ca.pem
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct ConsumeCommand {
+    /// The logstores, with commas between.
+    #[arg(long, value_name = "NAMES", env = "SLS_LOGSTORE", value_delimiter = ',', required = true)]
+    logstore: Vec<String>,
+    /// The consumer group. It is made if there is none.
+    #[arg(long, value_name = "NAME", env = "SLS_CG", default_value = "logship")]
+    group: String,
+    /// Name of this consumer, which no other has [default: GROUP-HOST-PID]
+    #[arg(long, value_name = "NAME")]
+    consumer: Option<String>,
+    /// Where to begin where the group has no checkpoint: begin, end, or a time as 2026-11-24T08:00:00Z.
+    #[arg(long, value_name = "WHERE", default_value = "begin", value_parser = place)]
+    from: String,
+    /// End when all that is there now was sent.
+    #[arg(long)]
+    until_end: bool,
+    /// Seconds between heartbeats. A consumer that is silent for two of them is taken for gone.
+    #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    heartbeat: u64,
+    /// Seconds to wait when there was little to read.
+    #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = super::seconds)]
+    fetch_interval: f64,
+    /// MiB of logs that may be on their way.
+    #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = clap::value_parser!(u64).range(8..=65536))]
+    memory: u64,
+    /// Folder that dead letters are kept in, unless --config names a place [default: logship-dead-letters]
+    #[arg(long, value_name = "DIR", env = "LOGSHIP_DEAD_LETTERS")]
+    dead_letters: Option<PathBuf>,
+    /// Where to show metrics for Prometheus, at /metrics.
+    #[arg(long, value_name = "ADDRESS:PORT", env = "LOGSHIP_METRICS")]
+    metrics: Option<SocketAddr>,
+    #[command(flatten)]
+    receiver: ReceiverOptions,
+    #[command(flatten)]
+    format: FormatOptions,
+    #[command(flatten)]
+    connect: Connect,
+    #[command(flatten)]
+    log: LogOptions,
+}
+
+/// Where dead letters are kept, unless it is said otherwise.
+pub(super) const FOLDER: &str = "logship-dead-letters";
+
+/// A place to begin at, as the service knows it.
+fn place(text: &str) -> Result<String, String> {
+    match text {
+        "begin" | "end" => Ok(text.into()),
+        time => match DateTime::parse_from_rfc3339(time) {
+            Ok(time) => Ok(time.timestamp().to_string()),
+            Err(error) => Err(format!("neither begin, end, nor a time as 2026-11-24T08:00:00Z: {error}")),
+        },
+    }
+}
+
+impl ConsumeCommand {
+    pub(super) fn run(self, engine: &EngineOptions) -> Result<(), Failure> {
+        self.log.begin()?;
+        let registry = Registry::new(engine.engine()?);
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let done = runtime.block_on(self.consume(&registry));
+        // What is still being sent to a receiver that does not answer must not hold the process.
+        runtime.shutdown_background();
+        done
+    }
+
+    async fn consume(self, registry: &Registry) -> Result<(), Failure> {
+        let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let Chosen { config, receiver, settings } = self.receiver.choose()?;
+        let dead_letters = Place::of(self.dead_letters.as_deref(), &settings, FOLDER);
+        let stage = self.format.stage.as_deref().unwrap_or(config.stage());
+        let dead_letters = dead_letters.open(&settings)?;
+        let format = self.format.config()?;
+        let consumer = Consumer::new(registry, receiver, config.transport(), stage, format, dead_letters)?
+            .within((self.memory as usize) << 20);
+        if let Some(address) = self.metrics {
+            crate::siem::consumer::show_metrics(address).await?;
+        }
+        let client = self.connect.client(Access::Read)?;
+        let name = self.consumer.clone().unwrap_or_else(|| unique_name(&self.group));
+        let (stop, mut members) = (watch::Sender::new(false), JoinSet::new());
+        for logstore in &self.logstore {
+            let membership = Membership {
+                logstore: logstore.clone(),
+                group: self.group.clone(),
+                consumer: name.clone(),
+                heartbeat: Duration::from_secs(self.heartbeat),
+                fetch: Duration::from_secs_f64(self.fetch_interval),
+                from: self.from.clone(),
+                until_end: self.until_end,
+            };
+            let member = consumer.member(client.clone(), &self.connect.project, membership);
+            member.join().await.map_err(|error| format!("logstore {logstore}: {error}"))?;
+            members.spawn(member.run(stop.subscribe()));
+        }
+        tracing::info!(group = self.group, consumer = name, logstores = self.logstore.join(","), "consuming");
+        let ended = async { while members.join_next().await.is_some() {} };
+        tokio::pin!(ended);
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = interrupt.recv() => {}
+            () = &mut ended => {}
+        }
+        stop.send_replace(true);
+        ended.await;
+        tracing::info!("ended; what the receiver has is written down, and nothing else");
+        Ok(())
+    }
+}
+
+/// A name that no other process on any machine has at the same time.
+fn unique_name(group: &str) -> String {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    format!("{group}-{host}-{}", std::process::id())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn places_to_begin_at() {
+        assert_eq!(super::place("2026-11-24T08:00:00+08:00").unwrap(), "1795478400");
+        assert!(super::place("yesterday").unwrap_err().contains("neither begin, end"));
+    }
+}

@@ -1,0 +1,342 @@
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde_json::{Map, Value};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+use super::backoff::Backoff;
+use super::dead_letter::{DeadLetter, DeadLetters, Origin};
+use super::format::{Formatted, Formatting};
+use super::load::Chunk;
+use super::receiver::Receiver;
+use crate::registry::Registry;
+use crate::stage::{FormatterStage, StageError, Transport};
+
+/// Bytes of logs of a load at most, as a rule: a log group is not cut.
+pub(crate) const LOAD: usize = 4 << 20;
+
+/// Loads of a shard that are read ahead of the oldest that is not delivered.
+const AHEAD: usize = 4;
+
+/// Where the logs of shards go. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Outlet {
+    pub(crate) receiver: Arc<Receiver>,
+    pub(crate) stage: Arc<FormatterStage>,
+    /// The stage's configuration.
+    pub(crate) config: Arc<str>,
+    pub(crate) dead_letters: Arc<DeadLetters>,
+    /// Room for loads, of all shards: in KiB.
+    pub(crate) room: Arc<Semaphore>,
+}
+
+/// Why nothing can be brought to a receiver.
+#[derive(Debug, thiserror::Error)]
+pub enum OutletError {
+    /// The stage that formats.
+    #[error(transparent)]
+    Stage(#[from] StageError),
+    /// The stage formats for another kind of receiver.
+    #[error("stage {stage} formats for {found}, and the receiver takes {wanted}")]
+    Transport {
+        /// The stage's name.
+        stage: String,
+        /// What carries its messages.
+        found: &'static str,
+        /// What the receiver takes.
+        wanted: &'static str,
+    },
+}
+
+/// Bytes of logs on their way, unless it is said otherwise.
+const ROOM: usize = 64 << 20;
+
+fn room(bytes: usize) -> Arc<Semaphore> {
+    // A load of the largest size always has a place.
+    Arc::new(Semaphore::new((bytes >> 10).max(2 * LOAD >> 10)))
+}
+
+fn word(transport: Transport) -> &'static str {
+    match transport {
+        Transport::Hec => "HEC",
+        Transport::Syslog => "syslog",
+    }
+}
+
+/// Messages come from this host, where the stage can say so and nobody says otherwise: a stage knows no host.
+fn name_host(stage: &FormatterStage, config: &mut Map<String, Value>) {
+    let schema: Value = serde_json::from_str(&stage.description().config_schema).unwrap_or_default();
+    let is_said = config.keys().any(|member| member == "hostname");
+    if stage.description().transport == Transport::Syslog
+        && !schema["properties"]["hostname"].is_null()
+        && !is_said
+    {
+        let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        config.insert("hostname".into(), name.into());
+    }
+}
+
+/// Room for a load that is on its way.
+#[derive(Debug)]
+pub(crate) struct Room(OwnedSemaphorePermit);
+
+/// Logs of a shard.
+#[derive(Debug)]
+pub(crate) struct Load<Mark> {
+    pub(crate) chunks: Vec<Chunk>,
+    /// What the shard's own reader and ledger know it by.
+    pub(crate) mark: Mark,
+    pub(crate) room: Room,
+}
+
+/// What was sent of a load.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Sent {
+    /// Messages that were received.
+    pub(crate) messages: u64,
+    /// Bytes of logs.
+    pub(crate) raw: u64,
+    /// Bytes of messages.
+    pub(crate) bytes: u64,
+    /// Dead letters.
+    pub(crate) dead: u64,
+}
+
+/// The shard is somebody else's now, or is no more.
+#[derive(Debug)]
+pub(crate) struct Gone;
+
+/// Reads a shard.
+pub(crate) trait Reader: Send {
+    type Mark: Send + 'static;
+
+    /// The next logs, as soon as there are some and room for them. None when there never will be any.
+    fn next(
+        &mut self,
+        room: &Arc<Semaphore>,
+    ) -> impl Future<Output = Result<Option<Load<Self::Mark>>, Gone>> + Send;
+}
+
+/// Writes down how far a shard is.
+pub(crate) trait Ledger<Mark>: Send {
+    /// All logs up to the end of a load are where they belong.
+    fn done(&mut self, mark: Mark, sent: Sent) -> impl Future<Output = Result<(), Gone>> + Send;
+}
+
+type Delivery = Pin<Box<dyn Future<Output = Sent> + Send>>;
+
+impl Outlet {
+    /// One to a receiver, by a stage whose configuration is checked.
+    pub(crate) fn new(
+        registry: &Registry,
+        receiver: Arc<Receiver>,
+        transport: Transport,
+        stage: &str,
+        mut config: Map<String, Value>,
+        dead_letters: Arc<DeadLetters>,
+    ) -> Result<Self, OutletError> {
+        let stage = registry.formatter(stage)?;
+        let found = stage.description().transport;
+        if found != transport {
+            let stage = stage.identity().name().to_owned();
+            return Err(OutletError::Transport { stage, found: word(found), wanted: word(transport) });
+        }
+        name_host(&stage, &mut config);
+        let config = Value::from(config).to_string();
+        stage.open(&config)?;
+        Ok(Self { receiver, stage, config: config.into(), dead_letters, room: room(ROOM) })
+    }
+
+    /// With room for so many bytes of logs on their way.
+    pub(crate) fn within(self, bytes: usize) -> Self {
+        Self { room: room(bytes), ..self }
+    }
+
+    /// Brings the logs of a shard to the receiver, until there will be no more, or until `stop`: then what is on its
+    /// way is still delivered.
+    pub(crate) async fn feed<R: Reader>(
+        &self,
+        origin: &Origin,
+        mut reader: R,
+        mut ledger: impl Ledger<R::Mark>,
+        mut stop: watch::Receiver<bool>,
+    ) -> Result<(), Gone> {
+        let (sender, mut loads) = mpsc::channel::<(R::Mark, Delivery, Room)>(AHEAD);
+        let reading = async {
+            let sender = sender;
+            let mut formatting = Formatting::new(Arc::clone(&self.stage), Arc::clone(&self.config));
+            loop {
+                let load = tokio::select! {
+                    () = told(&mut stop) => break,
+                    load = reader.next(&self.room) => load?,
+                };
+                let Some(Load { chunks, mark, room }) = load else { break };
+                let (formatted, back) = self.format(formatting, chunks).await;
+                formatting = back;
+                let delivery = self.clone().deliver(origin.clone(), formatted);
+                let delivery: Delivery = if self.receiver.is_ordered() {
+                    Box::pin(delivery)
+                } else {
+                    let running = Running(tokio::spawn(delivery));
+                    Box::pin(running.end())
+                };
+                if sender.send((mark, delivery, room)).await.is_err() {
+                    break;
+                }
+            }
+            Ok(())
+        };
+        let writing = async {
+            while let Some((mark, delivery, room)) = loads.recv().await {
+                let sent = delivery.await;
+                drop(room);
+                self.count(origin, sent);
+                ledger.done(mark, sent).await?;
+            }
+            Ok(())
+        };
+        tokio::try_join!(reading, writing).map(drop)
+    }
+
+    /// Formats chunks. A stage that fails is tried again: its messages are as good as the receiver's.
+    async fn format(
+        &self,
+        mut formatting: Formatting,
+        chunks: Vec<Chunk>,
+    ) -> (Vec<(Formatted, Vec<DeadLetter>)>, Formatting) {
+        let mut all = Vec::with_capacity(chunks.len());
+        let mut backoff = Backoff::default();
+        let mut chunks = chunks.into_iter().map(Arc::new).peekable();
+        while let Some(chunk) = chunks.peek().cloned() {
+            let work = move || {
+                let result = formatting.format(&chunk);
+                (result, formatting)
+            };
+            let result: Result<_, StageError>;
+            (result, formatting) = on_thread(work).await;
+            match result {
+                Ok(formatted) => {
+                    all.push(formatted);
+                    chunks.next();
+                }
+                Err(error) => {
+                    let wait = backoff.next();
+                    self.receiver.fails(error.to_string(), wait);
+                    sleep(wait).await;
+                }
+            }
+        }
+        (all, formatting)
+    }
+
+    /// Delivers messages, in order, and keeps those that are refused.
+    async fn deliver(self, origin: Origin, formatted: Vec<(Formatted, Vec<DeadLetter>)>) -> Sent {
+        let (mut sent, mut dead) = (Sent::default(), vec![]);
+        for (formatted, refused_by_stage) in formatted {
+            let refused = self.receiver.deliver(&formatted).await;
+            sent.messages += (formatted.len() - refused.len()) as u64;
+            sent.bytes += formatted.messages.bytes.len() as u64;
+            sent.raw += formatted.raw_bytes();
+            dead.extend(refused_by_stage);
+            dead.extend(refused.into_iter().map(|refused| DeadLetter::of_message(&formatted, refused)));
+        }
+        sent.dead = dead.len() as u64;
+        if !dead.is_empty() {
+            self.keep(origin, dead).await;
+        }
+        sent
+    }
+
+    /// Keeps dead letters, however often that fails.
+    async fn keep(&self, origin: Origin, dead: Vec<DeadLetter>) {
+        let reason = dead.first().map(|letter| letter.reason.clone()).unwrap_or_default();
+        tracing::warn!(
+            rule = origin.rule,
+            shard = origin.shard,
+            count = dead.len(),
+            reason,
+            "events were refused for good, and are kept as dead letters"
+        );
+        let (mut backoff, time) = (Backoff::default(), now());
+        let (origin, dead) = (Arc::new(origin), Arc::new(dead));
+        loop {
+            let (letters, origin, dead) =
+                (Arc::clone(&self.dead_letters), Arc::clone(&origin), Arc::clone(&dead));
+            let Err(error) = on_thread(move || letters.keep(&origin, time, &dead)).await else { return };
+            let wait = backoff.next();
+            self.receiver.fails(format!("dead letters can't be kept: {error}"), wait);
+            sleep(wait).await;
+        }
+    }
+
+    fn count(&self, origin: &Origin, sent: Sent) {
+        let labels = [
+            ("project", origin.project.clone()),
+            ("logstore", origin.logstore.clone()),
+            ("rule", origin.rule.clone()),
+        ];
+        // The same names as in `service/metrics.rs`, which says what they are.
+        metrics::counter!("logship_siem_events_total", &labels).increment(sent.messages);
+        metrics::counter!("logship_siem_bytes_total", &labels).increment(sent.bytes);
+        metrics::counter!("logship_siem_logs_bytes_total", &labels).increment(sent.raw);
+        metrics::counter!("logship_siem_dead_letters_total", &labels).increment(sent.dead);
+    }
+}
+
+impl Room {
+    /// Room for the largest load. Waits until there is some.
+    pub(crate) async fn take(room: &Arc<Semaphore>) -> Self {
+        let permit = Arc::clone(room).acquire_many_owned((LOAD >> 10) as u32).await;
+        Self(permit.expect("nobody closes it"))
+    }
+
+    /// Gives back what `bytes` of logs do not need.
+    pub(crate) fn shrink(&mut self, bytes: usize) {
+        let needed = (bytes >> 10).max(64);
+        drop(self.0.split(self.0.num_permits().saturating_sub(needed)));
+    }
+}
+
+/// A task that ends when nobody waits for it any more.
+struct Running<T>(JoinHandle<T>);
+
+impl<T> Running<T> {
+    async fn end(mut self) -> T {
+        match (&mut self.0).await {
+            Ok(done) => done,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+}
+
+impl<T> Drop for Running<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Waits until it is told to stop.
+pub(crate) async fn told(stop: &mut watch::Receiver<bool>) {
+    // Also when nobody is left to tell.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// Does work that blocks.
+pub(crate) async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime ends: nothing comes after this.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}
+
+/// The present in Unix seconds.
+pub(crate) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()
+}

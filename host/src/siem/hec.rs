@@ -1,0 +1,550 @@
+//! Splunk's HTTP Event Collector.
+
+use std::fmt;
+use std::io::Write;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use reqwest::{Response, StatusCode, Url};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+
+use super::backoff::Backoff;
+use super::format::Formatted;
+use super::receiver::{Health, ReceiverError, Refused};
+
+/// Settings of a HEC receiver.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Settings {
+    /// URLs, without a path: `https://splunk.example.org:8088`. With several, requests go to each in turn, and to none
+    /// that does not take them.
+    pub urls: Vec<String>,
+    /// The token.
+    pub token: String,
+    /// Bytes of events in a request, before compression. Splunk takes 1 MB unless it is set otherwise.
+    pub batch_bytes: usize,
+    /// Requests on their way at one time.
+    pub requests: usize,
+    /// Whether requests are compressed with gzip.
+    pub gzip: bool,
+    /// Whether an event is delivered only when Splunk says that it is indexed (indexer acknowledgement).
+    pub acknowledge: bool,
+    /// Seconds to wait for that before the events are sent again.
+    pub acknowledge_seconds: u64,
+    /// Seconds to wait for the answer to a request.
+    pub timeout_seconds: u64,
+    /// File with certificates (PEM) of authorities to trust besides those of the system.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca: Option<PathBuf>,
+    /// Whether certificates are verified.
+    pub verify: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            urls: vec![],
+            token: String::new(),
+            batch_bytes: 1_000_000,
+            requests: 8,
+            gzip: true,
+            acknowledge: false,
+            acknowledge_seconds: 300,
+            timeout_seconds: 120,
+            ca: None,
+            verify: true,
+        }
+    }
+}
+
+/// The token is not for logs.
+impl fmt::Debug for Settings {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Settings").field("urls", &self.urls).finish_non_exhaustive()
+    }
+}
+
+/// How long to wait for a connection.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// How often it is asked whether events are indexed: at first, and at most.
+const FIRST_POLL: Duration = Duration::from_millis(100);
+const LAST_POLL: Duration = Duration::from_secs(2);
+
+/// The longest that a receiver may ask to be left alone.
+const LONGEST_REST: Duration = Duration::from_secs(300);
+
+/// A HEC receiver.
+pub(crate) struct Hec {
+    settings: Settings,
+    http: reqwest::Client,
+    authorization: HeaderValue,
+    endpoints: Vec<Endpoint>,
+    /// Whose turn it is.
+    turn: AtomicUsize,
+    /// Requests that may still be sent.
+    requests: Semaphore,
+    /// What acknowledgements are asked by: a channel of this process only.
+    channel: Mutex<String>,
+    /// Events of an index that the token does not open, one after the other.
+    strangers: AtomicUsize,
+}
+
+struct Endpoint {
+    events: Url,
+    acknowledgements: Url,
+    rest: Mutex<Rest>,
+}
+
+/// When an endpoint is tried again.
+#[derive(Default)]
+struct Rest {
+    backoff: Backoff,
+    until: Option<Instant>,
+}
+
+impl fmt::Debug for Hec {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.settings.fmt(formatter)
+    }
+}
+
+/// What came of a request.
+#[derive(Debug)]
+enum Outcome {
+    /// All events are accepted; with the number of the acknowledgement to ask for.
+    Accepted(Option<u64>),
+    /// An event is refused for good.
+    Refused(Refusal),
+    /// Anything else: it may be accepted another time. With how long to wait until then, if it says so.
+    Failed(String, Option<Duration>),
+}
+
+/// An event of a request is refused for good.
+#[derive(Debug)]
+struct Refusal {
+    /// Its number in the request, if it is said.
+    number: Option<usize>,
+    code: String,
+    reason: String,
+}
+
+/// An answer of HEC.
+#[derive(Debug, Default, Deserialize)]
+struct Answer {
+    #[serde(default)]
+    text: String,
+    code: Option<u64>,
+    #[serde(rename = "invalid-event-number")]
+    invalid: Option<usize>,
+    #[serde(rename = "ackId")]
+    acknowledgement: Option<u64>,
+}
+
+/// Codes that are about an event, and will be the same another time: no data, invalid data format, event field is
+/// required, event field cannot be blank, error in handling indexed fields.
+const REFUSED: [u64; 5] = [5, 6, 12, 13, 15];
+
+/// The index of an event is none that the token opens.
+const INCORRECT_INDEX: u64 = 7;
+
+/// Beyond so many events of such an index without any other, it is not the events that are wrong.
+const MOST_STRANGERS: usize = 200;
+
+impl Hec {
+    pub(crate) fn new(settings: &Settings) -> Result<Self, ReceiverError> {
+        if settings.urls.is_empty() {
+            return Err(ReceiverError::setting("urls", "is missing: https://HOST:8088, one or several"));
+        }
+        if settings.token.is_empty() {
+            return Err(ReceiverError::setting("token", "is missing"));
+        }
+        if settings.batch_bytes == 0 || settings.requests == 0 || settings.timeout_seconds == 0 {
+            let problem = "batch-bytes, requests and timeout-seconds are at least 1";
+            return Err(ReceiverError::setting("batch-bytes", problem));
+        }
+        let mut authorization = HeaderValue::from_str(&format!("Splunk {}", settings.token))
+            .map_err(|_| ReceiverError::setting("token", "has characters that no token has"))?;
+        authorization.set_sensitive(true);
+        let endpoints = settings.urls.iter().map(|url| Endpoint::new(url)).collect::<Result<_, _>>()?;
+        Ok(Self {
+            http: client(settings)?,
+            authorization,
+            endpoints,
+            turn: AtomicUsize::new(0),
+            requests: Semaphore::new(settings.requests),
+            channel: Mutex::new(new_channel()),
+            strangers: AtomicUsize::new(0),
+            settings: settings.clone(),
+        })
+    }
+
+    /// Sends all messages, in as many requests as it takes, several at a time.
+    pub(crate) async fn deliver(&self, formatted: &Formatted, health: &Health) -> Vec<Refused> {
+        let requests = self.cut(formatted).into_iter().map(|range| self.send(formatted, range, health));
+        futures_util::future::join_all(requests).await.into_iter().flatten().collect()
+    }
+
+    /// The messages of each request.
+    fn cut(&self, formatted: &Formatted) -> Vec<Range<usize>> {
+        let ends = &formatted.messages.ends;
+        let (mut requests, mut first, mut begin) = (vec![], 0, 0);
+        for message in 0..ends.len() {
+            if ends[message] as usize - begin > self.settings.batch_bytes && message > first {
+                requests.push(first..message);
+                (first, begin) = (message, ends[message - 1] as usize);
+            }
+        }
+        if first < ends.len() {
+            requests.push(first..ends.len());
+        }
+        requests
+    }
+
+    /// Sends messages until all are accepted, but for those that are refused for good.
+    async fn send(&self, formatted: &Formatted, messages: Range<usize>, health: &Health) -> Vec<Refused> {
+        let (mut left, mut refused) = (vec![messages], vec![]);
+        while let Some(messages) = left.pop() {
+            if messages.is_empty() {
+                continue;
+            }
+            let Err(refusal) = self.accepted(formatted.bytes(messages.clone()), health).await else {
+                continue;
+            };
+            if messages.len() == 1 {
+                let Refusal { code, reason, .. } = refusal;
+                refused.push(Refused { message: messages.start, code, reason });
+                continue;
+            }
+            // Whether those before it were accepted is not said: rather twice than never. And only one that is refused
+            // alone is surely the one that is meant.
+            match refusal.number.filter(|number| *number < messages.len()) {
+                Some(number) => {
+                    let bad = messages.start + number;
+                    left.extend([bad + 1..messages.end, bad..bad + 1, messages.start..bad]);
+                }
+                None => {
+                    let middle = messages.start + messages.len() / 2;
+                    left.extend([middle..messages.end, messages.start..middle]);
+                }
+            }
+        }
+        refused
+    }
+
+    /// Sends a body until it is accepted or, for good, refused.
+    async fn accepted(&self, events: &[u8], health: &Health) -> Result<(), Refusal> {
+        let body = self.body(events).await;
+        loop {
+            let endpoint = self.endpoint().await;
+            let channel = self.channel().clone();
+            let outcome = {
+                let _permit = self.requests.acquire().await;
+                self.post(endpoint, body.clone(), &channel).await
+            };
+            let outcome = match outcome {
+                Outcome::Accepted(Some(number)) => self.acknowledged(endpoint, number, &channel).await,
+                other => other,
+            };
+            match outcome {
+                Outcome::Accepted(_) => {
+                    self.strangers.store(0, Ordering::Relaxed);
+                    endpoint.works();
+                    health.works();
+                    return Ok(());
+                }
+                Outcome::Refused(refusal) => {
+                    endpoint.works();
+                    return Err(refusal);
+                }
+                Outcome::Failed(problem, rest) => {
+                    // After a restart Splunk counts acknowledgements anew: what is asked for by the old channel may be
+                    // somebody else's.
+                    *self.channel() = new_channel();
+                    let wait = endpoint.fails(rest);
+                    health.fails(
+                        format!("{}: {problem}", endpoint.events.origin().ascii_serialization()),
+                        wait,
+                    );
+                }
+            }
+        }
+    }
+
+    fn channel(&self) -> MutexGuard<'_, String> {
+        self.channel.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn body(&self, events: &[u8]) -> Bytes {
+        let events = events.to_vec();
+        if !self.settings.gzip {
+            return events.into();
+        }
+        let compress = move || {
+            let mut gzip = GzEncoder::new(Vec::with_capacity(events.len() / 4), Compression::fast());
+            // Into memory: there is nothing to fail.
+            gzip.write_all(&events).and_then(|()| gzip.finish()).unwrap_or_default()
+        };
+        tokio::task::spawn_blocking(compress).await.unwrap_or_default().into()
+    }
+
+    /// An endpoint that is not resting, in turn. Waits until there is one.
+    async fn endpoint(&self) -> &Endpoint {
+        loop {
+            let (first, now) = (self.turn.fetch_add(1, Ordering::Relaxed), Instant::now());
+            let in_turn = |number: usize| &self.endpoints[(first + number) % self.endpoints.len()];
+            let mut all = (0..self.endpoints.len()).map(in_turn);
+            if let Some(endpoint) =
+                all.find(|endpoint| endpoint.rests_until().is_none_or(|until| until <= now))
+            {
+                return endpoint;
+            }
+            let until = self.endpoints.iter().filter_map(Endpoint::rests_until).min().unwrap_or(now);
+            tokio::time::sleep_until(until.into()).await;
+        }
+    }
+
+    async fn post(&self, endpoint: &Endpoint, body: Bytes, channel: &str) -> Outcome {
+        let mut request = self.http.post(endpoint.events.clone());
+        request = request.header(AUTHORIZATION, self.authorization.clone());
+        request = request.header(CONTENT_TYPE, "application/json");
+        if self.settings.gzip {
+            request = request.header(CONTENT_ENCODING, "gzip");
+        }
+        if self.settings.acknowledge {
+            request = request.header(CHANNEL, channel);
+        }
+        match request.body(body).send().await {
+            Ok(response) => self.read(response).await,
+            Err(error) => Outcome::Failed(words(error), None),
+        }
+    }
+
+    /// What an answer means.
+    async fn read(&self, response: Response) -> Outcome {
+        let (status, rest) = (response.status(), rest(&response));
+        let body = match response.bytes().await {
+            Ok(body) => body,
+            Err(error) => return Outcome::Failed(format!("{status}, and then {}", words(error)), rest),
+        };
+        let parsed: Option<Answer> = serde_json::from_slice(&body).ok();
+        let known = parsed.is_some();
+        let Answer { text, code, invalid, acknowledgement } = parsed.unwrap_or_default();
+        let said = match code {
+            Some(code) => format!("{status}: {text} (code {code})"),
+            None => format!("{status}: {}", String::from_utf8_lossy(&body[..body.len().min(200)])),
+        };
+        let refused = |number, code: String, reason| Outcome::Refused(Refusal { number, code, reason });
+        match (status, code) {
+            (StatusCode::OK, _) if !known => {
+                Outcome::Failed(format!("{said}: this is no answer of HEC"), rest)
+            }
+            (StatusCode::OK, _) if self.settings.acknowledge && acknowledgement.is_none() => {
+                let problem = "it gives no acknowledgements: the token has indexer acknowledgement off";
+                Outcome::Failed(problem.into(), rest)
+            }
+            (StatusCode::OK, _) => Outcome::Accepted(acknowledgement.filter(|_| self.settings.acknowledge)),
+            (StatusCode::BAD_REQUEST, Some(INCORRECT_INDEX)) => {
+                if self.strangers.fetch_add(1, Ordering::Relaxed) >= MOST_STRANGERS {
+                    let problem = format!(
+                        "{said}. So it was with all of the last events: the token has to open their index"
+                    );
+                    return Outcome::Failed(problem, rest);
+                }
+                // Only with this code it counts from one.
+                refused(invalid.and_then(|number| number.checked_sub(1)), INCORRECT_INDEX.to_string(), text)
+            }
+            (StatusCode::BAD_REQUEST, Some(code)) if REFUSED.contains(&code) => {
+                refused(invalid, code.to_string(), text)
+            }
+            (StatusCode::PAYLOAD_TOO_LARGE, _) => refused(None, "413".into(), said),
+            _ => Outcome::Failed(said, rest),
+        }
+    }
+
+    /// Waits until the events of a request are indexed.
+    async fn acknowledged(&self, endpoint: &Endpoint, number: u64, channel: &str) -> Outcome {
+        let patience = Duration::from_secs(self.settings.acknowledge_seconds);
+        let (begun, mut pause, mut last) = (Instant::now(), FIRST_POLL, String::new());
+        while begun.elapsed() < patience {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LAST_POLL);
+            match self.ask(endpoint, number, channel).await {
+                Ok(true) => return Outcome::Accepted(None),
+                Ok(false) => last.clear(),
+                Err(problem) => last = format!(" ({problem})"),
+            }
+        }
+        let seconds = patience.as_secs();
+        Outcome::Failed(format!("not acknowledged within {seconds} seconds{last}: sent again"), None)
+    }
+
+    /// Whether the events of a request are indexed.
+    async fn ask(&self, endpoint: &Endpoint, number: u64, channel: &str) -> Result<bool, String> {
+        let request = self.http.post(endpoint.acknowledgements.clone()).header(CHANNEL, channel);
+        let request = request.header(AUTHORIZATION, self.authorization.clone());
+        let body = json!({ "acks": [number] }).to_string();
+        let response =
+            request.header(CONTENT_TYPE, "application/json").body(body).send().await.map_err(words)?;
+        let status = response.status();
+        let body = response.bytes().await.map_err(words)?;
+        let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
+        match answer["acks"][number.to_string()].as_bool() {
+            Some(indexed) => Ok(indexed),
+            None => Err(format!("{status}: {}", String::from_utf8_lossy(&body[..body.len().min(200)]))),
+        }
+    }
+}
+
+/// The header of the channel that acknowledgements are asked by.
+const CHANNEL: &str = "x-splunk-request-channel";
+
+impl Endpoint {
+    fn new(url: &str) -> Result<Self, ReceiverError> {
+        let wrong = |problem: &str| ReceiverError::setting("urls", format!("{url:?} {problem}"));
+        let parsed =
+            Url::parse(url).map_err(|_| wrong("is no URL; as in https://splunk.example.org:8088"))?;
+        if !matches!(parsed.scheme(), "http" | "https") || !parsed.has_host() {
+            return Err(wrong("begins with neither http:// nor https://"));
+        }
+        let at = |path: &str| {
+            let mut url = parsed.clone();
+            url.set_path(&format!("{}{path}", parsed.path().trim_end_matches('/')));
+            url
+        };
+        if parsed.path().contains("/services/collector") {
+            return Err(wrong("has a path: leave out /services/collector and what is behind it"));
+        }
+        Ok(Self {
+            events: at("/services/collector/event"),
+            acknowledgements: at("/services/collector/ack"),
+            rest: Mutex::default(),
+        })
+    }
+
+    fn rest(&self) -> MutexGuard<'_, Rest> {
+        self.rest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn rests_until(&self) -> Option<Instant> {
+        self.rest().until
+    }
+
+    fn works(&self) {
+        *self.rest() = Rest::default();
+    }
+
+    /// Lets it rest: as long as it asks for, or longer each time. Returns for how long.
+    fn fails(&self, asked: Option<Duration>) -> Duration {
+        let (mut rest, now) = (self.rest(), Instant::now());
+        if let Some(until) = rest.until.filter(|until| *until > now) {
+            // Others, which were sent at the same time, failed as well.
+            return until - now;
+        }
+        let wait = asked.unwrap_or_default().min(LONGEST_REST).max(rest.backoff.next());
+        rest.until = Some(now + wait);
+        wait
+    }
+}
+
+/// How long an answer asks to be left alone.
+fn rest(response: &Response) -> Option<Duration> {
+    let seconds = response.headers().get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+/// What an error says, and what is behind it.
+fn words(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(&error);
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+fn client(settings: &Settings) -> Result<reqwest::Client, ReceiverError> {
+    // The first to come installs it; another one of the same kind is as good.
+    let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
+    let timeout = Duration::from_secs(settings.timeout_seconds);
+    let mut client = reqwest::Client::builder().connect_timeout(CONNECT).timeout(timeout).tcp_nodelay(true);
+    // The token is for no one else.
+    client = client.redirect(reqwest::redirect::Policy::none()).pool_max_idle_per_host(settings.requests);
+    client = client.danger_accept_invalid_certs(!settings.verify);
+    if let Some(file) = &settings.ca {
+        let wrong =
+            |error: &dyn fmt::Display| ReceiverError::setting("ca", format!("{}: {error}", file.display()));
+        let pem = std::fs::read(file).map_err(|error| wrong(&error))?;
+        let authorities = reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| wrong(&error))?;
+        if authorities.is_empty() {
+            return Err(wrong(&"has no certificate in PEM"));
+        }
+        for authority in authorities {
+            client = client.add_root_certificate(authority);
+        }
+    }
+    client.build().map_err(|error| ReceiverError::setting("urls", error))
+}
+
+/// A random UUID, as Splunk wants a channel to be.
+fn new_channel() -> String {
+    let bits = fastrand::u128(..) & !(0xf << 76) & !(0xc << 60) | 4 << 76 | 8 << 60;
+    let hex = format!("{bits:032x}");
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_that_can_not_be_are_named() {
+        let right =
+            Settings { urls: vec!["https://h:8088".into()], token: "t".into(), ..Settings::default() };
+        Hec::new(&right).unwrap();
+        let problem = |change: fn(&mut Settings)| {
+            let mut settings = right.clone();
+            change(&mut settings);
+            Hec::new(&settings).unwrap_err().to_string()
+        };
+        assert!(problem(|settings| settings.urls.clear()).contains("urls: is missing"));
+        assert!(problem(|settings| settings.urls[0] = "splunk:8088".into()).contains("neither http"));
+        assert!(problem(|settings| settings.urls[0] += "/services/collector/event").contains("leave out"));
+        assert!(problem(|settings| settings.token.clear()).contains("token: is missing"));
+        assert!(problem(|settings| settings.token = "a\nb".into()).contains("token"));
+        assert!(problem(|settings| settings.ca = Some("none.pem".into())).contains("none.pem"));
+        assert!(!format!("{right:?}").contains("\"t\""), "the token is not shown");
+    }
+
+    #[test]
+    fn an_endpoint_rests_as_long_as_it_asks_for_and_once_for_all_that_failed() {
+        let endpoint = Endpoint::new("http://h:1/below/").unwrap();
+        assert_eq!(endpoint.events.as_str(), "http://h:1/below/services/collector/event");
+        let wait = endpoint.fails(Some(Duration::from_secs(7)));
+        assert_eq!(wait, Duration::from_secs(7));
+        assert!(endpoint.fails(None) <= wait && endpoint.rest().backoff.tries() == 1);
+        endpoint.works();
+        assert!(endpoint.rests_until().is_none());
+        assert_eq!(endpoint.fails(Some(Duration::from_secs(9999))), LONGEST_REST);
+    }
+
+    #[test]
+    fn a_channel_is_a_uuid() {
+        let channel = new_channel();
+        let parts: Vec<usize> = channel.split('-').map(str::len).collect();
+        assert_eq!(parts, [8, 4, 4, 4, 12]);
+        assert_eq!(channel.as_bytes()[14], b'4');
+        assert!(b"89ab".contains(&channel.as_bytes()[19]));
+    }
+}

@@ -1,0 +1,153 @@
+use std::fmt;
+
+use wasmtime::component::ResourceAny;
+
+use super::{FormatterDescription as Description, Identity, Messages, StageError, introduce};
+use crate::batch::LogBatch;
+use crate::bindings::formatter::exports::logship::siem::formatter::Error;
+use crate::bindings::formatter::{Formatter, FormatterPre};
+use crate::engine::Engine;
+use crate::guest::{Guest, Instance};
+
+/// A formatter, ready to be instantiated.
+pub struct FormatterStage {
+    engine: Engine,
+    identity: Identity,
+    description: Description,
+    pre: FormatterPre<Guest>,
+}
+
+impl FormatterStage {
+    pub(super) fn new(
+        engine: &Engine,
+        origin: Identity,
+        pre: FormatterPre<Guest>,
+    ) -> Result<Self, StageError> {
+        let mut instance = Instance::new(engine, &origin, |store| pre.instantiate(store))?;
+        let description =
+            instance.call(|store, formatter| formatter.logship_siem_formatter().call_describe(store))?;
+        let Description { name, version, config_schema, .. } = &description;
+        let identity = introduce(&origin, name, version, config_schema)?;
+        Ok(Self { engine: engine.clone(), identity, description, pre })
+    }
+
+    /// Which component it is.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// What it says of itself.
+    pub fn description(&self) -> &Description {
+        &self.description
+    }
+
+    /// Begins a session, in an instance of its own from the pool.
+    ///
+    /// # Errors
+    /// [`StageError::Config`], or what any call may end with.
+    pub fn open(&self, config: &str) -> Result<FormattingSession, StageError> {
+        let mut instance = Instance::new(&self.engine, &self.identity, |store| self.pre.instantiate(store))?;
+        let resource = instance
+            .call(|store, formatter| formatter.logship_siem_formatter().session().call_open(store, config))?
+            .map_err(|error| refusal(&self.identity, error))?;
+        Ok(FormattingSession { instance, resource })
+    }
+}
+
+impl fmt::Debug for FormatterStage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.description.fmt(f)
+    }
+}
+
+/// A run of batches under one configuration. After a trap it is lost; after a refusal it goes on.
+pub struct FormattingSession {
+    instance: Instance<Formatter>,
+    resource: ResourceAny,
+}
+
+impl FormattingSession {
+    /// Formats the logs of a batch.
+    ///
+    /// # Errors
+    /// What the stage refuses, or what any call may end with.
+    pub fn push(&mut self, batch: &LogBatch) -> Result<Messages, StageError> {
+        let session = self.resource;
+        let messages = self
+            .instance
+            .call(|store, formatter| {
+                formatter.logship_siem_formatter().session().call_push(store, session, batch)
+            })?
+            .map_err(|error| refusal(self.instance.stage(), error))?;
+        match problem(&messages, batch.len()) {
+            None => Ok(messages),
+            Some(what) => Err(StageError::Messages { stage: self.instance.stage().clone(), what }),
+        }
+    }
+}
+
+impl fmt::Debug for FormattingSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FormattingSession of {}", self.instance.stage())
+    }
+}
+
+/// What of the contract the messages of a batch of so many logs break.
+fn problem(messages: &Messages, logs: usize) -> Option<&'static str> {
+    let Messages { bytes, ends, logs: origins } = messages;
+    if !ends.is_sorted() || ends.last().map_or(0, |&end| end as usize) != bytes.len() {
+        return Some("ends do not cover their bytes");
+    }
+    match origins.last() {
+        // None at all: the configuration leaves these out.
+        None if !ends.is_empty() && ends.len() != logs => {
+            Some("logs are missing: there are not as many messages as logs")
+        }
+        None => None,
+        Some(_) if origins.len() != ends.len() => Some("logs are not one for each message"),
+        Some(&last) if !origins.is_sorted() || last as usize >= logs => {
+            Some("logs fall, or are outside the batch")
+        }
+        Some(_) => None,
+    }
+}
+
+fn refusal(stage: &Identity, error: Error) -> StageError {
+    let stage = stage.clone();
+    match error {
+        Error::InvalidConfig(problem) => {
+            StageError::Config { stage, path: problem.path, reason: problem.reason }
+        }
+        Error::InvalidBatch(invariant) => StageError::InvalidBatch { stage, invariant },
+        Error::Rejected(rejection) => {
+            StageError::Rejected { stage, log: rejection.log, reason: rejection.reason }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_that_can_not_be_are_refused() {
+        let messages = |bytes: &[u8], ends: &[u32], logs: &[u32]| Messages {
+            bytes: bytes.to_vec(),
+            ends: ends.to_vec(),
+            logs: logs.to_vec(),
+        };
+        for (lawful, found, logs) in [
+            (true, messages(b"abc", &[1, 3], &[]), 2),
+            (true, messages(b"abc", &[1, 3], &[0, 4]), 5),
+            (true, messages(b"", &[], &[]), 0),
+            (false, messages(b"abc", &[1, 3], &[]), 3),
+            (false, messages(b"abc", &[3, 1], &[]), 2),
+            (false, messages(b"abc", &[1, 2], &[]), 2),
+            (false, messages(b"abc", &[1, 3], &[4, 0]), 5),
+            (false, messages(b"abc", &[1, 3], &[0, 5]), 5),
+            (false, messages(b"abc", &[1, 3], &[0]), 5),
+        ] {
+            assert_eq!(problem(&found, logs).is_none(), lawful, "{found:?} of {logs}");
+        }
+    }
+}

@@ -1,0 +1,266 @@
+"""A real rsyslogd as a receiver of syslog, which writes what it received, and what it took it for, to a file.
+
+Debian has it, but not beside another syslog daemon. So its packages, and those that they need, are unpacked to a folder
+(the variable LOGSHIP_RSYSLOG says which) and it runs from there, as nobody's service.
+"""
+
+import functools
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from waiting import PATIENCE, wait_for
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = Path(os.environ.get("LOGSHIP_RSYSLOG", ROOT / "target/debian/rsyslog"))
+PACKAGES = ("rsyslog", "rsyslog-openssl")
+AVAILABLE = bool(shutil.which("apt-get") and shutil.which("dpkg"))
+UNAVAILABLE = "there are no Debian packages to unpack"
+ADDRESS = "127.0.0.1"
+DEPENDENCY = re.compile(r"^\s*\|?(?:Pre)?Depends: ([^<\s]+)$", re.MULTILINE)
+
+CONFIGURATION = """
+$AbortOnUncleanConfig on
+global(
+    workDirectory="{folder}" maxMessageSize="128k"
+    parser.escapeControlCharactersOnReceive="{escape}" parser.dropTrailingLFOnReception="off"
+    {tls}
+)
+template(name="json" type="list" option.jsonf="on") {{
+    property(outname="rawmsg" name="rawmsg" format="jsonf")
+    property(outname="pri" name="pri" format="jsonf")
+    property(outname="time" name="timereported" dateFormat="rfc3339" format="jsonf")
+    property(outname="hostname" name="hostname" format="jsonf")
+    property(outname="app_name" name="app-name" format="jsonf")
+    property(outname="procid" name="procid" format="jsonf")
+    property(outname="msgid" name="msgid" format="jsonf")
+    property(outname="structured_data" name="structured-data" format="jsonf")
+    property(outname="msg" name="msg" format="jsonf")
+    property(outname="tag" name="syslogtag" format="jsonf")
+    property(outname="version" name="protocol-version" format="jsonf")
+    property(outname="input" name="inputname" format="jsonf")
+}}
+main_queue(queue.type="direct")
+ruleset(name="received" queue.type="direct") {{
+    action(type="omfile" file="{received}" template="json" asyncWriting="off" flushOnTXEnd="on")
+}}
+action(type="omfile" file="{log}" asyncWriting="off" flushOnTXEnd="on")
+{input}
+"""
+UDP = """
+module(load="imudp")
+input(type="imudp" address="127.0.0.1" port="{port}" ruleset="received" rcvbufSize="8m")
+"""
+TCP = """
+module(load="imtcp" maxFrameSize="200000" {driver})
+input(type="imtcp" address="127.0.0.1" port="{port}" ruleset="received")
+"""
+
+
+@dataclass(frozen=True)
+class Message:
+    """A message as it was understood. What is no UTF-8 in it became surrogates, as file names have them. RFC 5424 and
+    RFC 3164 are `version` 1 and 0."""
+
+    rawmsg: str
+    pri: int
+    time: str
+    hostname: str
+    app_name: str
+    procid: str
+    msgid: str
+    structured_data: str
+    msg: str
+    tag: str
+    version: int
+    input: str
+
+    @property
+    def data(self):
+        """What was received, to the byte, without its frame."""
+        return self.rawmsg.encode("utf-8", "surrogateescape")
+
+    @property
+    def text(self):
+        """The message itself. The space before it is of the header."""
+        return self.msg.removeprefix(" ")
+
+
+class Rsyslog:
+    """An rsyslogd for one test case, that listens at a free port.
+
+    `protocol` is `udp`, `tcp` or `tls`; over the latter two it understands octet counting, and lines as well. TLS takes
+    a `pair` of a certificate and its key, and with `clients`, the file of an authority, clients have to have a
+    certificate of it. With `escape`, control characters come in as rsyslog has them by default, #012 for a newline.
+    """
+
+    def __init__(self, test, protocol="tcp", pair=None, clients=None, escape=False):
+        self.protocol, self.pair, self.clients, self.escape = protocol, pair, clients, escape
+        folder = tempfile.TemporaryDirectory(prefix="rsyslog-")
+        test.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+        self.received, self.log = self.folder / "received", self.folder / "log"
+        self.program = unpacked()
+        self.port = _free_port(protocol)
+        self.process = None
+        test.addCleanup(self.kill)
+        self.start()
+
+    @property
+    def address(self):
+        return ADDRESS, self.port
+
+    def start(self):
+        """Starts it, or starts it again, at the port that it has."""
+        configuration = self.folder / "rsyslog.conf"
+        configuration.write_text(self._configuration())
+        command = [self.program / "usr/sbin/rsyslogd", "-n", "-iNONE", "-f", configuration]
+        libraries = self.program / "usr/lib" / _architecture()
+        environment = {**os.environ, "LD_LIBRARY_PATH": str(libraries)}
+        with open(self.folder / "stderr", "ab") as errors:
+            command += ["-M", libraries / "rsyslog"]
+            self.process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stderr=errors)
+        wait_for(self._listens, message=lambda: f"rsyslogd does not listen:\n{self.said()}", every=0.02)
+
+    def stop(self):
+        """Ends it, as a system does."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                self.kill()
+                raise
+
+    def kill(self):
+        """Ends it at once."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+    def messages(self):
+        """All messages that were written so far."""
+        if not self.received.exists():
+            return []
+        text = self.received.read_bytes().decode("utf-8", "surrogateescape")
+        return [_message(line) for line in text.split("\n")[:-1]]
+
+    def wait_for(self, count, patience=PATIENCE):
+        """The messages, once there are so many."""
+        wait_for(lambda: self._count() >= count, patience, lambda: f"{self._count()} of {count}\n{self.said()}", 0.05)
+        return self.messages()
+
+    def said(self):
+        """What it says of itself."""
+        files = [file for file in (self.folder / "stderr", self.log) if file.exists()]
+        return "\n".join(file.read_text(errors="replace") for file in files)
+
+    def _count(self):
+        return self.received.read_bytes().count(b"\n") if self.received.exists() else 0
+
+    def _listens(self):
+        if self.process.poll() is not None:
+            raise AssertionError(f"rsyslogd ended:\n{self.said()}")
+        return _is_bound(self.port, self.protocol)
+
+    def _configuration(self):
+        values = {"folder": self.folder, "received": self.received, "log": self.log, "tls": "", "driver": ""}
+        values["escape"] = "on" if self.escape else "off"
+        if self.protocol == "tls":
+            values["tls"], values["driver"] = self._tls()
+        listening = (UDP if self.protocol == "udp" else TCP).format(port=self.port, **values)
+        return CONFIGURATION.format(input=listening, **values)
+
+    def _tls(self):
+        files = {"CertFile": self.pair.certificate, "KeyFile": self.pair.key}
+        files["CAFile"] = self.clients or self.pair.certificate
+        mode = "x509/certvalid" if self.clients else "anon"
+        driver = f'streamDriver.name="ossl" streamDriver.mode="1" streamDriver.authMode="{mode}"'
+        named = " ".join(f'defaultNetstreamDriver{name}="{file}"' for name, file in files.items())
+        return f'defaultNetstreamDriver="ossl" {named}', driver
+
+
+@functools.cache
+def unpacked():
+    """The folder with rsyslog in it, which is made where it is missing."""
+    if not (FOLDER / "usr/sbin/rsyslogd").exists():
+        FOLDER.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=FOLDER.parent) as folder:
+            _unpack(Path(folder))
+    return FOLDER
+
+
+def _unpack(folder):
+    packages, root = folder / "packages", folder / "root"
+    packages.mkdir()
+    _run("apt-get", "--quiet", "download", *_missing(PACKAGES), folder=packages)
+    for package in packages.iterdir():
+        _run("dpkg", "-x", package, root)
+    try:
+        root.rename(FOLDER)
+    except OSError:
+        # Somebody else was first.
+        assert (FOLDER / "usr/sbin/rsyslogd").exists(), FOLDER
+
+
+def _missing(packages):
+    """The packages and what they depend on, but for what is installed."""
+    found, rest = [], list(packages)
+    while rest:
+        package = rest.pop()
+        if package not in found and (package in packages or not _is_installed(package)):
+            found.append(package)
+            rest += DEPENDENCY.findall(_run("apt-cache", "depends", package))
+    return found
+
+
+def _is_installed(package):
+    asked = ["dpkg-query", "--show", "--showformat=${db:Status-Status}", package]
+    return subprocess.run(asked, capture_output=True, text=True).stdout == "installed"
+
+
+def _run(*command, folder=None):
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, f"{command}\n{done.stderr}"
+    return done.stdout
+
+
+@functools.cache
+def _architecture():
+    """The folder of libraries of this machine."""
+    (folder,) = (unpacked() / "usr/lib").glob("*/rsyslog")
+    return folder.parent.name
+
+
+def _free_port(protocol):
+    with socket.socket(type=_kind(protocol)) as tried:
+        tried.bind((ADDRESS, 0))
+        return tried.getsockname()[1]
+
+
+def _is_bound(port, protocol):
+    """Whether somebody listens."""
+    with socket.socket(type=_kind(protocol)) as tried:
+        try:
+            if protocol == "udp":
+                tried.bind((ADDRESS, port))
+                return False
+            tried.connect((ADDRESS, port))
+        except OSError:
+            return protocol == "udp"
+    return True
+
+
+def _kind(protocol):
+    return socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
+
+
+def _message(line):
+    members = json.loads(line, strict=False)
+    return Message(**{**members, "pri": int(members["pri"]), "version": int(members["version"])})
