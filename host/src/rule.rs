@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use crate::destination::DestinationConfig;
+use crate::siem::rule::SiemRule;
 
 /// A shipping rule: how logs become objects, and where these go.
 ///
@@ -282,29 +283,37 @@ impl RuleError {
     }
 }
 
-impl Rule {
-    /// Reads the rules of a file: one, or several as `[[rule]]`. They are not [checked](Self::check) yet, and paths of
+/// The rules of a file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RuleFile {
+    /// Those that write objects.
+    #[serde(rename = "rule")]
+    pub rules: Vec<Rule>,
+    /// Those that send to SIEMs.
+    pub siem: Vec<SiemRule>,
+}
+
+impl RuleFile {
+    /// Reads a file: one rule, or several as `[[rule]]` and `[[siem]]`. They are not checked yet, and paths of
     /// components stay as they are.
     ///
     /// # Errors
     /// [`RuleError::File`], with line and column.
-    pub fn read_all(file: &Path) -> Result<Vec<Self>, RuleError> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct File {
-            rule: Vec<Rule>,
-        }
+    pub fn read(file: &Path) -> Result<Self, RuleError> {
         let refused = |problem: String| RuleError::File { file: file.display().to_string(), problem };
         let text = std::fs::read_to_string(file).map_err(|error| refused(error.to_string()))?;
         let table: toml::Table = toml::from_str(&text).map_err(|error| refused(error.to_string()))?;
-        if table.get("rule").is_some_and(toml::Value::is_array) {
-            return toml::from_str(&text)
-                .map(|file: File| file.rule)
-                .map_err(|error| refused(error.to_string()));
+        let wrong = |error: toml::de::Error| refused(error.to_string());
+        if ["rule", "siem"].iter().any(|several| table.get(*several).is_some_and(toml::Value::is_array)) {
+            return toml::from_str(&text).map_err(wrong);
         }
-        toml::from_str(&text).map(|rule| vec![rule]).map_err(|error| refused(error.to_string()))
+        let rule = toml::from_str(&text).map_err(wrong)?;
+        Ok(Self { rules: vec![rule], siem: vec![] })
     }
+}
 
+impl Rule {
     /// Reads a rule from a file. It is not [checked](Self::check) yet: the command line may change
     /// it. Paths of components are taken from the folder of the file.
     ///
@@ -363,7 +372,7 @@ impl Rule {
     }
 }
 
-fn check_name(name: &str) -> Result<(), RuleError> {
+pub(crate) fn check_name(name: &str) -> Result<(), RuleError> {
     let end = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let bytes = name.as_bytes();
     let lawful = (3..=63).contains(&bytes.len())

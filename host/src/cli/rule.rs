@@ -1,5 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use logship_sls::error::ErrorCode;
@@ -8,11 +8,13 @@ use serde_json::{Value, json};
 
 use super::Failure;
 use super::connect::{self, Connect};
+use super::receiver_options::FormatOptions;
 use super::rule_options::RuleOptions;
 use super::stage::Report;
 use crate::client::{Client, ClientError};
-use crate::rule::{Rule, Start, Store};
+use crate::rule::{Rule, RuleError, RuleFile, Start, Store};
 use crate::service::keys::Access;
+use crate::siem::rule::{SIEM, SiemRule};
 use crate::{table, target};
 
 /// Makes, applies, shows and deletes shipping rules.
@@ -49,9 +51,27 @@ enum Command {
         #[command(flatten)]
         connect: Connect,
     },
+    /// Makes a rule that sends a logstore to a SIEM.
+    Send {
+        /// Its name. One that a deleted rule had can't be taken.
+        name: String,
+        #[command(flatten)]
+        of: Of,
+        /// The receiver: a name out of the service's settings, [receivers.NAME].
+        #[arg(long)]
+        receiver: String,
+        /// Send what comes from now on only, not what is there already.
+        #[arg(long)]
+        from_now: bool,
+        #[command(flatten)]
+        format: FormatOptions,
+        #[command(flatten)]
+        connect: Connect,
+    },
     /// Makes the service's rules be as a file says. What differs is shown; what does not stays untouched.
     Apply {
-        /// TOML: one rule, or several as [[rule]]; each says which logstore it ships.
+        /// TOML: one rule, or several as [[rule]], and [[siem]] for those that send to SIEMs; each says which
+        /// logstore it is of.
         #[arg(short, long, value_name = "FILE")]
         file: PathBuf,
         /// Only show what would change.
@@ -160,12 +180,34 @@ impl RuleCommand {
                     let rule = options.over(rule)?;
                     rule.check()?;
                     let rules = Rules { client: connect.client(Access::Admin)?, logstore: of.logstore };
-                    rules.create(&rule, &probe).await?;
-                    println!("made {}: it ships {}/{}", rule.name, connect.project, rules.logstore);
+                    let (logstore, name) = (rules.logstore.clone(), rule.name.clone());
+                    let wanted = Wanted { logstore, name, sort: Sort::Objects(Box::new(rule)) };
+                    rules.create(&wanted, probe.query()).await?;
+                    println!("made {}: it ships {}/{}", wanted.name, connect.project, rules.logstore);
+                    Ok(())
+                }
+                Command::Send { name, of, receiver, from_now, format, connect } => {
+                    let rule = SiemRule {
+                        name,
+                        receiver,
+                        stage: format.stage.clone(),
+                        format: format.config()?,
+                        from: if from_now { Start::Now } else { Start::Begin },
+                        ..SiemRule::default()
+                    };
+                    rule.check()?;
+                    let rules = Rules { client: connect.client(Access::Admin)?, logstore: of.logstore };
+                    let (logstore, receiver) = (rules.logstore.clone(), rule.receiver.clone());
+                    let wanted = Wanted { logstore, name: rule.name.clone(), sort: Sort::Siem(rule) };
+                    rules.create(&wanted, &[]).await?;
+                    println!(
+                        "made {}: it sends {}/{} to {receiver}",
+                        wanted.name, connect.project, rules.logstore
+                    );
                     Ok(())
                 }
                 Command::Apply { file, dry_run, prune, probe, connect } => {
-                    let rules = Rule::read_all(&file)?;
+                    let rules = read(&file)?;
                     apply(connect.client(Access::Admin)?, rules, dry_run, prune, &probe).await
                 }
                 Command::List { logstore, connect } => list(connect.client(Access::Read)?, logstore).await,
@@ -236,16 +278,15 @@ impl Rules {
         Ok(self.get(name).await?.ok_or_else(missing)?)
     }
 
-    async fn create(&self, rule: &Rule, probe: &Probe) -> Result<(), Failure> {
+    async fn create(&self, rule: &Wanted, query: &[(&str, &str)]) -> Result<(), Failure> {
         let path = format!("/logstores/{}/shipper", self.logstore);
-        let reply = self.client.send_json(Method::POST, &path, probe.query(), &body(rule)).await?;
+        let reply = self.client.send_json(Method::POST, &path, query, &rule.body()).await?;
         warn(&reply);
         Ok(())
     }
 
-    async fn update(&self, rule: &Rule, probe: &Probe) -> Result<(), Failure> {
-        let reply =
-            self.client.send_json(Method::PUT, &self.path(&rule.name), probe.query(), &body(rule)).await?;
+    async fn update(&self, rule: &Wanted, query: &[(&str, &str)]) -> Result<(), Failure> {
+        let reply = self.client.send_json(Method::PUT, &self.path(&rule.name), query, &rule.body()).await?;
         warn(&reply);
         Ok(())
     }
@@ -263,8 +304,57 @@ impl Rules {
     }
 }
 
-fn body(rule: &Rule) -> Value {
-    json!({ "shipperName": rule.name, "targetType": target::OSS, "targetConfiguration": target::configuration(rule) })
+/// A rule that there is to be.
+struct Wanted {
+    logstore: String,
+    name: String,
+    sort: Sort,
+}
+
+/// What kind of rule it is.
+enum Sort {
+    Objects(Box<Rule>),
+    Siem(SiemRule),
+}
+
+impl Wanted {
+    fn check(&self) -> Result<(), RuleError> {
+        match &self.sort {
+            Sort::Objects(rule) => rule.check(),
+            Sort::Siem(rule) => rule.check(),
+        }
+    }
+
+    fn configuration(&self) -> Value {
+        match &self.sort {
+            Sort::Objects(rule) => target::configuration(rule),
+            Sort::Siem(rule) => rule.configuration(),
+        }
+    }
+
+    fn body(&self) -> Value {
+        let kind = match &self.sort {
+            Sort::Objects(_) => target::OSS,
+            Sort::Siem(_) => SIEM,
+        };
+        json!({ "shipperName": self.name, "targetType": kind, "targetConfiguration": self.configuration() })
+    }
+}
+
+/// The rules of a file.
+fn read(file: &Path) -> Result<Vec<Wanted>, RuleError> {
+    let RuleFile { rules, siem } = RuleFile::read(file)?;
+    let objects = rules.into_iter().map(|rule| Wanted {
+        logstore: rule.logstore.clone(),
+        name: rule.name.clone(),
+        sort: Sort::Objects(Box::new(rule)),
+    });
+    let siem = siem.into_iter().map(|rule| Wanted {
+        logstore: rule.logstore.clone(),
+        name: rule.name.clone(),
+        sort: Sort::Siem(rule),
+    });
+    Ok(objects.chain(siem).collect())
 }
 
 fn warn(reply: &Value) {
@@ -275,7 +365,7 @@ fn warn(reply: &Value) {
 
 async fn apply(
     client: Client,
-    rules: Vec<Rule>,
+    rules: Vec<Wanted>,
     dry_run: bool,
     prune: bool,
     probe: &Probe,
@@ -297,13 +387,13 @@ async fn apply(
     for rule in &rules {
         of.logstore.clone_from(&rule.logstore);
         let name = format!("{}/{}", rule.logstore, rule.name);
-        let wanted = target::hide_secrets(&target::configuration(rule));
+        let wanted = target::hide_secrets(&rule.configuration());
         match of.get(&rule.name).await? {
             None => {
                 println!("+ {name} {would}made");
                 changed += 1;
                 if !dry_run {
-                    of.create(rule, probe).await?;
+                    of.create(rule, probe.query()).await?;
                 }
             }
             Some(shown) => {
@@ -316,7 +406,7 @@ async fn apply(
                 difference.iter().for_each(|line| println!("    {line}"));
                 changed += 1;
                 if !dry_run {
-                    of.update(rule, probe).await?;
+                    of.update(rule, probe.query()).await?;
                 }
             }
         }
@@ -407,7 +497,11 @@ fn row(logstore: &str, name: &str, shown: &Value) -> Vec<String> {
         (format, none) if none == "none" || none.is_empty() => format,
         (format, compression) => format!("{format} {compression}"),
     };
-    let to = format!("{}/{}", text(&set["ossBucket"]), text(&set["ossPrefix"]));
+    let (to, format) = if shown["targetType"] == SIEM {
+        (text(&set["receiver"]), set["stage"].as_str().unwrap_or("siem").to_owned())
+    } else {
+        (format!("{}/{}", text(&set["ossBucket"]), text(&set["ossPrefix"])), format)
+    };
     vec![name.to_owned(), logstore.to_owned(), to, format, state.to_owned(), format!("{waiting} groups")]
 }
 
@@ -424,6 +518,9 @@ async fn show(rules: &Rules, name: &str, report: Report) -> Result<(), Failure> 
     if shown["targetType"] == target::OSS {
         let rule = target::rule(name, &shown["targetConfiguration"])?;
         print!("{}", toml::to_string(&Rule { logstore: rules.logstore.clone(), ..rule })?);
+    } else if shown["targetType"] == SIEM {
+        let rule = SiemRule::of(name, &shown["targetConfiguration"])?;
+        print!("{}", toml::to_string(&SiemRule { logstore: rules.logstore.clone(), ..rule })?);
     } else {
         println!("{:#}", shown["targetConfiguration"]);
     }

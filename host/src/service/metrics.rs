@@ -123,7 +123,7 @@ pub(crate) fn render(service: &Service) -> String {
                 ("logstore", logstore.name.clone()),
                 ("rule", rule.name.clone()),
             ];
-            let held = service.shipper.why_held(rule.number()).is_some();
+            let held = service.why_held(rule.number()).is_some();
             gauge!("logship_rule_held", &labels).set(f64::from(u8::from(held)));
         }
         for group in logstore.groups.keys() {

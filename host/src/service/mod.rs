@@ -46,6 +46,8 @@ use room::Room;
 use crate::engine::Engine;
 use crate::registry::Registry;
 use crate::shipping::Shipper;
+use crate::siem::consumer::Place;
+use crate::siem::rules::Rules;
 
 /// The service. Share it by [`Arc`].
 #[derive(Debug)]
@@ -53,6 +55,7 @@ pub struct Service {
     config: Config,
     store: Arc<Store>,
     shipper: Arc<Shipper>,
+    siem: Arc<Rules>,
     store_clock: ClockOf,
     keys: Keys,
     metrics: PrometheusHandle,
@@ -114,6 +117,9 @@ pub enum ServiceError {
     /// The metrics.
     #[error("can't count: {0}")]
     Metrics(#[from] metrics_exporter_prometheus::BuildError),
+    /// Where dead letters are to be kept.
+    #[error("dead-letters: {0}")]
+    DeadLetters(#[from] crate::destination::DestinationError),
     /// The folder of objects on their way.
     #[error("can't make a folder for objects on their way (shipping.spool): {0}")]
     Spool(std::io::Error),
@@ -140,9 +146,12 @@ impl Service {
                 Ok(())
             })?;
         }
+        let registry = Registry::within(engine, config.data.join("stages"));
+        let letters = Place::of(None, &config, config.data.join("dead-letters")).open(&config)?;
+        let siem = Rules::new(Arc::clone(&store), registry.clone(), config.receivers.clone(), letters);
         let shipper = Shipper::new(
             Arc::clone(&store),
-            Registry::within(engine, config.data.join("stages")),
+            registry,
             config.destinations(),
             config.shipping.clone(),
             &config.data,
@@ -158,6 +167,7 @@ impl Service {
             metrics: metrics::install()?,
             store,
             shipper: Arc::new(shipper),
+            siem: Arc::new(siem),
             store_clock: ClockOf(clock),
             turn: AtomicUsize::new(0),
             ready: watch::Sender::new(true),
@@ -165,6 +175,11 @@ impl Service {
             connections: AtomicUsize::new(0),
             config,
         })
+    }
+
+    /// What keeps a rule from shipping, if anything does.
+    pub(crate) fn why_held(&self, rule: i64) -> Option<String> {
+        self.shipper.why_held(rule).or_else(|| self.siem.problem(rule))
     }
 
     /// Answers a request.

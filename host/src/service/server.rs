@@ -15,7 +15,7 @@ use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
@@ -111,6 +111,8 @@ impl Server {
                 None
             }
         };
+        let stop_siem = watch::Sender::new(false);
+        let siem = tokio::spawn(Arc::clone(&self.service.siem).run(stop_siem.subscribe()));
         let connections = Arc::new(Semaphore::new(self.service.config.limits.connections));
         let graceful = GracefulShutdown::new();
         loop {
@@ -131,6 +133,7 @@ impl Server {
             }
         }
         self.service.ready.send_replace(false);
+        stop_siem.send_replace(true);
         drop(self.listener);
         tracing::info!("ending: requests on their way are finished");
         tokio::time::sleep(LEAVE).await;
@@ -143,6 +146,9 @@ impl Server {
         };
         if tokio::time::timeout(FAREWELL, ended).await.is_err() {
             tracing::warn!("some requests took too long, and were cut off");
+        }
+        if let Err(error) = siem.await {
+            tracing::error!(%error, "rules for SIEMs did not end");
         }
         upkeep.abort();
         forgetting.abort();

@@ -14,6 +14,8 @@ use super::{Service, blocking};
 use crate::pipeline::PipelineError;
 use crate::rule::{Rule, RuleError, Start};
 use crate::shipping::PlanError;
+use crate::siem::rule::{SIEM, SiemRule};
+use crate::siem::rules::RulesError;
 use crate::target;
 
 #[derive(Deserialize)]
@@ -42,9 +44,9 @@ pub(crate) async fn create(
         return Err(refuse(StoreError::RuleExists(name)));
     }
     let checked = check(service, call, logstore, &name, &body).await?;
-    let from = match checked.rule.map(|rule| rule.from) {
-        Some(Start::Now) => RuleStart::Now,
-        _ => RuleStart::Begin,
+    let from = match checked.from {
+        Start::Now => RuleStart::Now,
+        Start::Begin => RuleStart::Begin,
     };
     let settings = RuleSettings { target: body.target_type, configuration: body.target_configuration };
     service.store.create_rule(logstore, &name, settings, from).await.map_err(refuse)?;
@@ -107,7 +109,7 @@ pub(crate) async fn show(service: &Arc<Service>, logstore: &Logstore, name: &str
             "targetConfiguration": target::hide_secrets(&rule.configuration),
             "createTime": rule.created,
             "lastModifyTime": rule.modified,
-            "problem": service.shipper.why_held(rule.number()),
+            "problem": service.why_held(rule.number()),
             "shards": shards,
         })))
     })
@@ -127,8 +129,8 @@ pub(crate) async fn stage(service: &Arc<Service>, digest: &str) -> Result<Reply,
 
 /// What a check found.
 struct Checked {
-    /// The rule, if it is one that is shipped.
-    rule: Option<Rule>,
+    /// Where a new rule begins.
+    from: Start,
     /// What keeps it from shipping now.
     warning: Option<Warning>,
 }
@@ -153,10 +155,21 @@ async fn check(
     let probe = call.query.get("probe").map(str::to_owned);
     let is_required = probe.as_deref() == Some("required");
     blocking(move || {
+        if kind == SIEM {
+            let rule = SiemRule::of(&name, &configuration).map_err(|error| wrong(&error))?;
+            service.siem.check(&rule).map_err(|error| match error {
+                RulesError::Rule(error) => wrong(&error),
+                other => ApiError::new(ErrorCode::PostBodyInvalid, other.to_string()),
+            })?;
+            return Ok(Checked { from: rule.from, warning: None });
+        }
         if kind != target::OSS {
             Rule { name, ..Rule::default() }.check().map_err(|error| wrong(&error))?;
             let message = PlanError::Target(kind).to_string();
-            return Ok(Checked { rule: None, warning: Some(Warning { code: "Unsupported", message }) });
+            return Ok(Checked {
+                from: Start::Begin,
+                warning: Some(Warning { code: "Unsupported", message }),
+            });
         }
         let rule = target::rule(&name, &configuration).map_err(|error| wrong(&error))?;
         service.shipper.check(&project, &logstore, &rule).map_err(|error| match &error {
@@ -170,10 +183,10 @@ async fn check(
             other => ApiError::new(ErrorCode::ParameterInvalid, other.to_string()),
         })?;
         if probe.as_deref() == Some("none") {
-            return Ok(Checked { rule: Some(rule), warning: None });
+            return Ok(Checked { from: rule.from, warning: None });
         }
         let Err(error) = service.shipper.probe(&rule) else {
-            return Ok(Checked { rule: Some(rule), warning: None });
+            return Ok(Checked { from: rule.from, warning: None });
         };
         let code = match &error {
             PlanError::Destination(error) => error.code(),
@@ -184,7 +197,7 @@ async fn check(
             return Err(ApiError::new(ErrorCode::ParameterInvalid, message));
         }
         tracing::warn!(rule = rule.name, message);
-        Ok(Checked { rule: Some(rule), warning: Some(Warning { code, message }) })
+        Ok(Checked { from: rule.from, warning: Some(Warning { code, message }) })
     })
     .await
 }

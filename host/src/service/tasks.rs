@@ -13,6 +13,7 @@ use super::reply::{Reply, refuse};
 use super::shippers::rule_now;
 use super::{Service, blocking};
 use crate::shipping::PlanRecord;
+use crate::siem::rules::SiemRecord;
 use crate::target;
 
 /// Tasks that one request of Log Service's API tries again.
@@ -61,17 +62,8 @@ pub(crate) async fn show(
         }
         let mut shown = whole(&task);
         let content = service.store.plan(task.plan).map_err(refuse)?;
-        let plan: PlanRecord = serde_json::from_str(&content).map_err(|error| {
-            ApiError::new(ErrorCode::InternalServerError, format!("its plan can't be read: {error}"))
-        })?;
-        shown["plan"] = json!({
-            "project": plan.project,
-            "logstore": plan.logstore,
-            "stages": plan.stages,
-            "shipperName": plan.rule.name,
-            "targetConfiguration": target::hide_secrets(&target::configuration(&plan.rule)),
-        });
-        if verify {
+        shown["plan"] = show_plan(&content)?;
+        if verify && task.seal.as_ref().is_none_or(|seal| !seal.sha256.is_empty()) {
             let catalog = service.store.catalog();
             let logstore = catalog.logstore(&task.project, &task.logstore).ok();
             let rule = rule_now(logstore.and_then(|logstore| logstore.rules.get(&task.rule)));
@@ -84,6 +76,30 @@ pub(crate) async fn show(
         Ok(Reply::json(&shown))
     })
     .await
+}
+
+/// What a task is made by.
+fn show_plan(content: &str) -> Result<Value, ApiError> {
+    if let Ok(SiemRecord { project, logstore, siem, stages, digest }) = serde_json::from_str(content) {
+        return Ok(json!({
+            "project": project,
+            "logstore": logstore,
+            "stages": stages,
+            "digest": digest,
+            "shipperName": siem.name,
+            "targetConfiguration": siem.configuration(),
+        }));
+    }
+    let plan: PlanRecord = serde_json::from_str(content).map_err(|error| {
+        ApiError::new(ErrorCode::InternalServerError, format!("its plan can't be read: {error}"))
+    })?;
+    Ok(json!({
+        "project": plan.project,
+        "logstore": plan.logstore,
+        "stages": plan.stages,
+        "shipperName": plan.rule.name,
+        "targetConfiguration": target::hide_secrets(&target::configuration(&plan.rule)),
+    }))
 }
 
 /// Lets tasks of a rule be tried again, as Log Service's clients do.

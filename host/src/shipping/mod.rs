@@ -46,6 +46,7 @@ use work::Step;
 use crate::destination::{DestinationConfig, Found};
 use crate::registry::Registry;
 use crate::rule::Rule;
+use crate::siem::rule::SIEM;
 use crate::source::ShardReader;
 
 /// How often it is looked what is due, while nothing else asks for it.
@@ -233,8 +234,11 @@ impl Shipper {
     /// down.
     fn pick_up(&self) -> Result<(), StoreError> {
         let running = self.store.running_tasks()?;
+        let catalog = self.store.catalog();
+        let rules = catalog.logstores().flat_map(|logstore| logstore.rules.values());
+        let fed: HashSet<i64> = rules.filter(|rule| rule.target == SIEM).map(ShippingRule::number).collect();
         let mut queue = self.lock();
-        for (rule, task) in running {
+        for (rule, task) in running.into_iter().filter(|(rule, _)| !fed.contains(rule)) {
             queue.resume(rule, task);
         }
         drop(queue);

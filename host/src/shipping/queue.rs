@@ -8,6 +8,7 @@ use logship_logstore::{Catalog, Logstore, Place, Shard, ShippingRule, Store, Sto
 use super::plan::Plans;
 use super::schedule::{Due, Waiting, Wanted};
 use super::settings::Shipping;
+use crate::siem::rule::SIEM;
 
 /// Bytes of logs that are measured at one look.
 const MEASURED: u64 = 1 << 30;
@@ -65,6 +66,8 @@ pub(super) struct Queue {
     tasks: HashSet<TaskId>,
     /// Rules that can't ship: why, and until when they are not tried again (Unix seconds).
     held: HashMap<i64, (String, u64)>,
+    /// Rules that send to SIEMs, whose tasks are not for here.
+    fed: HashSet<i64>,
     /// What was looked at last.
     seen: Option<Arc<Catalog>>,
     rules: Vec<Looked>,
@@ -137,7 +140,9 @@ impl Queue {
         }
         let now = store.clock();
         for (rule, task) in store.due_tasks(now)? {
-            self.resume(rule, task);
+            if !self.fed.contains(&rule) {
+                self.resume(rule, task);
+            }
         }
         let Self { shards, growth, lines, turns, busy, rules, held, .. } = self;
         for Looked { logstore, rule, wanted } in rules {
@@ -188,9 +193,12 @@ impl Queue {
         settings: &Shipping,
     ) -> Result<(), StoreError> {
         self.rules.clear();
+        let rules = catalog.logstores().flat_map(|logstore| logstore.rules.values());
+        self.fed = rules.filter(|rule| rule.target == SIEM).map(ShippingRule::number).collect();
         let known: HashSet<i64> = self.shards.keys().map(|key| key.0).collect();
         for logstore in catalog.logstores() {
-            for rule in logstore.rules.values() {
+            // The others have feeds, and no objects.
+            for rule in logstore.rules.values().filter(|rule| rule.target != SIEM) {
                 let parsed = match Plans::rule(&rule.name, &rule.target, &rule.configuration) {
                     Ok(parsed) => parsed,
                     Err(error) => {

@@ -57,13 +57,13 @@ impl DeadLetter {
 
     /// A message that the receiver refused.
     pub(crate) fn of_message(formatted: &Formatted, refused: Refused) -> Self {
-        let Refused { message, code, reason } = refused;
-        let bytes = formatted.bytes(message..message + 1);
+        let Refused { message: number, code, reason, .. } = refused;
+        let bytes = formatted.bytes(number..number + 1);
         let (message, message_base64) = match std::str::from_utf8(bytes) {
             Ok(text) => (Some(text.to_owned()), None),
             Err(_) => (None, Some(STANDARD.encode(bytes))),
         };
-        let position = formatted.position(refused.message);
+        let position = formatted.position(number);
         Self { position, code, reason, message, message_base64, fields: None }
     }
 
@@ -237,10 +237,10 @@ pub async fn resend(
         lines.into_iter().partition(|line| line.letter.bytes().is_some());
     let unformatted = left.len();
     let messages: Vec<Vec<u8>> = sendable.iter().filter_map(|line| line.letter.bytes()).collect();
-    let refused = receiver.deliver(&Formatted::again(&messages)).await;
+    let refused = receiver.deliver(&[Formatted::again(&messages)]).await;
     let resent = Resent { received: sendable.len() - refused.len(), refused: refused.len(), unformatted };
     let mut sendable: Vec<Option<Line>> = sendable.into_iter().map(Some).collect();
-    for Refused { message, code, reason } in refused {
+    for Refused { message, code, reason, .. } in refused {
         if let Some(mut line) = sendable.get_mut(message).and_then(Option::take) {
             (line.letter.code, line.letter.reason) = (code, reason);
             left.push(line);
@@ -276,7 +276,8 @@ mod tests {
     use crate::directory::Directory;
 
     fn letter(message: &[u8]) -> DeadLetter {
-        let refused = Refused { message: 0, code: "6".into(), reason: "Invalid data format".into() };
+        let refused =
+            Refused { chunk: 0, message: 0, code: "6".into(), reason: "Invalid data format".into() };
         DeadLetter::of_message(&Formatted::again(&[message.to_vec()]), refused)
     }
 

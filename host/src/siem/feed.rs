@@ -234,15 +234,19 @@ impl Outlet {
 
     /// Delivers messages, in order, and keeps those that are refused.
     async fn deliver(self, origin: Origin, formatted: Vec<(Formatted, Vec<DeadLetter>)>) -> Sent {
-        let (mut sent, mut dead) = (Sent::default(), vec![]);
-        for (formatted, refused_by_stage) in formatted {
-            let refused = self.receiver.deliver(&formatted).await;
-            sent.messages += (formatted.len() - refused.len()) as u64;
-            sent.bytes += formatted.messages.bytes.len() as u64;
-            sent.raw += formatted.raw_bytes();
-            dead.extend(refused_by_stage);
-            dead.extend(refused.into_iter().map(|refused| DeadLetter::of_message(&formatted, refused)));
-        }
+        let (chunks, dead): (Vec<Formatted>, Vec<Vec<DeadLetter>>) = formatted.into_iter().unzip();
+        let refused = self.receiver.deliver(&chunks).await;
+        let mut dead: Vec<DeadLetter> = dead.into_iter().flatten().collect();
+        let messages: usize = chunks.iter().map(Formatted::len).sum();
+        let mut sent = Sent {
+            messages: (messages - refused.len()) as u64,
+            bytes: chunks.iter().map(|chunk| chunk.messages.bytes.len() as u64).sum(),
+            raw: chunks.iter().map(Formatted::raw_bytes).sum(),
+            dead: 0,
+        };
+        dead.extend(
+            refused.into_iter().map(|refused| DeadLetter::of_message(&chunks[refused.chunk], refused)),
+        );
         sent.dead = dead.len() as u64;
         if !dead.is_empty() {
             self.keep(origin, dead).await;

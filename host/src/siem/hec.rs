@@ -189,8 +189,11 @@ impl Hec {
     }
 
     /// Sends all messages, in as many requests as it takes, several at a time.
-    pub(crate) async fn deliver(&self, formatted: &Formatted, health: &Health) -> Vec<Refused> {
-        let requests = self.cut(formatted).into_iter().map(|range| self.send(formatted, range, health));
+    pub(crate) async fn deliver(&self, chunks: &[Formatted], health: &Health) -> Vec<Refused> {
+        let requests = chunks.iter().enumerate().flat_map(|(number, chunk)| {
+            let ranges = self.cut(chunk).into_iter();
+            ranges.map(move |range| self.send(number, chunk, range, health))
+        });
         futures_util::future::join_all(requests).await.into_iter().flatten().collect()
     }
 
@@ -211,7 +214,13 @@ impl Hec {
     }
 
     /// Sends messages until all are accepted, but for those that are refused for good.
-    async fn send(&self, formatted: &Formatted, messages: Range<usize>, health: &Health) -> Vec<Refused> {
+    async fn send(
+        &self,
+        chunk: usize,
+        formatted: &Formatted,
+        messages: Range<usize>,
+        health: &Health,
+    ) -> Vec<Refused> {
         let (mut left, mut refused) = (vec![messages], vec![]);
         while let Some(messages) = left.pop() {
             if messages.is_empty() {
@@ -222,7 +231,7 @@ impl Hec {
             };
             if messages.len() == 1 {
                 let Refusal { code, reason, .. } = refusal;
-                refused.push(Refused { message: messages.start, code, reason });
+                refused.push(Refused { chunk, message: messages.start, code, reason });
                 continue;
             }
             // Whether those before it were accepted is not said: rather twice than never. And only one that is refused

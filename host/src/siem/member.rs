@@ -5,9 +5,11 @@
 //! written down. One that is not heard for the group's timeout gives up all by itself, as the service takes it for gone.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use logship_sls::cursor::Cursor;
 use logship_sls::error::ErrorCode;
 use reqwest::Method;
@@ -51,6 +53,17 @@ pub struct Member {
     membership: Arc<Membership>,
     outlet: Outlet,
     project: String,
+}
+
+/// Why it is not known whose the shards are.
+#[derive(Debug, thiserror::Error)]
+enum HeartbeatError {
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error("no answer until the next heartbeat was due")]
+    Silent,
+    #[error("the answer to a heartbeat is no list of shards: {0}")]
+    Reply(serde_json::Error),
 }
 
 /// A shard that is read.
@@ -106,13 +119,12 @@ impl Member {
                 }
                 () = tokio::time::sleep_until(next) => {
                     next = Instant::now() + member.membership.heartbeat;
-                    let reported: Vec<u32> = held.keys().copied().collect();
+                    let (asked, reported) = (Instant::now(), held.keys().copied().collect::<Vec<u32>>());
                     match member.heartbeat(&reported).await {
                         Ok(shards) => {
-                            heard = Instant::now();
+                            heard = asked;
                             member.change(&mut held, &mut feeds, &shards);
                             given = Some(shards);
-                            // The end of what is taken away is told soon, not at the next interval.
                         }
                         Err(error) => {
                             tracing::warn!(group = member.membership.group, %error, "the service does not hear this consumer");
@@ -138,11 +150,13 @@ impl Member {
         }
     }
 
-    async fn heartbeat(&self, reported: &[u32]) -> Result<Vec<u32>, ClientError> {
+    async fn heartbeat(&self, reported: &[u32]) -> Result<Vec<u32>, HeartbeatError> {
         let path = format!("{}/{}", self.group_path(), self.membership.group);
         let query = [("type", "heartbeat"), ("consumer", self.membership.consumer.as_str())];
-        let given = self.client.send_json(Method::POST, &path, &query, &json!(reported)).await?;
-        Ok(serde_json::from_value(given).unwrap_or_default())
+        let body = json!(reported);
+        let ask = self.client.send_json(Method::POST, &path, &query, &body);
+        let given = timeout(self.membership.heartbeat, ask).await.map_err(|_| HeartbeatError::Silent)??;
+        serde_json::from_value(given).map_err(HeartbeatError::Reply)
     }
 
     /// Begins to read what is new, and ends to read what is not given any more.
@@ -160,7 +174,11 @@ impl Member {
             let (member, stopping) = (Arc::clone(self), stop.subscribe());
             held.insert(shard, Held { stop });
             feeds.spawn(async move {
-                member.read(shard, stopping).await;
+                let read = AssertUnwindSafe(member.read(shard, stopping)).catch_unwind().await;
+                if read.is_err() {
+                    // It is given again at the next heartbeat, and read from its checkpoint.
+                    tracing::error!(shard, "a defect of logship: please report it");
+                }
                 shard
             });
         }

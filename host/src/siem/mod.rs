@@ -12,7 +12,7 @@
 //! - [`receiver`]: who takes them: [`hec`] and [`syslog`], and their settings. `backoff`: when it is tried again.
 //! - [`dead_letter`]: what nobody takes.
 //! - `feed`: one shard, from its logs to the receiver and on. What it reads, and where it writes down how far it is,
-//!   is one of: [`member`], a consumer group's member over the network; `rules`, the rules of a store.
+//!   is one of: [`member`], a consumer group's member over the network; [`rules`], the [`rule`]s of a store.
 //! - [`consumer`]: what the members of a program have in common.
 
 mod backoff;
@@ -24,4 +24,6 @@ pub mod hec;
 pub mod load;
 pub mod member;
 pub mod receiver;
+pub mod rule;
+pub mod rules;
 pub mod syslog;

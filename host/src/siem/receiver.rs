@@ -72,7 +72,9 @@ impl ReceiverError {
 /// A message that is refused for good.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Refused {
-    /// Its number.
+    /// The number of its chunk.
+    pub(crate) chunk: usize,
+    /// Its number in the chunk.
     pub(crate) message: usize,
     /// Why, in a word.
     pub(crate) code: String,
@@ -105,10 +107,10 @@ impl Receiver {
 
     /// Sends messages until the receiver has all of them, however often that fails. Returns those that it refuses for
     /// good. Dropped halfway, some may have been received.
-    pub(crate) async fn deliver(&self, formatted: &Formatted) -> Vec<Refused> {
+    pub(crate) async fn deliver(&self, chunks: &[Formatted]) -> Vec<Refused> {
         match &self.kind {
-            Kind::Hec(hec) => hec.deliver(formatted, &self.health).await,
-            Kind::Syslog(syslog) => syslog.deliver(formatted, &self.health).await,
+            Kind::Hec(hec) => hec.deliver(chunks, &self.health).await,
+            Kind::Syslog(syslog) => syslog.deliver(chunks, &self.health).await,
         }
     }
 

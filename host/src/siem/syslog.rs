@@ -191,13 +191,17 @@ impl Syslog {
     }
 
     /// Sends all messages, in order.
-    pub(crate) async fn deliver(&self, formatted: &Formatted, health: &Health) -> Vec<Refused> {
-        let (left, refused) = self.sort(formatted);
+    pub(crate) async fn deliver(&self, chunks: &[Formatted], health: &Health) -> Vec<Refused> {
+        let (mut messages, mut refused) = (vec![], vec![]);
+        for (number, chunk) in chunks.iter().enumerate() {
+            self.sort(number, chunk, &mut messages, &mut refused);
+        }
         if self.settings.protocol == Protocol::Udp {
-            self.send_datagrams(formatted, &left, health).await;
+            self.send_datagrams(&messages, health).await;
             return refused;
         }
-        let frames = self.frames(formatted, &left);
+        let frames = self.frames(&messages);
+        drop(messages);
         let mut backoff = Backoff::default();
         loop {
             match self.send_stream(&frames).await {
@@ -215,35 +219,39 @@ impl Syslog {
     }
 
     /// Those messages that can be sent, and those that never can.
-    fn sort(&self, formatted: &Formatted) -> (Vec<usize>, Vec<Refused>) {
+    fn sort<'a>(
+        &self,
+        chunk: usize,
+        formatted: &'a Formatted,
+        left: &mut Vec<&'a [u8]>,
+        refused: &mut Vec<Refused>,
+    ) {
         let most = match (self.settings.max_bytes, self.settings.protocol) {
             (Some(most), _) => most,
             (None, Protocol::Udp) => USUAL_DATAGRAM,
             (None, _) => usize::MAX,
         };
         let is_line = self.settings.protocol != Protocol::Udp && self.settings.framing == Framing::Newline;
-        let (mut left, mut refused) = (Vec::with_capacity(formatted.len()), vec![]);
         for message in 0..formatted.len() {
             let bytes = formatted.bytes(message..message + 1);
             let mut refuse = |code: &str, reason| {
-                refused.push(Refused { message, code: code.into(), reason });
+                refused.push(Refused { chunk, message, code: code.into(), reason });
             };
             if bytes.len() > most {
                 refuse("TooLarge", format!("{} bytes, and the receiver takes {most}", bytes.len()));
             } else if is_line && memchr::memchr(b'\n', bytes).is_some() {
                 refuse("LineBreak", "a line feed in a message that one ends; use octet counting".into());
             } else {
-                left.push(message);
+                left.push(bytes);
             }
         }
-        (left, refused)
     }
 
-    fn frames(&self, formatted: &Formatted, messages: &[usize]) -> Vec<u8> {
-        let mut frames = Vec::with_capacity(formatted.messages.bytes.len() + 8 * messages.len());
+    fn frames(&self, messages: &[&[u8]]) -> Vec<u8> {
+        let bytes: usize = messages.iter().map(|message| message.len() + 8).sum();
+        let mut frames = Vec::with_capacity(bytes);
         let mut number = itoa::Buffer::new();
-        for &message in messages {
-            let bytes = formatted.bytes(message..message + 1);
+        for bytes in messages {
             match self.settings.framing {
                 Framing::OctetCounting => {
                     frames.extend_from_slice(number.format(bytes.len()).as_bytes());
@@ -358,18 +366,18 @@ impl Syslog {
     }
 
     /// Sends each message as a datagram. One that the system does not take is sent again.
-    async fn send_datagrams(&self, formatted: &Formatted, messages: &[usize], health: &Health) {
+    async fn send_datagrams(&self, messages: &[&[u8]], health: &Health) {
         let mut held = self.socket.lock().await;
         let (socket, next) = &mut *held;
         let mut backoff = Backoff::default();
-        for &message in messages {
+        for message in messages {
             if self.settings.rate > 0 {
                 sleep_until(*next).await;
                 let gap = Duration::from_secs(1) / self.settings.rate;
                 // Timers are coarse: a few at once are as good.
                 *next = (*next + gap).max(Instant::now() - Duration::from_millis(2));
             }
-            while let Err(problem) = self.send_datagram(socket, formatted.bytes(message..message + 1)).await {
+            while let Err(problem) = self.send_datagram(socket, message).await {
                 *socket = None;
                 let wait = backoff.next();
                 health.fails(format!("{}:{}: {problem}", self.settings.host, self.settings.port), wait);
