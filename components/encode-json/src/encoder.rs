@@ -1,9 +1,8 @@
 use logship_stage::encode::Description;
-use logship_stage::{BLOCK, Batch, Encoder, Group, Log, Output, Result, Text, config};
+use logship_stage::escape::{Json, push_escaped};
+use logship_stage::{BLOCK, Batch, Encoder, Group, Log, Members, Output, Result, Text, config};
 
 use crate::Config;
-use crate::escape::push_escaped;
-use crate::members::Members;
 
 /// JSON lines in the making.
 #[derive(Debug)]
@@ -38,7 +37,6 @@ impl Encoder for JsonEncoder {
         let mut lines = Lines {
             out: Output::with_capacity(values / 16 * self.growth + 64 * batch.len()),
             members: Members::of(batch, &keys),
-            utf8: batch.values_are_utf8(),
             config: &self.config,
         };
         let mut heads = vec![None; batch.raw().groups.len()];
@@ -66,7 +64,7 @@ impl Encoder for JsonEncoder {
 fn member(key: &str) -> Text {
     let mut out = Output::default();
     out.push(b"\",\"");
-    push_escaped(&mut out, key.as_bytes(), 0..key.len());
+    push_escaped::<Json>(&mut out, key.as_bytes(), 0..key.len());
     out.push(b"\":\"");
     Text::from(out.into_bytes().as_slice())
 }
@@ -76,7 +74,7 @@ fn head(config: &Config, group: &Group<'_>) -> Text {
     let mut out = Output::default();
     let mut push = |key: &str, value: &str| {
         out.push_text(&member(key));
-        push_escaped(&mut out, value.as_bytes(), 0..value.len());
+        push_escaped::<Json>(&mut out, value.as_bytes(), 0..value.len());
     };
     if config.reserved {
         push("__topic__", group.topic());
@@ -92,8 +90,6 @@ fn head(config: &Config, group: &Group<'_>) -> Text {
 struct Lines<'a> {
     out: Output,
     members: Members<'a>,
-    /// Whether every value is UTF-8, which spares looking at each.
-    utf8: bool,
     config: &'a Config,
 }
 
@@ -122,36 +118,10 @@ impl Lines<'_> {
             self.out.push_text_from(head, skip);
             skip = 0;
         }
-        let (mut fields, mut begin) = log.span();
+        let (fields, begin) = log.span();
         let in_string = skip == 0 || !fields.is_empty();
-        while !fields.is_empty() {
-            if self.utf8 && skip == 0 {
-                (fields.start, begin) = self.members.push(&mut self.out, fields.clone(), begin);
-            }
-            // Whatever the loop over the usual members left.
-            if !fields.is_empty() {
-                begin = self.push_member(fields.start, begin, skip);
-                fields.start += 1;
-                skip = 0;
-            }
-        }
+        self.members.push::<Json>(&mut self.out, fields, begin, skip);
         self.out.push_range(&CLOSING, if in_string { 0..3 } else { 1..3 });
-    }
-
-    /// Appends the member of any field, whose value begins at `begin`, and returns where it ends.
-    #[inline(never)]
-    fn push_member(&mut self, field: usize, begin: usize, skip: usize) -> usize {
-        let Members { keys, field_keys, value_ends, values } = self.members;
-        let range = begin..value_ends[field] as usize;
-        self.out.push_text_from(&keys[field_keys[field] as usize], skip);
-        let value = &values[range.clone()];
-        if self.utf8 || simdutf8::basic::from_utf8(value).is_ok() {
-            push_escaped(&mut self.out, values, range.clone());
-        } else {
-            let text = String::from_utf8_lossy(value);
-            push_escaped(&mut self.out, text.as_bytes(), 0..text.len());
-        }
-        range.end
     }
 
     #[inline(always)]
@@ -225,6 +195,48 @@ mod tests {
     fn an_unknown_member_of_the_configuration_is_named() {
         let error = JsonEncoder::open(r#"{"tag": true}"#).unwrap_err().to_string();
         assert!(error.contains("tag") && error.contains("unknown field"), "{error}");
+    }
+
+    fn reads_back(values: &[String]) {
+        let fields: Vec<_> =
+            values.iter().map(|value| ("a key of more than a block", value.as_str())).collect();
+        // Behind the last value there must be a block for the loop to take it.
+        let batch =
+            BatchBuilder::new().log(1, &fields).log(2, &[("k", "\"\\\"\\ filler, and more of it")]).build();
+        let bytes = JsonEncoder::open("").unwrap().push(&batch).unwrap();
+        let line = bytes.split(|&byte| byte == b'\n').next().unwrap();
+        let line = std::str::from_utf8(line).unwrap();
+        let read = line.split("\"a key of more than a block\":").skip(1);
+        let read: Vec<String> =
+            read.map(|text| serde_json::from_str(text.trim_end_matches([',', '}'])).unwrap()).collect();
+        assert_eq!(read, values);
+    }
+
+    #[test]
+    fn every_byte_at_every_place_reads_back() {
+        for byte in 0..0x80u8 {
+            for place in 0..40 {
+                let mut text = "x".repeat(40);
+                text.replace_range(place..=place, char::from(byte).encode_utf8(&mut [0; 4]));
+                reads_back(&[text, String::new(), "y".into()]);
+            }
+        }
+    }
+
+    #[test]
+    fn values_shorter_than_a_block_are_not_read_past() {
+        for value in ["", "x", "fifteen bytes.."] {
+            let batch = BatchBuilder::new().log(1, &[("a", ""), ("b", value)]).build();
+            let bytes = JsonEncoder::open(r#"{"tags":true}"#).unwrap().push(&batch).unwrap();
+            assert!(bytes.ends_with(format!("\"a\":\"\",\"b\":\"{value}\"}}\n").as_bytes()));
+        }
+    }
+
+    #[test]
+    fn values_that_outgrow_the_room_read_back() {
+        for count in [1, 15, 16, 17, 100, 1000] {
+            reads_back(&vec!["\u{1}\u{1f}\"\u{e9}".repeat(count); 20]);
+        }
     }
 
     proptest! {

@@ -6,13 +6,9 @@
 //!
 //! - [`config`](Config): tags, nanoseconds, and whether the reserved members come at all.
 //! - [`encoder`](JsonEncoder): the lines.
-//! - `escape`: strings, a SIMD block at a time.
-//! - `members`: the loop over the fields, which nearly all of the time is spent in.
 
 mod config;
 mod encoder;
-mod escape;
-mod members;
 
 pub use config::Config;
 pub use encoder::JsonEncoder;

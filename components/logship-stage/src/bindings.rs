@@ -24,6 +24,18 @@ pub mod compressor {
     });
 }
 
+pub mod formatter {
+    wit_bindgen::generate!({
+        path: "../../wit",
+        world: "logship:stages/formatter",
+        // Its batches are those of encoders.
+        with: { "logship:batch/types@1.0.0": crate::bindings::encoder::logship::batch::types },
+        pub_export_macro: true,
+        export_macro_name: "export_formatter_world",
+        default_bindings_module: "logship_stage::bindings::formatter",
+    });
+}
+
 pub mod renderer {
     wit_bindgen::generate!({
         path: "../../wit",

@@ -6,8 +6,9 @@ use std::marker::PhantomData;
 
 use crate::bindings::compressor::exports::logship::compress::compressor as wit_compress;
 use crate::bindings::encoder::exports::logship::encode::encoder as wit_encode;
+use crate::bindings::formatter::exports::logship::siem::formatter as wit_siem;
 use crate::bindings::renderer::exports::logship::object_path::renderer as wit_path;
-use crate::{Batch, Compressor, Encoder, Error, Renderer};
+use crate::{Batch, Compressor, Encoder, Error, Formatter, Renderer};
 
 /// The component that an [`Encoder`] becomes.
 #[derive(Debug)]
@@ -114,6 +115,42 @@ impl<R: Renderer> wit_path::Guest for RendererComponent<R> {
     }
 }
 
+/// The component that a [`Formatter`] becomes.
+#[derive(Debug)]
+pub struct FormatterComponent<F>(PhantomData<F>);
+
+impl<F: Formatter> wit_siem::Guest for FormatterComponent<F> {
+    type Session = Object<F>;
+
+    fn describe() -> wit_siem::Description {
+        F::describe()
+    }
+}
+
+impl<F: Formatter> wit_siem::GuestSession for Object<F> {
+    fn open(config: String) -> Result<wit_siem::Session, wit_siem::Error> {
+        Ok(wit_siem::Session::new(Self(RefCell::new(F::open(&config)?))))
+    }
+
+    fn push(&self, batch: wit_siem::LogBatch) -> Result<wit_siem::Messages, wit_siem::Error> {
+        Ok(self.0.borrow_mut().push(&Batch::new(batch)?)?)
+    }
+}
+
+impl From<Error> for wit_siem::Error {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::InvalidConfig { path, reason } => {
+                Self::InvalidConfig(wit_siem::ConfigProblem { path, reason })
+            }
+            Error::InvalidBatch(invariant) => Self::InvalidBatch(invariant),
+            Error::Rejected { log, reason } => Self::Rejected(wit_siem::Rejection { log, reason }),
+            // A formatter makes no object that could be too large: what it says is about the batch.
+            Error::TooLarge(reason) => Self::Rejected(wit_siem::Rejection { log: 0, reason }),
+        }
+    }
+}
+
 /// Makes the crate a component of the world `encoder`, served by a type that implements
 /// [`Encoder`]. Off WebAssembly it does nothing, so that the same crate is tested natively.
 #[macro_export]
@@ -138,6 +175,15 @@ macro_rules! export_compressor {
 macro_rules! export_renderer {
     ($type:ident) => {
         $crate::export_world!($type, RendererComponent, renderer, export_renderer_world);
+    };
+}
+
+/// Makes the crate a component of the world `formatter`, served by a type that implements
+/// [`Formatter`]. Off WebAssembly it does nothing.
+#[macro_export]
+macro_rules! export_formatter {
+    ($type:ident) => {
+        $crate::export_world!($type, FormatterComponent, formatter, export_formatter_world);
     };
 }
 

@@ -96,6 +96,7 @@
 //!   tests.
 //! - [`config`]: the stage's configuration from JSON, with its schema.
 //! - [`columns`]: for table formats, which value of a log stands in which column.
+//! - [`Members`] and [`escape`](mod@escape): the fields of logs one after the other, escaped.
 //! - [`Output`] and [`Text`]: bytes in the making, at the speed that short copies allow in wasm.
 //! - [`Pieces`]: a stream cut into pieces of one size, whatever its chunks.
 //! - [`Error`]: what a stage may answer.
@@ -106,7 +107,9 @@ mod builder;
 pub mod columns;
 pub mod config;
 mod error;
+pub mod escape;
 mod export;
+mod members;
 mod output;
 mod pieces;
 
@@ -114,7 +117,8 @@ pub use batch::{Batch, Field, Group, Log, LogBatch, LogGroup, Tag};
 pub use builder::BatchBuilder;
 pub use error::{Error, Result};
 #[doc(hidden)]
-pub use export::{CompressorComponent, EncoderComponent, RendererComponent};
+pub use export::{CompressorComponent, EncoderComponent, FormatterComponent, RendererComponent};
+pub use members::Members;
 pub use output::{BLOCK, Output, Text, block_at};
 pub use pieces::Pieces;
 pub use schemars::{self, JsonSchema};
@@ -134,6 +138,13 @@ pub mod compress {
 /// The types of `logship:object-path`.
 pub mod object_path {
     pub use crate::bindings::renderer::exports::logship::object_path::renderer::{Description, Request};
+}
+
+/// The types of `logship:siem`.
+pub mod siem {
+    pub use crate::bindings::formatter::exports::logship::siem::formatter::{
+        Description, Messages, Transport,
+    };
 }
 
 /// One object being encoded: the resource `object` of `logship:encode`.
@@ -197,4 +208,22 @@ pub trait Renderer: 'static {
     /// # Errors
     /// [`Error::InvalidConfig`], with `prefix`, `partition-format` or a member of `config` as path.
     fn render(config: &str, request: &object_path::Request) -> Result<String>;
+}
+
+/// A run of batches that become messages for a SIEM: the resource `session` of `logship:siem`.
+pub trait Formatter: Sized + 'static {
+    /// What the formatter is.
+    fn describe() -> siem::Description;
+
+    /// Begins with a configuration, JSON text (empty: `{}`).
+    ///
+    /// # Errors
+    /// [`Error::InvalidConfig`], and no other.
+    fn open(config: &str) -> Result<Self>;
+
+    /// Formats the logs of a batch.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`]; it goes on with other batches then.
+    fn push(&mut self, batch: &Batch) -> Result<siem::Messages>;
 }

@@ -1,17 +1,19 @@
 use std::ops::Range;
 
-use logship_stage::{BLOCK, Batch, Output, Text};
+use crate::escape::{Escape, push_escaped};
+use crate::{BLOCK, Batch, Output, Text};
 
-use crate::escape::specials;
-
-/// The fields of a batch.
+/// The fields of a batch, to be written one after the other: before each value stands a text for its key, and the
+/// value is escaped. For stages whose output is such a list; most of their time is spent in its loop.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Members<'a> {
+pub struct Members<'a> {
     /// By key index, what stands before the key's value.
-    pub(crate) keys: &'a [Text],
-    pub(crate) field_keys: &'a [u32],
-    pub(crate) value_ends: &'a [u32],
-    pub(crate) values: &'a [u8],
+    keys: &'a [Text],
+    field_keys: &'a [u32],
+    value_ends: &'a [u32],
+    values: &'a [u8],
+    /// Whether every value is UTF-8, which spares looking at each.
+    utf8: bool,
 }
 
 /// The most bytes that a byte of a value becomes.
@@ -21,9 +23,51 @@ const LARGE: usize = 1 << 20;
 
 impl<'a> Members<'a> {
     /// The fields of `batch`; `keys` are what stands before the values, by key index.
-    pub(crate) fn of(batch: &'a Batch, keys: &'a [Text]) -> Self {
+    pub fn of(batch: &'a Batch, keys: &'a [Text]) -> Self {
         let raw = batch.raw();
-        Self { keys, field_keys: &raw.field_keys, value_ends: &raw.value_ends, values: &raw.values }
+        let utf8 = batch.values_are_utf8();
+        Self { keys, field_keys: &raw.field_keys, value_ends: &raw.value_ends, values: &raw.values, utf8 }
+    }
+
+    /// Appends `fields`, the first of whose values begins at `begin` (both as [`Log::span`](crate::Log::span) has them).
+    /// The first `skip` bytes of what stands before the first value are left out. Bytes that are not UTF-8 become
+    /// U+FFFD.
+    #[inline(always)]
+    pub fn push<E: Escape>(
+        &self,
+        out: &mut Output,
+        mut fields: Range<usize>,
+        mut begin: usize,
+        mut skip: usize,
+    ) {
+        while !fields.is_empty() {
+            if self.utf8 && skip == 0 {
+                (fields.start, begin) = self.push_usual::<E>(out, fields.clone(), begin);
+            }
+            // Whatever the loop over the usual members left.
+            if !fields.is_empty() {
+                begin = self.push_any::<E>(out, fields.start, begin, skip);
+                fields.start += 1;
+                skip = 0;
+            }
+        }
+    }
+
+    /// Appends any field, whose value begins at `begin`, without the first `skip` bytes of what stands before it, and
+    /// returns where its value ends.
+    #[inline(never)]
+    pub fn push_any<E: Escape>(&self, out: &mut Output, field: usize, begin: usize, skip: usize) -> usize {
+        let Self { keys, field_keys, value_ends, values, utf8 } = *self;
+        let range = begin..value_ends[field] as usize;
+        out.push_text_from(&keys[field_keys[field] as usize], skip);
+        let value = &values[range.clone()];
+        if utf8 || simdutf8::basic::from_utf8(value).is_ok() {
+            push_escaped::<E>(out, values, range.clone());
+        } else {
+            let text = String::from_utf8_lossy(value);
+            push_escaped::<E>(out, text.as_bytes(), 0..text.len());
+        }
+        range.end
     }
 
     /// Appends members of values that are UTF-8, the first of which begins at `begin`, and returns the
@@ -33,7 +77,12 @@ impl<'a> Members<'a> {
     /// It calls nothing, not even to escape: a wasm compiler keeps no register across a call, and if
     /// there is one in the loop, spills all of what the loop needs.
     #[inline(never)]
-    pub(crate) fn push(self, out: &mut Output, fields: Range<usize>, mut begin: usize) -> (usize, usize) {
+    fn push_usual<E: Escape>(
+        self,
+        out: &mut Output,
+        fields: Range<usize>,
+        mut begin: usize,
+    ) -> (usize, usize) {
         let room = out.spare();
         let (mut to, end) = (room.as_mut_ptr(), room.len());
         let mut left = end;
@@ -56,7 +105,7 @@ impl<'a> Members<'a> {
             // block behind it.
             let next = unsafe {
                 let value = copy_key(key, to);
-                copy_escaped(self.values.as_ptr().add(begin), len, value)
+                copy_escaped::<E>(self.values.as_ptr().add(begin), len, value)
             };
             left -= next.addr() - to.addr();
             to = next;
@@ -89,19 +138,19 @@ unsafe fn copy_key(key: &[u8], to: *mut u8) -> *mut u8 {
     unsafe { to.add(len) }
 }
 
-/// Copies `len` bytes as the inside of a JSON string and returns where it ends.
+/// Copies `len` bytes, escaped, and returns where they end.
 ///
 /// # Safety
 /// `len` bytes and a block may be read behind `from`, and [`MOST`] times as many written behind `to`.
 #[inline(always)]
-unsafe fn copy_escaped(mut from: *const u8, mut len: usize, mut to: *mut u8) -> *mut u8 {
+unsafe fn copy_escaped<E: Escape>(mut from: *const u8, mut len: usize, mut to: *mut u8) -> *mut u8 {
     loop {
         // SAFETY: a block behind `len` more bytes is left of both.
         unsafe {
             let block = from.cast::<[u8; BLOCK]>().read();
             to.cast::<[u8; BLOCK]>().write(block);
             // Bits past the value belong to what stands behind it.
-            let found = specials(block) & !(u32::MAX << len.min(BLOCK));
+            let found = E::specials(block) & !(u32::MAX << len.min(BLOCK));
             // Most steps are whole blocks, and the next need not wait for what is found in this one.
             if found == 0 && len <= BLOCK {
                 return to.add(len);
@@ -109,88 +158,11 @@ unsafe fn copy_escaped(mut from: *const u8, mut len: usize, mut to: *mut u8) -> 
                 (from, to, len) = (from.add(BLOCK), to.add(BLOCK), len - BLOCK);
             } else {
                 let clean = found.trailing_zeros() as usize;
-                let escape = &ESCAPES[usize::from(from.add(clean).read() & 0x7f)];
+                let escape = E::escape(from.add(clean).read());
                 to.add(clean).cast::<[u8; 8]>().write(*escape);
-                to = to.add(clean + usize::from(escape[7]));
+                to = to.add(clean + usize::from(escape[7]).min(MOST));
                 (from, len) = (from.add(clean + 1), len - clean - 1);
             }
-        }
-    }
-}
-
-/// For each ASCII byte its escape, and in the last place its length.
-static ESCAPES: [[u8; 8]; 128] = {
-    let mut escapes = [[0; 8]; 128];
-    let mut byte = 0;
-    while byte < escapes.len() {
-        escapes[byte] = escape(byte as u8);
-        byte += 1;
-    }
-    escapes
-};
-
-const fn escape(byte: u8) -> [u8; 8] {
-    let short = match byte {
-        b'"' | b'\\' => byte,
-        b'\n' => b'n',
-        b'\r' => b'r',
-        b'\t' => b't',
-        0x08 => b'b',
-        0x0c => b'f',
-        _ => {
-            let hex = b"0123456789abcdef";
-            let (high, low) = (hex[(byte >> 4) as usize], hex[(byte & 15) as usize]);
-            return [b'\\', b'u', b'0', b'0', high, low, 0, 6];
-        }
-    };
-    [b'\\', short, 0, 0, 0, 0, 0, 2]
-}
-
-#[cfg(test)]
-mod tests {
-    use logship_stage::{BatchBuilder, Encoder as _};
-
-    use crate::JsonEncoder;
-
-    fn reads_back(values: &[String]) {
-        let fields: Vec<_> =
-            values.iter().map(|value| ("a key of more than a block", value.as_str())).collect();
-        // Behind the last value there must be a block for the loop to take it.
-        let batch =
-            BatchBuilder::new().log(1, &fields).log(2, &[("k", "\"\\\"\\ filler, and more of it")]).build();
-        let bytes = JsonEncoder::open("").unwrap().push(&batch).unwrap();
-        let line = bytes.split(|&byte| byte == b'\n').next().unwrap();
-        let line = std::str::from_utf8(line).unwrap();
-        let read = line.split("\"a key of more than a block\":").skip(1);
-        let read: Vec<String> =
-            read.map(|text| serde_json::from_str(text.trim_end_matches([',', '}'])).unwrap()).collect();
-        assert_eq!(read, values);
-    }
-
-    #[test]
-    fn every_byte_at_every_place_reads_back() {
-        for byte in 0..0x80u8 {
-            for place in 0..40 {
-                let mut text = "x".repeat(40);
-                text.replace_range(place..=place, char::from(byte).encode_utf8(&mut [0; 4]));
-                reads_back(&[text, String::new(), "y".into()]);
-            }
-        }
-    }
-
-    #[test]
-    fn values_shorter_than_a_block_are_not_read_past() {
-        for value in ["", "x", "fifteen bytes.."] {
-            let batch = BatchBuilder::new().log(1, &[("a", ""), ("b", value)]).build();
-            let bytes = JsonEncoder::open(r#"{"tags":true}"#).unwrap().push(&batch).unwrap();
-            assert!(bytes.ends_with(format!("\"a\":\"\",\"b\":\"{value}\"}}\n").as_bytes()));
-        }
-    }
-
-    #[test]
-    fn values_that_outgrow_the_room_read_back() {
-        for count in [1, 15, 16, 17, 100, 1000] {
-            reads_back(&vec!["\u{1}\u{1f}\"\u{e9}".repeat(count); 20]);
         }
     }
 }

@@ -1,0 +1,344 @@
+use logship_stage::escape::{Json, push_escaped};
+use logship_stage::siem::{Description, Messages, Transport};
+use logship_stage::{Batch, Formatter, Group, Log, Members, Output, Result, Text, config};
+
+use crate::metadata::Metadata;
+use crate::parsed::{self, Parsed};
+use crate::{Config, Format};
+
+/// Formats logs as events.
+#[derive(Debug)]
+pub struct HecFormatter {
+    config: Config,
+    metadata: Metadata,
+    separator: String,
+    /// Room that a byte of a batch's values took at the last push, in sixteenths.
+    growth: usize,
+}
+
+/// What stands between two fields of a text.
+const SEPARATOR: &str = "||";
+
+impl Formatter for HecFormatter {
+    fn describe() -> Description {
+        Description {
+            name: env!("CARGO_PKG_NAME").into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            transport: Transport::Hec,
+            config_schema: config::schema::<Config>(),
+        }
+    }
+
+    fn open(text: &str) -> Result<Self> {
+        let config: Config = config::parse(text)?;
+        let separator = config.separator.clone().unwrap_or_else(|| SEPARATOR.into());
+        Ok(Self { metadata: Metadata::of(&config), separator, config, growth: 32 })
+    }
+
+    fn push(&mut self, batch: &Batch) -> Result<Messages> {
+        let values = batch.raw().values.len();
+        let keys: Vec<_> = batch.raw().keys.iter().map(|key| self.before_value(key)).collect();
+        let parsed = Parsed::of(&self.config.json_fields);
+        let mut events = Events {
+            formatter: self,
+            batch,
+            out: Output::with_capacity(values / 16 * self.growth + 128 * batch.len()),
+            ends: Vec::with_capacity(batch.len()),
+            members: Members::of(batch, &keys),
+        };
+        let mut heads = vec![None; batch.raw().groups.len()];
+        for group in batch.groups() {
+            let head: &Head = heads[group.index()].get_or_insert_with(|| events.head(&group, &parsed));
+            group.logs().for_each(|log| events.push(head, &group, &log));
+        }
+        let Events { out, ends, .. } = events;
+        let bytes = out.into_bytes();
+        self.growth = (bytes.len() / (values / 16).max(1)).clamp(16, 128) + 1;
+        Ok(Messages { bytes, ends, logs: vec![] })
+    }
+}
+
+impl HecFormatter {
+    /// What stands between two values. In JSON it ends the string before it, names the next member and begins its
+    /// string: `","key":"`; in text it is `||key=`.
+    fn before_value(&self, key: &str) -> Text {
+        let mut out = Output::default();
+        let mut push = |text: &str| push_escaped::<Json>(&mut out, text.as_bytes(), 0..text.len());
+        match self.config.format {
+            Format::Text => {
+                push(&self.separator);
+                push(key);
+                push("=");
+            }
+            Format::Json => {
+                out.push(b"\",\"");
+                push_escaped::<Json>(&mut out, key.as_bytes(), 0..key.len());
+                out.push(b"\":\"");
+            }
+        }
+        Text::from(out.into_bytes().as_slice())
+    }
+
+    /// How much of that is left out when no value stands before it.
+    fn at_beginning(&self) -> usize {
+        match self.config.format {
+            Format::Json => 2,
+            Format::Text => self.separator_len(),
+        }
+    }
+
+    fn separator_len(&self) -> usize {
+        let mut out = Output::default();
+        push_escaped::<Json>(&mut out, self.separator.as_bytes(), 0..self.separator.len());
+        out.len()
+    }
+}
+
+/// What all events of a group share.
+#[derive(Debug, Clone)]
+struct Head {
+    /// Up to the time.
+    before_time: Text,
+    /// From the time to the first field.
+    before_fields: Text,
+    /// Whether a value stands in it, whose string is open.
+    in_string: bool,
+    /// Which keys are JSON, if any are.
+    json: Option<Vec<bool>>,
+}
+
+/// The events of a batch.
+struct Events<'a> {
+    formatter: &'a HecFormatter,
+    batch: &'a Batch,
+    out: Output,
+    ends: Vec<u32>,
+    members: Members<'a>,
+}
+
+impl Events<'_> {
+    fn head(&self, group: &Group<'_>, parsed: &Parsed<'_>) -> Head {
+        let HecFormatter { config, metadata, .. } = self.formatter;
+        let mut before_time = Output::default();
+        metadata.push(&mut before_time, self.batch, group, None);
+        let mut fields = vec![];
+        if config.reserved {
+            fields.push(("__topic__".to_owned(), group.topic()));
+            fields.push(("__source__".to_owned(), group.source()));
+        }
+        if config.tags {
+            fields
+                .extend(group.tags().iter().map(|tag| (format!("__tag__:{}", tag.key), tag.value.as_str())));
+        }
+        let mut before_fields = Output::default();
+        before_fields.push(match config.format {
+            Format::Json => b",\"event\":{",
+            Format::Text => b",\"event\":\"",
+        });
+        let mut skip = self.formatter.at_beginning();
+        for (key, value) in &fields {
+            before_fields.push_text_from(&self.formatter.before_value(key), skip);
+            push_escaped::<Json>(&mut before_fields, value.as_bytes(), 0..value.len());
+            skip = 0;
+        }
+        let json = match config.format {
+            Format::Json => parsed.keys(self.batch, group),
+            Format::Text => None,
+        };
+        Head {
+            before_time: Text::from(before_time.as_bytes()),
+            before_fields: Text::from(before_fields.as_bytes()),
+            in_string: !fields.is_empty(),
+            json,
+        }
+    }
+
+    #[inline(always)]
+    fn push(&mut self, head: &Head, group: &Group<'_>, log: &Log<'_>) {
+        if self.formatter.metadata.by_log {
+            self.formatter.metadata.push(&mut self.out, self.batch, group, Some(log));
+        } else {
+            self.out.push_text(&head.before_time);
+        }
+        self.out.push_value(itoa::Buffer::new().format(log.time()).as_bytes());
+        if let Some(nanos) = log.nanos().filter(|nanos| *nanos > 0) {
+            self.out.push(format!(".{nanos:09}").as_bytes());
+        }
+        self.out.push_text(&head.before_fields);
+        let (fields, begin) = log.span();
+        if fields.is_empty() && !head.in_string {
+            self.push_empty(log);
+        } else if let Some(json) = &head.json {
+            self.push_with_json(head, json, log);
+        } else {
+            let skip = if head.in_string { 0 } else { self.formatter.at_beginning() };
+            self.members.push::<Json>(&mut self.out, fields, begin, skip);
+            self.out.push(match self.formatter.config.format {
+                Format::Json => b"\"}}".as_slice(),
+                Format::Text => b"\"}",
+            });
+        }
+        self.ends.push(self.out.len() as u32);
+    }
+
+    /// What stands for a log without fields: Splunk refuses an event that is blank.
+    #[cold]
+    fn push_empty(&mut self, log: &Log<'_>) {
+        match self.formatter.config.format {
+            Format::Json => self.out.push(format!("\"__time__\":{}}}}}", log.time()).as_bytes()),
+            Format::Text => self.out.push(b"-\"}"),
+        }
+    }
+
+    /// Appends fields some of which are JSON.
+    fn push_with_json(&mut self, head: &Head, json: &[bool], log: &Log<'_>) {
+        // Whether the last value was a string, whose quote is still missing; none if there was no value.
+        let mut last = head.in_string.then_some(true);
+        let (fields, mut begin) = log.span();
+        for (field, at) in log.fields().zip(fields) {
+            let parsed = if json[field.key_index()] { parsed::json(field.value()) } else { None };
+            let end = field.range().end;
+            match (parsed, last) {
+                (None, Some(true)) => {
+                    self.members.push_any::<Json>(&mut self.out, at, begin, 0);
+                }
+                (None, last) => {
+                    self.out.push(if last.is_some() { b"," } else { b"" });
+                    self.members.push_any::<Json>(&mut self.out, at, begin, 2);
+                }
+                (Some(value), _) => {
+                    self.out.push(match last {
+                        Some(true) => b"\",\"".as_slice(),
+                        Some(false) => b",\"",
+                        None => b"\"",
+                    });
+                    push_escaped::<Json>(&mut self.out, field.key().as_bytes(), 0..field.key().len());
+                    self.out.push(b"\":");
+                    self.out.push(&value);
+                    last = Some(false);
+                    begin = end;
+                    continue;
+                }
+            }
+            last = Some(true);
+            begin = end;
+        }
+        self.out.push(if last == Some(true) { b"\"}}" } else { b"}}" });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use logship_stage::BatchBuilder;
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn events(config: &str, batch: &Batch) -> Vec<String> {
+        let Messages { bytes, ends, logs } = HecFormatter::open(config).unwrap().push(batch).unwrap();
+        assert!(logs.is_empty());
+        assert_eq!(ends.len(), batch.len());
+        let text = String::from_utf8(bytes).unwrap();
+        let mut begin = 0;
+        let cut = |&end: &u32| {
+            let event = text[begin..end as usize].to_owned();
+            begin = end as usize;
+            event
+        };
+        ends.iter().map(cut).collect()
+    }
+
+    fn batch() -> Batch {
+        BatchBuilder::new()
+            .group("nginx", "10.0.0.1", &[("host", "web-1")])
+            .log(1_484_913_043, &[("z", "1"), ("a", "né \"q\"\n"), ("z", "2")])
+            .log(7, &[])
+            .build()
+    }
+
+    #[test]
+    fn an_event_is_time_and_fields_in_their_order() {
+        let fields = r#"{"z":"1","a":"né \"q\"\n","z":"2"}"#;
+        let plain = format!(r#"{{"time":1484913043,"event":{fields}}}"#);
+        assert_eq!(events("", &batch()), [&plain, r#"{"time":7,"event":{"__time__":7}}"#]);
+        let with = events(r#"{"reserved":true,"tags":true}"#, &batch());
+        let head = r#""__topic__":"nginx","__source__":"10.0.0.1","__tag__:host":"web-1""#;
+        assert_eq!(with[0], plain.replace(r#"{"z""#, &format!(r#"{{{head},"z""#)));
+        assert_eq!(with[1], format!(r#"{{"time":7,"event":{{{head}}}}}"#));
+    }
+
+    #[test]
+    fn text_has_keys_values_and_the_separator() {
+        let text = events(r#"{"format":"text"}"#, &batch());
+        assert_eq!(text[0], r#"{"time":1484913043,"event":"z=1||a=né \"q\"\n||z=2"}"#);
+        assert_eq!(text[1], r#"{"time":7,"event":"-"}"#);
+        let other = events(r#"{"format":"text","separator":"\t","reserved":true}"#, &batch());
+        assert!(other[0].contains(r#""__topic__=nginx\t__source__=10.0.0.1\tz=1\ta="#), "{}", other[0]);
+    }
+
+    #[test]
+    fn metadata_are_constants_or_from_the_log() {
+        let config = r#"{"sourcetype":"sls","index":"main","host":"none","host-from":"__tag__:host","source-from":"__source__"}"#;
+        let head = r#"{"sourcetype":"sls","index":"main","source":"10.0.0.1","host":"web-1","time":7,"#;
+        assert!(events(config, &batch())[1].starts_with(head), "{}", events(config, &batch())[1]);
+        let by_log = events(r#"{"index":"main","index-from":"a","source-from":"no"}"#, &batch());
+        assert!(by_log[0].starts_with(r#"{"index":"né \"q\"\n","time":1484913043,"#), "{}", by_log[0]);
+        assert!(by_log[1].starts_with(r#"{"index":"main","time":7,"#), "{}", by_log[1]);
+    }
+
+    #[test]
+    fn fields_that_are_json_are_parsed_by_topic() {
+        let batch = BatchBuilder::new()
+            .group("audit", "", &[])
+            .log(1, &[("event", "{\"n\": 1.10}"), ("x", "[1]"), ("event", "[]")])
+            .log(1, &[("x", "1"), ("event", "{broken"), ("event", "2")])
+            .group("other", "", &[])
+            .log(1, &[("event", "{}")])
+            .build();
+        let found = events(r#"{"json-fields":{"audit":["event"]}}"#, &batch);
+        assert_eq!(found[0], r#"{"time":1,"event":{"event":{"n":1.10},"x":"[1]","event":[]}}"#);
+        assert_eq!(found[1], r#"{"time":1,"event":{"x":"1","event":"{broken","event":2}}"#);
+        assert_eq!(found[2], r#"{"time":1,"event":{"event":"{}"}}"#);
+        let all = events(r#"{"json-fields":{"*":["event","x"]},"reserved":true}"#, &batch);
+        let head = r#"{"time":1,"event":{"__topic__":"audit","__source__":"","#;
+        assert_eq!(all[0], format!(r#"{head}"event":{{"n":1.10}},"x":[1],"event":[]}}}}"#));
+    }
+
+    #[test]
+    fn nanoseconds_stand_behind_the_point() {
+        let batch = BatchBuilder::new().log(1, &[("a", "b")]).nanos(5).build();
+        assert_eq!(events("", &batch), [r#"{"time":1.000000005,"event":{"a":"b"}}"#]);
+    }
+
+    #[test]
+    fn a_wrong_configuration_is_named() {
+        let error = |text| HecFormatter::open(text).unwrap_err().to_string();
+        assert!(error(r#"{"token":"x"}"#).contains("unknown field `token`"));
+        assert!(error(r#"{"format":"xml"}"#).starts_with("format: "), "{}", error(r#"{"format":"xml"}"#));
+        assert!(error(r#"{"json-fields":{"t":"event"}}"#).starts_with("json-fields.t: "));
+    }
+
+    proptest! {
+        #[test]
+        fn another_reader_reads_what_was_written(
+            fields in prop::collection::vec((".{0,40}", any::<Vec<u8>>()), 0..8),
+            parsed: bool,
+        ) {
+            let fields: Vec<_> = fields.iter().map(|(key, value)| (key.as_str(), value.as_slice())).collect();
+            let batch = BatchBuilder::new().log_bytes(9, &fields).log(1, &[("filler", "filler, longer than a block")]).build();
+            let json = if parsed { json!({ "json-fields": { "*": ["none", "filler"] } }) } else { json!({}) };
+            let event: Value = serde_json::from_str(&events(&json.to_string(), &batch)[0]).unwrap();
+            prop_assert_eq!(&event["time"], &json!(9));
+            // Of keys that come twice, serde_json keeps the last.
+            let mut expected = serde_json::Map::new();
+            for (key, value) in fields {
+                expected.insert(key.to_owned(), String::from_utf8_lossy(value).into());
+            }
+            if expected.is_empty() {
+                expected.insert("__time__".into(), 9.into());
+            }
+            prop_assert_eq!(&event["event"], &Value::from(expected));
+        }
+    }
+}
