@@ -123,15 +123,13 @@ impl ConsumeCommand {
             members.spawn(member.run(stop.subscribe()));
         }
         tracing::info!(group = self.group, consumer = name, logstores = self.logstore.join(","), "consuming");
-        let ended = async { while members.join_next().await.is_some() {} };
-        tokio::pin!(ended);
-        tokio::select! {
-            _ = term.recv() => {}
-            _ = interrupt.recv() => {}
-            () = &mut ended => {}
+        while !members.is_empty() {
+            tokio::select! {
+                _ = term.recv() => { stop.send_replace(true); }
+                _ = interrupt.recv() => { stop.send_replace(true); }
+                _ = members.join_next() => {}
+            }
         }
-        stop.send_replace(true);
-        ended.await;
         tracing::info!("ended; what the receiver has is written down, and nothing else");
         Ok(())
     }
