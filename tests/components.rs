@@ -10,7 +10,7 @@ use std::path::Path;
 use logship::batch::{BatchBuilder, LogBatch, LogGroup, Tag};
 use logship::engine::{Engine, Limits};
 use logship::registry::Registry;
-use logship::stage::{CompressorStage, EncoderStage, Kind, Request, Stage, StageError};
+use logship::stage::{CompressorStage, EncoderStage, FormatterStage, Kind, Request, Stage, StageError};
 use wit_component::{ComponentEncoder, DecodedWasm, StringEncoding, dummy_module, embed_component_metadata};
 use wit_parser::{LiftLowerAbi, ManglingAndAbi, Resolve};
 
@@ -62,6 +62,8 @@ fn every_name_that_is_built_in_is_that_of_its_stage() {
         "encode-json",
         "encode-parquet",
         "object-path",
+        "siem-hec",
+        "siem-syslog",
     ];
     assert_eq!(names, expected.into());
     for name in names {
@@ -178,6 +180,54 @@ fn encoders_keep_the_contract() {
         );
         let text = stage.open("{").unwrap_err();
         assert!(matches!(text, StageError::Config { .. }), "{name}: {text}");
+    }
+}
+
+/// The messages of a batch, in chunks of so many logs, and how many each chunk has.
+fn format(stage: &FormatterStage, batch: &LogBatch, logs_a_chunk: usize) -> Vec<Vec<u8>> {
+    let mut session = stage.open("").unwrap();
+    let mut all = vec![];
+    for first in (0..batch.len()).step_by(logs_a_chunk) {
+        let chunk = batch.slice(first..(first + logs_a_chunk).min(batch.len()));
+        let messages = session.push(&chunk).unwrap();
+        let begins = std::iter::once(0).chain(messages.ends.iter().copied());
+        let cut = begins.zip(&messages.ends);
+        all.extend(cut.map(|(begin, &end)| messages.bytes[begin as usize..end as usize].to_vec()));
+    }
+    all
+}
+
+#[test]
+fn formatters_keep_the_contract() {
+    let hostile = hostile();
+    for stage in stages()
+        .iter()
+        .filter_map(|stage| if let Stage::Formatter(stage) = stage { Some(stage) } else { None })
+    {
+        let name = stage.identity().name();
+        let whole = format(stage, &hostile, hostile.len());
+        assert_eq!(whole.len(), hostile.len(), "{name}: a message for each log");
+        assert!(whole.iter().all(|message| !message.is_empty() && !message.contains(&b'\n')), "{name}");
+        for logs_a_chunk in [1, 7] {
+            let again = format(stage, &hostile, logs_a_chunk);
+            assert!(again == whole, "{name}: the messages depend on the cuts or on chance");
+        }
+        let mut session = stage.open("").unwrap();
+        assert!(session.push(&BatchBuilder::default().take()).unwrap().ends.is_empty(), "{name}");
+        let mut broken = hostile.clone();
+        broken.value_ends[0] = u32::MAX;
+        let refused = session.push(&broken);
+        assert!(matches!(refused, Err(StageError::InvalidBatch { .. })), "{name}: {refused:?}");
+        assert_eq!(
+            session.push(&hostile).unwrap().ends.len(),
+            hostile.len(),
+            "{name} goes on after a refusal"
+        );
+        let unknown = stage.open(r#"{"no such member": 1}"#).unwrap_err();
+        assert!(
+            matches!(&unknown, StageError::Config { .. }) && unknown.to_string().contains("no such member"),
+            "{name}: {unknown}"
+        );
     }
 }
 

@@ -13,7 +13,7 @@ use logship::registry::Registry;
 use logship::stage::Request;
 use logship_bench::{line, median};
 use logship_stage::object_path::Request as NativeRequest;
-use logship_stage::{Batch, Compressor, Encoder, LogGroup, Renderer, Tag};
+use logship_stage::{Batch, Compressor, Encoder, Formatter, LogGroup, Renderer, Tag};
 
 const LOGS: usize = 200_000;
 const ROUNDS: usize = 15;
@@ -32,7 +32,7 @@ fn main() {
     println!(
         "Each stage as a component against the same code native: {LOGS} access logs of 10 fields in {} chunks, \
          {:.0} bytes of keys and values a log; medians of {ROUNDS} rounds in turns. MB are those of the input: \
-         keys and values for an encoder, JSON lines for a compressor.\n",
+         keys and values for an encoder and a formatter, JSON lines for a compressor.\n",
         chunks.len(),
         bytes / LOGS as f64
     );
@@ -48,6 +48,14 @@ fn main() {
     bench.compressor::<compress_snappy::SnappyCompressor>("compress-snappy", &json);
     bench.compressor::<compress_gzip::GzipCompressor>("compress-gzip", &json);
     bench.compressor::<compress_zstd::ZstdCompressor>("compress-zstd", &json);
+    bench.formatter::<siem_hec::HecFormatter>(
+        "siem-hec",
+        r#"{"sourcetype":"sls","source":"access"}"#,
+        &native,
+        &chunks,
+        bytes,
+    );
+    bench.formatter::<siem_syslog::SyslogFormatter>("siem-syslog", "", &native, &chunks, bytes);
     bench.renderer();
     bench.pool();
 }
@@ -76,6 +84,26 @@ impl Bench<'_> {
             let mut object = stage.open(config).expect("a configuration");
             let written: usize = chunks.iter().map(|batch| object.push(batch).expect("encodes").len()).sum();
             written + object.finish().expect("ends").len()
+        };
+        self.compare(name, bytes, run_native, run_component);
+    }
+
+    fn formatter<F: Formatter>(
+        &self,
+        name: &str,
+        config: &str,
+        native: &[Batch],
+        chunks: &[LogBatch],
+        bytes: f64,
+    ) {
+        let stage = self.registry.formatter(name).expect("a built-in stage");
+        let run_native = || {
+            let mut session = F::open(config).expect("a configuration");
+            native.iter().map(|batch| session.push(batch).expect("formats").bytes.len()).sum()
+        };
+        let run_component = || {
+            let mut session = stage.open(config).expect("a configuration");
+            chunks.iter().map(|batch| session.push(batch).expect("formats").bytes.len()).sum()
         };
         self.compare(name, bytes, run_native, run_component);
     }
