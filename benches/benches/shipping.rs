@@ -3,37 +3,31 @@
 //! Each case runs in a process of its own, which tells its own peak of memory.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
 use logship::destination::DestinationConfig;
 use logship::engine::{Engine, Limits, default_cache};
-use logship::log_group::log_groups;
-use logship::ndjson::{Parser, Settings};
 use logship::registry::Registry;
 use logship::rule::Rule;
 use logship::shipping::Shipper;
 use logship::shipping::settings::Shipping;
 use logship::target;
-use logship_bench::{line, median};
-use logship_logstore::{
-    LogstoreSettings, NewGroup, Options, RuleSettings, RuleStart, Status, Store, TaskFilter,
-};
-use logship_sls::compression::Compression;
-use logship_sls::log_group::LogGroupView;
-use rustix::thread::{CpuSet, sched_setaffinity};
+use logship_bench::median;
+use logship_logstore::{Options, RuleSettings, RuleStart, Status, Store, TaskFilter};
+
+use filled::{data, fill, peak, run, run_on};
+
+#[path = "../filled.rs"]
+mod filled;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Bytes of logs that each case ships, before compression.
 const BYTES: usize = 1_000_000_000;
-
-/// Logs of a log group: some 100 KB.
-const GROUP: u64 = 400;
 
 const ROUNDS: usize = 3;
 
@@ -53,7 +47,7 @@ fn main() {
     let arguments: Vec<String> = env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments.as_slice() {
-        ["fill", folder, shards] => fill(Path::new(folder), shards.parse().expect("a number")),
+        ["fill", folder, shards] => fill(Path::new(folder), shards.parse().expect("a number"), BYTES),
         ["ship", folder, format, cores] => {
             ship(Path::new(folder), format.parse().expect("a number"), cores.parse().expect("a number"));
         }
@@ -100,14 +94,6 @@ fn path(folder: &Path) -> &str {
     folder.to_str().expect("a plain path")
 }
 
-/// Runs this program once more; what it prints.
-fn run(arguments: &[&str]) -> String {
-    let output =
-        Command::new(env::current_exe().expect("this program")).args(arguments).output().expect("started");
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).expect("text")
-}
-
 /// MB of logs a second, and MiB of memory.
 fn shipped(folder: &Path, format: usize, cores: usize) -> (f64, f64) {
     let printed = run(&["ship", path(folder), &format.to_string(), &cores.to_string()]);
@@ -115,58 +101,9 @@ fn shipped(folder: &Path, format: usize, cores: usize) -> (f64, f64) {
     (numbers.next().expect("a speed"), numbers.next().expect("a size"))
 }
 
-fn data(folder: &Path) -> PathBuf {
-    folder.join("data")
-}
-
-/// Makes a Logstore.
-fn fill(folder: &Path, shards: u32) {
-    let data = data(folder);
-    let _ = fs::remove_dir_all(&data);
-    let store = Store::open(&data, Options { shards, ..Options::default() }).expect("a store");
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-    let settings = LogstoreSettings { ttl: 1, settings: serde_json::Value::Null };
-    runtime.block_on(store.create_project("bench", "")).expect("a project");
-    runtime.block_on(store.create_logstore("bench", "ship", shards, &settings)).expect("a logstore");
-    let catalog = store.catalog();
-    let logstore = catalog.logstore("bench", "ship").expect("a logstore");
-    // As many groups as there are, again and again.
-    let groups: Vec<NewGroup> = (0..100).map(group).collect();
-    let (mut bytes, mut number) = (0, 0);
-    while bytes < BYTES {
-        let shard = logstore.shard(number % shards).expect("a shard");
-        let group = groups[number as usize % groups.len()].clone();
-        bytes += group.size as usize;
-        let batch = vec![group];
-        // Many at a time share a commit.
-        runtime.block_on(store.put(shard, batch)).expect("stored");
-        number += 1;
-    }
-    store.close();
-}
-
-fn group(number: u64) -> NewGroup {
-    let lines: Vec<String> = (number * GROUP..(number + 1) * GROUP).map(line).collect();
-    // One source, for a group has one.
-    let lines =
-        lines.join("\n").replace(r#""__source__":"10.0.3."#, r#""__source__":"10.0.3.1","host_number":""#);
-    let settings = Settings { time_field: None, default_time: (0, 0), shards: 1, shard_field: String::new() };
-    let parsed = Parser::new(settings).parse(lines.as_bytes());
-    let raw = log_groups(&parsed.batches[0].1, "").remove(0);
-    let view = LogGroupView::parse(&raw).expect("a log group");
-    NewGroup {
-        body: Compression::Lz4.compress(&raw).expect("packed").into(),
-        size: raw.len() as u32,
-        logs: view.log_count(),
-        newest: view.newest_time().unwrap_or_default(),
-    }
-}
-
 /// Ships all that is there, on so many cores, by a new rule. Prints how fast, and the peak of memory.
 fn ship(folder: &Path, format: usize, cores: usize) {
-    let mut set = CpuSet::new();
-    (0..cores).for_each(|core| set.set(core));
-    sched_setaffinity(None, &set).expect("a core");
+    run_on(0..cores);
     let data = data(folder);
     let store = Arc::new(Store::open(&data, Options::default()).expect("a store"));
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -230,12 +167,4 @@ fn ship(folder: &Path, format: usize, cores: usize) {
     assert!(tasks.iter().all(|task| task.status == Status::Success));
     let _ = fs::remove_dir_all(buckets.join(&name));
     println!("{} {}", raw as f64 / seconds / 1e6, peak());
-}
-
-/// The most memory that this process had, in MiB.
-fn peak() -> f64 {
-    let status = fs::read_to_string("/proc/self/status").expect("/proc");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
-    let kib: f64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
-    kib / 1024.0
 }

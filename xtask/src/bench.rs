@@ -8,9 +8,9 @@ use anyhow::Result;
 use crate::workspace::Workspace;
 use crate::{build, command};
 
-/// Each stage by itself, the Logstore service and its store, shipping a Logstore, the program from NDJSON to objects.
+/// Each stage by itself, the Logstore service and its store, shipping a Logstore, sending it to a SIEM, the program from NDJSON to objects.
 /// All but the last are benchmarks of the package.
-pub(crate) const SECTIONS: [&str; 4] = ["stages", "service", "shipping", "ship"];
+pub(crate) const SECTIONS: [&str; 5] = ["stages", "service", "shipping", "siem", "ship"];
 
 /// What to measure.
 #[derive(Debug)]

@@ -1,0 +1,203 @@
+//! Sending a Logstore to a receiver on this machine that discards what it gets: how fast on one core, with what CPU time.
+//!
+//! Each case runs in a process of its own on the first core; the receiver is in another, on the second. The sender's
+//! CPU time is what counts: it tells what a core can do whatever the receiver costs.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use std::{env, thread};
+
+use logship::destination::Destination;
+use logship::directory::Directory;
+use logship::engine::{Engine, Limits, default_cache};
+use logship::registry::Registry;
+use logship::siem::dead_letter::DeadLetters;
+use logship::siem::receiver::ReceiverConfig;
+use logship::siem::rule::{SIEM, SiemRule};
+use logship::siem::rules::Rules;
+use logship_bench::median;
+use logship_logstore::{Options, RuleSettings, RuleStart, Status, Store, TaskFilter};
+use tokio::sync::watch;
+
+use filled::{data, fill, peak, run, run_on};
+
+#[path = "../filled.rs"]
+mod filled;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Bytes of logs that each case sends, before compression.
+const BYTES: usize = 500_000_000;
+
+const ROUNDS: usize = 3;
+
+/// What is measured: its name, who receives, and the settings but for where.
+const CASES: [(&str, &str, &str); 4] = [
+    ("HEC", "hec", r#"{ "type": "hec", "token": "t", "gzip": false, "urls": ["http://127.0.0.1:PORT"] }"#),
+    ("HEC, gzip", "hec", r#"{ "type": "hec", "token": "t", "urls": ["http://127.0.0.1:PORT"] }"#),
+    ("syslog, TCP", "syslog", r#"{ "type": "syslog", "host": "127.0.0.1", "port": PORT }"#),
+    (
+        "syslog, TCP, `confirm = \"sent\"`",
+        "syslog",
+        r#"{ "type": "syslog", "host": "127.0.0.1", "port": PORT, "confirm": "sent" }"#,
+    ),
+];
+
+fn main() {
+    let arguments: Vec<String> = env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments.as_slice() {
+        ["receive", kind] => receive(kind),
+        ["send", folder, case, port] => send(Path::new(folder), case.parse().expect("a number"), port),
+        _ => all(),
+    }
+}
+
+fn all() {
+    let folder =
+        tempfile::tempdir_in(env::var_os("LOGSHIP_BENCH_DIR").unwrap_or_else(|| env::temp_dir().into()))
+            .expect("a folder");
+    println!("### SIEM\n");
+    println!(
+        "A Logstore of {} MB of logs (before compression, as log groups) in 4 shards by a rule of the service to a \
+         receiver on this machine that discards what it gets, tasks on disk and all. MB are those of the logs. The sender has one core; \
+         by its CPU time it would do the second figure if it never waited. Medians of {ROUNDS} rounds.\n",
+        BYTES / 1_000_000
+    );
+    println!("| | MB/s | MB a CPU second | logs/s | memory, MiB |\n|---|---:|---:|---:|---:|");
+    fill(folder.path(), 4, BYTES);
+    let folder = folder.path().to_str().expect("a plain path");
+    for (index, (name, kind, _)) in CASES.iter().enumerate() {
+        let mut rounds: [Vec<f64>; 4] = Default::default();
+        for _ in 0..ROUNDS {
+            let (mut receiver, port) = start(kind);
+            let printed = run(&["send", folder, &index.to_string(), &port]);
+            receiver.kill().and_then(|()| receiver.wait()).expect("ended");
+            let figures = printed.split_whitespace().map(|figure| figure.parse::<f64>().expect("a number"));
+            rounds.iter_mut().zip(figures).for_each(|(all, figure)| all.push(figure));
+        }
+        let [wall, cpu, logs, memory] = rounds.map(median);
+        println!("| {name} | {wall:.0} | {cpu:.0} | {logs:.0} | {memory:.0} |");
+    }
+    println!();
+}
+
+/// A receiver in a process of its own, and its port.
+fn start(kind: &str) -> (Child, String) {
+    let mut command = Command::new(env::current_exe().expect("this program"));
+    let mut child = command.args(["receive", kind]).stdout(Stdio::piped()).spawn().expect("started");
+    let mut port = String::new();
+    BufReader::new(child.stdout.take().expect("piped")).read_line(&mut port).expect("a port");
+    (child, port.trim().to_owned())
+}
+
+fn receive(kind: &str) {
+    run_on(1..2);
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    println!("{}", listener.local_addr().expect("bound").port());
+    let serve = match kind {
+        "hec" => answer,
+        _ => discard,
+    };
+    for stream in listener.incoming().map_while(Result::ok) {
+        thread::spawn(move || serve(stream));
+    }
+}
+
+fn discard(mut stream: TcpStream) -> Option<()> {
+    let mut buffer = vec![0; 1 << 20];
+    while stream.read(&mut buffer).ok()? > 0 {}
+    Some(())
+}
+
+/// Takes every request, as HEC does.
+fn answer(stream: TcpStream) -> Option<()> {
+    let mut reader = BufReader::with_capacity(1 << 20, stream.try_clone().ok()?);
+    let mut writer = stream;
+    loop {
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            if reader.read_line(&mut line).ok()? == 0 {
+                return None;
+            }
+            if line.trim().is_empty() {
+                break;
+            }
+            if let Some((name, value)) = line.split_once(':')
+                && name.eq_ignore_ascii_case("content-length")
+            {
+                length = value.trim().parse().ok()?;
+            }
+        }
+        std::io::copy(&mut (&mut reader).take(length), &mut std::io::sink()).ok()?;
+        let body = r#"{"text":"Success","code":0}"#;
+        write!(writer, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).ok()?;
+    }
+}
+
+/// Sends all that is there by a new rule. Prints MB/s, MB a CPU second, logs a second and the peak of memory.
+fn send(folder: &Path, case: usize, port: &str) {
+    run_on(0..1);
+    let data = data(folder);
+    let store = Arc::new(Store::open(&data, Options::default()).expect("a store"));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime = runtime.expect("a runtime");
+    let receiver: ReceiverConfig =
+        serde_json::from_str(&CASES[case].2.replace("PORT", port)).expect("a receiver");
+    let engine = Engine::new(Limits::default(), default_cache().as_deref()).expect("an engine");
+    let letters = DeadLetters::new(Destination::Directory(Directory::new(folder.join("dead-letters"))), "");
+    let rules = Rules::new(
+        Arc::clone(&store),
+        Registry::within(engine, data.join("stages")),
+        BTreeMap::from([("receiver".to_owned(), receiver)]),
+        letters,
+    );
+    let catalog = store.catalog();
+    let logstore = catalog.logstore("bench", "ship").expect("a logstore");
+    let raw: u64 = logstore
+        .shards
+        .iter()
+        .map(|shard| store.measure(shard, shard.begin(), u64::MAX >> 1).expect("measured").bytes)
+        .sum();
+    let name = format!("bench-{}", fastrand::u32(..));
+    let rule = SiemRule { name: name.clone(), receiver: "receiver".into(), ..SiemRule::default() };
+    rules.check(&rule).expect("a rule");
+    let settings = RuleSettings { target: SIEM.into(), configuration: rule.configuration() };
+    runtime.block_on(store.create_rule(logstore, &name, settings, RuleStart::Begin)).expect("a rule");
+    let catalog = store.catalog();
+    let rule = catalog.logstore("bench", "ship").and_then(|logstore| logstore.rule(&name)).expect("the rule");
+    let (begun, used) = (Instant::now(), cpu_seconds());
+    let stop = watch::Sender::new(false);
+    let running = runtime.spawn(Arc::new(rules).run(stop.subscribe()));
+    let is_done = || {
+        let progress = store.progress(rule).expect("progress");
+        logstore.shards.iter().all(|shard| {
+            progress.get(&shard.number).is_some_and(|progress| progress.checkpoint.cursor == shard.end())
+        })
+    };
+    while !is_done() {
+        thread::sleep(Duration::from_millis(5));
+    }
+    let (seconds, used) = (begun.elapsed().as_secs_f64(), cpu_seconds() - used);
+    stop.send_replace(true);
+    runtime.block_on(running).expect("ended");
+    let filter = TaskFilter { rule: Some(name), ..TaskFilter::default() };
+    let (tasks, _) = store.tasks(&filter, 0, 100_000).expect("tasks");
+    assert!(tasks.iter().all(|task| task.status == Status::Success));
+    let logs: u64 = tasks.iter().filter_map(|task| task.seal.as_ref()).map(|seal| seal.rows).sum();
+    let megabytes = raw as f64 / 1e6;
+    println!("{} {} {} {}", megabytes / seconds, megabytes / used, logs as f64 / seconds, peak());
+}
+
+/// CPU time of this process so far.
+fn cpu_seconds() -> f64 {
+    let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    used.tv_sec as f64 + used.tv_nsec as f64 / 1e9
+}
