@@ -1,5 +1,5 @@
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value};
@@ -31,6 +31,14 @@ pub(crate) struct Outlet {
     pub(crate) dead_letters: Arc<DeadLetters>,
     /// Room for loads, of all shards: in KiB.
     pub(crate) room: Arc<Semaphore>,
+    formatters: Arc<Formatters>,
+}
+
+/// Instances of the stage: no more than there are cores, whatever the number of shards.
+#[derive(Debug)]
+struct Formatters {
+    idle: Mutex<Vec<Formatting>>,
+    busy: Semaphore,
 }
 
 /// Why nothing can be brought to a receiver.
@@ -147,7 +155,10 @@ impl Outlet {
         name_host(&stage, &mut config);
         let config = Value::from(config).to_string();
         stage.open(&config)?;
-        Ok(Self { receiver, stage, config: config.into(), dead_letters, room: room(ROOM) })
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let formatters = Formatters { idle: Mutex::default(), busy: Semaphore::new(cores) };
+        let (config, room) = (config.into(), room(ROOM));
+        Ok(Self { receiver, stage, config, dead_letters, room, formatters: Arc::new(formatters) })
     }
 
     /// With room for so many bytes of logs on their way.
@@ -167,15 +178,13 @@ impl Outlet {
         let (sender, mut loads) = mpsc::channel::<(R::Mark, Delivery, Room)>(AHEAD);
         let reading = async {
             let sender = sender;
-            let mut formatting = Formatting::new(Arc::clone(&self.stage), Arc::clone(&self.config));
             loop {
                 let load = tokio::select! {
                     () = told(&mut stop) => break,
                     load = reader.next(&self.room) => load?,
                 };
                 let Some(Load { chunks, mark, room }) = load else { break };
-                let (formatted, back) = self.format(formatting, chunks).await;
-                formatting = back;
+                let formatted = self.format(chunks).await;
                 let delivery = self.clone().deliver(origin.clone(), formatted);
                 let delivery: Delivery = if self.receiver.is_ordered() {
                     Box::pin(delivery)
@@ -202,34 +211,38 @@ impl Outlet {
     }
 
     /// Formats chunks. A stage that fails is tried again: its messages are as good as the receiver's.
-    async fn format(
-        &self,
-        mut formatting: Formatting,
-        chunks: Vec<Chunk>,
-    ) -> (Vec<(Formatted, Vec<DeadLetter>)>, Formatting) {
+    async fn format(&self, chunks: Vec<Chunk>) -> Vec<(Formatted, Vec<DeadLetter>)> {
         let mut all = Vec::with_capacity(chunks.len());
-        let mut backoff = Backoff::default();
-        let mut chunks = chunks.into_iter().map(Arc::new).peekable();
-        while let Some(chunk) = chunks.peek().cloned() {
-            let work = move || {
-                let result = formatting.format(&chunk);
-                (result, formatting)
-            };
-            let result: Result<_, StageError>;
-            (result, formatting) = on_thread(work).await;
-            match result {
-                Ok(formatted) => {
-                    all.push(formatted);
-                    chunks.next();
-                }
-                Err(error) => {
-                    let wait = backoff.next();
-                    self.receiver.fails(error.to_string(), wait);
-                    sleep(wait).await;
+        for chunk in chunks.into_iter().map(Arc::new) {
+            let mut backoff = Backoff::default();
+            loop {
+                match self.format_one(&chunk).await {
+                    Ok(formatted) => break all.push(formatted),
+                    Err(error) => {
+                        let wait = backoff.next();
+                        self.receiver.fails(error.to_string(), wait);
+                        sleep(wait).await;
+                    }
                 }
             }
         }
-        (all, formatting)
+        all
+    }
+
+    async fn format_one(&self, chunk: &Arc<Chunk>) -> Result<(Formatted, Vec<DeadLetter>), StageError> {
+        let _permit = self.formatters.busy.acquire().await;
+        let idle = || self.formatters.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = idle().pop();
+        let mut formatting = before
+            .unwrap_or_else(|| Formatting::new(Arc::clone(&self.stage), Arc::clone(&self.config)));
+        let chunk = Arc::clone(chunk);
+        let work = move || {
+            let result = formatting.format(&chunk);
+            (result, formatting)
+        };
+        let (result, formatting) = on_thread(work).await;
+        idle().push(formatting);
+        result
     }
 
     /// Delivers messages, in order, and keeps those that are refused.

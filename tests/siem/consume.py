@@ -1,0 +1,262 @@
+"""Programs of `logship consume`, a service that they read from, and logs for them: numbered ones, with values that are
+hard on formats."""
+
+import functools
+import http.client
+import itertools
+import json
+import signal
+import subprocess
+import sys
+import unittest
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+from typing import NamedTuple
+
+from waiting import PATIENCE, wait_for
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "clients"))
+import service  # noqa: E402
+from service import ADDRESS, PROGRAM, PROJECT  # noqa: E402
+
+MIB = 1 << 20
+BEGIN = 1_700_000_000
+LOGS_OF_A_GROUP = 500
+GROUP = "siem"
+# Seconds in which a consumer that has all it needs has sent all there is, on a busy machine.
+ENDED = 60
+LARGE = 64 << 10
+# What makes trouble in formats, frames and files.
+HOSTILE = (
+    b"line\nbreak\r\nand another\n",
+    b"one||two||key=value||",
+    b"nul\0in the middle\0",
+    b"\xff\xfe no \xc3( UTF-8 \xed\xa0\x80 \xf0\x9f\x98",
+    b'"quotes" \\" \\\\ \' \\n \\u0000',
+    b'] [a@1 b="c"] \\]',
+    b"",
+    b" blanks around ",
+    "ü 键 \U0001f600 \ufeff \u2028 \u0085".encode(),
+    b"<14>1 2024-05-06T07:08:09Z web-1 - - - - text",
+    b"12 <3>x",
+    b"\x01\x02\t\x0b\x1b[0m\x7f",
+    b'{"a":[1,{"b":null}]}',
+    b"#012 %d %s ${x} $(x)",
+)
+
+
+class Log(NamedTuple):
+    """A log: its time, and pairs of a key and the bytes of a value."""
+
+    time: int
+    fields: tuple
+
+    def texts(self):
+        """Its fields as text, where what is no UTF-8 is replaced."""
+        return tuple((key, value.decode("utf-8", "replace")) for key, value in self.fields)
+
+
+def plain(count, first=0):
+    """Numbered logs of small values."""
+    return [_plain(number) for number in range(first, first + count)]
+
+
+def hostile(count, first=0, large=1000):
+    """Numbered logs with hostile values, one of 64 KB in so many."""
+    return [_hostile(number, large) for number in range(first, first + count)]
+
+
+def mixed(count, every=500, large=0):
+    """Numbered logs of small values; one in so many has a hostile one."""
+    return [_plain(number) if number % every else _hostile(number, large) for number in range(count)]
+
+
+def _plain(number):
+    return Log(BEGIN + number % 10000, (("id", b"%d" % number), ("method", b"GET"), ("path", b"/a?b=%d" % number)))
+
+
+def _hostile(number, large):
+    value = HOSTILE[number // 7 % len(HOSTILE)]
+    if large and number % large == 0:
+        value = (value + b"%d " % number) * (LARGE // (len(value) + 2))
+    return Log(BEGIN + number % 10000, (("id", b"%d" % number), ("text", value), ("last key", b"end")))
+
+
+def batches(logs, size=LOGS_OF_A_GROUP):
+    """Logs as the groups that they are put in."""
+    logs = iter(logs)
+    while batch := list(itertools.islice(logs, size)):
+        yield batch
+
+
+class ConsumeCase(unittest.TestCase):
+    """Test cases that share a service."""
+
+    maxDiff = 4000
+
+    @classmethod
+    def setUpClass(cls):
+        cls.service = service.Service(SimpleNamespace(addCleanup=cls.addClassCleanup))
+        cls.folder = cls.service.folder
+        cls.names = map("logs-{}".format, itertools.count())
+
+    @classmethod
+    def filled(cls, logs, shards=1, size=LOGS_OF_A_GROUP, **of_groups):
+        """A new logstore with logs in it."""
+        logstore = cls.empty(shards)
+        cls.put(logstore, logs, size, **of_groups)
+        return logstore
+
+    @classmethod
+    def empty(cls, shards=1):
+        return cls.service.logstore(next(cls.names), shards=shards)
+
+    @classmethod
+    def put(cls, logstore, logs, size=LOGS_OF_A_GROUP, **of_groups):
+        """Puts logs in groups of so many."""
+        cls.put_groups(logstore, (encoded(batch, **of_groups) for batch in batches(logs, size)))
+
+    @classmethod
+    def put_groups(cls, logstore, groups):
+        connection = http.client.HTTPConnection(ADDRESS, cls.service.port, timeout=PATIENCE)
+        headers = {"Host": f"{PROJECT}.{ADDRESS}", "Content-Type": "application/x-protobuf"}
+        headers |= cls.service.admin.basic()
+        for body in groups:
+            headers["x-log-bodyrawsize"] = str(len(body))
+            connection.request("POST", f"/logstores/{logstore.name}/shards/lb", body, headers)
+            answer = connection.getresponse()
+            said = answer.read()
+            assert answer.status == 200, said
+        connection.close()
+
+    def consumer(self, logstore, to, *options, **how):
+        return Consumer(self, logstore, to, *options, **how)
+
+    def consume(self, logstore, to, *options, patience=ENDED, **how):
+        """Runs a consumer until it has sent all, in a group of its own."""
+        consumer = self.consumer(logstore, to, *options, **how)
+        consumer.wait(patience)
+        return consumer
+
+    def checkpoint(self, logstore, group=GROUP, shard=0):
+        """The position that a group has saved of a shard, or None."""
+        saved = logstore.client.get_check_point(PROJECT, logstore.name, group, shard)
+        found = [point["checkpoint"] for point in saved.get_consumer_group_check_points() if point["shard"] == shard]
+        return service.position(found[0]) if found and found[0] else None
+
+    def assert_once(self, found, logs):
+        """Each log is there once, field by field. `found` is a list of pairs of time and fields."""
+        self.assertEqual(self.duplicates(found, logs), 0)
+
+    def duplicates(self, found, logs):
+        """How many times something came once more. All of it is as it was put, and nothing is missing."""
+        counts = Counter(found)
+        expected = [(log.time, log.texts()) for log in logs]
+        missing = [pair for pair in expected if pair not in counts]
+        self.assertEqual(_shown(missing), [], f"{len(missing)} of {len(logs)} are missing; {len(found)} came")
+        strange = counts.keys() - set(expected)
+        self.assertEqual(_shown(strange), [], f"{len(strange)} are strange")
+        return len(found) - len(expected)
+
+
+def _shown(pairs):
+    return [repr(pair)[:300] for pair in itertools.islice(pairs, 3)]
+
+
+class Consumer:
+    """A process of `logship consume`, for one test case: until all was sent, or until it is stopped."""
+
+    def __init__(self, test, logstore, to, *options, group=GROUP, name="consumer", token="", until_end=True, beat=1):
+        self.service, self.group = test.service, group
+        self.letters = self.service.folder / f"letters-{logstore.name}-{group}"
+        self.log = self.service.folder / f"{logstore.name}-{group}-{name}.log"
+        self.command = [PROGRAM, "consume", "--logstore", logstore.name, "--to", to, "--group", group]
+        self.command += ["--consumer", name, "--heartbeat", str(beat), "--fetch-interval", "0.05"]
+        self.command += ["--dead-letters", self.letters, "--log-format", "json", *options]
+        self.command += ["--until-end"] * until_end
+        admin = self.service.admin
+        self.environment = {
+            **{"SLS_ENDPOINT": self.service.endpoint(), "SLS_PROJECT": PROJECT},
+            **{"SLS_AK_ID": admin.id, "SLS_AK_KEY": admin.secret, "SPLUNK_HEC_TOKEN": token},
+        }
+        self.process = None
+        test.addCleanup(self.kill)
+        self.start()
+
+    def start(self):
+        """Starts it; again, by the same name."""
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(self.command, stderr=log, env={**service.os.environ, **self.environment})
+
+    def wait(self, patience=ENDED):
+        """Waits until it has ended by itself."""
+        try:
+            code = self.process.wait(patience)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"it did not end within {patience} seconds:\n{self.said()}") from None
+        assert code == 0, self.said()
+
+    def stop(self):
+        """Asks it to end, and waits until it has."""
+        self.process.send_signal(signal.SIGTERM)
+        self.wait(PATIENCE)
+
+    def kill(self):
+        """Ends it at once."""
+        self.process.kill()
+        self.process.wait()
+
+    def is_alive(self):
+        return self.process.poll() is None
+
+    def said(self):
+        """What it said, with the end of it if that is too much."""
+        return self.log.read_text()[-4000:]
+
+    def problems(self):
+        """What kept its receiver from taking events, one by one."""
+        # The last line may be half written.
+        lines = map(json.loads, self.log.read_text().split("\n")[:-1])
+        return [line["problem"] for line in lines if "problem" in line]
+
+    def wait_for_problem(self, words, patience=PATIENCE):
+        """Waits until it tells of a problem."""
+        wait_for(lambda: any(words in problem for problem in self.problems()), patience, self.said)
+
+    def memory(self, what="VmRSS"):
+        """Bytes of memory that it has now, or by VmHWM at most had."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        (line,) = (line for line in status.splitlines() if line.startswith(f"{what}:"))
+        return int(line.split()[1]) << 10
+
+
+def encoded(logs, topic="", source="", tags=()):
+    """A log group. Its values are any bytes, where the SDK has text."""
+    members = [_member(1, _log(log)) for log in logs]
+    members += [_member(3, topic.encode()), _member(4, source.encode())]
+    members += [_member(6, _member(1, key.encode()) + _member(2, value.encode())) for key, value in tags]
+    return b"".join(members)
+
+
+def _log(log):
+    contents = [_member(2, _key(key) + _member(2, value)) for key, value in log.fields]
+    return b"\x08" + _varint(log.time) + b"".join(contents)
+
+
+def _member(number, data):
+    return bytes((number << 3 | 2,)) + _varint(len(data)) + data
+
+
+@functools.cache
+def _key(key):
+    return _member(1, key.encode())
+
+
+@functools.cache
+def _varint(value):
+    found = b""
+    while value > 0x7F:
+        found += bytes((value & 0x7F | 0x80,))
+        value >>= 7
+    return found + bytes((value,))
