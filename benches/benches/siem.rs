@@ -138,7 +138,9 @@ fn answer(stream: TcpStream) -> Option<()> {
         }
         std::io::copy(&mut (&mut reader).take(length), &mut std::io::sink()).ok()?;
         // At once: two pieces would wait for each other's acknowledgement.
-        writer.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 27\r\n\r\n{\"text\":\"Success\",\"code\":0}").ok()?;
+        writer
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 27\r\n\r\n{\"text\":\"Success\",\"code\":0}")
+            .ok()?;
     }
 }
 

@@ -97,6 +97,7 @@
 //! - [`config`]: the stage's configuration from JSON, with its schema.
 //! - [`columns`]: for table formats, which value of a log stands in which column.
 //! - [`Members`] and [`escape`](mod@escape): the fields of logs one after the other, escaped.
+//! - [`Origin`]: a value that a configuration names, such as a field or a tag, found in logs.
 //! - [`Output`] and [`Text`]: bytes in the making, at the speed that short copies allow in wasm.
 //! - [`Pieces`]: a stream cut into pieces of one size, whatever its chunks.
 //! - [`Error`]: what a stage may answer.
@@ -110,6 +111,7 @@ mod error;
 pub mod escape;
 mod export;
 mod members;
+mod origin;
 mod output;
 mod pieces;
 
@@ -119,6 +121,7 @@ pub use error::{Error, Result};
 #[doc(hidden)]
 pub use export::{CompressorComponent, EncoderComponent, FormatterComponent, RendererComponent};
 pub use members::Members;
+pub use origin::{Origin, Place};
 pub use output::{BLOCK, Output, Text, block_at};
 pub use pieces::Pieces;
 pub use schemars::{self, JsonSchema};

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use logship_stage::JsonSchema;
+use logship_stage::{Error, JsonSchema, Result};
 use serde::Deserialize;
 
 /// What stands in an event.
@@ -35,6 +35,20 @@ pub struct Config {
     pub tags: bool,
     /// By topic, the fields that are JSON text and become real JSON; `*` is any topic. What does not parse stays text.
     pub json_fields: BTreeMap<String, Vec<String>>,
+}
+
+impl Config {
+    /// Refuses what means nothing in the format.
+    pub(crate) fn check(&self) -> Result<()> {
+        let refused = |path: &str, format| {
+            Err(Error::config(path, format!("it means nothing unless the format is {format}; leave it out")))
+        };
+        match self.format {
+            Format::Json if self.separator.is_some() => refused("separator", "text"),
+            Format::Text if !self.json_fields.is_empty() => refused("json-fields", "json"),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// How the fields stand in an event.

@@ -1,6 +1,6 @@
 use logship_stage::escape::{Json, push_escaped};
 use logship_stage::siem::{Description, Messages, Transport};
-use logship_stage::{Batch, Formatter, Group, Log, Members, Output, Result, Text, config};
+use logship_stage::{Batch, Formatter, Group, Log, Members, Output, Place, Result, Text, config};
 
 use crate::metadata::Metadata;
 use crate::parsed::{self, Parsed};
@@ -11,7 +11,8 @@ use crate::{Config, Format};
 pub struct HecFormatter {
     config: Config,
     metadata: Metadata,
-    separator: String,
+    /// What stands between two fields of a text, escaped.
+    separator: Text,
     /// Room that a byte of a batch's values took at the last push, in sixteenths.
     growth: usize,
 }
@@ -31,8 +32,9 @@ impl Formatter for HecFormatter {
 
     fn open(text: &str) -> Result<Self> {
         let config: Config = config::parse(text)?;
-        let separator = config.separator.clone().unwrap_or_else(|| SEPARATOR.into());
-        Ok(Self { metadata: Metadata::of(&config), separator, config, growth: 32 })
+        config.check()?;
+        let separator = escaped(config.separator.as_deref().unwrap_or(SEPARATOR));
+        Ok(Self { metadata: Metadata::of(&config)?, separator, config, growth: 32 })
     }
 
     fn push(&mut self, batch: &Batch) -> Result<Messages> {
@@ -42,6 +44,7 @@ impl Formatter for HecFormatter {
         let mut events = Events {
             formatter: self,
             batch,
+            places: self.metadata.places(batch),
             out: Output::with_capacity(values / 16 * self.growth + 128 * batch.len()),
             ends: Vec::with_capacity(batch.len()),
             members: Members::of(batch, &keys),
@@ -63,35 +66,30 @@ impl HecFormatter {
     /// string: `","key":"`; in text it is `||key=`.
     fn before_value(&self, key: &str) -> Text {
         let mut out = Output::default();
-        let mut push = |text: &str| push_escaped::<Json>(&mut out, text.as_bytes(), 0..text.len());
-        match self.config.format {
-            Format::Text => {
-                push(&self.separator);
-                push(key);
-                push("=");
-            }
-            Format::Json => {
-                out.push(b"\",\"");
-                push_escaped::<Json>(&mut out, key.as_bytes(), 0..key.len());
-                out.push(b"\":\"");
-            }
-        }
-        Text::from(out.into_bytes().as_slice())
+        let (before, behind) = match self.config.format {
+            Format::Text => (&self.separator, b"=".as_slice()),
+            Format::Json => (&Text::from(b"\",\"".as_slice()), b"\":\"".as_slice()),
+        };
+        out.push_text(before);
+        push_escaped::<Json>(&mut out, key.as_bytes(), 0..key.len());
+        out.push(behind);
+        Text::from(out.as_bytes())
     }
 
     /// How much of that is left out when no value stands before it.
     fn at_beginning(&self) -> usize {
         match self.config.format {
             Format::Json => 2,
-            Format::Text => self.separator_len(),
+            Format::Text => self.separator.len(),
         }
     }
+}
 
-    fn separator_len(&self) -> usize {
-        let mut out = Output::default();
-        push_escaped::<Json>(&mut out, self.separator.as_bytes(), 0..self.separator.len());
-        out.len()
-    }
+/// A text as the inside of a JSON string.
+fn escaped(text: &str) -> Text {
+    let mut out = Output::default();
+    push_escaped::<Json>(&mut out, text.as_bytes(), 0..text.len());
+    Text::from(out.as_bytes())
 }
 
 /// What all events of a group share.
@@ -111,16 +109,18 @@ struct Head {
 struct Events<'a> {
     formatter: &'a HecFormatter,
     batch: &'a Batch,
+    /// Where the metadata are in it.
+    places: Vec<Option<Place<'a>>>,
     out: Output,
     ends: Vec<u32>,
     members: Members<'a>,
 }
 
-impl Events<'_> {
-    fn head(&self, group: &Group<'_>, parsed: &Parsed<'_>) -> Head {
+impl<'a> Events<'a> {
+    fn head(&self, group: &Group<'a>, parsed: &Parsed<'_>) -> Head {
         let HecFormatter { config, metadata, .. } = self.formatter;
         let mut before_time = Output::default();
-        metadata.push(&mut before_time, self.batch, group, None);
+        metadata.push(&mut before_time, &self.places, group, None);
         let mut fields = vec![];
         if config.reserved {
             fields.push(("__topic__".to_owned(), group.topic()));
@@ -154,15 +154,17 @@ impl Events<'_> {
     }
 
     #[inline(always)]
-    fn push(&mut self, head: &Head, group: &Group<'_>, log: &Log<'_>) {
+    fn push(&mut self, head: &Head, group: &Group<'a>, log: &Log<'a>) {
         if self.formatter.metadata.by_log {
-            self.formatter.metadata.push(&mut self.out, self.batch, group, Some(log));
+            self.formatter.metadata.push(&mut self.out, &self.places, group, Some(log));
         } else {
             self.out.push_text(&head.before_time);
         }
         self.out.push_value(itoa::Buffer::new().format(log.time()).as_bytes());
         if let Some(nanos) = log.nanos().filter(|nanos| *nanos > 0) {
-            self.out.push(format!(".{nanos:09}").as_bytes());
+            // The zeroes before it stay behind a digit that is no part of it.
+            self.out.push_byte(b'.');
+            self.out.push_value(&itoa::Buffer::new().format(1_000_000_000 + nanos).as_bytes()[1..]);
         }
         self.out.push_text(&head.before_fields);
         let (fields, begin) = log.span();
@@ -173,7 +175,7 @@ impl Events<'_> {
         } else {
             let skip = if head.in_string { 0 } else { self.formatter.at_beginning() };
             self.members.push::<Json>(&mut self.out, fields, begin, skip);
-            self.out.push(match self.formatter.config.format {
+            self.out.push_value(match self.formatter.config.format {
                 Format::Json => b"\"}}".as_slice(),
                 Format::Text => b"\"}",
             });
@@ -285,6 +287,8 @@ mod tests {
         let by_log = events(r#"{"index":"main","index-from":"a","source-from":"no"}"#, &batch());
         assert!(by_log[0].starts_with(r#"{"index":"né \"q\"\n","time":1484913043,"#), "{}", by_log[0]);
         assert!(by_log[1].starts_with(r#"{"index":"main","time":7,"#), "{}", by_log[1]);
+        let last = events(r#"{"index-from":"z"}"#, &batch());
+        assert!(last[0].starts_with(r#"{"index":"2","time""#), "{}", last[0]);
     }
 
     #[test]
@@ -317,6 +321,9 @@ mod tests {
         assert!(error(r#"{"token":"x"}"#).contains("unknown field `token`"));
         assert!(error(r#"{"format":"xml"}"#).starts_with("format: "), "{}", error(r#"{"format":"xml"}"#));
         assert!(error(r#"{"json-fields":{"t":"event"}}"#).starts_with("json-fields.t: "));
+        assert!(error(r#"{"host-from":"__time__"}"#).starts_with("host-from: "));
+        assert!(error(r#"{"separator":", "}"#).starts_with("separator: "));
+        assert!(error(r#"{"format":"text","json-fields":{"*":["a"]}}"#).starts_with("json-fields: "));
     }
 
     proptest! {

@@ -1,21 +1,13 @@
 use logship_stage::escape::{Json, push_escaped};
-use logship_stage::{Batch, Group, Log, Output};
+use logship_stage::{Batch, Group, Log, Origin, Output, Place, Result, Text};
 
 use crate::Config;
-
-/// Where a value is from.
-#[derive(Debug, Clone)]
-enum Origin {
-    Topic,
-    Source,
-    Tag(String),
-    Field(String),
-}
 
 /// A member of an event besides its time and what happened.
 #[derive(Debug, Clone)]
 struct Member {
-    name: &'static str,
+    /// Its name, up to the inside of its string.
+    name: Text,
     constant: Option<String>,
     from: Option<Origin>,
 }
@@ -29,68 +21,49 @@ pub(crate) struct Metadata {
 }
 
 impl Metadata {
-    pub(crate) fn of(config: &Config) -> Self {
-        let member = |name, constant: &Option<String>, from: &Option<String>| Member {
-            name,
-            constant: constant.clone(),
-            from: from.as_deref().map(Origin::of),
-        };
-        let mut members = vec![
-            member("sourcetype", &config.sourcetype, &config.sourcetype_from),
-            member("index", &config.index, &config.index_from),
-            member("source", &config.source, &config.source_from),
-            member("host", &config.host, &config.host_from),
-        ];
-        members.retain(|member| member.constant.is_some() || member.from.is_some());
-        let by_log = members.iter().any(|member| matches!(member.from, Some(Origin::Field(_))));
-        Self { members, by_log }
+    pub(crate) fn of(config: &Config) -> Result<Self> {
+        let mut members = vec![];
+        for (name, constant, from) in [
+            ("sourcetype", &config.sourcetype, &config.sourcetype_from),
+            ("index", &config.index, &config.index_from),
+            ("source", &config.source, &config.source_from),
+            ("host", &config.host, &config.host_from),
+        ] {
+            let from =
+                from.as_deref().map(|from| Origin::parse(&format!("{name}-from"), from)).transpose()?;
+            if constant.is_some() || from.is_some() {
+                let name = Text::from(format!("\"{name}\":\"").as_bytes());
+                members.push(Member { name, constant: constant.clone(), from });
+            }
+        }
+        let by_log = members.iter().any(|member| member.from.as_ref().is_some_and(Origin::is_by_log));
+        Ok(Self { members, by_log })
+    }
+
+    /// For each member, where it is in a batch.
+    pub(crate) fn places<'a>(&'a self, batch: &'a Batch) -> Vec<Option<Place<'a>>> {
+        self.members.iter().map(|member| Some(member.from.as_ref()?.within(batch))).collect()
     }
 
     /// Appends the beginning of an event: of a log, or of all logs of a group.
-    pub(crate) fn push(&self, out: &mut Output, batch: &Batch, group: &Group<'_>, log: Option<&Log<'_>>) {
-        out.push(b"{");
-        for Member { name, constant, from } in &self.members {
-            let found = from.as_ref().and_then(|from| from.find(batch, group, log));
+    pub(crate) fn push<'a>(
+        &self,
+        out: &mut Output,
+        places: &[Option<Place<'a>>],
+        group: &Group<'a>,
+        log: Option<&Log<'a>>,
+    ) {
+        out.push_byte(b'{');
+        for (Member { name, constant, .. }, place) in self.members.iter().zip(places) {
+            let found = place.and_then(|place| place.value(group, log));
             let Some(value) = found.or(constant.as_ref().map(|constant| constant.as_bytes())) else {
                 continue;
             };
-            out.push(b"\"");
-            out.push(name.as_bytes());
-            out.push(b"\":\"");
+            out.push_text(name);
             let text = String::from_utf8_lossy(value);
             push_escaped::<Json>(out, text.as_bytes(), 0..text.len());
-            out.push(b"\",");
+            out.push_value(b"\",");
         }
-        out.push(b"\"time\":");
-    }
-}
-
-impl Origin {
-    fn of(name: &str) -> Self {
-        match name {
-            "__topic__" => Self::Topic,
-            "__source__" => Self::Source,
-            name => match name.strip_prefix("__tag__:") {
-                Some(tag) => Self::Tag(tag.to_owned()),
-                None => Self::Field(name.to_owned()),
-            },
-        }
-    }
-
-    /// The value, if there is one with something in it.
-    fn find<'a>(&self, batch: &'a Batch, group: &Group<'a>, log: Option<&Log<'a>>) -> Option<&'a [u8]> {
-        let found = match self {
-            Self::Topic => Some(group.topic().as_bytes()),
-            Self::Source => Some(group.source().as_bytes()),
-            Self::Tag(key) => {
-                let tags: &'a [_] = group.tags();
-                tags.iter().find(|tag| tag.key == *key).map(|tag| tag.value.as_bytes())
-            }
-            Self::Field(key) => {
-                let index = batch.raw().keys.iter().position(|known| known == key)?;
-                log?.fields().find(|field| field.key_index() == index).map(|field| field.value())
-            }
-        };
-        found.filter(|value| !value.is_empty())
+        out.push_value(b"\"time\":");
     }
 }

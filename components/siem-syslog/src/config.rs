@@ -1,6 +1,11 @@
-use logship_stage::JsonSchema;
-use serde::Deserialize;
+use std::borrow::Cow;
 
+use logship_stage::schemars::{Schema, SchemaGenerator, json_schema};
+use logship_stage::{Error, JsonSchema, Result};
+use serde::{Deserialize, Deserializer, de};
+
+use crate::header::LEAST_MAX_BYTES;
+use crate::priority::Given;
 use crate::{Facility, Severity};
 
 /// What stands in a message. Where a `…-from` is set the value is from the log, if it has one that serves: the key of a
@@ -11,7 +16,7 @@ use crate::{Facility, Severity};
 pub struct Config {
     /// Which RFC messages are after.
     pub rfc: Rfc,
-    /// What stands between two fields.
+    /// What stands between two fields. Line breaks in it are escaped as those of values are.
     pub separator: String,
     /// The facility, by name or number.
     pub facility: Facility,
@@ -29,7 +34,7 @@ pub struct Config {
     pub tag: String,
     /// Where it is from.
     pub tag_from: Option<String>,
-    /// PROCID; RFC 5424 only.
+    /// PROCID; after RFC 3164, what stands in brackets behind the tag, if anything but `-`.
     pub procid: String,
     /// Where it is from.
     pub procid_from: Option<String>,
@@ -41,13 +46,14 @@ pub struct Config {
     pub structured_data: bool,
     /// The SD-ID of these.
     pub sd_id: String,
-    /// Seconds east of UTC as `+08:00`, which timestamps are in.
+    /// The offset from UTC that timestamps have: `+08:00`, `+0800` or `Z`.
     pub utc_offset: String,
     /// Which characters of keys and values are escaped.
     pub escape: Escaping,
     /// Whether a byte order mark stands before the text; RFC 5424 only.
     pub bom: bool,
-    /// The longest message, in bytes; a longer one is cut, between two characters. 0: none is.
+    /// The longest message, in bytes, 1024 at least; the text of a longer one is cut, between two characters, and
+    /// structured data that leaves no room for a header is left out. 0: none is.
     pub max_bytes: usize,
 }
 
@@ -79,17 +85,46 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    /// Refuses a limit that headers do not fit in.
+    pub(crate) fn check(&self) -> Result<()> {
+        if (1..LEAST_MAX_BYTES).contains(&self.max_bytes) {
+            let reason =
+                format!("{} is too few; choose {LEAST_MAX_BYTES} or more, or 0 for no limit", self.max_bytes);
+            return Err(Error::config("max-bytes", reason));
+        }
+        Ok(())
+    }
+}
+
 /// Which RFC messages are after.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[schemars(crate = "logship_stage::schemars")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Rfc {
     /// RFC 5424.
     #[default]
-    #[serde(rename = "5424")]
     Rfc5424,
     /// RFC 3164, as BSD had it.
-    #[serde(rename = "3164")]
     Rfc3164,
+}
+
+impl<'de> Deserialize<'de> for Rfc {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Given::deserialize(deserializer)?.text().as_str() {
+            "5424" => Ok(Self::Rfc5424),
+            "3164" => Ok(Self::Rfc3164),
+            other => Err(de::Error::custom(format!("{other:?} is no RFC of syslog: 5424 or 3164"))),
+        }
+    }
+}
+
+impl JsonSchema for Rfc {
+    fn schema_name() -> Cow<'static, str> {
+        "Rfc".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "enum": ["5424", "3164", 5424, 3164] })
+    }
 }
 
 /// Which characters of keys and values are escaped.

@@ -1,10 +1,9 @@
-use chrono::FixedOffset;
 use logship_stage::escape::{Line, Verbatim, push_escaped};
 use logship_stage::siem::{Description, Messages, Transport};
 use logship_stage::{Batch, Error, Formatter, Group, Log, Members, Output, Result, Text, config};
 
-use crate::header::{Header, Parts};
-use crate::timestamp::Timestamps;
+use crate::header::{Header, Places};
+use crate::timestamp::{Timestamps, offset};
 use crate::{Config, Escaping};
 
 /// Formats logs as syslog messages.
@@ -29,36 +28,32 @@ impl Formatter for SyslogFormatter {
 
     fn open(text: &str) -> Result<Self> {
         let config: Config = config::parse(text)?;
-        let offset: FixedOffset = config.utc_offset.parse().map_err(|_| {
+        config.check()?;
+        let offset = offset(&config.utc_offset).ok_or_else(|| {
             Error::config("utc-offset", format!("{:?} is no offset such as +08:00", config.utc_offset))
         })?;
         let timestamps = Timestamps::new(config.rfc, offset);
-        Ok(Self { header: Header::of(&config), timestamps, config, growth: 24 })
+        Ok(Self { header: Header::of(&config)?, timestamps, config, growth: 24 })
     }
 
     fn push(&mut self, batch: &Batch) -> Result<Messages> {
         let values = batch.raw().values.len();
         let keys: Vec<_> = batch.raw().keys.iter().map(|key| self.before_value(key)).collect();
+        let skip = self.separator().len();
         let mut lines = Lines {
             config: &self.config,
             header: &self.header,
+            places: self.header.places(batch),
             timestamps: &mut self.timestamps,
-            batch,
             out: Output::with_capacity(values / 16 * self.growth + 128 * batch.len()),
             ends: Vec::with_capacity(batch.len()),
             members: Members::of(batch, &keys),
-            skip: self.config.separator.len(),
+            skip,
         };
         let mut heads = vec![None; batch.raw().groups.len()];
         for group in batch.groups() {
-            for log in group.logs() {
-                if self.header.by_log {
-                    lines.push(&lines.head(&group, &log), &log);
-                } else {
-                    let head: &Head = heads[group.index()].get_or_insert_with(|| lines.head(&group, &log));
-                    lines.push(head, &log);
-                }
-            }
+            let head: &Head = heads[group.index()].get_or_insert_with(|| lines.head(&group));
+            group.logs().for_each(|log| lines.push(head, &group, &log));
         }
         let Lines { out, ends, .. } = lines;
         let bytes = out.into_bytes();
@@ -70,21 +65,32 @@ impl Formatter for SyslogFormatter {
 impl SyslogFormatter {
     /// What stands between two values: `||key=`.
     fn before_value(&self, key: &str) -> Text {
-        let mut out = Output::default();
-        out.push(self.config.separator.as_bytes());
-        match self.config.escape {
-            Escaping::Breaks => push_escaped::<Line>(&mut out, key.as_bytes(), 0..key.len()),
-            Escaping::None => out.push(key.as_bytes()),
-        }
+        let mut out = self.separator();
+        self.push_escaped(&mut out, key);
         out.push(b"=");
         Text::from(out.as_bytes())
     }
+
+    fn separator(&self) -> Output {
+        let mut out = Output::default();
+        self.push_escaped(&mut out, &self.config.separator);
+        out
+    }
+
+    fn push_escaped(&self, out: &mut Output, text: &str) {
+        match self.config.escape {
+            Escaping::Breaks => push_escaped::<Line>(out, text.as_bytes(), 0..text.len()),
+            Escaping::None => out.push(text.as_bytes()),
+        }
+    }
 }
 
-/// A header, ready to be copied.
+/// What messages of a group share of the header.
 #[derive(Debug, Clone)]
 struct Head {
+    /// Up to the timestamp, where that is not by log.
     before: Text,
+    /// From the timestamp to the text, or where it is by log only what stands behind that.
     behind: Text,
 }
 
@@ -92,8 +98,8 @@ struct Head {
 struct Lines<'a> {
     config: &'a Config,
     header: &'a Header,
+    places: Places<'a>,
     timestamps: &'a mut Timestamps,
-    batch: &'a Batch,
     out: Output,
     ends: Vec<u32>,
     members: Members<'a>,
@@ -101,17 +107,29 @@ struct Lines<'a> {
     skip: usize,
 }
 
-impl Lines<'_> {
-    fn head(&self, group: &Group<'_>, log: &Log<'_>) -> Head {
-        let Parts { before, behind } = self.header.parts(self.batch, group, log);
-        Head { before: Text::from(before.as_slice()), behind: Text::from(behind.as_slice()) }
+impl<'a> Lines<'a> {
+    fn head(&self, group: &Group<'a>) -> Head {
+        let (mut before, mut behind) = (Output::default(), Output::default());
+        if !self.header.by_log {
+            self.header.push_pri(&mut before, &self.places, group, None);
+            self.header.push_words(&mut behind, &self.places, group, None);
+        }
+        behind.push_text(&self.header.tail(group));
+        Head { before: Text::from(before.as_bytes()), behind: Text::from(behind.as_bytes()) }
     }
 
     #[inline(always)]
-    fn push(&mut self, head: &Head, log: &Log<'_>) {
+    fn push(&mut self, head: &Head, group: &Group<'a>, log: &Log<'a>) {
         let begin = self.out.len();
-        self.out.push_text(&head.before);
+        if self.header.by_log {
+            self.header.push_pri(&mut self.out, &self.places, group, Some(log));
+        } else {
+            self.out.push_text(&head.before);
+        }
         self.out.push_value(self.timestamps.of(log.time(), log.nanos().unwrap_or(0)));
+        if self.header.by_log {
+            self.header.push_words(&mut self.out, &self.places, group, Some(log));
+        }
         self.out.push_text(&head.behind);
         let (fields, first) = log.span();
         match self.config.escape {
@@ -124,7 +142,7 @@ impl Lines<'_> {
         self.ends.push(self.out.len() as u32);
     }
 
-    /// Cuts the message that begins at `begin`, between two characters.
+    /// Cuts the message that begins at `begin`, between two characters; its header is shorter.
     #[cold]
     fn cut(&mut self, begin: usize) {
         let message = &self.out.as_bytes()[begin..];
@@ -209,8 +227,37 @@ mod tests {
     }
 
     #[test]
+    fn a_message_of_rfc_3164_has_a_tag_and_its_pid() {
+        let first = |config: &str| messages(config, &batch()).remove(0);
+        let plain = first(r#"{"rfc":3164}"#);
+        assert!(plain.starts_with("<14>Jan 20 11:50:43 - -: method=GET||"), "{plain}");
+        let pid = first(r#"{"rfc":3164,"tag":"a:b [c]","procid":"77"}"#);
+        assert!(pid.starts_with("<14>Jan 20 11:50:43 - a_b__c_[77]: method=GET||"), "{pid}");
+        let by_log = first(r#"{"rfc":3164,"tag-from":"app","procid-from":"none","hostname-from":"path"}"#);
+        assert!(by_log.starts_with(r"<14>Jan 20 11:50:43 a_b__c\n my_app: method=GET||"), "{by_log}");
+    }
+
+    #[test]
+    fn what_comes_twice_counts_with_the_last() {
+        let batch = BatchBuilder::new()
+            .group("", "", &[("k", "first"), ("k", "last")])
+            .log(7, &[("a", "1"), ("a", "2")])
+            .build();
+        let found = messages(r#"{"tag-from":"__tag__:k","msgid-from":"a"}"#, &batch).remove(0);
+        assert_eq!(found, "<14>1 1970-01-01T00:00:07Z - last - 2 - a=1||a=2");
+    }
+
+    #[test]
+    fn a_separator_breaks_no_message() {
+        let found = messages(r#"{"separator":"\n"}"#, &batch()).remove(0);
+        assert!(found.contains(r"- method=GET\npath=a\nb\r\0c\n\nlevel=ERROR\napp="), "{found}");
+        let kept = messages(r#"{"separator":"\n","escape":"none"}"#, &batch()).remove(0);
+        assert!(kept.contains("- method=GET\npath=a\nb\r\0c\\n\nlevel=ERROR"), "{kept}");
+    }
+
+    #[test]
     fn a_long_message_is_cut_between_two_characters() {
-        let batch = BatchBuilder::new().log(7, &[("a", "éééé")]).build();
+        let batch = BatchBuilder::new().log(7, &[("a", &"é".repeat(600))]).build();
         let whole = messages("", &batch).remove(0);
         for most in whole.len() - 9..=whole.len() {
             let cut = messages(&format!(r#"{{"max-bytes":{most}}}"#), &batch).remove(0);
@@ -219,11 +266,25 @@ mod tests {
     }
 
     #[test]
+    fn structured_data_that_is_too_long_for_a_message_is_left_out() {
+        let batch = BatchBuilder::new().group(&"]".repeat(300), "", &[]).log(7, &[("a", "é")]).build();
+        let found = |most| {
+            let config = format!(r#"{{"max-bytes":{most},"structured-data":true}}"#);
+            messages(&config, &batch).remove(0)
+        };
+        assert_eq!(found(1024), "<14>1 1970-01-01T00:00:07Z - - - - - a=é");
+        assert!(found(2048).contains("\\]\"] a=é"));
+    }
+
+    #[test]
     fn a_wrong_configuration_is_named() {
         let error = |text| SyslogFormatter::open(text).unwrap_err().to_string();
         assert!(error(r#"{"facility":"users"}"#).contains("facility: \"users\" is no facility: kern, user"));
         assert!(error(r#"{"severity":9}"#).contains("severity: \"9\" is no severity"));
         assert!(error(r#"{"utc-offset":"8"}"#).contains("utc-offset: "));
+        assert!(error(r#"{"max-bytes":100}"#).starts_with("max-bytes: 100 is too few"));
+        assert!(error(r#"{"rfc":"rfc5424"}"#).starts_with("rfc: \"rfc5424\" is no RFC of syslog"));
+        assert!(error(r#"{"severity-from":"__time__"}"#).starts_with("severity-from: "));
         assert!(error(r#"{"host":"x"}"#).contains("unknown field `host`"));
     }
 

@@ -10,6 +10,7 @@
 //!   too long is cut, what is empty is `-`.
 //! - **The byte order mark** that RFC 5424 wants before UTF-8 text is left out, as most senders do: receivers that
 //!   don't know it take it for text. `bom` puts it there.
+//! - **Structured data** that is longer than a message may be is left out: cut, it would be none.
 //! - Bytes that are not UTF-8 become U+FFFD.
 //!
 //! # Layout

@@ -48,42 +48,49 @@ impl Default for Severity {
 impl Facility {
     /// By name or number, whatever the case.
     pub fn parse(text: &str) -> Option<Self> {
-        let name = text.trim().to_ascii_lowercase();
-        let name = name.strip_prefix("log_").unwrap_or(&name);
-        found(name, &FACILITIES).map(Self)
+        found(bare(text), &FACILITIES).map(Self)
+    }
+
+    /// PRI of a message.
+    pub(crate) fn pri(self, severity: Severity) -> u8 {
+        self.0 * 8 + severity.0
     }
 }
 
 impl Severity {
     /// By name or number, whatever the case.
     pub fn parse(text: &str) -> Option<Self> {
-        let name = text.trim().to_ascii_lowercase();
-        let name = name.strip_prefix("log_").unwrap_or(&name);
-        let synonym = || SYNONYMS.iter().find(|(synonym, _)| *synonym == name).map(|(_, number)| *number);
-        found(name, &SEVERITIES).or_else(synonym).map(Self)
+        let name = bare(text);
+        let synonym = || SYNONYMS.iter().find(|(synonym, _)| synonym.eq_ignore_ascii_case(name));
+        found(name, &SEVERITIES).or_else(|| synonym().map(|(_, number)| *number)).map(Self)
     }
 }
 
-/// PRI of a message.
-pub(crate) fn pri(facility: Facility, severity: Severity) -> u8 {
-    facility.0 * 8 + severity.0
+/// A name without what C has before it: `info` of `LOG_INFO`.
+fn bare(text: &str) -> &str {
+    let text = text.trim_ascii();
+    match text.split_at_checked(4) {
+        Some((prefix, name)) if prefix.eq_ignore_ascii_case("log_") => name,
+        _ => text,
+    }
 }
 
 fn found(name: &str, names: &[&str]) -> Option<u8> {
     let number = name.parse().ok().filter(|number| *number < names.len());
-    number.or_else(|| names.iter().position(|known| *known == name)).map(|number| number as u8)
+    let place = || names.iter().position(|known| known.eq_ignore_ascii_case(name));
+    number.or_else(place).map(|number| number as u8)
 }
 
 /// A name, or its number.
 #[derive(Deserialize)]
 #[serde(untagged, expecting = "a name or a number")]
-enum Given {
+pub(crate) enum Given {
     Name(String),
     Number(u64),
 }
 
 impl Given {
-    fn text(self) -> String {
+    pub(crate) fn text(self) -> String {
         match self {
             Self::Name(name) => name,
             Self::Number(number) => number.to_string(),
@@ -135,14 +142,21 @@ mod tests {
 
     #[test]
     fn names_and_numbers_are_known() {
-        let pri_of = |facility, severity| Some(pri(Facility::parse(facility)?, Severity::parse(severity)?));
+        let pri_of = |facility, severity| Some(Facility::parse(facility)?.pri(Severity::parse(severity)?));
         assert_eq!(pri_of("USER", "INFO"), Some(14));
         assert_eq!(pri_of("local7", "LOG_DEBUG"), Some(191));
         assert_eq!(pri_of("10", " Warn "), Some(84));
         assert_eq!(pri_of("kern", "0"), Some(0));
-        for (facility, severity) in
-            [("24", "info"), ("user", "8"), ("users", "info"), ("user", ""), ("-1", "0")]
-        {
+        assert_eq!(pri_of("log_Mail", "FATAL"), Some(18));
+        for (facility, severity) in [
+            ("24", "info"),
+            ("user", "8"),
+            ("users", "info"),
+            ("user", ""),
+            ("-1", "0"),
+            ("é_x", "info"),
+            ("loé", "log_"),
+        ] {
             assert_eq!(pri_of(facility, severity), None, "{facility} {severity}");
         }
     }

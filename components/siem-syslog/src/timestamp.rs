@@ -2,49 +2,114 @@ use chrono::{DateTime, FixedOffset};
 
 use crate::Rfc;
 
-/// Writes times. Logs of the same second follow one another, so the last one is kept.
+/// Bytes of `hh:mm:ss`.
+const CLOCK: usize = 8;
+
+/// Writes times. Logs of the same second follow one another, and those of the same day all the more, so the last ones
+/// are kept.
 #[derive(Debug, Clone)]
 pub(crate) struct Timestamps {
     rfc: Rfc,
-    offset: FixedOffset,
-    last: Option<(u32, u32)>,
-    text: String,
+    /// Seconds east of UTC.
+    east: i64,
+    /// What stands behind the time: the offset.
+    zone: Vec<u8>,
+    /// The day of `text`, in days since 1970.
+    day: Option<i64>,
+    seconds: Option<u32>,
+    /// The last second, up to a fraction.
+    text: Vec<u8>,
+    /// The last time with all that is behind the second.
+    whole: Vec<u8>,
 }
 
 impl Timestamps {
     pub(crate) fn new(rfc: Rfc, offset: FixedOffset) -> Self {
-        Self { rfc, offset, last: None, text: String::new() }
+        let east = offset.local_minus_utc();
+        let zone = match (rfc, east) {
+            (Rfc::Rfc3164, _) => String::new(),
+            (Rfc::Rfc5424, 0) => "Z".into(),
+            (Rfc::Rfc5424, _) => offset.to_string(),
+        };
+        let (text, whole) = (vec![], vec![]);
+        Self { rfc, east: east.into(), zone: zone.into(), day: None, seconds: None, text, whole }
     }
 
     /// A time, in Unix seconds and nanoseconds.
     #[inline(always)]
     pub(crate) fn of(&mut self, seconds: u32, nanos: u32) -> &[u8] {
-        if self.last != Some((seconds, nanos)) {
-            self.write(seconds, nanos);
+        if self.seconds != Some(seconds) {
+            self.set(seconds);
         }
-        self.text.as_bytes()
+        // RFC 5424 has no more than microseconds, RFC 3164 has none.
+        if nanos > 0 && self.rfc == Rfc::Rfc5424 {
+            return self.with_fraction(nanos / 1000);
+        }
+        &self.whole
     }
 
-    #[cold]
-    fn write(&mut self, seconds: u32, nanos: u32) {
-        let time = DateTime::from_timestamp(seconds.into(), 0).unwrap_or_default();
-        let time = time.with_timezone(&self.offset);
-        self.text = match self.rfc {
-            Rfc::Rfc3164 => time.format("%b %e %H:%M:%S").to_string(),
-            Rfc::Rfc5424 => {
-                let zone =
-                    if self.offset.local_minus_utc() == 0 { "Z".into() } else { self.offset.to_string() };
-                // RFC 5424 has no more than microseconds.
-                let fraction = if nanos == 0 { String::new() } else { format!(".{:06}", nanos / 1000) };
-                format!("{}{fraction}{zone}", time.format("%Y-%m-%dT%H:%M:%S"))
-            }
-        };
-        self.last = Some((seconds, nanos));
+    #[inline(never)]
+    fn with_fraction(&mut self, micros: u32) -> &[u8] {
+        self.seconds = None;
+        let begin = self.text.len();
+        self.whole.truncate(begin);
+        // The zeroes of the fraction stay behind a digit, for which there is a point instead.
+        self.whole.extend_from_slice(itoa::Buffer::new().format(1_000_000 + micros).as_bytes());
+        self.whole[begin] = b'.';
+        self.whole.extend_from_slice(&self.zone);
+        &self.whole
     }
+
+    #[inline(never)]
+    fn set(&mut self, seconds: u32) {
+        let local = i64::from(seconds) + self.east;
+        if self.day != Some(local.div_euclid(86_400)) {
+            self.set_day(local.div_euclid(86_400));
+        }
+        let clock = local.rem_euclid(86_400);
+        self.text.truncate(self.text.len() - CLOCK);
+        let two = |number: i64| [b'0' + (number / 10) as u8, b'0' + (number % 10) as u8];
+        let [[h, i], [m, n], [s, t]] = [two(clock / 3600), two(clock / 60 % 60), two(clock % 60)];
+        self.text.extend_from_slice(&[h, i, b':', m, n, b':', s, t]);
+        self.whole.clear();
+        self.whole.extend_from_slice(&self.text);
+        self.whole.extend_from_slice(&self.zone);
+        self.seconds = Some(seconds);
+    }
+
+    /// Begins the text with a day, and leaves the clock to be written.
+    #[cold]
+    fn set_day(&mut self, day: i64) {
+        let time = DateTime::from_timestamp(day * 86_400, 0).unwrap_or_default();
+        let format = match self.rfc {
+            Rfc::Rfc3164 => "%b %e %H:%M:%S",
+            Rfc::Rfc5424 => "%Y-%m-%dT%H:%M:%S",
+        };
+        self.text = time.format(format).to_string().into();
+        self.day = Some(day);
+    }
+}
+
+/// An offset from UTC: `Z`, `+08:00` or `+0800`.
+pub(crate) fn offset(text: &str) -> Option<FixedOffset> {
+    if text == "Z" {
+        return FixedOffset::east_opt(0);
+    }
+    let (sign, clock) = match text.as_bytes() {
+        [b'+', clock @ ..] => (1, clock),
+        [b'-', clock @ ..] => (-1, clock),
+        _ => return None,
+    };
+    let &([h, i, m, n] | [h, i, b':', m, n]) = clock else { return None };
+    let digit = |byte: u8| byte.is_ascii_digit().then(|| i32::from(byte - b'0'));
+    let (hours, minutes) = (digit(h)? * 10 + digit(i)?, digit(m)? * 10 + digit(n)?);
+    (hours < 24 && minutes < 60).then(|| FixedOffset::east_opt(sign * (hours * 3600 + minutes * 60)))?
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -56,7 +121,42 @@ mod tests {
         assert_eq!(of(Rfc::Rfc5424, 0, 1_484_913_043, 0), "2017-01-20T11:50:43Z");
         assert_eq!(of(Rfc::Rfc5424, 28_800, 1_484_913_043, 1_999), "2017-01-20T19:50:43.000001+08:00");
         assert_eq!(of(Rfc::Rfc5424, 0, u32::MAX, 0), "2106-02-07T06:28:15Z");
+        assert_eq!(of(Rfc::Rfc5424, -3600, 0, 999_999_999), "1969-12-31T23:00:00.999999-01:00");
         assert_eq!(of(Rfc::Rfc3164, 0, 1_483_228_800, 5), "Jan  1 00:00:00");
         assert_eq!(of(Rfc::Rfc3164, -3600, 1_484_913_043, 0), "Jan 20 10:50:43");
+    }
+
+    #[test]
+    fn offsets_are_hours_and_minutes() {
+        let seconds = |text| offset(text).map(|offset| offset.local_minus_utc());
+        assert_eq!(["Z", "+0000", "-00:00"].map(seconds), [Some(0); 3]);
+        assert_eq!(["+08:00", "+0800", "-03:30"].map(seconds), [Some(28_800), Some(28_800), Some(-12_600)]);
+        for wrong in ["", "8", "+8", "+08", "0800", "+24:00", "+08:60", "+08:001", "+08:00 ", "UTC", "+0é0"]
+        {
+            assert_eq!(seconds(wrong), None, "{wrong}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn times_one_after_the_other_are_each_as_chrono_has_it(
+            times in prop::collection::vec((0..3u32, prop_oneof![0..100u32, any::<u32>()], prop_oneof![Just(0), 0..1_000_000_000u32]), 0..20),
+            minutes in -1439..1440i32,
+        ) {
+            let offset = FixedOffset::east_opt(minutes * 60).unwrap();
+            let mut new = Timestamps::new(Rfc::Rfc5424, offset);
+            let mut old = Timestamps::new(Rfc::Rfc3164, offset);
+            let mut seconds = 0u32;
+            for (step, far, nanos) in times {
+                // Again and again the same second, the next, or any.
+                seconds = [seconds, seconds.wrapping_add(1), far][step as usize];
+                let time = DateTime::from_timestamp(seconds.into(), nanos).unwrap().with_timezone(&offset);
+                let format = if nanos == 0 { "%Y-%m-%dT%H:%M:%S" } else { "%Y-%m-%dT%H:%M:%S%.6f" };
+                let zone = if minutes == 0 { "Z".into() } else { offset.to_string() };
+                prop_assert_eq!(std::str::from_utf8(new.of(seconds, nanos)).unwrap(), format!("{}{zone}", time.format(format)));
+                let expected = time.format("%b %e %H:%M:%S").to_string();
+                prop_assert_eq!(std::str::from_utf8(old.of(seconds, nanos)).unwrap(), expected);
+            }
+        }
     }
 }

@@ -138,8 +138,9 @@ pub(super) struct FormatOptions {
     /// The stage that formats: built in (siem-hec, siem-syslog), or a component's path [default: that of the receiver]
     #[arg(long, value_name = "NAME|FILE", env = "LOGSHIP_STAGE")]
     pub(super) stage: Option<String>,
-    /// Configures the stage: --format sourcetype=sls, --format 'json-fields={"topic":["event"]}'. `logship stage show
-    /// siem-hec` tells what there is.
+    /// Configures the stage: --format sourcetype=sls, --format 'json-fields={"topic":["event"]}'. What is JSON is
+    /// taken for that: text of digits stands in quotes, 'procid="77"'. `logship stage inspect siem-hec` tells what
+    /// there is.
     #[arg(long, value_name = "MEMBER=VALUE")]
     format: Vec<String>,
     /// A file with the stage's configuration (JSON).

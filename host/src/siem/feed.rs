@@ -233,8 +233,8 @@ impl Outlet {
         let _permit = self.formatters.busy.acquire().await;
         let idle = || self.formatters.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let before = idle().pop();
-        let mut formatting = before
-            .unwrap_or_else(|| Formatting::new(Arc::clone(&self.stage), Arc::clone(&self.config)));
+        let mut formatting =
+            before.unwrap_or_else(|| Formatting::new(Arc::clone(&self.stage), Arc::clone(&self.config)));
         let chunk = Arc::clone(chunk);
         let work = move || {
             let result = formatting.format(&chunk);
