@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
 
+from aliyun.log import LogException
 from waiting import PATIENCE, wait_for
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "clients"))
@@ -100,6 +101,8 @@ class ConsumeCase(unittest.TestCase):
         cls.service = service.Service(SimpleNamespace(addCleanup=cls.addClassCleanup))
         cls.folder = cls.service.folder
         cls.names = map("logs-{}".format, itertools.count())
+        cls.groups = map("group-{}".format, itertools.count())
+        cls.last_groups = {}
 
     @classmethod
     def filled(cls, logs, shards=1, size=LOGS_OF_A_GROUP, **of_groups):
@@ -130,6 +133,14 @@ class ConsumeCase(unittest.TestCase):
             assert answer.status == 200, said
         connection.close()
 
+    def next_group(self, logstore):
+        """A new group, in place of the last one that was got here: a logstore may have ten."""
+        last, group = self.last_groups.get(logstore.name), next(self.groups)
+        if last:
+            logstore.client.delete_consumer_group(PROJECT, logstore.name, last)
+        self.last_groups[logstore.name] = group
+        return group
+
     def consumer(self, logstore, to, *options, **how):
         return Consumer(self, logstore, to, *options, **how)
 
@@ -140,10 +151,15 @@ class ConsumeCase(unittest.TestCase):
         return consumer
 
     def checkpoint(self, logstore, group=GROUP, shard=0):
-        """The position that a group has saved of a shard, or None."""
-        saved = logstore.client.get_check_point(PROJECT, logstore.name, group, shard)
+        """How many log groups of a shard are delivered, as a group has it saved."""
+        try:
+            saved = logstore.client.get_check_point(PROJECT, logstore.name, group, shard)
+        except LogException as error:
+            self.assertEqual(error.get_error_code(), "ConsumerGroupNotExist")
+            return 0
         found = [point["checkpoint"] for point in saved.get_consumer_group_check_points() if point["shard"] == shard]
-        return service.position(found[0]) if found and found[0] else None
+        begin = service.position(logstore.begin(shard))
+        return service.position(found[0]) - begin if found and found[0] else 0
 
     def assert_once(self, found, logs):
         """Each log is there once, field by field. `found` is a list of pairs of time and fields."""

@@ -1,14 +1,63 @@
 """`logship consume` to an HTTP Event Collector: each event comes as it was put, whatever goes wrong."""
 
-import itertools
 import json
+import threading
+import time
 import unittest
+from dataclasses import dataclass
 
+import hec_faults
 from certificates import Authority, server_context
-from consume import ConsumeCase, hostile, plain
-from hec import TOKEN, Collector
+from consume import BEGIN, GROUP, LOGS_OF_A_GROUP, MIB, PROJECT, ConsumeCase, Log, hostile, plain, service
+from hec import ACKS, TOKEN, Collector
+from hec_faults import Page, Refuse, Reset, Run, Silence, Slow, Trickle, Truncate
+from waiting import wait_for
 
 EVENT = "/services/collector/event"
+ACK = ACKS[0]
+# Small requests, so that there are some to do something to.
+SMALL = ("--set", "batch-bytes=60000")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer of 200 by something that is no collector."""
+
+    body: bytes
+
+    def run(self, exchange):
+        exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(self.body), self.body))
+
+
+# Faults before events are accepted, and behind.
+BEFORE = {
+    "busy": Refuse(9),
+    "busy, and says how long": Refuse(9, retry_after=1),
+    "busy until a date": Refuse(9, retry_after="Wed, 21 Oct 2015 07:28:00 GMT"),
+    "queue full": Refuse(26),
+    "shutting down": Refuse(23),
+    "internal error": Refuse(8),
+    "token disabled": Refuse(1),
+    "page of a load balancer": Page(),
+    "page that is fine": Answer(b"<!doctype html><html></html>"),
+    "answer of something else": Answer(b'{"text": "The requested URL was not found on this server.", "code": 404}'),
+    "JSON of something else": Answer(b'{"status": "ok"}'),
+    "page of too many requests": Page(429, retry_after=1),
+    "reset": Reset(),
+    "silence": Silence(),
+    "slow": Slow(0.5),
+    "slow at last": Slow(0.5, before=False),
+    "trickle": Trickle(0.002, 5),
+}
+AFTER = {
+    "internal error": Refuse(8, before=False),
+    "page of a load balancer": Page(504, before=False),
+    "reset": Reset(before=False),
+    "silence": Silence(before=False),
+    "truncated": Truncate(),
+    "slower than patience": Slow(1.5, before=False),
+    "busy after some": hec_faults.BusyAfter(7),
+}
 
 
 def found(event):
@@ -18,8 +67,6 @@ def found(event):
 
 
 class HecCase(ConsumeCase):
-    groups = map("group-{}".format, itertools.count())
-
     def collector(self, **options):
         collector = Collector(**options)
         self.addCleanup(collector.close)
@@ -33,17 +80,498 @@ class HecCase(ConsumeCase):
         """What collectors have that can be found by now."""
         return [found(event) for collector in collectors for event in collector.indexed()]
 
+    def assert_received(self, logs, *collectors):
+        self.assert_once(self.received(*collectors), logs)
+
+    def repeated(self, collector, logs, what):
+        """How many events came once more, which is printed."""
+        count = self.duplicates(self.received(collector), logs)
+        print(f"{what}: {count} duplicates of {len(logs)} events")
+        return count
+
 
 class Events(HecCase):
     def test_fifty_thousand_events_come_once_field_by_field(self):
         logs = hostile(50000)
         logstore, collector = self.filled(logs, shards=2), self.collector()
         self.consume(logstore, collector)
-        self.assert_once(self.received(collector), logs)
+        self.assert_received(logs, collector)
         requests = collector.sent()
         self.assertTrue(all(request.gzip for request in requests))
         self.assertTrue(all(len(request.body) <= 1_000_000 for request in requests))
         self.assertLessEqual(collector.connections, 8)
+
+    def test_metadata_are_constants_or_from_the_log(self):
+        log = Log(BEGIN, (("app", b'a "b"\n\xff'), ("empty", b"")))
+        group = {"topic": "audit", "source": "10.0.0.1", "tags": [("host", "web-1")]}
+        logstore = self.filled([log], **group)
+        for options, expected in {
+            (): {},
+            ("sourcetype=sls", "index=main", "source=s", "host=h"): dict(sourcetype="sls", index="main", source="s", host="h"),
+            ("source-from=__source__", "host-from=__tag__:host"): dict(source="10.0.0.1", host="web-1"),
+            ("sourcetype-from=app", "index-from=__topic__"): dict(sourcetype='a "b"\n\ufffd', index="audit"),
+            ("sourcetype=sls", "sourcetype-from=none", "host=h", "host-from=empty"): dict(sourcetype="sls", host="h"),
+        }.items():
+            with self.subTest(options=options):
+                self.assertEqual(self.only(logstore, *options).metadata(), expected)
+        event = self.only(logstore, "reserved=true", "tags=true").event
+        group = {"__topic__": "audit", "__source__": "10.0.0.1", "__tag__:host": "web-1"}
+        self.assertEqual(event, {**group, **dict(log.texts())})
+        self.assertEqual(self.only(logstore, "format=text").event, 'app=a "b"\n\ufffd||empty=')
+        self.assertEqual(self.only(logstore, "format=text", "separator=\t").event, 'app=a "b"\n\ufffd\tempty=')
+
+    def test_fields_that_are_json_are_parsed_by_topic(self):
+        values = {"event": b'{"a": [1.50, null, {"b": "\\n"}], "a": 2}', "other": b"[1]", "broken": b'{"a":'}
+        log = Log(BEGIN, tuple(values.items()))
+        asked = json.dumps({"audit": ["event", "broken", "none"]})
+        for topic, expected in {"audit": '{"a":[1.50,null,{"b":"\\n"}],"a":2}', "x": json.dumps(values["event"].decode())}.items():
+            event = self.only(self.filled([log], topic=topic), f"json-fields={asked}")
+            text = f'{{"event":{expected},"other":"[1]","broken":"{{\\"a\\":"}}'
+            self.assertEqual(event.text, f'{{"time":{BEGIN},"event":{text}}}')
+        event = self.only(self.filled([log]), 'json-fields={"*":["other"]}')
+        self.assertEqual(event.event["other"], [1])
+
+    def only(self, logstore, *formats):
+        """The event that a logstore's only log becomes."""
+        collector = self.collector()
+        options = [option for value in formats for option in ("--format", value)]
+        self.consume(logstore, collector, *options, group=self.next_group(logstore))
+        (event,) = collector.indexed()
+        return event
+
+    def test_a_log_without_fields_and_one_of_many(self):
+        logs = [Log(7, ()), Log(BEGIN, tuple((f"key {number}", b"%d" % number) for number in range(2000)))]
+        collector = self.collector()
+        self.consume(self.filled(logs), collector)
+        empty, many = self.received(collector)
+        self.assertEqual((empty, many), ((7, (("__time__", 7),)), (BEGIN, logs[1].texts())))
+
+
+class Connections(HecCase):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.logs = hostile(5000)
+        cls.logstore = cls.filled(cls.logs)
+        cls.authority = Authority(cls.folder)
+
+    def test_https_with_an_authority(self):
+        collector = self.collector(context=server_context(self.authority.issue()))
+        stranger = self.consumer(self.logstore, collector, group="stranger")
+        stranger.wait_for_problem("certificate")
+        stranger.kill()
+        self.assertEqual(collector.requests, [])
+        for number, setting in enumerate((f"ca={self.authority.file}", "verify=false")):
+            self.consume(self.logstore, collector, "--set", setting, group=f"tls-{number}")
+            self.assert_received(self.logs, collector)
+            collector.events.clear()
+
+    def test_a_certificate_of_another_name_is_refused(self):
+        collector = self.collector(context=server_context(self.authority.issue("far", hosts=["far.test"])))
+        consumer = self.consumer(self.logstore, collector, "--set", f"ca={self.authority.file}", group="far")
+        consumer.wait_for_problem("certificate")
+        self.assertEqual(collector.requests, [])
+
+    def test_a_wrong_token_is_told_until_it_is_right(self):
+        collector = self.collector(token="another")
+        consumer = self.consumer(self.logstore, collector, group="token")
+        consumer.wait_for_problem("Invalid token (code 4)")
+        self.assertTrue(consumer.is_alive())
+        self.assertEqual(self.checkpoint(self.logstore, "token"), 0)
+        self.assertNotIn(TOKEN, consumer.said())
+        collector.token = TOKEN
+        consumer.wait()
+        self.assert_received(self.logs, collector)
+        self.assertFalse(consumer.letters.exists())
+
+    def test_several_endpoints_share_requests_and_one_may_die(self):
+        one, other = self.collector(), self.collector()
+        for collector in one, other:
+            collector.inject(Slow(0.05), times=None)
+        to = f"{one.endpoint},{other.endpoint}"
+        options = (*SMALL, "--set", "requests=2")
+        consumer = self.consumer(self.logstore, to, *options, group="several")
+        wait_for(lambda: min(len(one.sent()), len(other.sent())) >= 3)
+        other.close()
+        consumer.wait()
+        # What had been accepted when the connections ended, but not answered.
+        self.assertLessEqual(self.duplicates(self.received(one, other), self.logs), 2 * 1000)
+        self.assertGreater(len(one.sent()), len(other.sent()))
+        other.start()
+        share = [len(one.sent()), len(other.sent())]
+        self.consume(self.logstore, to, *options, group="again")
+        share = [len(one.sent()) - share[0], len(other.sent()) - share[1]]
+        self.assertGreater(min(share), sum(share) // 3, share)
+
+
+class Faults(HecCase):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.logs = hostile(4000)
+        cls.logstore = cls.filled(cls.logs)
+
+    def consume_with(self, fault, *options):
+        """Sends all to a collector that has a fault three times. Returns the collector."""
+        collector = self.collector()
+        rule = collector.inject(fault, path=EVENT, nth=2, times=3)
+        options = (*SMALL, "--set", "timeout-seconds=1", *options)
+        self.consume(self.logstore, collector, *options, group=self.next_group(self.logstore))
+        self.assertEqual(rule.fired, 3)
+        return collector
+
+    def test_faults_before_acceptance_repeat_nothing(self):
+        for name, fault in BEFORE.items():
+            with self.subTest(fault=name):
+                self.assertEqual(self.repeated(self.consume_with(fault), self.logs, f"before: {name}"), 0)
+
+    def test_faults_after_acceptance_repeat_what_was_accepted(self):
+        for name, fault in AFTER.items():
+            with self.subTest(fault=name):
+                collector = self.consume_with(fault)
+                accepted = sum(request.accepted for request in collector.sent() if request.fault)
+                self.assertGreater(accepted, 0)
+                self.assertEqual(self.repeated(collector, self.logs, f"after: {name}"), accepted)
+
+    def test_a_collector_that_is_away_gets_all_when_it_is_back(self):
+        collector = self.collector()
+        collector.close()
+        consumer = self.consumer(self.logstore, collector, group="away")
+        consumer.wait_for_problem("refused")
+        collector.start()
+        consumer.wait()
+        self.assert_received(self.logs, collector)
+
+    def test_a_collector_is_left_alone_for_as_long_as_it_asks(self):
+        collector, times = self.collector(), []
+        collector.inject(Run(lambda request: times.append(time.monotonic())), times=None)
+        collector.inject(Refuse(9, retry_after=2), nth=2)
+        self.consume(self.logstore, collector, *SMALL, "--set", "requests=1", group="patient")
+        self.assertEqual(self.duplicates(self.received(collector), self.logs), 0)
+        self.assertGreaterEqual(times[2] - times[1], 2)
+        self.assertLess(times[2] - times[1], 4)
+
+
+class Acknowledgements(HecCase):
+    ASKED = ("--set", "acknowledge=true", "--set", "acknowledge-seconds=2")
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.logs = hostile(4000)
+        cls.logstore = cls.filled(cls.logs)
+
+    def acknowledging(self, *, fault=None, path=EVENT, delay=0.2, nth=2, times=3):
+        """Sends all to a collector that acknowledges, and may have a fault some times. Returns the collector."""
+        collector = self.collector(acks=True, index_delay=delay)
+        rule = fault and collector.inject(fault, path=path, nth=nth, times=times)
+        options = (*SMALL, *self.ASKED, "--set", "timeout-seconds=1")
+        self.consume(self.logstore, collector, *options, group=self.next_group(self.logstore))
+        self.assertTrue(rule is None or rule.fired == times, rule)
+        return collector
+
+    def test_events_count_only_when_they_are_indexed(self):
+        collector = self.collector(acks=True, index_delay=1.5)
+        consumer = self.consumer(self.logstore, collector, *SMALL, *self.ASKED, group="late")
+        wait_for(lambda: len(collector.events) == len(self.logs))
+        self.assertEqual(collector.indexed(), [])
+        self.assertEqual(self.checkpoint(self.logstore, "late"), 0)
+        consumer.wait()
+        self.assert_received(self.logs, collector)
+        self.assertEqual(self.checkpoint(self.logstore, "late"), len(self.logs) // LOGS_OF_A_GROUP)
+
+    def test_faults_before_acceptance_repeat_nothing(self):
+        for name in "busy", "internal error", "page of a load balancer", "reset", "silence", "slow":
+            with self.subTest(fault=name):
+                collector = self.acknowledging(fault=BEFORE[name])
+                self.assertEqual(self.repeated(collector, self.logs, f"acknowledged, before: {name}"), 0)
+
+    def test_faults_after_acceptance_repeat_what_was_accepted(self):
+        for name in "internal error", "reset", "silence", "truncated":
+            with self.subTest(fault=name):
+                collector = self.acknowledging(fault=AFTER[name])
+                accepted = sum(request.accepted for request in collector.sent() if request.fault)
+                repeated = self.repeated(collector, self.logs, f"acknowledged, after: {name}")
+                self.assertEqual(repeated, accepted)
+
+    def test_events_that_are_lost_before_they_are_indexed_are_sent_again(self):
+        collector = self.acknowledging(fault=hec_faults.Lose())
+        self.assertEqual(self.repeated(collector, self.logs, "lost, never acknowledged"), 0)
+
+    def test_events_that_are_never_acknowledged_are_sent_again(self):
+        collector = self.acknowledging(fault=hec_faults.Unacknowledged())
+        accepted = sum(request.accepted for request in collector.sent() if request.fault)
+        self.assertEqual(self.repeated(collector, self.logs, "indexed, never acknowledged"), accepted)
+
+    def test_questions_that_fail_are_asked_again(self):
+        for fault in Refuse(9), Refuse(19), Page(502), Reset(), Silence():
+            with self.subTest(fault=fault):
+                collector = self.acknowledging(fault=fault, path=ACK, nth=1, times=6)
+                self.assertEqual(self.repeated(collector, self.logs, f"question: {fault}"), 0)
+
+    def test_acknowledgements_that_are_lost_repeat_their_events(self):
+        collector = self.acknowledging(fault=Reset(before=False), path=ACK, nth=1, times=6, delay=0)
+        self.assertLessEqual(self.repeated(collector, self.logs, "acknowledgements lost"), 6 * 1500)
+
+    def test_a_token_without_acknowledgements_is_told(self):
+        collector = self.collector()
+        consumer = self.consumer(self.logstore, collector, *self.ASKED, group="off")
+        consumer.wait_for_problem("indexer acknowledgement off")
+
+    def test_a_crash_repeats_nothing_that_was_indexed(self):
+        collector = self.collector(acks=True, index_delay=3)
+        options = (*SMALL, *self.ASKED[:3], "acknowledge-seconds=5", "--set", "requests=2")
+        consumer = self.consumer(self.logstore, collector, *options, group="crash")
+        wait_for(lambda: len(collector.events) > len(self.logs) // 3)
+        collector.crash()
+        self.assertEqual(collector.indexed(), [])
+        time.sleep(0.3)
+        collector.start()
+        consumer.wait()
+        self.assertEqual(self.repeated(collector, self.logs, "crash"), 0)
+
+    def test_a_number_of_after_a_crash_is_not_taken_for_one_of_before(self):
+        """Numbers begin anew on the same channel, while that of a lost event is still asked for: the question falls in
+        the time when the next event, which now has that number, is indexed, and has not asked yet itself."""
+        logstore, logs = self.empty(), plain(2)
+        collector = self.collector(acks=True, index_delay=0.9)
+        options = (*self.ASKED[:3], "acknowledge-seconds=4")
+        consumer = self.consumer(logstore, collector, *options, until_end=False, group="anew")
+        wait_for(lambda: "reading" in consumer.said())
+        self.put(logstore, logs[:1])
+        wait_for(lambda: collector.events)
+        accepted = time.monotonic()
+        collector.crash()
+        collector.start()
+        # It asks 0.1, 0.3, 0.7, 1.5 and 3.1 seconds after acceptance.
+        time.sleep(accepted + 1.85 - time.monotonic())
+        self.put(logstore, logs[1:])
+        wait_for(lambda: self.checkpoint(logstore, "anew") == 2, message=consumer.said)
+        consumer.stop()
+        self.assert_received(logs, collector)
+
+
+class Poison(HecCase):
+    LOGS = hostile(3000)
+    # Some alone, some side by side, the first and the last.
+    BAD = (0, 7, 8, 9, 500, 1234, 1235, 2999)
+
+    def setUp(self):
+        self.logstore = self.filled(self.LOGS)
+
+    @classmethod
+    def is_bad(cls, members):
+        return int(members["event"]["id"]) in cls.BAD
+
+    def poisoned(self, code=6, **options):
+        """A collector that refuses some events, and a consumer that has sent all others there."""
+        collector = self.collector(**options)
+        collector.refuse_events(self.is_bad, code)
+        return collector, self.consume(self.logstore, collector, group=self.next_group(self.logstore))
+
+    def good(self):
+        return [log for number, log in enumerate(self.LOGS) if number not in self.BAD]
+
+    def bad(self):
+        return [self.LOGS[number] for number in self.BAD]
+
+    def letters(self, consumer):
+        """The objects of dead letters, as they are listed."""
+        options = ("--report", "json", "--dead-letters", consumer.letters)
+        return json.loads(self.service.command("deadletter", "list", *options))
+
+    def resend(self, consumer, collector, *keys, run="command"):
+        options = ("--to", collector.endpoint, "--token", TOKEN, "--dead-letters", consumer.letters)
+        return getattr(self.service, run)("deadletter", "resend", *(keys or ("--all",)), *options)
+
+    def check_letters(self, consumer, code, reason):
+        (listed,) = self.letters(consumer)
+        letters = listed["letters"]
+        self.assertEqual({(letter["code"], letter["reason"]) for letter in letters}, {(code, reason)})
+        told = [(event["time"], tuple(event["event"].items())) for event in map(json.loads, (letter["message"] for letter in letters))]
+        self.assert_once(told, self.bad())
+        places = sorted(letter["group"] * LOGS_OF_A_GROUP + letter["log"] for letter in letters)
+        self.assertEqual(places, list(self.BAD))
+        begin = service.position(self.logstore.begin(0))
+        self.assertEqual({letter["cursor"] for letter in letters}, {begin})
+        origin = {(letter["project"], letter["logstore"], letter["shard"], letter["rule"]) for letter in letters}
+        self.assertEqual(origin, {(PROJECT, self.logstore.name, 0, consumer.group)})
+        table = self.service.command("deadletter", "list", "--dead-letters", consumer.letters)
+        self.assertIn(listed["key"], table)
+        self.assertIn(f"{len(self.BAD)} x {reason}", table)
+        whole = self.service.command("deadletter", "list", listed["key"], "--dead-letters", consumer.letters)
+        self.assertEqual(whole.count(reason), len(self.BAD))
+
+    def test_events_that_are_refused_for_good_become_dead_letters(self):
+        for code, reason in {6: "Invalid data format", 7: "Incorrect index", 13: "Event field cannot be blank"}.items():
+            with self.subTest(code=code):
+                collector, consumer = self.poisoned(code)
+                self.assert_received(self.good(), collector)
+                self.assertEqual(self.checkpoint(self.logstore, consumer.group), len(self.LOGS) // LOGS_OF_A_GROUP)
+                self.check_letters(consumer, str(code), reason)
+
+    def test_where_events_before_a_refused_one_are_taken_some_come_twice_and_none_never(self):
+        collector, consumer = self.poisoned(partial=True)
+        repeated = self.repeated(collector, self.good(), "poison, partial")
+        self.assertEqual(repeated, sum(request.accepted for request in collector.sent() if request.code == 6))
+        self.check_letters(consumer, "6", "Invalid data format")
+
+    def test_dead_letters_are_sent_again(self):
+        collector, consumer = self.poisoned()
+        self.assertIn(f"{len(self.BAD)} dead letters are left", self.resend(consumer, collector, run="refused"))
+        self.check_letters(consumer, "6", "Invalid data format")
+        collector.clear()
+        collector.refuse_events(lambda members: members["event"]["id"] == "8", 12)
+        (listed,) = self.letters(consumer)
+        self.assertIn("1 dead letters are left", self.resend(consumer, collector, listed["key"], run="refused"))
+        self.assert_received([log for number, log in enumerate(self.LOGS) if number != 8], collector)
+        (left,) = self.letters(consumer)
+        self.assertEqual([(letter["code"], letter["log"]) for letter in left["letters"]], [("12", 8)])
+        collector.clear()
+        self.assertIn("1 received, 0 refused again", self.resend(consumer, collector))
+        self.assert_received(self.LOGS, collector)
+        self.assertEqual(self.letters(consumer), [])
+        self.assertIn("no dead letters", self.resend(consumer, collector))
+
+    def test_an_event_larger_than_a_request_may_be_becomes_a_dead_letter(self):
+        collector = self.collector(most_bytes=60000)
+        options = ("--set", "batch-bytes=200000", "--set", "gzip=false")
+        consumer = self.consume(self.logstore, collector, *options, group="large")
+        large = [log for log in self.LOGS if sum(len(value) for _, value in log.fields) > 60000]
+        self.assertGreater(len(large), 0)
+        self.assert_received([log for log in self.LOGS if log not in large], collector)
+        (listed,) = self.letters(consumer)
+        self.assertEqual([letter["code"] for letter in listed["letters"]], ["413"] * len(large))
+
+    def test_an_index_that_no_event_may_go_to_is_no_fault_of_the_events(self):
+        collector = self.collector(indexes=("main",))
+        consumer = self.consumer(self.logstore, collector, "--format", "index=other", group="index")
+        consumer.wait_for_problem("the token has to open their index")
+        self.assertEqual(self.checkpoint(self.logstore, "index"), 0)
+        collector.policy.indexes = None
+        consumer.wait()
+        letters = [letter for listed in self.letters(consumer) for letter in listed["letters"]] if consumer.letters.exists() else []
+        self.assertLessEqual(len(letters), 200)
+        told = [json.loads(letter["message"]) for letter in letters]
+        told = [(event["time"], tuple(event["event"].items())) for event in told]
+        self.assert_once(self.received(collector) + told, self.LOGS)
+
+
+class Checkpoints(HecCase):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        # Several loads.
+        cls.logs = hostile(16000, large=60)
+        cls.logstore = cls.filled(cls.logs)
+
+    def before(self, position):
+        """The logs that a checkpoint says are delivered."""
+        return self.logs[: position * LOGS_OF_A_GROUP]
+
+    def missing(self, collector, logs):
+        ids = {event.event["id"] for event in collector.indexed()}
+        return [log.texts()[0] for log in logs if log.texts()[0][1] not in ids]
+
+    def test_there_is_none_while_the_collector_holds_requests(self):
+        collector, gate = self.collector(), threading.Event()
+        self.addCleanup(gate.set)
+        collector.inject(Run(lambda request: gate.wait()), nth=1, times=None)
+        consumer = self.consumer(self.logstore, collector, group="held")
+        wait_for(lambda: collector.requests)
+        until = time.monotonic() + 3
+        while time.monotonic() < until:
+            self.assertEqual(self.checkpoint(self.logstore, "held"), 0)
+            time.sleep(0.1)
+        self.assertEqual(collector.events, [])
+        gate.set()
+        consumer.wait()
+        self.assert_received(self.logs, collector)
+        self.assertEqual(self.checkpoint(self.logstore, "held"), len(self.logs) // LOGS_OF_A_GROUP)
+
+    def test_they_are_never_ahead_of_what_was_accepted(self):
+        collector, seen = self.collector(), set()
+        collector.inject(Slow(0.1), times=None)
+        consumer = self.consumer(self.logstore, collector, "--set", "requests=2", group="slow")
+        while consumer.is_alive():
+            position = self.checkpoint(self.logstore, "slow")
+            self.assertEqual(self.missing(collector, self.before(position)), [])
+            seen.add(position)
+            time.sleep(0.05)
+        consumer.wait()
+        self.assertGreater(len(seen), 3)
+        self.assert_received(self.logs, collector)
+
+    def test_a_kill_repeats_what_was_in_flight_and_loses_nothing(self):
+        collector = self.collector()
+        collector.inject(Slow(0.1), times=None)
+        consumer = self.consumer(self.logstore, collector, "--set", "requests=2", group="kill", beat=2)
+        wait_for(lambda: len(collector.events) > len(self.logs) // 2)
+        consumer.kill()
+        # What the collector has received it still takes.
+        time.sleep(0.5)
+        position = self.checkpoint(self.logstore, "kill")
+        self.assertGreater(position, 0)
+        self.assertEqual(self.missing(collector, self.before(position)), [])
+        in_flight = len(collector.events) - len(self.before(position))
+        collector.clear()
+        consumer.start()
+        begun = time.monotonic()
+        consumer.wait()
+        self.assertLess(time.monotonic() - begun, 4, "it gets its shards at once under its old name")
+        repeated = self.repeated(collector, self.logs, "kill")
+        self.assertEqual(repeated, in_flight)
+
+    def test_a_request_to_end_ends_with_what_was_delivered(self):
+        collector = self.collector()
+        collector.inject(Slow(0.1), times=None)
+        consumer = self.consumer(self.logstore, collector, "--set", "requests=2", group="end")
+        wait_for(lambda: len(collector.events) > len(self.logs) // 3)
+        consumer.stop()
+        position = self.checkpoint(self.logstore, "end")
+        self.assertEqual(len(self.before(position)), len(collector.events))
+        consumer.start()
+        consumer.wait()
+        self.assert_received(self.logs, collector)
+
+    def test_memory_is_bounded_while_much_waits_for_a_collector(self):
+        logs = [Log(BEGIN, (("id", b"%d" % number), ("text", b"x" * (60 << 10)))) for number in range(2000)]
+        logstore, collector = self.filled(logs, size=64), self.collector()
+        collector.close()
+        consumer = self.consumer(logstore, collector, group="down")
+        consumer.wait_for_problem("refused")
+        time.sleep(3)
+        waiting = consumer.memory("VmHWM")
+        collector.start()
+        most = waiting
+        while consumer.is_alive():
+            most = max(most, consumer.memory() if consumer.is_alive() else 0)
+            time.sleep(0.1)
+        consumer.wait()
+        print(f"memory: {waiting // MIB} MiB while {len(logs) * 60 // 1024} MB wait, {most // MIB} MiB at most")
+        self.assert_received(logs, collector)
+        self.assertLess(most, 400 * MIB)
+
+
+class Groups(HecCase):
+    def test_two_consumers_share_the_shards_and_one_may_die(self):
+        logs, collector = hostile(8000), self.collector()
+        logstore = self.filled(logs[:4000], 4, 50)
+        to = (logstore, collector, *SMALL)
+        consumers = [self.consumer(*to, name=name, until_end=False) for name in ("one", "two")]
+        wait_for(lambda: all("reading" in consumer.said() for consumer in consumers))
+        self.put(logstore, logs[4000:6000], 50)
+        self.wait_for_all(collector, logs[:6000])
+        consumers[0].kill()
+        self.put(logstore, logs[6000:], 50)
+        self.wait_for_all(collector, logs)
+        consumers[1].stop()
+        self.assertEqual(self.repeated(collector, logs[:4000] + logs[4000:], "handed over"), 0)
+
+    def wait_for_all(self, collector, logs):
+        wait_for(lambda: len({event.event["id"] for event in collector.indexed()}) >= len(logs), every=0.2)
+        # The last checkpoints.
+        time.sleep(0.5)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,244 @@
+"""A consumer group of `logship consume`: its members, each with a collector of its own, what they read from, and what
+the group has saved."""
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+import unittest
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+
+from aliyun.log.proto import LogGroup
+from hec import TOKEN, Collector
+from waiting import PATIENCE, wait_for
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "clients"))
+import service  # noqa: E402
+from service import PROGRAM, PROJECT  # noqa: E402
+
+GROUP = "workers"
+SHARDS = 8
+LOGS_OF_A_GROUP = 10
+# Seconds in which all is delivered that can be, on a busy machine.
+DELIVERED = 30
+
+
+class Producer:
+    """Puts logs with the ids from 0 on, in groups of ten: some at once, or some all the time until `stop`."""
+
+    def __init__(self, *logstores):
+        self.logstores = logstores
+        self.count = 0
+        self.ended = threading.Event()
+        self.thread = None
+
+    def put(self, groups):
+        for _ in range(groups):
+            self.put_group(self.logstores[self.count // LOGS_OF_A_GROUP % len(self.logstores)])
+
+    def put_group(self, logstore):
+        group = LogGroup(Topic="traffic")
+        for number in range(self.count, self.count + LOGS_OF_A_GROUP):
+            log = group.Logs.add(Time=int(time.time()))
+            log.Contents.add(Key="id", Value=str(number))
+            log.Contents.add(Key="message", Value=f"request {number} took {number % 977} ms")
+        logstore.put(group)
+        self.count += LOGS_OF_A_GROUP
+
+    def begin(self, pause=0.02):
+        """Puts a group after each pause while the test goes on."""
+        self.thread = threading.Thread(target=self._put_on, args=(pause,), daemon=True)
+        self.thread.start()
+
+    def stop(self):
+        self.ended.set()
+        self.thread.join()
+
+    def _put_on(self, pause):
+        while not self.ended.wait(pause):
+            self.put(1)
+
+
+class Member:
+    """A process of `logship consume`, for one test case, with a collector of its own unless it is given one."""
+
+    def __init__(self, test, logstores, name, *options, group=GROUP, beat=1, collector=None, place=None, start=True):
+        self.name, self.group = name, group
+        self.collector = collector or collector_for(test)
+        self.folder = service.temporary_folder(test)
+        self.log = self.folder / "log"
+        self.log.touch()
+        names = ",".join(logstore if isinstance(logstore, str) else logstore.name for logstore in logstores)
+        self.command = [PROGRAM, "consume", "--logstore", names, "--to", self.collector.endpoint, "--group", group]
+        self.command += ["--heartbeat", str(beat), "--fetch-interval", "0.05", "--log-format", "json"]
+        self.command += ["--dead-letters", self.folder / "letters", *options]
+        self.command += ["--consumer", name] if name else []
+        self.environment = {**service.os.environ, "SPLUNK_HEC_TOKEN": TOKEN, **(place or of_service(test.service))}
+        self.process = None
+        test.addCleanup(self.kill)
+        if start:
+            self.start()
+
+    def start(self):
+        """Starts it; again, by the same name."""
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(self.command, stderr=log, env=self.environment)
+
+    def leave(self):
+        """Ends it as a system does."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.wait()
+
+    def wait(self, patience=DELIVERED):
+        """Waits until it has ended well."""
+        assert self.code(patience) == 0, self.said()
+        return self
+
+    def code(self, patience=DELIVERED):
+        try:
+            return self.process.wait(patience)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{self.name} did not end within {patience} seconds:\n{self.said()}") from None
+
+    def kill(self):
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+    def is_alive(self):
+        return self.process.poll() is None
+
+    def said(self):
+        """The end of what it said."""
+        return self.log.read_text()[-4000:]
+
+    def lines(self):
+        """What it said, line by line; the last may be half written."""
+        said = self.log.read_text().split("\n")[:-1]
+        return [json.loads(line) for line in said if line.startswith("{")]
+
+    def reads(self):
+        """The shards that it began to read, in order."""
+        return [(line["logstore"], line["shard"]) for line in self.lines() if line.get("message") == "reading"]
+
+    def ids(self):
+        """The ids of the logs that its collector has, in the order in which they came."""
+        return ids(self.collector.indexed())
+
+
+def collector_for(test, **options):
+    collector = Collector(**options)
+    test.addCleanup(collector.close)
+    return collector
+
+
+def of_service(served):
+    """Where a service is, and a key for it."""
+    key = {"SLS_AK_ID": served.admin.id, "SLS_AK_KEY": served.admin.secret}
+    return {"SLS_ENDPOINT": served.endpoint(), "SLS_PROJECT": PROJECT, **key}
+
+
+def ids(events):
+    return [int(event.members["event"]["id"]) for event in events]
+
+
+class GroupCase(unittest.TestCase):
+    """Test cases that share a service."""
+
+    maxDiff = 2000
+    settings = ""
+    number = 0
+
+    @classmethod
+    def setUpClass(cls):
+        cls.service = service.Service(SimpleNamespace(addCleanup=cls.addClassCleanup), settings=cls.settings)
+
+    def logstore(self, shards=SHARDS):
+        """A new logstore, and what puts logs to it."""
+        GroupCase.number += 1
+        logstore = self.service.logstore(f"logs-{GroupCase.number}", shards=shards)
+        return logstore, Producer(logstore)
+
+    def member(self, logstore, name, *options, **how):
+        return Member(self, [logstore], name, *options, **how)
+
+    def saved(self, logstore, group=GROUP):
+        """What a group has saved of each shard: who had it last, and the position to go on from."""
+        answer = logstore.client.get_check_point(PROJECT, logstore.name, group)
+        entries = answer.get_consumer_group_check_points()
+        return {entry["shard"]: (entry["consumer"], entry["checkpoint"]) for entry in entries}
+
+    def checkpoints(self, logstore, group=GROUP):
+        """The position that each shard would be read from now."""
+        return {
+            shard: service.position(checkpoint or logstore.begin(shard))
+            for shard, (_, checkpoint) in self.saved(logstore, group).items()
+        }
+
+    def owners(self, logstore, group=GROUP):
+        """Who saved each shard last."""
+        return {shard: consumer for shard, (consumer, _) in self.saved(logstore, group).items()}
+
+    def ends(self, logstore):
+        cursor = logstore.client.get_end_cursor
+        return {
+            shard: service.position(cursor(PROJECT, logstore.name, shard).get_cursor()) for shard in logstore.shards()
+        }
+
+    def wait_until_at_work(self, *members):
+        """Until each has delivered logs from now on."""
+        before = [len(member.ids()) for member in members]
+        for member, count in zip(members, before):
+            wait_for(lambda: len(member.ids()) > count, DELIVERED, lambda: f"{member.name} gets no logs", every=0.05)
+
+    def wait_until_delivered(self, members, count):
+        """Until each log was, by any of them."""
+
+        def missing():
+            return set(range(count)).difference(*(member.ids() for member in members))
+
+        def message():
+            lost = sorted(missing())
+            return f"{len(lost)} of {count} logs are missing, among them {lost[:5]}"
+
+        wait_for(lambda: not missing(), DELIVERED, message, every=0.1)
+
+    def wait_until_saved(self, logstore, group=GROUP):
+        """Until the group has saved that all was read."""
+        wanted = self.ends(logstore)
+        wait_for(lambda: self.checkpoints(logstore, group) == wanted, DELIVERED, "not all is saved", every=0.1)
+
+    def assert_once(self, members, count):
+        """Each log was delivered once, by one of them."""
+        counts = Counter(number for member in members for number in member.ids())
+        self.assertEqual(set(range(count)) - counts.keys(), set(), "logs are missing")
+        self.assertEqual(sorted(counts.keys() - set(range(count))), [])
+        self.assertEqual(twice(members), set(), describe(members))
+
+    def unsaved(self, logstore, group=GROUP):
+        """The ids of the logs that are not behind a checkpoint."""
+        return {
+            int(dict(map(pair, log.Contents))["id"])
+            for shard, checkpoint in self.checkpoints(logstore, group).items()
+            for position, found in logstore.groups(shard)
+            if position >= checkpoint
+            for log in found.Logs
+        }
+
+
+def pair(content):
+    return content.Key, content.Value
+
+
+def twice(members):
+    """The ids of logs that were delivered more than once."""
+    counts = Counter(number for member in members for number in member.ids())
+    return {number for number, count in counts.items() if count > 1}
+
+
+def describe(members):
+    return "logs delivered by " + ", ".join(f"{member.name}: {len(member.ids())}" for member in members)
