@@ -195,10 +195,13 @@ impl Client {
         wait: u32,
     ) -> Result<Pulled, ClientError> {
         let (cursor, wait) = (from.encode(), wait.to_string());
+        let query = [("type", "log"), ("cursor", &*cursor), ("count", "1000"), ("wait", &*wait)];
+        // Log Service itself knows no waiting.
+        let query = if wait == "0" { &query[..3] } else { &query[..] };
         let ask = Ask {
             method: Method::GET,
             path: format!("/logstores/{logstore}/shards/{shard}"),
-            query: &[("type", "log"), ("cursor", &cursor), ("count", "1000"), ("wait", &wait)],
+            query,
             headers: vec![("accept-encoding", "lz4".into()), ("accept", "application/x-protobuf".into())],
             body: vec![],
         };

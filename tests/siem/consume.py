@@ -80,7 +80,8 @@ def _plain(number):
 def _hostile(number, large):
     value = HOSTILE[number // 7 % len(HOSTILE)]
     if large and number % large == 0:
-        value = (value + b"%d " % number) * (LARGE // (len(value) + 2))
+        piece = value + b"%d " % number
+        value = piece * (LARGE // len(piece))
     return Log(BEGIN + number % 10000, (("id", b"%d" % number), ("text", value), ("last key", b"end")))
 
 

@@ -13,7 +13,7 @@ from syslog_receivers import ADDRESS, Datagrams, Drop, Refuse, Slow, Stall, Stre
 from waiting import wait_for
 
 # What stands in no value.
-SEPARATOR = "\x1f"
+SEPARATOR = "\u241f"
 EXACT = ("--format", f"separator={SEPARATOR}", "--format", "escape=none")
 # What breaks are to be where none may be: what was a backslash before stays one.
 ESCAPES = {"\n": "\\n", "\r": "\\r", "\0": "\\0"}
@@ -146,7 +146,7 @@ class Rsyslogd(SyslogCase):
 
     def test_lines_and_the_old_form(self):
         logs, daemon = hostile(1000, large=0), rsyslog.Rsyslog(self)
-        forms = ("rfc=3164", "tag=app[7]", "facility=local0", "severity=error", "hostname=web-1")
+        forms = ("rfc=3164", "tag=app", 'procid="7"', "facility=local0", "severity=error", "hostname=web-1")
         options = [option for form in (*forms, f"separator={SEPARATOR}") for option in ("--format", form)]
         logstore = self.filled(logs)
         self.consume(logstore, self.url("tcp", daemon), *options, "--set", "framing=newline")
@@ -316,7 +316,7 @@ class Forms(SyslogCase):
 
     def test_the_old_form(self):
         logs, receiver = hostile(1000), self.stream()
-        self.consume_forms(self.filled(logs), receiver, "rfc=3164", "hostname=web-1", "tag=app[7]", "escape=none")
+        self.consume_forms(self.filled(logs), receiver, "rfc=3164", "hostname=web-1", "tag=app", 'procid="7"', "escape=none")
         messages = [parsed_3164(message) for message in receiver.data()]
         heads = {(message.pri, message.hostname, message.app_name, message.procid) for message in messages}
         self.assertEqual(heads, {(14, "web-1", "app", "7")})

@@ -64,7 +64,7 @@ const ROOM: usize = 64 << 20;
 
 fn room(bytes: usize) -> Arc<Semaphore> {
     // A load of the largest size always has a place.
-    Arc::new(Semaphore::new((bytes >> 10).max(2 * LOAD >> 10)))
+    Arc::new(Semaphore::new((bytes >> 10).max(2 * (LOAD >> 10))))
 }
 
 fn word(transport: Transport) -> &'static str {

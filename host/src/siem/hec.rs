@@ -93,8 +93,10 @@ pub(crate) struct Hec {
     turn: AtomicUsize,
     /// Requests that may still be sent.
     requests: Semaphore,
-    /// What acknowledgements are asked by: a channel of this process only.
-    channel: Mutex<String>,
+    /// What acknowledgements are asked by: channels of this process only, which no request uses now. A channel is one
+    /// request's until it is acknowledged: after a crash Splunk counts anew, and the number that one request still
+    /// asks for would be that of another one.
+    channels: Mutex<Vec<String>>,
     /// Events of an index that the token does not open, one after the other.
     strangers: AtomicUsize,
 }
@@ -150,6 +152,9 @@ struct Answer {
     acknowledgement: Option<u64>,
 }
 
+/// All events of a request are accepted.
+const SUCCESS: u64 = 0;
+
 /// Codes that are about an event, and will be the same another time: no data, invalid data format, event field is
 /// required, event field cannot be blank, error in handling indexed fields.
 const REFUSED: [u64; 5] = [5, 6, 12, 13, 15];
@@ -182,7 +187,7 @@ impl Hec {
             endpoints,
             turn: AtomicUsize::new(0),
             requests: Semaphore::new(settings.requests),
-            channel: Mutex::new(new_channel()),
+            channels: Mutex::default(),
             strangers: AtomicUsize::new(0),
             settings: settings.clone(),
         })
@@ -254,21 +259,26 @@ impl Hec {
     async fn accepted(&self, events: &[u8], health: &Health) -> Result<(), Refusal> {
         let body = self.body(events).await;
         loop {
-            let endpoint = self.endpoint().await;
-            let channel = self.channel().clone();
-            let outcome = {
+            let channel =
+                self.settings.acknowledge.then(|| self.channels().pop().unwrap_or_else(new_channel));
+            let (endpoint, outcome) = {
                 let _permit = self.requests.acquire().await;
-                self.post(endpoint, body.clone(), &channel).await
+                // Now, not before: it may rest by now.
+                let endpoint = self.endpoint().await;
+                (endpoint, self.post(endpoint, body.clone(), channel.as_deref()).await)
             };
-            let outcome = match outcome {
-                Outcome::Accepted(Some(number)) => self.acknowledged(endpoint, number, &channel).await,
-                other => other,
+            let outcome = match (outcome, &channel) {
+                (Outcome::Accepted(Some(number)), Some(channel)) => {
+                    self.acknowledged(endpoint, number, channel).await
+                }
+                (other, _) => other,
             };
             match outcome {
                 Outcome::Accepted(_) => {
                     self.strangers.store(0, Ordering::Relaxed);
                     endpoint.works();
                     health.works();
+                    self.channels().extend(channel);
                     return Ok(());
                 }
                 Outcome::Refused(refusal) => {
@@ -276,9 +286,6 @@ impl Hec {
                     return Err(refusal);
                 }
                 Outcome::Failed(problem, rest) => {
-                    // After a restart Splunk counts acknowledgements anew: what is asked for by the old channel may be
-                    // somebody else's.
-                    *self.channel() = new_channel();
                     let wait = endpoint.fails(rest);
                     health.fails(
                         format!("{}: {problem}", endpoint.events.origin().ascii_serialization()),
@@ -289,8 +296,8 @@ impl Hec {
         }
     }
 
-    fn channel(&self) -> MutexGuard<'_, String> {
-        self.channel.lock().unwrap_or_else(PoisonError::into_inner)
+    fn channels(&self) -> MutexGuard<'_, Vec<String>> {
+        self.channels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn body(&self, events: &[u8]) -> Bytes {
@@ -322,14 +329,14 @@ impl Hec {
         }
     }
 
-    async fn post(&self, endpoint: &Endpoint, body: Bytes, channel: &str) -> Outcome {
+    async fn post(&self, endpoint: &Endpoint, body: Bytes, channel: Option<&str>) -> Outcome {
         let mut request = self.http.post(endpoint.events.clone());
         request = request.header(AUTHORIZATION, self.authorization.clone());
         request = request.header(CONTENT_TYPE, "application/json");
         if self.settings.gzip {
             request = request.header(CONTENT_ENCODING, "gzip");
         }
-        if self.settings.acknowledge {
+        if let Some(channel) = channel {
             request = request.header(CHANNEL, channel);
         }
         match request.body(body).send().await {
@@ -345,23 +352,21 @@ impl Hec {
             Ok(body) => body,
             Err(error) => return Outcome::Failed(format!("{status}, and then {}", words(error)), rest),
         };
-        let parsed: Option<Answer> = serde_json::from_slice(&body).ok();
-        let known = parsed.is_some();
-        let Answer { text, code, invalid, acknowledgement } = parsed.unwrap_or_default();
+        let Answer { text, code, invalid, acknowledgement } =
+            serde_json::from_slice(&body).unwrap_or_default();
         let said = match code {
             Some(code) => format!("{status}: {text} (code {code})"),
             None => format!("{status}: {}", String::from_utf8_lossy(&body[..body.len().min(200)])),
         };
         let refused = |number, code: String, reason| Outcome::Refused(Refusal { number, code, reason });
         match (status, code) {
-            (StatusCode::OK, _) if !known => {
-                Outcome::Failed(format!("{said}: this is no answer of HEC"), rest)
-            }
-            (StatusCode::OK, _) if self.settings.acknowledge && acknowledgement.is_none() => {
+            (StatusCode::OK, Some(SUCCESS)) if self.settings.acknowledge && acknowledgement.is_none() => {
                 let problem = "it gives no acknowledgements: the token has indexer acknowledgement off";
                 Outcome::Failed(problem.into(), rest)
             }
-            (StatusCode::OK, _) => Outcome::Accepted(acknowledgement.filter(|_| self.settings.acknowledge)),
+            (StatusCode::OK, Some(SUCCESS)) => Outcome::Accepted(acknowledgement),
+            // A page of something between, perhaps.
+            (StatusCode::OK, _) => Outcome::Failed(format!("{said}: this is no answer of HEC"), rest),
             (StatusCode::BAD_REQUEST, Some(INCORRECT_INDEX)) => {
                 if self.strangers.fetch_add(1, Ordering::Relaxed) >= MOST_STRANGERS {
                     let problem = format!(
@@ -449,7 +454,8 @@ impl Endpoint {
     }
 
     fn works(&self) {
-        *self.rest() = Rest::default();
+        // If it asked meanwhile to be left alone, that holds.
+        self.rest().backoff = Backoff::default();
     }
 
     /// Lets it rest: as long as it asks for, or longer each time. Returns for how long.
@@ -544,7 +550,8 @@ mod tests {
         assert_eq!(wait, Duration::from_secs(7));
         assert!(endpoint.fails(None) <= wait && endpoint.rest().backoff.tries() == 1);
         endpoint.works();
-        assert!(endpoint.rests_until().is_none());
+        assert!(endpoint.rest().backoff.tries() == 0 && endpoint.rests_until() > Some(Instant::now()));
+        endpoint.rest().until = None;
         assert_eq!(endpoint.fails(Some(Duration::from_secs(9999))), LONGEST_REST);
     }
 

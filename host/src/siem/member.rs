@@ -15,12 +15,13 @@ use logship_sls::error::ErrorCode;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::backoff::Backoff;
 use super::dead_letter::Origin;
 use super::feed::{Gone, LOAD, Ledger, Load, Outlet, Reader, Room, Sent, on_thread, told};
+use super::goal::Goal;
 use super::load::chunks;
 use crate::client::{Client, ClientError};
 
@@ -39,7 +40,7 @@ pub struct Membership {
     pub fetch: Duration,
     /// Where shards begin that the group has no checkpoint of: `begin`, `end`, or a Unix time.
     pub from: String,
-    /// Whether it ends when all that is there now was read.
+    /// Whether it ends when the group has delivered all that was there when it began.
     pub until_end: bool,
 }
 
@@ -66,9 +67,18 @@ enum HeartbeatError {
     Reply(serde_json::Error),
 }
 
-/// A shard that is read.
+/// The shards that a member works on.
+#[derive(Default)]
+struct Shards {
+    held: HashMap<u32, Held>,
+    feeds: JoinSet<(u32, bool)>,
+}
+
+/// A shard that the service has given.
 struct Held {
     stop: watch::Sender<bool>,
+    /// Whether it was read to its end, if it has one.
+    is_read: bool,
 }
 
 impl Member {
@@ -98,55 +108,87 @@ impl Member {
         self.client.send_json(Method::PUT, &path, &[], &body).await.map(drop)
     }
 
-    /// Reads what the service gives it, until `stop`, or until all is read if that is what is wanted.
+    /// Reads what the service gives it, until `stop`, or until all is delivered if that is what is wanted.
     pub async fn run(self, mut stop: watch::Receiver<bool>) {
+        let goal = tokio::select! {
+            () = told(&mut stop) => return,
+            goal = self.goal() => goal.map(Arc::new),
+        };
         let member = Arc::new(self);
-        let mut held: HashMap<u32, Held> = HashMap::new();
-        let mut feeds: JoinSet<u32> = JoinSet::new();
+        let mut shards = Shards::default();
         let mut heard = Instant::now();
-        let mut next = Instant::now();
-        let mut given: Option<Vec<u32>> = None;
-        loop {
+        let mut next = heard;
+        // When it is over, once it was told to stop.
+        let mut over: Option<Instant> = None;
+        while over.is_none() || !shards.held.is_empty() {
             tokio::select! {
-                () = told(&mut stop) => break,
-                Some(ended) = feeds.join_next() => {
-                    if let Ok(shard) = ended {
-                        held.remove(&shard);
-                    }
-                    if member.membership.until_end && held.is_empty() && given.is_some() {
+                () = told(&mut stop), if over.is_none() => {
+                    shards.stop(|_| true);
+                    over = Some(Instant::now() + FAREWELL);
+                }
+                () = sleep_until(over.unwrap_or(next)), if over.is_some() => {
+                    tracing::warn!("not all that was on its way is delivered: it is sent again by whoever comes next");
+                    return;
+                }
+                Some(ended) = shards.feeds.join_next() => {
+                    shards.ended(ended);
+                    if member.has_reached(goal.as_deref(), &shards).await {
                         return;
                     }
                 }
-                () = tokio::time::sleep_until(next) => {
-                    next = Instant::now() + member.membership.heartbeat;
-                    let (asked, reported) = (Instant::now(), held.keys().copied().collect::<Vec<u32>>());
+                // Also while what is on its way is delivered after the end: until then nobody else may have the shards.
+                () = sleep_until(next) => {
+                    let (asked, reported) = (Instant::now(), shards.held.keys().copied().collect::<Vec<u32>>());
+                    next = asked + member.membership.heartbeat;
                     match member.heartbeat(&reported).await {
-                        Ok(shards) => {
+                        Ok(given) => {
                             heard = asked;
-                            member.change(&mut held, &mut feeds, &shards);
-                            given = Some(shards);
+                            shards.stop(|shard| !given.contains(&shard));
+                            if over.is_none() {
+                                shards.begin(&member, &given, goal.as_ref());
+                                if member.has_reached(goal.as_deref(), &shards).await {
+                                    return;
+                                }
+                            }
                         }
                         Err(error) => {
                             tracing::warn!(group = member.membership.group, %error, "the service does not hear this consumer");
                             next = Instant::now() + (member.membership.heartbeat / 4).min(Duration::from_secs(5));
                         }
                     }
-                    if heard.elapsed() > member.membership.heartbeat * 2 && !held.is_empty() {
+                    if heard.elapsed() > member.membership.heartbeat * 2 && !shards.held.is_empty() {
                         tracing::warn!(group = member.membership.group, "not heard for too long: all shards are given up");
-                        feeds.shutdown().await;
-                        held.clear();
+                        shards.feeds.shutdown().await;
+                        shards.held.clear();
                     }
                 }
             }
         }
-        for held in held.values() {
-            held.stop.send_replace(true);
+    }
+
+    /// What it reads before it ends, if it shall.
+    async fn goal(&self) -> Option<Goal> {
+        let ask = || Goal::now(&self.client, &self.membership.logstore);
+        if self.membership.until_end { Some(self.patiently(ask).await) } else { None }
+    }
+
+    /// Whether all is delivered that it was to see delivered.
+    async fn has_reached(&self, goal: Option<&Goal>, shards: &Shards) -> bool {
+        let Some(goal) = goal else { return false };
+        if !shards.held.values().all(|held| held.is_read) {
+            return false;
         }
-        let ended = async { while feeds.join_next().await.is_some() {} };
-        if timeout(FAREWELL, ended).await.is_err() {
-            tracing::warn!(
-                "not all that was on its way is delivered: it is sent again by whoever comes next"
-            );
+        let Membership { logstore, group, from, .. } = &*self.membership;
+        let is_read = |shard| shards.held.contains_key(&shard);
+        let reached = goal.is_reached(&self.client, logstore, group, from, is_read);
+        match timeout(self.membership.heartbeat / 2, reached).await {
+            Ok(Ok(reached)) => reached,
+            // It is asked again after the next heartbeat.
+            Ok(Err(error)) => {
+                tracing::warn!(group, %error, "it is not known how far the group is");
+                false
+            }
+            Err(_) => false,
         }
     }
 
@@ -159,43 +201,18 @@ impl Member {
         serde_json::from_value(given).map_err(HeartbeatError::Reply)
     }
 
-    /// Begins to read what is new, and ends to read what is not given any more.
-    fn change(self: &Arc<Self>, held: &mut HashMap<u32, Held>, feeds: &mut JoinSet<u32>, given: &[u32]) {
-        for (shard, held) in held.iter().filter(|(shard, _)| !given.contains(shard)) {
-            if !held.stop.send_replace(true) {
-                tracing::info!(shard, "the shard goes to another consumer");
-            }
-        }
-        for &shard in given {
-            if held.contains_key(&shard) {
-                continue;
-            }
-            let stop = watch::Sender::new(false);
-            let (member, stopping) = (Arc::clone(self), stop.subscribe());
-            held.insert(shard, Held { stop });
-            feeds.spawn(async move {
-                let read = AssertUnwindSafe(member.read(shard, stopping)).catch_unwind().await;
-                if read.is_err() {
-                    // It is given again at the next heartbeat, and read from its checkpoint.
-                    tracing::error!(shard, "a defect of logship: please report it");
-                }
-                shard
-            });
-        }
-    }
-
-    /// Reads a shard until it is taken away.
-    async fn read(self: Arc<Self>, shard: u32, mut stop: watch::Receiver<bool>) {
+    /// Reads a shard until it is taken away, or read to its end: then true.
+    async fn read(
+        self: Arc<Self>,
+        shard: u32,
+        goal: Option<Arc<Goal>>,
+        mut stop: watch::Receiver<bool>,
+    ) -> bool {
         let begin = tokio::select! {
-            () = told(&mut stop) => return,
+            () = told(&mut stop) => return false,
             begin = self.begin(shard) => begin,
         };
-        let end = match self.membership.until_end {
-            true => {
-                Some(self.patiently(|| self.client.cursor(&self.membership.logstore, shard, "end")).await)
-            }
-            false => None,
-        };
+        let end = goal.map(|goal| goal.end(shard).unwrap_or(begin));
         tracing::info!(shard, logstore = self.membership.logstore, cursor = begin.0, "reading");
         let origin = Origin {
             rule: self.membership.group.clone(),
@@ -207,13 +224,14 @@ impl Member {
         let reader = Pulling { member: Arc::clone(&self), shard, cursor: begin, end, pause: false };
         let ledger = Checkpoints { member: Arc::clone(&self), shard };
         let mut taken_away = stop.clone();
+        let is_stopped = stop.clone();
         let late = async {
             told(&mut taken_away).await;
             sleep(FAREWELL).await;
         };
         tokio::select! {
-            _ = self.outlet.feed(&origin, reader, ledger, stop) => {}
-            () = late => {}
+            fed = self.outlet.feed(&origin, reader, ledger, stop) => fed.is_ok() && !*is_stopped.borrow(),
+            () = late => false,
         }
     }
 
@@ -246,10 +264,53 @@ impl Member {
 
     async fn wait(&self, backoff: &mut Backoff, error: &ClientError) {
         let wait = backoff.next();
-        if backoff.tries() == 1 || backoff.tries() % 10 == 0 {
+        if backoff.tries() == 1 || backoff.tries().is_multiple_of(10) {
             tracing::warn!(logstore = self.membership.logstore, %error, ?wait, "the service is asked again");
         }
         sleep(wait).await;
+    }
+}
+
+impl Shards {
+    /// Ends to read those; what is on its way is delivered. Those that were read are given back.
+    fn stop(&mut self, which: impl Fn(u32) -> bool) {
+        self.held.retain(|&shard, held| {
+            let stops = which(shard);
+            if stops && !held.is_read && !held.stop.send_replace(true) {
+                tracing::info!(shard, "the shard is given back");
+            }
+            !(stops && held.is_read)
+        });
+    }
+
+    /// Begins to read what is new of those that are given.
+    fn begin(&mut self, member: &Arc<Member>, given: &[u32], goal: Option<&Arc<Goal>>) {
+        for &shard in given {
+            if self.held.contains_key(&shard) {
+                continue;
+            }
+            let stop = watch::Sender::new(false);
+            let (member, stopping) = (Arc::clone(member), stop.subscribe());
+            let goal = goal.cloned();
+            self.held.insert(shard, Held { stop, is_read: false });
+            self.feeds.spawn(async move {
+                let read = AssertUnwindSafe(member.read(shard, goal, stopping)).catch_unwind().await;
+                if read.is_err() {
+                    // It is given again at the next heartbeat, and read from its checkpoint.
+                    tracing::error!(shard, "a defect of logship: please report it");
+                }
+                (shard, read.unwrap_or(false))
+            });
+        }
+    }
+
+    /// A shard was given back, or read to its end: then it is still held, so that nobody reads it again.
+    fn ended(&mut self, ended: Result<(u32, bool), JoinError>) {
+        let Ok((shard, is_read)) = ended else { return };
+        match self.held.get_mut(&shard) {
+            Some(held) if is_read => held.is_read = true,
+            _ => drop(self.held.remove(&shard)),
+        }
     }
 }
 

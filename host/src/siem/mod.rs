@@ -20,6 +20,7 @@ pub mod consumer;
 pub mod dead_letter;
 mod feed;
 mod format;
+mod goal;
 pub mod hec;
 pub mod load;
 pub mod member;

@@ -10,8 +10,9 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -310,49 +311,77 @@ impl Syslog {
     }
 
     async fn write(&self, stream: &mut dyn Stream, frames: &[u8]) -> Result<(), Problem> {
-        let mut left = frames;
+        let (socket, mut left) = (stream.tcp().as_raw_fd(), frames);
         while !left.is_empty() {
             let write = async { stream.write(left).await.map_err(|error| error.to_string()) };
-            let written = self.in_time(write, "nothing is taken").await?;
+            let written = self.while_it_takes(socket, write, "nothing is taken").await?;
             if written == 0 {
                 return Err("the connection was closed".into());
             }
             left = &left[written..];
         }
         let flush = async { stream.flush().await.map_err(|error| error.to_string()) };
-        self.in_time(flush, "nothing is taken").await
+        self.while_it_takes(socket, flush, "nothing is taken").await
     }
 
     /// Closes the sending side, and waits until the receiver has closed its own.
+    ///
+    /// A receiver that closes before has not read all, though its end looks the same: where it comes first nothing is
+    /// confirmed, and neither where the connection is reset after it.
     async fn closed(&self, mut stream: Box<dyn Stream>) -> Result<(), Problem> {
+        let socket = stream.tcp().as_raw_fd();
+        if state(socket).map_err(|error| error.to_string())? != ESTABLISHED {
+            return Err("the connection was closed before all was sent".into());
+        }
         let close = async {
             stream.shutdown().await.map_err(|error| error.to_string())?;
             let mut answer = [0; 256];
+            let broke = |error| format!("the connection broke before all was received: {error}");
             loop {
                 match stream.read(&mut answer).await {
-                    Ok(0) => return Ok(()),
+                    Ok(0) => break,
                     Ok(_) => {}
                     // Not every receiver ends TLS before it closes.
-                    Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
-                    Err(error) => {
-                        return Err(format!("the connection broke before all was received: {error}"));
-                    }
+                    Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
+                    Err(error) => return Err(broke(error)),
                 }
             }
+            while state(socket).map_err(broke)? != CLOSED {
+                sleep(LOOK).await;
+            }
+            stream.tcp().take_error().map_err(broke)?.map_or(Ok(()), |error| Err(broke(error)))
         };
         let hint = "the connection is not closed by the receiver when all is sent (one that never does that needs confirm = \"sent\")";
-        self.in_time(close, hint).await
+        self.while_it_takes(socket, close, hint).await
     }
 
     /// Waits until the receiver's system has all bytes.
     async fn acknowledged(&self, stream: &TcpStream) -> Result<(), Problem> {
         let wait = async {
-            while unacknowledged(stream).map_err(|error| error.to_string())? > 0 {
+            while unacknowledged(stream.as_raw_fd()).map_err(|error| error.to_string())? > 0 {
                 sleep(LOOK).await;
             }
             if is_open(stream) { Ok(()) } else { Err("the connection was closed".into()) }
         };
-        self.in_time(wait, "what was sent is not acknowledged").await
+        self.while_it_takes(stream.as_raw_fd(), wait, "what was sent is not acknowledged").await
+    }
+
+    /// Does work within the time for it, which begins anew when the receiver's system has taken some of what was sent.
+    async fn while_it_takes<T>(
+        &self,
+        socket: RawFd,
+        work: impl Future<Output = Result<T, Problem>>,
+        problem: &str,
+    ) -> Result<T, Problem> {
+        let mut work = pin!(work);
+        loop {
+            let before = unacknowledged(socket).ok();
+            match self.in_time(async { Ok(work.as_mut().await) }, problem).await {
+                Ok(done) => return done,
+                Err(problem) if unacknowledged(socket).ok() == before => return Err(problem),
+                Err(_) => {}
+            }
+        }
     }
 
     async fn in_time<T>(
@@ -408,22 +437,29 @@ impl Syslog {
 
 /// Whether the other side has neither closed nor reset it.
 fn is_open(stream: &TcpStream) -> bool {
-    let mut byte = [0];
-    loop {
-        match stream.try_read(&mut byte) {
-            Ok(0) => return false,
-            // Receivers have nothing to say.
-            Ok(_) => {}
-            Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
-        }
-    }
+    state(stream.as_raw_fd()).is_ok_and(|state| state == ESTABLISHED)
+}
+
+/// States of a connection, as Linux numbers them: open on both sides, and closed on both.
+const ESTABLISHED: u8 = 1;
+const CLOSED: u8 = 7;
+
+/// The state of a connection.
+fn state(socket: RawFd) -> io::Result<u8> {
+    let (mut state, mut length) = (0, size_of::<u8>() as libc::socklen_t);
+    // SAFETY: the socket is open. As tcp(7) says of `TCP_INFO`, the kernel writes as much as there is room for of
+    // `tcp_info`, whose first member, a byte, is the state.
+    let done = unsafe {
+        libc::getsockopt(socket, libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut state).cast(), &mut length)
+    };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(state) }
 }
 
 /// Bytes that were sent, and that the other side's system has not acknowledged.
-fn unacknowledged(stream: &TcpStream) -> io::Result<usize> {
+fn unacknowledged(socket: RawFd) -> io::Result<usize> {
     let mut left: libc::c_int = 0;
     // SAFETY: the socket is open, and the kernel writes an int, as tcp(7) says of `SIOCOUTQ`, which has the same number.
-    let done = unsafe { libc::ioctl(stream.as_raw_fd(), libc::TIOCOUTQ, &mut left) };
+    let done = unsafe { libc::ioctl(socket, libc::TIOCOUTQ, &mut left) };
     if done < 0 { Err(io::Error::last_os_error()) } else { Ok(left.try_into().unwrap_or_default()) }
 }
 
