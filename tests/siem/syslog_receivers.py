@@ -92,7 +92,10 @@ class Slow:
         session.piece = self.size
 
     def received(self, session):
-        time.sleep(self.pause)
+        # Once a piece, not once a message of it.
+        if session.octets > session.paused_at:
+            session.paused_at = session.octets
+            time.sleep(self.pause)
 
 
 class _Receiver:
@@ -162,10 +165,11 @@ class Datagrams(_Receiver):
 
 
 class Stream(_Receiver):
-    """Receives over TCP, or TLS where there is a context. `frames` is `Octets` or `Lines`."""
+    """Receives over TCP, or TLS where there is a context. `frames` is `Octets` or `Lines`. The system holds `buffer`
+    bytes for it, or many."""
 
-    def __init__(self, frames=Octets, context=None):
-        self.frames, self.context = frames, context
+    def __init__(self, frames=Octets, context=None, buffer=None):
+        self.frames, self.context, self.buffer = frames, context, buffer
         self.connections = []
         self._faults = deque()
         self._sessions = set()
@@ -196,6 +200,8 @@ class Stream(_Receiver):
         self.drop(reset)
 
     def _listen(self):
+        if self.buffer:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.buffer)
         self._socket.listen(128)
 
     def _run(self, listening):
@@ -228,7 +234,7 @@ class _Session(threading.Thread):
         super().__init__(daemon=True)
         self.receiver, self.connection, self.seen, self.fault = receiver, connection, seen, fault
         self.frames = receiver.frames()
-        self.octets, self.piece, self.most = 0, PIECE, None
+        self.octets, self.piece, self.most, self.paused_at = 0, PIECE, None, 0
         self._free, self._resets = threading.Event(), False
 
     def run(self):

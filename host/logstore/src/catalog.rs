@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use logship_sls::hash_key::{HashKey, HashRange};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -58,6 +58,8 @@ pub struct Logstore {
     pub groups: BTreeMap<String, ConsumerGroup>,
     /// What ships it, by name.
     pub rules: BTreeMap<String, ShippingRule>,
+    /// Whose turn it is among the shards that take logs.
+    pub(crate) turn: AtomicUsize,
 }
 
 /// A shard: a sequence of log groups, each at a position, its cursor.
@@ -158,6 +160,12 @@ impl Logstore {
     /// The shards that take logs.
     pub fn writable(&self) -> impl Iterator<Item = &Arc<Shard>> {
         self.shards.iter().filter(|shard| shard.writable)
+    }
+
+    /// The shard that takes logs without a key: each in turn.
+    pub fn next_shard(&self) -> Option<&Arc<Shard>> {
+        let count = self.writable().count().max(1);
+        self.writable().nth(self.turn.fetch_add(1, Ordering::Relaxed) % count)
     }
 
     /// The shard that takes the logs of `key`.
@@ -301,6 +309,7 @@ fn read_logstores(
             shards: shards.remove(&Some(id)).unwrap_or_default(),
             groups: groups.remove(&id).unwrap_or_default(),
             rules: rules.remove(&id).unwrap_or_default(),
+            turn: AtomicUsize::new(0),
         };
         logstores.entry(row.get(1)?).or_default().insert(logstore.name.clone(), Arc::new(logstore));
     }

@@ -63,8 +63,6 @@ pub struct Service {
     bodies: Room,
     unpacked: Room,
     replies: Room,
-    /// Whose turn it is among shards.
-    turn: AtomicUsize,
     /// Whether it takes requests: not while it ends.
     ready: watch::Sender<bool>,
     /// Requests that are being answered.
@@ -169,7 +167,6 @@ impl Service {
             shipper: Arc::new(shipper),
             siem: Arc::new(siem),
             store_clock: ClockOf(clock),
-            turn: AtomicUsize::new(0),
             ready: watch::Sender::new(true),
             active: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),

@@ -66,7 +66,7 @@ pub(crate) async fn store(
     for last in [false, true] {
         let catalog = service.store.catalog();
         let found = catalog.logstore(project, logstore).map_err(refuse)?;
-        let shard = service.shard_for(found, route)?;
+        let shard = shard_for(found, route)?;
         match service.store.put(&shard, groups.clone()).await {
             Err(StoreError::ReadOnlyShard(_)) if !last => {}
             Err(error) => return Err(refuse(error)),
@@ -77,19 +77,13 @@ pub(crate) async fn store(
     Ok(())
 }
 
-impl Service {
-    fn shard_for(&self, logstore: &Logstore, route: &Route) -> Result<Arc<Shard>, ApiError> {
-        let shard = match route {
-            Route::Key(key) => logstore.shard_of(*key),
-            Route::Any => {
-                let count = logstore.writable().count().max(1);
-                let turn = self.turn.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                logstore.writable().nth(turn % count)
-            }
-        };
-        let none = || ApiError::new(ErrorCode::LogStoreWithoutShard, "no shard of the logstore takes logs");
-        shard.cloned().ok_or_else(none)
-    }
+fn shard_for(logstore: &Logstore, route: &Route) -> Result<Arc<Shard>, ApiError> {
+    let shard = match route {
+        Route::Key(key) => logstore.shard_of(*key),
+        Route::Any => logstore.next_shard(),
+    };
+    let none = || ApiError::new(ErrorCode::LogStoreWithoutShard, "no shard of the logstore takes logs");
+    shard.cloned().ok_or_else(none)
 }
 
 async fn groups(service: &Service, call: &Call) -> Result<Vec<NewGroup>, ApiError> {
