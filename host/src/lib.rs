@@ -16,6 +16,7 @@
 //! - [`service`]: the Logstore service, `logship serve`; [`client`]: what speaks to one.
 //! - [`log_group`]: batches from log groups, and log groups from batches; [`source`]: shards as batches.
 //! - [`shipping`]: the rules of a Logstore, and the tasks that ship it; [`target`]: rules as its clients set them.
+//! - [`siem`]: what brings the logs of a Logstore to Splunk or a syslog receiver, `logship consume` and the rules of it.
 //! - [`cli`]: the program.
 
 pub mod batch;

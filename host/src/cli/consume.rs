@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use chrono::DateTime;
 use clap::Args;
+use indicatif::{HumanBytes, HumanCount};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -14,6 +15,7 @@ use super::receiver_options::{Chosen, FormatOptions, ReceiverOptions};
 use super::{EngineOptions, Failure};
 use crate::registry::Registry;
 use crate::service::keys::Access;
+use crate::siem::Sent;
 use crate::siem::consumer::{Consumer, Place};
 use crate::siem::member::Membership;
 
@@ -130,9 +132,21 @@ impl ConsumeCommand {
                 _ = members.join_next() => {}
             }
         }
-        tracing::info!("ended; what the receiver has is written down, and nothing else");
+        let sent = consumer.sent();
+        tracing::info!("ended: the receiver has {}", told(sent));
         Ok(())
     }
+}
+
+/// What was sent, in words.
+fn told(sent: Sent) -> String {
+    let Sent { messages, raw, dead, .. } = sent;
+    let letters = match dead {
+        0 => String::new(),
+        1 => "; 1 was refused for good, and is a dead letter".into(),
+        dead => format!("; {} were refused for good, and are dead letters", HumanCount(dead)),
+    };
+    format!("{} events of {} of logs{letters}", HumanCount(messages), HumanBytes(raw))
 }
 
 /// A name that no other process on any machine has at the same time.

@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 
 use super::dead_letter::DeadLetters;
-use super::feed::{Outlet, OutletError};
+use super::feed::{Outlet, OutletError, Sent};
 use super::member::{Member, Membership};
 use super::receiver::Receiver;
 use crate::bucket::{Bucket, Flavour};
@@ -137,6 +137,11 @@ impl Consumer {
     /// A member of a group of a project's logstore.
     pub fn member(&self, client: Client, project: &str, membership: Membership) -> Member {
         Member::new(client, project, membership, self.outlet.clone())
+    }
+
+    /// What its members have sent so far.
+    pub fn sent(&self) -> Sent {
+        self.outlet.total()
     }
 }
 

@@ -1,3 +1,4 @@
+use std::ops::AddAssign;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -32,6 +33,8 @@ pub(crate) struct Outlet {
     /// Room for loads, of all shards: in KiB.
     pub(crate) room: Arc<Semaphore>,
     formatters: Arc<Formatters>,
+    /// What was sent in all.
+    total: Arc<Mutex<Sent>>,
 }
 
 /// Instances of the stage: no more than there are cores, whatever the number of shards.
@@ -102,15 +105,24 @@ pub(crate) struct Load<Mark> {
 
 /// What was sent of a load.
 #[derive(Debug, Default, Clone, Copy)]
-pub(crate) struct Sent {
+pub struct Sent {
     /// Messages that were received.
-    pub(crate) messages: u64,
+    pub messages: u64,
     /// Bytes of logs.
-    pub(crate) raw: u64,
+    pub raw: u64,
     /// Bytes of messages.
-    pub(crate) bytes: u64,
+    pub bytes: u64,
     /// Dead letters.
-    pub(crate) dead: u64,
+    pub dead: u64,
+}
+
+impl AddAssign for Sent {
+    fn add_assign(&mut self, more: Self) {
+        self.messages += more.messages;
+        self.raw += more.raw;
+        self.bytes += more.bytes;
+        self.dead += more.dead;
+    }
 }
 
 /// The shard is somebody else's now, or is no more.
@@ -158,12 +170,18 @@ impl Outlet {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let formatters = Formatters { idle: Mutex::default(), busy: Semaphore::new(cores) };
         let (config, room) = (config.into(), room(ROOM));
-        Ok(Self { receiver, stage, config, dead_letters, room, formatters: Arc::new(formatters) })
+        let (formatters, total) = (Arc::new(formatters), Arc::default());
+        Ok(Self { receiver, stage, config, dead_letters, room, formatters, total })
     }
 
     /// With room for so many bytes of logs on their way.
     pub(crate) fn within(self, bytes: usize) -> Self {
         Self { room: room(bytes), ..self }
+    }
+
+    /// What was sent in all.
+    pub(crate) fn total(&self) -> Sent {
+        *self.total.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Brings the logs of a shard to the receiver, until there will be no more, or until `stop`: then what is on its
@@ -290,6 +308,7 @@ impl Outlet {
     }
 
     fn count(&self, origin: &Origin, sent: Sent) {
+        *self.total.lock().unwrap_or_else(PoisonError::into_inner) += sent;
         let labels = [
             ("project", origin.project.clone()),
             ("logstore", origin.logstore.clone()),

@@ -28,3 +28,5 @@ pub mod receiver;
 pub mod rule;
 pub mod rules;
 pub mod syslog;
+
+pub use feed::Sent;
