@@ -148,7 +148,19 @@ impl Client {
         query: &[(&str, &str)],
         body: &Value,
     ) -> Result<Value, ClientError> {
-        let (mut headers, mut bytes) = (vec![], vec![]);
+        self.send_json_with(method, path, query, vec![], body).await
+    }
+
+    /// Sends something as JSON with more headers.
+    pub(crate) async fn send_json_with(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+        mut headers: Vec<(&'static str, String)>,
+        body: &Value,
+    ) -> Result<Value, ClientError> {
+        let mut bytes = vec![];
         if !body.is_null() {
             bytes = body.to_string().into_bytes();
             headers.push(("content-type", "application/json".into()));

@@ -240,6 +240,21 @@ class Groups(GroupCase):
         self.member(store, "a", "--until-end", beat=7).wait()
         self.assertEqual(self.groups(store), {GROUP: (14, False)})
 
+    def test_what_members_send_is_shown(self):
+        store, producer = self.logstore(shards=2)
+        producer.put(20)
+        member = self.member(store, "a")
+        self.wait_until_delivered([member], producer.count)
+
+        def shown():
+            lines = self.service.command("group", "show", store.name, GROUP).splitlines()
+            return dict(zip(("consumer", "shards", "speed", "events/s", "events", "dead", "retries"), lines[-1].split()))
+
+        wait_for(lambda: shown()["events"] == str(producer.count), message=shown)
+        self.assertEqual({**shown(), "speed": "", "events/s": ""}, {
+            "consumer": "a", "shards": "2", "speed": "", "events/s": "", "events": "200", "dead": "0", "retries": "0",
+        })  # fmt: skip
+
     def test_the_eleventh_group_is_refused_by_name(self):
         store, _ = self.logstore(shards=1)
         for number in range(10):

@@ -320,7 +320,8 @@ class Acknowledgements(HecCase):
 
     def test_a_crash_repeats_nothing_that_was_indexed(self):
         collector = self.collector(acks=True, index_delay=3)
-        options = (*SMALL, *self.ASKED[:3], "acknowledge-seconds=5", "--set", "requests=2")
+        # Well above what indexing takes on a busy machine.
+        options = (*SMALL, *self.ASKED[:3], "acknowledge-seconds=8", "--set", "requests=2")
         consumer = self.consumer(self.logstore, collector, *options, group="crash")
         wait_for(lambda: len(collector.events) > len(self.logs) // 3)
         collector.crash()

@@ -1,4 +1,5 @@
 use clap::{Args, Subcommand};
+use indicatif::HumanCount;
 use reqwest::Method;
 use serde_json::Value;
 
@@ -24,7 +25,8 @@ enum Command {
         #[command(flatten)]
         connect: Connect,
     },
-    /// Shows how a consumer group stands with each shard: who owns it, how far it was read, what is left.
+    /// Shows how a consumer group stands with each shard: who owns it, how far it was read, what is left; and what its
+    /// members send, in the time between their last two heartbeats and in all.
     Show {
         /// The logstore.
         logstore: String,
@@ -99,6 +101,33 @@ fn print(status: &Value, report: Report) {
     };
     let header = ["shard", "owner", "groups behind", "lag s", "checkpoint"];
     println!("{}", table::render(&header, shards.iter().map(row).collect()));
+    let members = status["members"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if !members.is_empty() {
+        println!("\n{}", members_table(members, shards));
+    }
+}
+
+/// What members are at work. Those of other programs tell nothing of what they do.
+fn members_table(members: &[Value], shards: &[Value]) -> String {
+    let row = |member: &Value| {
+        let owned = shards.iter().filter(|shard| shard["owner"] == member["consumer"]).count();
+        let speed = member["bytesPerSecond"].as_f64();
+        let count =
+            |name: &str| member[name].as_u64().map_or("-".into(), |count| HumanCount(count).to_string());
+        vec![
+            text(&member["consumer"]),
+            owned.to_string(),
+            speed.map_or("-".into(), |speed| format!("{:.2}", speed / 1e6)),
+            member["eventsPerSecond"]
+                .as_f64()
+                .map_or("-".into(), |speed| HumanCount(speed as u64).to_string()),
+            count("events"),
+            count("deadLetters"),
+            count("retries"),
+        ]
+    };
+    let header = ["consumer", "shards", "MB/s", "events/s", "events", "dead letters", "retries"];
+    table::render(&header, members.iter().map(row).collect())
 }
 
 /// Text without its quotes, anything else as JSON, nothing as a dash.

@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -134,15 +135,17 @@ pub(super) async fn fetch(
     query: &[(&'static str, String)],
     limit: usize,
 ) -> Result<(Vec<Value>, Value), Failure> {
-    let mut tasks = vec![];
+    let (mut tasks, mut seen, mut fetched) = (vec![], HashSet::new(), 0);
     loop {
-        let (offset, size) = (tasks.len().to_string(), (limit - tasks.len()).min(500).to_string());
+        let (offset, size) = (fetched.to_string(), (limit - tasks.len()).min(500).to_string());
         let mut all: Vec<(&str, &str)> = query.iter().map(|(name, value)| (*name, value.as_str())).collect();
         all.extend([("offset", offset.as_str()), ("size", size.as_str())]);
         let mut page: Value = client.get("/tasks", &all).await?;
         let found = page["tasks"].as_array_mut().map(std::mem::take).unwrap_or_default();
         let is_last = found.is_empty();
-        tasks.extend(found);
+        fetched += found.len();
+        // The newest come first: with one that is made meanwhile the last of a page is the first of the next as well.
+        tasks.extend(found.into_iter().filter(|task| seen.insert(task["id"].to_string())));
         if is_last || tasks.len() >= limit {
             return Ok((tasks, page));
         }

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::call::Call;
 use super::manage::body;
+use super::members::{Name, SENT};
 use super::reply::{Reply, refuse};
 use super::{Service, blocking};
 
@@ -81,6 +82,10 @@ pub(crate) async fn heartbeat(
     let reported: Vec<u32> =
         if call.body.is_empty() { vec![] } else { body(call, ErrorCode::JsonInfoInvalid)? };
     let given = service.store.heartbeat(logstore, group, consumer, &reported).await.map_err(refuse)?;
+    // What it tells is for people: nothing depends on it.
+    if let Some(sent) = call.header(SENT).and_then(|sent| serde_json::from_str(sent).ok()) {
+        service.members.hear(member(logstore, group, consumer), sent);
+    }
     Ok(Reply::json(&given.into()))
 }
 
@@ -135,6 +140,12 @@ fn show_checkpoint(checkpoint: &Checkpoint) -> Value {
     })
 }
 
+fn member(logstore: &Logstore, group: &str, consumer: &str) -> Name {
+    let Logstore { project, name, .. } = logstore;
+    let [project, logstore, group, consumer] = [project, name, group, consumer].map(Into::into);
+    Name { project, logstore, group, consumer }
+}
+
 /// How a group stands with each shard. An extension.
 pub(crate) async fn status(
     service: &Arc<Service>,
@@ -143,6 +154,8 @@ pub(crate) async fn status(
 ) -> Result<Reply, ApiError> {
     let found = logstore.group(group).map_err(refuse)?;
     let (timeout, ordered, consumers) = (found.timeout, found.ordered, service.store.consumers(found));
+    let show = |consumer: &String| service.members.show(&member(logstore, group, consumer));
+    let members: Vec<Value> = consumers.iter().map(show).collect();
     let name = group.to_owned();
     let (service, logstore) = (Arc::clone(service), Arc::clone(logstore));
     let shards = blocking(move || service.store.group_status(&logstore, &name).map_err(refuse)).await?;
@@ -155,7 +168,7 @@ pub(crate) async fn status(
     });
     let shards: Value = shards.collect();
     Ok(Reply::json(
-        &json!({ "timeout": timeout, "order": ordered, "consumers": consumers, "shards": shards }),
+        &json!({ "timeout": timeout, "order": ordered, "consumers": consumers, "members": members, "shards": shards }),
     ))
 }
 

@@ -27,6 +27,7 @@ mod groups;
 mod ingest;
 pub mod keys;
 mod manage;
+pub(crate) mod members;
 pub(crate) mod metrics;
 mod patience;
 mod pull;
@@ -40,6 +41,7 @@ mod tasks;
 use call::Call;
 use config::Config;
 use keys::{Access, Grant, Key, KeyFile, Keys, KeysError};
+use members::Members;
 use reply::{Reply, refuse, response};
 use room::Room;
 
@@ -63,6 +65,8 @@ pub struct Service {
     bodies: Room,
     unpacked: Room,
     replies: Room,
+    /// What the members of consumer groups tell.
+    members: Members,
     /// Whether it takes requests: not while it ends.
     ready: watch::Sender<bool>,
     /// Requests that are being answered.
@@ -168,6 +172,7 @@ impl Service {
             siem: Arc::new(siem),
             store_clock: ClockOf(clock),
             ready: watch::Sender::new(true),
+            members: Members::default(),
             active: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
             config,

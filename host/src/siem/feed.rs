@@ -3,6 +3,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
@@ -12,7 +13,7 @@ use super::backoff::Backoff;
 use super::dead_letter::{DeadLetter, DeadLetters, Origin};
 use super::format::{Formatted, Formatting};
 use super::load::Chunk;
-use super::receiver::Receiver;
+use super::receiver::{Receiver, Refused};
 use crate::registry::Registry;
 use crate::stage::{FormatterStage, StageError, Transport};
 
@@ -104,7 +105,8 @@ pub(crate) struct Load<Mark> {
 }
 
 /// What was sent of a load.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Sent {
     /// Messages that were received.
     pub messages: u64,
@@ -114,6 +116,8 @@ pub struct Sent {
     pub bytes: u64,
     /// Dead letters.
     pub dead: u64,
+    /// Times that the receiver took nothing.
+    pub retries: u64,
 }
 
 impl AddAssign for Sent {
@@ -122,6 +126,7 @@ impl AddAssign for Sent {
         self.raw += more.raw;
         self.bytes += more.bytes;
         self.dead += more.dead;
+        self.retries += more.retries;
     }
 }
 
@@ -181,7 +186,8 @@ impl Outlet {
 
     /// What was sent in all.
     pub(crate) fn total(&self) -> Sent {
-        *self.total.lock().unwrap_or_else(PoisonError::into_inner)
+        let total = *self.total.lock().unwrap_or_else(PoisonError::into_inner);
+        Sent { retries: self.receiver.retries(), ..total }
     }
 
     /// Brings the logs of a shard to the receiver, until there will be no more, or until `stop`: then what is on its
@@ -269,11 +275,16 @@ impl Outlet {
         let refused = self.receiver.deliver(&chunks).await;
         let mut dead: Vec<DeadLetter> = dead.into_iter().flatten().collect();
         let messages: usize = chunks.iter().map(Formatted::len).sum();
+        let bytes_of = |refused: &Refused| {
+            chunks[refused.chunk].bytes(refused.message..refused.message + 1).len() as u64
+        };
+        let bytes_refused: u64 = refused.iter().map(bytes_of).sum();
         let mut sent = Sent {
             messages: (messages - refused.len()) as u64,
-            bytes: chunks.iter().map(|chunk| chunk.messages.bytes.len() as u64).sum(),
+            bytes: chunks.iter().map(|chunk| chunk.messages.bytes.len() as u64).sum::<u64>() - bytes_refused,
             raw: chunks.iter().map(Formatted::raw_bytes).sum(),
             dead: 0,
+            retries: 0,
         };
         dead.extend(
             refused.into_iter().map(|refused| DeadLetter::of_message(&chunks[refused.chunk], refused)),

@@ -24,6 +24,7 @@ use super::feed::{Gone, LOAD, Ledger, Load, Outlet, Reader, Room, Sent, on_threa
 use super::goal::Goal;
 use super::load::chunks;
 use crate::client::{Client, ClientError};
+use crate::service::members::SENT;
 
 /// How a member takes part.
 #[derive(Debug, Clone)]
@@ -195,8 +196,9 @@ impl Member {
     async fn heartbeat(&self, reported: &[u32]) -> Result<Vec<u32>, HeartbeatError> {
         let path = format!("{}/{}", self.group_path(), self.membership.group);
         let query = [("type", "heartbeat"), ("consumer", self.membership.consumer.as_str())];
-        let body = json!(reported);
-        let ask = self.client.send_json(Method::POST, &path, &query, &body);
+        let (body, sent) = (json!(reported), json!(self.outlet.total()).to_string());
+        // Log Service itself does not look at it.
+        let ask = self.client.send_json_with(Method::POST, &path, &query, vec![(SENT, sent)], &body);
         let given = timeout(self.membership.heartbeat, ask).await.map_err(|_| HeartbeatError::Silent)??;
         serde_json::from_value(given).map_err(HeartbeatError::Reply)
     }

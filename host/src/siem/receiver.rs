@@ -1,6 +1,7 @@
 //! Who takes messages.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -129,6 +130,11 @@ impl Receiver {
         self.health.fails(words, wait);
     }
 
+    /// Times that it took nothing.
+    pub(crate) fn retries(&self) -> u64 {
+        self.health.retries.load(Ordering::Relaxed)
+    }
+
     /// What keeps it from taking messages, if it does not.
     pub fn problem(&self) -> Option<String> {
         self.health.problem()
@@ -140,6 +146,7 @@ impl Receiver {
 pub(crate) struct Health {
     name: String,
     problem: Mutex<Option<Problem>>,
+    retries: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -154,7 +161,7 @@ const AGAIN: Duration = Duration::from_secs(60);
 
 impl Health {
     pub(crate) fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), problem: Mutex::default() }
+        Self { name: name.to_owned(), problem: Mutex::default(), retries: AtomicU64::new(0) }
     }
 
     /// Something was received.
@@ -168,6 +175,7 @@ impl Health {
     /// Something was not, and is sent again after `wait`.
     pub(crate) fn fails(&self, words: String, wait: Duration) {
         metrics::counter!("logship_siem_retries_total", "receiver" => self.name.clone()).increment(1);
+        self.retries.fetch_add(1, Ordering::Relaxed);
         let mut problem = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         let known = problem.as_ref().filter(|known| known.words == words && known.told.elapsed() < AGAIN);

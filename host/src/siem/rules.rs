@@ -374,6 +374,14 @@ impl Work {
         }
     }
 
+    /// Whether the rule is what it was when the work began.
+    fn is_current(&self) -> bool {
+        let catalog = self.store().catalog();
+        let rule =
+            catalog.logstore(&self.project, &self.logstore).map(|found| found.rules.get(&self.rule.name));
+        rule.is_ok_and(|rule| rule == Some(&self.rule))
+    }
+
     fn new_task(&self, shard: &Shard, begin: Place, end: Place, received: u64) -> NewTask {
         let id = TaskId { created: self.store().clock() * 1000, number: new_number() };
         let object = self.outlet.receiver.name().to_owned();
@@ -419,6 +427,10 @@ impl Reader for Stored {
                 continue;
             }
             let mut room = Room::take(room).await;
+            // Now, not when it is looked next: what is put after a change is not sent by what was before.
+            if !self.work.is_current() {
+                return Ok(None);
+            }
             match self.take().await {
                 Ok(Some((read, id))) => {
                     room.shrink(read.bytes);
@@ -579,9 +591,9 @@ impl Ledger<Mark> for Tasks {
             sha256: String::new(),
         };
         let mut backoff = Backoff::default();
-        let told = self.work.open().remove(&mark.id).is_some_and(|(_, told)| told);
+        self.work.open().remove(&mark.id);
         loop {
-            match self.write_down(&mark, &seal, told).await {
+            match self.write_down(&mark, &seal).await {
                 Ok(()) => return Ok(()),
                 // Its rule was deleted meanwhile.
                 Err(StoreError::NoTask(_) | StoreError::Closed) => return Err(Gone),
@@ -596,15 +608,19 @@ impl Ledger<Mark> for Tasks {
 }
 
 impl Tasks {
-    async fn write_down(&self, mark: &Mark, seal: &Seal, told: bool) -> Result<(), StoreError> {
-        let store = self.work.store();
-        if told {
-            match store.resume_task(mark.id).await {
-                // It runs already.
-                Ok(_) | Err(StoreError::NoTask(_)) => {}
-                Err(error) => return Err(error),
+    async fn write_down(&self, mark: &Mark, seal: &Seal) -> Result<(), StoreError> {
+        match self.succeed(mark, seal).await {
+            // It is shown as failed, perhaps just now, because the receiver did not take it for long.
+            Err(StoreError::NoTask(_)) => {
+                self.work.store().resume_task(mark.id).await?;
+                self.succeed(mark, seal).await
             }
+            done => done,
         }
+    }
+
+    async fn succeed(&self, mark: &Mark, seal: &Seal) -> Result<(), StoreError> {
+        let store = self.work.store();
         // It has the whole of its range: there is no rest.
         store.seal_task(mark.id, mark.end, seal.clone(), (mark.id, String::new())).await?;
         store.succeed_task(mark.id).await
