@@ -26,7 +26,7 @@ enum Command {
         connect: Connect,
     },
     /// Shows how a consumer group stands with each shard: who owns it, how far it was read, what is left; and what its
-    /// members send, in the time between their last two heartbeats and in all.
+    /// members send, of late and in all.
     Show {
         /// The logstore.
         logstore: String,

@@ -1,6 +1,7 @@
 //! Consumer groups.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use logship_logstore::{Checkpoint, Logstore, StoreError};
 use logship_sls::cursor::Cursor;
@@ -82,10 +83,7 @@ pub(crate) async fn heartbeat(
     let reported: Vec<u32> =
         if call.body.is_empty() { vec![] } else { body(call, ErrorCode::JsonInfoInvalid)? };
     let given = service.store.heartbeat(logstore, group, consumer, &reported).await.map_err(refuse)?;
-    // What it tells is for people: nothing depends on it.
-    if let Some(sent) = call.header(SENT).and_then(|sent| serde_json::from_str(sent).ok()) {
-        service.members.hear(member(logstore, group, consumer), sent);
-    }
+    hear(service, call, logstore, group, consumer);
     Ok(Reply::json(&given.into()))
 }
 
@@ -115,7 +113,15 @@ pub(crate) async fn save_checkpoint(
         StoreError::NoCursor { .. } => invalid(error.to_string()),
         other => refuse(other),
     })?;
+    hear(service, call, logstore, group, consumer);
     Ok(Reply::empty())
+}
+
+/// What a member tells besides is for people: nothing depends on it.
+fn hear(service: &Service, call: &Call, logstore: &Logstore, group: &str, consumer: &str) {
+    if let Some(sent) = call.header(SENT).and_then(|sent| serde_json::from_str(sent).ok()) {
+        service.members.hear(member(logstore, group, consumer), sent, Instant::now());
+    }
 }
 
 /// One entry for each shard, also where nothing was saved yet: clients take an empty list for a failure.

@@ -1,5 +1,6 @@
-//! What members of consumer groups tell of themselves. The heartbeat of `logship consume` says in a header how much it
-//! has sent; it is kept in memory, for who looks at the group. Members of other programs tell nothing.
+//! What members of consumer groups tell of themselves. `logship consume` says in a header of its heartbeats and its
+//! checkpoints how much it has sent; it is kept in memory, for who looks at the group. Members of other programs tell
+//! nothing.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -12,8 +13,11 @@ use crate::siem::Sent;
 /// The header that says what a member has sent since it began: a JSON object.
 pub(crate) const SENT: &str = "x-logship-sent";
 
-/// How long it is known after the last heartbeat.
+/// How long it is known after it was told last.
 const KEPT: Duration = Duration::from_secs(3600);
+
+/// What rates are of, at least.
+const WINDOW: Duration = Duration::from_secs(5);
 
 /// What each member told last.
 #[derive(Debug, Default)]
@@ -28,30 +32,36 @@ pub(crate) struct Name {
     pub(crate) consumer: String,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 struct Heard {
     at: Instant,
     sent: Sent,
-    /// A second, since the heartbeat before.
+    /// What it had sent when the time began that rates are of.
+    begin: (Instant, Sent),
+    /// A second, in that time.
     events: f64,
     bytes: f64,
 }
 
 impl Members {
-    /// A member says what it has sent.
-    pub(crate) fn hear(&self, name: Name, sent: Sent) {
-        let (mut members, at) = (self.0.lock().unwrap_or_else(PoisonError::into_inner), Instant::now());
+    /// A member says at a time what it has sent.
+    pub(crate) fn hear(&self, name: Name, sent: Sent, at: Instant) {
+        let mut members = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         members.retain(|_, heard| at - heard.at < KEPT);
         // One that says less began anew.
         let before = members.get(&name).filter(|before| before.sent.messages <= sent.messages);
-        let rate = |is: u64, was: fn(&Sent) -> u64| match before {
-            Some(before) => {
-                is.saturating_sub(was(&before.sent)) as f64 / (at - before.at).as_secs_f64().max(0.1)
-            }
-            None => 0.0,
+        let mut heard = match before {
+            Some(before) => Heard { at, sent, ..*before },
+            None => Heard { at, sent, begin: (at, sent), events: 0.0, bytes: 0.0 },
         };
-        let (events, bytes) = (rate(sent.messages, |sent| sent.messages), rate(sent.raw, |sent| sent.raw));
-        members.insert(name, Heard { at, sent, events, bytes });
+        let (since, had) = heard.begin;
+        let seconds = (at - since).as_secs_f64();
+        if at - since >= WINDOW {
+            heard.events = (sent.messages - had.messages) as f64 / seconds;
+            heard.bytes = sent.raw.saturating_sub(had.raw) as f64 / seconds;
+            heard.begin = (at, sent);
+        }
+        members.insert(name, heard);
     }
 
     /// What a member told, if it did.
@@ -78,22 +88,21 @@ mod tests {
 
     #[test]
     fn a_member_is_shown_as_it_told_last() {
-        let members = Members::default();
+        let (members, begin) = (Members::default(), Instant::now());
         let [project, logstore, group, consumer] = ["p", "l", "g", "c"].map(String::from);
         let name = Name { project, logstore, group, consumer };
         assert_eq!(members.show(&name), json!({ "consumer": "c" }));
-        members.hear(name.clone(), Sent { messages: 10, raw: 1000, ..Sent::default() });
-        assert_eq!(members.show(&name)["eventsPerSecond"], 0.0, "there is nothing to compare with");
-        std::thread::sleep(Duration::from_millis(110));
-        members
-            .hear(name.clone(), Sent { messages: 2010, raw: 1000, dead: 1, retries: 2, ..Sent::default() });
-        let shown = members.show(&name);
-        assert!(shown["eventsPerSecond"].as_f64() > Some(0.0), "{shown}");
-        assert_eq!(
-            (&shown["bytesPerSecond"], &shown["deadLetters"], &shown["retries"]),
-            (&json!(0.0), &json!(1), &json!(2))
-        );
-        members.hear(name.clone(), Sent { messages: 5, ..Sent::default() });
-        assert_eq!(members.show(&name)["eventsPerSecond"], 0.0, "it began anew");
+        let hear = |seconds, messages, raw| {
+            let sent = Sent { messages, raw, dead: 1, retries: 2, ..Sent::default() };
+            members.hear(name.clone(), sent, begin + Duration::from_secs(seconds));
+            let shown = members.show(&name);
+            assert_eq!((&shown["deadLetters"], &shown["retries"]), (&json!(1), &json!(2)));
+            ["events", "eventsPerSecond", "bytesPerSecond"].map(|member| shown[member].as_f64().unwrap())
+        };
+        assert_eq!(hear(0, 10, 1000), [10.0, 0.0, 0.0], "there is nothing to compare with");
+        assert_eq!(hear(2, 110, 2000), [110.0, 0.0, 0.0], "the time is too short");
+        assert_eq!(hear(10, 1010, 11_000), [1010.0, 100.0, 1000.0]);
+        assert_eq!(hear(11, 1020, 12_000), [1020.0, 100.0, 1000.0]);
+        assert_eq!(hear(12, 5, 5), [5.0, 0.0, 0.0], "it began anew");
     }
 }

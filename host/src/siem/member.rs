@@ -196,11 +196,15 @@ impl Member {
     async fn heartbeat(&self, reported: &[u32]) -> Result<Vec<u32>, HeartbeatError> {
         let path = format!("{}/{}", self.group_path(), self.membership.group);
         let query = [("type", "heartbeat"), ("consumer", self.membership.consumer.as_str())];
-        let (body, sent) = (json!(reported), json!(self.outlet.total()).to_string());
-        // Log Service itself does not look at it.
-        let ask = self.client.send_json_with(Method::POST, &path, &query, vec![(SENT, sent)], &body);
+        let body = json!(reported);
+        let ask = self.client.send_json_with(Method::POST, &path, &query, vec![self.sent()], &body);
         let given = timeout(self.membership.heartbeat, ask).await.map_err(|_| HeartbeatError::Silent)??;
         serde_json::from_value(given).map_err(HeartbeatError::Reply)
+    }
+
+    /// The header that says what it has sent. Log Service itself does not look at it.
+    fn sent(&self) -> (&'static str, String) {
+        (SENT, json!(self.outlet.total()).to_string())
     }
 
     /// Reads a shard until it is taken away, or read to its end: then true.
@@ -418,7 +422,8 @@ impl Ledger<Cursor> for Checkpoints {
         let body = json!({ "shard": self.shard, "checkpoint": mark.encode() });
         let mut backoff = Backoff::default();
         loop {
-            match member.client.send_json(Method::POST, &path, &query, &body).await {
+            let headers = vec![member.sent()];
+            match member.client.send_json_with(Method::POST, &path, &query, headers, &body).await {
                 Ok(_) => return Ok(()),
                 Err(error) if error.is_transient() => member.wait(&mut backoff, &error).await,
                 Err(error) => {
