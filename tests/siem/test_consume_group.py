@@ -44,9 +44,9 @@ class WithTheSdk(GroupCase):
 
     def test_they_share_the_shards_and_no_log_comes_twice_by_join_and_leave(self):
         worker, member = self.join()
-        wait_for(lambda: set(self.owners(self.store).values()) == {worker.name, "logship"}, every=0.2)
-        shares = list(self.owners(self.store).values())
-        self.assertEqual(shares.count("logship"), SHARDS // 2)
+        # The owner is who saved last: until the last shard has moved and been read from, there are others.
+        half = [worker.name, "logship"] * (SHARDS // 2)
+        wait_for(lambda: sorted(self.owners(self.store).values()) == sorted(half), every=0.2)
         worker.leave()
         self.assertEqual(worker.code(), 0)
         # All shards are logship's, once the other's timeout is over.
