@@ -19,7 +19,6 @@
 //! - [`siem`]: what brings the logs of a Logstore to Splunk or a syslog receiver, `logship consume` and the rules of it.
 //! - [`cli`]: the program.
 
-pub mod batch;
 mod bindings;
 pub mod bucket;
 pub mod cli;
@@ -30,8 +29,6 @@ pub mod engine;
 mod guest;
 pub mod infer;
 pub mod input;
-pub mod log_group;
-pub mod ndjson;
 pub mod object;
 pub mod part;
 pub mod pipeline;
@@ -47,4 +44,5 @@ pub mod source;
 pub mod stage;
 mod table;
 pub mod target;
-pub mod time;
+
+pub use logship_core::{batch, log_group, ndjson, time};

@@ -2,11 +2,11 @@
 
 use std::fmt;
 use std::path::Path;
-use std::str::FromStr;
 use std::time::Duration;
 
-use chrono::{DateTime, FixedOffset, Offset, Utc};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+pub use logship_core::choice::{Choice, NONE};
+pub use logship_core::time_zone::TimeZone;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::destination::DestinationConfig;
@@ -125,56 +125,6 @@ pub enum Start {
     Now,
 }
 
-/// The compression that is none.
-pub const NONE: &str = "none";
-
-/// A format or a compression: its name alone, or with settings (`{ type = "csv", columns = […] }`).
-#[derive(Debug, Clone, PartialEq)]
-pub struct Choice {
-    /// Its name, such as `json`.
-    pub name: String,
-    /// The configuration of its stage.
-    pub settings: Map<String, Value>,
-}
-
-impl Choice {
-    /// A choice without settings.
-    pub fn named(name: impl Into<String>) -> Self {
-        Self { name: name.into(), settings: Map::new() }
-    }
-}
-
-impl Serialize for Choice {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if self.settings.is_empty() {
-            return self.name.serialize(serializer);
-        }
-        let mut table = Map::from_iter([("type".to_owned(), Value::from(self.name.clone()))]);
-        table.extend(self.settings.clone());
-        table.serialize(serializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for Choice {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged, expecting = "a name, or a table with `type`")]
-        enum Shape {
-            Name(String),
-            Table {
-                #[serde(rename = "type")]
-                name: String,
-                #[serde(flatten)]
-                settings: Map<String, Value>,
-            },
-        }
-        Ok(match Shape::deserialize(deserializer)? {
-            Shape::Name(name) => Self::named(name),
-            Shape::Table { name, settings } => Self { name, settings },
-        })
-    }
-}
-
 /// The components of a rule, where they aren't the built-in ones.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -193,65 +143,6 @@ pub struct Stages {
 impl Stages {
     fn are_built_in(&self) -> bool {
         *self == Self::default()
-    }
-}
-
-/// A time zone: an IANA name, or a fixed offset such as `+08:00`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TimeZone {
-    /// The same offset at all times.
-    Fixed(FixedOffset),
-    /// The rules of a place.
-    Named(chrono_tz::Tz),
-}
-
-impl TimeZone {
-    /// Seconds east of UTC at `time`.
-    pub fn offset(self, time: DateTime<Utc>) -> i32 {
-        match self {
-            Self::Fixed(offset) => offset.local_minus_utc(),
-            Self::Named(zone) => time.with_timezone(&zone).offset().fix().local_minus_utc(),
-        }
-    }
-}
-
-impl Default for TimeZone {
-    fn default() -> Self {
-        Self::Named(chrono_tz::UTC)
-    }
-}
-
-impl FromStr for TimeZone {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let fixed = text.parse().map(Self::Fixed);
-        fixed.or_else(|_| text.parse().map(Self::Named)).map_err(|_| {
-            format!(
-                "{text:?} is no time zone: an IANA name such as Asia/Shanghai, or an offset such as +08:00"
-            )
-        })
-    }
-}
-
-impl fmt::Display for TimeZone {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Fixed(offset) => offset.fmt(formatter),
-            Self::Named(zone) => zone.fmt(formatter),
-        }
-    }
-}
-
-impl Serialize for TimeZone {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for TimeZone {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -440,7 +331,7 @@ mod tests {
         let rule = read("prefix = 'p'\ntime_zone = '+08:00'\ncompression = { type = 'gzip', level = 9 }\n[stages]\nencoder = './x.wasm'\n").unwrap();
         assert_eq!((rule.prefix.as_str(), rule.size_mb), ("p", 256));
         assert_eq!(rule.compression.settings["level"], 9);
-        assert_eq!(rule.time_zone.offset(DateTime::UNIX_EPOCH), 28_800);
+        assert_eq!(rule.time_zone.offset(chrono::DateTime::UNIX_EPOCH), 28_800);
         assert!(rule.stages.encoder.unwrap().starts_with(folder.path().to_str().unwrap()));
         for (text, expected) in [
             ("size = 5", "unknown field `size`"),

@@ -125,9 +125,12 @@ impl Compression {
             Self::Lz4 => {
                 lz4_flex::block::decompress(body, raw_size).map_err(|error| corrupt(error.to_string()))?
             }
+            #[cfg(feature = "zstd")]
             Self::Zstd => {
                 zstd::bulk::decompress(body, raw_size).map_err(|error| corrupt(error.to_string()))?
             }
+            #[cfg(not(feature = "zstd"))]
+            Self::Zstd => return Err(corrupt(NO_ZSTD.into())),
             Self::Deflate => inflate(body, raw_size, corrupt)?,
         };
         if raw.len() == raw_size {
@@ -167,12 +170,18 @@ impl Compression {
         let compressed = match self {
             Self::None => Ok(raw.to_vec()),
             Self::Lz4 => Ok(lz4_flex::block::compress(raw)),
+            #[cfg(feature = "zstd")]
             Self::Zstd => zstd::bulk::compress(raw, 1),
+            #[cfg(not(feature = "zstd"))]
+            Self::Zstd => Err(io::Error::new(io::ErrorKind::Unsupported, NO_ZSTD)),
             Self::Deflate => deflate(raw),
         };
         compressed.map_err(|source| CompressError { compression: self, raw_size: raw.len(), source })
     }
 }
+
+#[cfg(not(feature = "zstd"))]
+const NO_ZSTD: &str = "zstd is not built in";
 
 /// Whether an item of `Accept-Encoding` allows a compression.
 fn accepts(item: &str, name: &str) -> bool {

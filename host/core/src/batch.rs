@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use foldhash::fast::RandomState;
 
-pub use crate::bindings::encoder::logship::batch::types::{LogBatch, LogGroup, Tag};
+pub use crate::types::{LogBatch, LogGroup, Tag};
 
 /// Builds a [`LogBatch`] log by log.
 ///

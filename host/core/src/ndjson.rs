@@ -251,10 +251,10 @@ fn read_object(line: &str, member: impl FnMut(&str, &str) -> Result<(), String>)
 }
 
 /// How deep values may be nested. The reader recurses, and a stack ends.
-const DEEPEST: usize = 128;
+pub const DEEPEST: usize = 128;
 
 /// Whether values are nested deeper than [`DEEPEST`].
-pub(crate) fn is_deep(json: &str) -> bool {
+pub fn is_deep(json: &str) -> bool {
     // As a rule there are too few brackets for it, and nothing more is looked at.
     if memchr::memchr2_iter(b'[', b'{', json.as_bytes()).nth(DEEPEST).is_none() {
         return false;

@@ -1,0 +1,66 @@
+//! The time zone that partitions are rendered in.
+
+use std::fmt;
+use std::str::FromStr;
+
+use chrono::{DateTime, FixedOffset, Offset, Utc};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A time zone: an IANA name, or a fixed offset such as `+08:00`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimeZone {
+    /// The same offset at all times.
+    Fixed(FixedOffset),
+    /// The rules of a place.
+    Named(chrono_tz::Tz),
+}
+
+impl TimeZone {
+    /// Seconds east of UTC at `time`.
+    pub fn offset(self, time: DateTime<Utc>) -> i32 {
+        match self {
+            Self::Fixed(offset) => offset.local_minus_utc(),
+            Self::Named(zone) => time.with_timezone(&zone).offset().fix().local_minus_utc(),
+        }
+    }
+}
+
+impl Default for TimeZone {
+    fn default() -> Self {
+        Self::Named(chrono_tz::UTC)
+    }
+}
+
+impl FromStr for TimeZone {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let fixed = text.parse().map(Self::Fixed);
+        fixed.or_else(|_| text.parse().map(Self::Named)).map_err(|_| {
+            format!(
+                "{text:?} is no time zone: an IANA name such as Asia/Shanghai, or an offset such as +08:00"
+            )
+        })
+    }
+}
+
+impl fmt::Display for TimeZone {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(offset) => offset.fmt(formatter),
+            Self::Named(zone) => zone.fmt(formatter),
+        }
+    }
+}
+
+impl Serialize for TimeZone {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for TimeZone {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
