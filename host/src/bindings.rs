@@ -26,6 +26,7 @@ pub(crate) mod renderer {
 }
 
 /// What `bindgen!` expects of the module of an interface. This one has types only: nothing is linked.
+#[allow(dead_code, reason = "the macro wants them to be there, and calls none")]
 pub mod batch_types {
     pub use logship_core::types::LogBatch;
     use wasmtime::component::{HasData, Linker};
