@@ -107,7 +107,7 @@ impl std::fmt::Debug for Engine {
 
 /// Makes the folder, or sees to it that it is the user's and nobody else writes to it: what is in it is
 /// run.
-fn own(folder: &Path) -> wasmtime::Result<()> {
+pub(crate) fn own(folder: &Path) -> wasmtime::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let facts = folder.metadata()?;
     if facts.uid() != rustix::process::geteuid().as_raw() || facts.mode() & 0o022 != 0 {

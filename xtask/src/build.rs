@@ -1,6 +1,6 @@
 use anyhow::{Result, bail};
 
-use crate::stages::Project;
+use crate::stages::{Project, Stage};
 use crate::toolchain::Toolchain;
 use crate::workspace::Workspace;
 use crate::{command, files, stages};
@@ -31,15 +31,20 @@ pub(crate) fn run(workspace: &Workspace, options: Options) -> Result<()> {
 }
 
 fn build_stages(workspace: &Workspace, toolchain: &Toolchain, only: &[String]) -> Result<()> {
-    let folder = workspace.target("components");
     let mut project = Project::of_workspace(workspace)?;
-    stages::remove_strangers(&folder, &project.stages)?;
     if let Some(unknown) = only.iter().find(|name| project.stages.iter().all(|stage| stage.package != **name))
     {
         bail!("no stage {unknown:?} in components/; there are: {}", project.names().join(", "));
     }
-    project.stages.retain(|stage| only.is_empty() || only.contains(&stage.package));
-    project.build(workspace, toolchain, &folder)
+    // Functions have a folder of their own: what is in that of the stages, the program takes for a stage.
+    let functions = project.split_off(Stage::is_function);
+    for (folder, mut project) in [("components", project), ("functions", functions)] {
+        let folder = workspace.target(folder);
+        stages::remove_strangers(&folder, &project.stages)?;
+        project.stages.retain(|stage| only.is_empty() || only.contains(&stage.package));
+        project.build(workspace, toolchain, &folder)?;
+    }
+    Ok(())
 }
 
 /// Stages that are projects of their own: the examples, and those that only tests need.

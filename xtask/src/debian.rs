@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::toolchain::{Rustc, TARGET, Toolchain, number};
+use crate::toolchain::{Rustc, TARGETS, Toolchain, number};
 use crate::workspace::Workspace;
 use crate::{apt, command, files};
 
@@ -18,14 +18,15 @@ const SOURCES: &str = "/usr/lib/rustlib/src/rust/library/std/Cargo.toml";
 pub(crate) fn toolchain(workspace: &Workspace, rustc: &Rustc) -> Result<Toolchain> {
     if !is_installed() {
         apt::install(&PACKAGES, "compile the stages").with_context(|| {
-            format!("stages need the target {TARGET}: when online, `rustup target add {TARGET}`")
+            format!("stages need more targets: when online, `rustup target add {}`", TARGETS.join(" "))
         })?;
     }
     if !is_installed() {
         bail!(
             "{RUSTC}, {CARGO} or {SOURCES} is missing although {} are installed; \
-             when online, `rustup target add {TARGET}` spares them",
-            PACKAGES.join(", ")
+             when online, `rustup target add {}` spares them",
+            PACKAGES.join(", "),
+            TARGETS.join(" ")
         );
     }
     let linkers = rustc.linkers().into_iter().chain(own_linkers()).collect();
@@ -39,6 +40,8 @@ pub(crate) fn toolchain(workspace: &Workspace, rustc: &Rustc) -> Result<Toolchai
             // -Zbuild-std is for nightly compilers otherwise.
             ("RUSTC_BOOTSTRAP", "1".into()),
         ],
+        // The C library of WASI is a package of its own here.
+        function_flags: "-L/usr/lib/wasm32-wasi -Clink-self-contained=no",
         linkers,
     })
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use crate::toolchain::{TARGET, Toolchain};
+use crate::toolchain::{FUNCTION, STAGE, TARGETS, Toolchain};
 use crate::workspace::Workspace;
 use crate::{command, files};
 
@@ -23,6 +23,15 @@ pub(crate) struct Stage {
     pub(crate) package: String,
     /// The library's name: cargo writes dashes as underscores.
     library: String,
+    /// What it is compiled for: `package.metadata.logship.target` of its manifest.
+    target: String,
+}
+
+impl Stage {
+    /// Whether it is a function, which works with stages, and not a stage.
+    pub(crate) fn is_function(&self) -> bool {
+        self.target == FUNCTION
+    }
 }
 
 impl Project {
@@ -40,6 +49,13 @@ impl Project {
         Ok(Self { manifest: manifest.to_owned(), profile: "release", stages })
     }
 
+    /// Takes those out that `is_other` says so of, as a project of their own.
+    pub(crate) fn split_off(&mut self, is_other: impl Fn(&Stage) -> bool) -> Self {
+        let (others, own) = std::mem::take(&mut self.stages).into_iter().partition(|stage| is_other(stage));
+        self.stages = own;
+        Self { manifest: self.manifest.clone(), profile: self.profile, stages: others }
+    }
+
     pub(crate) fn names(&self) -> Vec<&str> {
         self.stages.iter().map(|stage| &*stage.package).collect()
     }
@@ -51,13 +67,19 @@ impl Project {
             return Ok(());
         }
         let target_dir = workspace.target("guests");
-        let mut cargo = toolchain.cargo_build(workspace);
-        cargo.arg("--manifest-path").arg(&self.manifest).arg("--target-dir").arg(&target_dir);
-        cargo.args(["--lib", "--profile", self.profile]);
-        cargo.args(self.stages.iter().flat_map(|stage| ["--package", &stage.package]));
-        command::run(&mut cargo)?;
-        let built = target_dir.join(TARGET).join(self.profile);
+        for target in TARGETS {
+            let packages = self.stages.iter().filter(|stage| stage.target == target);
+            let packages: Vec<_> = packages.flat_map(|stage| ["--package", &stage.package]).collect();
+            if packages.is_empty() {
+                continue;
+            }
+            let mut cargo = toolchain.cargo_build(workspace, target);
+            cargo.arg("--manifest-path").arg(&self.manifest).arg("--target-dir").arg(&target_dir);
+            cargo.args(["--lib", "--profile", self.profile]).args(packages);
+            command::run(&mut cargo)?;
+        }
         for stage in &self.stages {
+            let built = target_dir.join(&stage.target).join(self.profile);
             let component = folder.join(&stage.package).with_extension("wasm");
             if files::copy_if_changed(&built.join(&stage.library).with_extension("wasm"), &component)? {
                 let size = fs::metadata(&component)?.len() / 1024;
@@ -96,6 +118,7 @@ fn stage_of(package: &Value) -> Option<(Stage, PathBuf)> {
     let stage = Stage {
         package: package["name"].as_str()?.to_owned(),
         library: target["name"].as_str()?.replace('-', "_"),
+        target: package["metadata"]["logship"]["target"].as_str().unwrap_or(STAGE).to_owned(),
     };
     let manifest = Path::new(package["manifest_path"].as_str()?);
     Some((stage, manifest.parent()?.to_owned()))

@@ -10,7 +10,12 @@ use crate::workspace::Workspace;
 use crate::{command, debian, rustup};
 
 /// What stages are compiled for: the linker makes a component of it, without any import of WASI.
-pub(crate) const TARGET: &str = "wasm32-unknown-unknown";
+pub(crate) const STAGE: &str = "wasm32-unknown-unknown";
+
+/// What functions are compiled for, which speak HTTP by WASI.
+pub(crate) const FUNCTION: &str = "wasm32-wasip2";
+
+pub(crate) const TARGETS: [&str; 2] = [STAGE, FUNCTION];
 
 /// What compiles stages.
 #[derive(Debug)]
@@ -20,6 +25,8 @@ pub(crate) struct Toolchain {
     pub(crate) cargo: PathBuf,
     pub(crate) args: &'static [&'static str],
     pub(crate) env: Vec<(&'static str, OsString)>,
+    /// More flags of the compiler where it compiles a function.
+    pub(crate) function_flags: &'static str,
     /// Folders of the linkers `wasm-component-ld` and, for that, `wasm-ld`.
     pub(crate) linkers: Vec<PathBuf>,
 }
@@ -37,13 +44,18 @@ impl Toolchain {
         let rustc = Rustc::ask(workspace)?;
         let wanted = env::var("LOGSHIP_GUESTS").unwrap_or_default();
         match wanted.as_str() {
-            "rustup" if rustc.has_target() || rustup::add_target(workspace) => rustup::toolchain(&rustc),
-            "rustup" => bail!("rustup cannot add the target; try `rustup target add {TARGET}` to see why"),
+            "rustup" if rustc.has_targets() || rustup::add_targets(workspace) => rustup::toolchain(&rustc),
+            "rustup" => {
+                bail!(
+                    "rustup cannot add the targets; try `rustup target add {}` to see why",
+                    TARGETS.join(" ")
+                )
+            }
             "debian" => debian::toolchain(workspace, &rustc),
-            "" if rustc.has_target() => rustup::toolchain(&rustc),
+            "" if rustc.has_targets() => rustup::toolchain(&rustc),
             // Asked once: offline, rustup may take its time to give up.
             "" if debian::is_remembered(workspace) => debian::toolchain(workspace, &rustc),
-            "" if rustup::add_target(workspace) && rustc.has_target() => rustup::toolchain(&rustc),
+            "" if rustup::add_targets(workspace) && rustc.has_targets() => rustup::toolchain(&rustc),
             "" => {
                 let toolchain = debian::toolchain(workspace, &rustc)?;
                 debian::remember(workspace)?;
@@ -54,7 +66,7 @@ impl Toolchain {
     }
 
     /// `cargo build` for stages, with nothing in its environment that is meant for the program.
-    pub(crate) fn cargo_build(&self, workspace: &Workspace) -> Command {
+    pub(crate) fn cargo_build(&self, workspace: &Workspace, target: &str) -> Command {
         let mut command = workspace.command(&self.cargo);
         for name in
             ["RUSTC", "RUSTDOC", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_RUSTFLAGS", "CARGO_BUILD_TARGET"]
@@ -62,9 +74,10 @@ impl Toolchain {
             command.env_remove(name);
         }
         command.env("PATH", self.path());
-        command.env("RUSTFLAGS", "-Clinker=wasm-component-ld -Ctarget-feature=+simd128");
+        let own = if target == FUNCTION { self.function_flags } else { "" };
+        command.env("RUSTFLAGS", format!("-Clinker=wasm-component-ld -Ctarget-feature=+simd128 {own}"));
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
-        command.args(["build", "--target", TARGET]).args(self.args);
+        command.args(["build", "--target", target]).args(self.args);
         command
     }
 
@@ -96,8 +109,8 @@ impl Rustc {
         Ok(Self { version, sysroot: sysroot.into(), host: host.to_owned() })
     }
 
-    fn has_target(&self) -> bool {
-        self.sysroot.join("lib/rustlib").join(TARGET).join("lib").is_dir()
+    fn has_targets(&self) -> bool {
+        TARGETS.iter().all(|target| self.sysroot.join("lib/rustlib").join(target).join("lib").is_dir())
     }
 
     /// Folders in which a toolchain keeps linkers: `wasm-component-ld`, and `wasm-ld` for that.

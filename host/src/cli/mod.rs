@@ -4,6 +4,7 @@ mod bar;
 mod connect;
 mod consume;
 mod dead_letter;
+mod function;
 mod group;
 mod key;
 mod log;
@@ -58,6 +59,8 @@ enum Command {
     Key(Box<key::KeyCommand>),
     #[command(subcommand)]
     Stage(stage::StageCommand),
+    #[command(subcommand)]
+    Function(function::FunctionCommand),
 }
 
 /// What stages may use, and where their compiled code is kept.
@@ -128,6 +131,7 @@ pub fn run() -> ExitCode {
         Command::Group(command) => command.run(),
         Command::Key(command) => command.run(),
         Command::Stage(command) => command.run(&cli.engine),
+        Command::Function(command) => command.run(&cli.engine),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

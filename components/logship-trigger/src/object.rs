@@ -1,0 +1,290 @@
+//! The object of a batch: render, encode, compress.
+
+use chrono::DateTime;
+use logship_core::batch::LogBatch;
+use logship_core::choice::{Choice, NONE};
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::call::Call;
+use crate::problem::Problem;
+use crate::rule::Rule;
+use crate::stages::compressor::{self, SuffixPlace};
+use crate::stages::{encoder, renderer};
+
+/// An object.
+#[derive(Debug)]
+pub struct Object {
+    /// Its key within the bucket.
+    pub key: String,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// How many logs it has.
+    pub rows: usize,
+    /// Bytes before compression; an upper estimate where it was compressed inside its format.
+    pub raw_bytes: u64,
+    /// Its media type.
+    pub media_type: String,
+    /// SHA-256 of its bytes, in hexadecimal.
+    pub sha256: String,
+    /// The stages that made it: name and version.
+    pub stages: String,
+}
+
+/// Makes the object of a call's logs. All the same for the same rule, stages, task and logs.
+///
+/// # Errors
+/// When the rule and the function's stages don't go together, or a stage refuses.
+pub fn make(rule: &Rule, call: &Call, batches: &[LogBatch]) -> Result<Object, Problem> {
+    let rows = batches.iter().map(LogBatch::len).sum();
+    if rows == 0 {
+        return Err(Problem::bad_batch("the body has no logs, and an object without logs is none"));
+    }
+    let plan = Plan::new(rule)?;
+    let key = render(rule, call, &plan.suffix)?;
+    let (bytes, raw_bytes) = plan.bytes(batches)?;
+    let sha256 = hex::encode(Sha256::digest(&bytes));
+    Ok(Object { key, bytes, rows, raw_bytes, media_type: plan.media_type(), sha256, stages: plan.stages() })
+}
+
+/// How the stages work together for a rule.
+struct Plan {
+    encoder: encoder::Description,
+    encoder_config: String,
+    compressor: Option<(compressor::Description, String)>,
+    /// Whether the encoder compresses inside its format.
+    inner: bool,
+    suffix: String,
+}
+
+impl Plan {
+    fn new(rule: &Rule) -> Result<Self, Problem> {
+        let encoder = encoder::describe();
+        let mut encoder_config = Map::new();
+        if let Some(format) = &rule.format {
+            if format.name != encoder.format {
+                return Err(other_stage(
+                    rule,
+                    "format",
+                    &format.name,
+                    "encoder",
+                    &encoder.name,
+                    &encoder.format,
+                ));
+            }
+            encoder_config.clone_from(&format.settings);
+        }
+        let compressor = compressor::describe();
+        if encoder.compressions.is_empty() {
+            let compressor = outer(rule, compressor)?;
+            let suffix = match &compressor {
+                None => encoder.suffix.clone(),
+                Some((stage, _)) => match stage.suffix_place {
+                    SuffixPlace::BeforeFormat => format!("{}{}", stage.suffix, encoder.suffix),
+                    SuffixPlace::AfterFormat => format!("{}{}", encoder.suffix, stage.suffix),
+                },
+            };
+            return Ok(Self {
+                encoder_config: text(&encoder_config),
+                encoder,
+                compressor,
+                inner: false,
+                suffix,
+            });
+        }
+        let name = inner(rule, &encoder, &compressor)?;
+        encoder_config.insert("compression".into(), json!(name));
+        let inner = encoder.compressions.iter().find(|inner| inner.name == name);
+        let suffix = format!("{}{}", inner.map_or("", |inner| &inner.suffix), encoder.suffix);
+        Ok(Self {
+            encoder_config: text(&encoder_config),
+            encoder,
+            compressor: None,
+            inner: name != NONE,
+            suffix,
+        })
+    }
+
+    fn bytes(&self, batches: &[LogBatch]) -> Result<(Vec<u8>, u64), Problem> {
+        let object = encoder::Object::open(&self.encoder_config).map_err(encoder_problem)?;
+        let compressor = match &self.compressor {
+            Some((_, config)) => Some(compressor::Object::open(config).map_err(compressor_problem)?),
+            None => None,
+        };
+        let (mut bytes, mut returned) = (vec![], 0);
+        let mut take = |encoded: Vec<u8>| -> Result<(), Problem> {
+            returned += encoded.len() as u64;
+            match &compressor {
+                Some(compressor) if !encoded.is_empty() => {
+                    bytes.append(&mut compressor.push(&encoded).map_err(compressor_problem)?);
+                }
+                Some(_) => {}
+                None if bytes.is_empty() => bytes = encoded,
+                None => bytes.extend_from_slice(&encoded),
+            }
+            Ok(())
+        };
+        let mut before = 0;
+        for batch in batches {
+            take(object.push(batch).map_err(|error| encoder_problem(at(error, before)))?)?;
+            before += batch.len() as u32;
+        }
+        let size = if self.inner { object.size() } else { 0 };
+        take(encoder::Object::finish(object).map_err(encoder_problem)?)?;
+        if let Some(compressor) = compressor {
+            let mut ending = compressor::Object::finish(compressor).map_err(compressor_problem)?;
+            bytes.append(&mut ending.trailer);
+            bytes.splice(..0, ending.header);
+        }
+        Ok((bytes, size.max(returned)))
+    }
+
+    fn media_type(&self) -> String {
+        match &self.compressor {
+            None => self.encoder.media_type.clone(),
+            Some(_) => "application/octet-stream".into(),
+        }
+    }
+
+    fn stages(&self) -> String {
+        let renderer = renderer::describe();
+        let mut stages =
+            format!("{}@{}, {}@{}", renderer.name, renderer.version, self.encoder.name, self.encoder.version);
+        if let Some((compressor, _)) = &self.compressor {
+            stages.push_str(&format!(", {}@{}", compressor.name, compressor.version));
+        }
+        stages
+    }
+}
+
+/// The compressor behind the encoder, if the rule has one.
+fn outer(
+    rule: &Rule,
+    compressor: compressor::Description,
+) -> Result<Option<(compressor::Description, String)>, Problem> {
+    match &rule.compression {
+        None => Ok(Some((compressor, String::new()))),
+        Some(Choice { name, settings }) if name == NONE => {
+            if settings.is_empty() {
+                Ok(None)
+            } else {
+                Err(no_settings(rule))
+            }
+        }
+        Some(Choice { name, settings }) if *name == compressor.compression => {
+            Ok(Some((compressor, text(settings))))
+        }
+        Some(Choice { name, .. }) => Err(other_stage(
+            rule,
+            "compression",
+            name,
+            "compressor",
+            &compressor.name,
+            &compressor.compression,
+        )),
+    }
+}
+
+/// The compression inside the encoder's format.
+fn inner(
+    rule: &Rule,
+    encoder: &encoder::Description,
+    compressor: &compressor::Description,
+) -> Result<String, Problem> {
+    let known = |name: &str| encoder.compressions.iter().any(|inner| inner.name == name);
+    match &rule.compression {
+        None if known(&compressor.compression) => Ok(compressor.compression.clone()),
+        None => Ok(NONE.into()),
+        Some(choice) if !choice.settings.is_empty() => Err(no_settings(rule)),
+        Some(choice) if choice.name == NONE || known(&choice.name) => Ok(choice.name.clone()),
+        Some(choice) => {
+            let known: Vec<_> = encoder.compressions.iter().map(|inner| inner.name.as_str()).collect();
+            Err(Problem::settings(format!(
+                "rule {:?}: {} has no compression {:?}; there is {NONE}, {}",
+                rule.name,
+                encoder.format,
+                choice.name,
+                known.join(", ")
+            )))
+        }
+    }
+}
+
+fn render(rule: &Rule, call: &Call, suffix: &str) -> Result<String, Problem> {
+    let created = DateTime::from_timestamp_nanos(call.task.created.try_into().unwrap_or(i64::MAX));
+    let request = renderer::Request {
+        rule: rule.name.clone(),
+        project: call.project.clone(),
+        logstore: call.logstore.clone(),
+        shard: call.shard,
+        prefix: rule.prefix.clone(),
+        partition_format: rule.partition.clone(),
+        partition_time: call.task.created,
+        utc_offset: rule.time_zone.offset(created),
+        creation_time: call.task.created,
+        number: call.task.number,
+        suffix: suffix.to_owned(),
+    };
+    let key = renderer::render(&text(&rule.path), &request).map_err(|error| {
+        let renderer::Error::InvalidConfig(problem) = error;
+        Problem::settings(format!("rule {:?}: {}: {}", rule.name, problem.path, problem.reason))
+    })?;
+    // What the host refuses as well: see `wit/deps/object-path`.
+    let level = |level: &str| {
+        !matches!(level, "" | "." | "..") && !level.contains(|c: char| c == '\\' || c.is_control())
+    };
+    if key.len() > 1023 || !key.split('/').all(level) {
+        return Err(Problem::settings(format!("the renderer made a key that is none: {key:?}")));
+    }
+    Ok(key)
+}
+
+fn other_stage(rule: &Rule, member: &str, wanted: &str, kind: &str, name: &str, makes: &str) -> Problem {
+    Problem::settings(format!(
+        "rule {:?} wants {member} {wanted:?}, and this function's {kind} is {name}, which makes {makes:?}: \
+         put another component into its dependency in spin.toml, or change the rule",
+        rule.name
+    ))
+}
+
+fn no_settings(rule: &Rule) -> Problem {
+    Problem::settings(format!("rule {:?}: compression has no settings here: take them out", rule.name))
+}
+
+/// The error, with the log's number counted from the beginning of the body.
+fn at(error: encoder::Error, before: u32) -> encoder::Error {
+    match error {
+        encoder::Error::Rejected(encoder::Rejection { log, reason }) => {
+            encoder::Error::Rejected(encoder::Rejection { log: before + log, reason })
+        }
+        error => error,
+    }
+}
+
+fn encoder_problem(error: encoder::Error) -> Problem {
+    match error {
+        encoder::Error::InvalidConfig(problem) => {
+            Problem::settings(format!("format: {}: {}", problem.path, problem.reason))
+        }
+        encoder::Error::InvalidBatch(problem) => {
+            Problem::new(500, "defect", format!("a defect of the function: {problem}"))
+        }
+        encoder::Error::Rejected(rejection) => {
+            Problem::rejected(format!("log {}: {}", rejection.log, rejection.reason))
+        }
+        encoder::Error::TooLarge(problem) => Problem::too_large(problem),
+    }
+}
+
+fn compressor_problem(error: compressor::Error) -> Problem {
+    match error {
+        compressor::Error::InvalidConfig(problem) => {
+            Problem::settings(format!("compression: {}: {}", problem.path, problem.reason))
+        }
+        compressor::Error::TooLarge(problem) => Problem::too_large(problem),
+    }
+}
+
+fn text(settings: &Map<String, Value>) -> String {
+    if settings.is_empty() { String::new() } else { json!(settings).to_string() }
+}

@@ -1,0 +1,15 @@
+//! The imported stages, as `wit/` has them. Which component serves each is said by the application.
+#![allow(missing_docs, clippy::undocumented_unsafe_blocks)]
+
+spin_sdk::wit_bindgen::generate!({
+    path: "../../wit",
+    world: "logship:stages/trigger",
+    runtime_path: "::spin_sdk::wit_bindgen::rt",
+    with: { "logship:batch/types@1.0.0": logship_core::types },
+    generate_all,
+});
+
+pub use logship::compress::compressor;
+pub use logship::encode::encoder;
+pub use logship::object_path::renderer;
+pub use logship::siem::formatter;

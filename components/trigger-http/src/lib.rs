@@ -1,0 +1,94 @@
+//! A function that ships the batches it receives: `POST /v1/ship/RULE` with a batch as its body.
+//!
+//! What the headers say, and what is answered, is told in docs/serverless.md.
+
+use logship_trigger::body::{Body, MOST};
+use logship_trigger::call::Call;
+use logship_trigger::deliver::Delivered;
+use logship_trigger::problem::Problem;
+use spin_sdk::http::{FullBody, IntoResponse, Request, Response};
+use spin_sdk::http_service;
+
+#[http_service]
+async fn handle(request: Request) -> impl IntoResponse {
+    answer(shipped(request).await)
+}
+
+async fn shipped(request: Request) -> Result<Delivered, Problem> {
+    let path = request.uri().path().to_owned();
+    let rule = match (path.strip_prefix("/v1/ship/"), request.method().as_str()) {
+        (Some(rule), "POST") if !rule.is_empty() && !rule.contains('/') => rule,
+        (Some(_), "POST") | (None, _) => {
+            return Err(Problem::new(
+                400,
+                "bad-path",
+                format!("{path} is nothing here: POST a batch to /v1/ship/RULE"),
+            ));
+        }
+        (Some(_), method) => {
+            return Err(Problem::new(405, "bad-method", format!("{method} does nothing here: POST a batch")));
+        }
+    };
+    let headers = request.headers().clone();
+    let header = |name: &str| Some(headers.get(name)?.to_str().ok()?.to_owned());
+    let call = Call::read(rule, header)?;
+    // Before the body is read: nothing is taken of one that is too large anyway.
+    if header("content-length")
+        .and_then(|length| length.parse().ok())
+        .is_some_and(|length: usize| length > MOST)
+    {
+        return Err(Problem::too_large(too_large()));
+    }
+    let bytes = read(request).await?;
+    logship_trigger::ship(&call, Body::read(bytes, header)?).await
+}
+
+async fn read(request: Request) -> Result<Vec<u8>, Problem> {
+    use http_body_util::BodyExt as _;
+    let (mut body, mut bytes) = (request.into_body(), vec![]);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| Problem::bad_call(format!("the body broke off: {error}")))?;
+        if let Some(data) = frame.data_ref() {
+            if bytes.len() + data.len() > MOST {
+                return Err(Problem::too_large(too_large()));
+            }
+            bytes.extend_from_slice(data);
+        }
+    }
+    Ok(bytes)
+}
+
+fn too_large() -> String {
+    format!("the body has more than {MOST} bytes: send fewer logs at once, or compress them")
+}
+
+fn answer(result: Result<Delivered, Problem>) -> Response<FullBody<bytes::Bytes>> {
+    let mut response = Response::builder();
+    let body = match result {
+        Ok(Delivered { facts, object }) => {
+            for (name, value) in facts {
+                response = response.header(name, value);
+            }
+            match object {
+                Some(object) => {
+                    response = response.header("content-type", object.media_type);
+                    object.bytes
+                }
+                None => vec![],
+            }
+        }
+        Err(problem) => {
+            response = response.status(problem.status).header("content-type", "application/problem+json");
+            if let Some(seconds) = &problem.retry_after {
+                response = response.header("retry-after", seconds);
+            }
+            problem.body().into_bytes()
+        }
+    };
+    response.body(FullBody::new(body.into())).unwrap_or_else(|_| {
+        // A stage that has a line break in its name, for one.
+        let mut response = Response::new(FullBody::new("a header can't be written".into()));
+        *response.status_mut() = spin_sdk::http::StatusCode::INTERNAL_SERVER_ERROR;
+        response
+    })
+}

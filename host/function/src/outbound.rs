@@ -1,0 +1,147 @@
+//! Which hosts a component may reach.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use http::Uri;
+use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
+
+/// An entry of `allowed_outbound_hosts`: `https://example.org`, `http://127.0.0.1:9000`, `https://*.example.org`,
+/// `*://*:*`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Allowed {
+    /// None: any.
+    scheme: Option<String>,
+    host: Host,
+    /// None: any.
+    port: Option<u16>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Host {
+    Any,
+    /// Any below this one, with its dot: `.example.org`.
+    Below(String),
+    One(String),
+}
+
+impl Allowed {
+    /// Reads an entry.
+    pub fn read(text: &str) -> Option<Self> {
+        let (scheme, rest) = text.split_once("://")?;
+        // An IPv6 address has colons within its brackets.
+        let (host, port) = match rest.rsplit_once(':') {
+            Some((host, port)) if !port.contains(']') => (host, Some(port)),
+            _ => (rest, None),
+        };
+        let scheme = (scheme != "*").then(|| scheme.to_ascii_lowercase());
+        let port = match (port, scheme.as_deref()) {
+            (Some("*"), _) | (None, None) => None,
+            (Some(port), _) => Some(port.parse().ok()?),
+            (None, Some(scheme)) => Some(default_port(scheme)?),
+        };
+        let host = match host.to_ascii_lowercase() {
+            host if host == "*" => Host::Any,
+            host if host.is_empty() || host.contains('/') => return None,
+            host => match host.strip_prefix('*') {
+                Some(below) if below.starts_with('.') => Host::Below(below.to_owned()),
+                Some(_) => return None,
+                None => Host::One(host),
+            },
+        };
+        Some(Self { scheme, host, port })
+    }
+
+    fn allows(&self, uri: &Uri) -> bool {
+        let (Some(scheme), Some(host)) = (uri.scheme_str(), uri.host()) else { return false };
+        let host = host.to_ascii_lowercase();
+        let is_host = match &self.host {
+            Host::Any => true,
+            Host::Below(end) => host.ends_with(end.as_str()) && host.len() > end.len(),
+            Host::One(one) => host == *one,
+        };
+        let port = uri.port_u16().or(default_port(scheme));
+        is_host
+            && self.scheme.as_deref().is_none_or(|allowed| allowed == scheme)
+            && self.port.is_none_or(|allowed| Some(allowed) == port)
+    }
+}
+
+fn default_port(scheme: &str) -> Option<u16> {
+    match scheme {
+        "http" => Some(80),
+        "https" => Some(443),
+        "redis" => Some(6379),
+        _ => None,
+    }
+}
+
+/// What stands between a component and the network.
+#[derive(Debug, Clone)]
+pub(crate) struct Outbound(pub(crate) Arc<[Allowed]>);
+
+type Sent = (http::Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>);
+
+impl WasiHttpHooks for Outbound {
+    fn send_request(
+        &mut self,
+        request: http::Request<WasiBody>,
+        options: Option<RequestOptions>,
+        _fut: Box<dyn Future<Output = Result<(), Error>> + Send>,
+    ) -> Box<dyn Future<Output = Result<Sent, Error>> + Send> {
+        use http_body_util::BodyExt as _;
+        if !self.0.iter().any(|allowed| allowed.allows(request.uri())) {
+            tracing::warn!(
+                host = request.uri().host(),
+                "a function may not reach this host: allowed_outbound_hosts"
+            );
+            return Box::new(async { Err(Error::HttpRequestDenied) });
+        }
+        Box::new(async move {
+            let (response, io) = wasmtime_wasi_http::default_send_request(request, options).await?;
+            Ok((response.map(|body| body.boxed_unsync()), Box::new(io) as Box<dyn Future<Output = _> + Send>))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn allows(entry: &str, uri: &str) -> bool {
+        Allowed::read(entry).unwrap().allows(&uri.parse().unwrap())
+    }
+
+    #[test]
+    fn an_entry_allows_what_it_says_and_nothing_else() {
+        assert!(allows("https://example.org", "https://EXAMPLE.org/x"));
+        assert!(allows("https://example.org:443", "https://example.org"));
+        assert!(!allows("https://example.org", "http://example.org"));
+        assert!(!allows("https://example.org", "https://example.org:8443"));
+        assert!(!allows("https://example.org", "https://example.org.evil.net"));
+        assert!(!allows("https://example.org", "https://evil.net/?https://example.org"));
+        assert!(!allows("https://example.org", "https://example.org@evil.net"));
+        assert!(allows("https://*.example.org", "https://a.b.example.org"));
+        assert!(!allows("https://*.example.org", "https://example.org"));
+        assert!(!allows("https://*.example.org", "https://evilexample.org"));
+        assert!(allows("http://127.0.0.1:*", "http://127.0.0.1:9000"));
+        assert!(!allows("http://127.0.0.1:*", "http://127.0.0.2:9000"));
+        assert!(allows("*://*:*", "http://x:1"));
+        assert!(allows("http://[::1]:90", "http://[::1]:90/"));
+    }
+
+    #[test]
+    fn what_is_no_entry_is_refused() {
+        for text in [
+            "example.org",
+            "https://",
+            "https://example.org/path",
+            "https://ex*.org",
+            "https://*org",
+            "x://y",
+            "http://x:y",
+        ] {
+            assert_eq!(Allowed::read(text), None, "{text}");
+        }
+    }
+}
