@@ -8,6 +8,7 @@ use logship_sls::error::{ApiError, ErrorCode};
 use logship_sls::query;
 use logship_sls::signature::{AccessKey, Request, v1, v4};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::redirect::Policy;
 use reqwest::{Method, Url};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -108,7 +109,16 @@ pub struct Pulled {
     pub next: Cursor,
     /// How many groups there are.
     pub groups: usize,
+    /// The position of the first, where the service says it.
+    pub first: Option<u64>,
 }
+
+/// Groups that a pull has at most.
+pub const MOST_GROUPS: usize = 1000;
+
+/// The header of a pull's answer that says where its first group stands: behind the cursor, if logs were deleted. An
+/// extension.
+pub const FIRST: &str = "x-logship-first";
 
 /// Time that a request may take: the SDKs' own.
 const TIMEOUT: Duration = Duration::from_secs(120);
@@ -118,7 +128,9 @@ impl Client {
     pub fn new(endpoint: Endpoint, project: &str) -> Result<Self, ClientError> {
         // The first to come installs it; another one of the same kind is as good.
         let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder().timeout(TIMEOUT).tcp_nodelay(true).build();
+        // The service redirects nobody; and nobody else shall have the headers.
+        let http =
+            reqwest::Client::builder().timeout(TIMEOUT).tcp_nodelay(true).redirect(Policy::none()).build();
         let http =
             http.map_err(|source| ClientError::Connection { url: endpoint.url.to_string(), source })?;
         Ok(Self { endpoint, project: project.into(), http })
@@ -206,8 +218,8 @@ impl Client {
         from: Cursor,
         wait: u32,
     ) -> Result<Pulled, ClientError> {
-        let (cursor, wait) = (from.encode(), wait.to_string());
-        let query = [("type", "log"), ("cursor", &*cursor), ("count", "1000"), ("wait", &*wait)];
+        let (cursor, wait, count) = (from.encode(), wait.to_string(), MOST_GROUPS.to_string());
+        let query = [("type", "log"), ("cursor", &*cursor), ("count", &*count), ("wait", &*wait)];
         // Log Service itself knows no waiting.
         let query = if wait == "0" { &query[..3] } else { &query[..] };
         let ask = Ask {
@@ -233,7 +245,8 @@ impl Client {
             other => other.decompress(&body, size, LARGEST_PULL).map_err(ApiError::from)?,
         };
         let next = Cursor::decode(header("x-log-cursor")?).map_err(ApiError::from)?;
-        Ok(Pulled { list, next, groups })
+        let first = header(FIRST).ok().and_then(|first| first.parse().ok());
+        Ok(Pulled { list, next, groups, first })
     }
 
     /// Signs and sends a request; the reply's headers and body if it is a good one.
@@ -305,7 +318,8 @@ impl Client {
         serde_json::from_slice(&body).map_err(|error| self.reply(200, &error.to_string()))
     }
 
-    fn reply(&self, status: u16, message: &str) -> ClientError {
+    /// An answer that is none of the API.
+    pub(crate) fn reply(&self, status: u16, message: &str) -> ClientError {
         ClientError::Reply { url: self.endpoint.url.to_string(), status, message: message.into() }
     }
 }

@@ -33,6 +33,20 @@ pub enum DestinationConfig {
     Oss(Remote),
 }
 
+impl DestinationConfig {
+    /// Whether it has a key in it.
+    pub(crate) fn has_secret(&self) -> bool {
+        match self {
+            Self::Directory { .. } => false,
+            Self::S3(remote) | Self::Oss(remote) => {
+                remote.access_key_secret.is_some()
+                    || remote.security_token.is_some()
+                    || remote.encryption_key.is_some()
+            }
+        }
+    }
+}
+
 /// What is at a destination under a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {

@@ -39,6 +39,14 @@ pub enum SourceError {
     /// The store failed, or has no such position.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Logs were deleted while they were to be read.
+    #[error("the log groups from {from} to {to} were deleted by the logstore's time to live")]
+    Deleted {
+        /// The first that is missing.
+        from: u64,
+        /// The first that is there.
+        to: u64,
+    },
     /// A log group can't be unpacked: the disk changed it.
     #[error("the log group at {position} is damaged: {source}")]
     Packed {

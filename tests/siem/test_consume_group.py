@@ -5,6 +5,8 @@ import time
 import unittest
 from datetime import datetime, timedelta, timezone
 
+from aliyun.log import LogItem, PutLogsRequest
+
 import hec_faults
 from group import GROUP, SHARDS, GroupCase, Member, Producer, collector_for, describe, ids, service, twice
 from service import PROJECT
@@ -310,6 +312,57 @@ class Groups(GroupCase):
         producer.put(5)
         wait_for(lambda: len(last.ids()) == 50)
         self.assertEqual(sorted(last.ids()), list(range(before, producer.count)))
+
+    def test_the_end_that_a_group_begins_at_is_that_of_its_first_start(self):
+        """Also when nothing was delivered until the next one: the token was wrong, perhaps."""
+        store, producer = self.logstore(shards=2)
+        producer.put(20)
+        early = producer.count
+        first = self.member(store, "a", "--from", "end", collector=collector_for(self, token="another"))
+        wait_for(lambda: len(first.reads()) == 2, message=first.said)
+        producer.put(20)
+        first.kill()
+        second = self.member(store, "a", "--from", "end", "--until-end").wait()
+        self.assertEqual(sorted(second.ids()), list(range(early, producer.count)))
+
+    def test_a_shard_that_comes_by_a_split_is_read_from_its_beginning(self):
+        store, producer = self.logstore(shards=1)
+        producer.put(10)
+        early = producer.count
+        member = self.member(store, "a", "--from", "end", beat=3)
+        wait_for(lambda: len(member.reads()) == 1, message=member.said)
+        store.client.split_shard(PROJECT, store.name, 0, "8" + 31 * "0")
+        # Long before the member hears of the new shards.
+        producer.put(20)
+        wait_for(lambda: len(set(member.ids())) == producer.count - early, message=member.said)
+        self.assertEqual(sorted(member.ids()), list(range(early, producer.count)))
+
+    def test_many_small_log_groups_are_read_without_rest(self):
+        store, producer = self.logstore(shards=1)
+        client = store.client
+        group = [LogItem(timestamp=1, contents=[("id", "0")])]
+        for _ in range(2500):
+            client.put_logs(PutLogsRequest(PROJECT, store.name, "", "", group))
+        # It would rest for a minute after each thousand.
+        member = self.member(store, "a", "--fetch-interval", "60")
+        wait_for(lambda: len(member.ids()) == 2500, message=member.said)
+
+    def test_the_timeout_of_a_group_is_never_made_shorter(self):
+        store, producer = self.logstore(shards=1)
+        store.client.create_consumer_group(PROJECT, store.name, GROUP, 77, True)
+        producer.put(2)
+        self.member(store, "a", "--until-end").wait()
+        group = store.client.list_consumer_group(PROJECT, store.name).get_consumer_groups()[0]
+        self.assertEqual((group.get_timeout(), group.is_in_order()), (77, True))
+
+    def test_a_group_that_was_deleted_is_made_anew(self):
+        store, producer = self.logstore(shards=1)
+        member = self.member(store, "a")
+        wait_for(member.reads)
+        store.client.delete_consumer_group(PROJECT, store.name, GROUP)
+        wait_for(lambda: "is made anew" in member.said(), message=member.said)
+        producer.put(5)
+        self.wait_until_delivered([member], producer.count)
 
     def test_where_to_begin_counts_only_without_a_checkpoint(self):
         store, producer = self.logstore(shards=1)

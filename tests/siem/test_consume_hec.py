@@ -317,6 +317,8 @@ class Acknowledgements(HecCase):
         collector = self.collector()
         consumer = self.consumer(self.logstore, collector, *self.ASKED, group="off")
         consumer.wait_for_problem("indexer acknowledgement off")
+        # It would take them, and get them again and again.
+        self.assertEqual(collector.sent(), [])
 
     def test_a_crash_repeats_nothing_that_was_indexed(self):
         collector = self.collector(acks=True, index_delay=3)

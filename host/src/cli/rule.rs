@@ -114,7 +114,7 @@ enum Command {
         #[command(flatten)]
         connect: Connect,
     },
-    /// Keeps a rule from making tasks. Those that are there are done.
+    /// Keeps a rule from making tasks. Those that are there are done; of a rule to a SIEM, when it is enabled again.
     Disable {
         /// Its name.
         name: String,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -130,12 +131,12 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// The file has something else than settings.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {problem}", path.display())]
     Content {
         /// The file.
         path: PathBuf,
-        /// What is wrong, and where.
-        source: Box<toml::de::Error>,
+        /// What is wrong, and in which line.
+        problem: String,
     },
     /// A setting is out of its range.
     #[error("{name} = {value} is out of range: {allowed}")]
@@ -154,8 +155,15 @@ impl Config {
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| ConfigError::File { path: path.to_owned(), source })?;
-        let mut config: Self = toml::from_str(&text)
-            .map_err(|source| ConfigError::Content { path: path.to_owned(), source: Box::new(source) })?;
+        // The parser's message would show the line, which may be a secret's.
+        let mut config: Self = toml::from_str(&text).map_err(|error| {
+            let line = error.span().map_or(0, |span| text[..span.start].matches('\n').count() + 1);
+            ConfigError::Content {
+                path: path.to_owned(),
+                problem: format!("line {line}: {}", error.message()),
+            }
+        })?;
+        config.warn_of_readers(path);
         let folder = path.parent().unwrap_or(Path::new(""));
         // The default is where the commands look for it: in the folder that one is in.
         if config.data != Self::default().data {
@@ -179,6 +187,18 @@ impl Config {
         }
         config.dead_letters.path = config.dead_letters.path.map(|path| folder.join(path));
         Ok(config)
+    }
+
+    /// A file with secrets is its owner's alone. Others are told of, and not refused: secrets that Kubernetes mounts
+    /// are readable to all in the container.
+    fn warn_of_readers(&self, path: &Path) {
+        let has_secrets = self.receivers.values().any(ReceiverConfig::has_secret)
+            || self.destinations.values().any(DestinationConfig::has_secret);
+        let mode = std::fs::metadata(path).map_or(0, |facts| facts.permissions().mode());
+        if has_secrets && mode & 0o077 != 0 {
+            let file = path.display();
+            tracing::warn!(%file, "the settings have secrets, and others can read them: chmod 600 {file}");
+        }
     }
 
     /// Where rules can ship to: what is set, and the default.

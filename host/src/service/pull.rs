@@ -16,6 +16,7 @@ use super::call::Call;
 use super::reply::{Reply, refuse};
 use super::room::Taken;
 use super::{Service, blocking, metrics};
+use crate::client::FIRST;
 
 /// A reply gets no more groups once it has this many bytes. The consumers of the SDKs rest before they ask again
 /// unless they got that much.
@@ -117,6 +118,8 @@ struct Pulled {
     /// Bytes before compression.
     size: usize,
     groups: usize,
+    /// The position of the first group.
+    first: Option<u64>,
     logs: u64,
     /// When the last group was received.
     received: u64,
@@ -135,7 +138,7 @@ impl Pulled {
     ) -> Result<Self, ApiError> {
         // Whatever the reply is compressed by, its LZ4 form costs nothing to make.
         let mut list = BlockWriter::with_capacity(REPLY_BYTES / 4);
-        let (mut size, mut groups, mut logs, mut received) = (0, 0, 0, 0);
+        let (mut size, mut groups, mut logs, mut received, mut first) = (0, 0, 0, 0, None);
         let mut broken = None;
         let next = service.store.read(shard, from, limits, |group| {
             let header = frame_header(group.size as usize);
@@ -146,6 +149,7 @@ impl Pulled {
             }
             size += header.len() + group.size as usize;
             groups += 1;
+            first.get_or_insert(group.position);
             logs += u64::from(group.logs);
             received = group.received;
             ControlFlow::Continue(())
@@ -165,7 +169,7 @@ impl Pulled {
             Compression::Lz4 => body,
             other => other.compress(&Compression::Lz4.decompress(&body, size, size)?)?,
         };
-        Ok(Self { body, compression, size, groups, logs, received, next, at_end: next == shard.end() })
+        Ok(Self { body, compression, size, groups, first, logs, received, next, at_end: next == shard.end() })
     }
 
     fn reply(self, room: Taken) -> Reply {
@@ -175,6 +179,7 @@ impl Pulled {
             ("x-log-cursor", Cursor(self.next).encode()),
             ("x-log-end-of-cursor", u8::from(self.at_end).to_string()),
         ];
+        headers.extend(self.first.map(|first| (FIRST, first.to_string())));
         if self.groups > 0 {
             headers.push(("x-log-read-last-cursor", (self.next - 1).to_string()));
             headers.push(("x-log-cursor-time", self.received.to_string()));

@@ -3,15 +3,17 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::{Map, Value};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 
 use super::dead_letter::DeadLetters;
 use super::feed::{Outlet, OutletError, Sent};
@@ -145,6 +147,9 @@ impl Consumer {
     }
 }
 
+/// Connections that ask for metrics at one time.
+const MOST_ASKERS: usize = 64;
+
 /// Counts, and shows at `/metrics` what was counted, until the process ends.
 ///
 /// # Errors
@@ -155,7 +160,18 @@ pub async fn show_metrics(address: SocketAddr) -> Result<(), ConsumerError> {
     let listener = TcpListener::bind(address).await.map_err(|error| failed(error.to_string()))?;
     tokio::spawn(metrics::keep_up(handle.clone()));
     tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
+        let connections = Arc::new(Semaphore::new(MOST_ASKERS));
+        loop {
+            let place = Arc::clone(&connections).acquire_owned().await;
+            let stream = match listener.accept().await {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    // Out of file descriptors, as a rule: others have to end first.
+                    tracing::warn!(%error, "can't take a connection for metrics");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
             let handle = handle.clone();
             let answer = service_fn(move |request: Request<Incoming>| {
                 let (found, text) = match request.uri().path() {
@@ -167,9 +183,13 @@ pub async fn show_metrics(address: SocketAddr) -> Result<(), ConsumerError> {
                 *response.status_mut() = found;
                 async { Ok::<_, std::convert::Infallible>(response) }
             });
-            tokio::spawn(
-                hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer),
-            );
+            // With a timer, who says nothing is let go.
+            let mut http = hyper::server::conn::http1::Builder::new();
+            let served = http.timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), answer);
+            tokio::spawn(async move {
+                _ = served.await;
+                drop(place);
+            });
         }
     });
     Ok(())

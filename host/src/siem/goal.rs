@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use logship_sls::cursor::Cursor;
 use serde::Deserialize;
 
+use super::member::BEGIN;
 use crate::client::{Client, ClientError};
 
 /// Where the shards of a logstore ended when a member began.
@@ -21,9 +22,9 @@ struct Shard {
 
 /// How far the group is with a shard.
 #[derive(Debug, Deserialize)]
-struct Saved {
-    shard: u32,
-    checkpoint: Option<String>,
+pub(super) struct Saved {
+    pub(super) shard: u32,
+    pub(super) checkpoint: Option<String>,
 }
 
 impl Goal {
@@ -42,13 +43,12 @@ impl Goal {
     }
 
     /// Whether all that was there is delivered: that of the shards that `is_read` by this member, and that of all
-    /// others by the word of the group, whose logs begin at `from` where it has no word.
+    /// others by the word of the group, whose logs begin at their beginning where it has no word.
     pub(super) async fn is_reached(
         &self,
         client: &Client,
         logstore: &str,
         group: &str,
-        from: &str,
         is_read: impl Fn(u32) -> bool,
     ) -> Result<bool, ClientError> {
         let open = self.ends.iter().filter(|&(&shard, _)| !is_read(shard));
@@ -64,7 +64,7 @@ impl Goal {
         for (shard, end) in open.into_iter().filter(|(shard, _)| there.contains(shard)) {
             let next = match saved(shard).filter(|saved| !saved.is_empty()).map(Cursor::decode) {
                 Some(Ok(saved)) => saved,
-                _ => client.cursor(logstore, shard, from).await?,
+                _ => client.cursor(logstore, shard, BEGIN).await?,
             };
             if next.0 < end.0 {
                 return Ok(false);
@@ -74,7 +74,8 @@ impl Goal {
     }
 }
 
-async fn shards(client: &Client, logstore: &str) -> Result<Vec<u32>, ClientError> {
+/// The numbers of a logstore's shards.
+pub(super) async fn shards(client: &Client, logstore: &str) -> Result<Vec<u32>, ClientError> {
     let shards: Vec<Shard> = client.get(&format!("/logstores/{logstore}/shards"), &[]).await?;
     Ok(shards.into_iter().map(|shard| shard.number).collect())
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::Write;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -97,14 +97,16 @@ pub(crate) struct Hec {
     /// request's until it is acknowledged: after a crash Splunk counts anew, and the number that one request still
     /// asks for would be that of another one.
     channels: Mutex<Vec<String>>,
-    /// Events of an index that the token does not open, one after the other.
-    strangers: AtomicUsize,
+    /// Events that were refused alone, one after the other.
+    refused: AtomicUsize,
 }
 
 struct Endpoint {
     events: Url,
     acknowledgements: Url,
     rest: Mutex<Rest>,
+    /// Whether its token was seen to have acknowledgements, if they are wanted.
+    acknowledges: AtomicBool,
 }
 
 /// When an endpoint is tried again.
@@ -162,8 +164,17 @@ const REFUSED: [u64; 5] = [5, 6, 12, 13, 15];
 /// The index of an event is none that the token opens.
 const INCORRECT_INDEX: u64 = 7;
 
-/// Beyond so many events of such an index without any other, it is not the events that are wrong.
-const MOST_STRANGERS: usize = 200;
+/// The token has no acknowledgements.
+const NO_ACKNOWLEDGEMENTS: u64 = 14;
+
+/// Beyond so many events that were refused, without any that was not, it is not the events that are wrong.
+const MOST_REFUSED: usize = 200;
+
+/// Bytes of an answer that are read: those of HEC have some hundred.
+const LARGEST_ANSWER: usize = 64 << 10;
+
+/// Characters of what a receiver says that are kept with each event.
+const LONGEST_REASON: usize = 500;
 
 impl Hec {
     pub(crate) fn new(settings: &Settings) -> Result<Self, ReceiverError> {
@@ -188,7 +199,7 @@ impl Hec {
             turn: AtomicUsize::new(0),
             requests: Semaphore::new(settings.requests),
             channels: Mutex::default(),
-            strangers: AtomicUsize::new(0),
+            refused: AtomicUsize::new(0),
             settings: settings.clone(),
         })
     }
@@ -227,16 +238,25 @@ impl Hec {
         health: &Health,
     ) -> Vec<Refused> {
         let (mut left, mut refused) = (vec![messages], vec![]);
-        while let Some(messages) = left.pop() {
+        // Where one is refused there may be many: what is left is not sent as a whole for each of them.
+        let mut most = usize::MAX;
+        while let Some(mut messages) = left.pop() {
             if messages.is_empty() {
                 continue;
             }
-            let Err(refusal) = self.accepted(formatted.bytes(messages.clone()), health).await else {
+            if messages.len() > most {
+                left.push(messages.start + most..messages.end);
+                messages.end = messages.start + most;
+            }
+            let events = formatted.bytes(messages.clone());
+            let Err(refusal) = self.accepted(events, messages.len() == 1, health).await else {
+                most = most.saturating_mul(2);
                 continue;
             };
             if messages.len() == 1 {
                 let Refusal { code, reason, .. } = refusal;
                 refused.push(Refused { chunk, message: messages.start, code, reason });
+                most = 1;
                 continue;
             }
             // Whether those before it were accepted is not said: rather twice than never. And only one that is refused
@@ -255,8 +275,8 @@ impl Hec {
         refused
     }
 
-    /// Sends a body until it is accepted or, for good, refused.
-    async fn accepted(&self, events: &[u8], health: &Health) -> Result<(), Refusal> {
+    /// Sends a body until it is accepted or, for good, refused. Whether it has one event `alone`.
+    async fn accepted(&self, events: &[u8], alone: bool, health: &Health) -> Result<(), Refusal> {
         let body = self.body(events).await;
         loop {
             let channel =
@@ -265,7 +285,7 @@ impl Hec {
                 let _permit = self.requests.acquire().await;
                 // Now, not before: it may rest by now.
                 let endpoint = self.endpoint().await;
-                (endpoint, self.post(endpoint, body.clone(), channel.as_deref()).await)
+                (endpoint, self.sent(endpoint, body.clone(), channel.as_deref()).await)
             };
             let outcome = match (outcome, &channel) {
                 (Outcome::Accepted(Some(number)), Some(channel)) => {
@@ -275,25 +295,48 @@ impl Hec {
             };
             match outcome {
                 Outcome::Accepted(_) => {
-                    self.strangers.store(0, Ordering::Relaxed);
+                    self.refused.store(0, Ordering::Relaxed);
                     endpoint.works();
                     health.works();
                     self.channels().extend(channel);
                     return Ok(());
                 }
                 Outcome::Refused(refusal) => {
+                    if alone && self.refused.fetch_add(1, Ordering::Relaxed) >= MOST_REFUSED {
+                        let problem = format!(
+                            "{} (code {}). So it was with all of the last events: it is not these that are wrong, but how they are sent, or what the token opens",
+                            refusal.reason, refusal.code
+                        );
+                        endpoint.failed(health, &problem, None);
+                        continue;
+                    }
                     endpoint.works();
                     return Err(refusal);
                 }
-                Outcome::Failed(problem, rest) => {
-                    let wait = endpoint.fails(rest);
-                    health.fails(
-                        format!("{}: {problem}", endpoint.events.origin().ascii_serialization()),
-                        wait,
-                    );
-                }
+                Outcome::Failed(problem, rest) => endpoint.failed(health, &problem, rest),
             }
         }
+    }
+
+    /// Posts events, but not to an endpoint that would take them and never acknowledge them: it would get them again
+    /// and again.
+    async fn sent(&self, endpoint: &Endpoint, body: Bytes, channel: Option<&str>) -> Outcome {
+        if let Some(channel) = channel
+            && !endpoint.acknowledges.load(Ordering::Relaxed)
+        {
+            match self.asked(endpoint, &[], channel).await {
+                Ok((_, answer)) if answer["code"] == NO_ACKNOWLEDGEMENTS => {
+                    let problem = "it gives no acknowledgements: the token has indexer acknowledgement off; nothing is sent until it is on";
+                    return Outcome::Failed(problem.into(), None);
+                }
+                Ok((status, answer)) if !status.is_success() => {
+                    return Outcome::Failed(format!("{status}: {answer}"), None);
+                }
+                Ok(_) => endpoint.acknowledges.store(true, Ordering::Relaxed),
+                Err(problem) => return Outcome::Failed(problem, None),
+            }
+        }
+        self.post(endpoint, body, channel).await
     }
 
     fn channels(&self) -> MutexGuard<'_, Vec<String>> {
@@ -340,20 +383,21 @@ impl Hec {
             request = request.header(CHANNEL, channel);
         }
         match request.body(body).send().await {
-            Ok(response) => self.read(response).await,
+            Ok(response) => self.read(endpoint, response).await,
             Err(error) => Outcome::Failed(words(error), None),
         }
     }
 
     /// What an answer means.
-    async fn read(&self, response: Response) -> Outcome {
+    async fn read(&self, endpoint: &Endpoint, response: Response) -> Outcome {
         let (status, rest) = (response.status(), rest(&response));
-        let body = match response.bytes().await {
+        let body = match limited(response).await {
             Ok(body) => body,
-            Err(error) => return Outcome::Failed(format!("{status}, and then {}", words(error)), rest),
+            Err(problem) => return Outcome::Failed(format!("{status}, and then {problem}"), rest),
         };
         let Answer { text, code, invalid, acknowledgement } =
             serde_json::from_slice(&body).unwrap_or_default();
+        let text: String = text.chars().take(LONGEST_REASON).collect();
         let said = match code {
             Some(code) => format!("{status}: {text} (code {code})"),
             None => format!("{status}: {}", String::from_utf8_lossy(&body[..body.len().min(200)])),
@@ -361,6 +405,7 @@ impl Hec {
         let refused = |number, code: String, reason| Outcome::Refused(Refusal { number, code, reason });
         match (status, code) {
             (StatusCode::OK, Some(SUCCESS)) if self.settings.acknowledge && acknowledgement.is_none() => {
+                endpoint.acknowledges.store(false, Ordering::Relaxed);
                 let problem = "it gives no acknowledgements: the token has indexer acknowledgement off";
                 Outcome::Failed(problem.into(), rest)
             }
@@ -368,12 +413,6 @@ impl Hec {
             // A page of something between, perhaps.
             (StatusCode::OK, _) => Outcome::Failed(format!("{said}: this is no answer of HEC"), rest),
             (StatusCode::BAD_REQUEST, Some(INCORRECT_INDEX)) => {
-                if self.strangers.fetch_add(1, Ordering::Relaxed) >= MOST_STRANGERS {
-                    let problem = format!(
-                        "{said}. So it was with all of the last events: the token has to open their index"
-                    );
-                    return Outcome::Failed(problem, rest);
-                }
                 // Only with this code it counts from one.
                 refused(invalid.and_then(|number| number.checked_sub(1)), INCORRECT_INDEX.to_string(), text)
             }
@@ -404,18 +443,27 @@ impl Hec {
 
     /// Whether the events of a request are indexed.
     async fn ask(&self, endpoint: &Endpoint, number: u64, channel: &str) -> Result<bool, String> {
+        let (status, answer) = self.asked(endpoint, &[number], channel).await?;
+        match answer["acks"][number.to_string()].as_bool() {
+            Some(indexed) => Ok(indexed),
+            None => Err(format!("{status}: {}", answer.to_string().chars().take(200).collect::<String>())),
+        }
+    }
+
+    /// Asks for acknowledgements. An answer that is no JSON is null.
+    async fn asked(
+        &self,
+        endpoint: &Endpoint,
+        numbers: &[u64],
+        channel: &str,
+    ) -> Result<(StatusCode, Value), String> {
         let request = self.http.post(endpoint.acknowledgements.clone()).header(CHANNEL, channel);
         let request = request.header(AUTHORIZATION, self.authorization.clone());
-        let body = json!({ "acks": [number] }).to_string();
+        let body = json!({ "acks": numbers }).to_string();
         let response =
             request.header(CONTENT_TYPE, "application/json").body(body).send().await.map_err(words)?;
         let status = response.status();
-        let body = response.bytes().await.map_err(words)?;
-        let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
-        match answer["acks"][number.to_string()].as_bool() {
-            Some(indexed) => Ok(indexed),
-            None => Err(format!("{status}: {}", String::from_utf8_lossy(&body[..body.len().min(200)]))),
-        }
+        Ok((status, serde_json::from_slice(&limited(response).await?).unwrap_or_default()))
     }
 }
 
@@ -442,6 +490,7 @@ impl Endpoint {
             events: at("/services/collector/event"),
             acknowledgements: at("/services/collector/ack"),
             rest: Mutex::default(),
+            acknowledges: AtomicBool::new(false),
         })
     }
 
@@ -451,6 +500,11 @@ impl Endpoint {
 
     fn rests_until(&self) -> Option<Instant> {
         self.rest().until
+    }
+
+    fn failed(&self, health: &Health, problem: &str, rest: Option<Duration>) {
+        let wait = self.fails(rest);
+        health.fails(format!("{}: {problem}", self.events.origin().ascii_serialization()), wait);
     }
 
     fn works(&self) {
@@ -487,6 +541,18 @@ fn words(error: reqwest::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+/// An answer. One without end comes from something else.
+async fn limited(mut response: Response) -> Result<Vec<u8>, String> {
+    let mut body = vec![];
+    while let Some(part) = response.chunk().await.map_err(words)? {
+        body.extend_from_slice(&part);
+        if body.len() > LARGEST_ANSWER {
+            return Err(format!("an answer of more than {LARGEST_ANSWER} bytes, which is none of HEC"));
+        }
+    }
+    Ok(body)
 }
 
 fn client(settings: &Settings) -> Result<reqwest::Client, ReceiverError> {

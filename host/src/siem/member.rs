@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,8 @@ use futures_util::FutureExt as _;
 use logship_sls::cursor::Cursor;
 use logship_sls::error::ErrorCode;
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde::Deserialize;
+use serde_json::json;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -21,9 +23,9 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::backoff::Backoff;
 use super::dead_letter::Origin;
 use super::feed::{Gone, LOAD, Ledger, Load, Outlet, Reader, Room, Sent, on_thread, told};
-use super::goal::Goal;
+use super::goal::{Goal, Saved, shards};
 use super::load::chunks;
-use crate::client::{Client, ClientError};
+use crate::client::{Client, ClientError, MOST_GROUPS};
 use crate::service::members::SENT;
 
 /// How a member takes part.
@@ -44,6 +46,9 @@ pub struct Membership {
     /// Whether it ends when the group has delivered all that was there when it began.
     pub until_end: bool,
 }
+
+/// The oldest logs that are there.
+pub(super) const BEGIN: &str = "begin";
 
 /// How long what is on its way has to be delivered when a shard is taken away, or the program ends.
 const FAREWELL: Duration = Duration::from_secs(10);
@@ -68,6 +73,15 @@ enum HeartbeatError {
     Reply(serde_json::Error),
 }
 
+impl HeartbeatError {
+    fn is_no_group(&self) -> bool {
+        matches!(self, Self::Client(ClientError::Refused(error)) if error.code == ErrorCode::ConsumerGroupNotExist)
+    }
+}
+
+/// When a heartbeat was sent, and the shards that it was answered with.
+type Heard = (Instant, Result<Vec<u32>, HeartbeatError>);
+
 /// The shards that a member works on.
 #[derive(Default)]
 struct Shards {
@@ -91,7 +105,7 @@ impl Member {
         format!("/logstores/{}/consumergroups", self.membership.logstore)
     }
 
-    /// Makes the group, unless there is one.
+    /// Makes the group, unless there is one, and writes down where it begins.
     ///
     /// # Errors
     /// When the service refuses it: there is no such logstore, the key does not serve, there are too many groups.
@@ -100,13 +114,50 @@ impl Member {
         let group = &self.membership.group;
         let body = json!({ "consumerGroup": group, "timeout": timeout, "order": false });
         match self.client.send_json(Method::POST, &self.group_path(), &[], &body).await {
-            Err(ClientError::Refused(error)) if error.code == ErrorCode::ConsumerGroupAlreadyExist => {}
+            Err(ClientError::Refused(error)) if error.code == ErrorCode::ConsumerGroupAlreadyExist => {
+                self.raise_timeout(timeout).await?;
+            }
             Err(error) => return Err(error),
-            Ok(_) => return Ok(()),
+            Ok(_) => {}
+        }
+        self.write_begin().await
+    }
+
+    /// Others of the group may be heard less often: its timeout is made no shorter, and nothing else of it is changed.
+    async fn raise_timeout(&self, timeout: u64) -> Result<(), ClientError> {
+        #[derive(Deserialize)]
+        struct Group {
+            name: String,
+            timeout: u64,
+        }
+        let groups: Vec<Group> = self.client.get(&self.group_path(), &[]).await?;
+        let group = &self.membership.group;
+        if groups.iter().any(|known| known.name == *group && known.timeout >= timeout) {
+            return Ok(());
         }
         let path = format!("{}/{group}", self.group_path());
-        let body = json!({ "timeout": timeout, "order": false });
-        self.client.send_json(Method::PUT, &path, &[], &body).await.map(drop)
+        self.client.send_json(Method::PUT, &path, &[], &json!({ "timeout": timeout })).await.map(drop)
+    }
+
+    /// The end that a group begins at is that of the day it began: it is written down before anything is read. Otherwise
+    /// it would be another one after each restart until the first load is delivered.
+    async fn write_begin(&self) -> Result<(), ClientError> {
+        let Membership { logstore, group, from, .. } = &*self.membership;
+        if from == BEGIN {
+            return Ok(());
+        }
+        let path = format!("{}/{group}", self.group_path());
+        let saved: Vec<Saved> = self.client.get(&path, &[]).await?;
+        if saved.iter().any(|saved| saved.checkpoint.as_deref().is_some_and(|saved| !saved.is_empty())) {
+            return Ok(());
+        }
+        for shard in shards(&self.client, logstore).await? {
+            let begin = self.client.cursor(logstore, shard, from).await?;
+            let body = json!({ "shard": shard, "checkpoint": begin.encode() });
+            let query = [("type", "checkpoint"), ("forceSuccess", "true")];
+            self.client.send_json(Method::POST, &path, &query, &body).await?;
+        }
+        Ok(())
     }
 
     /// Reads what the service gives it, until `stop`, or until all is delivered if that is what is wanted.
@@ -119,6 +170,8 @@ impl Member {
         let mut shards = Shards::default();
         let mut heard = Instant::now();
         let mut next = heard;
+        // A heartbeat on its way. It must not keep anything else from being seen.
+        let mut beat: Option<Pin<Box<dyn Future<Output = Heard> + Send>>> = None;
         // When it is over, once it was told to stop.
         let mut over: Option<Instant> = None;
         while over.is_none() || !shards.held.is_empty() {
@@ -138,10 +191,15 @@ impl Member {
                     }
                 }
                 // Also while what is on its way is delivered after the end: until then nobody else may have the shards.
-                () = sleep_until(next) => {
-                    let (asked, reported) = (Instant::now(), shards.held.keys().copied().collect::<Vec<u32>>());
+                () = sleep_until(next), if beat.is_none() => {
+                    let (member, asked) = (Arc::clone(&member), Instant::now());
+                    let reported: Vec<u32> = shards.held.keys().copied().collect();
                     next = asked + member.membership.heartbeat;
-                    match member.heartbeat(&reported).await {
+                    beat = Some(Box::pin(async move { (asked, member.heartbeat(&reported).await) }));
+                }
+                (asked, answer) = async { beat.as_mut().expect("asked for where there is one").await }, if beat.is_some() => {
+                    beat = None;
+                    match answer {
                         Ok(given) => {
                             heard = asked;
                             shards.stop(|shard| !given.contains(&shard));
@@ -155,15 +213,32 @@ impl Member {
                         Err(error) => {
                             tracing::warn!(group = member.membership.group, %error, "the service does not hear this consumer");
                             next = Instant::now() + (member.membership.heartbeat / 4).min(Duration::from_secs(5));
+                            if error.is_no_group() && over.is_none() {
+                                member.join_again().await;
+                            }
                         }
                     }
-                    if heard.elapsed() > member.membership.heartbeat * 2 && !shards.held.is_empty() {
-                        tracing::warn!(group = member.membership.group, "not heard for too long: all shards are given up");
-                        shards.feeds.shutdown().await;
-                        shards.held.clear();
-                    }
+                }
+                // The service takes it for gone then, and gives its shards to others.
+                () = sleep_until(heard + member.membership.heartbeat * 2), if !shards.held.is_empty() => {
+                    tracing::warn!(group = member.membership.group, "not heard for too long: all shards are given up");
+                    shards.feeds.shutdown().await;
+                    shards.held.clear();
                 }
             }
+        }
+    }
+
+    /// Makes a group anew that somebody deleted.
+    async fn join_again(&self) {
+        match timeout(self.membership.heartbeat, self.join()).await {
+            Ok(Ok(())) => {
+                tracing::warn!(group = self.membership.group, "the group was deleted, and is made anew")
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(group = self.membership.group, %error, "the group can't be made anew")
+            }
+            Err(_) => {}
         }
     }
 
@@ -179,9 +254,9 @@ impl Member {
         if !shards.held.values().all(|held| held.is_read) {
             return false;
         }
-        let Membership { logstore, group, from, .. } = &*self.membership;
+        let Membership { logstore, group, .. } = &*self.membership;
         let is_read = |shard| shards.held.contains_key(&shard);
-        let reached = goal.is_reached(&self.client, logstore, group, from, is_read);
+        let reached = goal.is_reached(&self.client, logstore, group, is_read);
         match timeout(self.membership.heartbeat / 2, reached).await {
             Ok(Ok(reached)) => reached,
             // It is asked again after the next heartbeat.
@@ -246,14 +321,23 @@ impl Member {
         let path = format!("{}/{}", self.group_path(), self.membership.group);
         let number = shard.to_string();
         let query = [("shard", number.as_str())];
-        let saved: Value = self.patiently(|| self.client.get(&path, &query)).await;
-        let saved = saved[0]["checkpoint"].as_str().unwrap_or_default();
-        match Cursor::decode(saved) {
-            Ok(cursor) if !saved.is_empty() => cursor,
-            _ => {
-                let Membership { logstore, from, .. } = &*self.membership;
-                self.patiently(|| self.client.cursor(logstore, shard, from)).await
+        let saved = async || {
+            let saved: Vec<Saved> = self.client.get(&path, &query).await?;
+            // Another answer is no word that there is no checkpoint.
+            let saved = saved.into_iter().find(|saved| saved.shard == shard);
+            let saved = saved
+                .ok_or_else(|| self.client.reply(200, "no checkpoint of the shard that was asked for"))?;
+            match saved.checkpoint.as_deref().unwrap_or_default() {
+                "" => Ok(None),
+                saved => Cursor::decode(saved)
+                    .map(Some)
+                    .map_err(|error| self.client.reply(200, &error.to_string())),
             }
+        };
+        match self.patiently(saved).await {
+            Some(cursor) => cursor,
+            // It came after the group began: all of it is asked for.
+            None => self.patiently(|| self.client.cursor(&self.membership.logstore, shard, BEGIN)).await,
         }
     }
 
@@ -347,11 +431,12 @@ impl Reader for Pulling {
             let logstore = &self.member.membership.logstore;
             match self.member.client.pull(logstore, self.shard, self.cursor, 0).await {
                 Ok(pulled) => {
-                    backoff = Backoff::default();
                     // Many small requests are dear, for the receiver too.
-                    self.pause = pulled.list.len() < LOAD / 4;
+                    self.pause = pulled.list.len() < LOAD / 4 && pulled.groups < MOST_GROUPS;
+                    self.tell_of_deleted(pulled.first);
                     let (from, next) = (self.cursor.0, pulled.next);
                     if pulled.groups == 0 {
+                        backoff = Backoff::default();
                         if next == self.cursor {
                             self.pause = true;
                         }
@@ -367,12 +452,20 @@ impl Reader for Pulling {
                         Err(error) => {
                             let wait = backoff.next();
                             tracing::error!(shard = self.shard, cursor = from, %error, ?wait, "what was pulled can't be read; it is pulled again");
+                            drop(room);
                             sleep(wait).await;
                         }
                     }
                 }
                 Err(ClientError::Refused(error)) if error.code == ErrorCode::ShardNotExist => {
-                    return Err(Gone);
+                    // What was read of it is still delivered.
+                    tracing::warn!(
+                        logstore,
+                        shard = self.shard,
+                        cursor = self.cursor.0,
+                        "the shard is no more: what was not read of it is lost"
+                    );
+                    return Ok(None);
                 }
                 Err(ClientError::Refused(error)) if error.code == ErrorCode::InvalidCursor => {
                     self.skip_to_the_oldest(&error.to_string()).await;
@@ -387,6 +480,18 @@ impl Reader for Pulling {
 }
 
 impl Pulling {
+    /// Logs may have been deleted while a receiver was down for long, or nobody read.
+    fn tell_of_deleted(&self, first: Option<u64>) {
+        let Some(first) = first.filter(|first| *first > self.cursor.0) else { return };
+        tracing::error!(
+            logstore = self.member.membership.logstore,
+            shard = self.shard,
+            cursor = self.cursor.0,
+            oldest = first,
+            "{DELETED}"
+        );
+    }
+
     /// Logs that were deleted before they were read are told of.
     async fn skip_to_the_oldest(&mut self, error: &str) {
         let logstore = &self.member.membership.logstore;
@@ -397,12 +502,15 @@ impl Pulling {
             cursor = self.cursor.0,
             oldest = oldest.0,
             error,
-            "logs were deleted by the logstore's time to live before they were read; reading goes on with the oldest"
+            "{DELETED}"
         );
         self.cursor = oldest;
         self.pause = true;
     }
 }
+
+const DELETED: &str =
+    "logs were deleted by the logstore's time to live before they were read; reading goes on with the oldest";
 
 /// Writes down how far a shard is with the group.
 struct Checkpoints {
@@ -425,12 +533,21 @@ impl Ledger<Cursor> for Checkpoints {
             let headers = vec![member.sent()];
             match member.client.send_json_with(Method::POST, &path, &query, headers, &body).await {
                 Ok(_) => return Ok(()),
-                Err(error) if error.is_transient() => member.wait(&mut backoff, &error).await,
-                Err(error) => {
+                Err(ClientError::Refused(error)) if is_taken_away(&error.code) => {
                     tracing::warn!(shard = self.shard, %error, "the shard is not this consumer's any more");
                     return Err(Gone);
                 }
+                // What comes behind it is delivered as well.
+                Err(ClientError::Refused(error)) if error.code == ErrorCode::ShardNotExist => return Ok(()),
+                // A quota, a key that is being changed: given up now, all that is on its way would be sent again.
+                Err(error) => member.wait(&mut backoff, &error).await,
             }
         }
     }
+}
+
+/// Whether a refused checkpoint means that the shard is another's.
+fn is_taken_away(code: &ErrorCode) -> bool {
+    use ErrorCode::{ConsumerGroupNotExist, ConsumerNotExist, ConsumerNotMatch};
+    matches!(code, ConsumerNotMatch | ConsumerNotExist | ConsumerGroupNotExist)
 }

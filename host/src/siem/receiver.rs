@@ -39,6 +39,11 @@ impl ReceiverConfig {
         }
     }
 
+    /// Whether it has a token in it.
+    pub(crate) fn has_secret(&self) -> bool {
+        matches!(self, Self::Hec(settings) if !settings.token.is_empty())
+    }
+
     /// Its files, which are relative to the settings.
     pub fn files(&mut self) -> Vec<&mut PathBuf> {
         match self {

@@ -515,6 +515,14 @@ impl Stored {
                 let limits = Limits { groups: usize::MAX, bytes: CHUNK, end };
                 match reader.read(&store, &shard, read.next.cursor, limits) {
                     Ok(slice) => {
+                        // The time to live deletes, and only then moves the beginning: what is missing must not pass
+                        // for sent.
+                        let from = read.next.cursor;
+                        match slice.groups.first() {
+                            Some(&(first, _)) if first == from => {}
+                            Some(&(first, _)) => break Err(SourceError::Deleted { from, to: first }),
+                            None => break Err(SourceError::Deleted { from, to: end }),
+                        }
                         read.bytes += slice.batch.bytes();
                         read.rows += slice.batch.len() as u64;
                         read.received = slice.received.max(read.received);

@@ -276,8 +276,15 @@ impl Syslog {
             Confirm::Close => {
                 let _permit = self.connections.acquire().await;
                 let mut stream = self.connect().await?;
-                self.write(&mut *stream, frames).await?;
-                self.closed(stream).await
+                let sent = async {
+                    self.write(&mut *stream, frames).await?;
+                    self.closed(&mut *stream).await
+                };
+                let sent = sent.await;
+                if sent.is_err() {
+                    give_up(stream.tcp());
+                }
+                sent
             }
             Confirm::Sent => {
                 let mut kept = self.kept.lock().await;
@@ -286,10 +293,16 @@ impl Syslog {
                     Some(stream) if is_open(stream.tcp()) => stream,
                     _ => self.connect().await?,
                 };
-                self.write(&mut *stream, frames).await?;
-                self.acknowledged(stream.tcp()).await?;
-                *kept = Some(stream);
-                Ok(())
+                let sent = async {
+                    self.write(&mut *stream, frames).await?;
+                    self.acknowledged(stream.tcp()).await
+                };
+                let sent = sent.await;
+                match sent {
+                    Ok(()) => *kept = Some(stream),
+                    Err(_) => give_up(stream.tcp()),
+                }
+                sent
             }
         }
     }
@@ -328,7 +341,7 @@ impl Syslog {
     ///
     /// A receiver that closes before has not read all, though its end looks the same: where it comes first nothing is
     /// confirmed, and neither where the connection is reset after it.
-    async fn closed(&self, mut stream: Box<dyn Stream>) -> Result<(), Problem> {
+    async fn closed(&self, stream: &mut dyn Stream) -> Result<(), Problem> {
         let socket = stream.tcp().as_raw_fd();
         if state(socket).map_err(|error| error.to_string())? != ESTABLISHED {
             return Err("the connection was closed before all was sent".into());
@@ -433,6 +446,12 @@ impl Syslog {
         };
         open.send(bytes).await.map(drop).map_err(text)
     }
+}
+
+/// Drops what the system still has to send: it is sent again by another connection, and a receiver that wakes up must
+/// not get it as often as it was tried.
+fn give_up(stream: &TcpStream) {
+    _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
 
 /// Whether the other side has neither closed nor reset it.
