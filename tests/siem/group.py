@@ -66,7 +66,7 @@ class Producer:
 class Member:
     """A process of `logship consume`, for one test case, with a collector of its own unless it is given one."""
 
-    def __init__(self, test, logstores, name, *options, group=GROUP, beat=1, collector=None, place=None, start=True):
+    def __init__(self, test, logstores, name, *options, group=GROUP, beat=1, fetch=0.05, collector=None, place=None, start=True):
         self.name, self.group = name, group
         self.collector = collector or collector_for(test)
         self.folder = service.temporary_folder(test)
@@ -74,7 +74,7 @@ class Member:
         self.log.touch()
         names = ",".join(logstore if isinstance(logstore, str) else logstore.name for logstore in logstores)
         self.command = [PROGRAM, "consume", "--logstore", names, "--to", self.collector.endpoint, "--group", group]
-        self.command += ["--heartbeat", str(beat), "--fetch-interval", "0.05", "--log-format", "json"]
+        self.command += ["--heartbeat", str(beat), "--fetch-interval", str(fetch), "--log-format", "json"]
         self.command += ["--dead-letters", self.folder / "letters", *options]
         self.command += ["--consumer", name] if name else []
         self.environment = {**service.os.environ, "SPLUNK_HEC_TOKEN": TOKEN, **(place or of_service(test.service))}

@@ -71,6 +71,7 @@ class Collector:
         self.connections = 0
         self.lock = threading.RLock()
         self._channels = Channels()
+        self._crashes = 0
         self.port = 0
         self.start()
 
@@ -99,6 +100,7 @@ class Collector:
         self.close()
         with self.lock:
             now = time.monotonic()
+            self._crashes += 1
             self.events = [event if event.ready <= now else replace(event, lost=True) for event in self.events]
             self._channels = Channels()
 
@@ -154,6 +156,7 @@ class Collector:
         calls = []
         with self.lock:
             request.number = len(self.requests)
+            request.crashes = self._crashes
             self.requests.append(request)
             for rule in self.rules:
                 if request.fault is None and rule.fires(request):
@@ -204,6 +207,8 @@ class Collector:
             raise Refused(6)
         with self.lock:
             ready = time.monotonic() + self.index_delay
+            # A process that was killed takes nothing any more.
+            lost = lost or request.crashes < self._crashes
             events, refused = self._checked(request, most)
             if refused is None or self.partial:
                 place = {"endpoint": request.path, "channel": channel, "request": request.number}

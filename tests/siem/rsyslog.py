@@ -122,6 +122,7 @@ class Rsyslog:
         configuration.write_text(self._configuration())
         command = [self.program / "usr/sbin/rsyslogd", "-n", "-iNONE", "-f", configuration]
         libraries = self.program / "usr/lib" / _architecture()
+        self._drop_torn_line()
         environment = {**os.environ, "LD_LIBRARY_PATH": str(libraries)}
         with open(self.folder / "stderr", "ab") as errors:
             command += ["-M", libraries / "rsyslog"]
@@ -143,6 +144,12 @@ class Rsyslog:
         if self.process is not None:
             self.process.kill()
             self.process.wait()
+
+    def _drop_torn_line(self):
+        """What it was writing when it was killed would stand before its next message."""
+        written = self.received.read_bytes() if self.received.exists() else b""
+        if written and not written.endswith(b"\n"):
+            os.truncate(self.received, written.rfind(b"\n") + 1)
 
     def messages(self):
         """All messages that were written so far."""

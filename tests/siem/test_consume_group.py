@@ -344,7 +344,7 @@ class Groups(GroupCase):
         for _ in range(2500):
             client.put_logs(PutLogsRequest(PROJECT, store.name, "", "", group))
         # It would rest for a minute after each thousand.
-        member = self.member(store, "a", "--fetch-interval", "60")
+        member = self.member(store, "a", fetch=60)
         wait_for(lambda: len(member.ids()) == 2500, message=member.said)
 
     def test_the_timeout_of_a_group_is_never_made_shorter(self):

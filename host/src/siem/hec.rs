@@ -303,8 +303,12 @@ impl Hec {
                 }
                 Outcome::Refused(refusal) => {
                     if alone && self.refused.fetch_add(1, Ordering::Relaxed) >= MOST_REFUSED {
+                        let hint = match refusal.code.as_str() {
+                            "7" => "the token has to open their index",
+                            _ => "it is how they are sent that is wrong, and not they",
+                        };
                         let problem = format!(
-                            "{} (code {}). So it was with all of the last events: it is not these that are wrong, but how they are sent, or what the token opens",
+                            "{} (code {}). So it was with all of the last events: {hint}",
                             refusal.reason, refusal.code
                         );
                         endpoint.failed(health, &problem, None);
