@@ -7,7 +7,7 @@ use crate::{build, command, sample, venv};
 const LINES: u64 = 12_000;
 
 /// Tests in Python: readers of what is shipped, clients of the service, object stores, and SIEMs.
-const PYTHON: [&str; 4] = ["tests/readers", "tests/clients", "tests/stores", "tests/siem"];
+const PYTHON: [&str; 5] = ["tests/readers", "tests/clients", "tests/stores", "tests/siem", "tests/functions"];
 
 /// A real S3 server, for tests.
 const S3_SERVER: &str = "logship-s3-server";
@@ -17,9 +17,10 @@ pub(crate) fn run(workspace: &Workspace, passed_on: &[String]) -> Result<()> {
     build::run(workspace, build::Options { examples: true, ..Default::default() })?;
     // In two steps: tested together, the packages would want other features of wasmtime's
     // dependencies than the program was just built with, and minutes of compiling come twice.
-    let others =
-        ["--workspace", "--exclude", "logship", "--exclude", "logship-bench", "--exclude", S3_SERVER];
-    for packages in [&["--package", "logship"][..], &others] {
+    let program = ["logship", "logship-core", "logship-function"];
+    let others = program.into_iter().chain(["logship-bench", S3_SERVER]).flat_map(|name| ["--exclude", name]);
+    let others = ["--workspace"].into_iter().chain(others).collect::<Vec<_>>();
+    for packages in [program.into_iter().flat_map(|name| ["--package", name]).collect(), others] {
         command::show(workspace.cargo().args(["test", "--release"]).args(packages).args(passed_on))?;
     }
     let sample = workspace.target("tests/sample");

@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, Uri};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 
-use crate::runtime::Function;
+use crate::runtime::{Function, RequestBody};
 
 /// A route and what answers there.
 #[derive(Clone)]
@@ -86,11 +87,37 @@ async fn answer(routes: &[Route], request: Request<Incoming>) -> Response<Full<B
         let known: Vec<_> = routes.iter().map(|route| route.pattern.as_str()).collect();
         return text(StatusCode::NOT_FOUND, format!("nothing is at {path}; there is {}\n", known.join(", ")));
     };
-    let request = whole(request).map(|body| body.map_err(wasmtime_wasi_http::Error::from).boxed_unsync());
+    let request = whole(request).map(to_its_end);
     route.function.answer(request).await.unwrap_or_else(|error| {
         tracing::error!(route = route.pattern, %error);
         text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n"))
     })
+}
+
+/// Bytes of a body that are still read when the function has answered already: a client that is not listened to any
+/// more would not hear the answer.
+const MOST_IGNORED: usize = 64 << 20;
+
+/// The body, which is read to its end also where the function does not.
+fn to_its_end(mut body: Incoming) -> RequestBody {
+    let (sender, receiver) = mpsc::channel(4);
+    tokio::spawn(async move {
+        let mut ignored = 0;
+        while let Some(frame) = body.frame().await {
+            let bytes = frame.as_ref().ok().and_then(|frame| frame.data_ref()).map_or(0, Bytes::len);
+            let is_last = frame.is_err();
+            if sender.send(frame).await.is_err() {
+                ignored += bytes;
+            }
+            if is_last || ignored > MOST_IGNORED {
+                break;
+            }
+        }
+    });
+    let frames = futures_util::stream::unfold(receiver, |mut receiver| async {
+        receiver.recv().await.map(|frame| (frame, receiver))
+    });
+    StreamBody::new(frames).map_err(wasmtime_wasi_http::Error::from).boxed_unsync()
 }
 
 /// The request with its whole URI, as a function wants it.

@@ -15,7 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::log::LogOptions;
 use super::{EngineOptions, Failure};
-use crate::engine::default_cache;
+use crate::engine::{default_cache, own};
 
 /// Runs stages as functions: one batch a call, by HTTP or Redis.
 ///
@@ -82,7 +82,12 @@ impl ServeCommand {
     fn run(self, engine: &EngineOptions) -> Result<(), Failure> {
         self.log.begin()?;
         let manifest = Manifest::read(&self.application)?;
-        let functions = self.functions(&manifest, engine.cache.clone().or_else(default_cache).as_deref())?;
+        let cache = engine.cache.clone().or_else(default_cache);
+        if let Some(cache) = &cache {
+            own(cache)
+                .map_err(|error| format!("the cache of compiled stages, {}: {error:#}", cache.display()))?;
+        }
+        let functions = self.functions(&manifest, cache.as_deref())?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         runtime.block_on(async {
             let (mut term, mut interrupt) =

@@ -1,0 +1,306 @@
+"""Functions under `logship function serve`: the objects that `logship ship` makes, delivered once, problems told."""
+
+import gzip
+import hashlib
+import json
+import subprocess
+import threading
+import unittest
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from aliyun.log.log_logs_pb2 import LogGroup, LogGroupList
+from app import LINES, PROGRAM, ROOT, Application, folder, manifest, stage
+
+import hec
+
+HOSTILE = ["plain", "a,b\"c\"\r\nd", "||", "\u0000\u001f", "é😀", "", " 1", "x" * 70_000]
+
+
+def logs(count=3000):
+    """Lines with topics, tags and hostile values."""
+    made = []
+    for number in range(count):
+        made.append({
+            "__time__": 1_760_000_000 + number, "__topic__": f"topic-{number % 3}", "__source__": f"10.0.0.{number % 7}",
+            "__tag__:host": f"web-{number % 2}", "id": str(number), "size": str(number * 7), "text": HOSTILE[number % 8 if number % 50 == 0 else number % 7],
+        })
+    return "".join(json.dumps(log) + "\n" for log in made).encode()
+
+
+COLUMNS = {
+    "json": {},
+    "csv": {"columns": ["__time__", "id", "text"]},
+    "parquet": {"columns": [{"key": "__time__", "type": "int64"}, {"key": "size", "type": "int32"}, {"key": "text"}]},
+}
+PAIRS = [(format, compression) for format in ("json", "csv") for compression in ("none", "snappy", "gzip", "zstd")]
+PAIRS += [("parquet", "none"), ("parquet", "snappy")]
+
+
+class Objects(unittest.TestCase):
+    def shipped(self, format, compression, lines):
+        """The bytes and the suffix of the object that the program makes."""
+        place = folder(self)
+        (place / "lines.ndjson").write_bytes(lines)
+        rule = {"type": format, **COLUMNS[format]}
+        members = ", ".join(f"{name} = {toml(value)}" for name, value in rule.items())
+        (place / "rule.toml").write_text(f'name = "lake"\nformat = {{ {members} }}\ncompression = "{compression}"\n')
+        command = [PROGRAM, "ship", place / "lines.ndjson", "--to", place / "out", "--rule", place / "rule.toml"]
+        subprocess.run(command, check=True, capture_output=True)
+        [object] = [path for path in (place / "out").rglob("*") if path.is_file()]
+        return object.read_bytes(), object.name.partition(".")[2]
+
+    def test_an_object_is_the_one_that_the_program_makes(self):
+        lines = logs()
+        for format, compression in PAIRS:
+            with self.subTest(format=format, compression=compression):
+                rules = {"lake": {"format": {"type": format, **COLUMNS[format]}, "compression": compression}}
+                compressor = stage(f"compress-{'snappy' if compression == 'none' else compression}")
+                application = Application(
+                    self, manifest(rules, encoder=stage(f"encode-{format}"), compressor=compressor)
+                )
+                answer = application.ship("lake", lines)
+                self.assertEqual(answer.status, 200, answer.body[:500])
+                expected, suffix = self.shipped(format, compression, lines)
+                digest = hashlib.sha256(answer.body).hexdigest()
+                self.assertEqual(digest, hashlib.sha256(expected).hexdigest())
+                self.assertEqual((answer.fact("sha256"), answer.fact("rows")), (digest, "3000"))
+                self.assertEqual(answer.fact("key").partition(".")[2], suffix)
+
+    def test_a_line_of_the_application_swaps_a_stage(self):
+        lines, rules = logs(20), {"lake": {"prefix": "p"}}
+        text = manifest(rules)
+        gzipped = text.replace("compress-snappy", "compress-gzip")
+        logfmt = gzipped.replace("components/encode-json", "components-examples/encode-logfmt")
+        answers = [Application(self, text).ship("lake", lines) for text in (text, gzipped, logfmt)]
+        keys = [answer.fact("key").partition(".")[2] for answer in answers]
+        self.assertEqual(keys, ["snappy", "gz", "logfmt.gz"])
+        json_lines, logfmt_lines = (gzip.decompress(answer.body) for answer in answers[1:])
+        self.assertEqual((json_lines.count(b"\n"), logfmt_lines.count(b"\n")), (20, 20))
+        self.assertTrue(json_lines.startswith(b"{") and b" id=0" in logfmt_lines)
+
+    def test_a_call_that_is_repeated_gives_the_same(self):
+        application = Application(self, manifest({"lake": {}}))
+        first, second = (application.ship("lake", logs(50)) for _ in range(2))
+        other = application.ship("lake", logs(50), task="1760000089123456789_4712")
+        self.assertEqual((first.fact("key"), first.body), (second.fact("key"), second.body))
+        self.assertNotEqual(first.fact("key"), other.fact("key"))
+
+    def test_logs_are_the_same_in_any_form(self):
+        group = LogGroup(Topic="t", Source="s")
+        group.LogTags.add(Key="host", Value="h")
+        lines = []
+        for number in range(100):
+            log = group.Logs.add(Time=1_760_000_000 + number)
+            log.Contents.add(Key="id", Value=str(number))
+            lines.append({"__time__": log.Time, "__topic__": "t", "__source__": "s", "__tag__:host": "h", "id": str(number)})
+        lines = "".join(json.dumps(line) + "\n" for line in lines).encode()
+        message = group.SerializeToString()
+        [field] = LogGroupList.DESCRIPTOR.fields
+        listed = LogGroupList(**{field.name: [group]}).SerializeToString()
+        protobuf = {"content-type": "application/x-protobuf"}
+        forms = [
+            (lines, LINES),
+            (gzip.compress(lines), {**LINES, "content-encoding": "gzip"}),
+            (message, protobuf),
+            (gzip.compress(message), {**protobuf, "content-encoding": "gzip"}),
+            (literals(message), {**protobuf, "x-log-compresstype": "lz4", "x-log-bodyrawsize": str(len(message))}),
+            (listed, {"content-type": "application/x-protobuf; message=LogGroupList"}),
+        ]
+        rules = {"lake": {"format": {"type": "json", "tags": True}}}
+        application = Application(self, manifest(rules))
+        answers = [application.ship("lake", body, headers) for body, headers in forms]
+        self.assertEqual([answer.status for answer in answers], [200] * len(forms))
+        self.assertEqual(len({answer.body for answer in answers}), 1)
+
+
+class Problems(unittest.TestCase):
+    def test_each_is_told_with_its_place_and_the_same_again(self):
+        rules = {"lake": {}, "csv": {"format": "csv"}, "odd": {"prefixx": 1}}
+        application = Application(self, manifest(rules))
+        protobuf = {"content-type": "application/x-protobuf"}
+        big = b"x" * (17 << 20)
+        cases = [
+            (dict(rule="lake", body=big), 413, "too-large", False, "16777216"),
+            (dict(rule="lake", body=iter([big[: (16 << 20) + 1]])), 413, "too-large", False, "16777216"),
+            (dict(rule="lake", body=b"\x0a\xff", headers=protobuf), 400, "bad-batch", False, "log group 1"),
+            (dict(rule="lake", body=b"{}\nno\n"), 400, "bad-batch", False, "line 2"),
+            (dict(rule="lake", body=b""), 400, "bad-batch", False, "no logs"),
+            (dict(rule="lake", body=b"{}", headers={**LINES, "content-encoding": "gzip"}), 400, "bad-batch", False, "gzip"),
+            (dict(rule="lake", body=b"{}", headers={"content-type": "text/plain"}), 415, "unknown-type", False, "text/plain"),
+            (dict(rule="lake", body=b"{}", task=None), 400, "bad-call", False, "x-logship-task"),
+            (dict(rule="lake", body=b"{}", task="1_x"), 400, "bad-call", False, "1_x"),
+            (dict(rule="none", body=b"{}"), 404, "unknown-rule", True, "lake"),
+            (dict(rule="odd", body=b"{}"), 500, "settings", True, "prefixx"),
+            (dict(rule="csv", body=b"{}"), 500, "settings", True, "encode-json"),
+        ]
+        for call, status, kind, retry, words in cases:
+            with self.subTest(kind=kind, words=words):
+                answer = application.ship(**call)
+                self.assertEqual((answer.status, *answer.problem()[:2]), (status, kind, retry))
+                self.assertIn(words, answer.problem()[2])
+                if isinstance(call["body"], bytes):
+                    self.assertEqual(application.ship(**call).body, answer.body)
+        self.assertEqual(application.ship("lake", b"{}").status, 200)
+
+    def test_components_that_do_not_go_together_are_named(self):
+        cases = [
+            (manifest({}, compressor=stage("encode-csv")), ["encode-csv.wasm", "logship:compress/compressor@1.0.0"]),
+            (manifest({}, encoder=folder(self) / "none.wasm"), ["none.wasm", "No such file"]),
+            (manifest({}, encoder=ROOT / "README.md"), ["README.md", "no WebAssembly component"]),
+            (manifest({}, encoder=None), ["trigger-http.wasm", "logship:encode/encoder@1.0.0", "nothing serves it"]),
+            (manifest({}).replace("logship:encode/encoder@", "logship:encode/other@"), ["logship:encode/other", "imports no"]),
+            (manifest({}, allowed=["example.org"]), ["allowed_outbound_hosts", "example.org"]),
+        ]
+        for text, words in cases:
+            application = Application(self, text)
+            self.assertIsNone(application.address)
+            self.assertNotEqual(application.process.returncode, 0)
+            for word in words:
+                self.assertIn(word, application.problem())
+
+    def test_the_application_of_the_repository_goes_together(self):
+        made = folder(self) / "whole.wasm"
+        command = [PROGRAM, "function", "compose", ROOT / "spin.toml", "-o", made]
+        subprocess.run(command, check=True, capture_output=True)
+        self.assertGreater(made.stat().st_size, 1 << 20)
+
+
+class Destination(ThreadingHTTPServer):
+    """Keeps what is put, on condition, and may answer otherwise some times."""
+
+    daemon_threads = True
+
+    def __init__(self, test):
+        self.objects, self.faults = {}, []
+        super().__init__(("127.0.0.1", 0), _Put)
+        threading.Thread(target=self.serve_forever).start()
+        test.addCleanup(self.close)
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+
+    def close(self):
+        self.shutdown()
+        self.server_close()
+
+
+class _Put(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_PUT(self):
+        body = self.rfile.read(int(self.headers["content-length"] or 0)) if "content-length" in self.headers else chunks(self.rfile)
+        if self.server.faults:
+            return self.answer(*self.server.faults.pop())
+        path = self.path.partition("?")[0]
+        if "if-none-match" in self.headers and path in self.server.objects:
+            return self.answer(412)
+        assert "X-Amz-Signature=" in self.path or "if-none-match" not in self.headers
+        self.server.objects[path] = (body, {name.lower(): value for name, value in self.headers.items()})
+        return self.answer(200)
+
+    def do_HEAD(self):
+        body, headers = self.server.objects[self.path.partition("?")[0]]
+        self.answer(200, {"x-amz-meta-logship-sha256": headers["x-amz-meta-logship-sha256"]})
+
+    def answer(self, status, headers=None):
+        self.send_response(status)
+        for name, value in {"content-length": "0", **(headers or {})}.items():
+            self.send_header(name, value)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+class Delivery(unittest.TestCase):
+    def setUp(self):
+        self.destination = Destination(self)
+        self.deliver = {"to": "s3", "endpoint": self.destination.url, "bucket": "lake", "path-style": True}
+        self.text = manifest({"lake": {"deliver": self.deliver}}, [self.destination.url])
+
+    def test_an_object_is_put_once(self):
+        application = Application(self, self.text)
+        answers = [application.ship("lake", logs(50), **{"x-logship-range": "7-9"}) for _ in range(2)]
+        self.assertEqual([answer.fact("delivered") for answer in answers], ["put", "was there"])
+        [(path, (body, headers))] = self.destination.objects.items()
+        self.assertEqual(path, f"/lake/{answers[0].fact('key')}")
+        self.assertEqual(hashlib.sha256(body).hexdigest(), answers[0].fact("sha256"))
+        self.assertEqual(headers["x-amz-meta-logship-range"], "7-9")
+
+    def test_another_object_under_its_key_is_left_as_it_is(self):
+        Application(self, self.text).ship("lake", logs(50))
+        before = dict(self.destination.objects)
+        answer = Application(self, self.text).ship("lake", logs(51))
+        self.assertEqual((answer.status, *answer.problem()[:2]), (409, "other-object", False))
+        self.assertEqual(self.destination.objects, before)
+
+    def test_a_destination_that_fails_is_told_and_gets_it_the_next_time(self):
+        application = Application(self, self.text)
+        cases = [
+            ((503, {"retry-after": "7"}), (503, "destination-busy", True)),
+            ((500,), (502, "destination-failed", True)),
+            ((403,), (502, "destination-refused", True)),
+            ((400,), (422, "destination-rejected", False)),
+        ]
+        for number, (fault, expected) in enumerate(cases):
+            with self.subTest(fault=fault):
+                task = f"1760000089123456789_{number}"
+                self.destination.faults = [fault]
+                answer = application.ship("lake", logs(5), task=task)
+                self.assertEqual((answer.status, *answer.problem()[:2]), expected)
+                self.assertEqual(answer.headers["retry-after"], fault[1]["retry-after"] if len(fault) > 1 else None)
+                self.assertEqual(len(self.destination.objects), number)
+                self.assertEqual(application.ship("lake", logs(5), task=task).fact("delivered"), "put")
+
+    def test_a_destination_that_is_not_there_or_not_allowed(self):
+        self.destination.close()
+        answer = Application(self, self.text).ship("lake", logs(5))
+        self.assertEqual((answer.status, *answer.problem()[:2]), (502, "destination-unreachable", True))
+        text = manifest({"lake": {"deliver": self.deliver}}, ["https://example.org"])
+        answer = Application(self, text).ship("lake", logs(5))
+        self.assertEqual((answer.status, *answer.problem()[:2]), (500, "destination-forbidden", True))
+
+    def test_a_presigned_url_gets_the_object(self):
+        application = Application(self, manifest({"lake": {"deliver": {"to": "url"}}}, [self.destination.url]))
+        url = {"x-logship-put-url": f"{self.destination.url}/lake/given?signature=x"}
+        answer = application.ship("lake", logs(5), **url)
+        self.assertEqual(hashlib.sha256(self.destination.objects["/lake/given"][0]).hexdigest(), answer.fact("sha256"))
+        self.assertEqual(application.ship("lake", logs(5)).problem()[:2], ("bad-call", False))
+
+    def test_splunk_gets_each_event(self):
+        collector = hec.Collector()
+        self.addCleanup(collector.close)
+        deliver = {"to": "hec", "url": collector.endpoint, "batch-bytes": 20_000}
+        text = manifest({"siem": {"deliver": deliver}}, [collector.endpoint])
+        application = Application(self, text, "--variable", f"token={hec.TOKEN}")
+        answer = application.ship("siem", logs(2000))
+        self.assertEqual((answer.status, answer.fact("rows")), (200, "2000"), answer.body)
+        self.assertEqual([event.members["event"]["id"] for event in collector.indexed()], [str(n) for n in range(2000)])
+        self.assertGreater(int(answer.fact("requests")), 5)
+        wrong = Application(self, text, "--variable", "token=wrong").ship("siem", logs(5))
+        self.assertEqual((wrong.status, *wrong.problem()[:2]), (502, "destination-refused", True))
+
+
+def toml(value):
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{name} = {toml(member)}" for name, member in value.items()) + " }"
+    return "[" + ", ".join(map(toml, value)) + "]" if isinstance(value, list) else json.dumps(value)
+
+
+def literals(raw):
+    """An LZ4 block that has nothing but literals."""
+    left, lengths = len(raw) - 15, b""
+    while left >= 255:
+        left, lengths = left - 255, lengths + b"\xff"
+    return b"\xf0" + lengths + bytes([left]) + raw
+
+
+def chunks(stream):
+    body = b""
+    while size := int(stream.readline(), 16):
+        body += stream.read(size)
+        stream.readline()
+    stream.readline()
+    return body
+
+
+if __name__ == "__main__":
+    unittest.main()
