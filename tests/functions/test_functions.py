@@ -4,14 +4,13 @@ import gzip
 import hashlib
 import json
 import subprocess
-import threading
 import unittest
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from aliyun.log.log_logs_pb2 import LogGroup, LogGroupList
 from app import LINES, PROGRAM, ROOT, Application, folder, manifest, stage
 
 import hec
+from store import Store
 
 HOSTILE = ["plain", "a,b\"c\"\r\nd", "||", "\u0000\u001f", "é😀", "", " 1", "x" * 70_000]
 
@@ -165,54 +164,9 @@ class Problems(unittest.TestCase):
         self.assertGreater(made.stat().st_size, 1 << 20)
 
 
-class Destination(ThreadingHTTPServer):
-    """Keeps what is put, on condition, and may answer otherwise some times."""
-
-    daemon_threads = True
-
-    def __init__(self, test):
-        self.objects, self.faults = {}, []
-        super().__init__(("127.0.0.1", 0), _Put)
-        threading.Thread(target=self.serve_forever).start()
-        test.addCleanup(self.close)
-        self.url = f"http://127.0.0.1:{self.server_address[1]}"
-
-    def close(self):
-        self.shutdown()
-        self.server_close()
-
-
-class _Put(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_PUT(self):
-        body = self.rfile.read(int(self.headers["content-length"] or 0)) if "content-length" in self.headers else chunks(self.rfile)
-        if self.server.faults:
-            return self.answer(*self.server.faults.pop())
-        path = self.path.partition("?")[0]
-        if "if-none-match" in self.headers and path in self.server.objects:
-            return self.answer(412)
-        assert "X-Amz-Signature=" in self.path or "if-none-match" not in self.headers
-        self.server.objects[path] = (body, {name.lower(): value for name, value in self.headers.items()})
-        return self.answer(200)
-
-    def do_HEAD(self):
-        body, headers = self.server.objects[self.path.partition("?")[0]]
-        self.answer(200, {"x-amz-meta-logship-sha256": headers["x-amz-meta-logship-sha256"]})
-
-    def answer(self, status, headers=None):
-        self.send_response(status)
-        for name, value in {"content-length": "0", **(headers or {})}.items():
-            self.send_header(name, value)
-        self.end_headers()
-
-    def log_message(self, *_):
-        pass
-
-
 class Delivery(unittest.TestCase):
     def setUp(self):
-        self.destination = Destination(self)
+        self.destination = Store(self)
         self.deliver = {"to": "s3", "endpoint": self.destination.url, "bucket": "lake", "path-style": True}
         self.text = manifest({"lake": {"deliver": self.deliver}}, [self.destination.url])
 
@@ -291,15 +245,6 @@ def literals(raw):
     while left >= 255:
         left, lengths = left - 255, lengths + b"\xff"
     return b"\xf0" + lengths + bytes([left]) + raw
-
-
-def chunks(stream):
-    body = b""
-    while size := int(stream.readline(), 16):
-        body += stream.read(size)
-        stream.readline()
-    stream.readline()
-    return body
 
 
 if __name__ == "__main__":

@@ -7,23 +7,18 @@ Debian has it, but not beside another syslog daemon. So its packages, and those 
 import functools
 import json
 import os
-import re
-import shutil
 import socket
 import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import debian
 from waiting import PATIENCE, wait_for
 
-ROOT = Path(__file__).resolve().parents[2]
-FOLDER = Path(os.environ.get("LOGSHIP_RSYSLOG", ROOT / "target/debian/rsyslog"))
+FOLDER = Path(os.environ.get("LOGSHIP_RSYSLOG", debian.FOLDER / "rsyslog"))
 PACKAGES = ("rsyslog", "rsyslog-openssl")
-AVAILABLE = bool(shutil.which("apt-get") and shutil.which("dpkg"))
-UNAVAILABLE = "there are no Debian packages to unpack"
 ADDRESS = "127.0.0.1"
-DEPENDENCY = re.compile(r"^\s*\|?(?:Pre)?Depends: ([^<\s]+)$", re.MULTILINE)
 
 CONFIGURATION = """
 $AbortOnUncleanConfig on
@@ -193,49 +188,9 @@ class Rsyslog:
         return f'defaultNetstreamDriver="ossl" {named}', driver
 
 
-@functools.cache
 def unpacked():
-    """The folder with rsyslog in it, which is made where it is missing."""
-    if not (FOLDER / "usr/sbin/rsyslogd").exists():
-        FOLDER.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=FOLDER.parent) as folder:
-            _unpack(Path(folder))
-    return FOLDER
-
-
-def _unpack(folder):
-    packages, root = folder / "packages", folder / "root"
-    packages.mkdir()
-    _run("apt-get", "--quiet", "download", *_missing(PACKAGES), folder=packages)
-    for package in packages.iterdir():
-        _run("dpkg", "-x", package, root)
-    try:
-        root.rename(FOLDER)
-    except OSError:
-        # Somebody else was first.
-        assert (FOLDER / "usr/sbin/rsyslogd").exists(), FOLDER
-
-
-def _missing(packages):
-    """The packages and what they depend on, but for what is installed."""
-    found, rest = [], list(packages)
-    while rest:
-        package = rest.pop()
-        if package not in found and (package in packages or not _is_installed(package)):
-            found.append(package)
-            rest += DEPENDENCY.findall(_run("apt-cache", "depends", package))
-    return found
-
-
-def _is_installed(package):
-    asked = ["dpkg-query", "--show", "--showformat=${db:Status-Status}", package]
-    return subprocess.run(asked, capture_output=True, text=True).stdout == "installed"
-
-
-def _run(*command, folder=None):
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 0, f"{command}\n{done.stderr}"
-    return done.stdout
+    """The folder with rsyslog in it."""
+    return debian.unpacked(FOLDER, PACKAGES, "usr/sbin/rsyslogd")
 
 
 @functools.cache

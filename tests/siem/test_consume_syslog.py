@@ -4,6 +4,7 @@ import socket
 import time
 import unittest
 
+import debian
 import rsyslog
 from certificates import Authority, server_context
 from consume import BEGIN, LOGS_OF_A_GROUP, ConsumeCase, Log, hostile, mixed, plain
@@ -70,7 +71,7 @@ class SyslogCase(ConsumeCase):
         return self.service.command("deadletter", "list", "--dead-letters", consumer.letters)
 
 
-@unittest.skipUnless(rsyslog.AVAILABLE, rsyslog.UNAVAILABLE)
+@unittest.skipUnless(debian.AVAILABLE, debian.UNAVAILABLE)
 class Rsyslogd(SyslogCase):
     @classmethod
     def setUpClass(cls):

@@ -7,6 +7,7 @@ import time
 import unittest
 from contextlib import closing
 
+import debian
 import rsyslog
 import syslog_receivers
 from certificates import Authority, server_context
@@ -252,7 +253,7 @@ class OwnReceivers(SyslogCase):
             self.assert_received(receiver, [b"<1>a", b"<2>b"])
 
 
-@unittest.skipUnless(rsyslog.AVAILABLE, rsyslog.UNAVAILABLE)
+@unittest.skipUnless(debian.AVAILABLE, debian.UNAVAILABLE)
 class Rsyslogd(SyslogCase):
     def assert_understood(self, daemon):
         received = daemon.wait_for(len(MESSAGES))
