@@ -156,13 +156,14 @@ impl Config {
         let text = std::fs::read_to_string(path)
             .map_err(|source| ConfigError::File { path: path.to_owned(), source })?;
         // The parser's message would show the line, which may be a secret's.
-        let mut config: Self = toml::from_str(&text).map_err(|error| {
+        let refused = |member: &str, error: &toml::de::Error| {
             let line = error.span().map_or(0, |span| text[..span.start].matches('\n').count() + 1);
-            ConfigError::Content {
-                path: path.to_owned(),
-                problem: format!("line {line}: {}", error.message()),
-            }
-        })?;
+            let problem = format!("line {line}: {member}{}", error.message());
+            ConfigError::Content { path: path.to_owned(), problem }
+        };
+        let content = toml::Deserializer::parse(&text).map_err(|error| refused("", &error))?;
+        let mut config: Self = serde_path_to_error::deserialize(content)
+            .map_err(|error| refused(&format!("{}: ", error.path()), error.inner()))?;
         config.warn_of_readers(path);
         let folder = path.parent().unwrap_or(Path::new(""));
         // The default is where the commands look for it: in the folder that one is in.
