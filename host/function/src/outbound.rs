@@ -44,9 +44,11 @@ impl Allowed {
             host if host == "*" => Host::Any,
             host if host.is_empty() || host.contains('/') => return None,
             host => match host.strip_prefix('*') {
-                Some(below) if below.starts_with('.') => Host::Below(below.to_owned()),
-                Some(_) => return None,
-                None => Host::One(host),
+                Some(below) if below.starts_with('.') && !below.contains('*') => {
+                    Host::Below(below.to_owned())
+                }
+                None if !host.contains('*') => Host::One(host),
+                _ => return None,
             },
         };
         Some(Self { scheme, host, port })

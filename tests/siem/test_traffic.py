@@ -1,0 +1,71 @@
+"""Members of a group in traffic that goes on: one is killed, one leaves, one joins, a receiver is away, again and again.
+LOGSHIP_TRAFFIC_SECONDS says for how long."""
+
+import os
+import time
+import unittest
+
+from group import DELIVERED, GroupCase, describe, twice
+from waiting import wait_for
+
+SECONDS = float(os.environ.get("LOGSHIP_TRAFFIC_SECONDS", 20))
+
+
+class Traffic(GroupCase):
+    def test_nothing_is_lost_and_what_comes_twice_was_in_flight_at_a_kill(self):
+        store, producer = self.logstore()
+        self.members, self.in_flight, self.store = [], set(), store
+        self.join(), self.join()
+        producer.begin()
+        end, turn = time.monotonic() + SECONDS, 0
+        while time.monotonic() < end:
+            [self.kill, self.join, self.outage, self.leave, self.join][turn % 5]()
+            turn += 1
+            self.assert_no_checkpoint_is_ahead()
+            time.sleep(1)
+        producer.stop()
+        self.wait_until_delivered(self.members, producer.count)
+        self.wait_until_saved(store)
+        repeated = twice(self.members)
+        print(f"\n{turn} events in {SECONDS:.0f} s of traffic: {describe(self.members)}; {len(repeated)} came twice")
+        self.assertLessEqual(repeated, self.in_flight)
+
+    def alive(self):
+        return [member for member in self.members if member.is_alive()]
+
+    def join(self):
+        member = self.member(self.store, f"m{len(self.members)}")
+        self.members.append(member)
+        wait_for(member.reads, DELIVERED, member.said)
+
+    def kill(self):
+        killed = self.alive()[0]
+        killed.kill()
+        # Its last requests may still be on their way into the collector.
+        time.sleep(0.5)
+        self.in_flight |= set(killed.ids()) & self.unsaved(self.store)
+
+    def leave(self):
+        self.alive()[0].leave()
+
+    def outage(self):
+        collector = self.alive()[0].collector
+        collector.close()
+        time.sleep(3)
+        collector.start()
+
+    def assert_no_checkpoint_is_ahead(self):
+        """What a group has saved, its receivers have."""
+        checkpoints = self.checkpoints(self.store)
+        saved = {
+            int(log.Contents[0].Value)
+            for shard, checkpoint in checkpoints.items()
+            for position, group in self.store.groups(shard)
+            if position < checkpoint
+            for log in group.Logs
+        }
+        self.assertLessEqual(saved, {number for member in self.members for number in member.ids()})
+
+
+if __name__ == "__main__":
+    unittest.main()
