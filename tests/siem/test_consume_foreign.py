@@ -105,6 +105,23 @@ class Foreign(unittest.TestCase):
         # Its checkpoints are gone with it: what they stood for may be sent again.
         self.assert_all_came(duplicates=self.count)
 
+    def test_logs_that_were_deleted_before_they_were_read_are_told(self):
+        """A service of logship says where the first group of an answer stands."""
+        self.put(40)
+        log, first = self.service._log, sls_stub.FIRST + 3
+
+        def after_three(path, query, body):
+            if query["cursor"] != sls_stub.cursor_of(sls_stub.FIRST):
+                return log(path, query, body)
+            answer, headers = log(path, {**query, "cursor": sls_stub.cursor_of(first)}, body)
+            return answer, {**headers, "x-logship-first": first}
+
+        self.service._log = after_three
+        member = self.member("--until-end").wait()
+        told = [line for line in member.lines() if "were deleted" in line.get("message", "")]
+        self.assertEqual([(line["level"], line["oldest"]) for line in told], [("ERROR", first)] * SHARDS)
+        self.assertEqual(len(self.collector.indexed()), self.count - 3 * 10 * SHARDS)
+
     def test_a_key_that_does_not_serve_is_told(self):
         member = self.member(secret="another")
         self.assertNotEqual(member.code(), 0)
