@@ -39,10 +39,12 @@ PIECE = 1 << 16
 @dataclass
 class Request(faults.Request):
     """A request as it came. `body` is what was sent, decompressed where that was possible, and `size` counts its bytes
-    on the wire. `code` is what it was answered and `accepted` how many events were."""
+    on the wire. `code` is what it was answered and `accepted` how many events were; `crashes` counts those before the
+    process that read it."""
 
     number: int = 0
     connection: int = 0
+    crashes: int = 0
     body: bytes = field(default=b"", repr=False)
     code: int | None = None
     accepted: int = 0
@@ -86,7 +88,7 @@ class Collector:
     def start(self):
         """Listens; again, at the port that it had."""
         self._http = _Http((ADDRESS, self.port), _Connection)
-        self._http.collector = self
+        self._http.collector, self._http.crashes = self, self._crashes
         self.port = self._http.server_address[1]
         threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
 
@@ -156,7 +158,6 @@ class Collector:
         calls = []
         with self.lock:
             request.number = len(self.requests)
-            request.crashes = self._crashes
             self.requests.append(request)
             for rule in self.rules:
                 if request.fault is None and rule.fires(request):
@@ -277,6 +278,7 @@ class _Connection(BaseHTTPRequestHandler):
         headers = {name.lower(): value.strip() for name, value in self.headers.items()}
         wire = self._body(headers)
         request = Request(self.command, self.path, headers, size=len(wire), connection=self.number)
+        request.crashes = self.server.crashes
         request.body = _inflated(wire) if request.gzip else wire
         _Exchange(self, self.server.collector, request).serve()
 
