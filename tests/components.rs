@@ -38,7 +38,9 @@ fn no_component_imports_anything_to_call() {
         let imports: Vec<_> =
             resolve.worlds[world].imports.keys().map(|import| resolve.name_world_key(import)).collect();
         let allowed = match Stage::load(&engine(), "", &fs::read(&path).unwrap()).unwrap().kind() {
-            Kind::Encoder | Kind::Formatter => vec!["logship:batch/types@1.0.0".to_owned()],
+            Kind::Encoder | Kind::Formatter | Kind::Transformer => {
+                vec!["logship:batch/types@1.0.0".to_owned()]
+            }
             Kind::Compressor | Kind::Renderer => vec![],
         };
         assert_eq!(imports, allowed, "{}", path.display());

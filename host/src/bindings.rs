@@ -25,6 +25,14 @@ pub(crate) mod renderer {
     wasmtime::component::bindgen!({ path: "../wit", world: "logship:stages/renderer" });
 }
 
+pub(crate) mod transformer {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "logship:stages/transformer",
+        with: { "logship:batch/types": crate::bindings::batch_types },
+    });
+}
+
 /// What `bindgen!` expects of the module of an interface. This one has types only: nothing is linked.
 #[allow(dead_code, reason = "the macro wants them to be there, and calls none")]
 pub mod batch_types {

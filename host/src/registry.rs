@@ -8,7 +8,9 @@ use std::{fs, io};
 use sha2::{Digest, Sha256};
 
 use crate::engine::Engine;
-use crate::stage::{CompressorStage, EncoderStage, FormatterStage, Kind, RendererStage, Stage, StageError};
+use crate::stage::{
+    CompressorStage, EncoderStage, FormatterStage, Kind, RendererStage, Stage, StageError, TransformerStage,
+};
 
 /// The stages that come with logship, by name.
 static BUILT_IN: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/builtin.rs"));
@@ -178,6 +180,17 @@ impl Registry {
             _ => unreachable!("the kind was asked for"),
         }
     }
+
+    /// The transformer called `name`.
+    ///
+    /// # Errors
+    /// As [`encoder`](Self::encoder).
+    pub fn transformer(&self, name: &str) -> Result<Arc<TransformerStage>, StageError> {
+        match self.stage(Some(Kind::Transformer), name)? {
+            Stage::Transformer(stage) => Ok(stage),
+            _ => unreachable!("the kind was asked for"),
+        }
+    }
 }
 
 /// The built-in stage of a name or digest.
@@ -214,6 +227,7 @@ fn unknown(kind: Option<Kind>, name: &str) -> StageError {
         Some(Kind::Compressor) => "compress-",
         Some(Kind::Renderer) => "object-",
         Some(Kind::Formatter) => "siem-",
+        Some(Kind::Transformer) => "transform-",
         None => "",
     };
     let known = Registry::built_in().filter(|known| known.starts_with(prefix)).map(str::to_owned).collect();

@@ -70,6 +70,11 @@ impl Batch {
         &self.0
     }
 
+    /// The same, to be passed on.
+    pub fn into_raw(self) -> LogBatch {
+        self.0
+    }
+
     /// The runs of logs of the same group, in the order of the logs.
     pub fn groups(&self) -> impl Iterator<Item = Group<'_>> {
         let mut begin = 0;
@@ -192,10 +197,10 @@ impl<'a> Log<'a> {
         let batch = self.batch;
         let mut begin = first_of(&batch.value_ends, self.fields.start);
         let (keys, ends) = (&batch.field_keys[self.fields.clone()], &batch.value_ends[self.fields.clone()]);
-        keys.iter().zip(ends).map(move |(&key, &end)| {
+        keys.iter().zip(ends).zip(self.fields.clone()).map(move |((&key, &end), index)| {
             let range = begin..end as usize;
             begin = range.end;
-            Field { batch, key: key as usize, range }
+            Field { batch, index, key: key as usize, range }
         })
     }
 }
@@ -204,11 +209,17 @@ impl<'a> Log<'a> {
 #[derive(Debug, Clone)]
 pub struct Field<'a> {
     batch: &'a LogBatch,
+    index: usize,
     key: usize,
     range: Range<usize>,
 }
 
 impl<'a> Field<'a> {
+    /// The field's index among the fields of the batch.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
     /// The key.
     pub fn key(&self) -> &'a str {
         &self.batch.keys[self.key]
@@ -233,7 +244,7 @@ impl<'a> Field<'a> {
 }
 
 /// Where run `index` begins, given one past the last of each.
-fn first_of(ends: &[u32], index: usize) -> usize {
+pub(crate) fn first_of(ends: &[u32], index: usize) -> usize {
     index.checked_sub(1).map_or(0, |before| ends[before] as usize)
 }
 

@@ -7,6 +7,8 @@ pub mod encoder {
         path: "../../wit",
         world: "logship:stages/encoder",
         generate_all,
+        // Groups are looked up by what they are.
+        additional_derives: [PartialEq, Eq, Hash],
         pub_export_macro: true,
         export_macro_name: "export_encoder_world",
         default_bindings_module: "logship_stage::bindings::encoder",
@@ -44,5 +46,17 @@ pub mod renderer {
         pub_export_macro: true,
         export_macro_name: "export_renderer_world",
         default_bindings_module: "logship_stage::bindings::renderer",
+    });
+}
+
+pub mod transformer {
+    wit_bindgen::generate!({
+        path: "../../wit",
+        world: "logship:stages/transformer",
+        // Its batches are those of encoders.
+        with: { "logship:batch/types@1.0.0": crate::bindings::encoder::logship::batch::types },
+        pub_export_macro: true,
+        export_macro_name: "export_transformer_world",
+        default_bindings_module: "logship_stage::bindings::transformer",
     });
 }

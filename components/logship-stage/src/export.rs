@@ -8,7 +8,8 @@ use crate::bindings::compressor::exports::logship::compress::compressor as wit_c
 use crate::bindings::encoder::exports::logship::encode::encoder as wit_encode;
 use crate::bindings::formatter::exports::logship::siem::formatter as wit_siem;
 use crate::bindings::renderer::exports::logship::object_path::renderer as wit_path;
-use crate::{Batch, Compressor, Encoder, Error, Formatter, Renderer};
+use crate::bindings::transformer::exports::logship::transform::transformer as wit_transform;
+use crate::{Batch, Compressor, Encoder, Error, Formatter, Renderer, Transformer};
 
 /// The component that an [`Encoder`] becomes.
 #[derive(Debug)]
@@ -151,6 +152,45 @@ impl From<Error> for wit_siem::Error {
     }
 }
 
+/// The component that a [`Transformer`] becomes.
+#[derive(Debug)]
+pub struct TransformerComponent<T>(PhantomData<T>);
+
+impl<T: Transformer> wit_transform::Guest for TransformerComponent<T> {
+    type Session = Object<T>;
+
+    fn describe() -> wit_transform::Description {
+        T::describe()
+    }
+}
+
+impl<T: Transformer> wit_transform::GuestSession for Object<T> {
+    fn open(config: String) -> Result<wit_transform::Session, wit_transform::Error> {
+        Ok(wit_transform::Session::new(Self(RefCell::new(T::open(&config)?))))
+    }
+
+    fn push(
+        &self,
+        batch: wit_transform::LogBatch,
+    ) -> Result<wit_transform::Transformed, wit_transform::Error> {
+        Ok(self.0.borrow_mut().push(Batch::new(batch)?)?)
+    }
+}
+
+impl From<Error> for wit_transform::Error {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::InvalidConfig { path, reason } => {
+                Self::InvalidConfig(wit_transform::ConfigProblem { path, reason })
+            }
+            Error::InvalidBatch(invariant) => Self::InvalidBatch(invariant),
+            Error::Rejected { log, reason } => Self::Rejected(wit_transform::Rejection { log, reason }),
+            // A transformer makes no object that could be too large: what it says is about the batch.
+            Error::TooLarge(reason) => Self::Rejected(wit_transform::Rejection { log: 0, reason }),
+        }
+    }
+}
+
 /// Makes the crate a component of the world `encoder`, served by a type that implements
 /// [`Encoder`]. Off WebAssembly it does nothing, so that the same crate is tested natively.
 #[macro_export]
@@ -184,6 +224,15 @@ macro_rules! export_renderer {
 macro_rules! export_formatter {
     ($type:ident) => {
         $crate::export_world!($type, FormatterComponent, formatter, export_formatter_world);
+    };
+}
+
+/// Makes the crate a component of the world `transformer`, served by a type that implements
+/// [`Transformer`]. Off WebAssembly it does nothing.
+#[macro_export]
+macro_rules! export_transformer {
+    ($type:ident) => {
+        $crate::export_world!($type, TransformerComponent, transformer, export_transformer_world);
     };
 }
 

@@ -94,6 +94,7 @@
 //! # Layout
 //! - [`Batch`], [`Group`], [`Log`], [`Field`]: the logs of a chunk; [`BatchBuilder`] makes some for
 //!   tests.
+//! - [`BatchWriter`]: for transformers, a batch made of another one.
 //! - [`config`]: the stage's configuration from JSON, with its schema.
 //! - [`columns`]: for table formats, which value of a log stands in which column.
 //! - [`Members`] and [`escape`](mod@escape): the fields of logs one after the other, escaped.
@@ -114,17 +115,21 @@ mod members;
 mod origin;
 mod output;
 mod pieces;
+mod writer;
 
 pub use batch::{Batch, Field, Group, Log, LogBatch, LogGroup, Tag};
 pub use builder::BatchBuilder;
 pub use error::{Error, Result};
 #[doc(hidden)]
-pub use export::{CompressorComponent, EncoderComponent, FormatterComponent, RendererComponent};
+pub use export::{
+    CompressorComponent, EncoderComponent, FormatterComponent, RendererComponent, TransformerComponent,
+};
 pub use members::Members;
 pub use origin::{Origin, Place};
 pub use output::{BLOCK, Output, Text, block_at};
 pub use pieces::Pieces;
 pub use schemars::{self, JsonSchema};
+pub use writer::BatchWriter;
 
 /// The types of `logship:encode`.
 pub mod encode {
@@ -147,6 +152,13 @@ pub mod object_path {
 pub mod siem {
     pub use crate::bindings::formatter::exports::logship::siem::formatter::{
         Description, Messages, Transport,
+    };
+}
+
+/// The types of `logship:transform`.
+pub mod transform {
+    pub use crate::bindings::transformer::exports::logship::transform::transformer::{
+        Description, Transformed,
     };
 }
 
@@ -229,4 +241,85 @@ pub trait Formatter: Sized + 'static {
     /// # Errors
     /// [`Error::Rejected`]; it goes on with other batches then.
     fn push(&mut self, batch: &Batch) -> Result<siem::Messages>;
+}
+
+/// A run of batches that become other batches: the resource `session` of `logship:transform`.
+///
+/// Here is one that leaves out the logs of a level, and the field that names it:
+/// ```
+/// use logship_stage::transform::{Description, Transformed};
+/// use logship_stage::{Batch, BatchWriter, JsonSchema, Result, Transformer, config};
+///
+/// pub struct Quiet { level: String }
+///
+/// #[derive(serde::Deserialize, JsonSchema)]
+/// #[serde(deny_unknown_fields)]
+/// #[schemars(crate = "logship_stage::schemars")]
+/// struct Config {
+///     /// The level whose logs are left out.
+///     #[serde(default = "debug")]
+///     level: String,
+/// }
+///
+/// fn debug() -> String {
+///     "debug".into()
+/// }
+///
+/// impl Transformer for Quiet {
+///     fn describe() -> Description {
+///         Description {
+///             name: env!("CARGO_PKG_NAME").into(),
+///             version: env!("CARGO_PKG_VERSION").into(),
+///             config_schema: config::schema::<Config>(),
+///         }
+///     }
+///
+///     fn open(text: &str) -> Result<Self> {
+///         Ok(Self { level: config::parse::<Config>(text)?.level })
+///     }
+///
+///     fn push(&mut self, batch: Batch) -> Result<Transformed> {
+///         let mut writer = BatchWriter::of(&batch);
+///         for log in batch.groups().flat_map(|group| group.logs()) {
+///             let is_level = |key: &str| key == "level";
+///             let level = log.fields().find(|field| is_level(field.key()));
+///             if level.is_some_and(|level| level.value() == self.level.as_bytes()) {
+///                 continue;
+///             }
+///             for field in log.fields().filter(|field| !is_level(field.key())) {
+///                 writer.copy_field(&field);
+///             }
+///             writer.end_log(&log);
+///         }
+///         Ok(writer.finish())
+///     }
+/// }
+///
+/// # #[cfg(any())] // a doc test is a function, and a component is a crate
+/// logship_stage::export_transformer!(Quiet);
+///
+/// let batch = logship_stage::BatchBuilder::new()
+///     .log(7, &[("level", "debug"), ("text", "polled")])
+///     .log(8, &[("level", "error"), ("text", "no answer")])
+///     .build();
+/// let Transformed { batch, logs } = Quiet::open("")?.push(batch)?;
+/// assert_eq!((batch.times, batch.values), (vec![8], b"no answer".to_vec()));
+/// assert_eq!(logs, [1], "the log that comes out is the second one that went in");
+/// # Ok::<(), logship_stage::Error>(())
+/// ```
+pub trait Transformer: Sized + 'static {
+    /// What the transformer is.
+    fn describe() -> transform::Description;
+
+    /// Begins with a configuration, JSON text (empty: `{}`).
+    ///
+    /// # Errors
+    /// [`Error::InvalidConfig`], and no other.
+    fn open(config: &str) -> Result<Self>;
+
+    /// Transforms the logs of a batch: each by itself, whatever the others are.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`]; it goes on with other batches then.
+    fn push(&mut self, batch: Batch) -> Result<transform::Transformed>;
 }

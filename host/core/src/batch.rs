@@ -1,6 +1,7 @@
 //! The logs that a stage works on: flat columns, and how they are built.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::Hash;
 use std::ops::Range;
 
 use foldhash::fast::RandomState;
@@ -202,6 +203,30 @@ impl LogBatch {
         self.values.reserve(other.values.len() + other.values.len() / 8);
     }
 
+    /// Whether it keeps the invariants of `log-batch` in `wit/deps/batch`: one that a stage made may not.
+    ///
+    /// # Errors
+    /// The invariant that is broken.
+    pub fn check(&self) -> Result<(), &'static str> {
+        let (logs, fields) = (self.times.len(), self.field_keys.len());
+        let nanos = self.nanos.is_empty() || self.nanos.len() == logs;
+        let broken = [
+            (
+                self.field_ends.len() != logs || self.log_groups.len() != logs || !nanos,
+                "times, nanos, log-groups and field-ends differ in length",
+            ),
+            (self.value_ends.len() != fields, "field-keys and value-ends differ in length"),
+            (!covers(&self.field_ends, fields), "field-ends do not cover the fields"),
+            (!covers(&self.value_ends, self.values.len()), "value-ends do not cover the values"),
+            (!within(&self.log_groups, self.groups.len()), "log-groups has an index outside groups"),
+            (!within(&self.field_keys, self.keys.len()), "field-keys has an index outside keys"),
+            (self.nanos.iter().any(|&nanos| nanos >= 1_000_000_000), "nanos has a value of a second or more"),
+            (!are_distinct(&self.groups), "groups has one twice"),
+            (!are_distinct(&self.keys), "keys has one twice"),
+        ];
+        broken.into_iter().find(|(broken, _)| *broken).map_or(Ok(()), |(_, invariant)| Err(invariant))
+    }
+
     /// How many logs there are.
     pub fn len(&self) -> usize {
         self.times.len()
@@ -323,6 +348,24 @@ impl LogGroup {
     }
 }
 
+/// Whether `ends` never falls and ends at `count`: each element is one past a run's last.
+fn covers(ends: &[u32], count: usize) -> bool {
+    // Without a way out of the loop, so that it becomes SIMD.
+    let sorted =
+        ends.iter().zip(ends.iter().skip(1)).fold(true, |sorted, (end, next)| sorted & (end <= next));
+    sorted && ends.last().map_or(0, |&end| end as usize) == count
+}
+
+/// Whether every index is one of `count` things.
+fn within(indices: &[u32], count: usize) -> bool {
+    indices.is_empty() || (indices.iter().fold(0, |most, &index| most.max(index)) as usize) < count
+}
+
+fn are_distinct<T: Hash + Eq>(items: &[T]) -> bool {
+    let mut seen = HashSet::with_capacity_and_hasher(items.len(), RandomState::default());
+    items.iter().all(|item| seen.insert(item))
+}
+
 /// Where run `index` begins, given one past the last of each.
 fn start(ends: &[u32], index: usize) -> usize {
     index.checked_sub(1).map_or(0, |before| ends[before] as usize)
@@ -354,6 +397,39 @@ impl Eq for Tag {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_broken_invariant_is_named() {
+        type Damage = fn(&mut LogBatch);
+        let cases: [(&str, Damage); 12] = [
+            ("differ in length", |batch| batch.times.push(1)),
+            ("differ in length", |batch| batch.nanos.push(1)),
+            ("differ in length", |batch| batch.field_keys.push(0)),
+            ("differ in length", |batch| batch.log_groups.truncate(1)),
+            ("outside groups", |batch| batch.log_groups[1] = 2),
+            ("field-ends do not cover", |batch| batch.field_ends[0] = 3),
+            ("value-ends do not cover", |batch| batch.values.push(b'x')),
+            ("value-ends do not cover", |batch| batch.value_ends[0] = u32::MAX),
+            ("outside keys", |batch| batch.field_keys[0] = 2),
+            ("second or more", |batch| batch.nanos = vec![0, 1_000_000_000]),
+            ("groups has one twice", |batch| batch.groups.push(batch.groups[0].clone())),
+            ("keys has one twice", |batch| batch.keys.push("key".into())),
+        ];
+        let mut builder = BatchBuilder::default();
+        let group = builder.group(&LogGroup { topic: String::new(), source: String::new(), tags: vec![] });
+        for time in [1, 2] {
+            builder.field_bytes(b"key", b"value");
+            builder.end_log(group, time, 0);
+        }
+        let whole = builder.take();
+        assert_eq!(whole.check(), Ok(()));
+        for (message, damage) in cases {
+            let mut batch = whole.clone();
+            damage(&mut batch);
+            let broken = batch.check().unwrap_err();
+            assert!(broken.contains(message), "{broken} should say {message}");
+        }
+    }
 
     #[test]
     fn a_slice_is_as_if_the_other_logs_had_never_been_there() {

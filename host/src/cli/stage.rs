@@ -110,7 +110,7 @@ fn particulars(stage: &Stage) -> Vec<(&'static str, String)> {
             let about = stage.description();
             vec![("compression", about.compression.clone()), ("suffix", about.suffix.clone())]
         }
-        Stage::Renderer(_) => vec![],
+        Stage::Renderer(_) | Stage::Transformer(_) => vec![],
         Stage::Formatter(stage) => {
             vec![("transport", format!("{:?}", stage.description().transport).to_lowercase())]
         }

@@ -101,8 +101,8 @@ pub enum StageError {
         /// The invariant.
         invariant: String,
     },
-    /// The stage's format can't hold a log.
-    #[error("{stage} can't encode log {log} of the chunk: {reason}")]
+    /// The stage can make nothing of a log.
+    #[error("{stage} refuses log {log} of the chunk: {reason}")]
     Rejected {
         /// Which.
         stage: Identity,
@@ -114,6 +114,14 @@ pub enum StageError {
     /// What the stage answered can't be: a defect of the stage.
     #[error("{stage} gave messages whose {what}. Whoever made the stage must mend it")]
     Messages {
+        /// Which.
+        stage: Identity,
+        /// What is wrong with them.
+        what: &'static str,
+    },
+    /// The logs that the stage gave can't be: a defect of the stage.
+    #[error("{stage} gave logs whose {what}. Whoever made the stage must mend it")]
+    Transformed {
         /// Which.
         stage: Identity,
         /// What is wrong with them.

@@ -9,6 +9,7 @@ mod error;
 mod formatter;
 mod preflight;
 mod renderer;
+mod transformer;
 
 use std::fmt::{self, Display};
 use std::sync::Arc;
@@ -28,12 +29,16 @@ pub use crate::bindings::formatter::exports::logship::siem::formatter::{
 pub use crate::bindings::renderer::exports::logship::object_path::renderer::{
     Description as RendererDescription, Request,
 };
+pub use crate::bindings::transformer::exports::logship::transform::transformer::{
+    Description as TransformerDescription, Transformed,
+};
 pub use compressor::{CompressedObject, CompressorStage};
 pub use encoder::{EncodedObject, EncoderStage};
 pub use error::StageError;
 pub use formatter::{FormatterStage, FormattingSession};
 pub use preflight::Kind;
 pub use renderer::RendererStage;
+pub use transformer::{TransformerStage, TransformingSession};
 
 use crate::engine::Engine;
 
@@ -92,6 +97,8 @@ pub enum Stage {
     Renderer(Arc<RendererStage>),
     /// Logs into messages for a SIEM.
     Formatter(Arc<FormatterStage>),
+    /// Logs into other logs.
+    Transformer(Arc<TransformerStage>),
 }
 
 impl Stage {
@@ -124,6 +131,10 @@ impl Stage {
                 let pre = crate::bindings::formatter::FormatterPre::new(pre).map_err(unreadable)?;
                 Self::Formatter(Arc::new(FormatterStage::new(engine, identity, pre)?))
             }
+            Kind::Transformer => {
+                let pre = crate::bindings::transformer::TransformerPre::new(pre).map_err(unreadable)?;
+                Self::Transformer(Arc::new(TransformerStage::new(engine, identity, pre)?))
+            }
         })
     }
 
@@ -134,6 +145,7 @@ impl Stage {
             Self::Compressor(_) => Kind::Compressor,
             Self::Renderer(_) => Kind::Renderer,
             Self::Formatter(_) => Kind::Formatter,
+            Self::Transformer(_) => Kind::Transformer,
         }
     }
 
@@ -144,6 +156,7 @@ impl Stage {
             Self::Compressor(stage) => stage.identity(),
             Self::Renderer(stage) => stage.identity(),
             Self::Formatter(stage) => stage.identity(),
+            Self::Transformer(stage) => stage.identity(),
         }
     }
 
@@ -154,6 +167,7 @@ impl Stage {
             Self::Compressor(stage) => &stage.description().config_schema,
             Self::Renderer(stage) => &stage.description().config_schema,
             Self::Formatter(stage) => &stage.description().config_schema,
+            Self::Transformer(stage) => &stage.description().config_schema,
         }
     }
 }

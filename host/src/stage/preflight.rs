@@ -19,11 +19,14 @@ pub enum Kind {
     Renderer,
     /// Logs into messages for a SIEM.
     Formatter,
+    /// Logs into other logs.
+    Transformer,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 4] = [Self::Encoder, Self::Compressor, Self::Renderer, Self::Formatter];
+    pub const ALL: [Self; 5] =
+        [Self::Encoder, Self::Compressor, Self::Renderer, Self::Formatter, Self::Transformer];
 
     /// The interface that a stage of the kind exports, without its version.
     fn interface(self) -> &'static str {
@@ -32,6 +35,7 @@ impl Kind {
             Self::Compressor => "logship:compress/compressor",
             Self::Renderer => "logship:object-path/renderer",
             Self::Formatter => "logship:siem/formatter",
+            Self::Transformer => "logship:transform/transformer",
         }
     }
 
@@ -49,7 +53,13 @@ impl Kind {
             Self::Compressor => include_str!("../../../wit/deps/compress/compress.wit"),
             Self::Renderer => include_str!("../../../wit/deps/object-path/object-path.wit"),
             Self::Formatter => include_str!("../../../wit/deps/siem/siem.wit"),
+            Self::Transformer => include_str!("../../../wit/deps/transform/transform.wit"),
         }
+    }
+
+    /// Whether batches cross its boundary.
+    fn has_batches(self) -> bool {
+        matches!(self, Self::Encoder | Self::Formatter | Self::Transformer)
     }
 }
 
@@ -60,6 +70,7 @@ impl fmt::Display for Kind {
             Self::Compressor => "compressor",
             Self::Renderer => "renderer",
             Self::Formatter => "formatter",
+            Self::Transformer => "transformer",
         })
     }
 }
@@ -153,7 +164,7 @@ fn difference(kind: Kind, found: &Resolve, interface: InterfaceId) -> Option<Str
         .package_names
         .iter()
         .find(|(name, _)| TYPES.starts_with(&format!("{}:{}/", name.namespace, name.name)));
-    let types = types.map(|(_, package)| *package).filter(|_| kind == Kind::Encoder);
+    let types = types.map(|(_, package)| *package).filter(|_| kind.has_batches());
     let found: BTreeSet<String> =
         own.into_iter().chain(types).flat_map(|package| items(found, package)).collect();
     let expected: BTreeSet<String> = expected.collect();
@@ -168,7 +179,7 @@ fn contract(kind: Kind) -> (Resolve, Vec<PackageId>) {
     let mut push = |name: &str, text: &str| resolve.push_str(name, text).expect("the contract is valid WIT");
     let types = push("batch.wit", include_str!("../../../wit/deps/batch/batch.wit"));
     let own = push("kind.wit", kind.wit());
-    (resolve, if kind == Kind::Encoder { vec![types, own] } else { vec![own] })
+    (resolve, if kind.has_batches() { vec![types, own] } else { vec![own] })
 }
 
 /// The package's items as WIT text, one a line and without comments: their order means nothing.

@@ -1,0 +1,165 @@
+use std::fmt;
+
+use wasmtime::component::ResourceAny;
+
+use super::{Identity, StageError, Transformed, TransformerDescription as Description, introduce};
+use crate::batch::LogBatch;
+use crate::bindings::transformer::exports::logship::transform::transformer::Error;
+use crate::bindings::transformer::{Transformer, TransformerPre};
+use crate::engine::Engine;
+use crate::guest::{Guest, Instance};
+
+/// A transformer, ready to be instantiated.
+pub struct TransformerStage {
+    engine: Engine,
+    identity: Identity,
+    description: Description,
+    pre: TransformerPre<Guest>,
+}
+
+impl TransformerStage {
+    pub(super) fn new(
+        engine: &Engine,
+        origin: Identity,
+        pre: TransformerPre<Guest>,
+    ) -> Result<Self, StageError> {
+        let mut instance = Instance::new(engine, &origin, |store| pre.instantiate(store))?;
+        let description = instance
+            .call(|store, transformer| transformer.logship_transform_transformer().call_describe(store))?;
+        let Description { name, version, config_schema } = &description;
+        let identity = introduce(&origin, name, version, config_schema)?;
+        Ok(Self { engine: engine.clone(), identity, description, pre })
+    }
+
+    /// Which component it is.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// What it says of itself.
+    pub fn description(&self) -> &Description {
+        &self.description
+    }
+
+    /// Begins a session, in an instance of its own from the pool.
+    ///
+    /// # Errors
+    /// [`StageError::Config`], or what any call may end with.
+    pub fn open(&self, config: &str) -> Result<TransformingSession, StageError> {
+        let mut instance = Instance::new(&self.engine, &self.identity, |store| self.pre.instantiate(store))?;
+        let resource = instance
+            .call(|store, transformer| {
+                transformer.logship_transform_transformer().session().call_open(store, config)
+            })?
+            .map_err(|error| refusal(&self.identity, error))?;
+        Ok(TransformingSession { instance, resource })
+    }
+}
+
+impl fmt::Debug for TransformerStage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.description.fmt(f)
+    }
+}
+
+/// A run of batches under one configuration. After a trap it is lost; after a refusal it goes on.
+pub struct TransformingSession {
+    instance: Instance<Transformer>,
+    resource: ResourceAny,
+}
+
+impl TransformingSession {
+    /// Transforms the logs of a batch. What comes out keeps the invariants of batches.
+    ///
+    /// # Errors
+    /// What the stage refuses, [`StageError::Transformed`] for what breaks the contract, or what any call may end with.
+    pub fn push(&mut self, batch: &LogBatch) -> Result<Transformed, StageError> {
+        let session = self.resource;
+        let transformed = self
+            .instance
+            .call(|store, transformer| {
+                transformer.logship_transform_transformer().session().call_push(store, session, batch)
+            })?
+            .map_err(|error| refusal(self.instance.stage(), error))?;
+        match problem(&transformed, batch.len()) {
+            None => Ok(transformed),
+            Some(what) => Err(StageError::Transformed { stage: self.instance.stage().clone(), what }),
+        }
+    }
+}
+
+impl fmt::Debug for TransformingSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TransformingSession of {}", self.instance.stage())
+    }
+}
+
+/// What of the contract that breaks which came of a batch of so many logs.
+fn problem(transformed: &Transformed, logs: usize) -> Option<&'static str> {
+    let Transformed { batch, logs: origins } = transformed;
+    if let Err(broken) = batch.check() {
+        return Some(broken);
+    }
+    match origins.last() {
+        None if !batch.is_empty() && batch.len() != logs => {
+            Some("logs are missing: there are not as many as went in")
+        }
+        None => None,
+        Some(_) if origins.len() != batch.len() => Some("logs are not one for each log"),
+        Some(&last) if !origins.is_sorted() || last as usize >= logs => {
+            Some("logs fall, or are outside the batch that went in")
+        }
+        Some(_) => None,
+    }
+}
+
+fn refusal(stage: &Identity, error: Error) -> StageError {
+    let stage = stage.clone();
+    match error {
+        Error::InvalidConfig(problem) => {
+            StageError::Config { stage, path: problem.path, reason: problem.reason }
+        }
+        Error::InvalidBatch(invariant) => StageError::InvalidBatch { stage, invariant },
+        Error::Rejected(rejection) => {
+            StageError::Rejected { stage, log: rejection.log, reason: rejection.reason }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::{BatchBuilder, LogGroup};
+
+    fn of_logs(count: u32) -> LogBatch {
+        let mut builder = BatchBuilder::default();
+        let group = builder.group(&LogGroup { topic: "t".into(), source: String::new(), tags: vec![] });
+        for log in 0..count {
+            builder.field("key", b"value");
+            builder.end_log(group, log, 0);
+        }
+        builder.take()
+    }
+
+    #[test]
+    fn logs_that_can_not_be_are_refused() {
+        for (lawful, found, origins, logs) in [
+            (true, 2, &[][..], 2),
+            (true, 0, &[], 2),
+            (true, 2, &[0, 4], 5),
+            (true, 3, &[1, 1, 4], 5),
+            (false, 2, &[], 3),
+            (false, 2, &[4, 0], 5),
+            (false, 2, &[0, 5], 5),
+            (false, 2, &[0], 5),
+            (false, 0, &[0], 5),
+        ] {
+            let transformed = Transformed { batch: of_logs(found), logs: origins.to_vec() };
+            assert_eq!(problem(&transformed, logs).is_none(), lawful, "{found} logs {origins:?} of {logs}");
+        }
+        let mut batch = of_logs(2);
+        batch.keys.push("key".into());
+        let twice = problem(&Transformed { batch, logs: vec![] }, 2);
+        assert_eq!(twice, Some("keys has one twice"));
+    }
+}
