@@ -1,4 +1,5 @@
-//! Embeds the built components: `target/components/*.wasm`, put there by `cargo xtask build`.
+//! Embeds the built components: `target/components/*.wasm`, and `target/joints/joint.wasm` that joins some of them, put
+//! there by `cargo xtask build`.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};
@@ -21,6 +22,9 @@ fn main() {
     let entries: String = files.iter().map(|path| entry(path)).collect();
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("builtin.rs");
     fs::write(out, format!("&[\n{entries}]\n")).expect("OUT_DIR can be written to");
+    let joint = folder.with_file_name("joints").join("joint.wasm");
+    println!("cargo::rustc-env=LOGSHIP_JOINT={}", joint.display());
+    println!("cargo::rerun-if-changed={}", joint.display());
 }
 
 /// The folder with the components, in the target directory that this build is for.

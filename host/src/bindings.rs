@@ -21,6 +21,14 @@ pub(crate) mod formatter {
     });
 }
 
+pub(crate) mod packer {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "logship:stages/compressed-pipeline",
+        with: { "logship:batch/types": crate::bindings::batch_types },
+    });
+}
+
 pub(crate) mod renderer {
     wasmtime::component::bindgen!({ path: "../wit", world: "logship:stages/renderer" });
 }

@@ -9,8 +9,8 @@ use crate::batch::LogBatch;
 use crate::registry::{DIGEST, Registry};
 use crate::rule::{NONE, Rule, RuleError, Stages, TimeZone};
 use crate::stage::{
-    CompressedObject, CompressorStage, EncodedObject, EncoderStage, Ending, Identity, RendererStage, Request,
-    StageError, SuffixPlace,
+    CompressedObject, CompressorStage, EncodedObject, EncoderStage, Ending, FusedBytes, FusedStage, Identity,
+    PackedObject, PackedPlace, PackerStage, RendererStage, Request, StageError, SuffixPlace,
 };
 
 /// The stages of a rule, checked together and ready to make objects: render, encode, compress.
@@ -18,9 +18,9 @@ use crate::stage::{
 pub struct Pipeline {
     renderer: Arc<RendererStage>,
     renderer_config: String,
-    encoder: Arc<EncoderStage>,
-    encoder_config: String,
-    compressor: Option<(Arc<CompressorStage>, String)>,
+    bytes: Bytes,
+    /// The one component that has all of them, if they are fused.
+    fused: Option<Identity>,
     suffix: String,
     rule: String,
     project: String,
@@ -28,6 +28,15 @@ pub struct Pipeline {
     prefix: String,
     partition: String,
     time_zone: TimeZone,
+}
+
+/// What makes the bytes of objects, each stage with its configuration.
+#[derive(Debug)]
+enum Bytes {
+    /// Stages that the host drives.
+    Driven { encoder: Arc<EncoderStage>, config: String, compressor: Option<(Arc<CompressorStage>, String)> },
+    /// An encoder and a compressor in one component.
+    Packed { packer: Arc<PackerStage>, config: String, compressor_config: String },
 }
 
 /// Why a rule has no pipeline.
@@ -60,17 +69,22 @@ impl Pipeline {
     /// Whatever is wrong with the rule or a stage.
     pub fn new(registry: &Registry, rule: &Rule) -> Result<Self, PipelineError> {
         rule.check()?;
-        let encoder = encoder(registry, rule)?;
-        let mut encoder_config = rule.format.settings.clone();
-        let compressor = compressor(registry, rule, &encoder, &mut encoder_config)?;
-        let suffix = suffix(rule, &encoder, compressor.as_deref());
-        let name = rule.stages.renderer.as_deref().unwrap_or("object-path");
+        let fused = rule.stages.pipeline.as_deref().map(|name| registry.fused(name)).transpose()?;
+        let rule = &adopted(fused.as_deref(), rule)?;
+        let renderer = match &fused {
+            Some(fused) => Arc::clone(fused.renderer()),
+            None => registry.renderer(rule.stages.renderer.as_deref().unwrap_or("object-path"))?,
+        };
+        let (bytes, suffix) = match fused.as_ref().map(|fused| fused.bytes()) {
+            Some(FusedBytes::Packer(packer)) => packed(packer, rule),
+            Some(FusedBytes::Encoder(encoder)) => driven(registry, rule, Arc::clone(encoder))?,
+            None => driven(registry, rule, encoder(registry, rule)?)?,
+        };
         let pipeline = Self {
-            renderer: registry.renderer(name)?,
+            renderer,
             renderer_config: text(&rule.path),
-            encoder,
-            encoder_config: text(&encoder_config),
-            compressor: compressor.map(|stage| (stage, text(&rule.compression.settings))),
+            bytes,
+            fused: fused.map(|fused| fused.identity().clone()),
             suffix,
             rule: rule.name.clone(),
             project: String::new(),
@@ -117,56 +131,86 @@ impl Pipeline {
     /// # Errors
     /// What a stage refuses or ends with.
     pub fn open(&self) -> Result<Encoding, StageError> {
-        let encoder = self.encoder.open(&self.encoder_config)?;
-        let compressor = self.compressor.as_ref().map(|(stage, config)| stage.open(config)).transpose()?;
-        Ok(Encoding { encoder, compressor, returned: 0, inner: self.compresses_inside() })
-    }
-
-    /// Whether the encoder compresses inside its format.
-    fn compresses_inside(&self) -> bool {
-        let config: Map<String, Value> = serde_json::from_str(&self.encoder_config).unwrap_or_default();
-        config.get("compression").is_some_and(|name| name != NONE)
+        Ok(Encoding(match &self.bytes {
+            Bytes::Driven { encoder, config, compressor } => {
+                let encoder = encoder.open(config)?;
+                let compressor = compressor.as_ref().map(|(stage, config)| stage.open(config)).transpose()?;
+                Making::Driven { encoder, compressor, returned: 0, inner: compresses_inside(config) }
+            }
+            Bytes::Packed { packer, config, compressor_config } => {
+                Making::Packed(packer.open(config, compressor_config)?)
+            }
+        }))
     }
 
     /// Bytes to keep free at the beginning of an object.
     pub fn header_room(&self) -> usize {
-        self.compressor.as_ref().map_or(0, |(stage, _)| stage.description().header_room as usize)
+        let room = match &self.bytes {
+            Bytes::Driven { compressor, .. } => {
+                compressor.as_ref().map_or(0, |(stage, _)| stage.description().header_room)
+            }
+            Bytes::Packed { packer, .. } => packer.description().compressor.header_room,
+        };
+        room as usize
     }
 
     /// The media type of the objects.
     pub fn media_type(&self) -> &str {
-        match &self.compressor {
-            None => &self.encoder.description().media_type,
-            Some(_) => "application/octet-stream",
+        match &self.bytes {
+            Bytes::Driven { encoder, compressor: None, .. } => &encoder.description().media_type,
+            _ => "application/octet-stream",
         }
     }
 
     /// The same components as those that take part, by their digests.
     pub fn pinned(&self) -> Stages {
         let pin = |identity: &Identity| Some(format!("{DIGEST}{}", identity.digest()));
+        if let Some(fused) = &self.fused {
+            return Stages { pipeline: pin(fused), ..Stages::default() };
+        }
+        let (encoder, compressor) = self.bytes.stages();
         Stages {
-            encoder: pin(self.encoder.identity()),
-            compressor: self.compressor.as_ref().and_then(|(stage, _)| pin(stage.identity())),
+            encoder: pin(encoder),
+            compressor: compressor.and_then(pin),
             renderer: pin(self.renderer.identity()),
+            pipeline: None,
         }
     }
 
     /// The stages that take part, in order.
     pub fn stages(&self) -> impl Iterator<Item = &Identity> {
-        let compressor = self.compressor.as_ref().map(|(stage, _)| stage.identity());
-        [self.renderer.identity(), self.encoder.identity()].into_iter().chain(compressor)
+        let (encoder, compressor) = self.bytes.stages();
+        [self.renderer.identity(), encoder].into_iter().chain(compressor)
+    }
+}
+
+impl Bytes {
+    /// The encoder, and the compressor behind it.
+    fn stages(&self) -> (&Identity, Option<&Identity>) {
+        match self {
+            Self::Driven { encoder, compressor, .. } => {
+                (encoder.identity(), compressor.as_ref().map(|(stage, _)| stage.identity()))
+            }
+            Self::Packed { packer, .. } => (packer.encoder(), Some(packer.compressor())),
+        }
     }
 }
 
 /// The bytes of an object in the making: encoder, and compressor behind it.
 #[derive(Debug)]
-pub struct Encoding {
-    encoder: EncodedObject,
-    compressor: Option<CompressedObject>,
-    /// Bytes that the encoder returned so far.
-    returned: u64,
-    /// Whether these are compressed already.
-    inner: bool,
+pub struct Encoding(Making);
+
+#[derive(Debug)]
+enum Making {
+    Driven {
+        encoder: EncodedObject,
+        compressor: Option<CompressedObject>,
+        /// Bytes that the encoder returned so far.
+        returned: u64,
+        /// Whether these are compressed already.
+        inner: bool,
+    },
+    Packed(PackedObject),
 }
 
 /// The end of an object's bytes.
@@ -185,11 +229,16 @@ impl Encoding {
     /// # Errors
     /// What a stage refuses or ends with; the object is lost then.
     pub fn push(&mut self, batch: &LogBatch) -> Result<Vec<u8>, StageError> {
-        let bytes = self.encoder.push(batch)?;
-        self.returned += bytes.len() as u64;
-        match &mut self.compressor {
-            Some(compressor) if !bytes.is_empty() => compressor.push(&bytes),
-            _ => Ok(bytes),
+        match &mut self.0 {
+            Making::Driven { encoder, compressor, returned, .. } => {
+                let bytes = encoder.push(batch)?;
+                *returned += bytes.len() as u64;
+                match compressor {
+                    Some(compressor) if !bytes.is_empty() => compressor.push(&bytes),
+                    _ => Ok(bytes),
+                }
+            }
+            Making::Packed(object) => object.push(batch),
         }
     }
 
@@ -198,28 +247,125 @@ impl Encoding {
     /// # Errors
     /// As [`push`](Self::push).
     pub fn size(&mut self) -> Result<u64, StageError> {
-        self.encoder.size()
+        match &mut self.0 {
+            Making::Driven { encoder, .. } => encoder.size(),
+            Making::Packed(object) => object.size(),
+        }
     }
 
     /// Ends the object.
     ///
     /// # Errors
     /// As [`push`](Self::push).
-    pub fn finish(mut self) -> Result<Finished, StageError> {
-        let size = if self.inner { self.size()? } else { 0 };
-        let mut trailer = self.encoder.finish()?;
-        let raw_bytes = size.max(self.returned + trailer.len() as u64);
-        let mut header = vec![];
-        if let Some(mut compressor) = self.compressor {
-            if !trailer.is_empty() {
-                trailer = compressor.push(&trailer)?;
+    pub fn finish(self) -> Result<Finished, StageError> {
+        match self.0 {
+            Making::Driven { mut encoder, compressor, returned, inner } => {
+                let size = if inner { encoder.size()? } else { 0 };
+                let trailer = encoder.finish()?;
+                let raw_bytes = size.max(returned + trailer.len() as u64);
+                Ok(Finished { ending: compressed(compressor, trailer)?, raw_bytes })
             }
-            let mut ending = compressor.finish()?;
-            trailer.append(&mut ending.trailer);
-            header = ending.header;
+            Making::Packed(object) => {
+                let (ending, raw_bytes) = object.finish()?;
+                Ok(Finished { ending, raw_bytes })
+            }
         }
-        Ok(Finished { ending: Ending { header, trailer }, raw_bytes })
     }
+}
+
+/// The last bytes of an encoder, behind its compressor.
+fn compressed(compressor: Option<CompressedObject>, mut trailer: Vec<u8>) -> Result<Ending, StageError> {
+    let Some(mut compressor) = compressor else { return Ok(Ending { header: vec![], trailer }) };
+    if !trailer.is_empty() {
+        trailer = compressor.push(&trailer)?;
+    }
+    let mut ending = compressor.finish()?;
+    trailer.append(&mut ending.trailer);
+    Ok(Ending { header: ending.header, trailer })
+}
+
+/// The rule, with format and compression as a fused pipeline makes them where the rule leaves them as they are by
+/// default.
+///
+/// # Errors
+/// [`RuleError::Field`], where the rule wants what the pipeline does not make.
+fn adopted(fused: Option<&FusedStage>, rule: &Rule) -> Result<Rule, RuleError> {
+    let mut rule = rule.clone();
+    let Some(fused) = fused else { return Ok(rule) };
+    let name = fused.identity().name();
+    if rule.format.name == Rule::default().format.name {
+        rule.format.name = fused.format().to_owned();
+    } else if rule.format.name != fused.format() {
+        let problem = format!(
+            "{:?} is not what the pipeline makes: {name} makes {}; take one of them out",
+            rule.format.name,
+            fused.format()
+        );
+        return Err(RuleError::field("format", problem));
+    }
+    let Some(makes) = fused.compression() else { return Ok(rule) };
+    if rule.compression.name == NONE && rule.compression.settings.is_empty() {
+        rule.compression.name = makes.to_owned();
+    } else if rule.compression.name != makes {
+        let problem = format!(
+            "{:?} is not what the pipeline makes: {name} makes {makes}; take one of them out",
+            rule.compression.name
+        );
+        return Err(RuleError::field("compression", problem));
+    }
+    Ok(rule)
+}
+
+impl Rule {
+    /// Takes over format and compression from the rule's fused pipeline, if it has one, where the rule does not say
+    /// them.
+    ///
+    /// # Errors
+    /// When there is no such pipeline, or the rule wants what it does not make.
+    pub fn adopt(&mut self, registry: &Registry) -> Result<(), PipelineError> {
+        if let Some(name) = &self.stages.pipeline {
+            *self = adopted(Some(&*registry.fused(name)?), self)?;
+        }
+        Ok(())
+    }
+}
+
+/// An encoder and a compressor in one component, and the suffix of its objects.
+fn packed(packer: &Arc<PackerStage>, rule: &Rule) -> (Bytes, String) {
+    let about = packer.description();
+    let suffix = joined(
+        &about.encoder.suffix,
+        &about.compressor.suffix,
+        match about.compressor.suffix_place {
+            PackedPlace::BeforeFormat => SuffixPlace::BeforeFormat,
+            PackedPlace::AfterFormat => SuffixPlace::AfterFormat,
+        },
+    );
+    let bytes = Bytes::Packed {
+        packer: Arc::clone(packer),
+        config: text(&rule.format.settings),
+        compressor_config: text(&rule.compression.settings),
+    };
+    (bytes, suffix)
+}
+
+/// An encoder, the compressor of the rule behind it, and the suffix of their objects.
+fn driven(
+    registry: &Registry,
+    rule: &Rule,
+    encoder: Arc<EncoderStage>,
+) -> Result<(Bytes, String), PipelineError> {
+    let mut config = rule.format.settings.clone();
+    let compressor = compressor(registry, rule, &encoder, &mut config)?;
+    let suffix = suffix(rule, &encoder, compressor.as_deref());
+    let compressor = compressor.map(|stage| (stage, text(&rule.compression.settings)));
+    Ok((Bytes::Driven { encoder, config: text(&config), compressor }, suffix))
+}
+
+/// Whether an encoder with this configuration compresses inside its format.
+fn compresses_inside(config: &str) -> bool {
+    let config: Map<String, Value> = serde_json::from_str(config).unwrap_or_default();
+    config.get("compression").is_some_and(|name| name != NONE)
 }
 
 fn encoder(registry: &Registry, rule: &Rule) -> Result<Arc<EncoderStage>, PipelineError> {
@@ -309,10 +455,14 @@ fn suffix(rule: &Rule, encoder: &EncoderStage, compressor: Option<&CompressorSta
     match (inner, compressor.map(CompressorStage::description)) {
         (Some(inner), _) => format!("{}{format}", inner.suffix),
         (None, None) => format.clone(),
-        (None, Some(compressor)) => match compressor.suffix_place {
-            SuffixPlace::BeforeFormat => format!("{}{format}", compressor.suffix),
-            SuffixPlace::AfterFormat => format!("{format}{}", compressor.suffix),
-        },
+        (None, Some(compressor)) => joined(format, &compressor.suffix, compressor.suffix_place),
+    }
+}
+
+fn joined(format: &str, compression: &str, place: SuffixPlace) -> String {
+    match place {
+        SuffixPlace::BeforeFormat => format!("{compression}{format}"),
+        SuffixPlace::AfterFormat => format!("{format}{compression}"),
     }
 }
 

@@ -9,7 +9,8 @@ use sha2::{Digest, Sha256};
 
 use crate::engine::Engine;
 use crate::stage::{
-    CompressorStage, EncoderStage, FormatterStage, Kind, RendererStage, Stage, StageError, TransformerStage,
+    CompressorStage, EncoderStage, FormatterStage, FusedStage, Kind, RendererStage, Stage, StageError,
+    TransformerStage,
 };
 
 /// The stages that come with logship, by name.
@@ -98,8 +99,15 @@ impl Registry {
     /// # Errors
     /// When there is none.
     pub fn bytes(&self, digest: &str) -> Result<Vec<u8>, StageError> {
-        let name = format!("{DIGEST}{digest}");
-        built_in(&name).map_or_else(|| self.component(None, &name), |(_, bytes)| Ok(bytes.to_vec()))
+        self.read(None, &format!("{DIGEST}{digest}"))
+    }
+
+    /// The bytes of the component called `name`, as [`stage`](Self::stage) finds it.
+    ///
+    /// # Errors
+    /// When there is none. Whether it can serve is not looked at.
+    pub fn read(&self, kind: Option<Kind>, name: &str) -> Result<Vec<u8>, StageError> {
+        built_in(name).map_or_else(|| self.component(kind, name), |(_, bytes)| Ok(bytes.to_vec()))
     }
 
     fn load(&self, engine: &Engine, name: &str, bytes: &[u8]) -> Result<Stage, StageError> {
@@ -191,6 +199,17 @@ impl Registry {
             _ => unreachable!("the kind was asked for"),
         }
     }
+
+    /// The fused pipeline called `name`.
+    ///
+    /// # Errors
+    /// As [`encoder`](Self::encoder).
+    pub fn fused(&self, name: &str) -> Result<Arc<FusedStage>, StageError> {
+        match self.stage(Some(Kind::Pipeline), name)? {
+            Stage::Pipeline(stage) => Ok(stage),
+            _ => unreachable!("the kind was asked for"),
+        }
+    }
 }
 
 /// The built-in stage of a name or digest.
@@ -223,6 +242,7 @@ fn read(path: &Path) -> Result<Vec<u8>, StageError> {
 /// The built-in stages of a kind have its verb in their names.
 fn unknown(kind: Option<Kind>, name: &str) -> StageError {
     let prefix = match kind {
+        Some(Kind::Pipeline) => "pipeline-",
         Some(Kind::Encoder) => "encode-",
         Some(Kind::Compressor) => "compress-",
         Some(Kind::Renderer) => "object-",

@@ -138,6 +138,9 @@ pub struct Stages {
     /// What names objects; by default `object-path`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub renderer: Option<String>,
+    /// A component that has all of them, fused by `logship compose`; then none of the others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pipeline: Option<String>,
 }
 
 impl Stages {
@@ -215,8 +218,8 @@ impl Rule {
         let text = std::fs::read_to_string(file).map_err(|error| refused(error.to_string()))?;
         let mut rule: Self = toml::from_str(&text).map_err(|error| refused(error.to_string()))?;
         let folder = file.parent().unwrap_or(Path::new(""));
-        let Stages { encoder, compressor, renderer } = &mut rule.stages;
-        for stage in [encoder, compressor, renderer].into_iter().flatten() {
+        let Stages { encoder, compressor, renderer, pipeline } = &mut rule.stages;
+        for stage in [encoder, compressor, renderer, pipeline].into_iter().flatten() {
             if stage.contains('/') || stage.ends_with(".wasm") {
                 let path = folder.join(&*stage);
                 // A bare file name would be taken for that of a built-in stage.
@@ -244,6 +247,11 @@ impl Rule {
                 "prefix",
                 "begins or ends with a blank: stores take that away; take it out",
             ));
+        }
+        let Stages { encoder, compressor, renderer, pipeline } = &self.stages;
+        if pipeline.is_some() && [encoder, compressor, renderer].into_iter().any(Option::is_some) {
+            let problem = "has encoder, compressor and renderer in it: take these out, or fuse others into it with `logship compose`";
+            return Err(RuleError::field("stages.pipeline", problem));
         }
         let climbs = |level: &str| level == "." || level == "..";
         if self.bucket.contains(['/', '\\', '\0']) || climbs(&self.bucket) {

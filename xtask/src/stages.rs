@@ -25,6 +25,8 @@ pub(crate) struct Stage {
     library: String,
     /// What it is compiled for: `package.metadata.logship.target` of its manifest.
     target: String,
+    /// Whether it joins stages: `package.metadata.logship.role` of its manifest is `joint`.
+    pub(crate) is_joint: bool,
 }
 
 impl Stage {
@@ -60,13 +62,16 @@ impl Project {
         self.stages.iter().map(|stage| &*stage.package).collect()
     }
 
-    /// Writes the components into `folder`, as NAME.wasm.
+    /// Writes the components into `folder`, as NAME.wasm; what joins stages into the folder `joints` beside it, as it is
+    /// no stage itself.
     pub(crate) fn build(&self, workspace: &Workspace, toolchain: &Toolchain, folder: &Path) -> Result<()> {
         files::make_dir(folder)?;
         if self.stages.is_empty() {
             return Ok(());
         }
         let target_dir = workspace.target("guests");
+        let joints = folder.with_file_name("joints");
+        files::make_dir(&joints)?;
         for target in TARGETS {
             let packages = self.stages.iter().filter(|stage| stage.target == target);
             let packages: Vec<_> = packages.flat_map(|stage| ["--package", &stage.package]).collect();
@@ -80,6 +85,7 @@ impl Project {
         }
         for stage in &self.stages {
             let built = target_dir.join(&stage.target).join(self.profile);
+            let folder = if stage.is_joint { &joints } else { folder };
             let component = folder.join(&stage.package).with_extension("wasm");
             if files::copy_if_changed(&built.join(&stage.library).with_extension("wasm"), &component)? {
                 let size = fs::metadata(&component)?.len() / 1024;
@@ -119,6 +125,7 @@ fn stage_of(package: &Value) -> Option<(Stage, PathBuf)> {
         package: package["name"].as_str()?.to_owned(),
         library: target["name"].as_str()?.replace('-', "_"),
         target: package["metadata"]["logship"]["target"].as_str().unwrap_or(STAGE).to_owned(),
+        is_joint: package["metadata"]["logship"]["role"] == "joint",
     };
     let manifest = Path::new(package["manifest_path"].as_str()?);
     Some((stage, manifest.parent()?.to_owned()))

@@ -136,7 +136,11 @@ pub fn compose(socket: &Part, plugs: &[(String, Part)]) -> Result<Vec<u8>, Compo
     graph.encode(EncodeOptions::default()).map_err(|error| ComposeError::Graph(chain(&error)))
 }
 
-fn register(graph: &mut CompositionGraph, name: &str, part: &Part) -> Result<PackageId, ComposeError> {
+pub(crate) fn register(
+    graph: &mut CompositionGraph,
+    name: &str,
+    part: &Part,
+) -> Result<PackageId, ComposeError> {
     let no_component = |problem: String| ComposeError::NoComponent { path: part.path.clone(), problem };
     let package = Package::from_bytes(name, None, part.bytes.clone(), graph.types_mut())
         .map_err(|error| no_component(format!("{error:#}")))?;
@@ -144,7 +148,7 @@ fn register(graph: &mut CompositionGraph, name: &str, part: &Part) -> Result<Pac
 }
 
 /// What a package imports, or exports.
-fn names(graph: &CompositionGraph, package: PackageId, imports: bool) -> Vec<String> {
+pub(crate) fn names(graph: &CompositionGraph, package: PackageId, imports: bool) -> Vec<String> {
     let world = &graph.types()[graph[package].ty()];
     let all = if imports { &world.imports } else { &world.exports };
     all.keys().cloned().collect()
@@ -160,7 +164,7 @@ fn is_platform(import: &str) -> bool {
     ["wasi:", "spin:", "fermyon:", "logship:batch/"].iter().any(|prefix| import.starts_with(prefix))
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {

@@ -1,6 +1,7 @@
 //! The program `logship`: one command a file.
 
 mod bar;
+mod compose;
 mod connect;
 mod consume;
 mod dead_letter;
@@ -59,6 +60,7 @@ enum Command {
     Key(Box<key::KeyCommand>),
     #[command(subcommand)]
     Stage(stage::StageCommand),
+    Compose(Box<compose::ComposeCommand>),
     #[command(subcommand)]
     Function(function::FunctionCommand),
 }
@@ -131,6 +133,7 @@ pub fn run() -> ExitCode {
         Command::Group(command) => command.run(),
         Command::Key(command) => command.run(),
         Command::Stage(command) => command.run(&cli.engine),
+        Command::Compose(command) => command.run(&cli.engine),
         Command::Function(command) => command.run(&cli.engine),
     };
     match result {

@@ -46,6 +46,9 @@ pub(super) struct RuleOptions {
     /// The component that names objects.
     #[arg(long, value_name = "STAGE")]
     renderer: Option<String>,
+    /// The component that has encoder, compressor and renderer in one, as `logship compose` makes it.
+    #[arg(long, value_name = "STAGE", conflicts_with_all = ["encoder", "compressor", "renderer"])]
+    pipeline: Option<String>,
 }
 
 impl RuleOptions {
@@ -65,6 +68,7 @@ impl RuleOptions {
             (&mut rule.stages.encoder, &self.encoder),
             (&mut rule.stages.compressor, &self.compressor),
             (&mut rule.stages.renderer, &self.renderer),
+            (&mut rule.stages.pipeline, &self.pipeline),
         ] {
             if given.is_some() {
                 stage.clone_from(given);

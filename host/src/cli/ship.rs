@@ -82,12 +82,13 @@ impl ShipCommand {
         let mut rule = self.options.over(rule)?;
         put(&mut rule.name, &self.name);
         rule.check()?;
+        let registry = Registry::new(engine.engine()?);
+        rule.adopt(&registry)?;
         let inputs = Input::find(&self.input)?;
         let total = inputs.iter().map(Input::bytes).sum::<Option<u64>>();
         let heads = inputs.clone();
         let mut blocks = Blocks::new(inputs);
         let inferred = find_columns(&mut rule, &heads, &mut blocks)?;
-        let registry = Registry::new(engine.engine()?);
         let pipeline = Pipeline::new(&registry, &rule)?;
         let plan = Arc::new(Plan {
             pipeline,

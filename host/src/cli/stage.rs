@@ -114,6 +114,10 @@ fn particulars(stage: &Stage) -> Vec<(&'static str, String)> {
         Stage::Formatter(stage) => {
             vec![("transport", format!("{:?}", stage.description().transport).to_lowercase())]
         }
+        Stage::Pipeline(stage) => {
+            let compression = stage.compression().unwrap_or("not by a stage of its own");
+            vec![("format", stage.format().to_owned()), ("compression", compression.to_owned())]
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use super::{Identity, Kind};
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum StageError {
     /// No built-in stage has the name, and no file the path.
-    #[error("no {} is called {name:?}. Built in: {}. A component of your own is named by its path, with a `/` or ending in `.wasm`", kind.map_or("stage".into(), |kind| kind.to_string()), known.join(", "))]
+    #[error("no {} is called {name:?}. Built in: {}. A component of your own is named by its path, with a `/` or ending in `.wasm`", kind.map_or("stage".into(), |kind| kind.to_string()), if known.is_empty() { "none".into() } else { known.join(", ") })]
     Unknown {
         /// The kind that was asked for, if any.
         kind: Option<Kind>,

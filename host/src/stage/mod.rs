@@ -7,6 +7,8 @@ mod compressor;
 mod encoder;
 mod error;
 mod formatter;
+mod fused;
+mod packer;
 mod preflight;
 mod renderer;
 mod transformer;
@@ -26,6 +28,9 @@ pub use crate::bindings::encoder::exports::logship::encode::encoder::{
 pub use crate::bindings::formatter::exports::logship::siem::formatter::{
     Description as FormatterDescription, Messages, Transport,
 };
+pub use crate::bindings::packer::exports::logship::pipeline::packer::{
+    Description as PackerDescription, SuffixPlace as PackedPlace,
+};
 pub use crate::bindings::renderer::exports::logship::object_path::renderer::{
     Description as RendererDescription, Request,
 };
@@ -36,6 +41,8 @@ pub use compressor::{CompressedObject, CompressorStage};
 pub use encoder::{EncodedObject, EncoderStage};
 pub use error::StageError;
 pub use formatter::{FormatterStage, FormattingSession};
+pub use fused::{FusedBytes, FusedStage};
+pub use packer::{PackedObject, PackerStage};
 pub use preflight::Kind;
 pub use renderer::RendererStage;
 pub use transformer::{TransformerStage, TransformingSession};
@@ -99,6 +106,8 @@ pub enum Stage {
     Formatter(Arc<FormatterStage>),
     /// Logs into other logs.
     Transformer(Arc<TransformerStage>),
+    /// Renderer, encoder and maybe compressor in one.
+    Pipeline(Arc<FusedStage>),
 }
 
 impl Stage {
@@ -135,6 +144,22 @@ impl Stage {
                 let pre = crate::bindings::transformer::TransformerPre::new(pre).map_err(unreadable)?;
                 Self::Transformer(Arc::new(TransformerStage::new(engine, identity, pre)?))
             }
+            Kind::Pipeline => {
+                let renderer =
+                    crate::bindings::renderer::RendererPre::new(pre.clone()).map_err(unreadable)?;
+                let renderer = RendererStage::new(engine, identity.clone(), renderer)?;
+                let bytes = match crate::bindings::encoder::EncoderPre::new(pre.clone()) {
+                    Ok(pre) => {
+                        FusedBytes::Encoder(Arc::new(EncoderStage::new(engine, identity.clone(), pre)?))
+                    }
+                    Err(_) => {
+                        let pre =
+                            crate::bindings::packer::CompressedPipelinePre::new(pre).map_err(unreadable)?;
+                        FusedBytes::Packer(Arc::new(PackerStage::new(engine, identity.clone(), pre)?))
+                    }
+                };
+                Self::Pipeline(Arc::new(FusedStage::new(&identity, renderer, bytes)))
+            }
         })
     }
 
@@ -146,6 +171,7 @@ impl Stage {
             Self::Renderer(_) => Kind::Renderer,
             Self::Formatter(_) => Kind::Formatter,
             Self::Transformer(_) => Kind::Transformer,
+            Self::Pipeline(_) => Kind::Pipeline,
         }
     }
 
@@ -157,6 +183,7 @@ impl Stage {
             Self::Renderer(stage) => stage.identity(),
             Self::Formatter(stage) => stage.identity(),
             Self::Transformer(stage) => stage.identity(),
+            Self::Pipeline(stage) => stage.identity(),
         }
     }
 
@@ -168,6 +195,7 @@ impl Stage {
             Self::Renderer(stage) => &stage.description().config_schema,
             Self::Formatter(stage) => &stage.description().config_schema,
             Self::Transformer(stage) => &stage.description().config_schema,
+            Self::Pipeline(stage) => stage.config_schema(),
         }
     }
 }

@@ -21,45 +21,21 @@ pub enum Kind {
     Formatter,
     /// Logs into other logs.
     Transformer,
+    /// Renderer, encoder and maybe compressor in one component.
+    Pipeline,
 }
 
 impl Kind {
-    /// Every kind.
-    pub const ALL: [Self; 5] =
-        [Self::Encoder, Self::Compressor, Self::Renderer, Self::Formatter, Self::Transformer];
-
-    /// The interface that a stage of the kind exports, without its version.
-    fn interface(self) -> &'static str {
-        match self {
-            Self::Encoder => "logship:encode/encoder",
-            Self::Compressor => "logship:compress/compressor",
-            Self::Renderer => "logship:object-path/renderer",
-            Self::Formatter => "logship:siem/formatter",
-            Self::Transformer => "logship:transform/transformer",
-        }
-    }
-
     pub(super) fn interfaces() -> String {
-        Self::ALL.map(|kind| format!("{}@{VERSION}", kind.interface())).join(", ")
+        INTERFACES
+            .iter()
+            .map(|interface| format!("{}@{VERSION}", interface.name))
+            .collect::<Vec<_>>()
+            .join(", ")
     }
 
     pub(super) fn article(self) -> &'static str {
         if self == Self::Encoder { "an" } else { "a" }
-    }
-
-    fn wit(self) -> &'static str {
-        match self {
-            Self::Encoder => include_str!("../../../wit/deps/encode/encode.wit"),
-            Self::Compressor => include_str!("../../../wit/deps/compress/compress.wit"),
-            Self::Renderer => include_str!("../../../wit/deps/object-path/object-path.wit"),
-            Self::Formatter => include_str!("../../../wit/deps/siem/siem.wit"),
-            Self::Transformer => include_str!("../../../wit/deps/transform/transform.wit"),
-        }
-    }
-
-    /// Whether batches cross its boundary.
-    fn has_batches(self) -> bool {
-        matches!(self, Self::Encoder | Self::Formatter | Self::Transformer)
     }
 }
 
@@ -71,9 +47,67 @@ impl fmt::Display for Kind {
             Self::Renderer => "renderer",
             Self::Formatter => "formatter",
             Self::Transformer => "transformer",
+            Self::Pipeline => "pipeline",
         })
     }
 }
+
+/// An interface that a stage may export.
+#[derive(Debug)]
+struct Interface {
+    /// Its name, without the version.
+    name: &'static str,
+    /// The kind of a stage that exports it; none: it is part of a pipeline only.
+    kind: Option<Kind>,
+    /// Its package, as WIT text.
+    wit: &'static str,
+    /// Whether logs come in by it.
+    takes_logs: bool,
+}
+
+const ENCODER: Interface = Interface {
+    name: "logship:encode/encoder",
+    kind: Some(Kind::Encoder),
+    wit: include_str!("../../../wit/deps/encode/encode.wit"),
+    takes_logs: true,
+};
+
+const COMPRESSOR: Interface = Interface {
+    name: "logship:compress/compressor",
+    kind: Some(Kind::Compressor),
+    wit: include_str!("../../../wit/deps/compress/compress.wit"),
+    takes_logs: false,
+};
+
+const RENDERER: Interface = Interface {
+    name: "logship:object-path/renderer",
+    kind: Some(Kind::Renderer),
+    wit: include_str!("../../../wit/deps/object-path/object-path.wit"),
+    takes_logs: false,
+};
+
+const FORMATTER: Interface = Interface {
+    name: "logship:siem/formatter",
+    kind: Some(Kind::Formatter),
+    wit: include_str!("../../../wit/deps/siem/siem.wit"),
+    takes_logs: true,
+};
+
+const TRANSFORMER: Interface = Interface {
+    name: "logship:transform/transformer",
+    kind: Some(Kind::Transformer),
+    wit: include_str!("../../../wit/deps/transform/transform.wit"),
+    takes_logs: true,
+};
+
+const PACKER: Interface = Interface {
+    name: "logship:pipeline/packer",
+    kind: None,
+    wit: include_str!("../../../wit/deps/pipeline/pipeline.wit"),
+    takes_logs: true,
+};
+
+const INTERFACES: [Interface; 6] = [ENCODER, COMPRESSOR, RENDERER, FORMATTER, TRANSFORMER, PACKER];
 
 /// The version of the contract.
 const VERSION: &str = "1.0.0";
@@ -90,28 +124,46 @@ pub(super) fn kind(origin: &str, bytes: &[u8]) -> Result<Kind, StageError> {
     if !wanted.is_empty() {
         return Err(StageError::Imports { origin: origin.to_owned(), wanted: wanted.into_iter().collect() });
     }
-    let (kind, interface) = exported(origin, &resolve, world)?;
-    match difference(kind, &resolve, interface) {
+    let exported = exported(origin, &resolve, world)?;
+    let Some(kind) = kind_of(&exported) else {
+        let exports = world.exports.keys().map(|key| resolve.name_world_key(key)).collect();
+        return Err(StageError::NotAStage { origin: origin.to_owned(), exports });
+    };
+    let mut differences = exported.iter().filter_map(|(interface, id)| difference(interface, &resolve, *id));
+    match differences.next() {
         None => Ok(kind),
         Some(difference) => Err(StageError::Mismatch { origin: origin.to_owned(), kind, difference }),
     }
 }
 
-/// The interface of a stage that the world exports.
-fn exported(origin: &str, resolve: &Resolve, world: &World) -> Result<(Kind, InterfaceId), StageError> {
+/// The kind of a stage that exports these.
+fn kind_of(exported: &[(&Interface, InterfaceId)]) -> Option<Kind> {
+    let exports = |wanted: &Interface| exported.iter().any(|(interface, _)| interface.name == wanted.name);
+    if exports(&RENDERER) && (exports(&ENCODER) || exports(&PACKER)) {
+        return Some(Kind::Pipeline);
+    }
+    exported.iter().find_map(|(interface, _)| interface.kind)
+}
+
+/// The interfaces of stages that the world exports.
+fn exported(
+    origin: &str,
+    resolve: &Resolve,
+    world: &World,
+) -> Result<Vec<(&'static Interface, InterfaceId)>, StageError> {
+    let mut exported = vec![];
     for (key, item) in &world.exports {
         let name = resolve.name_world_key(key);
-        let (interface, version) = name.split_once('@').unwrap_or((&name, ""));
-        let kind = Kind::ALL.into_iter().find(|kind| kind.interface() == interface);
-        let (Some(kind), WorldItem::Interface { id, .. }) = (kind, item) else { continue };
-        if major(version) == major(VERSION) {
-            return Ok((kind, *id));
+        let (bare, version) = name.split_once('@').unwrap_or((&name, ""));
+        let known = INTERFACES.iter().find(|interface| interface.name == bare);
+        let (Some(interface), WorldItem::Interface { id, .. }) = (known, item) else { continue };
+        if major(version) != major(VERSION) {
+            let expected = format!("{bare}@{VERSION}");
+            return Err(StageError::Version { origin: origin.to_owned(), found: name, expected });
         }
-        let expected = format!("{interface}@{VERSION}");
-        return Err(StageError::Version { origin: origin.to_owned(), found: name, expected });
+        exported.push((interface, *id));
     }
-    let exports = world.exports.keys().map(|key| resolve.name_world_key(key)).collect();
-    Err(StageError::NotAStage { origin: origin.to_owned(), exports })
+    Ok(exported)
 }
 
 fn major(version: &str) -> &str {
@@ -156,15 +208,15 @@ fn wants(resolve: &Resolve, key: &WorldKey, item: &WorldItem) -> Vec<String> {
 
 /// What the component's interface lacks of the contract's, and what it has instead, an item a line.
 /// None: nothing is lacking; more than the contract asks for does no harm.
-fn difference(kind: Kind, found: &Resolve, interface: InterfaceId) -> Option<String> {
-    let (contract, packages) = contract(kind);
+fn difference(interface: &Interface, found: &Resolve, id: InterfaceId) -> Option<String> {
+    let (contract, packages) = contract(interface);
     let expected = packages.into_iter().flat_map(|package| items(&contract, package));
-    let own = found.interfaces[interface].package;
+    let own = found.interfaces[id].package;
     let types = found
         .package_names
         .iter()
         .find(|(name, _)| TYPES.starts_with(&format!("{}:{}/", name.namespace, name.name)));
-    let types = types.map(|(_, package)| *package).filter(|_| kind.has_batches());
+    let types = types.map(|(_, package)| *package).filter(|_| interface.takes_logs);
     let found: BTreeSet<String> =
         own.into_iter().chain(types).flat_map(|package| items(found, package)).collect();
     let expected: BTreeSet<String> = expected.collect();
@@ -173,13 +225,13 @@ fn difference(kind: Kind, found: &Resolve, interface: InterfaceId) -> Option<Str
     (!missing.is_empty()).then(|| missing.into_iter().chain(instead).collect::<Vec<_>>().join("\n"))
 }
 
-/// The contract of a kind: its package, and that of the batch types where it uses them.
-fn contract(kind: Kind) -> (Resolve, Vec<PackageId>) {
+/// The contract of an interface: its package, and that of the batch types where it uses them.
+fn contract(interface: &Interface) -> (Resolve, Vec<PackageId>) {
     let mut resolve = Resolve::default();
     let mut push = |name: &str, text: &str| resolve.push_str(name, text).expect("the contract is valid WIT");
     let types = push("batch.wit", include_str!("../../../wit/deps/batch/batch.wit"));
-    let own = push("kind.wit", kind.wit());
-    (resolve, if kind.has_batches() { vec![types, own] } else { vec![own] })
+    let own = push("interface.wit", interface.wit);
+    (resolve, if interface.takes_logs { vec![types, own] } else { vec![own] })
 }
 
 /// The package's items as WIT text, one a line and without comments: their order means nothing.
@@ -213,21 +265,21 @@ mod tests {
 
     #[test]
     fn the_contract_does_not_differ_from_itself() {
-        for kind in Kind::ALL {
-            let (resolve, packages) = contract(kind);
+        for interface in &INTERFACES {
+            let (resolve, packages) = contract(interface);
             let own = *packages.last().unwrap();
-            let interface = *resolve.packages[own].interfaces.values().next().unwrap();
-            assert_eq!(difference(kind, &resolve, interface), None);
+            let id = *resolve.packages[own].interfaces.values().next().unwrap();
+            assert_eq!(difference(interface, &resolve, id), None);
         }
     }
 
     #[test]
     fn what_is_missing_is_named_and_what_is_there_instead() {
         let mut resolve = Resolve::default();
-        let older = Kind::Compressor.wit().replace("push: func(bytes: list<u8>)", "push: func(text: string)");
+        let older = COMPRESSOR.wit.replace("push: func(bytes: list<u8>)", "push: func(text: string)");
         let package = resolve.push_str("older.wit", &older).unwrap();
-        let interface = *resolve.packages[package].interfaces.values().next().unwrap();
-        let difference = difference(Kind::Compressor, &resolve, interface).unwrap();
+        let id = *resolve.packages[package].interfaces.values().next().unwrap();
+        let difference = difference(&COMPRESSOR, &resolve, id).unwrap();
         assert_eq!(
             difference,
             "  - push: func(bytes: list<u8>) -> result<list<u8>, error>;\n  + push: func(text: string) -> result<list<u8>, error>;"

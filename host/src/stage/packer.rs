@@ -1,0 +1,143 @@
+use std::fmt;
+
+use wasmtime::component::ResourceAny;
+
+use super::{Ending, Identity, PackerDescription as Description, StageError, introduce};
+use crate::batch::LogBatch;
+use crate::bindings::packer::exports::logship::pipeline::packer::{ConfigProblem, Error};
+use crate::bindings::packer::{CompressedPipeline, CompressedPipelinePre};
+use crate::engine::Engine;
+use crate::guest::{Guest, Instance};
+
+/// An encoder and a compressor in one component, ready to be instantiated.
+pub struct PackerStage {
+    engine: Engine,
+    encoder: Identity,
+    compressor: Identity,
+    description: Description,
+    pre: CompressedPipelinePre<Guest>,
+}
+
+impl PackerStage {
+    pub(super) fn new(
+        engine: &Engine,
+        origin: Identity,
+        pre: CompressedPipelinePre<Guest>,
+    ) -> Result<Self, StageError> {
+        let mut instance = Instance::new(engine, &origin, |store| pre.instantiate(store))?;
+        let description =
+            instance.call(|store, packer| packer.logship_pipeline_packer().call_describe(store))?;
+        let Description { encoder, compressor } = &description;
+        let encoder = introduce(&origin, &encoder.name, &encoder.version, &encoder.config_schema)?;
+        let compressor =
+            introduce(&origin, &compressor.name, &compressor.version, &compressor.config_schema)?;
+        Ok(Self { engine: engine.clone(), encoder, compressor, description, pre })
+    }
+
+    /// What the encoder in it is called, with the digest of the component.
+    pub fn encoder(&self) -> &Identity {
+        &self.encoder
+    }
+
+    /// What the compressor in it is called, with the digest of the component.
+    pub fn compressor(&self) -> &Identity {
+        &self.compressor
+    }
+
+    /// What the two say of themselves.
+    pub fn description(&self) -> &Description {
+        &self.description
+    }
+
+    /// Begins an object, in an instance of its own from the pool.
+    ///
+    /// # Errors
+    /// [`StageError::Config`], or what any call may end with.
+    pub fn open(&self, encoder_config: &str, compressor_config: &str) -> Result<PackedObject, StageError> {
+        let mut instance = Instance::new(&self.engine, &self.encoder, |store| self.pre.instantiate(store))?;
+        let resource = instance
+            .call(|store, packer| {
+                let object = packer.logship_pipeline_packer().object();
+                object.call_open(store, encoder_config, compressor_config)
+            })?
+            .map_err(|error| self.refusal(error))?;
+        Ok(PackedObject { instance, resource, compressor: self.compressor.clone() })
+    }
+
+    fn refusal(&self, error: Error) -> StageError {
+        refusal(&self.encoder, &self.compressor, error)
+    }
+}
+
+impl fmt::Debug for PackerStage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.description.fmt(f)
+    }
+}
+
+/// An object being encoded and compressed. After an error it is lost.
+pub struct PackedObject {
+    instance: Instance<CompressedPipeline>,
+    resource: ResourceAny,
+    compressor: Identity,
+}
+
+impl PackedObject {
+    /// Takes the next logs; returns the object's next bytes, maybe none.
+    ///
+    /// # Errors
+    /// What a stage refuses, or what any call may end with.
+    pub fn push(&mut self, batch: &LogBatch) -> Result<Vec<u8>, StageError> {
+        let object = self.resource;
+        self.instance
+            .call(|store, packer| packer.logship_pipeline_packer().object().call_push(store, object, batch))?
+            .map_err(|error| refusal(self.instance.stage(), &self.compressor, error))
+    }
+
+    /// Bytes that the object would have if it were finished now, uncompressed.
+    ///
+    /// # Errors
+    /// What any call may end with.
+    pub fn size(&mut self) -> Result<u64, StageError> {
+        let object = self.resource;
+        self.instance.call(|store, packer| packer.logship_pipeline_packer().object().call_size(store, object))
+    }
+
+    /// Ends the object: the bytes before and behind all that [`push`](Self::push) returned, and how many the whole has
+    /// before compression.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push).
+    pub fn finish(mut self) -> Result<(Ending, u64), StageError> {
+        let object = self.resource;
+        let ending = self
+            .instance
+            .call(|store, packer| packer.logship_pipeline_packer().object().call_finish(store, object))?
+            .map_err(|error| refusal(self.instance.stage(), &self.compressor, error))?;
+        Ok((Ending { header: ending.header, trailer: ending.trailer }, ending.size))
+    }
+}
+
+impl fmt::Debug for PackedObject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PackedObject of {}", self.instance.stage())
+    }
+}
+
+fn refusal(encoder: &Identity, compressor: &Identity, error: Error) -> StageError {
+    let config = |stage: &Identity, ConfigProblem { path, reason }| StageError::Config {
+        stage: stage.clone(),
+        path,
+        reason,
+    };
+    let stage = encoder.clone();
+    match error {
+        Error::InvalidEncoderConfig(problem) => config(encoder, problem),
+        Error::InvalidCompressorConfig(problem) => config(compressor, problem),
+        Error::InvalidBatch(invariant) => StageError::InvalidBatch { stage, invariant },
+        Error::Rejected(rejection) => {
+            StageError::Rejected { stage, log: rejection.log, reason: rejection.reason }
+        }
+        Error::TooLarge(reason) => StageError::TooLarge { stage, reason },
+    }
+}
