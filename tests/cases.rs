@@ -79,6 +79,10 @@ fn run(case: &Path) -> String {
 }
 
 fn content(path: &Path) -> String {
+    if path.extension().is_some_and(|suffix| suffix == "wasm") {
+        // How large it is, the compiler decides.
+        return "(a component)\n".into();
+    }
     let bytes = fs::read(path).unwrap();
     match String::from_utf8(bytes) {
         Ok(text) => normal(&text.replace('\r', "␍")),

@@ -36,17 +36,34 @@ PAIRS += [("parquet", "none"), ("parquet", "snappy")]
 
 
 class Objects(unittest.TestCase):
-    def shipped(self, format, compression, lines):
-        """The bytes and the suffix of the object that the program makes."""
+    def shipped(self, format, compression, lines, pipeline=None):
+        """The bytes and the suffix of the object that the program makes, by stages or by a pipeline of them."""
         place = folder(self)
         (place / "lines.ndjson").write_bytes(lines)
         rule = {"type": format, **COLUMNS[format]}
         members = ", ".join(f"{name} = {toml(value)}" for name, value in rule.items())
         (place / "rule.toml").write_text(f'name = "lake"\nformat = {{ {members} }}\ncompression = "{compression}"\n')
         command = [PROGRAM, "ship", place / "lines.ndjson", "--to", place / "out", "--rule", place / "rule.toml"]
+        command += ["--pipeline", pipeline] if pipeline else []
         subprocess.run(command, check=True, capture_output=True)
         [object] = [path for path in (place / "out").rglob("*") if path.is_file()]
         return object.read_bytes(), object.name.partition(".")[2]
+
+    def fused(self, format, compression):
+        """A pipeline of the stages that a rule would have."""
+        file = folder(self) / "fused.wasm"
+        command = [PROGRAM, "compose", "--encoder", f"encode-{format}", "--output", file]
+        is_outer = format != "parquet" and compression != "none"
+        command += ["--compressor", stage(f"compress-{compression}")] if is_outer else []
+        subprocess.run(command, check=True, capture_output=True)
+        return file
+
+    def test_an_object_is_the_one_that_a_fused_pipeline_makes(self):
+        lines = logs()
+        for format, compression in PAIRS:
+            with self.subTest(format=format, compression=compression):
+                fused = self.shipped(format, compression, lines, self.fused(format, compression))
+                self.assertEqual(fused, self.shipped(format, compression, lines))
 
     def test_an_object_is_the_one_that_the_program_makes(self):
         lines = logs()

@@ -45,9 +45,12 @@ impl Project {
         Ok(Self { manifest, profile: "stage", stages: stages.into_iter().map(|(stage, _)| stage).collect() })
     }
 
-    /// The stages of a project with a workspace of its own, built as its author would.
+    /// The stages of a project with a workspace of its own, built as its author would. None, of a member of another
+    /// workspace: it has a folder among these, and its neighbours are not its own.
     pub(crate) fn standalone(workspace: &Workspace, manifest: &Path) -> Result<Self> {
-        let stages = stages_of(workspace, manifest)?.into_iter().map(|(stage, _)| stage).collect();
+        let mut stages = stages_of(workspace, manifest)?;
+        stages.retain(|(_, folder)| Some(&**folder) == manifest.parent());
+        let stages = stages.into_iter().map(|(stage, _)| stage).collect();
         Ok(Self { manifest: manifest.to_owned(), profile: "release", stages })
     }
 

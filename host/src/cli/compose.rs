@@ -6,7 +6,6 @@ use logship_function::fuse::{Compressing, fuse};
 
 use super::{EngineOptions, Failure};
 use crate::registry::Registry;
-use crate::rule::RuleError;
 use crate::stage::{Kind, Stage};
 
 /// What joins an encoder and a compressor.
@@ -79,12 +78,12 @@ impl ComposeCommand {
         match (&self.compressor, about.compressions.first()) {
             (Some(compressor), Some(inner)) => {
                 let problem = format!(
-                    "{} is compressed inside its format, so no compressor ({compressor}) can stand behind {}. Take the compressor out; the rule says compression = {:?}",
+                    "{} is compressed inside its format, so no compressor ({compressor}) can stand behind {}. Leave the compressor out; who ships by the pipeline says compression = {:?}",
                     about.format,
                     encoder.identity().name(),
                     inner.name,
                 );
-                Err(RuleError::field("compressor", problem).into())
+                Err(problem.into())
             }
             _ => Ok(()),
         }
