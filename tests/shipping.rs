@@ -480,6 +480,33 @@ fn a_task_is_done_by_the_stages_that_it_was_made_with_though_another_took_their_
 }
 
 #[test]
+fn a_fused_pipeline_makes_the_objects_that_its_stages_make_and_tasks_keep_it() {
+    let mut test = Test::new(1);
+    let stages = test.data.path().join("stages");
+    fs::create_dir_all(&stages).unwrap();
+    let mut compose = support::logship();
+    compose.args(["compose", "--compressor", "compress-snappy", "--output"]).arg(stages.join("fused.wasm"));
+    assert!(compose.output().unwrap().status.success());
+    let driven = Rule { compression: Choice::named("snappy"), ..rule() };
+    let mut fused = Rule { name: "fused-one".into(), prefix: "fused".into(), ..rule() };
+    fused.stages.pipeline = Some("fused".into());
+    test.create(&driven);
+    test.create(&fused);
+    test.put(0, 30, 100);
+    test.hide_bucket();
+    test.pass_and_ship(300 * SECOND);
+    assert_eq!(test.statuses(), [Status::Failed, Status::Failed]);
+    fs::remove_file(stages.join("fused.wasm")).unwrap();
+    test.show_bucket();
+    test.pass_and_ship(15 * MINUTE);
+    assert_eq!(test.statuses(), [Status::Success, Status::Success]);
+    let objects: Vec<_> =
+        test.tasks().iter().map(|task| fs::read(test.bucket().join(&task.object)).unwrap()).collect();
+    assert!(test.tasks().iter().all(|task| task.object.ends_with(".snappy")));
+    assert!(!objects[0].is_empty() && objects[0] == objects[1]);
+}
+
+#[test]
 fn hundreds_of_shards_have_their_turn() {
     let mut test = Test::with(200, Shipping { workers: 1, ..Shipping::default() });
     test.create(&rule());
