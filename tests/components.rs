@@ -5,14 +5,13 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
 
 use logship::batch::{BatchBuilder, LogBatch, LogGroup, Tag};
 use logship::engine::{Engine, Limits};
 use logship::registry::Registry;
 use logship::stage::{CompressorStage, EncoderStage, FormatterStage, Kind, Request, Stage, StageError};
-use wit_component::{ComponentEncoder, DecodedWasm, StringEncoding, dummy_module, embed_component_metadata};
-use wit_parser::{LiftLowerAbi, ManglingAndAbi, Resolve};
+use support::dummy;
+use wit_component::DecodedWasm;
 
 fn engine() -> Engine {
     Engine::new(Limits::default(), Some(&support::cache())).unwrap()
@@ -308,22 +307,6 @@ fn the_addresses_of_the_specification_are_rendered() {
         );
     }
 }
-
-/// A component with the world's imports and exports, whose every function traps.
-fn dummy(change: impl Fn(String) -> String) -> Vec<u8> {
-    let mut resolve = Resolve::default();
-    let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit");
-    let read = |path: &str| change(fs::read_to_string(wit.join(path)).unwrap());
-    resolve.push_str("batch.wit", &read("deps/batch/batch.wit")).unwrap();
-    resolve.push_str("encode.wit", &read("deps/encode/encode.wit")).unwrap();
-    let package = resolve.push_str("world.wit", &change(WORLD.to_owned())).unwrap();
-    let world = resolve.select_world(&[package], None).unwrap();
-    let mut module = dummy_module(&resolve, world, ManglingAndAbi::Legacy(LiftLowerAbi::Sync));
-    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
-    ComponentEncoder::default().module(&module).unwrap().validate(true).encode().unwrap()
-}
-
-const WORLD: &str = "package test:dummy; world encoder { export logship:encode/encoder@1.0.0; }";
 
 fn refused(bytes: &[u8]) -> String {
     Stage::load(&engine(), "it.wasm", bytes).unwrap_err().to_string()

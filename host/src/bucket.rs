@@ -370,7 +370,8 @@ fn oss(remote: &Remote, bucket: &str, role: &str) -> opendal::Result<Operator> {
 /// What sessions of an assumed role are called in its owner's audit trail.
 const SESSION: &str = "logship";
 
-fn client(remote: &Remote) -> Result<reqwest::Client, DestinationError> {
+/// What speaks to a store, or to something else that is reached as one is.
+pub(crate) fn client(remote: &Remote) -> Result<reqwest::Client, DestinationError> {
     // The first to come installs it; another one of the same kind is as good.
     let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
     let wrong = |what: &str, error: &dyn fmt::Display| DestinationError::Settings(format!("{what}: {error}"));

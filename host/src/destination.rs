@@ -1,4 +1,4 @@
-//! Where objects go: a local directory, or a bucket of an object store.
+//! Where objects go: a local directory, a bucket of an object store, or to wherever a function brings them.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bucket::{Bucket, Remote};
 use crate::directory::Directory;
+use crate::function::{CallError, Function, FunctionConfig};
 use crate::part::{Part, Whole};
 
 /// Where objects go.
@@ -16,6 +17,9 @@ pub enum Destination {
     Directory(Directory),
     /// A bucket of an object store.
     Bucket(Bucket),
+    /// A function makes them, and brings them to their place. What else is asked of it, the place is asked, if it is
+    /// known.
+    Function(Box<Function>),
 }
 
 /// A destination as settings have it, in which rules name a bucket.
@@ -31,6 +35,8 @@ pub enum DestinationConfig {
     S3(Remote),
     /// Alibaba Cloud OSS.
     Oss(Remote),
+    /// Functions, which are called with the logs.
+    Function(FunctionConfig),
 }
 
 impl DestinationConfig {
@@ -43,6 +49,7 @@ impl DestinationConfig {
                     || remote.security_token.is_some()
                     || remote.encryption_key.is_some()
             }
+            Self::Function(function) => function.token.is_some(),
         }
     }
 }
@@ -90,6 +97,14 @@ pub enum DestinationError {
     /// The store is not reached, or not well.
     #[error("{0}")]
     Remote(String),
+    /// A function made no object, or did not say so.
+    #[error(transparent)]
+    Function(#[from] CallError),
+    /// Nobody said where a function puts its objects.
+    #[error(
+        "it can't be looked at: {0} has put it where this service does not look. Name a `store` in the destination's settings"
+    )]
+    Unseen(String),
 }
 
 impl DestinationError {
@@ -110,6 +125,7 @@ impl DestinationError {
         match self {
             Self::NoBucket(_) => "InvalidOssBucket",
             Self::Denied(_) => "UnAuthorized",
+            Self::Function(error) => error.code(),
             _ => "InternalServerError",
         }
     }
@@ -121,6 +137,7 @@ impl Destination {
         match self {
             Self::Directory(directory) => directory.begin(key, header_room),
             Self::Bucket(bucket) => bucket.begin(header_room),
+            Self::Function(function) => function.store()?.begin(key, header_room),
         }
     }
 
@@ -135,6 +152,7 @@ impl Destination {
         match self {
             Self::Directory(directory) => directory.publish(whole, key),
             Self::Bucket(bucket) => bucket.publish(&whole, key, media_type, provenance),
+            Self::Function(function) => function.store()?.publish(whole, key, media_type, provenance),
         }
     }
 
@@ -143,6 +161,7 @@ impl Destination {
         match self {
             Self::Directory(directory) => directory.find(key),
             Self::Bucket(bucket) => bucket.find(key),
+            Self::Function(function) => function.store()?.find(key),
         }
     }
 
@@ -151,6 +170,7 @@ impl Destination {
         match self {
             Self::Directory(directory) => directory.list(prefix),
             Self::Bucket(bucket) => bucket.list(prefix),
+            Self::Function(function) => function.store()?.list(prefix),
         }
     }
 
@@ -159,6 +179,7 @@ impl Destination {
         match self {
             Self::Directory(directory) => directory.read(key),
             Self::Bucket(bucket) => bucket.read(key),
+            Self::Function(function) => function.store()?.read(key),
         }
     }
 
@@ -167,14 +188,16 @@ impl Destination {
         match self {
             Self::Directory(directory) => directory.delete(key),
             Self::Bucket(bucket) => bucket.delete(key),
+            Self::Function(function) => function.store()?.delete(key),
         }
     }
 
-    /// Tries whether objects can be written below a prefix.
+    /// Tries whether objects can be written below a prefix. Of a function only its store is tried.
     pub fn probe(&self, prefix: &str) -> Result<(), DestinationError> {
         match self {
             Self::Directory(directory) => directory.probe(),
             Self::Bucket(bucket) => bucket.probe(prefix),
+            Self::Function(function) => function.store()?.probe(prefix),
         }
     }
 }

@@ -9,12 +9,13 @@
 //! - [`registry`]: which component serves a name.
 //! - [`batch`]: the logs that a stage works on, and how they are built.
 //! - [`rule`]: how logs become objects, and where these go; [`pipeline`]: the rule's stages together.
-//! - [`destination`]: where objects go; [`directory`], [`bucket`]: the two kinds; [`part`]: an object on its way.
+//! - [`destination`]: where objects go; [`directory`], [`bucket`], [`function`]: the kinds; [`part`]: an object on its way.
 //! - [`object`]: an object in the making; `shard`: a shard's logs, cut into objects.
 //! - [`input`], [`ndjson`], [`time`], [`infer`], [`rejects`]: from files of lines to batches.
 //! - [`ship`]: all of it, on as many threads as asked for.
 //! - [`service`]: the Logstore service, `logship serve`; [`client`]: what speaks to one.
-//! - [`log_group`]: batches from log groups, and log groups from batches; [`source`]: shards as batches.
+//! - [`log_group`]: batches from log groups, and log groups from batches; [`source`]: shards as batches; `group_list`:
+//!   shards as lists of groups.
 //! - [`shipping`]: the rules of a Logstore, and the tasks that ship it; [`target`]: rules as its clients set them.
 //! - [`siem`]: what brings the logs of a Logstore to Splunk or a syslog receiver, `logship consume` and the rules of it.
 //! - [`cli`]: the program.
@@ -26,6 +27,8 @@ pub mod client;
 pub mod destination;
 pub mod directory;
 pub mod engine;
+pub mod function;
+mod group_list;
 mod guest;
 pub mod infer;
 pub mod input;

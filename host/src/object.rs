@@ -67,7 +67,7 @@ pub(crate) struct Made {
     pub(crate) whole: Whole,
     pub(crate) rows: u64,
     pub(crate) raw_bytes: u64,
-    begun: Instant,
+    pub(crate) begun: Instant,
 }
 
 impl Object {

@@ -162,6 +162,12 @@ impl Pipeline {
         }
     }
 
+    /// What the stages make: the format, and the compression of what compresses it, if something does outside of it.
+    pub(crate) fn makes(&self) -> (&str, Option<&str>) {
+        let compressor = self.compressor.as_ref().map(|(stage, _)| stage.description().compression.as_str());
+        (&self.encoder.description().format, compressor)
+    }
+
     /// The same components as those that take part, by their digests.
     pub fn pinned(&self) -> Stages {
         let pin = |identity: &Identity| Some(format!("{DIGEST}{}", identity.digest()));

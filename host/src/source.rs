@@ -4,8 +4,9 @@ use std::cmp::Ordering;
 use std::ops::ControlFlow;
 
 use logship_logstore::{Limits, Place, Shard, Store, StoreError};
-use logship_sls::compression::{Compression, DecompressError};
+use logship_sls::compression::{CompressError, Compression, DecompressError};
 use logship_sls::log_group::Malformed;
+use logship_sls::lz4_splice::InvalidBlock;
 
 use crate::batch::{BatchBuilder, LogBatch};
 
@@ -63,6 +64,17 @@ pub enum SourceError {
         /// What is wrong.
         source: Malformed,
     },
+    /// A log group can't be sent as it lies: the disk changed it.
+    #[error("the log group at {position} is damaged: {source}")]
+    Block {
+        /// Where it stands.
+        position: u64,
+        /// What is wrong.
+        source: InvalidBlock,
+    },
+    /// A part of a log group can't be packed.
+    #[error(transparent)]
+    Pack(#[from] CompressError),
 }
 
 impl Slice {

@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = os.environ.get("LOGSHIP", ROOT / "target/release/logship")
-sys.path.insert(0, str(ROOT / "tests/siem"))
+sys.path[:0] = [str(ROOT / "tests" / folder) for folder in ("siem", "clients", "stores")]
 
 IMPORTS = {
     "renderer": "logship:object-path/renderer@1.0.0",
@@ -49,6 +49,7 @@ rules = {{ default = '''{json.dumps(rules)}''' }}
 key = {{ default = "test" }}
 secret = {{ default = "test" }}
 token = {{ default = "" }}
+call_token = {{ default = "", secret = true }}
 {triggers or f'[[trigger.http]]{chr(10)}route = "/v1/ship/:rule"{chr(10)}component = "{trigger}"'}
 [component.{trigger}]
 source = "{ROOT}/target/functions/{trigger}.wasm"
@@ -58,6 +59,7 @@ rules = "{{{{ rules }}}}"
 s3_access_key_id = "{{{{ key }}}}"
 s3_secret_access_key = "{{{{ secret }}}}"
 hec_token = "{{{{ token }}}}"
+token = "{{{{ call_token }}}}"
 [component.{trigger}.dependencies]
 {dependencies}
 """
@@ -69,21 +71,34 @@ class Application:
     def __init__(self, test, text, *options, waits=True):
         self.file = folder(test) / "spin.toml"
         self.file.write_text(text)
-        command = [PROGRAM, "function", "serve", self.file, "--listen", "127.0.0.1:0", *options]
-        self.log = open(self.file.with_name("log"), "w+")
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log, text=True)
+        self.options, self.waits, self.address, self.log = options, waits, None, None
+        self.start()
         test.addCleanup(self.close)
-        self.said = self.process.stdout.readline() if waits else ""
+
+    def start(self):
+        """Starts it; again, at the port that it had."""
+        listen = "{}:{}".format(*self.address) if self.address else "127.0.0.1:0"
+        command = [PROGRAM, "function", "serve", self.file, "--listen", listen, *self.options]
+        self.log = self.log or open(self.file.with_name("log"), "w+")
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log, text=True)
+        self.said = self.process.stdout.readline() if self.waits else ""
         found = re.match(r"http://([0-9.]+):(\d+)/", self.said)
-        if waits and found is None:
+        if self.waits and found is None:
             self.process.wait()
         self.address = found and (found[1], int(found[2]))
 
-    def close(self):
+    def kill(self):
         self.process.kill()
         self.process.wait()
         self.process.stdout.close()
+
+    def close(self):
+        self.kill()
         self.log.close()
+
+    @property
+    def url(self):
+        return "http://{}:{}".format(*self.address)
 
     def problem(self):
         """What it ended with."""
@@ -95,6 +110,15 @@ class Application:
         try:
             headers = {**headers, **({"x-logship-task": task} if task else {}), **more}
             connection.request("POST", f"/v1/ship/{rule}", body, headers)
+            return Answer(connection.getresponse())
+        finally:
+            connection.close()
+
+    def describe(self, rule, **headers):
+        """What the function says of a rule."""
+        connection = http.client.HTTPConnection(*self.address, timeout=60)
+        try:
+            connection.request("GET", f"/v1/ship/{rule}", headers=headers)
             return Answer(connection.getresponse())
         finally:
             connection.close()

@@ -44,7 +44,8 @@ class _Put(BaseHTTPRequestHandler):
 
     def do_HEAD(self):
         body, headers = self.server.objects[self.path.partition("?")[0]]
-        self.answer(200, {"x-amz-meta-logship-sha256": headers["x-amz-meta-logship-sha256"]})
+        metadata = {name: value for name, value in headers.items() if name.startswith("x-amz-meta-")}
+        self.answer(200, {"content-length": str(len(body)), **metadata})
 
     def answer(self, status, headers=None):
         self.send_response(status)

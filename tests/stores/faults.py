@@ -87,12 +87,13 @@ class Respond:
     status: int
     code: str
     before: bool = True
+    headers: tuple = ()
 
     def run(self, exchange):
         exchange.take() if self.before else exchange.forward()
         body = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{self.code}</Code><Message>Injected.</Message>'
         body += "<RequestId>0000000000000000000000FA</RequestId><HostId>faults</HostId></Error>"
-        exchange.respond(self.status, "application/xml", body.encode())
+        exchange.respond(self.status, "application/xml", body.encode(), self.headers)
 
 
 INTERNAL_ERROR = Respond(500, "InternalError")
@@ -346,11 +347,12 @@ class _Exchange:
     def send(self, data):
         self.connection.request.sendall(data)
 
-    def respond(self, status, kind, body):
+    def respond(self, status, kind, body, more=()):
         self.request.status = status
         body = b"" if self.request.method == "HEAD" else body
-        head = f"HTTP/1.1 {status} {responses[status]}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
-        self.send(head.encode() + body)
+        headers = [("Content-Type", kind), ("Content-Length", len(body)), *more]
+        lines = [f"HTTP/1.1 {status} {responses[status]}", *(f"{name}: {value}" for name, value in headers)]
+        self.send("\r\n".join([*lines, "", ""]).encode() + body)
         self.close_if(self.headers.get("connection", "").lower() == "close")
 
     def reset(self):

@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
+use wit_component::{ComponentEncoder, StringEncoding, dummy_module, embed_component_metadata};
+use wit_parser::{LiftLowerAbi, ManglingAndAbi, Resolve};
+
 /// The target directory of this build.
 fn target() -> PathBuf {
     // TARGET/release/deps/TEST-HASH
@@ -71,3 +74,19 @@ pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     found.sort();
     found
 }
+
+/// An encoder whose every function traps, by the contract as `change` makes it.
+pub(crate) fn dummy(change: impl Fn(String) -> String) -> Vec<u8> {
+    let mut resolve = Resolve::default();
+    let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit");
+    let read = |path: &str| change(fs::read_to_string(wit.join(path)).unwrap());
+    resolve.push_str("batch.wit", &read("deps/batch/batch.wit")).unwrap();
+    resolve.push_str("encode.wit", &read("deps/encode/encode.wit")).unwrap();
+    let package = resolve.push_str("world.wit", &change(WORLD.to_owned())).unwrap();
+    let world = resolve.select_world(&[package], None).unwrap();
+    let mut module = dummy_module(&resolve, world, ManglingAndAbi::Legacy(LiftLowerAbi::Sync));
+    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
+    ComponentEncoder::default().module(&module).unwrap().validate(true).encode().unwrap()
+}
+
+const WORLD: &str = "package test:dummy; world encoder { export logship:encode/encoder@1.0.0; }";

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::problem::Problem;
+use crate::rule::{SPEC, Spec};
 
 /// The headers of a call, or the members of an announcement.
 #[derive(Debug, Clone)]
@@ -22,6 +23,10 @@ pub struct Call {
     pub logstore: String,
     /// A presigned URL that the object is to be put to, for rules that deliver so.
     pub put_url: Option<String>,
+    /// What the object is to be like.
+    pub spec: Spec,
+    /// The key that it is to have, where the caller knows it: under another one it would be somebody else's.
+    pub key: Option<String>,
 }
 
 /// The id of a task: when it was created, in nanoseconds since the Unix epoch, and a number.
@@ -68,10 +73,27 @@ pub const RANGE: &str = "x-logship-range";
 pub const PROJECT: &str = "x-logship-project";
 /// The header with the logstore.
 pub const LOGSTORE: &str = "x-logship-logstore";
+/// The header with the key of the object.
+pub const KEY: &str = "x-logship-key";
 /// The header with a presigned URL.
 pub const PUT_URL: &str = "x-logship-put-url";
 
 impl Call {
+    /// A call that says nothing but its rule and its task.
+    pub fn of(rule: &str, task: TaskId) -> Self {
+        Self {
+            rule: rule.to_owned(),
+            task,
+            shard: 0,
+            range: String::new(),
+            project: String::new(),
+            logstore: String::new(),
+            put_url: None,
+            spec: Spec::default(),
+            key: None,
+        }
+    }
+
     /// Reads what a call is about; `member` has each by its header's name.
     ///
     /// # Errors
@@ -89,8 +111,6 @@ impl Call {
         };
         let shard = member(SHARD).unwrap_or_else(|| "0".into());
         Ok(Self {
-            rule: rule.to_owned(),
-            task: task.parse().map_err(|()| wrong())?,
             shard: shard
                 .parse()
                 .map_err(|_| Problem::bad_call(format!("{SHARD} is {shard:?}: say the shard's number")))?,
@@ -98,6 +118,9 @@ impl Call {
             project: member(PROJECT).unwrap_or_default(),
             logstore: member(LOGSTORE).unwrap_or_default(),
             put_url: member(PUT_URL),
+            spec: Spec::read(member(SPEC))?,
+            key: member(KEY),
+            ..Self::of(rule, task.parse().map_err(|()| wrong())?)
         })
     }
 }

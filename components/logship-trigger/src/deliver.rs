@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
+use hyperium::HeaderMap;
 use spin_sdk::http::{self, FullBody};
 use spin_sdk::wasip3::http::types::ErrorCode;
 
@@ -28,25 +29,73 @@ pub struct Delivered {
 /// # Errors
 /// When it is not there for sure.
 pub async fn object(deliver: &Deliver, call: &Call, object: Object) -> Result<Delivered, Problem> {
-    let mut facts = facts(call, &object);
+    let mut stored = Stored::of(&object);
     let there = match deliver {
-        Deliver::S3(bucket) => s3::put(bucket, call, &object).await?,
+        Deliver::S3(bucket) => match s3::put(bucket, call, &object).await? {
+            There::Put => PUT,
+            There::Same => WAS_THERE,
+            There::Earlier(earlier) => {
+                stored = earlier;
+                WAS_THERE
+            }
+        },
         Deliver::Url => put(call, &object).await?,
-        Deliver::Caller | Deliver::Hec(_) => return Ok(Delivered { facts, object: Some(object) }),
+        Deliver::Caller | Deliver::Hec(_) => {
+            return Ok(Delivered { facts: facts(call, &object, stored), object: Some(object) });
+        }
     };
-    facts.push(("x-logship-delivered", there.to_owned()));
+    let mut facts = facts(call, &object, stored);
+    facts.push((DELIVERED, there.to_owned()));
     Ok(Delivered { facts, object: None })
 }
 
-fn facts(call: &Call, object: &Object) -> Vec<(&'static str, String)> {
+/// The header with the stages that take part: name and version of each.
+pub const STAGES: &str = "x-logship-stages";
+/// The header with where a rule delivers to.
+pub const DELIVERS: &str = "x-logship-delivers";
+/// The header of an object that is where it has to be; without it, it is the body.
+const DELIVERED: &str = "x-logship-delivered";
+const PUT: &str = "put";
+const WAS_THERE: &str = "was there";
+
+/// What became of an object at its destination.
+#[derive(Debug)]
+pub(crate) enum There {
+    /// It was put.
+    Put,
+    /// A call before this one had put it.
+    Same,
+    /// A call before this one had put the object of this task, as other stages make it.
+    Earlier(Stored),
+}
+
+/// What is at the destination.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    /// Bytes of it.
+    pub(crate) bytes: u64,
+    /// SHA-256 of them, in hexadecimal.
+    pub(crate) sha256: String,
+    /// The stages that made it.
+    pub(crate) stages: String,
+}
+
+impl Stored {
+    fn of(object: &Object) -> Self {
+        let (sha256, stages) = (object.sha256.clone(), object.stages.clone());
+        Self { bytes: object.bytes.len() as u64, sha256, stages }
+    }
+}
+
+fn facts(call: &Call, object: &Object, stored: Stored) -> Vec<(&'static str, String)> {
     vec![
         ("x-logship-task", call.task.to_string()),
         ("x-logship-key", object.key.clone()),
         ("x-logship-rows", object.rows.to_string()),
         ("x-logship-raw-bytes", object.raw_bytes.to_string()),
-        ("x-logship-stored-bytes", object.bytes.len().to_string()),
-        ("x-logship-sha256", object.sha256.clone()),
-        ("x-logship-stages", object.stages.clone()),
+        ("x-logship-stored-bytes", stored.bytes.to_string()),
+        ("x-logship-sha256", stored.sha256),
+        (STAGES, stored.stages),
     ]
 }
 
@@ -62,7 +111,7 @@ async fn put(call: &Call, object: &Object) -> Result<&'static str, Problem> {
         .body(FullBody::new(Bytes::from(object.bytes.clone())))
         .map_err(|error| Problem::bad_call(format!("{}: {error}", crate::call::PUT_URL)))?;
     let answer = send(request).await?;
-    if answer.is_success() { Ok("put") } else { Err(answer.problem("the presigned URL")) }
+    if answer.is_success() { Ok(PUT) } else { Err(answer.problem("the presigned URL")) }
 }
 
 /// What a destination answered.
@@ -72,9 +121,7 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     /// The body.
     pub(crate) body: Bytes,
-    /// The headers that matter.
-    retry_after: Option<String>,
-    sha256: Option<String>,
+    headers: HeaderMap,
 }
 
 impl Answer {
@@ -82,25 +129,25 @@ impl Answer {
         (200..300).contains(&self.status)
     }
 
-    /// SHA-256 of the object, as its metadata have it.
-    pub(crate) fn sha256(&self) -> Option<&str> {
-        self.sha256.as_deref()
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
     }
 
     /// A refusal, as a problem: what the destination says of itself passes, and is told apart from what it says of
     /// this call.
     pub(crate) fn problem(&self, what: &str) -> Problem {
-        let Self { status, body, retry_after, .. } = self;
+        let Self { status, body, .. } = self;
         let said: String = String::from_utf8_lossy(body).chars().take(300).collect();
         let detail = format!("{what} answered {status}: {said}");
         let problem = match status {
             429 | 503 => Problem::new(503, "destination-busy", detail),
             // A key that is renewed, or a bucket that is made, makes the same call succeed.
-            401 | 403 | 404 => Problem::new(502, "destination-refused", detail),
+            401 | 403 => Problem::new(502, "destination-refused", detail),
+            404 => Problem::new(502, "destination-missing", detail),
             500.. => Problem::new(502, "destination-failed", detail),
             _ => Problem::new(422, "destination-rejected", detail),
         };
-        Problem { retry_after: retry_after.clone(), ..problem }
+        Problem { retry_after: self.header("retry-after").map(str::to_owned), ..problem }
     }
 }
 
@@ -132,8 +179,7 @@ pub(crate) async fn send(request: Request) -> Result<Answer, Problem> {
     };
     let response = http::send(request).await.map_err(unreachable)?;
     let status = response.status().as_u16();
-    let header = |name: &str| Some(response.headers().get(name)?.to_str().ok()?.to_owned());
-    let (retry_after, sha256) = (header("retry-after"), header(&format!("x-amz-meta-{}", s3::SHA256)));
-    let body = response.into_body().collect().await.map_err(unreachable)?.to_bytes();
-    Ok(Answer { status, body, retry_after, sha256 })
+    let (head, body) = response.into_parts();
+    let body = body.collect().await.map_err(unreachable)?.to_bytes();
+    Ok(Answer { status, body, headers: head.headers })
 }

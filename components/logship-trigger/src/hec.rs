@@ -5,7 +5,7 @@ use logship_core::batch::LogBatch;
 use serde_json::{Value, json};
 use spin_sdk::http::{self, FullBody};
 
-use crate::deliver::{Delivered, send};
+use crate::deliver::{Delivered, STAGES, send};
 use crate::problem::Problem;
 use crate::rule::{Hec, Rule, variable};
 use crate::stages::formatter::{self, Transport};
@@ -17,17 +17,8 @@ pub(crate) async fn send_all(
     receiver: &Hec,
     batches: &[LogBatch],
 ) -> Result<Delivered, Problem> {
-    let stage = formatter::describe();
-    if stage.transport != Transport::Hec {
-        return Err(Problem::settings(format!(
-            "rule {:?} delivers to Splunk, and this function's formatter is {}, which makes messages for syslog: \
-             put siem-hec into the dependency logship:siem/formatter in spin.toml",
-            rule.name, stage.name
-        )));
-    }
     let token = variable("hec_token").await?;
-    let config = if receiver.format.is_empty() { String::new() } else { json!(receiver.format).to_string() };
-    let session = formatter::Session::open(&config).map_err(problem)?;
+    let (stages, session) = open(rule, receiver)?;
     let (mut events, mut requests, mut bytes, mut before) = (0, 0, 0, 0);
     for batch in batches {
         let messages = session.push(batch).map_err(|error| problem(at(error, before)))?;
@@ -43,10 +34,30 @@ pub(crate) async fn send_all(
         ("x-logship-rows", events.to_string()),
         ("x-logship-stored-bytes", bytes.to_string()),
         ("x-logship-requests", requests.to_string()),
-        ("x-logship-stages", format!("{}@{}", stage.name, stage.version)),
+        (STAGES, stages),
         ("x-logship-delivered", "sent".to_owned()),
     ];
     Ok(Delivered { facts, object: None })
+}
+
+/// Whether the function can make the events of a rule: returns the stage that would.
+pub(crate) fn check(rule: &Rule, receiver: &Hec) -> Result<String, Problem> {
+    Ok(open(rule, receiver)?.0)
+}
+
+/// The formatter, by its name and version, with its settings.
+fn open(rule: &Rule, receiver: &Hec) -> Result<(String, formatter::Session), Problem> {
+    let stage = formatter::describe();
+    if stage.transport != Transport::Hec {
+        return Err(Problem::settings(format!(
+            "rule {:?} delivers to Splunk, and this function's formatter is {}, which makes messages for syslog: \
+             put siem-hec into the dependency logship:siem/formatter in spin.toml",
+            rule.name, stage.name
+        )));
+    }
+    let config = if receiver.format.is_empty() { String::new() } else { json!(receiver.format).to_string() };
+    let session = formatter::Session::open(&config).map_err(problem)?;
+    Ok((format!("{}@{}", stage.name, stage.version), session))
 }
 
 /// The bytes of each request: whole events, as many as have room, one at least.

@@ -42,9 +42,25 @@ pub fn make(rule: &Rule, call: &Call, batches: &[LogBatch]) -> Result<Object, Pr
     }
     let plan = Plan::new(rule)?;
     let key = render(rule, call, &plan.suffix)?;
+    if let Some(wanted) = call.key.as_ref().filter(|wanted| **wanted != key) {
+        return Err(Problem::settings(format!(
+            "the caller's object is {wanted:?}, and this function would name it {key:?}: its stages are not those of the caller"
+        )));
+    }
     let (bytes, raw_bytes) = plan.bytes(batches)?;
     let sha256 = hex::encode(Sha256::digest(&bytes));
     Ok(Object { key, bytes, rows, raw_bytes, media_type: plan.media_type(), sha256, stages: plan.stages() })
+}
+
+/// Whether the function can make the objects of a rule: returns the stages that would.
+///
+/// # Errors
+/// When the rule and the function's stages don't go together, or a stage refuses its settings.
+pub fn check(rule: &Rule, call: &Call) -> Result<String, Problem> {
+    let plan = Plan::new(rule)?;
+    render(rule, call, &plan.suffix)?;
+    plan.open()?;
+    Ok(plan.stages())
 }
 
 /// How the stages work together for a rule.
@@ -61,7 +77,7 @@ impl Plan {
     fn new(rule: &Rule) -> Result<Self, Problem> {
         let encoder = encoder::describe();
         let mut encoder_config = Map::new();
-        if let Some(format) = &rule.format {
+        if let Some(format) = &rule.spec.format {
             if format.name != encoder.format {
                 return Err(other_stage(
                     rule,
@@ -105,12 +121,17 @@ impl Plan {
         })
     }
 
-    fn bytes(&self, batches: &[LogBatch]) -> Result<(Vec<u8>, u64), Problem> {
+    fn open(&self) -> Result<(encoder::Object, Option<compressor::Object>), Problem> {
         let object = encoder::Object::open(&self.encoder_config).map_err(encoder_problem)?;
         let compressor = match &self.compressor {
             Some((_, config)) => Some(compressor::Object::open(config).map_err(compressor_problem)?),
             None => None,
         };
+        Ok((object, compressor))
+    }
+
+    fn bytes(&self, batches: &[LogBatch]) -> Result<(Vec<u8>, u64), Problem> {
+        let (object, compressor) = self.open()?;
         let (mut bytes, mut returned) = (vec![], 0);
         let mut take = |encoded: Vec<u8>| -> Result<(), Problem> {
             returned += encoded.len() as u64;
@@ -162,7 +183,7 @@ fn outer(
     rule: &Rule,
     compressor: compressor::Description,
 ) -> Result<Option<(compressor::Description, String)>, Problem> {
-    match &rule.compression {
+    match &rule.spec.compression {
         None => Ok(Some((compressor, String::new()))),
         Some(Choice { name, settings }) if name == NONE => {
             if settings.is_empty() {
@@ -192,7 +213,7 @@ fn inner(
     compressor: &compressor::Description,
 ) -> Result<String, Problem> {
     let known = |name: &str| encoder.compressions.iter().any(|inner| inner.name == name);
-    match &rule.compression {
+    match &rule.spec.compression {
         None if known(&compressor.compression) => Ok(compressor.compression.clone()),
         None => Ok(NONE.into()),
         Some(choice) if !choice.settings.is_empty() => Err(no_settings(rule)),
@@ -217,18 +238,20 @@ fn render(rule: &Rule, call: &Call, suffix: &str) -> Result<String, Problem> {
         project: call.project.clone(),
         logstore: call.logstore.clone(),
         shard: call.shard,
-        prefix: rule.prefix.clone(),
-        partition_format: rule.partition.clone(),
+        prefix: rule.spec.prefix.clone().unwrap_or_default(),
+        partition_format: rule.spec.partition().to_owned(),
         partition_time: call.task.created,
-        utc_offset: rule.time_zone.offset(created),
+        utc_offset: rule.spec.time_zone.unwrap_or_default().offset(created),
         creation_time: call.task.created,
         number: call.task.number,
         suffix: suffix.to_owned(),
     };
-    let key = renderer::render(&text(&rule.path), &request).map_err(|error| {
-        let renderer::Error::InvalidConfig(problem) = error;
-        Problem::settings(format!("rule {:?}: {}: {}", rule.name, problem.path, problem.reason))
-    })?;
+    let key = renderer::render(&text(rule.spec.path.as_ref().unwrap_or(&Map::new())), &request).map_err(
+        |error| {
+            let renderer::Error::InvalidConfig(problem) = error;
+            Problem::settings(format!("rule {:?}: {}: {}", rule.name, problem.path, problem.reason))
+        },
+    )?;
     // What the host refuses as well: see `wit/deps/object-path`.
     let level = |level: &str| {
         !matches!(level, "" | "." | "..") && !level.contains(|c: char| c == '\\' || c.is_control())

@@ -4,8 +4,8 @@ use serde_json::json;
 
 /// A problem, as `application/problem+json` (RFC 9457) has it.
 ///
-/// The status tells whether trying again can help: with one of 5xx, 429, or 404 (the function does not know the rule
-/// yet), it can; with any other of 4xx the same call always ends so.
+/// The status tells whether trying again can help: with one of 5xx, 429, 401 (another token), or 404 (the function does
+/// not know the rule yet), it can; with any other of 4xx the same call always ends so.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{detail}")]
 pub struct Problem {
@@ -52,7 +52,7 @@ impl Problem {
 
     /// Whether the same call can end otherwise another time.
     pub fn can_pass(&self) -> bool {
-        self.status >= 500 || matches!(self.status, 429 | 404)
+        self.status >= 500 || matches!(self.status, 401 | 404 | 429)
     }
 
     /// The body of the answer.

@@ -8,19 +8,17 @@ use rusty_s3::{Bucket, Credentials, S3Action, UrlStyle};
 use spin_sdk::http::{self, FullBody};
 
 use crate::call::Call;
-use crate::deliver::{Answer, send};
+use crate::deliver::{Answer, Stored, There, send};
 use crate::object::Object;
 use crate::problem::Problem;
 use crate::rule::{S3, variable};
 
-/// The metadata that has the object's SHA-256: what tells a repeated call that the object is there already.
-pub(crate) const SHA256: &str = "logship-sha256";
-
 /// How long a signature is good for.
 const GOOD_FOR: Duration = Duration::from_secs(600);
 
-/// Puts an object where none is. One that is there and has the same bytes is what a call before this one wrote.
-pub(crate) async fn put(settings: &S3, call: &Call, object: &Object) -> Result<&'static str, Problem> {
+/// Puts an object where none is. One that is there and has the same bytes is what a call before this one wrote; so is
+/// one of the same task and the same logs, which other stages made: the logs are where they belong, and are so once.
+pub(crate) async fn put(settings: &S3, call: &Call, object: &Object) -> Result<There, Problem> {
     let wrong = |problem: String| Problem::settings(format!("deliver: {problem}"));
     let endpoint = settings
         .endpoint
@@ -33,27 +31,57 @@ pub(crate) async fn put(settings: &S3, call: &Call, object: &Object) -> Result<&
         Credentials::new(variable("s3_access_key_id").await?, variable("s3_secret_access_key").await?);
     let answer = put_if_absent(&bucket, &credentials, call, object).await?;
     if answer.is_success() {
-        return Ok("put");
+        return Ok(There::Put);
     }
     // Another call is writing it (409), or has (412).
-    if matches!(answer.status, 409 | 412) {
-        let there = head(&bucket, &credentials, &object.key).await?;
-        return match there.sha256() {
-            Some(sha256) if sha256 == object.sha256 => Ok("was there"),
-            _ if answer.status == 409 || !there.is_success() => {
-                Err(Problem::new(503, "destination-busy", "another call is writing the object"))
-            }
-            _ => Err(Problem::new(
-                409,
-                "other-object",
-                format!(
-                    "{} is there already with other bytes, and was left as it is: the task was shipped by other stages or another rule",
-                    object.key
-                ),
-            )),
-        };
+    if !matches!(answer.status, 409 | 412) {
+        return Err(answer.problem(&format!("bucket {:?}", settings.bucket)));
     }
-    Err(answer.problem(&format!("bucket {:?}", settings.bucket)))
+    let found = head(&bucket, &credentials, &object.key).await?;
+    if found.header(SHA256) == Some(&object.sha256) {
+        return Ok(There::Same);
+    }
+    if let Some(earlier) = earlier(call, object, &found) {
+        return Ok(There::Earlier(earlier));
+    }
+    if answer.status == 409 || !found.is_success() {
+        return Err(Problem::new(503, "destination-busy", "another call is writing the object"));
+    }
+    let detail = format!(
+        "{} is there already with other logs, and was left as it is: a key must be an object's own",
+        object.key
+    );
+    Err(Problem::new(409, "other-object", detail))
+}
+
+/// What a call of this task put before, with stages that made other bytes of the same logs.
+fn earlier(call: &Call, object: &Object, found: &Answer) -> Option<Stored> {
+    let is = |name: &str, value: &str| found.header(name) == Some(value);
+    let of_same_logs = is(TASK, &call.task.to_string())
+        && is(SOURCE, &source(call))
+        && !call.range.is_empty()
+        && is(RANGE, &call.range)
+        && is(ROWS, &object.rows.to_string());
+    if !of_same_logs {
+        return None;
+    }
+    Some(Stored {
+        bytes: found.header("content-length")?.parse().ok()?,
+        sha256: found.header(SHA256)?.to_owned(),
+        stages: found.header(STAGES)?.to_owned(),
+    })
+}
+
+/// The metadata of an object.
+const TASK: &str = "x-amz-meta-logship-task";
+const SOURCE: &str = "x-amz-meta-logship-source";
+const RANGE: &str = "x-amz-meta-logship-range";
+const STAGES: &str = "x-amz-meta-logship-stages";
+const ROWS: &str = "x-amz-meta-logship-rows";
+const SHA256: &str = "x-amz-meta-logship-sha256";
+
+fn source(call: &Call) -> String {
+    format!("{}/{}/{}", call.project, call.logstore, call.shard)
 }
 
 async fn put_if_absent(
@@ -66,12 +94,12 @@ async fn put_if_absent(
     let headers = [
         ("content-type", object.media_type.clone()),
         ("if-none-match", "*".to_owned()),
-        ("x-amz-meta-logship-task", call.task.to_string()),
-        ("x-amz-meta-logship-source", format!("{}/{}/{}", call.project, call.logstore, call.shard)),
-        ("x-amz-meta-logship-range", call.range.clone()),
-        ("x-amz-meta-logship-stages", object.stages.clone()),
-        ("x-amz-meta-logship-rows", object.rows.to_string()),
-        ("x-amz-meta-logship-sha256", object.sha256.clone()),
+        (TASK, call.task.to_string()),
+        (SOURCE, source(call)),
+        (RANGE, call.range.clone()),
+        (STAGES, object.stages.clone()),
+        (ROWS, object.rows.to_string()),
+        (SHA256, object.sha256.clone()),
     ];
     for (name, value) in &headers {
         action.headers_mut().insert(*name, value.clone());

@@ -1,4 +1,5 @@
-//! A function that ships the batches it receives: `POST /v1/ship/RULE` with a batch as its body.
+//! A function that ships the batches it receives: `POST /v1/ship/RULE` with a batch as its body. `GET` of the same tells
+//! what would be made.
 //!
 //! What the headers say, and what is answered, is told in docs/serverless.md.
 
@@ -6,6 +7,8 @@ use logship_trigger::body::{Body, MOST};
 use logship_trigger::call::Call;
 use logship_trigger::deliver::Delivered;
 use logship_trigger::problem::Problem;
+use logship_trigger::rule::{SPEC, Spec, optional};
+use sha2::{Digest, Sha256};
 use spin_sdk::http::{FullBody, IntoResponse, Request, Response};
 use spin_sdk::http_service;
 
@@ -15,22 +18,24 @@ async fn handle(request: Request) -> impl IntoResponse {
 }
 
 async fn shipped(request: Request) -> Result<Delivered, Problem> {
-    let path = request.uri().path().to_owned();
-    let rule = match (path.strip_prefix("/v1/ship/"), request.method().as_str()) {
-        (Some(rule), "POST") if !rule.is_empty() && !rule.contains('/') => rule,
-        (Some(_), "POST") | (None, _) => {
-            return Err(Problem::new(
-                400,
-                "bad-path",
-                format!("{path} is nothing here: POST a batch to /v1/ship/RULE"),
-            ));
-        }
-        (Some(_), method) => {
-            return Err(Problem::new(405, "bad-method", format!("{method} does nothing here: POST a batch")));
-        }
+    let (path, method) = (request.uri().path().to_owned(), request.method().clone());
+    let Some(rule) = path.strip_prefix("/v1/ship/").filter(|rule| !rule.is_empty() && !rule.contains('/'))
+    else {
+        let detail = format!("{path} is nothing here: POST a batch to /v1/ship/RULE");
+        return Err(Problem::new(400, "bad-path", detail));
     };
     let headers = request.headers().clone();
-    let header = |name: &str| Some(headers.get(name)?.to_str().ok()?.to_owned());
+    // Keys of objects may have any letters.
+    let header = |name: &str| Some(std::str::from_utf8(headers.get(name)?.as_bytes()).ok()?.to_owned());
+    authorize(header("authorization")).await?;
+    match method.as_str() {
+        "POST" => {}
+        "GET" => return logship_trigger::describe(rule, Spec::read(header(SPEC))?).await,
+        other => {
+            let detail = format!("{other} does nothing here: POST a batch");
+            return Err(Problem::new(405, "bad-method", detail));
+        }
+    }
     let call = Call::read(rule, header)?;
     // Before the body is read: nothing is taken of one that is too large anyway.
     if header("content-length")
@@ -43,11 +48,25 @@ async fn shipped(request: Request) -> Result<Delivered, Problem> {
     logship_trigger::ship(&call, Body::read(bytes, header)?).await
 }
 
+/// Whether the caller may call: has the token, if the function has one.
+async fn authorize(authorization: Option<String>) -> Result<(), Problem> {
+    let Some(token) = optional("token").await?.filter(|token| !token.is_empty()) else { return Ok(()) };
+    let given = authorization.unwrap_or_default();
+    // Of hashes nothing can be learned by how long it takes to compare them.
+    let hash = |text: &str| Sha256::digest(text);
+    if hash(given.strip_prefix("Bearer ").unwrap_or_default()) == hash(&token) {
+        return Ok(());
+    }
+    let detail = "the call has not the token of this function: Authorization: Bearer TOKEN";
+    Err(Problem::new(401, "unauthorized", detail))
+}
+
 async fn read(request: Request) -> Result<Vec<u8>, Problem> {
     use http_body_util::BodyExt as _;
     let (mut body, mut bytes) = (request.into_body(), vec![]);
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| Problem::bad_call(format!("the body broke off: {error}")))?;
+        let frame =
+            frame.map_err(|error| Problem::new(503, "broken-off", format!("the body broke off: {error}")))?;
         if let Some(data) = frame.data_ref() {
             if bytes.len() + data.len() > MOST {
                 return Err(Problem::too_large(too_large()));

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::outbound::Allowed;
+
 /// An application. What is not read here, only Spin knows of.
 #[derive(Debug, Deserialize)]
 pub struct Manifest {
@@ -158,17 +160,6 @@ impl Manifest {
                 "a trigger calls the component {missing:?}, and there is no [component.{missing}]"
             ));
         }
-        for component in manifest.component.values() {
-            if let Some(wrong_host) = component
-                .allowed_outbound_hosts
-                .iter()
-                .find(|host| crate::outbound::Allowed::read(host).is_none())
-            {
-                return wrong(format!(
-                    "allowed_outbound_hosts: {wrong_host:?} is none: say scheme://host:port, such as https://*.example.org or http://127.0.0.1:9000"
-                ));
-            }
-        }
         manifest.folder = path.parent().unwrap_or(Path::new("")).to_owned();
         Ok(manifest)
     }
@@ -196,28 +187,65 @@ impl Manifest {
         component: &Component,
         given: impl Fn(&str) -> Option<String>,
     ) -> Result<BTreeMap<String, String>, String> {
-        let value = |name: &str| {
-            let variable =
-                self.variables.get(name).ok_or(format!("there is no variable {name:?} in [variables]"))?;
-            match (given(name), &variable.default) {
-                (Some(value), _) => Ok(value),
-                (None, Some(default)) => Ok(default.clone()),
-                (None, None) if variable.required => Err(format!(
-                    "the variable {name} is required: say SPIN_VARIABLE_{}=… or --variable {name}=…",
-                    name.to_uppercase()
-                )),
-                (None, None) => Err(format!("the variable {name} has neither `default` nor `required`")),
-            }
-        };
+        let value = |name: &str| self.value(name, &given);
         let filled =
             component.variables.iter().map(|(name, template)| Ok((name.clone(), fill(template, value)?)));
         filled.collect()
     }
 
-    /// Where the server of a Redis trigger is.
-    pub fn redis_address<'a>(&'a self, trigger: &'a RedisTrigger) -> Option<&'a str> {
+    /// The hosts that a component may reach. They may have variables in them.
+    ///
+    /// # Errors
+    /// The entry that is none, or a variable that has no value.
+    pub fn outbound(
+        &self,
+        component: &Component,
+        given: impl Fn(&str) -> Option<String>,
+    ) -> Result<Vec<Allowed>, String> {
+        let read = |entry: &String| {
+            let host = fill(entry, |name| self.value(name, &given))?;
+            Allowed::read(&host).ok_or_else(|| {
+                format!(
+                    "allowed_outbound_hosts: {host:?} is none: say scheme://host:port, such as https://*.example.org or http://127.0.0.1:9000"
+                )
+            })
+        };
+        component.allowed_outbound_hosts.iter().map(read).collect()
+    }
+
+    /// Where the server of a Redis trigger is, and its channel there. Both may have variables in them.
+    ///
+    /// # Errors
+    /// When there is no address, or a variable has no value.
+    pub fn redis(
+        &self,
+        trigger: &RedisTrigger,
+        given: impl Fn(&str) -> Option<String>,
+    ) -> Result<(String, String), String> {
         let default = self.application.trigger.redis.as_ref().map(|redis| redis.address.as_str());
-        trigger.address.as_deref().or(default)
+        let address = trigger.address.as_deref().or(default).ok_or_else(|| {
+            format!(
+                "the Redis trigger of {:?} has no address: say one in it, or in [application.trigger.redis]",
+                trigger.channel
+            )
+        })?;
+        let value = |name: &str| self.value(name, &given);
+        Ok((fill(address, value)?, fill(&trigger.channel, value)?))
+    }
+
+    /// The value of a variable of the application.
+    fn value(&self, name: &str, given: impl Fn(&str) -> Option<String>) -> Result<String, String> {
+        let variable =
+            self.variables.get(name).ok_or(format!("there is no variable {name:?} in [variables]"))?;
+        match (given(name), &variable.default) {
+            (Some(value), _) => Ok(value),
+            (None, Some(default)) => Ok(default.clone()),
+            (None, None) if variable.required => Err(format!(
+                "the variable {name} is required: say SPIN_VARIABLE_{}=… or --variable {name}=…",
+                name.to_uppercase()
+            )),
+            (None, None) => Err(format!("the variable {name} has neither `default` nor `required`")),
+        }
     }
 }
 

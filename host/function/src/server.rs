@@ -81,8 +81,14 @@ impl Server {
     }
 }
 
+/// Answers while the server lives, as that of Spin does.
+const HEALTH: &str = "/.well-known/spin/health";
+
 async fn answer(routes: &[Route], request: Request<Incoming>) -> Response<Full<Bytes>> {
     let path = request.uri().path();
+    if path == HEALTH {
+        return text(StatusCode::OK, "OK".into());
+    }
     let Some(route) = routes.iter().find(|route| matches(&route.pattern, path)) else {
         let known: Vec<_> = routes.iter().map(|route| route.pattern.as_str()).collect();
         return text(StatusCode::NOT_FOUND, format!("nothing is at {path}; there is {}\n", known.join(", ")));

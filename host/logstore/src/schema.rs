@@ -125,7 +125,7 @@ const MIGRATIONS: &[&str] = &["
         number INTEGER NOT NULL,             -- the second half
         begin_cursor INTEGER NOT NULL,
         begin_log INTEGER NOT NULL,
-        end_cursor INTEGER NOT NULL,         -- may become less until it is sealed
+        end_cursor INTEGER NOT NULL,         -- may become less until it has rows
         end_log INTEGER NOT NULL,
         object TEXT NOT NULL,                -- the key of its object
         received INTEGER NOT NULL,           -- when its newest log was

@@ -2,7 +2,8 @@
 //!
 //! A task is on disk before anything of its object is. Its range may still shrink, until it is **sealed**: then all
 //! of the object's bytes are known, and what they hash to. Only then the object gets its name, and when it has it
-//! the task succeeds and the checkpoint moves, in one transaction.
+//! the task succeeds and the checkpoint moves, in one transaction. Where somebody else makes the object, and may bring
+//! it to its place before anything is heard of it, the task is **cut** before: its range is what it will be.
 
 use std::fmt;
 use std::str::FromStr;
@@ -162,8 +163,10 @@ pub struct Task {
     pub shard: u32,
     /// Its first log.
     pub begin: Place,
-    /// Behind its last log; at most, as long as it is not sealed.
+    /// Behind its last log; at most, as long as it is neither sealed nor cut.
     pub end: Place,
+    /// Whether its end is known.
+    pub is_cut: bool,
     /// The key of its object.
     pub object: String,
     /// When its newest log was received, in Unix seconds.
@@ -291,45 +294,54 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let now = (self.options.clock)();
         let job = move |connection: &Connection| {
-            let (task, mut has_rest) = (find(connection, id)?, false);
-            if task.status != Status::Running {
-                // Its rule was deleted meanwhile.
-                return Err(StoreError::NoTask(id.to_string()));
-            }
-            if end < task.end {
-                if next_of(connection, task.rule_number, task.shard)? == Some(task.end) {
-                    save_next(connection, task.rule_number, task.shard, end)?;
-                } else {
-                    let (id, object) = rest;
-                    let rest = NewTask {
-                        id,
-                        shard: task.shard,
-                        begin: end,
-                        end: task.end,
-                        object,
-                        received: task.received,
-                        plan: String::new(),
-                    };
-                    insert(connection, task.rule_number, task.plan, &rest, 0, now)?;
-                    has_rest = true;
-                }
-            }
+            let has_rest = shrink(connection, id, end, rest, now)?;
             connection
                 .prepare_cached(
-                    "UPDATE task SET end_cursor = ?3, end_log = ?4, sha256 = ?5, rows = ?6, raw_bytes = ?7, stored_bytes = ?8
+                    "UPDATE task SET sha256 = ?3, rows = ?4, raw_bytes = ?5, stored_bytes = ?6
                      WHERE created = ?1 AND number = ?2",
                 )?
                 .execute(params![
                     id.created,
                     id.number,
-                    end.cursor,
-                    end.log,
                     seal.sha256,
                     seal.rows,
                     seal.raw_bytes,
                     seal.stored_bytes
                 ])?;
             Ok(has_rest)
+        };
+        self.writer.run(false, job).await
+    }
+
+    /// Writes down that a task ends at `end` and has so many rows, before it is known what becomes of them: whoever
+    /// makes its object may do so without being heard. What it leaves over is as with [`seal_task`](Self::seal_task).
+    pub async fn cut_task(
+        &self,
+        id: TaskId,
+        end: Place,
+        rows: u64,
+        rest: (TaskId, String),
+    ) -> Result<bool, StoreError> {
+        let now = (self.options.clock)();
+        let job = move |connection: &Connection| {
+            let has_rest = shrink(connection, id, end, rest, now)?;
+            connection
+                .prepare_cached("UPDATE task SET rows = ?3 WHERE created = ?1 AND number = ?2")?
+                .execute(params![id.created, id.number, rows])?;
+            Ok(has_rest)
+        };
+        self.writer.run(false, job).await
+    }
+
+    /// Lets a task that was cut be cut anew: it is sure that nothing was made of it.
+    pub async fn uncut_task(&self, id: TaskId) -> Result<(), StoreError> {
+        let job = move |connection: &Connection| {
+            connection
+                .prepare_cached(
+                    "UPDATE task SET rows = NULL WHERE created = ?1 AND number = ?2 AND sha256 IS NULL",
+                )?
+                .execute(params![id.created, id.number])?;
+            Ok(())
         };
         self.writer.run(false, job).await
     }
@@ -669,6 +681,44 @@ fn insert(
     Ok(())
 }
 
+/// Lets a task that runs end at `end`. What it leaves over is for the shard's next task; where there is one already, it
+/// becomes the task `rest`, with this object. Returns whether it did.
+fn shrink(
+    connection: &Connection,
+    id: TaskId,
+    end: Place,
+    (rest, object): (TaskId, String),
+    now: u64,
+) -> Result<bool, StoreError> {
+    let task = find(connection, id)?;
+    if task.status != Status::Running {
+        // Its rule was deleted meanwhile.
+        return Err(StoreError::NoTask(id.to_string()));
+    }
+    let mut has_rest = false;
+    if end < task.end {
+        if next_of(connection, task.rule_number, task.shard)? == Some(task.end) {
+            save_next(connection, task.rule_number, task.shard, end)?;
+        } else {
+            let rest = NewTask {
+                id: rest,
+                shard: task.shard,
+                begin: end,
+                end: task.end,
+                object,
+                received: task.received,
+                plan: String::new(),
+            };
+            insert(connection, task.rule_number, task.plan, &rest, 0, now)?;
+            has_rest = true;
+        }
+    }
+    connection
+        .prepare_cached("UPDATE task SET end_cursor = ?3, end_log = ?4 WHERE created = ?1 AND number = ?2")?
+        .execute(params![id.created, id.number, end.cursor, end.log])?;
+    Ok(has_rest)
+}
+
 fn find(connection: &Connection, id: TaskId) -> Result<Task, StoreError> {
     let mut statement =
         connection.prepare_cached(&format!("{COLUMNS} WHERE task.created = ?1 AND task.number = ?2"))?;
@@ -694,6 +744,7 @@ fn read(row: &Row<'_>) -> Result<Task, rusqlite::Error> {
         shard: row.get(7)?,
         begin: Place { cursor: row.get(8)?, log: row.get(9)? },
         end: Place { cursor: row.get(10)?, log: row.get(11)? },
+        is_cut: row.get::<_, Option<u64>>(20)?.is_some(),
         object: row.get(12)?,
         received: row.get(13)?,
         // The table has no others.

@@ -196,6 +196,30 @@ async fn what_a_late_object_does_not_take_is_a_task_of_its_own() {
 }
 
 #[tokio::test]
+async fn a_task_that_is_cut_has_its_range_before_it_has_an_object() {
+    let test = Test::new().await;
+    let task = test.begin(1, at(5, 0), at(8, 0)).await.unwrap();
+    assert!(!task.is_cut);
+    assert!(!test.store.cut_task(task.id, at(6, 3), 13, rest(9)).await.unwrap());
+    assert_eq!(test.progress().next, at(6, 3), "the next task begins there");
+    let test = test.reopen();
+    let task = test.store.task(task.id).unwrap();
+    assert_eq!((task.end, task.is_cut, task.seal), (at(6, 3), true, None));
+    // Nothing was made of it, and less of it may be.
+    test.store.uncut_task(task.id).await.unwrap();
+    assert!(!test.store.task(task.id).unwrap().is_cut);
+    test.begin(2, at(6, 3), at(9, 0)).await.unwrap();
+    assert!(test.store.cut_task(task.id, at(5, 1), 1, rest(9)).await.unwrap());
+    let made = test.store.task(rest(9).0).unwrap();
+    assert_eq!((made.begin, made.end, made.is_cut), (at(5, 1), at(6, 3), false));
+    // Something was.
+    assert!(!test.store.seal_task(task.id, at(5, 1), seal(), rest(8)).await.unwrap());
+    test.store.uncut_task(task.id).await.unwrap();
+    let task = test.store.task(task.id).unwrap();
+    assert_eq!((task.end, task.is_cut, task.seal), (at(5, 1), true, Some(seal())));
+}
+
+#[tokio::test]
 async fn tasks_of_a_deleted_rule_fail_for_good() {
     let test = Test::new().await;
     let task = test.begin(1, at(5, 0), at(8, 0)).await.unwrap();

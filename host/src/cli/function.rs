@@ -7,7 +7,6 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use logship_function::compose::{Part, compose};
 use logship_function::manifest::{Component, Manifest};
-use logship_function::outbound::Allowed;
 use logship_function::runtime::{Function, Limits, Runtime};
 use logship_function::server::{Route, Server};
 use logship_function::subscriber::subscribe;
@@ -79,6 +78,12 @@ impl FunctionCommand {
 }
 
 impl ServeCommand {
+    /// The value of a variable, where somebody gives one.
+    fn given(&self, name: &str) -> Option<String> {
+        let given = self.variables.iter().rfind(|(known, _)| known == name).map(|(_, value)| value.clone());
+        given.or_else(|| std::env::var(format!("SPIN_VARIABLE_{}", name.to_uppercase())).ok())
+    }
+
     fn run(self, engine: &EngineOptions) -> Result<(), Failure> {
         self.log.begin()?;
         let manifest = Manifest::read(&self.application)?;
@@ -99,12 +104,11 @@ impl ServeCommand {
             let server = server.map_err(|error| format!("can't listen on {}: {error}", self.listen))?;
             let address = server.address()?;
             for trigger in &manifest.trigger.redis {
-                let Some(address) = manifest.redis_address(trigger) else {
-                    return Err(format!("the Redis trigger of {:?} has no address", trigger.channel).into());
-                };
+                let (address, channel) = manifest.redis(trigger, |name| self.given(name))?;
+                // Its address may have a password in it.
                 let client =
-                    redis::Client::open(address).map_err(|error| format!("Redis at {address:?}: {error}"))?;
-                let (channel, function) = (trigger.channel.clone(), functions[&trigger.component].clone());
+                    redis::Client::open(address).map_err(|error| format!("the address of Redis: {error}"))?;
+                let function = functions[&trigger.component].clone();
                 tokio::spawn(async move { subscribe(client, &channel, &function).await });
             }
             for trigger in http {
@@ -128,16 +132,10 @@ impl ServeCommand {
     ) -> Result<BTreeMap<String, Function>, Failure> {
         let limits = Limits { memory: (self.memory as usize) << 20, time: Duration::from_secs(self.timeout) };
         let runtime = Runtime::new(limits, cache)?;
-        let given = |name: &str| {
-            let given =
-                self.variables.iter().rfind(|(known, _)| known == name).map(|(_, value)| value.clone());
-            given.or_else(|| std::env::var(format!("SPIN_VARIABLE_{}", name.to_uppercase())).ok())
-        };
         let called = manifest.called();
         let ready = called.map(|(name, component)| {
-            let variables = manifest.variables(component, given)?;
-            let allowed =
-                component.allowed_outbound_hosts.iter().filter_map(|host| Allowed::read(host)).collect();
+            let variables = manifest.variables(component, |name| self.given(name))?;
+            let allowed = manifest.outbound(component, |name| self.given(name))?;
             let whole = composed(manifest, component)?;
             Ok((name.to_owned(), runtime.function(&whole, variables, allowed)?))
         });

@@ -32,8 +32,9 @@ enum Command {
         name: String,
         #[command(flatten)]
         of: Of,
-        /// The bucket, which must be there. Of the default destination it is a folder: DATA/buckets/BUCKET.
-        #[arg(long, help_heading = "Rule")]
+        /// The bucket, which must be there. Of the default destination it is a folder: DATA/buckets/BUCKET. Only a
+        /// function without a store needs none.
+        #[arg(long, default_value = "", help_heading = "Rule", hide_default_value = true)]
         bucket: String,
         /// The destination that has it: a name out of the service's settings.
         #[arg(long, default_value = "default", help_heading = "Rule")]

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use clap::Args;
 use indicatif::{HumanBytes, HumanCount};
 use serde_json::Value;
@@ -27,12 +29,16 @@ impl VerifyCommand {
             query.push(("status", "success".into()));
             let (tasks, _) = fetch(&client, &query, usize::MAX).await?;
             let bar = bar::new(Some(tasks.iter().filter_map(|task| task["storedBytes"].as_u64()).sum()));
-            let (mut wrong, mut bytes, mut rows) = (0, 0, 0);
+            let (mut wrong, mut bytes, mut rows, mut unseen) = (0, 0, 0, BTreeMap::new());
             for task in &tasks {
                 let path = format!("/tasks/{}", task["id"].as_str().unwrap_or_default());
                 let shown: Value = client.get(&path, &[("type", "verify")]).await?;
                 let stored = task["storedBytes"].as_u64().unwrap_or(0);
                 bar.inc(stored);
+                if let Some(why) = shown["found"]["unseen"].as_str() {
+                    *unseen.entry(why.to_owned()).or_insert(0) += 1;
+                    continue;
+                }
                 match problem(&shown) {
                     None => {
                         bytes += stored;
@@ -46,14 +52,21 @@ impl VerifyCommand {
                 }
             }
             bar.finish_and_clear();
+            let hidden: usize = unseen.values().sum();
             println!(
                 "{} of {} objects are as their tasks say: {} logs, {}",
-                tasks.len() - wrong,
+                tasks.len() - wrong - hidden,
                 tasks.len(),
                 HumanCount(rows),
                 HumanBytes(bytes)
             );
-            if wrong > 0 { Err(format!("{wrong} are not").into()) } else { Ok(()) }
+            unseen.iter().for_each(|(why, count)| println!("{count}: {why}"));
+            match (wrong, hidden) {
+                (0, 0) => Ok(()),
+                (0, hidden) => Err(format!("{hidden} were not looked at").into()),
+                (wrong, 0) => Err(format!("{wrong} are not").into()),
+                (wrong, hidden) => Err(format!("{wrong} are not, and {hidden} were not looked at").into()),
+            }
         })
     }
 }

@@ -148,6 +148,14 @@ pub enum ConfigError {
         /// What it can be.
         allowed: &'static str,
     },
+    /// A destination can't be one.
+    #[error("destinations.{name}: {problem}")]
+    Destination {
+        /// Its name.
+        name: String,
+        /// Which setting is wrong, and why.
+        problem: String,
+    },
 }
 
 impl Config {
@@ -180,6 +188,9 @@ impl Config {
                 DestinationConfig::Directory { path } => *path = folder.join(&*path),
                 DestinationConfig::S3(remote) | DestinationConfig::Oss(remote) => {
                     remote.ca = remote.ca.take().map(|ca| folder.join(ca));
+                }
+                DestinationConfig::Function(function) => {
+                    function.ca = function.ca.take().map(|ca| folder.join(ca));
                 }
             }
         }
@@ -244,6 +255,13 @@ impl Config {
             let (least, allowed) =
                 (LEAST_SHARE as u64, "134217728 (128 MiB) or more, or 0 for 256 MiB a worker");
             within("shipping.max-memory-bytes", max_memory_bytes as u64, least..=1 << 40, allowed)?;
+        }
+        let destinations = self.destinations();
+        for (name, destination) in &destinations {
+            if let DestinationConfig::Function(function) = destination {
+                let wrong = |problem| ConfigError::Destination { name: name.clone(), problem };
+                function.check(&destinations).map_err(wrong)?;
+            }
         }
         const YEAR: u64 = 366 * 86_400;
         within("shipping.retry-seconds", retry_seconds, 1..=86_400, "1 to 86400")?;

@@ -12,7 +12,8 @@ use super::manage::body;
 use super::reply::{Reply, refuse};
 use super::shippers::rule_now;
 use super::{Service, blocking};
-use crate::shipping::PlanRecord;
+use crate::destination::DestinationError;
+use crate::shipping::{PlanError, PlanRecord};
 use crate::siem::rules::SiemRecord;
 use crate::target;
 
@@ -70,6 +71,9 @@ pub(crate) async fn show(
             shown["found"] = match service.shipper.find(&task, rule.as_ref()) {
                 Ok(Some(found)) => json!({ "bytes": found.bytes, "sha256": found.sha256 }),
                 Ok(None) => Value::Null,
+                Err(error @ PlanError::Destination(DestinationError::Unseen(_))) => {
+                    json!({ "unseen": error.to_string() })
+                }
                 Err(error) => json!({ "error": error.to_string() }),
             };
         }

@@ -8,7 +8,7 @@
 //! # Layout
 //! - [`settings`]: how much it may take, and its times. `schedule`: when a task is due, as pure rules.
 //! - `queue`: what is due, over all rules and shards, in turn. `plan`: rule, stages and destination, put together.
-//! - `work`: one task, step by step. This file: the threads.
+//! - `work`: one task, step by step; `call`: the steps where a function makes the object. This file: the threads.
 //!
 //! # Nothing lost, nothing twice
 //! | on disk | then |
@@ -17,9 +17,13 @@
 //! | the seal: where the range ends, and what the object hashes to | the object gets its name, if nothing has it |
 //! | success, and the checkpoint | the task is listed for two days |
 //!
+//! Where a function makes the object, the first two are: the range as it will be, then the function is called; what it
+//! made and where it is, then success.
+//!
 //! After a crash a task that ran is done again. As all that decides its bytes is on disk, these are the same, under
 //! the same key. Each shard has one task at most whose end is not known yet; objects are sent while the next is made.
 
+mod call;
 mod plan;
 mod queue;
 mod schedule;
@@ -39,11 +43,13 @@ use tokio::runtime::Handle;
 
 use plan::Plans;
 pub use plan::{PlanError, PlanRecord};
-use queue::{Job, Queue};
+use queue::{Job, Lane, Queue};
 use settings::Shipping;
 use work::Step;
 
-use crate::destination::{DestinationConfig, Found};
+use crate::destination::{Destination, DestinationConfig, DestinationError, Found};
+use crate::function;
+use crate::pipeline::Pipeline;
 use crate::registry::Registry;
 use crate::rule::Rule;
 use crate::siem::rule::SIEM;
@@ -73,6 +79,8 @@ pub struct Shipper {
     store: Arc<Store>,
     plans: Plans,
     settings: Shipping,
+    /// The destinations that are functions.
+    functions: Vec<Lane>,
     runtime: Handle,
     queue: Mutex<Queue>,
     changed: Condvar,
@@ -116,7 +124,12 @@ impl Shipper {
     ) -> Result<Self, std::io::Error> {
         let spool = settings.spool.clone().unwrap_or_else(|| data.join("spool"));
         std::fs::create_dir_all(&spool)?;
+        let lane = |(name, config): (&String, &DestinationConfig)| match config {
+            DestinationConfig::Function(function) => Some(Lane { name: name.clone(), calls: function.calls }),
+            _ => None,
+        };
         Ok(Self {
+            functions: destinations.iter().filter_map(lane).collect(),
             store,
             plans: Plans::new(registry, destinations, spool, runtime.clone()),
             settings,
@@ -140,7 +153,9 @@ impl Shipper {
             let thread = std::thread::Builder::new().name(format!("ship-{number}"));
             thread.spawn(move || shipper.work())
         };
-        let threads = (0..workers * (1 + SENT_BESIDE)).map(spawn);
+        // A call of a function takes a thread, which waits.
+        let calls: usize = self.functions.iter().map(|lane| lane.calls).sum();
+        let threads = (0..workers * (1 + SENT_BESIDE) + calls).map(spawn);
         let threads = threads.filter_map(|thread| {
             thread.inspect_err(|error| tracing::error!(%error, "a thread can't be started")).ok()
         });
@@ -152,7 +167,7 @@ impl Shipper {
         let mut reader = ShardReader::default();
         loop {
             let mut queue = self.lock();
-            queue.look(&self.store, &self.settings)?;
+            queue.look(&self.store, &self.settings, &self.functions)?;
             let Some(job) = queue.pop(usize::MAX) else { return Ok(()) };
             drop(queue);
             self.encoding.fetch_add(1, Ordering::Relaxed);
@@ -178,7 +193,15 @@ impl Shipper {
 
     /// Tries whether a rule can write to its destination. Blocks.
     pub fn probe(&self, rule: &Rule) -> Result<(), PlanError> {
-        Ok(self.plans.destination(rule)?.probe(&rule.prefix)?)
+        let destination = self.plans.destination(rule)?;
+        if let Destination::Function(function) = &destination {
+            let spec = function::spec(rule, &Pipeline::new(self.plans.registry(), rule)?);
+            function.probe(&spec).map_err(DestinationError::from)?;
+            if function.store().is_err() {
+                return Ok(());
+            }
+        }
+        Ok(destination.probe(&rule.prefix)?)
     }
 
     /// What is at the destination of a task under its object's key. It is read for it. Blocks.
@@ -254,7 +277,7 @@ impl Shipper {
                 return None;
             }
             if self.is_time_to_look()
-                && let Err(error) = queue.look(&self.store, &self.settings)
+                && let Err(error) = queue.look(&self.store, &self.settings, &self.functions)
             {
                 tracing::error!(%error, "can't look for logs to ship");
             }

@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 use crate::bucket::{Bucket, Flavour, Remote};
 use crate::destination::{Destination, DestinationConfig, DestinationError};
 use crate::directory::Directory;
+use crate::function::Function;
 use crate::pipeline::{Pipeline, PipelineError};
 use crate::registry::Registry;
 use crate::rule::{Rule, RuleError, Store};
@@ -175,20 +176,44 @@ impl Plans {
 
     /// Where the objects of a rule go.
     pub(crate) fn destination(&self, rule: &Rule) -> Result<Destination, PlanError> {
-        let wrong = |problem: String| PlanError::from(RuleError::field("destination", problem));
         let (config, is_own) = match &rule.destination {
             Store::Own(config) => (&**config, true),
-            Store::Named(name) => (
-                self.destinations.get(name).ok_or_else(|| {
-                    let known: Vec<_> = self.destinations.keys().map(String::as_str).collect();
-                    wrong(format!(
-                        "the service's settings name no destination {name:?}; there is {}",
-                        known.join(", ")
-                    ))
-                })?,
-                false,
-            ),
+            Store::Named(name) => (self.named(name)?, false),
         };
+        let DestinationConfig::Function(function) = config else {
+            return self.place(rule, config, is_own);
+        };
+        if is_own {
+            return Err(wrong("a function can only be one that the service's settings name"));
+        }
+        let store = match &function.store {
+            Some(name) => Some(self.place(rule, self.named(name)?, false)?),
+            None if !rule.bucket.is_empty() => {
+                let problem = "is for the function to know: leave it out, or name the bucket's destination as the function's `store`";
+                return Err(RuleError::field("bucket", problem).into());
+            }
+            None if !rule.role.is_empty() => {
+                return Err(RuleError::field("role", "is of no use to a function: leave it out").into());
+            }
+            None => None,
+        };
+        let function = Function::new(function, &rule.name, store, self.runtime.clone())?;
+        Ok(Destination::Function(Box::new(function)))
+    }
+
+    /// A destination of the service's settings.
+    fn named(&self, name: &str) -> Result<&DestinationConfig, PlanError> {
+        self.destinations.get(name).ok_or_else(|| {
+            let known: Vec<_> = self.destinations.keys().map(String::as_str).collect();
+            wrong(format!(
+                "the service's settings name no destination {name:?}; there is {}",
+                known.join(", ")
+            ))
+        })
+    }
+
+    /// The rule's bucket at a destination.
+    fn place(&self, rule: &Rule, config: &DestinationConfig, is_own: bool) -> Result<Destination, PlanError> {
         if rule.bucket.is_empty() {
             return Err(RuleError::field("bucket", "is missing").into());
         }
@@ -204,22 +229,27 @@ impl Plans {
                 return Err(RuleError::field("bucket", problem).into());
             }
             if flavour == Flavour::Oss && remote.endpoint.is_empty() {
-                return Err(wrong("endpoint is missing".into()));
+                return Err(wrong("endpoint is missing"));
             }
             let (spool, runtime) = (&self.spool, self.runtime.clone());
             Ok(Destination::Bucket(Bucket::open(flavour, remote, &rule.bucket, &rule.role, spool, runtime)?))
         };
         match config {
             DestinationConfig::Directory { .. } if is_own => {
-                Err(wrong("a directory can only be one that the service's settings name".into()))
+                Err(wrong("a directory can only be one that the service's settings name"))
             }
             DestinationConfig::Directory { path } => {
                 Ok(Destination::Directory(Directory::existing(path.join(&rule.bucket))))
             }
             DestinationConfig::S3(remote) => bucket(Flavour::S3, remote),
             DestinationConfig::Oss(remote) => bucket(Flavour::Oss, remote),
+            DestinationConfig::Function(_) => Err(wrong("a function is no place for objects")),
         }
     }
+}
+
+fn wrong(problem: impl std::fmt::Display) -> PlanError {
+    RuleError::field("destination", problem).into()
 }
 
 /// What a rule may bring of its own: it is reached by the service, but not as the service.

@@ -8,6 +8,8 @@ use logship_logstore::{Catalog, Logstore, Place, Shard, ShippingRule, Store, Sto
 use super::plan::Plans;
 use super::schedule::{Due, Waiting, Wanted};
 use super::settings::Shipping;
+use crate::function;
+use crate::rule::Store as Destination;
 use crate::siem::rule::SIEM;
 
 /// Bytes of logs that are measured at one look.
@@ -68,14 +70,27 @@ pub(super) struct Queue {
     held: HashMap<i64, (String, u64)>,
     /// Rules that send to SIEMs, whose tasks are not for here.
     fed: HashSet<i64>,
+    /// Rules whose objects are made by functions.
+    lanes: HashMap<i64, Lane>,
     /// What was looked at last.
     seen: Option<Arc<Catalog>>,
     rules: Vec<Looked>,
 }
 
+/// A function that rules call, and how often at one time. What waits for it is in nobody's way.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Lane {
+    /// The destination's name.
+    pub(super) name: String,
+    /// Calls at one time.
+    pub(super) calls: usize,
+}
+
 /// What is due of one rule.
 #[derive(Debug, Default)]
 struct Line {
+    /// Whom its jobs wait for; none: the stages, and a store.
+    lane: Option<Lane>,
     jobs: VecDeque<Job>,
     /// Jobs that are being worked on.
     working: usize,
@@ -99,14 +114,24 @@ struct Looked {
 }
 
 impl Queue {
-    /// The next job: rules have their turn one after the other, and none has all workers.
+    /// The next job: rules have their turn one after the other, and none has all workers. `workers` are for those that
+    /// call no function.
     pub(super) fn pop(&mut self, workers: usize) -> Option<Job> {
-        let most = |line: &Line| if line.fails { 1 } else { (workers - 1).max(1) };
+        let mut working: HashMap<Option<Lane>, usize> = HashMap::new();
+        for (rule, line) in &mut self.lines {
+            line.lane = self.lanes.get(rule).cloned();
+            if line.working > 0 {
+                *working.entry(line.lane.clone()).or_default() += line.working;
+            }
+        }
         for _ in 0..self.turns.len() {
             let rule = self.turns.pop_front()?;
             self.turns.push_back(rule);
             let line = self.lines.entry(rule).or_default();
-            if line.working < most(line)
+            let all = line.lane.as_ref().map_or(workers, |lane| lane.calls);
+            let most = if line.fails { 1 } else { (all - 1).max(1) };
+            if line.working < most
+                && working.get(&line.lane).is_none_or(|working| *working < all)
                 && let Some(job) = line.jobs.pop_front()
             {
                 line.working += 1;
@@ -131,11 +156,16 @@ impl Queue {
         push(&mut self.lines, &mut self.turns, rule, job);
     }
 
-    /// Looks what is due. Blocks on the disk.
-    pub(super) fn look(&mut self, store: &Store, settings: &Shipping) -> Result<(), StoreError> {
+    /// Looks what is due. `functions` are the destinations that are some. Blocks on the disk.
+    pub(super) fn look(
+        &mut self,
+        store: &Store,
+        settings: &Shipping,
+        functions: &[Lane],
+    ) -> Result<(), StoreError> {
         let catalog = store.catalog();
         if self.seen.as_ref().is_none_or(|seen| !Arc::ptr_eq(seen, &catalog)) {
-            self.look_at_rules(store, &catalog, settings)?;
+            self.look_at_rules(store, &catalog, settings, functions)?;
             self.seen = Some(catalog);
         }
         let now = store.clock();
@@ -191,8 +221,10 @@ impl Queue {
         store: &Store,
         catalog: &Catalog,
         settings: &Shipping,
+        functions: &[Lane],
     ) -> Result<(), StoreError> {
         self.rules.clear();
+        self.lanes.clear();
         let rules = catalog.logstores().flat_map(|logstore| logstore.rules.values());
         self.fed = rules.filter(|rule| rule.target == SIEM).map(ShippingRule::number).collect();
         let known: HashSet<i64> = self.shards.keys().map(|key| key.0).collect();
@@ -207,6 +239,9 @@ impl Queue {
                     }
                 };
                 self.held.remove(&rule.number());
+                let is_called = |lane: &&Lane| matches!(&parsed.destination, Destination::Named(name) if *name == lane.name);
+                let lane = functions.iter().find(is_called);
+                self.lanes.extend(lane.map(|lane| (rule.number(), lane.clone())));
                 if !known.contains(&rule.number()) {
                     for (shard, progress) in store.progress(rule)? {
                         self.shards.insert((rule.number(), shard), Waiting::from(progress.next, None));
@@ -214,7 +249,8 @@ impl Queue {
                 }
                 if parsed.enabled {
                     let seconds = parsed.time_seconds.min(settings.longest_wait_seconds);
-                    let wanted = Wanted { size: parsed.size(), seconds };
+                    let most = if lane.is_some() { function::MOST.raw as u64 } else { u64::MAX };
+                    let wanted = Wanted { size: parsed.size(), seconds, most };
                     // What was learned is of the rule as it was.
                     let before = self.seen.as_ref().and_then(|seen| rule_of(seen, logstore, &rule.name));
                     if before.is_some_and(|before| before != *rule) {
@@ -276,6 +312,11 @@ impl Queue {
     /// The shard is as before: nothing came of its job.
     pub(super) fn put_back(&mut self, key: Key) {
         self.busy.remove(&key);
+    }
+
+    /// Bytes of an object for each byte of logs, by what was learned of a rule.
+    pub(super) fn growth(&self, rule: i64) -> f64 {
+        self.growth.get(&rule).copied().unwrap_or(1.0)
     }
 
     /// What was learned of a rule in a shard.

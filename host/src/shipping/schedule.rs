@@ -15,6 +15,8 @@ pub(super) struct Wanted {
     pub(super) size: u64,
     /// How long logs wait for an object to fill.
     pub(super) seconds: u64,
+    /// Bytes of logs that an object can be made of.
+    pub(super) most: u64,
 }
 
 /// What waits in a shard.
@@ -47,10 +49,11 @@ impl Waiting {
 
     /// Bytes of logs that fill an object.
     pub(super) fn enough(&self, wanted: Wanted) -> u64 {
-        match self.growth {
+        let enough = match self.growth {
             Some(growth) => (wanted.size as f64 * MARGIN / growth) as u64,
             None => SAMPLE.min(wanted.size),
-        }
+        };
+        enough.min(wanted.most)
     }
 
     /// Takes in what else there is. What seems to be received in the future was received now: clocks are set back.
@@ -92,11 +95,26 @@ pub(super) fn next_try(attempts: u32, created: u64, now: u64, first: u64, within
     (next <= created.saturating_add(within)).then_some(next)
 }
 
+/// The same, where the destination asked for so many seconds of `rest`: the first time it is tried again then, which
+/// may be sooner, and twice as long after each time too; but never before.
+pub(super) fn next_try_after(
+    rest: u64,
+    attempts: u32,
+    created: u64,
+    now: u64,
+    first: u64,
+    within: u64,
+) -> Option<u64> {
+    let next = next_try(attempts, created, now, rest.clamp(1, first), within)?;
+    let next = next.max(now.checked_add(rest)?);
+    (next <= created.saturating_add(within)).then_some(next)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const WANTED: Wanted = Wanted { size: 10_000_000, seconds: 300 };
+    const WANTED: Wanted = Wanted { size: 10_000_000, seconds: 300, most: u64::MAX };
 
     fn waiting(bytes: u64, oldest: u64, growth: Option<f64>) -> Waiting {
         let mut waiting = Waiting::from(Place::at(7), growth);
@@ -123,6 +141,13 @@ mod tests {
     }
 
     #[test]
+    fn no_task_waits_for_more_than_an_object_can_be_made_of() {
+        let wanted = Wanted { most: 6_000_000, ..WANTED };
+        assert_eq!(waiting(5_999_999, 1000, Some(1.0)).due(wanted, 1000), None);
+        assert_eq!(waiting(6_000_000, 1000, Some(1.0)).due(wanted, 1000), Some(Due::Size));
+    }
+
+    #[test]
     fn the_oldest_log_decides() {
         let mut waiting = waiting(10, 1000, Some(1.0));
         waiting.add(Measured { next: 12, bytes: 10, oldest: 1250, newest: 1260 }, 1260);
@@ -143,6 +168,14 @@ mod tests {
         }
         assert_eq!(waits, [15, 30, 60, 120, 240, 480, 960]);
         assert!(now - created <= 172_800, "the last one is within the two days");
+    }
+
+    #[test]
+    fn who_asks_for_rest_gets_it_and_is_asked_again_soon() {
+        let after = |rest, attempts| next_try_after(rest, attempts, 0, 1000, 900, 172_800);
+        assert_eq!([after(7, 1), after(7, 2), after(7, 3)], [Some(1007), Some(1014), Some(1028)]);
+        assert_eq!([after(3600, 1), after(0, 1)], [Some(4600), Some(1001)]);
+        assert_eq!([after(200_000, 1), after(u64::MAX, 1)], [None, None]);
     }
 
     #[test]

@@ -9,9 +9,10 @@ use logship_logstore::{
 
 use super::plan::{Plan, PlanError, Plans};
 use super::queue::Begin;
-use super::schedule::{Due, SAMPLE, next_try};
+use super::schedule::{Due, SAMPLE, next_try, next_try_after};
 use super::{Shipper, Slot};
-use crate::destination::{DestinationError, Provenance};
+use crate::destination::{Destination, DestinationError, Provenance};
+use crate::group_list::GroupList;
 use crate::object::{self, Object, ObjectError, Shipped, new_number};
 use crate::pipeline;
 use crate::source::{CHUNK, ShardReader, SourceError};
@@ -74,13 +75,45 @@ impl TaskError {
 
     /// Whether it can be another time.
     fn can_pass(&self) -> bool {
-        !matches!(self, Self::Expired { .. } | Self::Store(StoreError::NoRule(_) | StoreError::NoLogstore(_)))
+        match self {
+            Self::Destination(DestinationError::Function(error)) => error.can_pass(),
+            Self::Expired { .. } | Self::Store(StoreError::NoRule(_) | StoreError::NoLogstore(_)) => false,
+            _ => true,
+        }
+    }
+
+    /// How many seconds the destination asks to be left alone.
+    fn rest(&self) -> Option<u64> {
+        match self {
+            Self::Destination(DestinationError::Function(error)) => Some(error.rest()?.as_secs()),
+            _ => None,
+        }
+    }
+
+    /// Whether the destination did not do what it was asked for, if it was asked: others need not ask it now.
+    fn destination_failed(&self) -> Option<bool> {
+        match self {
+            // What it never takes says nothing of it.
+            Self::Destination(DestinationError::Function(error)) => Some(error.can_pass()),
+            Self::Destination(_) => Some(true),
+            _ => None,
+        }
     }
 
     /// Whether it is no failure of the task: it stays as it is, and the next start goes on with it.
     fn leaves_it(&self) -> bool {
         matches!(self, Self::Ended | Self::Store(StoreError::Closed | StoreError::NoTask(_)))
     }
+}
+
+/// What a task has come to, when the next of its shard can begin.
+pub(super) enum Begun {
+    /// Its object, sealed.
+    Object(object::Made),
+    /// Its logs, for a function.
+    Call(GroupList),
+    /// Its object is at its destination already.
+    Done,
 }
 
 /// What came of a task that was to be made.
@@ -167,7 +200,7 @@ impl Shipper {
     }
 
     /// A new id, and the key of its object.
-    fn name(&self, plan: &Plan, shard: u32) -> Result<(TaskId, String), StageError> {
+    pub(super) fn name(&self, plan: &Plan, shard: u32) -> Result<(TaskId, String), StageError> {
         // Never the same twice, also where the clock stands still or is set back: the newest is the newest.
         let now = self.store.clock() * 1000;
         let last = self.last_id.fetch_max(now, Ordering::Relaxed);
@@ -259,7 +292,10 @@ impl Shipper {
         slot: Slot<'_>,
         key: Option<(i64, u32)>,
     ) -> Option<bool> {
-        let made = self.make_object(task, plan, reader);
+        let made = match &plan.destination {
+            Destination::Function(function) => self.make_call(task, plan, function),
+            _ => self.make_object(task, plan, reader),
+        };
         if let Some(key) = key {
             // Also after a failure: the task keeps its range, and what comes next is not held up.
             let next = made.as_ref().map_or(task.end, |(_, end)| *end);
@@ -272,15 +308,18 @@ impl Shipper {
             self.hurry();
         }
         drop(slot);
-        let result = made.and_then(|(made, _)| match made {
-            Some(made) => self.publish(task, plan, made),
-            None => Ok(None),
+        let result = made.and_then(|(made, end)| match made {
+            Begun::Object(made) => {
+                let provenance = provenance(task, end, stages_of(plan), &made);
+                self.publish(task, plan, made, &provenance)
+            }
+            Begun::Call(logs) => self.call(task, plan, logs),
+            Begun::Done => Ok(None),
         });
         let result = result.map(|shipped| shipped.iter().for_each(|shipped| count_shipped(task, shipped)));
         let failed = match &result {
             Ok(()) => Some(false),
-            Err(TaskError::Destination(_)) => Some(true),
-            Err(_) => None,
+            Err(error) => error.destination_failed(),
         };
         self.settle(task, result);
         failed
@@ -292,17 +331,10 @@ impl Shipper {
         task: &Task,
         plan: &Plan,
         reader: &mut ShardReader,
-    ) -> Result<(Option<object::Made>, Place), TaskError> {
+    ) -> Result<(Begun, Place), TaskError> {
         self.at(Step::Begun);
-        if let Some(seal) = &task.seal {
-            match plan.destination.find(&task.object) {
-                Ok(Some(found)) if found.sha256 == seal.sha256 => return Ok((None, task.end)),
-                Ok(Some(_)) => return Err(DestinationError::Exists(task.object.clone()).into()),
-                Ok(None) => {}
-                // Who may only write finds out by writing.
-                Err(DestinationError::Denied(_)) => {}
-                Err(error) => return Err(error.into()),
-            }
+        if self.is_there(task, plan)? {
+            return Ok((Begun::Done, task.end));
         }
         let shard = self.shard(task)?;
         let (object, end, read) = self.encode(task, plan, &shard, reader)?;
@@ -317,6 +349,25 @@ impl Shipper {
             stored_bytes: made.whole.bytes,
             sha256: made.whole.sha256.clone(),
         };
+        self.seal(task, plan, end, seal)?;
+        Ok((Begun::Object(made), end))
+    }
+
+    /// Whether the object of a task is at its destination, as it was before.
+    pub(super) fn is_there(&self, task: &Task, plan: &Plan) -> Result<bool, TaskError> {
+        let Some(seal) = &task.seal else { return Ok(false) };
+        match plan.destination.find(&task.object) {
+            Ok(Some(found)) if found.sha256 == seal.sha256 => Ok(true),
+            Ok(Some(_)) => Err(DestinationError::Exists(task.object.clone()).into()),
+            Ok(None) => Ok(false),
+            // Who may only write, or not even look, finds out by writing.
+            Err(DestinationError::Denied(_) | DestinationError::Unseen(_)) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Writes down what the object of a task is, and where the task ends.
+    pub(super) fn seal(&self, task: &Task, plan: &Plan, end: Place, seal: Seal) -> Result<(), TaskError> {
         if let Some(before) = task.seal.as_ref().filter(|before| **before != seal) {
             tracing::warn!(task = %task.id, sha256 = seal.sha256, before = before.sha256, "a stage made other bytes than before; none were at the destination");
         }
@@ -326,7 +377,7 @@ impl Shipper {
             self.lock().resume(task.rule_number, rest_id);
         }
         self.at(Step::Sealed);
-        Ok((Some(made), end))
+        Ok(())
     }
 
     /// Encodes the logs of a task, as many as its object takes. Returns where it ends, and how many bytes were read.
@@ -365,10 +416,15 @@ impl Shipper {
     }
 
     /// Brings an object to its destination.
-    fn publish(&self, task: &Task, plan: &Plan, made: object::Made) -> Result<Option<Shipped>, TaskError> {
+    pub(super) fn publish(
+        &self,
+        task: &Task,
+        plan: &Plan,
+        made: object::Made,
+        provenance: &Provenance,
+    ) -> Result<Option<Shipped>, TaskError> {
         let sha256 = made.whole.sha256.clone();
-        let provenance = provenance(task, plan, &made);
-        let published = made.publish(&plan.pipeline, &plan.destination, task.shard, &provenance);
+        let published = made.publish(&plan.pipeline, &plan.destination, task.shard, provenance);
         let shipped = match published {
             Ok(shipped) => Some(shipped),
             // It may be there all the same, from this time or an earlier one that could not say so. The key has the
@@ -401,8 +457,12 @@ impl Shipper {
                 let now = self.store.clock() / 1_000_000;
                 let created = task.id.created / 1_000_000_000;
                 let (first, within) = (self.settings.retry_seconds, self.settings.retry_for_seconds);
-                let next =
-                    next_try(task.failures + 1, created, now, first, within).filter(|_| error.can_pass());
+                let tries = task.failures + 1;
+                let next = match error.rest() {
+                    None => next_try(tries, created, now, first, within),
+                    Some(rest) => next_try_after(rest, tries, created, now, first, within),
+                };
+                let next = next.filter(|_| error.can_pass());
                 tracing::warn!(task = %task.id, rule = task.rule, shard = task.shard, code = error.code(), %error, "a task failed");
                 let next = next.map(|next| next * 1_000_000);
                 self.runtime.block_on(self.store.fail_task(task.id, error.code(), &error.to_string(), next))
@@ -448,7 +508,7 @@ impl Shipper {
         metrics::counter!("logship_tasks_total", &with_status).increment(1);
     }
 
-    fn shard(&self, task: &Task) -> Result<Arc<Shard>, TaskError> {
+    pub(super) fn shard(&self, task: &Task) -> Result<Arc<Shard>, TaskError> {
         let catalog = self.store.catalog();
         Ok(Arc::clone(catalog.logstore(&task.project, &task.logstore)?.shard(task.shard)?))
     }
@@ -469,6 +529,8 @@ fn count_shipped(task: &Task, shipped: &Shipped) {
 pub(super) enum Step {
     /// It is on disk.
     Begun,
+    /// Its range is what it will be, as a function needs it.
+    Cut,
     /// Its object is in a file without a name.
     Made,
     /// What that file hashes to is on disk.
@@ -483,18 +545,21 @@ fn is_of(object: &str, id: TaskId) -> bool {
     object.contains(&id.to_string())
 }
 
+/// The stages of a plan: name, version and digest of each.
+fn stages_of(plan: &Plan) -> String {
+    let stages = plan.pipeline.stages();
+    let stages =
+        stages.map(|stage| format!("{}@{} sha256:{}", stage.name(), stage.version(), stage.digest()));
+    stages.collect::<Vec<_>>().join(", ")
+}
+
 /// What the metadata of an object say.
-fn provenance(task: &Task, plan: &Plan, made: &object::Made) -> Provenance {
-    let stages: Vec<_> = plan
-        .pipeline
-        .stages()
-        .map(|stage| format!("{}@{} sha256:{}", stage.name(), stage.version(), stage.digest()))
-        .collect();
+pub(super) fn provenance(task: &Task, end: Place, stages: String, made: &object::Made) -> Provenance {
     vec![
         ("logship-task", task.id.to_string()),
         ("logship-source", format!("{}/{}/{}", task.project, task.logstore, task.shard)),
-        ("logship-range", format!("{}-{}", task.begin, task.end)),
-        ("logship-stages", stages.join(", ")),
+        ("logship-range", format!("{}-{end}", task.begin)),
+        ("logship-stages", stages),
         ("logship-rows", made.rows.to_string()),
         ("logship-sha256", made.whole.sha256.clone()),
     ]

@@ -101,6 +101,10 @@ impl Place {
             }
             DestinationConfig::S3(remote) => open(Flavour::S3, remote)?,
             DestinationConfig::Oss(remote) => open(Flavour::Oss, remote)?,
+            DestinationConfig::Function(_) => {
+                let problem = format!("{name:?} is a function, and no place for dead letters");
+                return Err(DestinationError::Settings(problem));
+            }
         };
         Ok(DeadLetters::new(destination, prefix))
     }

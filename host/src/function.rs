@@ -1,0 +1,640 @@
+//! A function that makes objects out of batches which it is called with: docs/serverless.md has the calls.
+//!
+//! It does what the stages of this program do, somewhere else, and it brings the object to its place itself or gives
+//! it back. What the object has to be like goes with each call, its key too: a function that would make another one
+//! says so, and makes none. A call can be repeated, and is, until it is answered.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::{RequestBuilder, Response, StatusCode, Url};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::runtime::Handle;
+
+use crate::bucket::{Remote, client};
+use crate::destination::{Destination, DestinationConfig, DestinationError};
+use crate::group_list::{GroupList, Most};
+use crate::part::{Part, Whole};
+use crate::pipeline::Pipeline;
+use crate::rule::Rule;
+
+/// How functions are called.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct FunctionConfig {
+    /// Where they are, without a path of theirs: `https://functions.example.org`.
+    pub url: String,
+    /// The name of the function's rule; by default that of the rule that calls it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// What calls bring as `Authorization: Bearer`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// The destination, by its name, in which the objects are: what the function gives back is put there, and what it
+    /// put there itself is looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store: Option<String>,
+    /// Calls at one time.
+    pub calls: usize,
+    /// Bytes that a call may have, as it is sent: for what stands before the function.
+    pub body_bytes: usize,
+    /// Seconds to wait for the answer to a call.
+    pub timeout_seconds: u64,
+    /// URL of a proxy; by default those of the environment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<String>,
+    /// File with certificates (PEM) of authorities to trust besides those of the system.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca: Option<PathBuf>,
+}
+
+/// Bytes that a call may have at most, as it is sent, and unpacked: what `trigger-http` takes.
+pub(crate) const MOST: Most = Most { packed: 16 << 20, raw: 64 << 20 };
+
+/// What fits into less is not worth a call.
+const LEAST: usize = 64 << 10;
+
+impl Default for FunctionConfig {
+    fn default() -> Self {
+        Self {
+            url: String::new(),
+            rule: None,
+            token: None,
+            store: None,
+            calls: 8,
+            body_bytes: MOST.packed,
+            timeout_seconds: 120,
+            proxy: None,
+            ca: None,
+        }
+    }
+}
+
+/// Its token is not for logs.
+impl fmt::Debug for FunctionConfig {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = formatter.debug_struct("FunctionConfig");
+        shown.field("url", &self.url).field("rule", &self.rule).field("store", &self.store);
+        shown.field("calls", &self.calls).finish_non_exhaustive()
+    }
+}
+
+impl FunctionConfig {
+    /// Checks what the types don't. `destinations` are those that the settings name.
+    ///
+    /// # Errors
+    /// The setting that is wrong, and why.
+    pub(crate) fn check(&self, destinations: &BTreeMap<String, DestinationConfig>) -> Result<(), String> {
+        self.endpoint("rule")?;
+        if let Some(store) = &self.store {
+            match destinations.get(store) {
+                None => return Err(format!("store: the settings name no destination {store:?}")),
+                Some(DestinationConfig::Function(_)) => {
+                    return Err(format!("store: {store:?} is a function, and no place for objects"));
+                }
+                Some(_) => {}
+            }
+        }
+        if !(1..=1024).contains(&self.calls) {
+            return Err(format!("calls: {} is not from 1 to 1024", self.calls));
+        }
+        if !(LEAST..=MOST.packed).contains(&self.body_bytes) {
+            let (bytes, most) = (self.body_bytes, MOST.packed);
+            return Err(format!("body-bytes: {bytes} is not from {LEAST} to {most}"));
+        }
+        Ok(())
+    }
+
+    /// Where a rule of the function is.
+    fn endpoint(&self, rule: &str) -> Result<Url, String> {
+        let rule = self.rule.as_deref().unwrap_or(rule);
+        let wrong = |problem: &str| format!("url: {:?} {problem}: https://HOST", self.url);
+        let mut url = Url::parse(&self.url).map_err(|_| wrong("is no URL"))?;
+        if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+            return Err(wrong("begins with neither http:// nor https://"));
+        }
+        if url.path().contains("/v1/ship") || url.query().is_some() {
+            return Err(wrong("goes too far: leave out /v1/ship and what is behind it"));
+        }
+        let below = url.path().trim_end_matches('/').to_owned();
+        url.set_path(&below);
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(["v1", "ship", rule]);
+        }
+        Ok(url)
+    }
+}
+
+/// A function, for a rule. Its methods block.
+#[derive(Debug)]
+pub struct Function {
+    http: reqwest::Client,
+    url: Url,
+    authorization: Option<HeaderValue>,
+    store: Option<Box<Destination>>,
+    runtime: Handle,
+    most: usize,
+    silence: Duration,
+}
+
+/// A call of a function.
+#[derive(Debug)]
+pub(crate) struct Call<'a> {
+    /// The task's id.
+    pub(crate) task: String,
+    /// The key of its object.
+    pub(crate) key: &'a str,
+    /// The shard that the logs are of.
+    pub(crate) shard: u32,
+    /// The cursors of the logs.
+    pub(crate) range: String,
+    /// The project of the logstore.
+    pub(crate) project: &'a str,
+    /// The logstore.
+    pub(crate) logstore: &'a str,
+    /// What the object is to be like.
+    pub(crate) spec: &'a str,
+    /// The logs.
+    pub(crate) logs: GroupList,
+}
+
+/// What a function made of a call.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// Bytes before compression.
+    pub(crate) raw_bytes: u64,
+    /// Bytes of the object.
+    pub(crate) stored_bytes: u64,
+    /// SHA-256 of the object, in hexadecimal.
+    pub(crate) sha256: String,
+    /// The stages that made it: name and version of each.
+    pub(crate) stages: String,
+    /// The object, if it is not at its destination.
+    pub(crate) object: Option<Whole>,
+}
+
+/// Why a function made no object, or did not say so.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct CallError {
+    /// What is wrong.
+    message: String,
+    /// What Log Service calls it.
+    code: &'static str,
+    again: Again,
+    /// How long it asks to be left alone.
+    rest: Option<Duration>,
+    /// Whether the call was too large for something.
+    is_too_large: bool,
+}
+
+/// Whether another time the same call can be answered otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Again {
+    /// At once, maybe.
+    Soon,
+    /// When something was mended.
+    Later,
+    /// Never.
+    No,
+}
+
+impl CallError {
+    fn new(again: Again, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self { message, code: "InternalServerError", again, rest: None, is_too_large: false }
+    }
+
+    /// What Log Service calls it.
+    pub fn code(&self) -> &'static str {
+        self.code
+    }
+
+    /// Whether it can be another time.
+    pub fn can_pass(&self) -> bool {
+        self.again != Again::No
+    }
+
+    /// How long the function, or where it delivers to, asks to be left alone.
+    pub fn rest(&self) -> Option<Duration> {
+        self.rest
+    }
+
+    /// Whether fewer logs may be taken.
+    pub(crate) fn is_too_large(&self) -> bool {
+        self.is_too_large
+    }
+}
+
+/// How often a call is repeated before its task has failed, which is tried again much later.
+const RETRIES: u32 = 2;
+
+/// How long to wait before it is: twice as long each time.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// A function that asks for more rest than this is called again by another attempt of the task.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether the wait is to end.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// How long a rule that is made waits for its function.
+const PROBE: Duration = Duration::from_secs(30);
+
+/// Bytes of an answer that is no object.
+const LARGEST_PROBLEM: usize = 64 << 10;
+
+/// Characters of an answer that tells nothing of itself which are shown.
+const LONGEST_WORDS: usize = 300;
+
+impl Function {
+    /// The function that a rule calls. `store` has the objects.
+    ///
+    /// # Errors
+    /// When the settings are wrong.
+    pub(crate) fn new(
+        config: &FunctionConfig,
+        rule: &str,
+        store: Option<Destination>,
+        runtime: Handle,
+    ) -> Result<Self, DestinationError> {
+        let authorization = match &config.token {
+            None => None,
+            Some(token) => {
+                let wrong = |_| DestinationError::Settings("token: has characters that no token has".into());
+                let mut value = HeaderValue::from_str(&format!("Bearer {token}")).map_err(wrong)?;
+                value.set_sensitive(true);
+                Some(value)
+            }
+        };
+        let way = Remote {
+            proxy: config.proxy.clone(),
+            ca: config.ca.clone(),
+            timeout_seconds: Some(config.timeout_seconds),
+            ..Remote::default()
+        };
+        Ok(Self {
+            http: client(&way)?,
+            url: config.endpoint(rule).map_err(DestinationError::Settings)?,
+            authorization,
+            store: store.map(Box::new),
+            runtime,
+            most: config.body_bytes,
+            silence: Duration::from_secs(config.timeout_seconds),
+        })
+    }
+
+    /// Where the objects are, if that is known.
+    ///
+    /// # Errors
+    /// [`DestinationError::Unseen`].
+    pub(crate) fn store(&self) -> Result<&Destination, DestinationError> {
+        self.store.as_deref().ok_or_else(|| DestinationError::Unseen(self.url.to_string()))
+    }
+
+    /// Bytes that the logs of a call may have.
+    pub(crate) fn most(&self) -> Most {
+        Most { packed: self.most, ..MOST }
+    }
+
+    /// Asks whether the function would make such objects.
+    ///
+    /// # Errors
+    /// When it would not, or is not there.
+    pub(crate) fn probe(&self, spec: &str) -> Result<(), CallError> {
+        let asked = async {
+            let request = self.http.get(self.url.clone()).header(SPEC, spec);
+            let response = self.sent(request).await?;
+            let says = |name: &str| text(response.headers(), name);
+            match says(DELIVERS).as_deref() {
+                Some("hec") => Err(self.settings("its rule delivers events to Splunk, and not objects")),
+                Some("caller") if self.store.is_none() => Err(self.settings(GIVEN_BACK)),
+                Some("url") => {
+                    Err(self.settings("its rule delivers to presigned URLs, which are not made here"))
+                }
+                Some(_) => Ok(()),
+                None => Err(self.stranger(response.status())),
+            }
+        };
+        self.runtime.block_on(async {
+            let answered = tokio::time::timeout(PROBE, asked).await;
+            answered.unwrap_or_else(|_| Err(self.silent(PROBE)))
+        })
+    }
+
+    /// Has the object of a call made, and brought to its place or into `part`, which is made for it. Waits, and calls again,
+    /// as long as that can help soon and `is_over` does not say that nothing is waited for any more: then there is no
+    /// answer.
+    ///
+    /// # Errors
+    /// When there is no object, or nothing was heard of it.
+    pub(crate) fn call(
+        &self,
+        call: Call<'_>,
+        is_over: impl Fn() -> bool,
+    ) -> Option<Result<Answer, CallError>> {
+        let body = Bytes::from(call.logs.packed);
+        let facts = Facts { rows: call.logs.rows, key: call.key };
+        let mut headers = HeaderMap::new();
+        let shown = [
+            (TASK, call.task.clone()),
+            (KEY, call.key.to_owned()),
+            (SPEC, call.spec.to_owned()),
+            ("x-logship-shard", call.shard.to_string()),
+            ("x-logship-range", call.range),
+            ("x-logship-project", call.project.to_owned()),
+            ("x-logship-logstore", call.logstore.to_owned()),
+            ("x-log-bodyrawsize", call.logs.raw_bytes.to_string()),
+        ];
+        for (name, value) in shown {
+            match HeaderValue::from_bytes(value.as_bytes()) {
+                Ok(value) => headers.insert(name, value),
+                Err(_) => return Some(Err(self.settings(&format!("{name} can't be {value:?}")))),
+            };
+        }
+        headers
+            .insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf; message=LogGroupList"));
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("lz4"));
+        let mut tries = 0;
+        loop {
+            let request = self.http.post(self.url.clone()).headers(headers.clone()).body(body.clone());
+            let answered = self.runtime.block_on(async {
+                let answer = self.answered(request, &call.task, &facts);
+                tokio::select! {
+                    answer = answer => Some(answer),
+                    () = until(&is_over) => None,
+                }
+            })?;
+            let error = match answered {
+                Ok(answer) => return Some(Ok(answer)),
+                Err(error) => error,
+            };
+            let pause = error.rest.unwrap_or_default().max(PAUSE * 2_u32.pow(tries));
+            if error.again != Again::Soon || tries == RETRIES || pause > LONGEST_PAUSE {
+                return Some(Err(error));
+            }
+            tries += 1;
+            tracing::debug!(url = %self.url, task = call.task, %error, ?pause, "called again");
+            // Not all at the same time.
+            let pause = pause.mul_f64(1.0 + fastrand::f64() / 2.0);
+            let rested = async {
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => true,
+                    () = until(&is_over) => false,
+                }
+            };
+            if !self.runtime.block_on(rested) {
+                return None;
+            }
+        }
+    }
+
+    async fn answered(
+        &self,
+        request: RequestBuilder,
+        task: &str,
+        facts: &Facts<'_>,
+    ) -> Result<Answer, CallError> {
+        let response = self.sent(request).await?;
+        let headers = response.headers().clone();
+        let says = |name: &str| text(&headers, name);
+        let number = |name: &str| says(name)?.parse::<u64>().ok();
+        if says(TASK).as_deref() != Some(task) {
+            return Err(self.stranger(response.status()));
+        }
+        let (rows, key) = (number("x-logship-rows"), says(KEY).unwrap_or_default());
+        if rows != Some(facts.rows) || key != facts.key {
+            let (made, wanted) = (rows.unwrap_or(0), facts.rows);
+            return Err(self.settings(&format!(
+                "it made an object {key:?} of {made} logs, and not {:?} of {wanted}: it is of another version, and does not know what it is asked for",
+                facts.key
+            )));
+        }
+        let sha256 = says("x-logship-sha256").filter(|sha256| sha256.len() == 64);
+        let (Some(sha256), Some(raw_bytes), Some(stored_bytes)) =
+            (sha256, number("x-logship-raw-bytes"), number("x-logship-stored-bytes"))
+        else {
+            return Err(self.stranger(response.status()));
+        };
+        let stages = says("x-logship-stages").unwrap_or_default();
+        let object = match says("x-logship-delivered") {
+            Some(_) => None,
+            None => {
+                let whole = self.received(response, facts.key).await?;
+                if (whole.bytes, &whole.sha256) != (stored_bytes, &sha256) {
+                    let problem = format!("the object that {} gave back is not what it says", self.url);
+                    return Err(CallError::new(Again::Soon, problem));
+                }
+                Some(whole)
+            }
+        };
+        Ok(Answer { raw_bytes, stored_bytes, sha256, stages, object })
+    }
+
+    /// The object that is the body of an answer, as it comes.
+    async fn received(&self, mut response: Response, key: &str) -> Result<Whole, CallError> {
+        let store = self.store().map_err(|_| self.settings(GIVEN_BACK))?;
+        let disk = |error: &dyn fmt::Display| CallError::new(Again::Later, error.to_string());
+        let mut part: Part = store.begin(key, 0).map_err(|error| disk(&error))?;
+        while let Some(piece) = response.chunk().await.map_err(|error| self.unreachable(error))? {
+            part.write(&piece).map_err(|error| disk(&error))?;
+        }
+        part.finish(&[]).map_err(|error| disk(&error))
+    }
+
+    /// Sends a request, whose answer has to be that all is well.
+    async fn sent(&self, request: RequestBuilder) -> Result<Response, CallError> {
+        let request = match &self.authorization {
+            Some(authorization) => request.header(AUTHORIZATION, authorization.clone()),
+            None => request,
+        };
+        let response = request.send().await.map_err(|error| self.unreachable(error))?;
+        if response.status().is_success() { Ok(response) } else { Err(self.problem(response).await) }
+    }
+
+    fn unreachable(&self, error: reqwest::Error) -> CallError {
+        if error.is_timeout() && !error.is_connect() {
+            return self.silent(self.silence);
+        }
+        let error = error.without_url();
+        let mut words = error.to_string();
+        let mut source = std::error::Error::source(&error);
+        while let Some(cause) = source {
+            words = format!("{words}: {cause}");
+            source = cause.source();
+        }
+        CallError::new(Again::Soon, format!("{} is not reached: {words}", self.url))
+    }
+
+    /// It may be at work still: it is not called again at once.
+    fn silent(&self, time: Duration) -> CallError {
+        let problem = format!("{} did not answer within {} seconds", self.url, time.as_secs());
+        CallError::new(Again::Later, problem)
+    }
+
+    /// What an answer means that is no success.
+    async fn problem(&self, mut response: Response) -> CallError {
+        let status = response.status();
+        let rest = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+        let mut body = vec![];
+        while body.len() < LARGEST_PROBLEM
+            && let Ok(Some(piece)) = response.chunk().await
+        {
+            // Into memory: there is nothing to fail.
+            let _ = body.write_all(&piece);
+        }
+        let told: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let kind = told["type"].as_str().and_then(|kind| kind.rsplit_once(':')).map_or("", |(_, kind)| kind);
+        let said = match told["detail"].as_str() {
+            Some(detail) => format!("{status} ({kind}): {detail}"),
+            None => {
+                let words = String::from_utf8_lossy(&body);
+                format!("{status}: {}", words.trim().chars().take(LONGEST_WORDS).collect::<String>())
+            }
+        };
+        CallError {
+            message: format!("{} answered {said}", self.url),
+            code: code(status, kind),
+            again: again(status),
+            rest: rest.map(Duration::from_secs),
+            is_too_large: status == StatusCode::PAYLOAD_TOO_LARGE,
+        }
+    }
+
+    /// A page of something between, perhaps.
+    fn stranger(&self, status: StatusCode) -> CallError {
+        let problem = format!("{} answered {status}, but not as a function of logship does", self.url);
+        CallError::new(Again::Later, problem)
+    }
+
+    fn settings(&self, problem: &str) -> CallError {
+        CallError::new(Again::Later, format!("{}: {problem}", self.url))
+    }
+}
+
+const GIVEN_BACK: &str = "its rule gives objects back, and there is nowhere to put them: say `deliver` in that rule, or name a `store` in the destination";
+
+/// What an answer has to tell of the call.
+struct Facts<'a> {
+    rows: u64,
+    key: &'a str,
+}
+
+const TASK: &str = "x-logship-task";
+const KEY: &str = "x-logship-key";
+const SPEC: &str = "x-logship-rule";
+const DELIVERS: &str = "x-logship-delivers";
+
+/// Returns when it is over.
+async fn until(is_over: &impl Fn() -> bool) {
+    while !is_over() {
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// A header. Keys of objects may have any letters.
+fn text(headers: &HeaderMap, name: &str) -> Option<String> {
+    Some(std::str::from_utf8(headers.get(name)?.as_bytes()).ok()?.to_owned())
+}
+
+/// Whether a call that was answered so can be answered otherwise.
+fn again(status: StatusCode) -> Again {
+    match status.as_u16() {
+        429 | 502..=504 => Again::Soon,
+        // A token, a rule, or a proxy's patience: what others mend.
+        401 | 403 | 404 | 407 | 408 | 421 | 425 => Again::Later,
+        400..500 => Again::No,
+        _ => Again::Later,
+    }
+}
+
+/// What Log Service calls a refusal.
+fn code(status: StatusCode, kind: &str) -> &'static str {
+    match (status.as_u16(), kind) {
+        (401 | 403, _) | (_, "destination-refused" | "destination-forbidden") => "UnAuthorized",
+        (_, "destination-missing") => "InvalidOssBucket",
+        _ => "InternalServerError",
+    }
+}
+
+/// What the objects of a rule are like, for a call: all that decides their keys and bytes. JSON that a header takes.
+pub(crate) fn spec(rule: &Rule, pipeline: &Pipeline) -> String {
+    let (format, compression) = pipeline.makes();
+    let mut formatted = json!(rule.format.settings);
+    formatted["type"] = format.into();
+    let mut compressed = json!(rule.compression.settings);
+    compressed["type"] = compression.unwrap_or(&rule.compression.name).into();
+    let spec = json!({
+        "prefix": rule.prefix,
+        "partition": rule.partition,
+        "time_zone": rule.time_zone,
+        "format": formatted,
+        "compression": compressed,
+        "path": rule.path,
+    });
+    let mut ascii = String::new();
+    for letter in spec.to_string().chars() {
+        if letter.is_ascii() {
+            ascii.push(letter);
+        } else {
+            let mut units = [0; 2];
+            for unit in letter.encode_utf16(&mut units) {
+                ascii.push_str(&format!("\\u{unit:04x}"));
+            }
+        }
+    }
+    ascii
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_tells_whether_to_call_again() {
+        let of = |status: u16| again(StatusCode::from_u16(status).unwrap());
+        for status in [429, 502, 503, 504] {
+            assert_eq!(of(status), Again::Soon, "{status}");
+        }
+        for status in [401, 403, 404, 408, 500, 501, 302] {
+            assert_eq!(of(status), Again::Later, "{status}");
+        }
+        for status in [400, 405, 409, 411, 413, 415, 422, 431] {
+            assert_eq!(of(status), Again::No, "{status}");
+        }
+    }
+
+    #[test]
+    fn settings_that_can_not_be_are_named() {
+        let right =
+            FunctionConfig { url: "https://f.example.org/below/".into(), ..FunctionConfig::default() };
+        assert_eq!(right.endpoint("a-b").unwrap().as_str(), "https://f.example.org/below/v1/ship/a-b");
+        let other = FunctionConfig { rule: Some("r".into()), url: "http://f:80".into(), ..right.clone() };
+        assert_eq!(other.endpoint("a-b").unwrap().as_str(), "http://f/v1/ship/r");
+        let lake = DestinationConfig::Directory { path: "lake".into() };
+        let function = DestinationConfig::Function(right.clone());
+        let destinations = BTreeMap::from([("lake".to_owned(), lake), ("f".to_owned(), function)]);
+        let check = |change: fn(&mut FunctionConfig)| {
+            let mut config = right.clone();
+            change(&mut config);
+            config.check(&destinations)
+        };
+        check(|config| config.store = Some("lake".into())).unwrap();
+        let problem = |change| check(change).unwrap_err();
+        assert!(problem(|config| config.url = "f.example.org".into()).contains("is no URL"));
+        assert!(problem(|config| config.url = "ftp://f".into()).contains("neither http"));
+        assert!(problem(|config| config.url = "http://f/v1/ship/lake".into()).contains("leave out"));
+        assert!(problem(|config| config.store = Some("sea".into())).contains("no destination"));
+        assert!(problem(|config| config.store = Some("f".into())).contains("is a function"));
+        assert!(problem(|config| config.calls = 0).starts_with("calls"));
+        assert!(problem(|config| config.body_bytes = 1).starts_with("body-bytes"));
+        let secret = FunctionConfig { token: Some("t0ken".into()), ..right.clone() };
+        assert!(!format!("{secret:?}").contains("t0ken"));
+    }
+}

@@ -1,0 +1,151 @@
+//! spin.toml, the application of this repository: each line of it against the components as they are built.
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use support::dummy;
+use toml::{Table, Value};
+use wit_component::DecodedWasm;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn application() -> Table {
+    fs::read_to_string(root().join("spin.toml")).unwrap().parse().unwrap()
+}
+
+fn table<'a>(parent: &'a Table, name: &str) -> &'a Table {
+    parent.get(name).and_then(Value::as_table).unwrap_or_else(|| panic!("spin.toml has no {name}"))
+}
+
+/// What a component imports and exports, as the reader of another project than the composer's sees it.
+struct Ends {
+    imports: BTreeSet<String>,
+    exports: BTreeSet<String>,
+}
+
+fn ends(path: &Path) -> Ends {
+    let bytes = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let DecodedWasm::Component(resolve, world) = wit_component::decode(&bytes).unwrap() else {
+        panic!("{} is no component", path.display());
+    };
+    let world = &resolve.worlds[world];
+    let names = |items: Vec<_>| items.into_iter().map(|key| resolve.name_world_key(key)).collect();
+    Ends { imports: names(world.imports.keys().collect()), exports: names(world.exports.keys().collect()) }
+}
+
+#[test]
+fn every_dependency_is_an_import_that_its_component_exports() {
+    let application = application();
+    let components = table(&application, "component");
+    assert_eq!(components.keys().collect::<Vec<_>>(), ["trigger-http", "trigger-redis"]);
+    for (name, component) in components {
+        let component = component.as_table().unwrap();
+        let trigger = ends(&root().join(component["source"].as_str().unwrap()));
+        let dependencies = table(component, "dependencies");
+        for (import, dependency) in dependencies {
+            assert!(trigger.imports.contains(import), "{name} imports no {import}: {:?}", trigger.imports);
+            let path = dependency["path"].as_str().unwrap();
+            let stage = ends(&root().join(path));
+            assert!(stage.exports.contains(import), "{path} exports no {import}: {:?}", stage.exports);
+            let callable = stage.imports.iter().find(|import| *import != "logship:batch/types@1.0.0");
+            assert_eq!(callable, None, "{path} imports something");
+        }
+        let own = |import: &&String| import.starts_with("logship:") && !import.starts_with("logship:batch/");
+        let wanted: BTreeSet<_> = trigger.imports.iter().filter(own).collect();
+        assert_eq!(wanted, dependencies.keys().collect(), "{name}: an import is not served");
+        // Spin takes one component of a package.
+        let packages: BTreeSet<_> = dependencies.keys().map(|import| import.split('/').next()).collect();
+        assert_eq!(packages.len(), dependencies.len());
+        assert_eq!(component["dependencies_inherit_configuration"].as_bool(), Some(false), "{name}");
+        let exported =
+            if name == "trigger-http" { "wasi:http/handler@0.3.0" } else { "spin:redis/inbound-redis@3.0.0" };
+        assert!(trigger.exports.contains(exported), "{name} exports {:?}", trigger.exports);
+    }
+}
+
+#[test]
+fn both_triggers_are_called_and_every_variable_is_there() {
+    let application = application();
+    let triggers = table(&application, "trigger");
+    for kind in ["http", "redis"] {
+        let called: Vec<_> =
+            triggers[kind].as_array().unwrap().iter().map(|trigger| &trigger["component"]).collect();
+        assert_eq!(called, [&Value::from(format!("trigger-{kind}"))]);
+    }
+    let variables = table(&application, "variables");
+    for (name, variable) in variables {
+        assert!(variable.get("default").is_some(), "{name}: nobody can try the application");
+        let is_secret = ["secret", "token"].iter().any(|word| name.contains(word));
+        assert_eq!(variable.get("secret").is_some(), is_secret, "{name}");
+    }
+    let text = fs::read_to_string(root().join("spin.toml")).unwrap();
+    let used: BTreeSet<_> =
+        text.split("{{ ").skip(1).map(|rest| rest.split_once(" }}").unwrap().0.to_owned()).collect();
+    assert_eq!(used, variables.keys().cloned().collect());
+}
+
+/// What `logship function compose` says of the application, with a line of it changed.
+fn refusal(line: &str, changed: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let text = fs::read_to_string(root().join("spin.toml")).unwrap();
+    let whole = text.replace(line, changed);
+    assert_ne!(text, whole);
+    let file = folder.path().join("spin.toml");
+    // Its paths are those of the repository.
+    fs::write(&file, whole.replace("\"target/", &format!("\"{}/target/", root().display()))).unwrap();
+    let composed = support::logship()
+        .args(["function", "compose"])
+        .arg(&file)
+        .arg("--output")
+        .arg(folder.path().join("whole.wasm"))
+        .output()
+        .unwrap();
+    assert!(!composed.status.success());
+    String::from_utf8(composed.stderr).unwrap()
+}
+
+#[test]
+fn a_wrong_line_is_told_in_words_that_can_be_read() {
+    let encoder = r#""logship:encode/encoder@1.0.0" = { path = "target/components/encode-json.wasm" }"#;
+    let cases = BTreeMap::from([
+        // Another kind of stage.
+        (
+            encoder.replace("encode-json", "compress-gzip"),
+            vec![
+                "compress-gzip.wasm can't serve logship:encode/encoder@1.0.0",
+                "logship:compress/compressor@1.0.0",
+            ],
+        ),
+        // Another version of the contract.
+        (
+            encoder.replace("1.0.0", "1.1.0"),
+            vec!["imports no logship:encode/encoder@1.1.0", "logship:encode/encoder@1.0.0"],
+        ),
+        // None at all.
+        (String::new(), vec!["imports logship:encode/encoder@1.0.0, and nothing serves it"]),
+        (encoder.replace("encode-json", "encode-yaml"), vec!["encode-yaml.wasm", "No such file"]),
+    ]);
+    for (changed, words) in cases {
+        let told = refusal(encoder, &changed);
+        for word in words {
+            assert!(told.contains(word), "{changed}: {told}");
+        }
+    }
+}
+
+#[test]
+fn a_component_of_the_same_name_and_another_form_is_told_with_the_difference() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("other.wasm");
+    fs::write(&file, dummy(|text| text.replace("size: func() -> u64;", "size: func() -> u32;"))).unwrap();
+    let other = format!("path = \"{}\"", file.display());
+    let told = refusal("path = \"target/components/encode-json.wasm\"", &other);
+    for word in ["other.wasm", "logship:encode/encoder@1.0.0", "another form", "u64", "u32"] {
+        assert!(told.contains(word), "{told}");
+    }
+}
