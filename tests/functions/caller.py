@@ -29,6 +29,10 @@ class Served(shipping.Shipping):
         self.tables["destinations.fleet"] = self.fleet
         super().start()
 
+    def write(self, fleet):
+        """Writes settings with another function, which nothing takes yet."""
+        self.settings.write_text(shipping._toml({**self.tables, "destinations.fleet": fleet}))
+
     def called(self, logstore, bucket, *options, name=RULE):
         """A new rule that is shipped by the function, which is not tried first."""
         self.command("rule", "create", name, *place(logstore, bucket, "fleet"), "--no-probe", *options)
@@ -83,11 +87,12 @@ class CallerCase(unittest.TestCase):
         """The batches that the function was called with."""
         return [request for request in self.proxy.requests if request.method == "POST"]
 
-    def wait_for_failure(self, rule):
-        """The task that has failed, as it is now."""
+    def wait_for_failure(self, rule, attempts=1):
+        """The task that has failed so many times, as it is now."""
 
         def failed():
-            return next((task for task in rule.tasks() if task["taskStatus"] == "fail"), None)
+            ended = (task for task in rule.tasks() if task["taskStatus"] == "fail")
+            return next((task for task in ended if task["attempts"] == attempts), None)
 
         return wait_for(failed, PATIENCE, self.served.log.read_text, 0.1)
 
