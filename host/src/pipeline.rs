@@ -164,8 +164,16 @@ impl Pipeline {
 
     /// What the stages make: the format, and the compression of what compresses it, if something does outside of it.
     pub(crate) fn makes(&self) -> (&str, Option<&str>) {
-        let compressor = self.compressor.as_ref().map(|(stage, _)| stage.description().compression.as_str());
-        (&self.encoder.description().format, compressor)
+        match &self.bytes {
+            Bytes::Driven { encoder, compressor, .. } => {
+                let compression = compressor.as_ref().map(|(stage, _)| &*stage.description().compression);
+                (&encoder.description().format, compression)
+            }
+            Bytes::Packed { packer, .. } => {
+                let about = packer.description();
+                (&about.encoder.format, Some(&about.compressor.compression))
+            }
+        }
     }
 
     /// The same components as those that take part, by their digests.
