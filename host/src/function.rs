@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -482,12 +481,11 @@ impl Function {
     async fn problem(&self, mut response: Response) -> CallError {
         let status = response.status();
         let rest = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-        let mut body = vec![];
+        let mut body: Vec<u8> = vec![];
         while body.len() < LARGEST_PROBLEM
             && let Ok(Some(piece)) = response.chunk().await
         {
-            // Into memory: there is nothing to fail.
-            let _ = body.write_all(&piece);
+            body.extend_from_slice(&piece);
         }
         let told: Value = serde_json::from_slice(&body).unwrap_or_default();
         let kind = told["type"].as_str().and_then(|kind| kind.rsplit_once(':')).map_or("", |(_, kind)| kind);

@@ -60,7 +60,9 @@ impl Shipper {
         plan: &Plan,
         logs: GroupList,
     ) -> Result<Option<Shipped>, TaskError> {
-        let Destination::Function(function) = &plan.destination else { return Ok(None) };
+        let Destination::Function(function) = &plan.destination else {
+            return Err(DestinationError::Settings("it is no function".into()).into());
+        };
         let (begun, rows, read, end) = (std::time::Instant::now(), logs.rows, logs.raw_bytes, logs.end);
         let called = function.call(
             function::Call {
