@@ -222,7 +222,7 @@ mod tests {
         let (_folder, store, shard) = shard(&[3, 40, 0, 1, 1, 25]).await;
         let end = Place::at(shard.end());
         for (packed, raw) in
-            [(usize::MAX, usize::MAX), (usize::MAX, 6000), (900, usize::MAX), (500, 700), (0, 0)]
+            [(usize::MAX, usize::MAX), (usize::MAX, 6000), (300, usize::MAX), (500, 700), (0, 0)]
         {
             let most = Most { packed, raw };
             let (mut at, mut found, mut lists) = (Place::at(shard.begin()), vec![], 0);
@@ -236,7 +236,7 @@ mod tests {
                 (at, lists) = (list.end, lists + 1);
             }
             assert_eq!(found, (0..70).collect::<Vec<_>>(), "{most:?}");
-            assert_eq!(lists == 1, packed == usize::MAX && raw == usize::MAX);
+            assert_eq!(lists == 1, raw == usize::MAX && packed > 500, "{most:?}: {lists}");
         }
     }
 
