@@ -11,6 +11,8 @@ class Store(ThreadingHTTPServer):
 
     def __init__(self, test):
         self.objects, self.faults = {}, []
+        # Whether it hangs up on who puts what is there, before it has read it.
+        self.hangs_up = False
         super().__init__(("127.0.0.1", 0), _Put)
         threading.Thread(target=self.serve_forever).start()
         test.addCleanup(self.close)
@@ -25,6 +27,9 @@ class _Put(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_PUT(self):
+        if self.server.hangs_up:
+            self.close_connection = True
+            return self.answer(412)
         body = self.rfile.read(int(self.headers["content-length"] or 0)) if "content-length" in self.headers else chunks(self.rfile)
         if self.server.faults:
             return self.answer(*self.server.faults.pop())
@@ -43,7 +48,10 @@ class _Put(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def do_HEAD(self):
-        body, headers = self.server.objects[self.path.partition("?")[0]]
+        found = self.server.objects.get(self.path.partition("?")[0])
+        if found is None:
+            return self.answer(404)
+        body, headers = found
         metadata = {name: value for name, value in headers.items() if name.startswith("x-amz-meta-")}
         self.answer(200, {"content-length": str(len(body)), **metadata})
 

@@ -282,6 +282,15 @@ class Delivery(unittest.TestCase):
         self.assertEqual((other.status, *other.problem()[:2]), (409, "other-object", False))
         self.assertEqual(self.destination.objects[path][0], b"by others")
 
+    def test_an_object_that_is_there_is_found_where_the_store_hangs_up_on_it(self):
+        application, many = Application(self, self.text), logs(20_000)
+        self.assertEqual(application.ship("lake", many).fact("delivered"), "put")
+        self.destination.hangs_up = True
+        answer = application.ship("lake", many)
+        self.assertEqual((answer.status, answer.fact("delivered")), (200, "was there"), answer.body)
+        other = application.ship("lake", many, task="1760000089123456789_1")
+        self.assertEqual(other.status // 100, 5, other.body)
+
     def test_another_object_under_its_key_is_left_as_it_is(self):
         Application(self, self.text).ship("lake", logs(50))
         before = dict(self.destination.objects)

@@ -164,6 +164,9 @@ pub(crate) async fn get(url: &str) -> Result<Vec<u8>, Problem> {
     Ok(answer.body.into())
 }
 
+/// The kind of problem that is no answer at all.
+pub(crate) const UNREACHABLE: &str = "destination-unreachable";
+
 /// Sends a request to a destination.
 pub(crate) async fn send(request: Request) -> Result<Answer, Problem> {
     let host = request.uri().authority().map(ToString::to_string).unwrap_or_default();
@@ -175,7 +178,7 @@ pub(crate) async fn send(request: Request) -> Result<Answer, Problem> {
                 "the function may not reach {host}: it is not in its allowed_outbound_hosts in spin.toml"
             ),
         ),
-        error => Problem::new(502, "destination-unreachable", format!("{host} can't be reached: {error}")),
+        error => Problem::new(502, UNREACHABLE, format!("{host} can't be reached: {error}")),
     };
     let response = http::send(request).await.map_err(unreachable)?;
     let status = response.status().as_u16();

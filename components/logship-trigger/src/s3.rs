@@ -8,7 +8,7 @@ use rusty_s3::{Bucket, Credentials, S3Action, UrlStyle};
 use spin_sdk::http::{self, FullBody};
 
 use crate::call::Call;
-use crate::deliver::{Answer, Stored, There, send};
+use crate::deliver::{Answer, Stored, There, UNREACHABLE, send};
 use crate::object::Object;
 use crate::problem::Problem;
 use crate::rule::{S3, variable};
@@ -29,7 +29,15 @@ pub(crate) async fn put(settings: &S3, call: &Call, object: &Object) -> Result<T
         .map_err(|error| wrong(error.to_string()))?;
     let credentials =
         Credentials::new(variable("s3_access_key_id").await?, variable("s3_secret_access_key").await?);
-    let answer = put_if_absent(&bucket, &credentials, call, object).await?;
+    let answer = match put_if_absent(&bucket, &credentials, call, object).await {
+        Ok(answer) => answer,
+        // It may be there all the same: some stores say so before they have read all of it, and hang up.
+        Err(problem) if problem.kind == UNREACHABLE => {
+            let found = head(&bucket, &credentials, &object.key).await.ok();
+            return found.and_then(|found| there(call, object, &found)).ok_or(problem);
+        }
+        Err(problem) => return Err(problem),
+    };
     if answer.is_success() {
         return Ok(There::Put);
     }
@@ -38,11 +46,8 @@ pub(crate) async fn put(settings: &S3, call: &Call, object: &Object) -> Result<T
         return Err(answer.problem(&format!("bucket {:?}", settings.bucket)));
     }
     let found = head(&bucket, &credentials, &object.key).await?;
-    if found.header(SHA256) == Some(&object.sha256) {
-        return Ok(There::Same);
-    }
-    if let Some(earlier) = earlier(call, object, &found) {
-        return Ok(There::Earlier(earlier));
+    if let Some(there) = there(call, object, &found) {
+        return Ok(there);
     }
     if answer.status == 409 || !found.is_success() {
         return Err(Problem::new(503, "destination-busy", "another call is writing the object"));
@@ -52,6 +57,14 @@ pub(crate) async fn put(settings: &S3, call: &Call, object: &Object) -> Result<T
         object.key
     );
     Err(Problem::new(409, "other-object", detail))
+}
+
+/// Whether what was found is the object of the task.
+fn there(call: &Call, object: &Object, found: &Answer) -> Option<There> {
+    if found.header(SHA256) == Some(&object.sha256) {
+        return Some(There::Same);
+    }
+    earlier(call, object, found).map(There::Earlier)
 }
 
 /// What a call of this task put before, with stages that made other bytes of the same logs.
