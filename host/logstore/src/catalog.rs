@@ -12,11 +12,13 @@ use tokio::sync::Notify;
 use crate::consumer_group::ConsumerGroup;
 use crate::error::StoreError;
 use crate::rule::{ShippingRule, read_rules};
+use crate::stage::{StageNames, read_stages};
 
 /// Everything there is at one moment.
 #[derive(Debug, Default)]
 pub struct Catalog {
     projects: BTreeMap<String, Arc<Project>>,
+    stages: StageNames,
     /// Shards whose logstore is gone, but not yet all of their logs.
     pub(crate) dropped: Vec<Arc<Shard>>,
 }
@@ -114,6 +116,11 @@ impl Catalog {
         self.project(project)?.logstores.get(name).ok_or_else(|| StoreError::NoLogstore(name.into()))
     }
 
+    /// The names of stages.
+    pub fn stages(&self) -> &StageNames {
+        &self.stages
+    }
+
     /// All logstores there are.
     pub fn logstores(&self) -> impl Iterator<Item = &Arc<Logstore>> {
         self.projects.values().flat_map(|project| project.logstores.values())
@@ -139,7 +146,8 @@ impl Catalog {
         let projects = projects
             .map(|project| project.map(|project| (project.name.clone(), Arc::new(project))))
             .collect::<Result<_, _>>()?;
-        Ok(Self { projects, dropped: shards.remove(&None).unwrap_or_default() })
+        let (stages, dropped) = (read_stages(connection)?, shards.remove(&None).unwrap_or_default());
+        Ok(Self { projects, stages, dropped })
     }
 
     /// Every shard, also those whose logstore is gone.

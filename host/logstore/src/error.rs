@@ -86,6 +86,15 @@ pub enum StoreError {
     /// The shard's next task begins elsewhere by now.
     #[error("the next task of the shard begins at {0}")]
     Overtaken(Place),
+    /// No stage has the name.
+    #[error("no stage is called {0}")]
+    NoStage(String),
+    /// A name of a stage stands for something else by now.
+    #[error("stage {0} was changed meanwhile: look at it, and try again")]
+    StageChanged(String),
+    /// Names of stages stand for something else than what the task was to be made by.
+    #[error("stages were changed meanwhile")]
+    StagesChanged,
     /// There is no such task, or it is not to be tried.
     #[error("task {0} does not exist")]
     NoTask(String),

@@ -10,6 +10,7 @@
 //! - `writer`: the one thread that writes; puts that wait share its commits. `retention`: deletes old logs.
 //! - `consumer_group`: members, heartbeats and checkpoints. `balance`: which member gets which shard.
 //! - `rule`: what ships a logstore, and how far. `task`: ranges of shards, and the objects that they become.
+//! - `stage`: names of stages, and which version each stands for.
 //! - `schema`: the tables.
 //!
 //! # What is stored
@@ -34,6 +35,7 @@ mod manage;
 mod retention;
 mod rule;
 mod schema;
+mod stage;
 mod store;
 mod task;
 mod writer;
@@ -44,9 +46,12 @@ pub use error::StoreError;
 pub use manage::{LogstoreSettings, Resharding};
 pub use retention::FOREVER;
 pub use rule::{Progress, RuleSettings, RuleStart, ShippingRule};
+pub use stage::{
+    NewStageVersion, StageAction, StageChange, StageEvent, StageName, StageNames, StageTarget, StageVersion,
+};
 pub use store::{Limits, Store};
 pub use task::{
-    CONFIG_NOT_EXIST, Measured, NewTask, Place, Seal, Status, Task, TaskCounts, TaskFilter, TaskId,
+    CONFIG_NOT_EXIST, Failing, Measured, NewTask, Place, Seal, Status, Task, TaskCounts, TaskFilter, TaskId,
 };
 
 /// The present in microseconds.

@@ -147,6 +147,44 @@ const MIGRATIONS: &[&str] = &["
     CREATE INDEX task_retry ON task (next_try) WHERE next_try IS NOT NULL;
     CREATE INDEX task_plan ON task (plan);
     CREATE INDEX task_rule ON task (rule);
+", "
+    -- Names of stages. One that is not here is that of the stage that comes with the program.
+    CREATE TABLE stage (
+        name TEXT PRIMARY KEY,
+        kind TEXT NOT NULL,                  -- encoder, compressor, …
+        pinned INTEGER NOT NULL,
+        current INTEGER                      -- stage_event.id: what made it stand for what it does
+    ) STRICT, WITHOUT ROWID;
+
+    -- The component of a digest is a file of the data directory.
+    CREATE TABLE stage_version (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        stage TEXT NOT NULL REFERENCES stage (name) ON DELETE CASCADE,
+        version TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        size INTEGER NOT NULL,               -- bytes
+        source TEXT NOT NULL,
+        who TEXT NOT NULL,
+        added INTEGER NOT NULL,              -- Unix microseconds
+        UNIQUE (stage, version),
+        UNIQUE (stage, digest)
+    ) STRICT;
+
+    -- What was done. It stays when a name is gone: the greatest id tells what a plan was made by.
+    CREATE TABLE stage_event (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        name TEXT NOT NULL,
+        action TEXT NOT NULL,                -- add, swap, rollback, pin, unpin, remove
+        version TEXT NOT NULL,
+        digest TEXT,                         -- none: what comes with the program
+        at INTEGER NOT NULL,                 -- Unix microseconds
+        who TEXT NOT NULL,
+        before INTEGER                       -- what a rollback goes back to
+    ) STRICT;
+    CREATE INDEX stage_event_name ON stage_event (name);
+
+    ALTER TABLE task ADD COLUMN stage TEXT;  -- digest of the stage that it failed in, at the last time
+    CREATE INDEX task_stage ON task (stage) WHERE stage IS NOT NULL;
 "];
 
 /// A commit writes each page that it touches whole, and small puts touch one in every shard: with 16 KiB they are a

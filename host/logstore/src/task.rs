@@ -13,6 +13,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use crate::catalog::{Logstore, Shard};
 use crate::error::StoreError;
 use crate::rule::{ShippingRule, move_checkpoint, save_next};
+use crate::stage;
 use crate::store::Store;
 
 /// A place between two logs of a shard: before log number `log` of the log group at `cursor`.
@@ -129,6 +130,8 @@ pub struct NewTask {
     pub received: u64,
     /// What it is made by: the rule and the digests of its stages, as JSON.
     pub plan: String,
+    /// The [revision](crate::StageNames::revision) of the names of stages that this plan was made at.
+    pub revision: i64,
 }
 
 /// What is known of a task once all bytes of its object are.
@@ -189,6 +192,17 @@ pub struct Task {
     pub code: String,
     /// Why it failed.
     pub message: String,
+    /// The digest of the stage that it failed in, at the last time.
+    pub stage: Option<String>,
+}
+
+/// What keeps failing: the stage that the last tasks of a rule ended in, all of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failing {
+    /// The digest of the stage.
+    pub stage: String,
+    /// What the newest of them failed with.
+    pub message: String,
 }
 
 /// Which tasks are meant; what is none restricts nothing.
@@ -236,7 +250,7 @@ pub struct Measured {
 
 const COLUMNS: &str = "SELECT task.created, task.number, project.name, logstore.name, rule.name, task.rule,
     task.plan, shard, begin_cursor, begin_log, end_cursor, end_log, object, received, status, attempts, started,
-    finished, next_try, sha256, rows, raw_bytes, stored_bytes, code, message, failures
+    finished, next_try, sha256, rows, raw_bytes, stored_bytes, code, message, failures, task.stage
     FROM task JOIN rule ON rule.id = task.rule JOIN logstore ON logstore.id = rule.logstore
     JOIN project ON project.id = logstore.project";
 
@@ -245,7 +259,8 @@ const FILTER: &str = "(?1 IS NULL OR project.name = ?1) AND (?2 IS NULL OR logst
     AND task.created >= ?6 AND task.created <= ?7";
 
 impl Store {
-    /// Makes a task that runs, and lets the next one of the shard begin behind it.
+    /// Makes a task that runs, and lets the next one of the shard begin behind it. What names of stages stand for by
+    /// then is what its plan was made by, or it is not made.
     pub async fn begin_task(&self, rule: &ShippingRule, task: NewTask) -> Result<Task, StoreError> {
         let (rule, name, now) = (rule.id, rule.name.clone(), (self.options.clock)());
         let job = move |connection: &Connection| {
@@ -254,6 +269,9 @@ impl Store {
                 .exists([rule])?;
             if !known {
                 return Err(StoreError::NoRule(name));
+            }
+            if stage::revision(connection)? != task.revision {
+                return Err(StoreError::StagesChanged);
             }
             if let Some(next) = next_of(connection, rule, task.shard)?.filter(|next| *next != task.begin) {
                 return Err(StoreError::Overtaken(next));
@@ -283,6 +301,23 @@ impl Store {
         self.writer.run(false, job).await
     }
 
+    /// Makes a task by another plan, with another key of its object: one that runs, and of which nothing is sealed.
+    pub async fn replan_task(&self, id: TaskId, plan: &str, object: &str) -> Result<Task, StoreError> {
+        let (plan, object, now) = (plan.to_owned(), object.to_owned(), (self.options.clock)());
+        let job = move |connection: &Connection| {
+            let task = find(connection, id)?;
+            let plan = save_plan(connection, task.rule_number, &plan, now)?;
+            let changed = connection
+                .prepare_cached(
+                    "UPDATE task SET plan = ?3, object = ?4, stage = NULL
+                     WHERE created = ?1 AND number = ?2 AND status = ?5 AND sha256 IS NULL",
+                )?
+                .execute(params![id.created, id.number, plan, object, Status::Running.as_str()])?;
+            if changed == 0 { Err(StoreError::NoTask(id.to_string())) } else { find(connection, id) }
+        };
+        self.writer.run(false, job).await
+    }
+
     /// Writes down what the object of a task is, and that the task ends at `end`. What it leaves over is for the
     /// shard's next task; where there is one already, it becomes the task `rest`, with this object. Returns whether it did.
     pub async fn seal_task(
@@ -294,7 +329,7 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let now = (self.options.clock)();
         let job = move |connection: &Connection| {
-            let has_rest = shrink(connection, id, end, rest, now)?;
+let has_rest = shrink(connection, id, end, rest, now)?;
             connection
                 .prepare_cached(
                     "UPDATE task SET sha256 = ?3, rows = ?4, raw_bytes = ?5, stored_bytes = ?6
@@ -353,7 +388,7 @@ impl Store {
             let task = find(connection, id)?;
             connection
                 .prepare_cached(
-                    "UPDATE task SET status = ?3, finished = ?4, next_try = NULL, code = '', message = ''
+                    "UPDATE task SET status = ?3, finished = ?4, next_try = NULL, code = '', message = '', stage = NULL
                      WHERE created = ?1 AND number = ?2",
                 )?
                 .execute(params![id.created, id.number, Status::Success.as_str(), now])?;
@@ -370,13 +405,26 @@ impl Store {
         message: &str,
         next_try: Option<u64>,
     ) -> Result<(), StoreError> {
+        self.fail_task_in(id, None, code, message, next_try).await
+    }
+
+    /// The same, where it failed in a stage, whose digest is `stage`.
+    pub async fn fail_task_in(
+        &self,
+        id: TaskId,
+        stage: Option<&str>,
+        code: &str,
+        message: &str,
+        next_try: Option<u64>,
+    ) -> Result<(), StoreError> {
         let (code, message, now) = (code.to_owned(), message.to_owned(), (self.options.clock)());
+        let stage = stage.map(str::to_owned);
         let job = move |connection: &Connection| {
             // What was said when the rule was deleted stays.
             connection
                 .prepare_cached(
                     "UPDATE task SET status = ?3, finished = ?4, code = ?5, message = ?6, next_try = ?7,
-                     failures = failures + 1
+                     failures = failures + 1, stage = ?9
                      WHERE created = ?1 AND number = ?2 AND status = ?8",
                 )?
                 .execute(params![
@@ -387,7 +435,8 @@ impl Store {
                     code,
                     message,
                     next_try,
-                    Status::Running.as_str()
+                    Status::Running.as_str(),
+                    stage
                 ])?;
             Ok(())
         };
@@ -409,7 +458,7 @@ impl Store {
             let to = to.min(task.end);
             connection
                 .prepare_cached(
-                    "UPDATE task SET status = ?3, finished = ?4, code = ?5, message = ?6, next_try = NULL,
+                    "UPDATE task SET status = ?3, finished = ?4, code = ?5, message = ?6, next_try = NULL, stage = NULL,
                      end_cursor = ?7, end_log = ?8 WHERE created = ?1 AND number = ?2",
                 )?
                 .execute(params![
@@ -433,6 +482,7 @@ impl Store {
                 object,
                 received: task.received,
                 plan: String::new(),
+                revision: 0,
             };
             insert(connection, task.rule_number, task.plan, &rest, 0, now)?;
             Ok(true)
@@ -495,6 +545,27 @@ impl Store {
                 Ok((row.get(0)?, TaskId { created: row.get(1)?, number: row.get(2)? }))
             })?;
             Ok(ids.collect::<Result<_, _>>()?)
+        })
+    }
+
+    /// What the last `count` tasks of a rule that ended failed in, if all of them failed in the same stage. Blocks on
+    /// the disk.
+    pub fn failing(&self, rule: i64, count: usize) -> Result<Option<Failing>, StoreError> {
+        self.with_reader(|connection| {
+            let mut select = connection.prepare_cached(
+                "SELECT stage, message FROM task WHERE rule = ?1 AND status <> 'running' ORDER BY id DESC LIMIT ?2",
+            )?;
+            let mut rows = select.query(params![rule, count as i64])?;
+            let (mut found, mut failing) = (0, None);
+            while let Some(row) = rows.next()? {
+                let Some(stage) = row.get::<_, Option<String>>(0)? else { return Ok(None) };
+                let newest = failing.get_or_insert(Failing { stage: stage.clone(), message: row.get(1)? });
+                if newest.stage != stage {
+                    return Ok(None);
+                }
+                found += 1;
+            }
+            Ok(failing.filter(|_| found == count))
         })
     }
 
@@ -757,6 +828,7 @@ fn read(row: &Row<'_>) -> Result<Task, rusqlite::Error> {
         code: row.get(23)?,
         message: row.get(24)?,
         failures: row.get(25)?,
+        stage: row.get(26)?,
     })
 }
 

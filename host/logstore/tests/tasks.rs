@@ -72,6 +72,7 @@ impl Test {
             object: format!("o{number}"),
             received: 9,
             plan: "{}".into(),
+            revision: self.store.catalog().stages().revision,
         };
         self.store.begin_task(&self.rule(), task).await
     }
@@ -245,6 +246,7 @@ async fn tasks_of_a_deleted_rule_fail_for_good() {
         object: String::new(),
         received: 0,
         plan: String::new(),
+        revision: 0,
     };
     assert!(matches!(test.store.begin_task(&rule, new).await, Err(StoreError::NoRule(_))));
 }
