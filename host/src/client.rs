@@ -183,6 +183,19 @@ impl Client {
         if reply.is_empty() { Ok(Value::Null) } else { self.json(reply) }
     }
 
+    /// Sends bytes as they are, and reads the reply as JSON.
+    pub async fn send_bytes(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+        content_type: &str,
+        body: Vec<u8>,
+    ) -> Result<Value, ClientError> {
+        let headers =
+            vec![("content-type", content_type.to_owned()), ("x-log-bodyrawsize", body.len().to_string())];
+        self.json(self.send(Ask { method: Method::POST, path: path.into(), query, headers, body }).await?.1)
+    }
+
     /// Puts a log group, in protobuf.
     pub async fn put(&self, logstore: &str, group: &[u8], hash_key: Option<&str>) -> Result<(), ClientError> {
         let compressed = Compression::Lz4.compress(group).map_err(ApiError::from)?;

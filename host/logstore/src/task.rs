@@ -329,7 +329,7 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let now = (self.options.clock)();
         let job = move |connection: &Connection| {
-let has_rest = shrink(connection, id, end, rest, now)?;
+            let has_rest = shrink(connection, id, end, rest, now)?;
             connection
                 .prepare_cached(
                     "UPDATE task SET sha256 = ?3, rows = ?4, raw_bytes = ?5, stored_bytes = ?6
@@ -779,6 +779,7 @@ fn shrink(
                 object,
                 received: task.received,
                 plan: String::new(),
+                revision: 0,
             };
             insert(connection, task.rule_number, task.plan, &rest, 0, now)?;
             has_rest = true;

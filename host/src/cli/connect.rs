@@ -7,6 +7,7 @@ use reqwest::Url;
 
 use super::Failure;
 use crate::client::{Client, Endpoint};
+use crate::service::EVERYWHERE;
 use crate::service::keys::{Access, KeyFile};
 
 /// The service, the key and the project.
@@ -39,9 +40,18 @@ pub(super) struct Connect {
 impl Connect {
     /// A client of the project, with a key for it that opens as much.
     pub(super) fn client(&self, access: Access) -> Result<Client, Failure> {
+        self.client_with(&self.project, access)
+    }
+
+    /// A client with a key that opens as much in every project: for what is none of a project.
+    pub(super) fn client_for_all(&self, access: Access) -> Result<Client, Failure> {
+        self.client_with(EVERYWHERE, access)
+    }
+
+    fn client_with(&self, project: &str, access: Access) -> Result<Client, Failure> {
         let (key_id, secret, token) = match (&self.ak_id, &self.ak_key) {
             (Some(id), Some(secret)) => (id.clone(), secret.clone(), self.token.clone()),
-            _ => self.found_key(access)?,
+            _ => self.found_key(project, access)?,
         };
         let endpoint = if self.endpoint.contains("://") {
             self.endpoint.clone()
@@ -53,20 +63,19 @@ impl Connect {
         Ok(Client::new(endpoint, &self.project)?)
     }
 
-    fn found_key(&self, access: Access) -> Result<(String, String, Option<String>), Failure> {
+    fn found_key(&self, project: &str, access: Access) -> Result<(String, String, Option<String>), Failure> {
         let file = KeyFile::within(&self.data);
         let keys = file.read().map_err(|error| {
             format!("no access key: give SLS_AK_ID and SLS_AK_KEY, or --data, the service's data directory ({error})")
         })?;
         let now =
             std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
-        let mut fitting =
-            keys.into_iter().filter(|key| key.allows(&self.project, access) && !key.is_over(now));
+        let mut fitting = keys.into_iter().filter(|key| key.allows(project, access) && !key.is_over(now));
         let key = fitting.next().ok_or_else(|| {
             format!(
-                "no key in {} opens project {}: make one with `logship key create`",
+                "no key in {} opens {}: make one with `logship key create`",
                 file.path().display(),
-                self.project
+                if project == EVERYWHERE { "every project".into() } else { format!("project {project}") }
             )
         })?;
         Ok((key.id, key.secret, key.token))

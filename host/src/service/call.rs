@@ -21,6 +21,12 @@ use super::Service;
 use super::config::Limits;
 use super::keys::{Access, Key};
 
+/// Stands for every project there is or will be.
+pub(crate) const EVERYWHERE: &str = "*";
+
+/// Bytes that a component may have: those of languages that bring an interpreter have some tens of MB.
+const LARGEST_COMPONENT: usize = 64 << 20;
+
 /// A request whose sender is known.
 #[derive(Debug)]
 pub(crate) struct Call {
@@ -60,7 +66,14 @@ impl Call {
             ));
         }
         credentials.check_head(&key, &parts, &query, service.now())?;
-        let body = receive(service, &parts, body).await?;
+        // A component is larger than logs are, and only who may add it can send it.
+        let is_component = parts.method == Method::POST && parts.uri.path() == "/stages";
+        let limit = if is_component && key.allows(EVERYWHERE, Access::Admin) {
+            LARGEST_COMPONENT
+        } else {
+            service.config.limits.body_bytes()
+        };
+        let body = receive(service, &parts, body, limit).await?;
         credentials.check_body(&parts, &query, &body)?;
         Ok(Self {
             method: parts.method,
@@ -259,9 +272,13 @@ fn segments(path: &str) -> Result<Vec<String>, ApiError> {
 }
 
 /// The body; it holds the room that it takes.
-async fn receive(service: &Service, parts: &Parts, mut body: Incoming) -> Result<Bytes, ApiError> {
+async fn receive(
+    service: &Service,
+    parts: &Parts,
+    mut body: Incoming,
+    limit: usize,
+) -> Result<Bytes, ApiError> {
     let limits = &service.config.limits;
-    let limit = limits.body_bytes();
     let too_large = |size: usize| {
         ApiError::new(
             ErrorCode::PostBodyTooLarge,

@@ -33,6 +33,8 @@ pub struct Config {
     pub open_metrics: bool,
     /// How logs are shipped.
     pub shipping: Shipping,
+    /// Where components of stages are put.
+    pub stages: Stages,
     /// Where rules can ship to, by the names that they say. What they name without one is `default`: a directory,
     /// unless it is set here.
     pub destinations: BTreeMap<String, DestinationConfig>,
@@ -50,6 +52,22 @@ pub struct Tls {
     pub certificate: PathBuf,
     /// File with the private key.
     pub key: PathBuf,
+}
+
+/// Where components of stages are put.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Stages {
+    /// A changed NAME.wasm in this folder is a new version of NAME; by default `stages` in the data directory.
+    pub folder: Option<PathBuf>,
+    /// How often it is looked at, in seconds; 0: never.
+    pub watch_seconds: u64,
+}
+
+impl Default for Stages {
+    fn default() -> Self {
+        Self { folder: None, watch_seconds: 2 }
+    }
 }
 
 /// What requests may take.
@@ -83,6 +101,7 @@ impl Default for Config {
             limits: Limits::default(),
             open_metrics: false,
             shipping: Shipping::default(),
+            stages: Stages::default(),
             destinations: BTreeMap::new(),
             receivers: BTreeMap::new(),
             dead_letters: DeadLetterConfig::default(),
@@ -183,6 +202,7 @@ impl Config {
             tls.key = folder.join(&tls.key);
         }
         config.shipping.spool = config.shipping.spool.map(|spool| folder.join(spool));
+        config.stages.folder = config.stages.folder.map(|stages| folder.join(stages));
         for destination in config.destinations.values_mut() {
             match destination {
                 DestinationConfig::Directory { path } => *path = folder.join(&*path),
@@ -249,7 +269,7 @@ impl Config {
         within("limits.consumer-groups", consumer_groups as u64, 1..=10_000, "1 to 10000")?;
         within("limits.shards", u64::from(shards), 1..=4096, "1 to 4096")?;
         let Shipping { workers, max_memory_bytes, retry_seconds, retry_for_seconds, .. } = self.shipping;
-        let Shipping { longest_wait_seconds, keep_tasks_seconds, .. } = self.shipping;
+        let Shipping { longest_wait_seconds, keep_tasks_seconds, hold_after_tasks, .. } = self.shipping;
         within("shipping.workers", workers as u64, 0..=1024, "0 (one a core) to 1024")?;
         if max_memory_bytes != 0 {
             let (least, allowed) =
@@ -263,6 +283,8 @@ impl Config {
                 function.check(&destinations).map_err(wrong)?;
             }
         }
+        within("shipping.hold-after-tasks", hold_after_tasks as u64, 1..=1000, "1 to 1000")?;
+        within("stages.watch-seconds", self.stages.watch_seconds, 0..=3600, "0 (never) to 3600")?;
         const YEAR: u64 = 366 * 86_400;
         within("shipping.retry-seconds", retry_seconds, 1..=86_400, "1 to 86400")?;
         within("shipping.retry-for-seconds", retry_for_seconds, 0..=YEAR, "0 to 31622400 (a year)")?;

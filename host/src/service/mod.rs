@@ -5,7 +5,8 @@
 //! - `call`: a request and who sent it; `reply`: what is answered; this file: which request does what.
 //! - `room`: memory that requests share; `patience`: how long connections may do nothing.
 //! - `manage`: projects, logstores, shards; `put`, `ingest`: logs in; `pull`: cursors, logs out;
-//!   `groups`: consumer groups; `shippers`, `tasks`: rules and what they shipped; `metrics`: what Prometheus reads.
+//!   `groups`: consumer groups; `shippers`, `tasks`: rules and what they shipped; `stages`: what names of stages stand
+//!   for, `users`: the rules that use them; `metrics`: what Prometheus reads.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -36,17 +37,23 @@ mod reply;
 mod room;
 pub mod server;
 mod shippers;
+mod stages;
 mod tasks;
+mod users;
 
 use call::Call;
+pub(crate) use call::EVERYWHERE;
 use config::Config;
 use keys::{Access, Grant, Key, KeyFile, Keys, KeysError};
 use members::Members;
 use reply::{Reply, refuse, response};
 use room::Room;
+use users::RuleUsers;
 
 use crate::engine::Engine;
 use crate::registry::Registry;
+use crate::registry::book::Book;
+use crate::registry::folder::Folder;
 use crate::shipping::Shipper;
 use crate::siem::consumer::Place;
 use crate::siem::rules::Rules;
@@ -58,6 +65,8 @@ pub struct Service {
     store: Arc<Store>,
     shipper: Arc<Shipper>,
     siem: Arc<Rules>,
+    book: Arc<Book>,
+    folder: Arc<Folder>,
     store_clock: ClockOf,
     keys: Keys,
     metrics: PrometheusHandle,
@@ -148,18 +157,27 @@ impl Service {
                 Ok(())
             })?;
         }
-        let registry = Registry::within(engine, config.data.join("stages"));
+        let kept = config.data.join("stages");
+        let watched = config.stages.folder.clone().unwrap_or_else(|| kept.clone());
+        let registry = Registry::of(engine, kept, Arc::clone(&store));
         let letters = Place::of(None, &config, config.data.join("dead-letters")).open(&config)?;
-        let siem = Rules::new(Arc::clone(&store), registry.clone(), config.receivers.clone(), letters);
+        let hold_after = config.shipping.hold_after_tasks;
+        let siem =
+            Rules::new(Arc::clone(&store), registry.clone(), config.receivers.clone(), letters, hold_after);
         let shipper = Shipper::new(
             Arc::clone(&store),
-            registry,
+            registry.clone(),
             config.destinations(),
             config.shipping.clone(),
             &config.data,
             tokio::runtime::Handle::current(),
         )
         .map_err(ServiceError::Spool)?;
+        let (shipper, siem) = (Arc::new(shipper), Arc::new(siem));
+        let users = Arc::new(RuleUsers { shipper: Arc::clone(&shipper), siem: Arc::clone(&siem) });
+        let runtime = tokio::runtime::Handle::current();
+        let book = Arc::new(Book::new(Arc::clone(&store), registry, users, runtime));
+        let folder = Arc::new(Folder::new(watched, Arc::clone(&book), Arc::clone(&store)));
         let room = || Room::new(config.limits.bodies_bytes, config.limits.stall());
         Ok(Self {
             bodies: room(),
@@ -168,8 +186,10 @@ impl Service {
             keys: Keys::open(file)?,
             metrics: metrics::install()?,
             store,
-            shipper: Arc::new(shipper),
-            siem: Arc::new(siem),
+            shipper,
+            siem,
+            book,
+            folder,
             store_clock: ClockOf(clock),
             ready: watch::Sender::new(true),
             members: Members::default(),
@@ -263,8 +283,33 @@ impl Service {
         match (&call.method, path.as_slice()) {
             (&Method::GET, ["metrics"]) => {
                 named("metrics");
-                call.check_access("*", Read)?;
+                call.check_access(EVERYWHERE, Read)?;
                 return self.show_metrics().await;
+            }
+            (&Method::GET, ["stages"]) => {
+                named("list stages");
+                call.check_access(EVERYWHERE, Read)?;
+                return stages::list(self).await;
+            }
+            (&Method::POST, ["stages"]) => {
+                named("add stage");
+                call.check_access(EVERYWHERE, Admin)?;
+                return stages::add(self, call).await;
+            }
+            (&Method::GET, ["stages", name]) if !stages::is_digest(name) => {
+                named("show stage");
+                call.check_access(EVERYWHERE, Read)?;
+                return stages::show(self, name).await;
+            }
+            (&Method::PUT, ["stages", name]) => {
+                named("change stage");
+                call.check_access(EVERYWHERE, Admin)?;
+                return stages::change(self, call, name).await;
+            }
+            (&Method::DELETE, ["stages", name]) => {
+                named("remove stage");
+                call.check_access(EVERYWHERE, Admin)?;
+                return stages::remove(self, call, name).await;
             }
             (&Method::POST, ["ingest", project, logstore]) => {
                 named("ingest");

@@ -88,9 +88,11 @@ pub(crate) fn refuse(error: StoreError) -> ApiError {
         StoreError::NoConsumer(_) => Code::ConsumerNotExist,
         StoreError::NotOwner { .. } => Code::ConsumerNotMatch,
         StoreError::NoRule(_) => Code::ShipperNotExist,
-        StoreError::RuleExists(_) | StoreError::RuleNameTaken(_) | StoreError::NoTask(_) => {
-            Code::ParameterInvalid
-        }
+        StoreError::RuleExists(_)
+        | StoreError::RuleNameTaken(_)
+        | StoreError::NoTask(_)
+        | StoreError::NoStage(_)
+        | StoreError::StageChanged(_) => Code::ParameterInvalid,
         StoreError::Closed => Code::ServerBusy,
         _ => {
             // What the database says is for the operator, and names files.

@@ -104,6 +104,12 @@ impl Server {
         let mut end = pin!(end);
         let upkeep = tokio::spawn(metrics::keep_up(self.service.metrics.clone()));
         let forgetting = tokio::spawn(Threads::keep_up(Arc::clone(&self.service.shipper)));
+        // What was put into the folder while no service ran counts from the first task on.
+        let folder = Arc::clone(&self.service.folder);
+        if let Err(error) = tokio::task::spawn_blocking(move || folder.look(true)).await {
+            tracing::error!(%error, "can't look for stages");
+        }
+        let watching = tokio::spawn(watch_stages(Arc::clone(&self.service)));
         let shipping = match self.service.shipper.start() {
             Ok(shipping) => Some(shipping),
             Err(error) => {
@@ -150,6 +156,7 @@ impl Server {
         if let Err(error) = siem.await {
             tracing::error!(%error, "rules for SIEMs did not end");
         }
+        watching.abort();
         upkeep.abort();
         forgetting.abort();
         let service = self.service;
@@ -187,6 +194,18 @@ impl Server {
             }
             drop(place);
         });
+    }
+}
+
+/// Takes components that are put into their folder, for ever.
+async fn watch_stages(service: Arc<Service>) {
+    let seconds = service.config.stages.watch_seconds;
+    while seconds > 0 {
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        let folder = Arc::clone(&service.folder);
+        if let Err(error) = tokio::task::spawn_blocking(move || folder.look(false)).await {
+            tracing::error!(%error, "can't look for stages");
+        }
     }
 }
 

@@ -155,6 +155,8 @@ async fn check(
     let probe = call.query.get("probe").map(str::to_owned);
     let is_required = probe.as_deref() == Some("required");
     blocking(move || {
+        // A component that was put there just now can be named at once.
+        service.folder.look(true);
         if kind == SIEM {
             let rule = SiemRule::of(&name, &configuration).map_err(|error| wrong(&error))?;
             service.siem.check(&rule).map_err(|error| match error {

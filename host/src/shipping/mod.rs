@@ -8,7 +8,8 @@
 //! # Layout
 //! - [`settings`]: how much it may take, and its times. `schedule`: when a task is due, as pure rules.
 //! - `queue`: what is due, over all rules and shards, in turn. `plan`: rule, stages and destination, put together.
-//! - `work`: one task, step by step; `call`: the steps where a function makes the object. This file: the threads.
+//! - `hold`: rules whose stage fails every task. `work`: one task, step by step; `call`: the steps where a function makes
+//!   the object. This file: the threads.
 //!
 //! # Nothing lost, nothing twice
 //! | on disk | then |
@@ -24,6 +25,7 @@
 //! the same key. Each shard has one task at most whose end is not known yet; objects are sent while the next is made.
 
 mod call;
+mod hold;
 mod plan;
 mod queue;
 mod schedule;
@@ -84,6 +86,8 @@ pub struct Shipper {
     runtime: Handle,
     queue: Mutex<Queue>,
     changed: Condvar,
+    /// Rules with a task that failed in a stage, by their numbers.
+    suspects: Mutex<HashSet<i64>>,
     /// Objects that are being encoded.
     encoding: AtomicUsize,
     ended: AtomicBool,
@@ -136,6 +140,7 @@ impl Shipper {
             runtime,
             queue: Mutex::default(),
             changed: Condvar::new(),
+            suspects: Mutex::default(),
             encoding: AtomicUsize::new(0),
             ended: AtomicBool::new(false),
             last_id: AtomicU64::new(0),
@@ -147,6 +152,7 @@ impl Shipper {
     /// Goes on with the tasks that ran when the last process ended, and begins to work on what is due.
     pub fn start(self: &Arc<Self>) -> Result<Threads, StoreError> {
         self.pick_up()?;
+        self.look_for_suspects();
         let workers = self.settings.workers();
         let spawn = |number| {
             let shipper = Arc::clone(self);
@@ -186,6 +192,12 @@ impl Shipper {
         self.lock().why_held(rule).cloned()
     }
 
+    /// Checks whether the stages of a registry are found that a rule asks for, and take its settings.
+    pub fn check_stages(rule: &ShippingRule, registry: &Registry) -> Result<(), PlanError> {
+        let rule = Plans::rule(&rule.name, &rule.target, &rule.configuration)?;
+        Ok(Pipeline::new(registry, &rule).map(drop)?)
+    }
+
     /// Checks a rule: its stages are found and take their settings, and there is such a destination.
     pub fn check(&self, project: &str, logstore: &str, rule: &Rule) -> Result<(), PlanError> {
         self.plans.make(project, logstore, rule).map(drop)
@@ -208,6 +220,25 @@ impl Shipper {
     pub fn find(&self, task: &Task, now: Option<&Rule>) -> Result<Option<Found>, PlanError> {
         let content = self.store.plan(task.plan).map_err(|_| PlanError::Gone)?;
         Ok(self.plans.stored(&content, now)?.destination.find(&task.object)?)
+    }
+
+    /// Deletes the components that no task, no name and no rule needs any more. Blocks.
+    pub fn tidy_stages(&self) {
+        let catalog = self.store.catalog();
+        let versions = catalog.stages().names.values().flat_map(|name| &name.versions);
+        let mut needed: HashSet<String> = versions.map(|version| version.digest.clone()).collect();
+        let rules = catalog.logstores().flat_map(|logstore| logstore.rules.values());
+        rules.for_each(|rule| needed.extend(digests(&rule.configuration.to_string())));
+        let plans = match self.store.plans() {
+            Ok(plans) => plans,
+            Err(error) => return tracing::error!(%error, "can't look which components are needed"),
+        };
+        plans.iter().for_each(|plan| needed.extend(digests(plan)));
+        match self.registry().tidy(&needed) {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(count, "deleted components that nothing needs any more"),
+            Err(error) => tracing::error!(%error, "can't delete components that nothing needs"),
+        }
     }
 
     /// The stages that it has.
@@ -316,13 +347,20 @@ impl Shipper {
         loop {
             tokio::time::sleep(PICK_UP).await;
             let shipper = Arc::clone(&self);
-            let picked_up = tokio::task::spawn_blocking(move || shipper.pick_up()).await;
+            let look = move || {
+                shipper.plans.let_go();
+                shipper.registry().let_go();
+                shipper.pick_up()
+            };
+            let picked_up = tokio::task::spawn_blocking(look).await;
             if let Ok(Err(error)) = picked_up {
                 tracing::error!(%error, "can't look for tasks that were left");
             }
             if forgotten.elapsed() >= FORGET {
                 forgotten = Instant::now();
                 self.forget().await;
+                let shipper = Arc::clone(&self);
+                let _ = tokio::task::spawn_blocking(move || shipper.tidy_stages()).await;
             }
         }
     }
@@ -345,6 +383,12 @@ impl Shipper {
         let rules: HashSet<i64> = rules.map(ShippingRule::number).collect();
         self.plans.forget(|rule| rules.contains(&rule));
     }
+}
+
+/// What in a text can be the digest of a component.
+fn digests(text: &str) -> impl Iterator<Item = String> + '_ {
+    let words = text.split(|letter: char| !letter.is_ascii_hexdigit());
+    words.filter(|word| word.len() == 64).map(str::to_owned)
 }
 
 impl Threads {

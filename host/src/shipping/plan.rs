@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use logship_logstore::ShippingRule;
 use serde::{Deserialize, Serialize};
@@ -38,6 +39,13 @@ pub(crate) struct Plan {
     pub(crate) destination: Destination,
     /// The record as JSON.
     pub(crate) content: String,
+}
+
+impl Plan {
+    /// Whether the component of a digest takes part.
+    pub(crate) fn has_stage(&self, digest: &str) -> bool {
+        self.pipeline.stages().any(|stage| stage.digest() == digest)
+    }
 }
 
 /// Why there is no plan.
@@ -76,7 +84,15 @@ pub(crate) struct Plans {
     /// By what is stored of them, and where they go now.
     ready: Mutex<HashMap<String, Arc<Plan>>>,
     /// Those of the rules as they are, by their numbers.
-    current: Mutex<HashMap<i64, (ShippingRule, Arc<Plan>)>>,
+    current: Mutex<HashMap<i64, Current>>,
+}
+
+/// The plan for the next task of a rule, as long as the rule is the same and so is what names of stages stand for.
+#[derive(Debug)]
+struct Current {
+    rule: ShippingRule,
+    revision: i64,
+    plan: Arc<Plan>,
 }
 
 /// Plans in use at one time; beyond them all are made anew.
@@ -124,22 +140,38 @@ impl Plans {
         Ok(Plan { destination: self.destination(rule)?, record, pipeline, content })
     }
 
-    /// The plan for the next task of a rule. Names of stages are looked up once, as long as the rule stays as it is.
+    /// The plan for the next task of a rule. Names of stages are looked up once, as long as the rule stays as it is, and
+    /// the [revision](logship_logstore::StageNames::revision) of the names does.
     pub(crate) fn current(
         &self,
         project: &str,
         logstore: &str,
         rule: &ShippingRule,
+        revision: i64,
     ) -> Result<Arc<Plan>, PlanError> {
-        if let Some((known, plan)) = lock(&self.current).get(&rule.number())
-            && known == rule
+        let mut is_swapped = false;
+        if let Some(known) = lock(&self.current).get(&rule.number())
+            && known.rule == *rule
         {
-            return Ok(Arc::clone(plan));
+            if known.revision == revision {
+                return Ok(Arc::clone(&known.plan));
+            }
+            is_swapped = true;
         }
+        let begun = Instant::now();
         let parsed = Self::rule(&rule.name, &rule.target, &rule.configuration)?;
         let plan = Arc::new(self.make(project, logstore, &parsed)?);
-        lock(&self.current).insert(rule.number(), (rule.clone(), Arc::clone(&plan)));
+        if is_swapped {
+            waited_for_swap(begun);
+        }
+        let current = Current { rule: rule.clone(), revision, plan: Arc::clone(&plan) };
+        lock(&self.current).insert(rule.number(), current);
         Ok(plan)
+    }
+
+    /// Lets go of plans that no task is being made by, but for those of the next ones.
+    pub(crate) fn let_go(&self) {
+        lock(&self.ready).retain(|_, plan| Arc::strong_count(plan) > 1);
     }
 
     /// Forgets the plans of rules that are no more.
@@ -289,6 +321,11 @@ fn alike(one: &Store, other: &Store) -> bool {
         }
         _ => false,
     }
+}
+
+/// A task waited since `begun` because a stage was swapped.
+pub(crate) fn waited_for_swap(begun: Instant) {
+    metrics::histogram!("logship_swap_wait_seconds").record(begun.elapsed().as_secs_f64());
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -66,8 +66,8 @@ pub(super) struct Queue {
     busy: HashSet<Key>,
     /// Tasks that have a job.
     tasks: HashSet<TaskId>,
-    /// Rules that can't ship: why, and until when they are not tried again (Unix seconds).
-    held: HashMap<i64, (String, u64)>,
+    /// Rules that can't ship.
+    held: HashMap<i64, Held>,
     /// Rules that send to SIEMs, whose tasks are not for here.
     fed: HashSet<i64>,
     /// Rules whose objects are made by functions.
@@ -84,6 +84,16 @@ pub(super) struct Lane {
     pub(super) name: String,
     /// Calls at one time.
     pub(super) calls: usize,
+}
+
+/// A rule that can't ship.
+#[derive(Debug)]
+struct Held {
+    why: String,
+    /// Until when it is not tried again, in Unix seconds.
+    until: u64,
+    /// Whether its stage fails every task: it is held until the rule or a stage changes, or a task succeeds.
+    by_stage: bool,
 }
 
 /// What is due of one rule.
@@ -176,7 +186,7 @@ impl Queue {
         }
         let Self { shards, growth, lines, turns, busy, rules, held, .. } = self;
         for Looked { logstore, rule, wanted } in rules {
-            if held.get(&rule.number()).is_some_and(|(_, until)| *until > now / 1_000_000) {
+            if held.get(&rule.number()).is_some_and(|held| held.until > now / 1_000_000) {
                 continue;
             }
             for shard in &logstore.shards {
@@ -234,11 +244,18 @@ impl Queue {
                 let parsed = match Plans::rule(&rule.name, &rule.target, &rule.configuration) {
                     Ok(parsed) => parsed,
                     Err(error) => {
-                        self.held.insert(rule.number(), (error.to_string(), u64::MAX));
+                        self.hold(rule.number(), error.to_string(), u64::MAX);
                         continue;
                     }
                 };
-                self.held.remove(&rule.number());
+                let before = self.seen.as_ref().and_then(|seen| rule_of(seen, logstore, &rule.name));
+                let is_same = before.as_ref().is_none_or(|before| *before == *rule);
+                let revision = |catalog: &Catalog| catalog.stages().revision;
+                let are_stages = self.seen.as_ref().is_none_or(|seen| revision(seen) == revision(catalog));
+                if !(is_same && are_stages && self.held.get(&rule.number()).is_some_and(|held| held.by_stage))
+                {
+                    self.held.remove(&rule.number());
+                }
                 let is_called = |lane: &&Lane| matches!(&parsed.destination, Destination::Named(name) if *name == lane.name);
                 let lane = functions.iter().find(is_called);
                 self.lanes.extend(lane.map(|lane| (rule.number(), lane.clone())));
@@ -252,8 +269,7 @@ impl Queue {
                     let most = if lane.is_some() { function::MOST.raw as u64 } else { u64::MAX };
                     let wanted = Wanted { size: parsed.size(), seconds, most };
                     // What was learned is of the rule as it was.
-                    let before = self.seen.as_ref().and_then(|seen| rule_of(seen, logstore, &rule.name));
-                    if before.is_some_and(|before| before != *rule) {
+                    if !is_same {
                         self.growth.remove(&rule.number());
                         let of_rule = self.shards.iter_mut().filter(|(key, _)| key.0 == rule.number());
                         of_rule.for_each(|(_, waiting)| waiting.growth = None);
@@ -331,17 +347,40 @@ impl Queue {
 
     /// A rule can't ship, and is not tried again before `until`, in Unix seconds.
     pub(super) fn hold(&mut self, rule: i64, why: String, until: u64) {
-        self.held.insert(rule, (why, until));
+        self.held.insert(rule, Held { why, until, by_stage: false });
+    }
+
+    /// A rule's stage fails every task: it makes no more until the rule, a stage or a task that is tried again changes
+    /// that.
+    pub(super) fn hold_stage(&mut self, rule: i64, why: String) {
+        self.held.insert(rule, Held { why, until: u64::MAX, by_stage: true });
     }
 
     /// A rule can.
     pub(super) fn release(&mut self, rule: i64) {
-        self.held.remove(&rule);
+        // What a stage is held for is not over because one more task could be made.
+        if self.held.get(&rule).is_some_and(|held| !held.by_stage) {
+            self.held.remove(&rule);
+        }
+    }
+
+    /// Whether a rule is not to be tried at this time, in Unix seconds.
+    pub(super) fn is_held(&self, rule: i64, now: u64) -> bool {
+        self.held.get(&rule).is_some_and(|held| held.until > now)
+    }
+
+    /// A rule's stage does no longer fail every task. Returns whether it was held for that.
+    pub(super) fn release_stage(&mut self, rule: i64) -> bool {
+        let is_held = self.held.get(&rule).is_some_and(|held| held.by_stage);
+        if is_held {
+            self.held.remove(&rule);
+        }
+        is_held
     }
 
     /// Why a rule can't ship.
     pub(super) fn why_held(&self, rule: i64) -> Option<&String> {
-        self.held.get(&rule).map(|(why, _)| why)
+        self.held.get(&rule).map(|held| &held.why)
     }
 }
 

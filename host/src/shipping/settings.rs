@@ -21,6 +21,8 @@ pub struct Shipping {
     pub longest_wait_seconds: u64,
     /// Seconds that tasks are listed after their success.
     pub keep_tasks_seconds: u64,
+    /// Tasks in a row that a stage fails until its rule makes no more of them.
+    pub hold_after_tasks: usize,
     /// Folder for objects on their way to an object store; by default one in the data directory.
     pub spool: Option<PathBuf>,
 }
@@ -36,6 +38,7 @@ impl Default for Shipping {
             retry_for_seconds: TWO_DAYS,
             longest_wait_seconds: 900,
             keep_tasks_seconds: TWO_DAYS,
+            hold_after_tasks: 3,
             spool: None,
         }
     }

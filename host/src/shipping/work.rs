@@ -2,21 +2,22 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use logship_logstore::{
     CONFIG_NOT_EXIST, Limits, Logstore, NewTask, Place, Seal, Shard, StoreError, Task, TaskId,
 };
 
-use super::plan::{Plan, PlanError, Plans};
+use super::plan::{Plan, PlanError, Plans, waited_for_swap};
 use super::queue::Begin;
 use super::schedule::{Due, SAMPLE, next_try, next_try_after};
 use super::{Shipper, Slot};
 use crate::destination::{Destination, DestinationError, Provenance};
 use crate::group_list::GroupList;
 use crate::object::{self, Object, ObjectError, Shipped, new_number};
-use crate::pipeline;
+use crate::pipeline::{self, PipelineError};
 use crate::source::{CHUNK, ShardReader, SourceError};
-use crate::stage::StageError;
+use crate::stage::{Identity, StageError};
 
 /// Seconds until a rule that can't make tasks is tried again.
 const HOLD: u64 = 30;
@@ -73,6 +74,15 @@ impl TaskError {
         }
     }
 
+    /// The digest of the stage that failed, if one did.
+    pub(super) fn stage(&self) -> Option<&str> {
+        let error = match self {
+            Self::Stage(error) | Self::Plan(PlanError::Pipeline(PipelineError::Stage(error))) => error,
+            _ => return None,
+        };
+        error.stage().map(Identity::digest)
+    }
+
     /// Whether it can be another time.
     fn can_pass(&self) -> bool {
         match self {
@@ -95,7 +105,8 @@ impl TaskError {
         match self {
             // What it never takes says nothing of it.
             Self::Destination(DestinationError::Function(error)) => Some(error.can_pass()),
-            Self::Destination(_) => Some(true),
+            // One whose stage fails, or does not end, holds up the others as little as one whose destination does.
+            Self::Destination(_) | Self::Stage(_) => Some(true),
             _ => None,
         }
     }
@@ -138,9 +149,11 @@ impl Shipper {
             self.lock().put_back(key);
             return None;
         }
-        let plan = self.plans.current(project, logstore, rule).map_err(TaskError::from);
-        let made = plan.and_then(|plan| Ok((self.make(begin, &plan, reader)?, plan)));
-        match made {
+        if self.is_held(&begin.logstore, rule) {
+            self.lock().put_back(key);
+            return None;
+        }
+        match self.plan_and_make(begin, reader) {
             Ok((Made::Task(task), plan)) => {
                 self.lock().release(rule.number());
                 return self.attempt(&task, &plan, reader, slot, Some(key));
@@ -159,16 +172,38 @@ impl Shipper {
                     self.lock().hold(rule.number(), error.to_string(), self.store.clock() / 1_000_000 + HOLD);
                 }
                 self.lock().put_back(key);
+                // One whose stage fails, or does not end, has no more than one worker.
+                return error.stage().map(|_| true);
             }
         }
         None
     }
 
+    /// The task that is due, by what names of stages stand for when it is made.
+    fn plan_and_make(&self, begin: &Begin, reader: &mut ShardReader) -> Result<(Made, Arc<Plan>), TaskError> {
+        let (project, logstore) = (&begin.logstore.project, &begin.logstore.name);
+        loop {
+            let begun = Instant::now();
+            let revision = self.store.catalog().stages().revision;
+            let plan = self.plans.current(project, logstore, &begin.rule, revision)?;
+            match self.make(begin, &plan, revision, reader) {
+                Err(TaskError::Store(StoreError::StagesChanged)) => waited_for_swap(begun),
+                made => return Ok((made?, plan)),
+            }
+        }
+    }
+
     /// The task that is due, if it still is.
-    fn make(&self, begin: &Begin, plan: &Plan, reader: &mut ShardReader) -> Result<Made, TaskError> {
+    fn make(
+        &self,
+        begin: &Begin,
+        plan: &Plan,
+        revision: i64,
+        reader: &mut ShardReader,
+    ) -> Result<Made, TaskError> {
         let Begin { rule, shard, waiting, due, .. } = begin;
         if waiting.next.cursor < shard.begin() {
-            return self.tell_of_expired(begin, plan).map(Made::Free);
+            return self.tell_of_expired(begin, plan, revision).map(Made::Free);
         }
         if *due == Due::Sample {
             let growth = self.sample(plan, shard, waiting.next, reader)?;
@@ -184,6 +219,7 @@ impl Shipper {
             object,
             received: waiting.measured.newest,
             plan: plan.content.clone(),
+            revision,
         };
         self.lock().made(id);
         match self.runtime.block_on(self.store.begin_task(rule, new)) {
@@ -211,7 +247,7 @@ impl Shipper {
     }
 
     /// Logs that were deleted before they were shipped become a task that failed for good: nothing is lost unseen.
-    fn tell_of_expired(&self, begin: &Begin, plan: &Plan) -> Result<Place, TaskError> {
+    fn tell_of_expired(&self, begin: &Begin, plan: &Plan, revision: i64) -> Result<Place, TaskError> {
         let (from, to) = (begin.waiting.next, Place::at(begin.shard.begin()));
         let (id, object) = self.name(plan, begin.shard.number)?;
         let new = NewTask {
@@ -222,6 +258,7 @@ impl Shipper {
             object,
             received: 0,
             plan: plan.content.clone(),
+            revision,
         };
         let error = TaskError::Expired { from: from.cursor, to: to.cursor };
         tracing::error!(rule = begin.rule.name, shard = begin.shard.number, %error);
@@ -266,13 +303,32 @@ impl Shipper {
                 return None;
             }
         };
-        match self.plan_of(&task) {
-            Ok(plan) => self.attempt(&task, &plan, reader, slot, None),
+        match self.planned(&task) {
+            Ok((task, plan)) => self.attempt(&task, &plan, reader, slot, None),
             Err(error) => {
                 self.settle(&task, Err(error));
                 None
             }
         }
+    }
+
+    /// What a task is made by: what it was made with, as long as that works. One that failed in its stage, and of whose
+    /// object nothing is sealed, is made by the rule as it is now.
+    fn planned(&self, task: &Task) -> Result<(Task, Arc<Plan>), TaskError> {
+        if task.stage.is_some() && task.seal.is_none() {
+            let catalog = self.store.catalog();
+            let rule = catalog.logstore(&task.project, &task.logstore)?.rule(&task.rule)?;
+            let now = self.plans.current(&task.project, &task.logstore, rule, catalog.stages().revision);
+            if let Ok(plan) = now
+                && plan.content != self.store.plan(task.plan)?
+            {
+                let TaskId { created, number } = task.id;
+                let key = plan.pipeline.key(&pipeline::Task { created, number, shard: task.shard })?;
+                let replanned = self.store.replan_task(task.id, &plan.content, &key);
+                return Ok((self.runtime.block_on(replanned)?, plan));
+            }
+        }
+        Ok((task.clone(), self.plan_of(task)?))
     }
 
     /// What a task was made with.
@@ -465,7 +521,8 @@ impl Shipper {
                 let next = next.filter(|_| error.can_pass());
                 tracing::warn!(task = %task.id, rule = task.rule, shard = task.shard, code = error.code(), %error, "a task failed");
                 let next = next.map(|next| next * 1_000_000);
-                self.runtime.block_on(self.store.fail_task(task.id, error.code(), &error.to_string(), next))
+                let (stage, code, message) = (error.stage(), error.code(), error.to_string());
+                self.runtime.block_on(self.store.fail_task_in(task.id, stage, code, &message, next))
             }
         };
         if let Err(error) = written {
@@ -473,6 +530,7 @@ impl Shipper {
             tracing::error!(task = %task.id, %error, "what came of a task can't be written down");
         }
         self.count(task, &result);
+        self.judge(task, &result);
         self.at(Step::Settled);
         self.lock().ended(task.id);
     }

@@ -16,7 +16,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use super::dead_letter::DeadLetters;
-use super::feed::{Outlet, OutletError, Sent};
+use super::feed::{Formatters, Outlet, OutletError, Sent};
 use super::member::{Member, Membership};
 use super::receiver::Receiver;
 use crate::bucket::{Bucket, Flavour};
@@ -129,9 +129,8 @@ impl Consumer {
         config: Map<String, Value>,
         dead_letters: DeadLetters,
     ) -> Result<Self, ConsumerError> {
-        let outlet =
-            Outlet::new(registry, Arc::new(receiver), transport, stage, config, Arc::new(dead_letters))?;
-        Ok(Self { outlet })
+        let formatters = Formatters::new(registry, transport, stage, config, None)?;
+        Ok(Self { outlet: Outlet::new(Arc::new(receiver), formatters, Arc::new(dead_letters)) })
     }
 
     /// With room for so many bytes of logs on their way.

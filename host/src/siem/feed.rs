@@ -1,5 +1,6 @@
 use std::ops::AddAssign;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -15,7 +16,7 @@ use super::format::{Formatted, Formatting};
 use super::load::Chunk;
 use super::receiver::{Receiver, Refused};
 use crate::registry::Registry;
-use crate::stage::{FormatterStage, StageError, Transport};
+use crate::stage::{FormatterStage, Identity, StageError, Transport};
 
 /// Bytes of logs of a load at most, as a rule: a log group is not cut.
 pub(crate) const LOAD: usize = 4 << 20;
@@ -27,22 +28,115 @@ const AHEAD: usize = 4;
 #[derive(Debug, Clone)]
 pub(crate) struct Outlet {
     pub(crate) receiver: Arc<Receiver>,
-    pub(crate) stage: Arc<FormatterStage>,
-    /// The stage's configuration.
-    pub(crate) config: Arc<str>,
     pub(crate) dead_letters: Arc<DeadLetters>,
     /// Room for loads, of all shards: in KiB.
     pub(crate) room: Arc<Semaphore>,
-    formatters: Arc<Formatters>,
+    /// What formats, unless a load says otherwise.
+    pub(crate) formatters: Arc<Formatters>,
     /// What was sent in all.
     total: Arc<Mutex<Sent>>,
 }
 
-/// Instances of the stage: no more than there are cores, whatever the number of shards.
+/// Instances of a stage: no more than there are cores, whatever the number of shards.
 #[derive(Debug)]
-struct Formatters {
+pub(crate) struct Formatters {
+    stage: Arc<FormatterStage>,
+    /// The stage's configuration.
+    config: Arc<str>,
     idle: Mutex<Vec<Formatting>>,
     busy: Semaphore,
+    /// Where it fails, one shard tries it at a time.
+    probe: Semaphore,
+    /// Times in a row that it failed.
+    failures: AtomicUsize,
+    /// Times in a row that it fails until it is tried now and then only; none: never.
+    hold_after: Option<usize>,
+}
+
+/// How often it is looked whether a stage fails that is to make room for another.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// How often a stage is tried that failed every time.
+const HELD: Duration = Duration::from_secs(300);
+
+impl Formatters {
+    /// Those of a stage whose configuration is checked.
+    pub(crate) fn new(
+        registry: &Registry,
+        transport: Transport,
+        stage: &str,
+        mut config: Map<String, Value>,
+        hold_after: Option<usize>,
+    ) -> Result<Self, OutletError> {
+        let stage = registry.formatter(stage)?;
+        let found = stage.description().transport;
+        if found != transport {
+            let stage = stage.identity().name().to_owned();
+            return Err(OutletError::Transport { stage, found: word(found), wanted: word(transport) });
+        }
+        name_host(&stage, &mut config);
+        let config: Arc<str> = Value::from(config).to_string().into();
+        stage.open(&config)?;
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Ok(Self {
+            stage,
+            config,
+            idle: Mutex::default(),
+            busy: Semaphore::new(cores),
+            probe: Semaphore::new(1),
+            failures: AtomicUsize::new(0),
+            hold_after,
+        })
+    }
+
+    /// Which stage it is.
+    pub(crate) fn identity(&self) -> &Identity {
+        self.stage.identity()
+    }
+
+    /// Whether it failed at the last time.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.failures.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether it failed so often that it is tried now and then only.
+    fn is_held(&self) -> bool {
+        self.hold_after.is_some_and(|most| self.failures.load(Ordering::Relaxed) >= most)
+    }
+
+    /// What is told of a failure.
+    fn told(&self, error: &StageError) -> String {
+        let (failures, stage) = (self.failures.load(Ordering::Relaxed), self.identity());
+        match self.is_held() {
+            false => error.to_string(),
+            true => format!(
+                "{} {} failed {failures} times, one after the other; nothing is lost. Another version, or logship stage rollback, goes on where it was. The last one: {error}",
+                stage.name(),
+                stage.version(),
+            ),
+        }
+    }
+
+    async fn format(&self, chunk: &Arc<Chunk>) -> Result<(Formatted, Vec<DeadLetter>), StageError> {
+        let _permit = self.busy.acquire().await;
+        let _probe = if self.is_failing() { Some(self.probe.acquire().await) } else { None };
+        let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = idle().pop();
+        let mut formatting =
+            before.unwrap_or_else(|| Formatting::new(Arc::clone(&self.stage), Arc::clone(&self.config)));
+        let chunk = Arc::clone(chunk);
+        let work = move || {
+            let result = formatting.format(&chunk);
+            (result, formatting)
+        };
+        let (result, formatting) = on_thread(work).await;
+        idle().push(formatting);
+        match &result {
+            Ok(_) => self.failures.store(0, Ordering::Relaxed),
+            Err(_) => drop(self.failures.fetch_add(1, Ordering::Relaxed)),
+        }
+        result
+    }
 }
 
 /// Why nothing can be brought to a receiver.
@@ -102,6 +196,8 @@ pub(crate) struct Load<Mark> {
     /// What the shard's own reader and ledger know it by.
     pub(crate) mark: Mark,
     pub(crate) room: Room,
+    /// What formats them, if it is something else than what formats the others.
+    pub(crate) formatters: Option<Arc<Formatters>>,
 }
 
 /// What was sent of a load.
@@ -154,29 +250,14 @@ pub(crate) trait Ledger<Mark>: Send {
 type Delivery = Pin<Box<dyn Future<Output = Sent> + Send>>;
 
 impl Outlet {
-    /// One to a receiver, by a stage whose configuration is checked.
+    /// One to a receiver.
     pub(crate) fn new(
-        registry: &Registry,
         receiver: Arc<Receiver>,
-        transport: Transport,
-        stage: &str,
-        mut config: Map<String, Value>,
+        formatters: Formatters,
         dead_letters: Arc<DeadLetters>,
-    ) -> Result<Self, OutletError> {
-        let stage = registry.formatter(stage)?;
-        let found = stage.description().transport;
-        if found != transport {
-            let stage = stage.identity().name().to_owned();
-            return Err(OutletError::Transport { stage, found: word(found), wanted: word(transport) });
-        }
-        name_host(&stage, &mut config);
-        let config = Value::from(config).to_string();
-        stage.open(&config)?;
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let formatters = Formatters { idle: Mutex::default(), busy: Semaphore::new(cores) };
-        let (config, room) = (config.into(), room(ROOM));
-        let (formatters, total) = (Arc::new(formatters), Arc::default());
-        Ok(Self { receiver, stage, config, dead_letters, room, formatters, total })
+    ) -> Self {
+        let (formatters, total, room) = (Arc::new(formatters), Arc::default(), room(ROOM));
+        Self { receiver, dead_letters, room, formatters, total }
     }
 
     /// With room for so many bytes of logs on their way.
@@ -207,8 +288,13 @@ impl Outlet {
                     () = told(&mut stop) => break,
                     load = reader.next(&self.room) => load?,
                 };
-                let Some(Load { chunks, mark, room }) = load else { break };
-                let formatted = self.format(chunks).await;
+                let Some(Load { chunks, mark, room, formatters }) = load else { break };
+                let formatters = formatters.as_ref().unwrap_or(&self.formatters);
+                // A stage that fails may do so until another one takes its place, which is when this is told.
+                let formatted = tokio::select! {
+                    () = told_of_failing(&mut stop, formatters) => break,
+                    formatted = self.format(chunks, formatters) => formatted,
+                };
                 let delivery = self.clone().deliver(origin.clone(), formatted);
                 let delivery: Delivery = if self.receiver.is_ordered() {
                     Box::pin(delivery)
@@ -234,39 +320,29 @@ impl Outlet {
         tokio::try_join!(reading, writing).map(drop)
     }
 
-    /// Formats chunks. A stage that fails is tried again: its messages are as good as the receiver's.
-    async fn format(&self, chunks: Vec<Chunk>) -> Vec<(Formatted, Vec<DeadLetter>)> {
+    /// Formats chunks. A stage that fails is tried again: its messages are as good as the receiver's. One that was to
+    /// format what was begun with it, and fails every time, leaves that to the one that formats now.
+    async fn format(
+        &self,
+        chunks: Vec<Chunk>,
+        formatters: &Arc<Formatters>,
+    ) -> Vec<(Formatted, Vec<DeadLetter>)> {
         let mut all = Vec::with_capacity(chunks.len());
         for chunk in chunks.into_iter().map(Arc::new) {
             let mut backoff = Backoff::default();
             loop {
-                match self.format_one(&chunk).await {
+                let formatters = if formatters.is_held() { &self.formatters } else { formatters };
+                match formatters.format(&chunk).await {
                     Ok(formatted) => break all.push(formatted),
                     Err(error) => {
-                        let wait = backoff.next();
-                        self.receiver.fails(error.to_string(), wait);
+                        let wait = if formatters.is_held() { HELD } else { backoff.next() };
+                        self.receiver.fails(formatters.told(&error), wait);
                         sleep(wait).await;
                     }
                 }
             }
         }
         all
-    }
-
-    async fn format_one(&self, chunk: &Arc<Chunk>) -> Result<(Formatted, Vec<DeadLetter>), StageError> {
-        let _permit = self.formatters.busy.acquire().await;
-        let idle = || self.formatters.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = idle().pop();
-        let mut formatting =
-            before.unwrap_or_else(|| Formatting::new(Arc::clone(&self.stage), Arc::clone(&self.config)));
-        let chunk = Arc::clone(chunk);
-        let work = move || {
-            let result = formatting.format(&chunk);
-            (result, formatting)
-        };
-        let (result, formatting) = on_thread(work).await;
-        idle().push(formatting);
-        result
     }
 
     /// Delivers messages, in order, and keeps those that are refused.
@@ -362,6 +438,14 @@ impl<T> Running<T> {
 impl<T> Drop for Running<T> {
     fn drop(&mut self) {
         self.0.abort();
+    }
+}
+
+/// Waits until it is told to stop while a stage fails. What it formats is delivered, whatever is told.
+async fn told_of_failing(stop: &mut watch::Receiver<bool>, formatters: &Formatters) {
+    told(stop).await;
+    while !formatters.is_failing() {
+        sleep(LOOK).await;
     }
 }
 

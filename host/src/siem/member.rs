@@ -447,7 +447,7 @@ impl Reader for Pulling {
                     match on_thread(move || chunks(&pulled.list, from)).await {
                         Ok(chunks) => {
                             self.cursor = next;
-                            return Ok(Some(Load { chunks, mark: next, room }));
+                            return Ok(Some(Load { chunks, mark: next, room, formatters: None }));
                         }
                         Err(error) => {
                             let wait = backoff.next();

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,18 +16,20 @@ use logship_logstore::{
     TaskId,
 };
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::backoff::Backoff;
 use super::dead_letter::{DeadLetters, Origin};
-use super::feed::{Gone, LOAD, Ledger, Load, Outlet, OutletError, Reader, Room, Sent, on_thread, told};
+use super::feed::{
+    Formatters, Gone, LOAD, Ledger, Load, Outlet, OutletError, Reader, Room, Sent, on_thread, told,
+};
 use super::load::{Chunk, Position};
 use super::receiver::{Receiver, ReceiverConfig, ReceiverError};
 use super::rule::{SIEM, SiemRule};
 use crate::object::new_number;
-use crate::registry::Registry;
+use crate::registry::{DIGEST, Registry};
 use crate::rule::RuleError;
 use crate::source::{CHUNK, ShardReader, SourceError};
 
@@ -86,20 +89,32 @@ pub struct Rules {
     registry: Registry,
     receivers: BTreeMap<String, ReceiverConfig>,
     dead_letters: Arc<DeadLetters>,
+    /// Times in a row that a stage fails until it is tried now and then only.
+    hold_after: usize,
     /// What keeps rules from sending, by their numbers.
     problems: Mutex<HashMap<i64, String>>,
+    /// Something may be another than it was.
+    changed: Notify,
 }
 
 impl Rules {
-    /// The rules of a store. `receivers` are those that they name.
+    /// The rules of a store. `receivers` are those that they name; a stage that fails `hold_after` times in a row is tried
+    /// now and then only.
     pub fn new(
         store: Arc<Store>,
         registry: Registry,
         receivers: BTreeMap<String, ReceiverConfig>,
         dead_letters: DeadLetters,
+        hold_after: usize,
     ) -> Self {
         let dead_letters = Arc::new(dead_letters);
-        Self { store, registry, receivers, dead_letters, problems: Mutex::default() }
+        let (problems, changed) = (Mutex::default(), Notify::new());
+        Self { store, registry, receivers, dead_letters, hold_after, problems, changed }
+    }
+
+    /// A stage may be another one now.
+    pub fn hurry(&self) {
+        self.changed.notify_one();
     }
 
     /// Checks a rule: there is such a receiver, and its stage takes its configuration.
@@ -107,7 +122,15 @@ impl Rules {
     /// # Errors
     /// With what is wrong.
     pub fn check(&self, rule: &SiemRule) -> Result<(), RulesError> {
-        self.outlet(rule).map(drop)
+        self.check_with(rule, &self.registry)
+    }
+
+    /// Checks a rule with the stages of another registry.
+    ///
+    /// # Errors
+    /// With what is wrong.
+    pub fn check_with(&self, rule: &SiemRule, registry: &Registry) -> Result<(), RulesError> {
+        self.outlet(rule, registry).map(drop)
     }
 
     /// What keeps a rule from sending, if anything does.
@@ -119,21 +142,40 @@ impl Rules {
         self.problems.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn outlet(&self, rule: &SiemRule) -> Result<Outlet, RulesError> {
+    fn outlet(&self, rule: &SiemRule, registry: &Registry) -> Result<Outlet, RulesError> {
+        let (name, config) = (&rule.receiver, self.receiver(rule)?);
+        let receiver = Receiver::new(name, config)
+            .map_err(|source| RulesError::Receiver { name: name.clone(), source })?;
+        let formatters = self.formatters(rule, self.stage(rule)?, registry)?;
+        Ok(Outlet::new(Arc::new(receiver), formatters, Arc::clone(&self.dead_letters)).within(ROOM))
+    }
+
+    /// What formats for a rule: a stage by its name.
+    fn formatters(
+        &self,
+        rule: &SiemRule,
+        stage: &str,
+        registry: &Registry,
+    ) -> Result<Formatters, RulesError> {
+        let transport = self.receiver(rule)?.transport();
+        Ok(Formatters::new(registry, transport, stage, rule.format.clone(), Some(self.hold_after))?)
+    }
+
+    /// The name of a rule's stage.
+    fn stage<'a>(&'a self, rule: &'a SiemRule) -> Result<&'a str, RulesError> {
+        let built_in = self.receiver(rule)?.stage();
+        Ok(rule.stage.as_deref().unwrap_or(built_in))
+    }
+
+    fn receiver(&self, rule: &SiemRule) -> Result<&ReceiverConfig, RulesError> {
         let name = &rule.receiver;
-        let config = self.receivers.get(name).ok_or_else(|| {
+        let missing = || {
             let known: Vec<_> = self.receivers.keys().map(String::as_str).collect();
             let known = if known.is_empty() { "none".into() } else { known.join(", ") };
             let problem = format!("the service's settings name no receiver {name:?}; there is {known}");
-            RuleError::field("receiver", problem)
-        })?;
-        let receiver = Receiver::new(name, config)
-            .map_err(|source| RulesError::Receiver { name: name.clone(), source })?;
-        let stage = rule.stage.as_deref().unwrap_or(config.stage());
-        let letters = Arc::clone(&self.dead_letters);
-        let (receiver, format) = (Arc::new(receiver), rule.format.clone());
-        let outlet = Outlet::new(&self.registry, receiver, config.transport(), stage, format, letters)?;
-        Ok(outlet.within(ROOM))
+            RuleError::field("receiver", problem).into()
+        };
+        self.receivers.get(name).ok_or_else(missing)
     }
 
     /// Sends by all rules that are enabled, as they are at the time, until `stop`.
@@ -142,11 +184,12 @@ impl Rules {
         loop {
             let wanted = self.wanted();
             for (number, running) in &running {
-                if wanted.get(number).is_none_or(|(_, rule, _)| *rule != running.rule) {
+                let is_same = wanted.get(number).is_some_and(|(_, rule, _)| *rule == running.work.rule);
+                if !is_same || !running.work.has_stage().await {
                     running.stop.send_replace(true);
                 }
             }
-            running.retain(|_, running| !running.work.is_finished());
+            running.retain(|_, running| !running.task.is_finished());
             for (number, (logstore, rule, parsed)) in wanted {
                 if !running.contains_key(&number)
                     && let Some(begun) = self.begin(&logstore, rule, parsed).await
@@ -156,13 +199,14 @@ impl Rules {
             }
             tokio::select! {
                 () = told(&mut stop) => break,
+                () = self.changed.notified() => {}
                 () = sleep(LOOK) => {}
             }
         }
         for running in running.values() {
             running.stop.send_replace(true);
         }
-        let ended = futures_util::future::join_all(running.into_values().map(|running| running.work));
+        let ended = futures_util::future::join_all(running.into_values().map(|running| running.task));
         let _ = timeout(FAREWELL + LOOK, ended).await;
     }
 
@@ -199,7 +243,9 @@ impl Rules {
         parsed: SiemRule,
     ) -> Option<Running> {
         let (rules, sought) = (Arc::clone(self), parsed.clone());
-        let outlet = match on_thread(move || rules.outlet(&sought)).await {
+        // Before the stage is looked up: what is changed meanwhile is seen when a task is made.
+        let revision = self.store.catalog().stages().revision;
+        let outlet = match on_thread(move || rules.outlet(&sought, &rules.registry)).await {
             Ok(outlet) => outlet,
             Err(error) => {
                 let known = self.problems().insert(rule.number(), error.to_string());
@@ -209,7 +255,8 @@ impl Rules {
                 return None;
             }
         };
-        let identity = outlet.stage.identity();
+        let stage = self.stage(&parsed).unwrap_or_default().to_owned();
+        let identity = outlet.formatters.identity();
         let record = SiemRecord {
             project: logstore.project.clone(),
             logstore: logstore.name.clone(),
@@ -225,20 +272,22 @@ impl Rules {
             project: logstore.project.clone(),
             logstore: logstore.name.clone(),
             outlet,
+            stage,
+            revision: AtomicI64::new(revision),
             plan,
             open: Mutex::default(),
         };
-        let stop = watch::Sender::new(false);
-        let stopping = stop.subscribe();
-        Some(Running { rule, stop, work: tokio::spawn(Arc::new(work).run(stopping)) })
+        let (work, stop) = (Arc::new(work), watch::Sender::new(false));
+        let task = tokio::spawn(Arc::clone(&work).run(stop.subscribe()));
+        Some(Running { stop, work, task })
     }
 }
 
 /// A rule that sends.
 struct Running {
-    rule: ShippingRule,
     stop: watch::Sender<bool>,
-    work: JoinHandle<()>,
+    work: Arc<Work>,
+    task: JoinHandle<()>,
 }
 
 /// The work of a rule.
@@ -248,9 +297,22 @@ struct Work {
     project: String,
     logstore: String,
     outlet: Outlet,
+    /// The name of the stage.
+    stage: String,
+    /// The revision of the names at which it was seen that the outlet has the stage that this one stands for.
+    revision: AtomicI64,
     plan: String,
-    /// Tasks on their way: since when, and whether they are shown as failed.
-    open: Mutex<HashMap<TaskId, (Instant, bool)>>,
+    /// Tasks on their way.
+    open: Mutex<HashMap<TaskId, Open>>,
+}
+
+/// A task on its way.
+struct Open {
+    since: Instant,
+    /// Whether it is shown as failed.
+    told: bool,
+    /// What formats it.
+    formatters: Arc<Formatters>,
 }
 
 impl Work {
@@ -258,7 +320,7 @@ impl Work {
         &self.rules.store
     }
 
-    fn open(&self) -> MutexGuard<'_, HashMap<TaskId, (Instant, bool)>> {
+    fn open(&self) -> MutexGuard<'_, HashMap<TaskId, Open>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -294,6 +356,7 @@ impl Work {
         let ended = async { while feeds.join_next().await.is_some() {} };
         // What is not delivered by then is sent again by whoever goes on with the rule.
         let _ = timeout(FAREWELL, ended).await;
+        self.rules.hurry();
     }
 
     /// Shows tasks as failed that the receiver does not take.
@@ -304,16 +367,22 @@ impl Work {
             None => self.rules.problems().remove(&self.rule.number()),
         };
         let Some(problem) = problem else { return };
-        let is_stuck = |&(since, told): &(Instant, bool)| !told && since.elapsed() > STUCK;
-        let stuck: Vec<TaskId> =
-            self.open().iter().filter(|(_, task)| is_stuck(task)).map(|(id, _)| *id).collect();
-        for id in stuck {
+        let is_stuck = |open: &Open| !open.told && open.since.elapsed() > STUCK;
+        let stuck = |(id, open): (&TaskId, &Open)| {
+            let formatters = &open.formatters;
+            (*id, formatters.is_failing().then(|| formatters.identity().digest().to_owned()))
+        };
+        let stuck: Vec<(TaskId, Option<String>)> =
+            self.open().iter().filter(|(_, open)| is_stuck(open)).map(stuck).collect();
+        for (id, stage) in stuck {
             let next = self.store().clock() + 30_000_000;
-            let failed = self.store().fail_task(id, "InternalServerError", &problem, Some(next)).await;
+            let stage = stage.as_deref();
+            let failed =
+                self.store().fail_task_in(id, stage, "InternalServerError", &problem, Some(next)).await;
             match failed {
                 Ok(()) => {
-                    if let Some(task) = self.open().get_mut(&id) {
-                        task.1 = true;
+                    if let Some(open) = self.open().get_mut(&id) {
+                        open.told = true;
                     }
                 }
                 Err(error) => {
@@ -374,18 +443,55 @@ impl Work {
         }
     }
 
-    /// Whether the rule is what it was when the work began.
-    fn is_current(&self) -> bool {
+    /// Whether the rule and its stage are what they were when the work began.
+    async fn is_current(self: &Arc<Self>) -> bool {
         let catalog = self.store().catalog();
         let rule =
             catalog.logstore(&self.project, &self.logstore).map(|found| found.rules.get(&self.rule.name));
-        rule.is_ok_and(|rule| rule == Some(&self.rule))
+        rule.is_ok_and(|rule| rule == Some(&self.rule)) && self.has_stage().await
+    }
+
+    /// Whether the outlet has the stage that its name stands for.
+    async fn has_stage(self: &Arc<Self>) -> bool {
+        let revision = self.store().catalog().stages().revision;
+        if self.revision.load(Ordering::Relaxed) == revision {
+            return true;
+        }
+        let work = Arc::clone(self);
+        let found = on_thread(move || work.rules.registry.formatter(&work.stage)).await;
+        let is_same = found.is_ok_and(|stage| stage.identity() == self.outlet.formatters.identity());
+        if is_same {
+            self.revision.store(revision, Ordering::Relaxed);
+        }
+        is_same
+    }
+
+    /// What formats a task that was made before: the stage that it was made with. If it failed in that, or there is no
+    /// such stage any more, the one that formats now.
+    async fn formatters_of(self: &Arc<Self>, task: &Task) -> Result<Option<Arc<Formatters>>, StoreError> {
+        let (work, task) = (Arc::clone(self), task.clone());
+        let find = move || {
+            let record: Option<SiemRecord> = serde_json::from_str(&work.store().plan(task.plan)?).ok();
+            let is_other = |record: &SiemRecord| record.digest != work.outlet.formatters.identity().digest();
+            let Some(record) = record.filter(is_other) else { return Ok(None) };
+            if task.stage.as_ref() == Some(&record.digest) {
+                return Ok(None);
+            }
+            let stage = format!("{DIGEST}{}", record.digest);
+            let formatters = work.rules.formatters(&record.siem, &stage, &work.rules.registry);
+            let found = formatters.inspect_err(|error| {
+                tracing::warn!(task = %task.id, %error, "a task is not formatted by the stage that it was made with");
+            });
+            Ok(found.ok().map(Arc::new))
+        };
+        on_thread(find).await
     }
 
     fn new_task(&self, shard: &Shard, begin: Place, end: Place, received: u64) -> NewTask {
         let id = TaskId { created: self.store().clock() * 1000, number: new_number() };
         let object = self.outlet.receiver.name().to_owned();
-        NewTask { id, shard: shard.number, begin, end, object, received, plan: self.plan.clone() }
+        let (plan, revision) = (self.plan.clone(), self.revision.load(Ordering::Relaxed));
+        NewTask { id, shard: shard.number, begin, end, object, received, plan, revision }
     }
 }
 
@@ -415,6 +521,14 @@ struct Read {
     bytes: usize,
 }
 
+/// What was read, as a task.
+struct Taken {
+    read: Read,
+    id: TaskId,
+    /// What formats it, if it is something else than what formats now.
+    formatters: Option<Arc<Formatters>>,
+}
+
 impl Reader for Stored {
     type Mark = Mark;
 
@@ -428,17 +542,20 @@ impl Reader for Stored {
             }
             let mut room = Room::take(room).await;
             // Now, not when it is looked next: what is put after a change is not sent by what was before.
-            if !self.work.is_current() {
+            if !self.work.is_current().await {
                 return Ok(None);
             }
             match self.take().await {
-                Ok(Some((read, id))) => {
+                Ok(Some(Taken { read, id, formatters })) => {
                     room.shrink(read.bytes);
-                    self.work.open().insert(id, (Instant::now(), false));
+                    let by = formatters.clone().unwrap_or_else(|| Arc::clone(&self.work.outlet.formatters));
+                    let open = Open { since: Instant::now(), told: false, formatters: by };
+                    self.work.open().insert(id, open);
                     let mark = Mark { id, end: read.next, rows: read.rows };
-                    return Ok(Some(Load { chunks: read.chunks, mark, room }));
+                    return Ok(Some(Load { chunks: read.chunks, mark, room, formatters }));
                 }
-                Ok(None) => {}
+                // A stage was swapped just now: is it this one's?
+                Ok(None) | Err(TakeError::Store(StoreError::StagesChanged)) => {}
                 Err(TakeError::Store(
                     StoreError::NoRule(_) | StoreError::NoLogstore(_) | StoreError::Closed,
                 )) => {
@@ -466,7 +583,7 @@ enum TakeError {
 
 impl Stored {
     /// The next load, with its task.
-    async fn take(&mut self) -> Result<Option<(Read, TaskId)>, TakeError> {
+    async fn take(&mut self) -> Result<Option<Taken>, TakeError> {
         let store = Arc::clone(&self.work.rules.store);
         if let Some(task) = self.pending.front().cloned() {
             if task.begin.cursor < self.shard.begin() {
@@ -475,9 +592,10 @@ impl Stored {
                 return Ok(None);
             }
             let read = self.read(task.begin, task.end.behind(), usize::MAX).await?;
+            let formatters = self.work.formatters_of(&task).await?;
             store.resume_task(task.id).await?;
             self.pending.pop_front();
-            return Ok(Some((read, task.id)));
+            return Ok(Some(Taken { read, id: task.id, formatters }));
         }
         if self.next.cursor < self.shard.begin() {
             self.skip_what_is_gone().await?;
@@ -492,7 +610,7 @@ impl Stored {
         match store.begin_task(&self.work.rule, task).await {
             Ok(_) => {
                 self.next = read.next;
-                Ok(Some((read, id)))
+                Ok(Some(Taken { read, id, formatters: None }))
             }
             Err(StoreError::Overtaken(next)) => {
                 self.next = next;

@@ -4,13 +4,25 @@ use super::{Identity, Kind};
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum StageError {
     /// No built-in stage has the name, and no file the path.
-    #[error("no {} is called {name:?}. Built in: {}. A component of your own is named by its path, with a `/` or ending in `.wasm`", kind.map_or("stage".into(), |kind| kind.to_string()), if known.is_empty() { "none".into() } else { known.join(", ") })]
+    #[error("no {} is called {name:?}. Built in: {}. {}", kind.map_or("stage".into(), |kind| kind.to_string()), if known.is_empty() { "none".into() } else { known.join(", ") }, own(added.as_deref()))]
     Unknown {
         /// The kind that was asked for, if any.
         kind: Option<Kind>,
         /// The name that was asked for.
         name: String,
-        /// The names that there are.
+        /// The names that come with logship.
+        known: Vec<String>,
+        /// Those that a service has besides; none where there is no service.
+        added: Option<Vec<String>>,
+    },
+    /// A name has no such version.
+    #[error("stage {name} has no version {version:?}; there is {}", list(known))]
+    NoVersion {
+        /// The name.
+        name: String,
+        /// The version that was asked for.
+        version: String,
+        /// Those that there are.
         known: Vec<String>,
     },
     /// The file isn't a component that can be run.
@@ -178,8 +190,41 @@ pub enum StageError {
 }
 
 impl StageError {
+    /// The stage that failed, if there is one: what can't be found is none.
+    pub fn stage(&self) -> Option<&Identity> {
+        match self {
+            Self::Unknown { .. }
+            | Self::NoVersion { .. }
+            | Self::Unreadable { .. }
+            | Self::Imports { .. }
+            | Self::NotAStage { .. }
+            | Self::Version { .. }
+            | Self::Mismatch { .. } => None,
+            Self::WrongKind { stage, .. }
+            | Self::Description { stage, .. }
+            | Self::Config { stage, .. }
+            | Self::InvalidBatch { stage, .. }
+            | Self::Rejected { stage, .. }
+            | Self::Messages { stage, .. }
+            | Self::TooLarge { stage, .. }
+            | Self::Key { stage, .. }
+            | Self::Deadline { stage, .. }
+            | Self::OutOfMemory { stage, .. }
+            | Self::Trap { stage, .. } => Some(stage),
+        }
+    }
+
     pub(super) fn unreadable(origin: &str, reason: impl Into<String>) -> Self {
         Self::Unreadable { origin: origin.to_owned(), reason: reason.into() }
+    }
+}
+
+/// How stages of one's own are named.
+fn own(added: Option<&[String]>) -> String {
+    match added {
+        None => "A component of your own is named by its path, with a `/` or ending in `.wasm`".into(),
+        Some([]) => "Others can be added: logship stage add FILE".into(),
+        Some(added) => format!("Added: {}", added.join(", ")),
     }
 }
 

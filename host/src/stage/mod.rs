@@ -187,6 +187,19 @@ impl Stage {
         }
     }
 
+    /// Whether somebody else has it in use.
+    pub(crate) fn is_shared(&self) -> bool {
+        match self {
+            Self::Encoder(stage) => Arc::strong_count(stage) > 1,
+            Self::Compressor(stage) => Arc::strong_count(stage) > 1,
+            Self::Renderer(stage) => Arc::strong_count(stage) > 1,
+            Self::Formatter(stage) => Arc::strong_count(stage) > 1,
+            Self::Transformer(stage) => Arc::strong_count(stage) > 1,
+            // Who uses it has its parts.
+            Self::Pipeline(stage) => Arc::strong_count(stage) > 1 || Arc::strong_count(stage.renderer()) > 1,
+        }
+    }
+
     /// The JSON Schema of its configuration.
     pub fn config_schema(&self) -> &str {
         match self {

@@ -1,61 +1,26 @@
-use clap::{Subcommand, ValueEnum};
+use clap::Args;
 use serde_json::{Value, json};
 
-use super::{EngineOptions, Failure};
+use super::super::{EngineOptions, Failure};
+use super::Report;
 use crate::registry::Registry;
 use crate::stage::Stage;
-use crate::table;
 
-/// Looks at stages.
-#[derive(Debug, Subcommand)]
-pub(super) enum StageCommand {
-    /// Lists the stages that come with logship.
-    List,
-    /// Checks a stage and tells what it is: kind, name, version, digest, imports, configuration.
-    Inspect {
-        /// A component file (with a `/` in its path or `.wasm` at its end), or the name of a built-in stage.
-        stage: String,
-        /// How to print it.
-        #[arg(long, value_enum, default_value_t)]
-        report: Report,
-    },
+/// Checks a stage and tells what it is: kind, name, version, digest, imports, configuration.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct InspectCommand {
+    /// A component file (with a `/` in its path or `.wasm` at its end), or the name of a built-in stage.
+    stage: String,
+    /// How to print it.
+    #[arg(long, value_enum, default_value_t)]
+    report: Report,
 }
 
-/// How a report is printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub(super) enum Report {
-    /// For people.
-    #[default]
-    Text,
-    /// One JSON object, for programs.
-    Json,
-}
-
-impl StageCommand {
+impl InspectCommand {
     pub(super) fn run(&self, engine: &EngineOptions) -> Result<(), Failure> {
         let registry = Registry::new(engine.engine()?);
-        match self {
-            Self::List => list(&registry),
-            Self::Inspect { stage, report } => inspect(&registry.stage(None, stage)?, *report),
-        }
+        inspect(&registry.stage(None, &self.stage)?, self.report)
     }
-}
-
-fn list(registry: &Registry) -> Result<(), Failure> {
-    let mut rows = Vec::new();
-    for name in Registry::built_in() {
-        let stage = registry.stage(None, name)?;
-        let identity = stage.identity();
-        rows.push(vec![
-            name.to_owned(),
-            stage.kind().to_string(),
-            identity.version().to_owned(),
-            kib(identity.size()),
-            identity.digest()[..12].to_owned(),
-        ]);
-    }
-    println!("{}", table::render(&["stage", "kind", "version", "size", "sha256"], rows));
-    Ok(())
 }
 
 fn inspect(stage: &Stage, report: Report) -> Result<(), Failure> {
@@ -82,7 +47,7 @@ fn inspect(stage: &Stage, report: Report) -> Result<(), Failure> {
         ("name", identity.name().to_owned()),
         ("version", identity.version().to_owned()),
         ("sha256", identity.digest().to_owned()),
-        ("size", kib(identity.size())),
+        ("size", super::kib(identity.size())),
         ("imports", "none".to_owned()),
     ];
     facts.extend(particulars(stage));
@@ -118,9 +83,9 @@ fn particulars(stage: &Stage) -> Vec<(&'static str, String)> {
             let compression = stage.compression().unwrap_or("not by a stage of its own");
             vec![("format", stage.format().to_owned()), ("compression", compression.to_owned())]
         }
+        Stage::Pipeline(stage) => {
+            let compression = stage.compression().unwrap_or("not by a stage of its own");
+            vec![("format", stage.format().to_owned()), ("compression", compression.to_owned())]
+        }
     }
-}
-
-fn kib(bytes: usize) -> String {
-    format!("{} KiB", bytes.div_ceil(1024))
 }

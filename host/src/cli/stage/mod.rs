@@ -1,0 +1,79 @@
+//! `logship stage`: a file a command.
+
+mod add;
+mod inspect;
+mod list;
+mod remove;
+mod show;
+mod swap;
+
+use clap::{Subcommand, ValueEnum};
+use serde_json::Value;
+
+use super::{EngineOptions, Failure};
+
+/// Looks at stages, and says which component a name stands for in a running service.
+#[derive(Debug, Subcommand)]
+pub(super) enum StageCommand {
+    Add(Box<add::AddCommand>),
+    List(Box<list::ListCommand>),
+    Show(Box<show::ShowCommand>),
+    Swap(Box<swap::SwapCommand>),
+    Rollback(Box<swap::RollbackCommand>),
+    Pin(Box<swap::PinCommand>),
+    Remove(Box<remove::RemoveCommand>),
+    Inspect(Box<inspect::InspectCommand>),
+}
+
+/// How a report is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(super) enum Report {
+    /// For people.
+    #[default]
+    Text,
+    /// JSON, for programs.
+    Json,
+}
+
+impl StageCommand {
+    pub(super) fn run(self, engine: &EngineOptions) -> Result<(), Failure> {
+        match self {
+            Self::Add(command) => command.run(),
+            Self::List(command) => command.run(engine),
+            Self::Show(command) => command.run(),
+            Self::Swap(command) => command.run(),
+            Self::Rollback(command) => command.run(),
+            Self::Pin(command) => command.run(),
+            Self::Remove(command) => command.run(),
+            Self::Inspect(command) => command.run(engine),
+        }
+    }
+}
+
+/// Whether it is the file of a component, and no name.
+fn is_file(stage: &str) -> bool {
+    stage.contains('/') || stage.ends_with(".wasm")
+}
+
+/// The first digits of a digest.
+fn short(digest: &Value) -> String {
+    digest.as_str().unwrap_or_default().chars().take(12).collect()
+}
+
+/// A member that is text; none is a dash.
+fn text(value: &Value) -> String {
+    value.as_str().filter(|text| !text.is_empty()).unwrap_or("-").to_owned()
+}
+
+/// How many rules a change concerns.
+fn rules(reply: &Value) -> String {
+    match reply["rules"].as_array().map_or(0, Vec::len) {
+        0 => "no rule uses it".into(),
+        1 => "1 rule uses it".into(),
+        rules => format!("{rules} rules use it"),
+    }
+}
+
+fn kib(bytes: usize) -> String {
+    format!("{} KiB", bytes.div_ceil(1024))
+}

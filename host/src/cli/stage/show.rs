@@ -1,0 +1,79 @@
+use chrono::{DateTime, SecondsFormat};
+use clap::Args;
+use serde_json::Value;
+
+use super::super::Failure;
+use super::super::connect::{self, Connect};
+use super::{Report, kib, short, text};
+use crate::service::keys::Access;
+use crate::table;
+
+/// Shows a name: its versions, the rules that use it, and what was done to it.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct ShowCommand {
+    /// The name.
+    name: String,
+    /// How it is printed.
+    #[arg(long, value_enum, default_value_t)]
+    report: Report,
+    #[command(flatten)]
+    connect: Connect,
+}
+
+impl ShowCommand {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        connect::run(async {
+            let path = format!("/stages/{}", self.name);
+            let shown: Value = self.connect.client_for_all(Access::Read)?.get(&path, &[]).await?;
+            match self.report {
+                Report::Json => println!("{shown:#}"),
+                Report::Text => show(&shown),
+            }
+            Ok(())
+        })
+    }
+}
+
+fn show(shown: &Value) {
+    let pinned = if shown["pinned"] == true { ", pinned" } else { "" };
+    let from = if shown["builtIn"] == true { ", built in" } else { "" };
+    println!("{:<9}{}", "stage", text(&shown["name"]));
+    println!("{:<9}{}", "kind", text(&shown["kind"]));
+    println!("{:<9}{}{from}{pinned}", "version", text(&shown["version"]));
+    println!("{:<9}{}", "sha256", text(&shown["digest"]));
+    if let Some(problem) = shown["problem"].as_str() {
+        println!("{:<9}{problem}", "problem");
+    }
+    let members = |name: &str| shown[name].as_array().into_iter().flatten();
+    let table_of = |header: &[&str], rows: Vec<Vec<String>>| {
+        if !rows.is_empty() {
+            println!("\n{}", table::render(header, rows));
+        }
+    };
+    let user = |rule: &Value| {
+        let logstore = format!("{}/{}", text(&rule["project"]), text(&rule["logstore"]));
+        vec![text(&rule["shipperName"]), logstore, text(&rule["problem"])]
+    };
+    table_of(&["rule", "logstore", "problem"], members("rules").map(user).collect());
+    let version = |version: &Value| {
+        let is_current = version["digest"] == shown["digest"];
+        vec![
+            format!("{}{}", text(&version["version"]), if is_current { " *" } else { "" }),
+            short(&version["digest"]),
+            kib(version["bytes"].as_u64().unwrap_or(0) as usize),
+            time(&version["added"]),
+            text(&version["by"]),
+            text(&version["source"]),
+        ]
+    };
+    table_of(&["version", "sha256", "size", "added", "by", "from"], members("all").map(version).collect());
+    let event = |event: &Value| {
+        vec![time(&event["at"]), text(&event["action"]), text(&event["version"]), text(&event["by"])]
+    };
+    table_of(&["when", "what", "version", "by"], members("events").map(event).collect());
+}
+
+fn time(seconds: &Value) -> String {
+    let time = DateTime::from_timestamp_micros((seconds.as_f64().unwrap_or(0.0) * 1e6) as i64);
+    time.map_or("-".into(), |time| time.to_rfc3339_opts(SecondsFormat::Secs, true))
+}
