@@ -203,7 +203,8 @@ fn the_cache_of_machine_code_is_nobody_elses() {
     let cache = out.path().join("cache");
     fs::create_dir(&cache).unwrap();
     fs::set_permissions(&cache, fs::Permissions::from_mode(0o777)).unwrap();
-    let output = support::logship().args(["stage", "list", "--cache"]).arg(&cache).output().unwrap();
+    let output =
+        support::logship().args(["stage", "list", "--built-in", "--cache"]).arg(&cache).output().unwrap();
     let told = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success() && told.contains("it holds machine code"), "{told}");
 }

@@ -160,6 +160,7 @@ fn send(folder: &Path, case: usize, port: &str) {
         Registry::within(engine, data.join("stages")),
         BTreeMap::from([("receiver".to_owned(), receiver)]),
         letters,
+        3,
     );
     let catalog = store.catalog();
     let logstore = catalog.logstore("bench", "ship").expect("a logstore");

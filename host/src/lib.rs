@@ -6,7 +6,7 @@
 //! # Layout
 //! - [`engine`]: the wasmtime engine, the limits of stages and the cache of their compiled code.
 //! - [`stage`]: components that were read, checked and made ready; one file for each kind.
-//! - [`registry`]: which component serves a name.
+//! - [`registry`]: which component serves a name, and how that changes while a service runs.
 //! - [`batch`]: the logs that a stage works on, and how they are built.
 //! - [`rule`]: how logs become objects, and where these go; [`pipeline`]: the rule's stages together.
 //! - [`destination`]: where objects go; [`directory`], [`bucket`], [`function`]: the kinds; [`part`]: an object on its way.

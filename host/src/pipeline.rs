@@ -262,7 +262,8 @@ impl Encoding {
     /// As [`push`](Self::push).
     pub fn size(&mut self) -> Result<u64, StageError> {
         match &mut self.0 {
-            Making::Driven { encoder, .. } => encoder.size(),
+            // Whatever a stage says of it: an object is cut by what was returned, too.
+            Making::Driven { encoder, returned, .. } => Ok(encoder.size()?.max(*returned)),
             Making::Packed(object) => object.size(),
         }
     }

@@ -141,6 +141,10 @@ class Service:
         assert done.returncode == 0, f"{arguments}\n{done.stdout}{done.stderr}"
         return done.stdout
 
+    def json(self, *arguments):
+        """What a command prints as JSON."""
+        return json.loads(self.command(*arguments))
+
     def refused(self, *arguments):
         """What a command says that has to fail."""
         done = self.run(*arguments)
@@ -154,7 +158,7 @@ class Service:
 
     def tasks(self, *options):
         """The tasks of shipping, the newest first."""
-        return json.loads(self.command("task", "list", "--report", "json", "--limit", "1000000", *options))
+        return self.json("task", "list", "--report", "json", "--limit", "1000000", *options)
 
     def endpoint(self):
         return f"{self.scheme}://{self.host}:{self.port}"

@@ -6,8 +6,9 @@ use crate::{build, command, sample, venv};
 /// Logs that the readers' tests ship: enough for several row groups and chunks.
 const LINES: u64 = 12_000;
 
-/// Tests in Python: readers of what is shipped, clients of the service, object stores, and SIEMs.
-const PYTHON: [&str; 5] = ["tests/readers", "tests/clients", "tests/stores", "tests/siem", "tests/functions"];
+/// Tests in Python: readers of what is shipped, clients of the service, object stores, SIEMs, functions and stages.
+const PYTHON: [&str; 6] =
+    ["tests/readers", "tests/clients", "tests/stores", "tests/siem", "tests/functions", "tests/stages"];
 
 /// A real S3 server, for tests.
 const S3_SERVER: &str = "logship-s3-server";

@@ -44,6 +44,11 @@ pub(crate) fn install() -> Result<PrometheusHandle, BuildError> {
     describe_gauge!("logship_ship_waiting_groups", "Log groups of a shard that a rule has not shipped");
     describe_gauge!("logship_ship_lag_seconds", Unit::Seconds, "How long the first of them has waited");
     describe_gauge!("logship_rule_held", "1 where a rule can't make tasks; logship rule show says why");
+    describe_histogram!(
+        "logship_swap_wait_seconds",
+        Unit::Seconds,
+        "How long making a task waited because a stage had been swapped"
+    );
     describe_counter!("logship_siem_events_total", "Events that a receiver has");
     describe_counter!("logship_siem_bytes_total", Unit::Bytes, "Bytes of these");
     describe_counter!("logship_siem_logs_bytes_total", Unit::Bytes, "Bytes of the logs that these are of");

@@ -521,7 +521,7 @@ impl Shipper {
                 let next = next.filter(|_| error.can_pass());
                 tracing::warn!(task = %task.id, rule = task.rule, shard = task.shard, code = error.code(), %error, "a task failed");
                 let next = next.map(|next| next * 1_000_000);
-                let (stage, code, message) = (error.stage(), error.code(), error.to_string());
+                let (stage, code, message) = (error.stage(), error.code(), cut(error.to_string()));
                 self.runtime.block_on(self.store.fail_task_in(task.id, stage, code, &message, next))
             }
         };
@@ -597,6 +597,15 @@ pub(super) enum Step {
     Published,
     /// That is on disk, too.
     Settled,
+}
+
+/// A message, as long as it is read: what a stage says may be of any length.
+fn cut(message: String) -> String {
+    const LONGEST: usize = 2000;
+    match message.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{} …", &message[..end]),
+        None => message,
+    }
 }
 
 fn is_of(object: &str, id: TaskId) -> bool {

@@ -206,6 +206,7 @@ impl StageError {
             | Self::InvalidBatch { stage, .. }
             | Self::Rejected { stage, .. }
             | Self::Messages { stage, .. }
+            | Self::Transformed { stage, .. }
             | Self::TooLarge { stage, .. }
             | Self::Key { stage, .. }
             | Self::Deadline { stage, .. }

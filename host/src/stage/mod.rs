@@ -225,6 +225,14 @@ fn introduce(
             && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
     };
     let refused = |what: String| StageError::Description { stage: identity.clone(), what };
+    if name.len() > 63 || version.len() > 63 || !version.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(refused(
+            "its name or version is longer than 63 bytes, or the version no plain text".into(),
+        ));
+    }
+    if version.contains('@') {
+        return Err(refused(format!("its version {version:?} has an @ in it")));
+    }
     if !lawful(name) {
         return Err(refused(format!("its name {name:?} is not of lowercase letters, digits and `-`")));
     }

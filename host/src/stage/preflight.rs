@@ -34,7 +34,7 @@ impl Kind {
             .join(", ")
     }
 
-    pub(crate) fn article(self) -> &'static str {
+    pub(super) fn article(self) -> &'static str {
         if self == Self::Encoder { "an" } else { "a" }
     }
 }

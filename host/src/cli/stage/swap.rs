@@ -90,8 +90,8 @@ impl PinCommand {
 }
 
 async fn change(client: &Client, name: &str, action: &str, to: Option<&str>) -> Result<Value, Failure> {
-    let body = to.map_or(Value::Null, |to| json!({ "to": to }));
-    Ok(client.send_json(Method::PUT, &format!("/stages/{name}"), &[("action", action)], &body).await?)
+    let path = format!("/stages/{name}");
+    Ok(client.send_json(Method::PUT, &path, &[("action", action)], &json!({ "to": to })).await?)
 }
 
 fn tell(reply: &Value, again: &str) {

@@ -1,0 +1,89 @@
+"""Stages that fail: their rules are held, nothing is lost, others go on; another version goes on where they were."""
+
+import unittest
+
+from marking import SETTINGS, Case, service
+
+MEMORY = 64 << 20
+
+
+class Held(Case):
+    settings = SETTINGS.replace("retry-seconds = 2", "retry-seconds = 600")
+
+    def fail(self, act):
+        """Lets a stage that did its work be replaced by one that does not, until its rule is held."""
+        self.stage("add", self.file("0001"), "--name", "marker")
+        self.rule("mine", "--encoder", "marker")
+        self.rule("other", "--encoder", "marker@0001")
+        self.assertEqual(self.ship("mine"), {"0001"})
+        self.stage("swap", "marker", self.file("0002", act))
+        for _ in range(3):
+            before = len(self.service.tasks("--rule", "mine", "--status", "failed"))
+            self.put()
+            failed = lambda: len(self.service.tasks("--rule", "mine", "--status", "failed")) > before
+            service.wait_for(failed, patience=60, message="no task fails")
+        service.wait_for(lambda: self.problem("mine"), message="the rule is not held")
+
+    def check_held(self, word):
+        problem = self.problem("mine")
+        self.assertIn("marking-encoder 0002 failed the last 3 tasks", problem)
+        self.assertIn(word, problem)
+        tasks = len(self.service.tasks("--rule", "mine"))
+        # Others are as they were.
+        self.put()
+        self.wait_until_shipped("other")
+        self.assertEqual(self.marks("other", range(self.count)), {"0001"})
+        self.assertIsNone(self.problem("other"))
+        self.assertEqual(len(self.service.tasks("--rule", "mine")), tasks, "no more tasks are made")
+        metrics = self.service.request("GET", "/metrics", headers=self.service.admin.basic()).body.decode()
+        held = [line for line in metrics.splitlines() if line.startswith("logship_rule_held{") and 'rule="mine"' in line]
+        self.assertEqual([line.split()[-1] for line in held], ["1"])
+
+    def check_goes_on(self):
+        self.wait_until_shipped("mine")
+        self.assertIsNone(self.problem("mine"))
+        self.assertEqual(self.service.tasks("--rule", "mine", "--status", "failed"), [])
+        self.assertEqual(self.service.command("verify", "--rule", "mine").count("are as their tasks say"), 1)
+
+    def test_one_that_traps_and_a_rollback(self):
+        self.fail("trap")
+        self.check_held("trapped")
+        # Also for who comes later.
+        self.service.kill()
+        self.service.start()
+        self.check_held("trapped")
+        self.stage("rollback", "marker")
+        self.check_goes_on()
+        self.assertEqual({mark for mark, _ in self.objects("mine")}, {"0001"})
+
+    def test_one_that_takes_all_memory_and_another_version(self):
+        before = self.service.most_memory()
+        self.fail("grow")
+        self.check_held("asked for")
+        grown = self.service.most_memory() - before
+        self.assertLess(grown, 96 * 2 * (1 << 20) + MEMORY, "two workers have 96 MiB each")
+        self.stage("swap", "marker", self.file("0003"))
+        self.check_goes_on()
+        self.assertEqual({mark for mark, _ in self.objects("mine")}, {"0001", "0003"})
+
+
+class Loops(Held):
+    """One that does not end is stopped at the deadline of a call."""
+
+    def setUp(self):
+        super().setUp()
+        self.service.options += ("--stage-deadline", "0.5")
+        self.service.restart()
+
+    def test_one_that_does_not_end(self):
+        self.fail("loop")
+        self.check_held("did not answer within")
+        self.stage("rollback", "marker")
+        self.check_goes_on()
+
+    test_one_that_traps_and_a_rollback = None
+    test_one_that_takes_all_memory_and_another_version = None
+
+
+if __name__ == "__main__":
+    unittest.main()

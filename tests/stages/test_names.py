@@ -1,0 +1,209 @@
+"""What names of stages stand for: added, swapped, rolled back, pinned and removed in a running service."""
+
+import json
+import unittest
+
+from marking import COMPONENTS, Case, build, service
+
+
+class Names(Case):
+    def test_a_swap_counts_from_the_next_task_on_and_leads_back(self):
+        self.stage("add", self.file("0001"), "--name", "marker")
+        self.rule("mine", "--encoder", "marker")
+        self.assertEqual(self.ship("mine"), {"0001"})
+        said = self.stage("add", self.file("0002"), "--name", "marker")
+        self.assertIn("stands for 0001", said)
+        self.assertEqual(self.ship("mine"), {"0001"}, "another version changes nothing")
+        said = self.stage("swap", "marker", "0002")
+        self.assertIn("1 rule uses it", said)
+        self.assertEqual(self.ship("mine"), {"0002"})
+        # A file is added first.
+        self.stage("swap", "marker", self.file("0003"))
+        self.assertEqual(self.ship("mine"), {"0003"})
+        for mark in "0002", "0001":
+            self.stage("rollback", "marker")
+            self.assertEqual(self.ship("mine"), {mark})
+        self.assertIn("nothing else before", self.stage_refused("rollback", "marker"))
+
+        shown = self.show("marker")
+        self.assertEqual([version["version"] for version in shown["all"]], ["0001", "0002", "0003"])
+        self.assertEqual((shown["version"], shown["builtIn"], shown["pinned"]), ("0001", False, False))
+        self.assertEqual([rule["shipperName"] for rule in shown["rules"]], ["mine"])
+        done = [(event["action"], event["version"]) for event in shown["events"]]
+        self.assertEqual(
+            done,
+            [
+                ("rollback", "0001"),
+                ("rollback", "0002"),
+                ("swap", "0003"),
+                ("swap", "0002"),
+                ("add", "0002"),
+                ("add", "0001"),
+            ],
+        )
+        listed = self.stage("list")
+        self.assertRegex(listed, r"marker +encoder +0001 +[0-9a-f]{12} +added +3 +1")
+        self.assertRegex(listed, r"encode-json +encoder +\S+ +[0-9a-f]{12} +built in")
+
+    def test_a_built_in_stage_is_swapped_for_all_rules_and_put_back(self):
+        self.rule("default")
+        self.rule("named", "--encoder", "encode-json")
+        self.stage("swap", "encode-json", self.file("0007"))
+        self.put()
+        for rule in "default", "named":
+            self.wait_until_shipped(rule)
+            self.assertEqual([mark for mark, _ in self.objects(rule)], ["0007"])
+        self.assertEqual(self.show("encode-json")["builtIn"], False)
+        self.stage("rollback", "encode-json")
+        self.assertEqual(self.show("encode-json")["builtIn"], True)
+        self.put()
+        is_json = lambda path: path.is_file() and path.read_text().startswith("{")
+        for rule in "default", "named":
+            service.wait_for(lambda: any(map(is_json, self.lake.glob(f"{rule}/**/*"))))
+        # Another built-in stage can stand for it too, and then it goes with the name.
+        self.stage("swap", "encode-json", "0007")
+        self.stage("swap", "encode-json", "built-in")
+        self.stage("remove", "encode-json")
+        self.assertEqual((self.show("encode-json")["versions"], self.show("encode-json")["builtIn"]), (0, True))
+
+    def test_a_rule_can_name_a_version(self):
+        self.stage("add", self.file("0001"), "--name", "marker")
+        self.rule("pinned", "--encoder", "marker@0001")
+        self.rule("moves", "--encoder", "marker")
+        self.stage("swap", "marker", self.file("0002"))
+        self.put()
+        for rule, mark in ("pinned", "0001"), ("moves", "0002"):
+            self.wait_until_shipped(rule)
+            self.assertEqual([mark for mark, _ in self.objects(rule)], [mark])
+        said = self.stage_refused("remove", "marker@0001")
+        self.assertIn("pinned of clients/logs", said)
+        self.assertIn("moves of clients/logs", self.stage_refused("remove", "marker"))
+        said = self.service.refused("rule", "create", "late", "--logstore", "logs", "--bucket", "lake", "--encoder", "marker@3")
+        self.assertIn('no version "3"; there is 0001, 0002', said)
+
+    def test_what_is_pinned_stays(self):
+        self.stage("add", self.file("0001"), "--name", "marker")
+        self.stage("add", self.file("0002"), "--name", "marker")
+        self.stage("pin", "marker")
+        for arguments in ("swap", "marker", "0002"), ("rollback", "marker"), ("remove", "marker"):
+            self.assertIn("marker is pinned to 0001", self.stage_refused(*arguments))
+        self.stage("pin", "marker", "0002")
+        self.assertEqual((self.show("marker")["version"], self.show("marker")["pinned"]), ("0002", True))
+        self.stage("pin", "marker", "--off")
+        self.stage("rollback", "marker")
+        self.assertEqual((self.show("marker")["version"], self.show("marker")["pinned"]), ("0001", False))
+
+    def test_what_can_not_serve_is_refused_before_anything_changes(self):
+        self.stage("add", self.file("0001"), "--name", "marker")
+        self.rule("mine", "--encoder", "marker")
+        self.rule("table", "--format", "csv", "--columns", "id")
+        before = self.show("marker"), self.show("encode-csv")
+        text = self.service.folder / "text.wasm"
+        text.write_text("no component")
+        core = self.service.folder / "core.wasm"
+        core.write_bytes(b"\0asm\1\0\0\0")
+        path = COMPONENTS / "constant-path.wasm"
+        for arguments, word in (
+            (("swap", "marker", path), "a renderer"),
+            (("add", path, "--name", "marker"), "a renderer"),
+            (("swap", "marker", text), "no WebAssembly"),
+            (("swap", "marker", core), "core module"),
+            (("swap", "marker", "object-path"), "a renderer"),
+            (("swap", "marker", "nothing"), "no version"),
+            (("swap", "nothing", "marker"), "no stage is called nothing"),
+            (("rollback", "nothing"), "no stage is called nothing"),
+            (("rollback", "encode-csv"), "nothing else before"),
+            (("remove", "encode-csv"), "comes with logship"),
+            (("remove", "marker@0001"), "swap it first"),
+            (("remove", "marker@0009"), "no version"),
+            (("add", self.file("0002"), "--name", "No Name"), "no name of a stage"),
+            # It takes its settings from a member that CSV has not.
+            (("swap", "encode-csv", COMPONENTS / "encode-logfmt.wasm"), "table of clients/logs"),
+        ):
+            with self.subTest(arguments):
+                self.assertIn(word, self.stage_refused(*arguments))
+        self.assertEqual((self.show("marker"), self.show("encode-csv")), before)
+        self.assertEqual(self.ship("mine"), {"0001"})
+
+    def test_who_may_change_names(self):
+        reads = self.service.create_key("--allow", "read")
+        manages_one = self.service.create_key("--allow", f"admin={service.PROJECT}")
+        self.service.restart()
+        as_key = lambda key, method, path: self.service.request(method, path, headers=key.basic(), body=b"")
+        self.assertEqual(as_key(reads, "GET", "/stages").status, 200)
+        self.assertEqual(as_key(manages_one, "GET", "/stages").status, 401)
+        for key in reads, manages_one:
+            for method, path in (
+                ("POST", "/stages"),
+                ("PUT", "/stages/encode-json?action=rollback"),
+                ("DELETE", "/stages/encode-json"),
+            ):
+                self.assertEqual(as_key(key, method, path).refusal(), (401, "Unauthorized"), (method, path))
+        admin = self.service.admin
+        for method, path, body in (
+            ("PUT", "/stages/encode-json", b""),
+            ("PUT", "/stages/encode-json?action=swop", b""),
+            ("PUT", "/stages/encode-json?action=swap", b""),
+            ("PUT", "/stages/encode-json?action=swap", b"{"),
+            ("PUT", "/stages/encode-json?action=rollback", json.dumps({"to": "x"}).encode()),
+            ("POST", "/stages?swap=perhaps", build("0001")),
+            ("POST", "/stages", b""),
+            ("GET", "/stages/nothing", b""),
+        ):
+            reply = self.service.request(method, path, headers=admin.basic(), body=body)
+            self.assertEqual(reply.status, 400, (method, path, reply.body))
+
+    def test_what_was_answered_survives_sudden_death(self):
+        self.stage("add", self.file("0001"), "--name", "marker")
+        self.stage("add", self.file("0002"), "--name", "marker")
+        self.rule("mine", "--encoder", "marker")
+        for mark in "0002", "0001", "0002":
+            self.put()
+            self.stage("swap", "marker", mark)
+            self.service.kill()
+            self.service.start()
+            self.assertEqual(self.show("marker")["version"], mark)
+            self.assertEqual(self.ship("mine"), {mark})
+        self.assertEqual(len(self.show("marker")["events"]), 5)
+
+
+class Folder(Case):
+    def put_file(self, name, component):
+        folder = self.service.data / "stages"
+        folder.mkdir(exist_ok=True)
+        (folder / f"{name}.wasm").write_bytes(component)
+
+    def wait_for_version(self, name, version):
+        service.wait_for(lambda: f" {version} " in self.stage("list") and self.show(name)["version"] == version)
+
+    def test_a_changed_file_is_a_new_version(self):
+        self.put_file("marker", build("0001"))
+        # It can be named at once.
+        self.rule("mine", "--encoder", "marker")
+        self.assertEqual(self.ship("mine"), {"0001"})
+        self.put_file("marker", build("0002"))
+        self.wait_for_version("marker", "0002")
+        self.assertEqual(self.ship("mine"), {"0002"})
+        # What can't serve changes nothing, and is told.
+        self.put_file("marker", build("0003")[:-100])
+        said = lambda: self.service.run("stage", "list").stderr
+        service.wait_for(lambda: "marker.wasm is not taken" in said())
+        self.assertEqual(self.ship("mine"), {"0002"})
+        self.put_file("marker", build("0003"))
+        self.wait_for_version("marker", "0003")
+        self.assertNotIn("not taken", said())
+        # What was rolled back or removed stays so, also after a restart: the file did not change.
+        self.stage("rollback", "marker")
+        self.stage("remove", "marker@0003")
+        self.service.restart()
+        self.assertEqual(self.ship("mine"), {"0002"})
+        self.assertEqual(len(self.show("marker")["all"]), 2)
+        # It is kept, and not taken, where the name is pinned.
+        self.stage("pin", "marker")
+        self.put_file("marker", build("0004"))
+        service.wait_for(lambda: len(self.show("marker")["all"]) == 3)
+        self.assertEqual(self.show("marker")["version"], "0002")
+
+
+if __name__ == "__main__":
+    unittest.main()
