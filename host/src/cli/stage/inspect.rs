@@ -83,9 +83,5 @@ fn particulars(stage: &Stage) -> Vec<(&'static str, String)> {
             let compression = stage.compression().unwrap_or("not by a stage of its own");
             vec![("format", stage.format().to_owned()), ("compression", compression.to_owned())]
         }
-        Stage::Pipeline(stage) => {
-            let compression = stage.compression().unwrap_or("not by a stage of its own");
-            vec![("format", stage.format().to_owned()), ("compression", compression.to_owned())]
-        }
     }
 }
