@@ -315,7 +315,7 @@ impl Shipper {
     /// What a task is made by: what it was made with, as long as that works. One that failed in its stage, and of whose
     /// object nothing is sealed, is made by the rule as it is now.
     fn planned(&self, task: &Task) -> Result<(Task, Arc<Plan>), TaskError> {
-        if task.stage.is_some() && task.seal.is_none() {
+        if task.stage.is_some() && task.seal.is_none() && !task.is_cut {
             let catalog = self.store.catalog();
             let rule = catalog.logstore(&task.project, &task.logstore)?.rule(&task.rule)?;
             let now = self.plans.current(&task.project, &task.logstore, rule, catalog.stages().revision);
