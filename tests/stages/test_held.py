@@ -67,6 +67,29 @@ class Held(Case):
         self.assertEqual({mark for mark, _ in self.objects("mine")}, {"0001", "0003"})
 
 
+class Giant(Case):
+    def test_one_that_gives_more_than_it_says_takes_no_memory_for_it(self):
+        self.stage("add", self.file("0001"), "--name", "marker")
+        self.rule("mine", "--encoder", "marker", "--size", "5")
+        self.rule("other", "--encoder", "marker@0001")
+        self.ship("mine")
+        self.wait_until_shipped("other")
+        self.stage("swap", "marker", self.file("0002", "giant"))
+        before = self.service.most_memory()
+        for count in range(2, 6):
+            self.put()
+            done = lambda: self.service.tasks("--rule", "mine", "--status", "success")
+            service.wait_for(lambda: len(done()) >= count, message="no task is done")
+            self.wait_until_shipped("other")
+        # One answer of 40 MiB in the stage, and one on its way to the disk, in each of two workers.
+        self.assertLess(self.service.most_memory() - before, 4 * 40 * (1 << 20) + MEMORY)
+        self.assertEqual(self.marks("other", range(self.count)), {"0001"})
+        self.stage("rollback", "marker")
+        ids = self.put()
+        marked = lambda: {mark for path in self.lake.glob("mine/**/*.0001") for mark, found in [self.read(path)] if set(found) & set(ids)}
+        service.wait_for(marked)
+
+
 class Loops(Held):
     """One that does not end is stopped at the deadline of a call."""
 
