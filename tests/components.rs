@@ -10,17 +10,18 @@ use logship::batch::{BatchBuilder, LogBatch, LogGroup, Tag};
 use logship::engine::{Engine, Limits};
 use logship::registry::Registry;
 use logship::stage::{CompressorStage, EncoderStage, FormatterStage, Kind, Request, Stage, StageError};
-use support::dummy;
+use support::{WORLD, dummy};
 use wit_component::DecodedWasm;
 
 fn engine() -> Engine {
     Engine::new(Limits::default(), Some(&support::cache())).unwrap()
 }
 
-/// Every component of a kind: those that are built in, and the example.
+/// Every component of a kind: those that are built in, and the examples.
 fn stages() -> Vec<Stage> {
     let engine = engine();
-    let paths = support::components().into_iter().chain([support::example("encode-logfmt")]);
+    let examples = ["encode-logfmt", "siem-cef", "siem-leef"].map(support::example);
+    let paths = support::components().into_iter().chain(examples);
     paths
         .map(|path| Stage::load(&engine, &path.display().to_string(), &fs::read(&path).unwrap()).unwrap())
         .collect()
@@ -37,7 +38,7 @@ fn no_component_imports_anything_to_call() {
         let imports: Vec<_> =
             resolve.worlds[world].imports.keys().map(|import| resolve.name_world_key(import)).collect();
         let allowed = match Stage::load(&engine(), "", &fs::read(&path).unwrap()).unwrap().kind() {
-            Kind::Encoder | Kind::Formatter | Kind::Transformer => {
+            Kind::Encoder | Kind::Formatter | Kind::Transformer | Kind::Pipeline => {
                 vec!["logship:batch/types@1.0.0".to_owned()]
             }
             Kind::Compressor | Kind::Renderer => vec![],

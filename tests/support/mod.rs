@@ -89,4 +89,5 @@ pub(crate) fn dummy(change: impl Fn(String) -> String) -> Vec<u8> {
     ComponentEncoder::default().module(&module).unwrap().validate(true).encode().unwrap()
 }
 
-const WORLD: &str = "package test:dummy; world encoder { export logship:encode/encoder@1.0.0; }";
+/// The world that it targets, before a change.
+pub(crate) const WORLD: &str = "package test:dummy; world encoder { export logship:encode/encoder@1.0.0; }";
