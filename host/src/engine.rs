@@ -8,8 +8,8 @@ use std::time::Duration;
 use wasmtime::component::Linker;
 use wasmtime::error::Context as _;
 use wasmtime::{
-    Cache, CacheConfig, Config, EngineWeak, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig,
-    Store,
+    Cache, CacheConfig, Config, Enabled, EngineWeak, InstanceAllocationStrategy, OptLevel,
+    PoolingAllocationConfig, Store,
 };
 
 use crate::guest::Guest;
@@ -149,6 +149,9 @@ fn pool(limits: &Limits) -> PoolingAllocationConfig {
         .total_memories(limits.instances)
         .total_tables(limits.instances * 4)
         .max_memory_size(limits.memory)
+        // Small objects, and calls of functions, wait for the kernel to give memory more than for anything else.
+        .linear_memory_keep_resident(1 << 20)
+        .pagemap_scan(Enabled::Auto)
         // A component made from Rust is one module; other languages bring their runtime in several.
         .max_core_instances_per_component(64)
         .max_tables_per_component(64)

@@ -18,6 +18,7 @@
 //!   shards as lists of groups.
 //! - [`shipping`]: the rules of a Logstore, and the tasks that ship it; [`target`]: rules as its clients set them.
 //! - [`siem`]: what brings the logs of a Logstore to Splunk or a syslog receiver, `logship consume` and the rules of it.
+//! - [`link`]: stages that serve the imports of functions.
 //! - [`cli`]: the program.
 
 mod bindings;
@@ -32,6 +33,7 @@ mod group_list;
 mod guest;
 pub mod infer;
 pub mod input;
+pub mod link;
 pub mod object;
 pub mod part;
 pub mod pipeline;

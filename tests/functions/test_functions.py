@@ -3,7 +3,9 @@
 import gzip
 import hashlib
 import json
+import os
 import subprocess
+import threading
 import time
 import unittest
 
@@ -166,7 +168,7 @@ class Problems(unittest.TestCase):
         cases = [
             (manifest({}, compressor=stage("encode-csv")), ["encode-csv.wasm", "logship:compress/compressor@1.0.0"]),
             (manifest({}, encoder=folder(self) / "none.wasm"), ["none.wasm", "No such file"]),
-            (manifest({}, encoder=ROOT / "README.md"), ["README.md", "no WebAssembly component"]),
+            (manifest({}, encoder=ROOT / "README.md"), ["README.md", "it is no WebAssembly"]),
             (manifest({}, encoder=None), ["trigger-http.wasm", "logship:encode/encoder@1.0.0", "nothing serves it"]),
             (manifest({}).replace("logship:encode/encoder@", "logship:encode/other@"), ["logship:encode/other", "imports no"]),
             (manifest({}, allowed=["example.org"]), ["allowed_outbound_hosts", "example.org"]),
@@ -249,6 +251,49 @@ class Callers(unittest.TestCase):
             self.assertEqual((answer.status, *answer.problem()[:2]), (401, "unauthorized", True))
             self.assertEqual(application.describe("lake", **headers).status, 401)
         self.assertEqual(application.ship("lake", logs(5), authorization="Bearer right").status, 200)
+
+
+class Misbehaviour(unittest.TestCase):
+    """Stages of one's own, which do what they should not."""
+
+    def application(self, deadline):
+        acts = ["behave", "trap", "loop", "allocate", "recurse", "reject", "too-large", "trap-at-end"]
+        rules = {act: {"format": {"type": "none", "act": act}, "compression": "none"} for act in acts}
+        text = manifest(rules, encoder=ROOT / "target/components-examples/misbehaving-stage.wasm")
+        return Application(self, text, "--stage-deadline", str(deadline))
+
+    def test_it_ends_the_call_by_name_and_no_other(self):
+        application = self.application(0.5)
+        cases = [
+            ("trap", 500, "trapped: unreachable"),
+            ("trap-at-end", 500, "trapped: unreachable"),
+            ("loop", 500, "did not answer within 0.5 s"),
+            ("allocate", 500, "MiB of memory and may have 256"),
+            ("recurse", 500, "stack"),
+            ("reject", 422, "log 0: as configured"),
+            ("too-large", 413, "as configured"),
+        ]
+        for act, status, words in cases:
+            with self.subTest(act=act):
+                answer = application.ship(act, logs(5))
+                self.assertEqual(answer.status, status, answer.body)
+                self.assertIn(words, answer.body.decode())
+                if status == 500:
+                    self.assertIn("stage misbehaving-stage (sha256:", answer.body.decode())
+                self.assertEqual(application.ship("behave", logs(5)).body, b"misbehaving-stage\n")
+
+    def test_others_are_answered_while_it_is_busy(self):
+        application = self.application(5)
+        # More than there are threads for calls.
+        busy = [threading.Thread(target=application.ship, args=("loop", logs(5))) for _ in range(os.cpu_count() + 1)]
+        for thread in busy:
+            thread.start()
+        time.sleep(1)
+        answers = [application.ship("behave", logs(5)) for _ in range(3)]
+        self.assertTrue(all(thread.is_alive() for thread in busy))
+        self.assertEqual({answer.body for answer in answers}, {b"misbehaving-stage\n"})
+        for thread in busy:
+            thread.join()
 
 
 class Delivery(unittest.TestCase):

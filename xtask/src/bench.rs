@@ -8,9 +8,9 @@ use anyhow::Result;
 use crate::workspace::Workspace;
 use crate::{build, command};
 
-/// Each stage by itself, the Logstore service and its store, shipping a Logstore, sending it to a SIEM, the program from NDJSON to objects.
+/// Each stage by itself, the Logstore service and its store, shipping a Logstore, sending it to a SIEM, stages in functions, the program from NDJSON to objects.
 /// All but the last are benchmarks of the package.
-pub(crate) const SECTIONS: [&str; 5] = ["stages", "service", "shipping", "siem", "ship"];
+pub(crate) const SECTIONS: [&str; 6] = ["stages", "service", "shipping", "siem", "functions", "ship"];
 
 /// What to measure.
 #[derive(Debug)]

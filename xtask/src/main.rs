@@ -39,7 +39,7 @@ Usage: cargo xtask COMMAND
                                      writes access.ndjson and app.ndjson, the same for the same seed
   test [-- ARG...]                   builds all, then runs the tests in Rust and those of other
                                      readers in Python; ARGs go to cargo test
-  bench [stages|service|shipping|siem|ship] [--lines N] [--runs N] [--write] [-- ARG...]
+  bench [stages|service|shipping|siem|functions|ship] [--lines N] [--runs N] [--write] [-- ARG...]
                                      measures (all, by default); --write puts the tables in
                                      BENCHMARKS.md; ARGs go to the benchmarks of stages and service
 

@@ -75,16 +75,34 @@ impl Body {
         Ok(Self { bytes: decompress(bytes, &encoding, raw_size)?, kind })
     }
 
-    /// The logs. `default_time` is that of lines without a time.
+    /// Gives the logs to `take`, some half a megabyte of them at a time. `default_time` is that of lines without a
+    /// time.
     ///
     /// # Errors
-    /// When a line or a log group is none. Nothing is left out: it is all or nothing.
-    pub fn batches(&self, default_time: Time) -> Result<Vec<LogBatch>, Problem> {
+    /// When a line or a log group is none, or `take` refuses. Nothing is left out: what was taken before is not all.
+    pub fn each(
+        &self,
+        default_time: Time,
+        mut take: impl FnMut(LogBatch) -> Result<(), Problem>,
+    ) -> Result<(), Problem> {
         match self.kind {
-            Kind::Lines => lines(&self.bytes, default_time),
-            Kind::LogGroup => log_groups(std::iter::once(Ok(&*self.bytes))),
-            Kind::LogGroupList => log_groups(groups(&self.bytes)),
+            Kind::Lines => lines(&self.bytes, default_time, &mut take),
+            Kind::LogGroup => log_groups(std::iter::once(Ok(&*self.bytes)), &mut take),
+            Kind::LogGroupList => log_groups(groups(&self.bytes), &mut take),
         }
+    }
+
+    /// All of them.
+    ///
+    /// # Errors
+    /// When a line or a log group is none.
+    pub fn batches(&self, default_time: Time) -> Result<Vec<LogBatch>, Problem> {
+        let mut batches = vec![];
+        self.each(default_time, |batch| {
+            batches.push(batch);
+            Ok(())
+        })?;
+        Ok(batches)
     }
 }
 
@@ -123,10 +141,13 @@ fn decompress(bytes: Vec<u8>, encoding: &str, raw_size: Option<String>) -> Resul
     }
 }
 
-fn lines(text: &[u8], default_time: Time) -> Result<Vec<LogBatch>, Problem> {
+/// What takes the logs.
+type Take<'a> = &'a mut dyn FnMut(LogBatch) -> Result<(), Problem>;
+
+fn lines(text: &[u8], default_time: Time, take: Take) -> Result<(), Problem> {
     let settings = Settings { time_field: None, default_time, shards: 1, shard_field: String::new() };
     let mut parser = Parser::new(settings);
-    let (mut batches, mut begin, mut before) = (vec![], 0, 0);
+    let (mut begin, mut before) = (0, 0);
     while begin < text.len() {
         let end = (begin + CHUNK).min(text.len());
         let end = text[end..].iter().position(|&byte| byte == b'\n').map_or(text.len(), |at| end + at + 1);
@@ -134,18 +155,21 @@ fn lines(text: &[u8], default_time: Time) -> Result<Vec<LogBatch>, Problem> {
         if let Some(reject) = parsed.rejects.first() {
             return Err(Problem::bad_batch(format!("line {}: {}", before + reject.line + 1, reject.reason)));
         }
-        batches.extend(parsed.batches.into_iter().map(|(_, batch)| batch));
+        for (_, batch) in parsed.batches {
+            take(batch)?;
+        }
         before += parsed.lines;
         begin = end;
     }
-    Ok(batches)
+    Ok(())
 }
 
 fn log_groups<'a>(
     groups: impl Iterator<Item = Result<&'a [u8], Malformed>>,
-) -> Result<Vec<LogBatch>, Problem> {
+    take: Take,
+) -> Result<(), Problem> {
     let mut builder = BatchBuilder::default();
-    let (mut batches, mut bytes) = (vec![], 0);
+    let mut bytes = 0;
     for (number, group) in groups.enumerate() {
         let wrong =
             |error: &dyn std::fmt::Display| Problem::bad_batch(format!("log group {}: {error}", number + 1));
@@ -153,14 +177,11 @@ fn log_groups<'a>(
         builder.log_group(group).map_err(|error| wrong(&error))?;
         bytes += group.len();
         if bytes >= CHUNK {
-            batches.push(builder.take());
+            take(builder.take())?;
             bytes = 0;
         }
     }
-    if !builder.is_empty() {
-        batches.push(builder.take());
-    }
-    Ok(batches)
+    if builder.is_empty() { Ok(()) } else { take(builder.take()) }
 }
 
 #[cfg(test)]

@@ -48,10 +48,12 @@ pub async fn ship(call: &Call, body: Body) -> Result<Delivered, Problem> {
             rule.name
         )));
     }
-    let batches = body.batches(call.task.created_time())?;
     match &rule.deliver {
-        Deliver::Hec(receiver) => hec::send_all(&rule, receiver, &batches).await,
-        deliver => deliver::object(deliver, call, object::make(&rule, call, &batches)?).await,
+        // All are read before any is sent: a body that is wrong somewhere is not sent in part.
+        Deliver::Hec(receiver) => {
+            hec::send_all(&rule, receiver, &body.batches(call.task.created_time())?).await
+        }
+        deliver => deliver::object(deliver, call, object::make(&rule, call, &body)?).await,
     }
 }
 

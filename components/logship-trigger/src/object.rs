@@ -6,6 +6,7 @@ use logship_core::choice::{Choice, NONE};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::body::Body;
 use crate::call::Call;
 use crate::problem::Problem;
 use crate::rule::Rule;
@@ -35,11 +36,7 @@ pub struct Object {
 ///
 /// # Errors
 /// When the rule and the function's stages don't go together, or a stage refuses.
-pub fn make(rule: &Rule, call: &Call, batches: &[LogBatch]) -> Result<Object, Problem> {
-    let rows = batches.iter().map(LogBatch::len).sum();
-    if rows == 0 {
-        return Err(Problem::bad_batch("the body has no logs, and an object without logs is none"));
-    }
+pub fn make(rule: &Rule, call: &Call, body: &Body) -> Result<Object, Problem> {
     let plan = Plan::new(rule)?;
     let key = render(rule, call, &plan.suffix)?;
     if let Some(wanted) = call.key.as_ref().filter(|wanted| **wanted != key) {
@@ -47,7 +44,14 @@ pub fn make(rule: &Rule, call: &Call, batches: &[LogBatch]) -> Result<Object, Pr
             "the caller's object is {wanted:?}, and this function would name it {key:?}: its stages are not those of the caller"
         )));
     }
-    let (bytes, raw_bytes) = plan.bytes(batches)?;
+    let mut making = plan.begin()?;
+    // Each batch is let go before the next is read: memory that a call has not had yet is what it waits for most.
+    body.each(call.task.created_time(), |batch| making.push(&batch))?;
+    let rows = making.rows;
+    if rows == 0 {
+        return Err(Problem::bad_batch("the body has no logs, and an object without logs is none"));
+    }
+    let (bytes, raw_bytes) = making.finish()?;
     let sha256 = hex::encode(Sha256::digest(&bytes));
     Ok(Object { key, bytes, rows, raw_bytes, media_type: plan.media_type(), sha256, stages: plan.stages() })
 }
@@ -59,7 +63,7 @@ pub fn make(rule: &Rule, call: &Call, batches: &[LogBatch]) -> Result<Object, Pr
 pub fn check(rule: &Rule, call: &Call) -> Result<String, Problem> {
     let plan = Plan::new(rule)?;
     render(rule, call, &plan.suffix)?;
-    plan.open()?;
+    plan.begin()?;
     Ok(plan.stages())
 }
 
@@ -121,43 +125,14 @@ impl Plan {
         })
     }
 
-    fn open(&self) -> Result<(encoder::Object, Option<compressor::Object>), Problem> {
-        let object = encoder::Object::open(&self.encoder_config).map_err(encoder_problem)?;
+    fn begin(&self) -> Result<Making, Problem> {
+        let encoder = encoder::Object::open(&self.encoder_config).map_err(encoder_problem)?;
         let compressor = match &self.compressor {
             Some((_, config)) => Some(compressor::Object::open(config).map_err(compressor_problem)?),
             None => None,
         };
-        Ok((object, compressor))
-    }
-
-    fn bytes(&self, batches: &[LogBatch]) -> Result<(Vec<u8>, u64), Problem> {
-        let (object, compressor) = self.open()?;
-        let (mut bytes, mut returned) = (vec![], 0);
-        let mut take = |encoded: Vec<u8>| -> Result<(), Problem> {
-            returned += encoded.len() as u64;
-            match &compressor {
-                Some(compressor) if !encoded.is_empty() => {
-                    bytes.append(&mut compressor.push(&encoded).map_err(compressor_problem)?);
-                }
-                Some(_) => {}
-                None if bytes.is_empty() => bytes = encoded,
-                None => bytes.extend_from_slice(&encoded),
-            }
-            Ok(())
-        };
-        let mut before = 0;
-        for batch in batches {
-            take(object.push(batch).map_err(|error| encoder_problem(at(error, before)))?)?;
-            before += batch.len() as u32;
-        }
-        let size = if self.inner { object.size() } else { 0 };
-        take(encoder::Object::finish(object).map_err(encoder_problem)?)?;
-        if let Some(compressor) = compressor {
-            let mut ending = compressor::Object::finish(compressor).map_err(compressor_problem)?;
-            bytes.append(&mut ending.trailer);
-            bytes.splice(..0, ending.header);
-        }
-        Ok((bytes, size.max(returned)))
+        let output = Output { compressor, returned: 0, bytes: vec![] };
+        Ok(Making { encoder, inner: self.inner, rows: 0, output })
     }
 
     fn media_type(&self) -> String {
@@ -175,6 +150,61 @@ impl Plan {
             stages.push_str(&format!(", {}@{}", compressor.name, compressor.version));
         }
         stages
+    }
+}
+
+/// The bytes of an object in the making.
+struct Making {
+    encoder: encoder::Object,
+    /// Whether these compress inside their format.
+    inner: bool,
+    rows: usize,
+    output: Output,
+}
+
+impl Making {
+    fn push(&mut self, batch: &LogBatch) -> Result<(), Problem> {
+        let encoded = self.encoder.push(batch);
+        self.output.take(encoded.map_err(|error| encoder_problem(at(error, self.rows as u32)))?)?;
+        self.rows += batch.len();
+        Ok(())
+    }
+
+    /// The bytes, and how many they were before compression.
+    fn finish(self) -> Result<(Vec<u8>, u64), Problem> {
+        let Self { encoder, inner, mut output, .. } = self;
+        let size = if inner { encoder.size() } else { 0 };
+        output.take(encoder::Object::finish(encoder).map_err(encoder_problem)?)?;
+        let Output { compressor, returned, mut bytes } = output;
+        if let Some(compressor) = compressor {
+            let mut ending = compressor::Object::finish(compressor).map_err(compressor_problem)?;
+            bytes.append(&mut ending.trailer);
+            bytes.splice(..0, ending.header);
+        }
+        Ok((bytes, size.max(returned)))
+    }
+}
+
+/// What an encoder returned, compressed.
+struct Output {
+    compressor: Option<compressor::Object>,
+    /// Bytes that the encoder returned.
+    returned: u64,
+    bytes: Vec<u8>,
+}
+
+impl Output {
+    fn take(&mut self, encoded: Vec<u8>) -> Result<(), Problem> {
+        self.returned += encoded.len() as u64;
+        match &self.compressor {
+            Some(_) if encoded.is_empty() => {}
+            Some(compressor) => {
+                self.bytes.append(&mut compressor.push(&encoded).map_err(compressor_problem)?);
+            }
+            None if self.bytes.is_empty() => self.bytes = encoded,
+            None => self.bytes.extend_from_slice(&encoded),
+        }
+        Ok(())
     }
 }
 

@@ -11,6 +11,9 @@ use logship_trigger::rule::{SPEC, Spec, optional};
 use sha2::{Digest, Sha256};
 use spin_sdk::http::{FullBody, IntoResponse, Request, Response};
 use spin_sdk::http_service;
+use spin_sdk::wasip3::http::types;
+use spin_sdk::wasip3::wit_bindgen::StreamResult;
+use spin_sdk::wasip3::wit_future;
 
 #[http_service]
 async fn handle(request: Request) -> impl IntoResponse {
@@ -37,14 +40,12 @@ async fn shipped(request: Request) -> Result<Delivered, Problem> {
         }
     }
     let call = Call::read(rule, header)?;
+    let length = header("content-length").and_then(|length| length.parse().ok());
     // Before the body is read: nothing is taken of one that is too large anyway.
-    if header("content-length")
-        .and_then(|length| length.parse().ok())
-        .is_some_and(|length: usize| length > MOST)
-    {
+    if length.is_some_and(|length| length > MOST) {
         return Err(Problem::too_large(too_large()));
     }
-    let bytes = read(request).await?;
+    let bytes = read(request, length).await?;
     logship_trigger::ship(&call, Body::read(bytes, header)?).await
 }
 
@@ -61,20 +62,31 @@ async fn authorize(authorization: Option<String>) -> Result<(), Problem> {
     Err(Problem::new(401, "unauthorized", detail))
 }
 
-async fn read(request: Request) -> Result<Vec<u8>, Problem> {
-    use http_body_util::BodyExt as _;
-    let (mut body, mut bytes) = (request.into_body(), vec![]);
-    while let Some(frame) = body.frame().await {
-        let frame =
-            frame.map_err(|error| Problem::new(503, "broken-off", format!("the body broke off: {error}")))?;
-        if let Some(data) = frame.data_ref() {
-            if bytes.len() + data.len() > MOST {
-                return Err(Problem::too_large(too_large()));
-            }
-            bytes.extend_from_slice(data);
+/// The body, read into one piece of memory: as frames it would be copied twice, sixteen kilobytes at a time.
+async fn read(mut request: Request, length: Option<usize>) -> Result<Vec<u8>, Problem> {
+    let broken = |error: &str| Problem::new(503, "broken-off", format!("the body broke off: {error}"));
+    let request = request.body_mut().take_unstarted().ok_or_else(|| broken("it was read before"))?;
+    let (_done, done) = wit_future::new(|| Ok(()));
+    let (mut stream, trailers) = types::Request::consume_body(request, done);
+    // A byte more than there should be, so that the end is seen without growing.
+    let mut bytes = Vec::with_capacity(length.unwrap_or(0) + 1);
+    loop {
+        if bytes.len() == bytes.capacity() {
+            bytes.reserve(64 << 10);
+        }
+        let (result, read) = stream.read(bytes).await;
+        bytes = read;
+        if bytes.len() > MOST {
+            return Err(Problem::too_large(too_large()));
+        }
+        if !matches!(result, StreamResult::Complete(_)) {
+            break;
         }
     }
-    Ok(bytes)
+    match trailers.await {
+        Ok(_) => Ok(bytes),
+        Err(error) => Err(broken(&error.to_string())),
+    }
 }
 
 fn too_large() -> String {

@@ -89,24 +89,23 @@ pub enum ComposeError {
 }
 
 /// Puts `plugs` into `socket`, each for the import it is named for; the version may be left out where it is clear. The
-/// whole exports what the socket does, and imports what is served by nobody: nothing but WASI and what the platform
-/// has.
+/// whole exports what the socket does, and imports what is served by nobody: nothing but WASI, what the platform
+/// has, and what `is_served` says that the host serves.
 ///
 /// # Errors
 /// When a part is no component, or they don't go together; each by name.
-pub fn compose(socket: &Part, plugs: &[(String, Part)]) -> Result<Vec<u8>, ComposeError> {
+pub fn compose(
+    socket: &Part,
+    plugs: &[(String, Part)],
+    is_served: impl Fn(&str) -> bool,
+) -> Result<Vec<u8>, ComposeError> {
     let mut graph = CompositionGraph::new();
     let socket_id = register(&mut graph, "socket", socket)?;
     let imports = names(&graph, socket_id, true);
     let whole = graph.instantiate(socket_id);
     let mut served = vec![];
     for (number, (wanted, plug)) in plugs.iter().enumerate() {
-        let import =
-            imports.iter().find(|import| is_named(import, wanted)).ok_or_else(|| ComposeError::NoImport {
-                socket: socket.path.clone(),
-                import: wanted.clone(),
-                known: imports.iter().filter(|import| !is_platform(import)).cloned().collect(),
-            })?;
+        let import = named(socket, &imports, wanted)?;
         let plug_id = register(&mut graph, &format!("plug{number}"), plug)?;
         let exports = names(&graph, plug_id, false);
         if !exports.contains(import) {
@@ -124,9 +123,7 @@ pub fn compose(socket: &Part, plugs: &[(String, Part)]) -> Result<Vec<u8>, Compo
         })?;
         served.push(import);
     }
-    if let Some(import) = imports.iter().find(|import| !served.contains(import) && !is_platform(import)) {
-        return Err(ComposeError::Unserved { socket: socket.path.clone(), import: import.clone() });
-    }
+    all_served(socket, &imports, |import| served.contains(&import) || is_served(import))?;
     for export in names(&graph, socket_id, false) {
         let node = graph
             .alias_instance_export(whole, &export)
@@ -154,8 +151,33 @@ pub(crate) fn names(graph: &CompositionGraph, package: PackageId, imports: bool)
     all.keys().cloned().collect()
 }
 
-/// Whether an import is meant: by its whole name, or without the version.
-fn is_named(import: &str, wanted: &str) -> bool {
+/// The import that is meant: by its whole name, or without the version.
+pub(crate) fn named<'a>(
+    socket: &Part,
+    imports: &'a [String],
+    wanted: &str,
+) -> Result<&'a String, ComposeError> {
+    imports.iter().find(|import| is_named(import, wanted)).ok_or_else(|| ComposeError::NoImport {
+        socket: socket.path.clone(),
+        import: wanted.to_owned(),
+        known: imports.iter().filter(|import| !is_platform(import)).cloned().collect(),
+    })
+}
+
+/// Sees to it that something serves each import.
+pub(crate) fn all_served<'a>(
+    socket: &Part,
+    imports: &'a [String],
+    is_served: impl Fn(&'a String) -> bool,
+) -> Result<(), ComposeError> {
+    match imports.iter().find(|import| !is_platform(import) && !is_served(import)) {
+        None => Ok(()),
+        Some(import) => Err(ComposeError::Unserved { socket: socket.path.clone(), import: import.clone() }),
+    }
+}
+
+/// Whether an import is meant.
+pub(crate) fn is_named(import: &str, wanted: &str) -> bool {
     import == wanted || import.split_once('@').is_some_and(|(name, _)| name == wanted)
 }
 

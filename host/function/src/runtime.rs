@@ -8,11 +8,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
+use tokio::sync::Semaphore;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{
     Accessor, Component, ComponentType, InstancePre, Lift, Linker, Lower, ResourceTable, ResourceType,
 };
-use wasmtime::{Cache, CacheConfig, Config, Engine, Store, StoreLimits, StoreLimitsBuilder, UpdateDeadline};
+use wasmtime::{
+    Cache, CacheConfig, Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store,
+    StoreLimits, StoreLimitsBuilder, UpdateDeadline,
+};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::p3::bindings::{Service, ServiceIndices};
 use wasmtime_wasi_http::p3::{Request, bindings::http::types::ErrorCode};
@@ -39,6 +43,8 @@ impl Default for Limits {
 #[derive(Debug, Clone)]
 pub struct Runtime {
     engine: Engine,
+    /// A permit for each call that there is room for.
+    turns: Arc<Semaphore>,
     limits: Limits,
 }
 
@@ -46,6 +52,7 @@ pub struct Runtime {
 #[derive(Clone)]
 pub struct Function {
     engine: Engine,
+    turns: Arc<Semaphore>,
     pre: InstancePre<State>,
     outbound: Outbound,
     variables: Arc<BTreeMap<String, String>>,
@@ -81,13 +88,20 @@ pub enum CallError {
 }
 
 /// What an instance has to itself.
-struct State {
+pub struct State {
     wasi: WasiCtx,
     http: WasiHttpCtx,
     table: ResourceTable,
     outbound: Outbound,
     variables: Arc<BTreeMap<String, String>>,
     limits: StoreLimits,
+}
+
+impl State {
+    /// The resources that the instance holds, those of what serves its imports too.
+    pub fn table(&mut self) -> &mut ResourceTable {
+        &mut self.table
+    }
 }
 
 impl WasiView for State {
@@ -134,6 +148,15 @@ enum RedisError {
     Other(String),
 }
 
+/// Calls that run at the same time; others wait.
+const CALLS: u32 = 100;
+
+/// Components with a memory of their own that one may be composed of.
+const PARTS: u32 = 8;
+
+/// Bytes of memory that are kept for the next call.
+const KEPT: usize = 16 << 20;
+
 /// How often a busy function lets others go on, and is looked at for its time.
 const TICK: Duration = Duration::from_millis(10);
 
@@ -144,7 +167,10 @@ impl Runtime {
     /// When there is none on this machine, or the folder can't be used.
     pub fn new(limits: Limits, cache: Option<&Path>) -> Result<Self, RuntimeError> {
         let mut config = Config::new();
-        config.wasm_component_model_async(true).epoch_interruption(true);
+        config
+            .wasm_component_model_async(true)
+            .epoch_interruption(true)
+            .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(&limits)));
         if let Some(folder) = cache {
             let mut settings = CacheConfig::new();
             settings.with_directory(folder);
@@ -159,65 +185,68 @@ impl Runtime {
                 std::thread::sleep(TICK);
             }
         });
-        Ok(Self { engine, limits })
+        Ok(Self { engine, turns: Arc::new(Semaphore::new(CALLS as usize)), limits })
     }
 
-    /// Makes a component ready: compiles it, and checks that all it imports is there.
-    ///
-    /// # Errors
-    /// When it is none, or wants more.
-    pub fn function(
-        &self,
-        component: &[u8],
-        variables: BTreeMap<String, String>,
-        allowed: Vec<Allowed>,
-    ) -> Result<Function, RuntimeError> {
-        let component = Component::from_binary(&self.engine, component).map_err(RuntimeError::Compile)?;
-        self.ready(&component, variables, allowed)
-    }
-
-    /// A component as it was compiled before, by [`compile`](Self::compile) of the same engine.
-    ///
-    /// # Safety
-    /// The bytes must be those that `compile` gave: they are run as they are.
-    ///
-    /// # Errors
-    /// When they are of another engine.
-    pub unsafe fn compiled(
-        &self,
-        compiled: &[u8],
-        variables: BTreeMap<String, String>,
-        allowed: Vec<Allowed>,
-    ) -> Result<Function, RuntimeError> {
-        // SAFETY: the caller's promise.
-        let component =
-            unsafe { Component::deserialize(&self.engine, compiled) }.map_err(RuntimeError::Compile)?;
-        self.ready(&component, variables, allowed)
-    }
-
-    /// The machine code of a component.
+    /// Compiles a component, or loads what was compiled of it before.
     ///
     /// # Errors
     /// When it is none.
-    pub fn compile(&self, component: &[u8]) -> Result<Vec<u8>, RuntimeError> {
-        self.engine.precompile_component(component).map_err(RuntimeError::Compile)
+    pub fn component(&self, component: &[u8]) -> Result<Component, RuntimeError> {
+        Component::from_binary(&self.engine, component).map_err(RuntimeError::Compile)
     }
 
-    fn ready(
+    /// What a component imports, by name.
+    pub fn imports(&self, component: &Component) -> Vec<String> {
+        component.component_type().imports(&self.engine).map(|(name, _)| name.to_owned()).collect()
+    }
+
+    /// What serves the platform's imports of a component: WASI, and variables.
+    ///
+    /// # Errors
+    /// When a name is taken.
+    pub fn linker(&self, component: &Component) -> Result<Linker<State>, RuntimeError> {
+        linker(&self.engine, component).map_err(RuntimeError::Link)
+    }
+
+    /// Makes a component ready: checks that all it imports is in the linker.
+    ///
+    /// # Errors
+    /// When it wants more.
+    pub fn function(
         &self,
         component: &Component,
+        linker: &Linker<State>,
         variables: BTreeMap<String, String>,
         allowed: Vec<Allowed>,
     ) -> Result<Function, RuntimeError> {
-        let pre = linker(&self.engine, component).and_then(|linker| linker.instantiate_pre(component));
         Ok(Function {
             engine: self.engine.clone(),
-            pre: pre.map_err(RuntimeError::Link)?,
+            turns: Arc::clone(&self.turns),
+            pre: linker.instantiate_pre(component).map_err(RuntimeError::Link)?,
             outbound: Outbound(allowed.into()),
             variables: variables.into(),
             limits: self.limits,
         })
     }
+}
+
+/// Room for the instances of calls. Pages that a call has written to are kept for the next one, zeroed: the kernel
+/// takes longer to give new ones.
+fn pool(limits: &Limits) -> PoolingAllocationConfig {
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(CALLS * PARTS)
+        .total_core_instances(CALLS * PARTS * 4)
+        .total_memories(CALLS * PARTS)
+        .total_tables(CALLS * PARTS * 4)
+        .total_stacks(CALLS * 4)
+        .max_memory_size(limits.memory.min(1 << 32))
+        .max_core_instances_per_component(PARTS * 8)
+        .max_memories_per_component(PARTS)
+        .max_tables_per_component(PARTS * 8)
+        .linear_memory_keep_resident(KEPT)
+        .pagemap_scan(Enabled::Auto);
+    pool
 }
 
 fn linker(engine: &Engine, component: &Component) -> wasmtime::Result<Linker<State>> {
@@ -270,6 +299,8 @@ impl Function {
         };
         let mut store = Store::new(&self.engine, state);
         store.limiter(|state| &mut state.limits);
+        // What it passes to who serves its imports can't be larger than its memory.
+        store.set_hostcall_fuel(self.limits.memory);
         store.set_epoch_deadline(1);
         // Busy or not, it is then that the time of the call is looked at.
         store.epoch_deadline_callback(|_| Ok(UpdateDeadline::Yield(1)));
@@ -344,7 +375,12 @@ impl Function {
     }
 
     async fn within<T>(&self, call: impl Future<Output = Result<T, CallError>>) -> Result<T, CallError> {
-        let ended = tokio::time::timeout(self.limits.time, call).await;
+        let in_turn = async {
+            // Never closed: an error there is none.
+            let _turn = self.turns.acquire().await;
+            call.await
+        };
+        let ended = tokio::time::timeout(self.limits.time, in_turn).await;
         ended.unwrap_or_else(|_| Err(CallError::TooLong(self.limits.time)))
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use logship_function::application;
 use logship_function::compose::{Part, compose};
 use logship_function::manifest::{Component, Manifest};
 use logship_function::runtime::{Function, Limits, Runtime};
@@ -15,6 +16,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::log::LogOptions;
 use super::{EngineOptions, Failure};
 use crate::engine::{default_cache, own};
+use crate::link::Stages;
+use crate::registry::Registry;
 
 /// Runs stages as functions: one batch a call, by HTTP or Redis.
 ///
@@ -38,7 +41,7 @@ pub(super) struct ServeCommand {
     /// A variable of the application; also as SPIN_VARIABLE_NAME in the environment, where others can't see it.
     #[arg(long = "variable", value_name = "NAME=VALUE", value_parser = assignment)]
     variables: Vec<(String, String)>,
-    /// Memory that a call may have, in MiB.
+    /// Memory that a call may have, in MiB; its stages have theirs besides.
     #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(64..=65536))]
     memory: u64,
     /// Seconds that a call may take.
@@ -92,7 +95,8 @@ impl ServeCommand {
             own(cache)
                 .map_err(|error| format!("the cache of compiled stages, {}: {error:#}", cache.display()))?;
         }
-        let functions = self.functions(&manifest, cache.as_deref())?;
+        let stages = Stages::new(Registry::new(engine.engine()?));
+        let functions = self.functions(&manifest, &stages, cache.as_deref())?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         runtime.block_on(async {
             let (mut term, mut interrupt) =
@@ -128,6 +132,7 @@ impl ServeCommand {
     fn functions(
         &self,
         manifest: &Manifest,
+        stages: &Stages,
         cache: Option<&Path>,
     ) -> Result<BTreeMap<String, Function>, Failure> {
         let limits = Limits { memory: (self.memory as usize) << 20, time: Duration::from_secs(self.timeout) };
@@ -136,8 +141,9 @@ impl ServeCommand {
         let ready = called.map(|(name, component)| {
             let variables = manifest.variables(component, |name| self.given(name))?;
             let allowed = manifest.outbound(component, |name| self.given(name))?;
-            let whole = composed(manifest, component)?;
-            Ok((name.to_owned(), runtime.function(&whole, variables, allowed)?))
+            let (socket, parts) = parts(manifest, component)?;
+            let function = application::function(&runtime, &socket, parts, stages, variables, allowed)?;
+            Ok((name.to_owned(), function))
         });
         ready.collect()
     }
@@ -155,7 +161,8 @@ impl ComposeCommand {
                 known.join(", ")
             )
         })?;
-        let whole = composed(&manifest, component)?;
+        let (socket, parts) = parts(&manifest, component)?;
+        let whole = compose(&socket, &parts, |_| false)?;
         std::fs::write(&self.output, &whole)
             .map_err(|error| format!("{}: {error}", self.output.display()))?;
         println!("{}: {} KiB", self.output.display(), whole.len() / 1024);
@@ -163,12 +170,10 @@ impl ComposeCommand {
     }
 }
 
-/// A component with its dependencies in it.
-fn composed(manifest: &Manifest, component: &Component) -> Result<Vec<u8>, Failure> {
-    let socket = Part::read(&manifest.file(&component.source))?;
-    let plugs = component
-        .dependencies
-        .iter()
-        .map(|(import, dependency)| Ok((import.clone(), Part::read(&manifest.file(&dependency.path))?)));
-    Ok(compose(&socket, &plugs.collect::<Result<Vec<_>, Failure>>()?)?)
+/// A component, and what serves its imports.
+fn parts(manifest: &Manifest, component: &Component) -> Result<(Part, Vec<(String, Part)>), Failure> {
+    let part = |path: &Path| Part::read(&manifest.file(path));
+    let dependencies = component.dependencies.iter();
+    let parts = dependencies.map(|(import, dependency)| Ok((import.clone(), part(&dependency.path)?)));
+    Ok((part(&component.source)?, parts.collect::<Result<_, Failure>>()?))
 }

@@ -103,11 +103,22 @@ impl Registry {
         }
         let stage = self.find(kind, name)?;
         match kind {
-            Some(wanted) if wanted != stage.kind() => {
-                Err(StageError::WrongKind { stage: stage.identity().clone(), found: stage.kind(), wanted })
-            }
-            _ => Ok(stage),
+            Some(wanted) => of_kind(stage, wanted),
+            None => Ok(stage),
         }
+    }
+
+    /// The stage that a component is; `origin` is where it is from.
+    ///
+    /// # Errors
+    /// When it can't serve, or is of another kind.
+    pub fn serving(&self, kind: Kind, origin: &str, bytes: &[u8]) -> Result<Stage, StageError> {
+        of_kind(self.load(origin, bytes)?, kind)
+    }
+
+    /// Whether a component is one of those that come with logship, wherever it is from: it is trusted to end.
+    pub fn has_built_in(component: &[u8]) -> bool {
+        BUILT_IN.iter().any(|(_, bytes)| *bytes == component)
     }
 
     fn find(&self, kind: Option<Kind>, name: &str) -> Result<Stage, StageError> {
@@ -231,9 +242,7 @@ impl Registry {
     /// # Errors
     /// When it can't serve.
     pub fn examine(&self, name: &str, bytes: &[u8]) -> Result<Stage, StageError> {
-        // Those that come with logship are trusted to end.
-        let is_built_in = built_in(&format!("{DIGEST}{}", digest(bytes))).is_some();
-        let engine = if is_built_in { self.engine.for_built_in() } else { self.engine.clone() };
+        let engine = if Self::has_built_in(bytes) { self.engine.for_built_in() } else { self.engine.clone() };
         Stage::load(&engine, name, bytes)
     }
 
@@ -379,6 +388,13 @@ impl Registry {
             _ => unreachable!("the kind was asked for"),
         }
     }
+}
+
+fn of_kind(stage: Stage, wanted: Kind) -> Result<Stage, StageError> {
+    if wanted == stage.kind() {
+        return Ok(stage);
+    }
+    Err(StageError::WrongKind { stage: stage.identity().clone(), found: stage.kind(), wanted })
 }
 
 /// The built-in stage of a name or digest.

@@ -26,6 +26,13 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// The kind of stage that has an interface, by its name with or without version, as this logship speaks it.
+    pub(crate) fn of_interface(name: &str) -> Option<Self> {
+        let (name, version) = name.split_once('@').unwrap_or((name, VERSION));
+        let known = INTERFACES.iter().find(|interface| interface.name == name);
+        known.filter(|_| major(version) == major(VERSION))?.kind
+    }
+
     pub(super) fn interfaces() -> String {
         INTERFACES
             .iter()
