@@ -265,11 +265,11 @@ class Misbehaviour(unittest.TestCase):
     def test_it_ends_the_call_by_name_and_no_other(self):
         application = self.application(0.5)
         cases = [
-            ("trap", 500, "trapped: unreachable"),
-            ("trap-at-end", 500, "trapped: unreachable"),
+            ("trap", 500, "trapped: wasm `unreachable`"),
+            ("trap-at-end", 500, "trapped: wasm `unreachable`"),
             ("loop", 500, "did not answer within 0.5 s"),
             ("allocate", 500, "MiB of memory and may have 256"),
-            ("recurse", 500, "stack"),
+            ("recurse", 500, "trapped: out of bounds memory access in misbehaving_stage::recurse"),
             ("reject", 422, "log 0: as configured"),
             ("too-large", 413, "as configured"),
         ]
