@@ -113,7 +113,9 @@ impl Bench<'_> {
 
     /// Warm calls of each size.
     fn calls(&self) {
-        println!("| warm call, JSON, snappy | host, ms | function, ms | more than the host, ms | by HTTP on loopback, ms |");
+        println!(
+            "| warm call, JSON, snappy | host, ms | function, ms | more than the host, ms | by HTTP on loopback, ms |"
+        );
         println!("|---|---:|---:|---:|---:|");
         let case = self.case("json", "snappy");
         let server = Server::start(&self.application("json", "snappy"), &self.cache);
@@ -156,7 +158,9 @@ impl Bench<'_> {
 
     /// A pipeline of stages in one component against the host that drives each of them.
     fn fused(&self) {
-        println!("| 4 MB batches | stages by the host MB/s | fused pipeline MB/s | fused/host |\n|---|---:|---:|---:|");
+        println!(
+            "| 4 MB batches | stages by the host MB/s | fused pipeline MB/s | fused/host |\n|---|---:|---:|---:|"
+        );
         for (name, format, compression) in CASES {
             let fused = self.folder.join(format!("{format}-{compression}.wasm"));
             let mut command = Command::new(program());
@@ -168,10 +172,8 @@ impl Bench<'_> {
             let output = command.output().expect("started");
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
             let stages = Stages { pipeline: Some(fused.display().to_string()), ..Stages::default() };
-            let (host, fused) = (
-                Host::new(format, compression, Stages::default()),
-                Host::new(format, compression, stages),
-            );
+            let (host, fused) =
+                (Host::new(format, compression, Stages::default()), Host::new(format, compression, stages));
             let body = Form::Lines.batch(4_000_000);
             let make = |host: &Host| host.make(&body, Form::Lines);
             assert!(make(&host).bytes == make(&fused).bytes, "{name}: the pipeline makes another object");

@@ -15,7 +15,7 @@ use wasmtime::component::{
 };
 use wasmtime::{
     Cache, CacheConfig, Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store,
-    StoreLimits, StoreLimitsBuilder, UpdateDeadline,
+    StoreLimits, StoreLimitsBuilder, Trap, UpdateDeadline,
 };
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::p3::bindings::{Service, ServiceIndices};
@@ -77,7 +77,7 @@ pub enum RuntimeError {
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
     /// It trapped, or took more memory than it may.
-    #[error("the function ended: {0:#}")]
+    #[error("the function ended: {}", cause(.0))]
     Trap(wasmtime::Error),
     /// It answered with an error.
     #[error("the function failed: {0}")]
@@ -85,6 +85,11 @@ pub enum CallError {
     /// It took longer than it may.
     #[error("the function took longer than {} seconds", .0.as_secs())]
     TooLong(Duration),
+}
+
+/// Why a call ended. What serves an import says all that there is to say; of a trap, where it was is told too.
+fn cause(error: &wasmtime::Error) -> String {
+    if error.is::<Trap>() { format!("{error:#}") } else { error.root_cause().to_string() }
 }
 
 /// What an instance has to itself.
