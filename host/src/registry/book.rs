@@ -151,9 +151,11 @@ pub struct Book {
     users: Arc<dyn Users>,
     runtime: Handle,
     changing: Mutex<()>,
-    /// What came of trying all rules, with the catalog that it was tried by.
-    tried: Mutex<Option<(Arc<Catalog>, Arc<Vec<Trial>>)>>,
+    tried: Mutex<Option<Tried>>,
 }
+
+/// What came of trying all rules, with the catalog that it was tried by.
+type Tried = (Arc<Catalog>, Arc<Vec<Trial>>);
 
 impl Book {
     /// The names of a store. `registry` is one [of](Registry::of) the same.

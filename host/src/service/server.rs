@@ -199,9 +199,12 @@ impl Server {
 
 /// Takes components that are put into their folder, for ever.
 async fn watch_stages(service: Arc<Service>) {
-    let seconds = service.config.stages.watch_seconds;
-    while seconds > 0 {
-        tokio::time::sleep(Duration::from_secs(seconds)).await;
+    let pause = Duration::from_secs(service.config.stages.watch_seconds);
+    if pause.is_zero() {
+        return;
+    }
+    loop {
+        tokio::time::sleep(pause).await;
         let folder = Arc::clone(&service.folder);
         if let Err(error) = tokio::task::spawn_blocking(move || folder.look(false)).await {
             tracing::error!(%error, "can't look for stages");
