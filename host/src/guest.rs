@@ -1,29 +1,43 @@
+use wasmtime::component::ResourceAny;
 use wasmtime::{ResourceLimiter, Store, Trap, WasmBacktrace};
 
 use crate::engine::Engine;
 use crate::stage::{Identity, StageError};
 
-/// What the host knows of a running instance: its memory.
+/// What the host knows of a running instance: its memory, in bytes. A component may have several linear
+/// memories; the cap is for all of them together.
 #[derive(Debug)]
 pub(crate) struct Guest {
     cap: usize,
-    /// What it asked for beyond the cap, in bytes.
+    used: usize,
+    /// What it asked for beyond the cap.
     denied: Option<usize>,
 }
 
 impl Guest {
     pub(crate) fn new(cap: usize) -> Self {
-        Self { cap, denied: None }
+        Self { cap, used: 0, denied: None }
     }
 }
 
 impl ResourceLimiter for Guest {
-    fn memory_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        let allowed = desired <= self.cap;
-        if !allowed {
-            self.denied = Some(desired);
+    fn memory_growing(
+        &mut self,
+        now: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        // Beyond the maximum that the memory itself has, it would not grow whatever is answered.
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
         }
-        Ok(allowed)
+        let asked = self.used.saturating_add(desired.saturating_sub(now));
+        if asked > self.cap {
+            self.denied = Some(asked);
+            return Ok(false);
+        }
+        self.used = asked;
+        Ok(true)
     }
 
     fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
@@ -60,6 +74,16 @@ impl<B> Instance<B> {
         &self.stage
     }
 
+    /// Bytes of its linear memories, which never shrink.
+    pub(crate) fn memory(&self) -> usize {
+        self.store.data().used
+    }
+
+    /// Drops a resource of the stage, as when an object is given up.
+    pub(crate) fn give_up(&mut self, resource: ResourceAny) -> Result<(), StageError> {
+        self.call(|store, _| resource.resource_drop(store))
+    }
+
     /// Calls the stage.
     pub(crate) fn call<R>(
         &mut self,
@@ -75,12 +99,12 @@ impl<B> Instance<B> {
 /// What went wrong in the guest, told so that its user knows what to do.
 fn failure(engine: &Engine, stage: &Identity, store: &Store<Guest>, error: &wasmtime::Error) -> StageError {
     let stage = stage.clone();
-    let Guest { cap, denied } = *store.data();
+    let Guest { cap, denied, .. } = *store.data();
     match (error.downcast_ref::<Trap>(), denied) {
         (Some(Trap::Interrupt), _) => {
             StageError::Deadline { stage, seconds: engine.limits().deadline.as_secs_f64() }
         }
-        (_, Some(asked)) => StageError::OutOfMemory { stage, asked: asked >> 20, cap: cap >> 20 },
+        (_, Some(asked)) => StageError::OutOfMemory { stage, asked: asked.div_ceil(1 << 20), cap: cap >> 20 },
         _ => StageError::Trap { stage, cause: cause(error) },
     }
 }

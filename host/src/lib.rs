@@ -7,6 +7,7 @@
 //! - [`engine`]: the wasmtime engine, the limits of stages and the cache of their compiled code.
 //! - [`stage`]: components that were read, checked and made ready; one file for each kind.
 //! - [`registry`]: which component serves a name, and how that changes while a service runs.
+//! - [`conformance`]: whether a component keeps the contract.
 //! - [`batch`]: the logs that a stage works on, and how they are built.
 //! - [`rule`]: how logs become objects, and where these go; [`pipeline`]: the rule's stages together.
 //! - [`destination`]: where objects go; [`directory`], [`bucket`], [`function`]: the kinds; [`part`]: an object on its way.
@@ -25,6 +26,7 @@ mod bindings;
 pub mod bucket;
 pub mod cli;
 pub mod client;
+pub mod conformance;
 pub mod destination;
 pub mod directory;
 pub mod engine;

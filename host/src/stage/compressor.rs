@@ -45,13 +45,15 @@ impl CompressorStage {
     /// # Errors
     /// [`StageError::Config`], or what any call may end with.
     pub fn open(&self, config: &str) -> Result<CompressedObject, StageError> {
-        let mut instance = Instance::new(&self.engine, &self.identity, |store| self.pre.instantiate(store))?;
-        let resource = instance
-            .call(|store, compressor| {
-                compressor.logship_compress_compressor().object().call_open(store, config)
-            })?
-            .map_err(|error| refusal(&self.identity, error))?;
+        let mut instance = self.instance()?;
+        let resource = instance.open(config)?;
         Ok(CompressedObject { instance, resource })
+    }
+
+    /// An instance from the pool, without an object.
+    pub(crate) fn instance(&self) -> Result<CompressorInstance, StageError> {
+        let instance = Instance::new(&self.engine, &self.identity, |store| self.pre.instantiate(store));
+        instance.map(CompressorInstance)
     }
 }
 
@@ -61,9 +63,51 @@ impl fmt::Debug for CompressorStage {
     }
 }
 
+/// An instance of a compressor: objects are made in it one after the other, or several at a time. After a
+/// trap it is lost.
+pub(crate) struct CompressorInstance(Instance<Compressor>);
+
+impl CompressorInstance {
+    pub(crate) fn describe(&mut self) -> Result<Description, StageError> {
+        self.0.call(|store, compressor| compressor.logship_compress_compressor().call_describe(store))
+    }
+
+    pub(crate) fn open(&mut self, config: &str) -> Result<ResourceAny, StageError> {
+        self.0
+            .call(|store, compressor| {
+                compressor.logship_compress_compressor().object().call_open(store, config)
+            })?
+            .map_err(|error| refusal(self.0.stage(), error))
+    }
+
+    pub(crate) fn push(&mut self, object: ResourceAny, bytes: &[u8]) -> Result<Vec<u8>, StageError> {
+        self.0
+            .call(|store, compressor| {
+                compressor.logship_compress_compressor().object().call_push(store, object, bytes)
+            })?
+            .map_err(|error| refusal(self.0.stage(), error))
+    }
+
+    pub(crate) fn finish(&mut self, object: ResourceAny) -> Result<Ending, StageError> {
+        self.0
+            .call(|store, compressor| {
+                compressor.logship_compress_compressor().object().call_finish(store, object)
+            })?
+            .map_err(|error| refusal(self.0.stage(), error))
+    }
+
+    pub(crate) fn give_up(&mut self, object: ResourceAny) -> Result<(), StageError> {
+        self.0.give_up(object)
+    }
+
+    pub(crate) fn memory(&self) -> usize {
+        self.0.memory()
+    }
+}
+
 /// An object being compressed. After an error it is lost.
 pub struct CompressedObject {
-    instance: Instance<Compressor>,
+    instance: CompressorInstance,
     resource: ResourceAny,
 }
 
@@ -73,12 +117,7 @@ impl CompressedObject {
     /// # Errors
     /// What the stage refuses, or what any call may end with.
     pub fn push(&mut self, bytes: &[u8]) -> Result<Vec<u8>, StageError> {
-        let object = self.resource;
-        self.instance
-            .call(|store, compressor| {
-                compressor.logship_compress_compressor().object().call_push(store, object, bytes)
-            })?
-            .map_err(|error| refusal(self.instance.stage(), error))
+        self.instance.push(self.resource, bytes)
     }
 
     /// Ends the object: the bytes before and behind all that [`push`](Self::push) returned.
@@ -86,18 +125,13 @@ impl CompressedObject {
     /// # Errors
     /// As [`push`](Self::push).
     pub fn finish(mut self) -> Result<Ending, StageError> {
-        let object = self.resource;
-        self.instance
-            .call(|store, compressor| {
-                compressor.logship_compress_compressor().object().call_finish(store, object)
-            })?
-            .map_err(|error| refusal(self.instance.stage(), error))
+        self.instance.finish(self.resource)
     }
 }
 
 impl fmt::Debug for CompressedObject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "CompressedObject of {}", self.instance.stage())
+        write!(f, "CompressedObject of {}", self.instance.0.stage())
     }
 }
 

@@ -42,11 +42,14 @@ impl EncoderStage {
     /// # Errors
     /// [`StageError::Config`], or what any call may end with.
     pub fn open(&self, config: &str) -> Result<EncodedObject, StageError> {
-        let mut instance = Instance::new(&self.engine, &self.identity, |store| self.pre.instantiate(store))?;
-        let resource = instance
-            .call(|store, encoder| encoder.logship_encode_encoder().object().call_open(store, config))?
-            .map_err(|error| refusal(&self.identity, error))?;
+        let mut instance = self.instance()?;
+        let resource = instance.open(config)?;
         Ok(EncodedObject { instance, resource })
+    }
+
+    /// An instance from the pool, without an object.
+    pub(crate) fn instance(&self) -> Result<EncoderInstance, StageError> {
+        Instance::new(&self.engine, &self.identity, |store| self.pre.instantiate(store)).map(EncoderInstance)
     }
 }
 
@@ -56,9 +59,49 @@ impl fmt::Debug for EncoderStage {
     }
 }
 
+/// An instance of an encoder: objects are made in it one after the other, or several at a time. After a
+/// trap it is lost.
+pub(crate) struct EncoderInstance(Instance<Encoder>);
+
+impl EncoderInstance {
+    pub(crate) fn describe(&mut self) -> Result<Description, StageError> {
+        self.0.call(|store, encoder| encoder.logship_encode_encoder().call_describe(store))
+    }
+
+    pub(crate) fn open(&mut self, config: &str) -> Result<ResourceAny, StageError> {
+        self.0
+            .call(|store, encoder| encoder.logship_encode_encoder().object().call_open(store, config))?
+            .map_err(|error| refusal(self.0.stage(), error))
+    }
+
+    pub(crate) fn push(&mut self, object: ResourceAny, batch: &LogBatch) -> Result<Vec<u8>, StageError> {
+        self.0
+            .call(|store, encoder| encoder.logship_encode_encoder().object().call_push(store, object, batch))?
+            .map_err(|error| refusal(self.0.stage(), error))
+    }
+
+    pub(crate) fn size(&mut self, object: ResourceAny) -> Result<u64, StageError> {
+        self.0.call(|store, encoder| encoder.logship_encode_encoder().object().call_size(store, object))
+    }
+
+    pub(crate) fn finish(&mut self, object: ResourceAny) -> Result<Vec<u8>, StageError> {
+        self.0
+            .call(|store, encoder| encoder.logship_encode_encoder().object().call_finish(store, object))?
+            .map_err(|error| refusal(self.0.stage(), error))
+    }
+
+    pub(crate) fn give_up(&mut self, object: ResourceAny) -> Result<(), StageError> {
+        self.0.give_up(object)
+    }
+
+    pub(crate) fn memory(&self) -> usize {
+        self.0.memory()
+    }
+}
+
 /// An object being encoded. After an error it is lost.
 pub struct EncodedObject {
-    instance: Instance<Encoder>,
+    instance: EncoderInstance,
     resource: ResourceAny,
 }
 
@@ -68,10 +111,7 @@ impl EncodedObject {
     /// # Errors
     /// What the stage refuses, or what any call may end with.
     pub fn push(&mut self, batch: &LogBatch) -> Result<Vec<u8>, StageError> {
-        let object = self.resource;
-        self.instance
-            .call(|store, encoder| encoder.logship_encode_encoder().object().call_push(store, object, batch))?
-            .map_err(|error| refusal(self.instance.stage(), error))
+        self.instance.push(self.resource, batch)
     }
 
     /// Bytes that the object would have if it were finished now, uncompressed.
@@ -79,9 +119,7 @@ impl EncodedObject {
     /// # Errors
     /// What any call may end with.
     pub fn size(&mut self) -> Result<u64, StageError> {
-        let object = self.resource;
-        self.instance
-            .call(|store, encoder| encoder.logship_encode_encoder().object().call_size(store, object))
+        self.instance.size(self.resource)
     }
 
     /// Ends the object; returns its last bytes.
@@ -89,16 +127,13 @@ impl EncodedObject {
     /// # Errors
     /// As [`push`](Self::push).
     pub fn finish(mut self) -> Result<Vec<u8>, StageError> {
-        let object = self.resource;
-        self.instance
-            .call(|store, encoder| encoder.logship_encode_encoder().object().call_finish(store, object))?
-            .map_err(|error| refusal(self.instance.stage(), error))
+        self.instance.finish(self.resource)
     }
 }
 
 impl fmt::Debug for EncodedObject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "EncodedObject of {}", self.instance.stage())
+        write!(f, "EncodedObject of {}", self.instance.0.stage())
     }
 }
 

@@ -46,11 +46,15 @@ impl FormatterStage {
     /// # Errors
     /// [`StageError::Config`], or what any call may end with.
     pub fn open(&self, config: &str) -> Result<FormattingSession, StageError> {
-        let mut instance = Instance::new(&self.engine, &self.identity, |store| self.pre.instantiate(store))?;
-        let resource = instance
-            .call(|store, formatter| formatter.logship_siem_formatter().session().call_open(store, config))?
-            .map_err(|error| refusal(&self.identity, error))?;
+        let mut instance = self.instance()?;
+        let resource = instance.open(config)?;
         Ok(FormattingSession { instance, resource })
+    }
+
+    /// An instance from the pool, without a session.
+    pub(crate) fn instance(&self) -> Result<FormatterInstance, StageError> {
+        let instance = Instance::new(&self.engine, &self.identity, |store| self.pre.instantiate(store));
+        instance.map(FormatterInstance)
     }
 }
 
@@ -60,9 +64,46 @@ impl fmt::Debug for FormatterStage {
     }
 }
 
+/// An instance of a formatter: sessions are held in it one after the other, or several at a time. After a
+/// trap it is lost.
+pub(crate) struct FormatterInstance(Instance<Formatter>);
+
+impl FormatterInstance {
+    pub(crate) fn describe(&mut self) -> Result<Description, StageError> {
+        self.0.call(|store, formatter| formatter.logship_siem_formatter().call_describe(store))
+    }
+
+    pub(crate) fn open(&mut self, config: &str) -> Result<ResourceAny, StageError> {
+        self.0
+            .call(|store, formatter| formatter.logship_siem_formatter().session().call_open(store, config))?
+            .map_err(|error| refusal(self.0.stage(), error))
+    }
+
+    pub(crate) fn push(&mut self, session: ResourceAny, batch: &LogBatch) -> Result<Messages, StageError> {
+        let messages = self
+            .0
+            .call(|store, formatter| {
+                formatter.logship_siem_formatter().session().call_push(store, session, batch)
+            })?
+            .map_err(|error| refusal(self.0.stage(), error))?;
+        match problem(&messages, batch.len()) {
+            None => Ok(messages),
+            Some(what) => Err(StageError::Messages { stage: self.0.stage().clone(), what }),
+        }
+    }
+
+    pub(crate) fn give_up(&mut self, session: ResourceAny) -> Result<(), StageError> {
+        self.0.give_up(session)
+    }
+
+    pub(crate) fn memory(&self) -> usize {
+        self.0.memory()
+    }
+}
+
 /// A run of batches under one configuration. After a trap it is lost; after a refusal it goes on.
 pub struct FormattingSession {
-    instance: Instance<Formatter>,
+    instance: FormatterInstance,
     resource: ResourceAny,
 }
 
@@ -72,23 +113,13 @@ impl FormattingSession {
     /// # Errors
     /// What the stage refuses, or what any call may end with.
     pub fn push(&mut self, batch: &LogBatch) -> Result<Messages, StageError> {
-        let session = self.resource;
-        let messages = self
-            .instance
-            .call(|store, formatter| {
-                formatter.logship_siem_formatter().session().call_push(store, session, batch)
-            })?
-            .map_err(|error| refusal(self.instance.stage(), error))?;
-        match problem(&messages, batch.len()) {
-            None => Ok(messages),
-            Some(what) => Err(StageError::Messages { stage: self.instance.stage().clone(), what }),
-        }
+        self.instance.push(self.resource, batch)
     }
 }
 
 impl fmt::Debug for FormattingSession {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "FormattingSession of {}", self.instance.stage())
+        write!(f, "FormattingSession of {}", self.instance.0.stage())
     }
 }
 

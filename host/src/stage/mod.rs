@@ -37,14 +37,18 @@ pub use crate::bindings::renderer::exports::logship::object_path::renderer::{
 pub use crate::bindings::transformer::exports::logship::transform::transformer::{
     Description as TransformerDescription, Transformed,
 };
+pub(crate) use compressor::CompressorInstance;
 pub use compressor::{CompressedObject, CompressorStage};
+pub(crate) use encoder::EncoderInstance;
 pub use encoder::{EncodedObject, EncoderStage};
 pub use error::StageError;
+pub(crate) use formatter::FormatterInstance;
 pub use formatter::{FormatterStage, FormattingSession};
 pub use fused::{FusedBytes, FusedStage};
 pub use packer::{PackedObject, PackerStage};
 pub use preflight::Kind;
 pub use renderer::RendererStage;
+pub(crate) use transformer::TransformerInstance;
 pub use transformer::{TransformerStage, TransformingSession};
 
 use crate::engine::Engine;

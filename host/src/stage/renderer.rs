@@ -1,8 +1,8 @@
 use std::fmt;
 
 use super::{Identity, RendererDescription as Description, Request, StageError, introduce};
-use crate::bindings::renderer::RendererPre;
 use crate::bindings::renderer::exports::logship::object_path::renderer::Error;
+use crate::bindings::renderer::{Renderer, RendererPre};
 use crate::engine::Engine;
 use crate::guest::{Guest, Instance};
 
@@ -44,8 +44,35 @@ impl RendererStage {
     /// # Errors
     /// [`StageError::Config`], [`StageError::Key`], or what any call may end with.
     pub fn render(&self, config: &str, request: &Request) -> Result<String, StageError> {
-        let stage = self.identity.clone();
-        let key = Instance::new(&self.engine, &stage, |store| self.pre.instantiate(store))?
+        self.instance()?.render(config, request)
+    }
+
+    /// An instance from the pool.
+    pub(crate) fn instance(&self) -> Result<RendererInstance, StageError> {
+        let instance = Instance::new(&self.engine, &self.identity, |store| self.pre.instantiate(store));
+        instance.map(RendererInstance)
+    }
+}
+
+impl fmt::Debug for RendererStage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.description.fmt(f)
+    }
+}
+
+/// An instance of a renderer, for any number of keys. After a trap it is lost.
+pub(crate) struct RendererInstance(Instance<Renderer>);
+
+impl RendererInstance {
+    pub(crate) fn describe(&mut self) -> Result<Description, StageError> {
+        self.0.call(|store, renderer| renderer.logship_object_path_renderer().call_describe(store))
+    }
+
+    /// As [`RendererStage::render`].
+    pub(crate) fn render(&mut self, config: &str, request: &Request) -> Result<String, StageError> {
+        let stage = self.0.stage().clone();
+        let key = self
+            .0
             .call(|store, renderer| {
                 renderer.logship_object_path_renderer().call_render(store, config, request)
             })?
@@ -59,11 +86,9 @@ impl RendererStage {
             Some(problem) => Err(StageError::Key { stage, key, problem }),
         }
     }
-}
 
-impl fmt::Debug for RendererStage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.description.fmt(f)
+    pub(crate) fn memory(&self) -> usize {
+        self.0.memory()
     }
 }
 

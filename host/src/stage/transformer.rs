@@ -46,13 +46,15 @@ impl TransformerStage {
     /// # Errors
     /// [`StageError::Config`], or what any call may end with.
     pub fn open(&self, config: &str) -> Result<TransformingSession, StageError> {
-        let mut instance = Instance::new(&self.engine, &self.identity, |store| self.pre.instantiate(store))?;
-        let resource = instance
-            .call(|store, transformer| {
-                transformer.logship_transform_transformer().session().call_open(store, config)
-            })?
-            .map_err(|error| refusal(&self.identity, error))?;
+        let mut instance = self.instance()?;
+        let resource = instance.open(config)?;
         Ok(TransformingSession { instance, resource })
+    }
+
+    /// An instance from the pool, without a session.
+    pub(crate) fn instance(&self) -> Result<TransformerInstance, StageError> {
+        let instance = Instance::new(&self.engine, &self.identity, |store| self.pre.instantiate(store));
+        instance.map(TransformerInstance)
     }
 }
 
@@ -62,9 +64,48 @@ impl fmt::Debug for TransformerStage {
     }
 }
 
+/// An instance of a transformer: sessions are held in it one after the other, or several at a time. After a
+/// trap it is lost.
+pub(crate) struct TransformerInstance(Instance<Transformer>);
+
+impl TransformerInstance {
+    pub(crate) fn describe(&mut self) -> Result<Description, StageError> {
+        self.0.call(|store, transformer| transformer.logship_transform_transformer().call_describe(store))
+    }
+
+    pub(crate) fn open(&mut self, config: &str) -> Result<ResourceAny, StageError> {
+        self.0
+            .call(|store, transformer| {
+                transformer.logship_transform_transformer().session().call_open(store, config)
+            })?
+            .map_err(|error| refusal(self.0.stage(), error))
+    }
+
+    pub(crate) fn push(&mut self, session: ResourceAny, batch: &LogBatch) -> Result<Transformed, StageError> {
+        let transformed = self
+            .0
+            .call(|store, transformer| {
+                transformer.logship_transform_transformer().session().call_push(store, session, batch)
+            })?
+            .map_err(|error| refusal(self.0.stage(), error))?;
+        match problem(&transformed, batch.len()) {
+            None => Ok(transformed),
+            Some(what) => Err(StageError::Transformed { stage: self.0.stage().clone(), what }),
+        }
+    }
+
+    pub(crate) fn give_up(&mut self, session: ResourceAny) -> Result<(), StageError> {
+        self.0.give_up(session)
+    }
+
+    pub(crate) fn memory(&self) -> usize {
+        self.0.memory()
+    }
+}
+
 /// A run of batches under one configuration. After a trap it is lost; after a refusal it goes on.
 pub struct TransformingSession {
-    instance: Instance<Transformer>,
+    instance: TransformerInstance,
     resource: ResourceAny,
 }
 
@@ -74,23 +115,13 @@ impl TransformingSession {
     /// # Errors
     /// What the stage refuses, [`StageError::Transformed`] for what breaks the contract, or what any call may end with.
     pub fn push(&mut self, batch: &LogBatch) -> Result<Transformed, StageError> {
-        let session = self.resource;
-        let transformed = self
-            .instance
-            .call(|store, transformer| {
-                transformer.logship_transform_transformer().session().call_push(store, session, batch)
-            })?
-            .map_err(|error| refusal(self.instance.stage(), error))?;
-        match problem(&transformed, batch.len()) {
-            None => Ok(transformed),
-            Some(what) => Err(StageError::Transformed { stage: self.instance.stage().clone(), what }),
-        }
+        self.instance.push(self.resource, batch)
     }
 }
 
 impl fmt::Debug for TransformingSession {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TransformingSession of {}", self.instance.stage())
+        write!(f, "TransformingSession of {}", self.instance.0.stage())
     }
 }
 

@@ -1,23 +1,41 @@
 //! An encoder that does what no stage should, as its configuration says.
+//!
+//! It exports its functions without the SDK in between, which would check batches for it.
 
-use logship_stage::encode::Description;
-use logship_stage::{Batch, Encoder, Error, JsonSchema, Result, config};
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Misbehaves at the first push.
-pub struct Misbehaving(Config);
+use logship_stage::bindings::encoder::exports::logship::encode::encoder as wit;
+use logship_stage::{Batch, Error, JsonSchema, LogBatch, Result, config};
 
-#[derive(serde::Deserialize, JsonSchema)]
+const LINE: &[u8] = b"misbehaving-stage\n";
+
+/// What outlives objects: a well-behaved stage has nothing like it.
+static OPENED: AtomicU64 = AtomicU64::new(0);
+static PUSHED: AtomicU64 = AtomicU64::new(0);
+static GIVEN_UP: AtomicU64 = AtomicU64::new(0);
+static HOARD: Mutex<Vec<Vec<u8>>> = Mutex::new(vec![]);
+
+#[derive(Clone, Copy, PartialEq, serde::Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 #[schemars(crate = "logship_stage::schemars")]
 enum Act {
-    /// Writes its name and nothing else.
+    /// Writes its name for each log and nothing else.
     Behave,
     /// Panics.
     Trap,
     /// Never returns.
     Loop,
+    /// Never returns, and only fills memory with what stands there already.
+    LoopOfFills,
+    /// Never returns from calls within calls, which are never many at a time.
+    LoopOfCalls,
     /// Takes memory until there is none.
     Allocate,
+    /// Asks for 4 GiB at once, and uses them whatever the answer.
+    Grow,
     /// Calls itself until its stack is full.
     Recurse,
     /// Refuses the first log.
@@ -26,6 +44,66 @@ enum Act {
     TooLarge,
     /// Panics when the object ends.
     TrapAtEnd,
+    /// Answers each chunk with 100 MB.
+    Giant,
+    /// Writes one line for each chunk, wherever it was cut.
+    CountChunks,
+    /// Writes the number of chunks that its instance has seen.
+    CountAll,
+    /// Writes how many objects are open.
+    CountObjects,
+    /// Writes how many objects were given up.
+    CountGivenUp,
+    /// Keeps a kilobyte of each chunk.
+    Leak,
+    /// Says that every object is empty.
+    SizeOfNothing,
+    /// Says that every object is twice as large as it is.
+    SizeOfTwice,
+    /// Says another size at each call.
+    SizeThatFalls,
+    /// Writes more when it was asked for the size.
+    SizeThatCounts,
+    /// Takes batches as they come.
+    Trust,
+    /// Panics at a batch that breaks an invariant.
+    TrapOnBroken,
+    /// Panics at a batch without a log.
+    TrapOnEmpty,
+    /// Panics at a batch of one log.
+    TrapOnOneLog,
+    /// Panics at a log without fields.
+    TrapOnNoFields,
+    /// Panics at an empty key.
+    TrapOnEmptyKey,
+    /// Panics where a log has a key twice.
+    TrapOnDuplicateKeys,
+    /// Panics at what is not UTF-8.
+    TrapOnInvalidUtf8,
+    /// Panics at control characters.
+    TrapOnControlCharacters,
+    /// Panics at characters of more than a byte.
+    TrapOnWideCharacters,
+    /// Panics at an integer that is too large.
+    TrapOnOddNumbers,
+    /// Panics at a time of zero.
+    TrapOnTimeZero,
+    /// Panics at more than a thousand groups.
+    TrapOnManyGroups,
+    /// Panics at more than a thousand keys.
+    TrapOnManyKeys,
+    /// Panics at a value of more than a megabyte.
+    TrapOnLargeValue,
+    /// Calls itself otherwise once an object was opened.
+    DescribeAnother,
+    /// Takes every member of its configuration.
+    IgnoreSettings,
+    /// Takes a configuration that is cut.
+    IgnoreJson,
+    /// Refuses an unknown setting without saying which.
+    HideSetting,
+    /// Takes a good while for each chunk.
+    Dawdle,
 }
 
 #[derive(serde::Deserialize, JsonSchema)]
@@ -41,52 +119,184 @@ fn behave() -> Act {
     Act::Behave
 }
 
-impl Encoder for Misbehaving {
-    fn describe() -> Description {
-        Description {
+/// The configuration, as the act in it wants it to be read.
+fn read(text: &str) -> Result<Config> {
+    let acts = |act: &str| text.contains(&format!("\"{act}\""));
+    if acts("ignore-settings") && text.ends_with('}') {
+        return Ok(Config { act: Act::IgnoreSettings });
+    }
+    if acts("ignore-json") && !text.contains(',') {
+        return Ok(Config { act: Act::IgnoreJson });
+    }
+    let hide = |error| if acts("hide-setting") { Error::config("", "no") } else { error };
+    config::parse(text).map_err(hide)
+}
+
+struct Component;
+
+struct Object(RefCell<State>);
+
+struct State {
+    act: Act,
+    size: u64,
+    asked: u64,
+    ended: bool,
+}
+
+impl wit::Guest for Component {
+    type Object = Object;
+
+    fn describe() -> wit::Description {
+        let another = GIVEN_UP.load(Ordering::Relaxed) == u64::MAX;
+        wit::Description {
             name: env!("CARGO_PKG_NAME").into(),
             version: env!("CARGO_PKG_VERSION").into(),
             format: "none".into(),
-            suffix: ".txt".into(),
+            suffix: if another { ".another" } else { ".txt" }.into(),
             media_type: "text/plain".into(),
             config_schema: config::schema::<Config>(),
             compressions: vec![],
         }
     }
+}
 
-    fn open(text: &str) -> Result<Self> {
-        Ok(Self(config::parse(text)?))
+impl wit::GuestObject for Object {
+    fn open(text: String) -> Result<wit::Object, wit::Error> {
+        let act = read(&text)?.act;
+        OPENED.fetch_add(1, Ordering::Relaxed);
+        if act == Act::DescribeAnother {
+            GIVEN_UP.store(u64::MAX, Ordering::Relaxed);
+        }
+        Ok(wit::Object::new(Self(RefCell::new(State { act, size: 0, asked: 0, ended: false }))))
     }
 
-    fn push(&mut self, batch: &Batch) -> Result<Vec<u8>> {
-        match self.0.act {
-            Act::Behave | Act::TrapAtEnd => {}
+    fn push(&self, batch: LogBatch) -> Result<Vec<u8>, wit::Error> {
+        let state = &mut *self.0.borrow_mut();
+        let bytes = state.push(batch)?;
+        state.size += bytes.len() as u64;
+        Ok(bytes)
+    }
+
+    fn size(&self) -> u64 {
+        let state = &mut *self.0.borrow_mut();
+        state.asked += 1;
+        match state.act {
+            Act::SizeOfNothing => 0,
+            Act::SizeOfTwice => 2 * state.size,
+            Act::SizeThatFalls => (1 << 40) - state.asked,
+            _ => state.size,
+        }
+    }
+
+    fn finish(object: wit::Object) -> Result<Vec<u8>, wit::Error> {
+        let state = &mut *object.get::<Self>().0.borrow_mut();
+        state.ended = true;
+        assert!(state.act != Act::TrapAtEnd, "as configured");
+        Ok(vec![])
+    }
+}
+
+impl Drop for Object {
+    fn drop(&mut self) {
+        OPENED.fetch_sub(1, Ordering::Relaxed);
+        if !self.0.borrow().ended {
+            GIVEN_UP.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl State {
+    fn push(&mut self, raw: LogBatch) -> Result<Vec<u8>> {
+        let pushed = PUSHED.fetch_add(1, Ordering::Relaxed);
+        let count = match self.act {
+            Act::Trust => return Ok(LINE.repeat(raw.times.len())),
+            Act::CountAll => pushed,
+            Act::CountObjects => OPENED.load(Ordering::Relaxed),
+            Act::CountGivenUp => GIVEN_UP.load(Ordering::Relaxed),
+            Act::SizeThatCounts => self.asked,
+            _ => 0,
+        };
+        let batch = match Batch::new(raw) {
+            Err(_) if self.act == Act::TrapOnBroken => panic!("as configured"),
+            other => other?,
+        };
+        self.act(&batch)?;
+        let mut out = match self.act {
+            Act::Giant => vec![b'x'; 100 << 20],
+            Act::CountChunks => LINE.to_vec(),
+            _ => LINE.repeat(batch.len()),
+        };
+        if count > 0 && !batch.is_empty() {
+            out.extend_from_slice(count.to_string().as_bytes());
+        }
+        Ok(out)
+    }
+
+    /// What it does instead of its work, or beside it.
+    fn act(&self, batch: &Batch) -> Result<()> {
+        match self.act {
             Act::Trap => panic!("as configured"),
             Act::Loop => loop {
                 std::hint::spin_loop();
             },
+            Act::LoopOfFills => {
+                let mut room = vec![1_u8; 64 << 20];
+                loop {
+                    room.fill(std::hint::black_box(1));
+                }
+            }
+            Act::LoopOfCalls => {
+                std::hint::black_box(calls(u64::MAX));
+            }
             Act::Allocate => {
                 let mut hoard = Vec::new();
                 loop {
                     hoard.push(std::hint::black_box(vec![1_u8; 1 << 20]));
                 }
             }
-            Act::Recurse => return Ok(vec![recurse(batch.len() as u64) as u8]),
+            Act::Grow => grow(),
+            Act::Recurse => {
+                std::hint::black_box(recurse(batch.len() as u64));
+            }
             Act::Reject => return Err(Error::Rejected { log: 0, reason: "as configured".into() }),
             Act::TooLarge => return Err(Error::TooLarge("as configured".into())),
+            Act::Leak => HOARD.lock().expect("one thread").push(vec![1; 1 << 10]),
+            Act::Dawdle => {
+                std::hint::black_box(
+                    (0..50_000_000_u64).fold(0, |sum, next| std::hint::black_box(sum ^ next)),
+                );
+            }
+            act => assert!(!traps_on(act, batch), "as configured"),
         }
-        Ok(b"misbehaving-stage\n".to_vec())
+        Ok(())
     }
+}
 
-    fn size(&self) -> u64 {
-        18
-    }
-
-    fn finish(self) -> Result<Vec<u8>> {
-        match self.0.act {
-            Act::TrapAtEnd => panic!("as configured"),
-            _ => Ok(vec![]),
-        }
+/// Whether the batch is of those that it panics at.
+fn traps_on(act: Act, batch: &Batch) -> bool {
+    let raw = batch.raw();
+    let value = |is: &dyn Fn(&[u8]) -> bool| {
+        let logs = batch.groups().flat_map(|group| group.logs());
+        logs.flat_map(|log| log.fields()).any(|field| is(field.value()))
+    };
+    match act {
+        Act::TrapOnEmpty => batch.is_empty(),
+        Act::TrapOnOneLog => batch.len() == 1,
+        Act::TrapOnNoFields => !batch.is_empty() && raw.field_ends[0] == 0,
+        Act::TrapOnEmptyKey => raw.keys.iter().any(String::is_empty),
+        Act::TrapOnDuplicateKeys => batch.groups().flat_map(|group| group.logs()).any(|log| {
+            let mut seen = HashSet::new();
+            !log.fields().all(|field| seen.insert(field.key()))
+        }),
+        Act::TrapOnInvalidUtf8 => value(&|value| std::str::from_utf8(value).is_err()),
+        Act::TrapOnControlCharacters => value(&|value| value.contains(&0)),
+        Act::TrapOnWideCharacters => value(&|value| value.starts_with("né".as_bytes())),
+        Act::TrapOnOddNumbers => value(&|value| value == b"9223372036854775808"),
+        Act::TrapOnTimeZero => raw.times.contains(&0),
+        Act::TrapOnManyGroups => raw.groups.len() > 1_000,
+        Act::TrapOnManyKeys => raw.keys.len() > 1_000,
+        Act::TrapOnLargeValue => value(&|value| value.len() > 1 << 20),
+        _ => false,
     }
 }
 
@@ -96,4 +306,30 @@ fn recurse(depth: u64) -> u64 {
     recurse(depth + 1) + frame[7]
 }
 
-logship_stage::export_encoder!(Misbehaving);
+/// Two calls in each, 60 deep: without a loop, and without an end.
+fn calls(number: u64) -> u64 {
+    if number.leading_zeros() == 60 {
+        1
+    } else {
+        calls(number >> 1) ^ std::hint::black_box(calls(number >> 1))
+    }
+}
+
+/// Grows to 4 GiB, and writes to the end.
+fn grow() {
+    #[cfg(target_arch = "wasm32")]
+    {
+        let pages = core::arch::wasm32::memory_size(0);
+        core::arch::wasm32::memory_grow(0, 65_536 - pages);
+        // SAFETY: none; it traps where the memory has not grown.
+        unsafe { std::ptr::write_volatile(0xffff_0000_u32 as *mut u8, 1) };
+    }
+}
+
+#[cfg(target_arch = "wasm32")]
+mod component {
+    type Component = super::Component;
+    logship_stage::bindings::encoder::export_encoder_world!(
+        Component with_types_in logship_stage::bindings::encoder
+    );
+}

@@ -1,6 +1,7 @@
 //! `logship stage`: a file a command.
 
 mod add;
+mod check;
 mod inspect;
 mod list;
 mod remove;
@@ -23,6 +24,7 @@ pub(super) enum StageCommand {
     Pin(Box<swap::PinCommand>),
     Remove(Box<remove::RemoveCommand>),
     Inspect(Box<inspect::InspectCommand>),
+    Check(Box<check::CheckCommand>),
 }
 
 /// How a report is printed.
@@ -46,6 +48,7 @@ impl StageCommand {
             Self::Pin(command) => command.run(),
             Self::Remove(command) => command.run(),
             Self::Inspect(command) => command.run(engine),
+            Self::Check(command) => command.run(engine),
         }
     }
 }

@@ -1,0 +1,191 @@
+//! Checks of what a stage says of itself, and of its configuration: the same for every kind.
+
+use std::fmt::Debug;
+
+use boon::{Compiler, Schemas, SchemeUrlLoader};
+use serde_json::{Map, Value};
+
+use super::contract;
+use super::suite::{At, Checked, Problem, Suite};
+use crate::stage::{Stage, StageError};
+
+/// A member that no stage knows.
+const UNKNOWN: &str = "no-such-setting";
+
+/// What the description of any kind has.
+pub(super) struct Description<'a> {
+    pub(super) version: &'a str,
+    /// What is put at the end of keys.
+    pub(super) suffixes: Vec<&'a str>,
+    /// Names by which rules ask for it.
+    pub(super) names: Vec<&'a str>,
+    pub(super) schema: &'a str,
+}
+
+impl<'a> Description<'a> {
+    pub(super) fn of(stage: &'a Stage) -> Self {
+        let schema = stage.config_schema();
+        let version = stage.identity().version();
+        let (suffixes, names): (Vec<&str>, Vec<&str>) = match stage {
+            Stage::Encoder(stage) => {
+                let about = stage.description();
+                let inner = about.compressions.iter().map(|inner| (&*inner.suffix, &*inner.name));
+                std::iter::once((&*about.suffix, &*about.format)).chain(inner).unzip()
+            }
+            Stage::Compressor(stage) => {
+                let about = stage.description();
+                (vec![&about.suffix], vec![&about.compression])
+            }
+            Stage::Renderer(_) | Stage::Formatter(_) | Stage::Transformer(_) => (vec![], vec![]),
+        };
+        Self { version, suffixes, names, schema }
+    }
+
+    fn check(&self) -> Checked {
+        if let Err(error) = semver::Version::parse(self.version) {
+            return Err(Problem::new(format!("version {:?}: {error}", self.version)));
+        }
+        let lawful = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+        for suffix in &self.suffixes {
+            if !(suffix.is_empty() || suffix.starts_with('.') && suffix.bytes().all(lawful)) {
+                let what = "is not empty, and not a dot and letters, digits, `.`, `-` or `_`";
+                return Err(Problem::new(format!("suffix {suffix:?} {what}")));
+            }
+        }
+        if let Some(name) = self.names.iter().find(|name| name.is_empty() || !name.bytes().all(lawful)) {
+            let what = "is what a rule asks for it by, and is not of letters, digits, `.`, `-` and `_`";
+            return Err(Problem::new(format!("{name:?} {what}")));
+        }
+        Ok(format!("version {}", self.version))
+    }
+}
+
+/// What it says of itself: lawful, and the same at every call. `describe` asks an instance in which an object was
+/// opened meanwhile.
+pub(super) fn check(
+    suite: &mut Suite,
+    description: &Description<'_>,
+    said: &dyn Debug,
+    describe: impl FnOnce() -> Result<String, StageError>,
+) {
+    suite.check("describes-itself", contract::DESCRIPTION, || {
+        let seen = description.check()?;
+        let again = describe()?;
+        let said = format!("{said:?}");
+        if again != said {
+            return Err(Problem::new(format!("first {said}, and then {again}")));
+        }
+        Ok(seen)
+    });
+}
+
+/// Its configuration: its schema, that it takes the one it is checked with, and refuses what it does not know.
+/// `open` begins an object.
+pub(super) fn check_config(
+    suite: &mut Suite,
+    schema: &str,
+    config: &str,
+    open: &dyn Fn(&str) -> Result<(), StageError>,
+) {
+    suite.check("takes-its-configuration", contract::CONFIG_TEXT, || {
+        let input = || if config.is_empty() { "the empty configuration".into() } else { config.to_owned() };
+        match open(config) {
+            Err(error @ StageError::Config { .. }) if config.is_empty() => {
+                Err(Problem::new(format!("{error}. If it needs a configuration, give one: --config '{{…}}'")))
+            }
+            other => other.at(input).map(|()| input()),
+        }
+    });
+    suite.check("describes-its-configuration", contract::CONFIG_CHECKED, || schema_takes(schema, config));
+    suite.check("refuses-an-unknown-setting", contract::CONFIG_CHECKED, || {
+        let with = with_unknown(config);
+        match open(&with) {
+            Ok(()) => Err(Problem::new(format!("takes {with}"))),
+            Err(StageError::Config { path, reason, .. }) if format!("{path} {reason}").contains(UNKNOWN) => {
+                Ok(reason)
+            }
+            Err(error @ StageError::Config { .. }) => {
+                Err(Problem::new(format!("refuses {with} without naming {UNKNOWN}: {error}")))
+            }
+            Err(error) => Err(error).at(|| with),
+        }
+    });
+    suite.check("refuses-what-is-no-json", contract::CONFIG_TEXT, || {
+        for text in [config.trim_end().strip_suffix('}').unwrap_or("{").to_owned(), "no JSON".into()] {
+            match open(&text) {
+                Ok(()) => return Err(Problem::new(format!("takes {text:?}"))),
+                Err(StageError::Config { .. }) => {}
+                Err(error) => return Err(error).at(|| format!("{text:?}")),
+            }
+        }
+        Ok("by invalid-config".into())
+    });
+}
+
+fn with_unknown(config: &str) -> String {
+    let mut members: Map<String, Value> = serde_json::from_str(config).unwrap_or_default();
+    members.insert(UNKNOWN.into(), 1.into());
+    Value::Object(members).to_string()
+}
+
+/// Whether it is a schema, and takes the configuration that the stage takes.
+fn schema_takes(schema: &str, config: &str) -> Checked {
+    let schema: Value = serde_json::from_str(schema).map_err(|error| Problem::new(error.to_string()))?;
+    let config: Value =
+        serde_json::from_str(if config.is_empty() { "{}" } else { config }).unwrap_or_default();
+    const HERE: &str = "schema:config";
+    let (mut compiler, mut schemas) = (Compiler::new(), Schemas::new());
+    // Whatever a stranger's schema refers to, no file is read.
+    compiler.use_loader(Box::new(SchemeUrlLoader::new()));
+    let compiled = compiler.add_resource(HERE, schema).and_then(|()| compiler.compile(HERE, &mut schemas));
+    let compiled = compiled.map_err(|error| Problem::new(format!("not a JSON Schema: {error:#}")))?;
+    match schemas.validate(&config, compiled) {
+        Ok(()) => Ok("a JSON Schema, which the configuration fits".into()),
+        Err(error) => {
+            Err(Problem::new(format!("the stage takes {config}, and its schema does not: {error}")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn description<'a>(version: &'a str, suffix: &'a str, name: &'a str) -> Description<'a> {
+        Description { version, suffixes: vec![suffix], names: vec![name], schema: "{}" }
+    }
+
+    #[test]
+    fn descriptions_that_no_rule_can_use_are_told() {
+        assert!(description("0.1.0", ".csv", "csv").check().is_ok());
+        assert!(description("1.2.3-rc.1+x", "", "json").check().is_ok());
+        for (version, suffix, name, told) in [
+            ("1.0", ".csv", "csv", "version \"1.0\""),
+            ("1.0.0", "csv", "csv", "suffix \"csv\""),
+            ("1.0.0", "./../csv", "csv", "suffix \"./../csv\""),
+            ("1.0.0", ".csv", "", "\"\" is what a rule asks for it by"),
+        ] {
+            let problem = format!("{:?}", description(version, suffix, name).check().unwrap_err());
+            assert!(problem.contains(&format!("{told:?}")[1..told.len()]), "{problem}");
+        }
+    }
+
+    #[test]
+    fn schemas_are_checked_by_the_schema_of_schemas() {
+        let lawful =
+            r#"{"type":"object","properties":{"level":{"type":"integer"}},"additionalProperties":false}"#;
+        assert!(schema_takes(lawful, "").is_ok());
+        assert!(schema_takes(lawful, r#"{"level":3}"#).is_ok());
+        let told = |schema: &str, config: &str| format!("{:?}", schema_takes(schema, config).unwrap_err());
+        assert!(told(lawful, r#"{"level":"high"}"#).contains("its schema does not"));
+        assert!(told(r#"{"type":"objekt"}"#, "").contains("not a JSON Schema"));
+        let elsewhere = r#"{"$ref":"file:///etc/hostname"}"#;
+        assert!(told(elsewhere, "").contains("not a JSON Schema"), "{}", told(elsewhere, ""));
+    }
+
+    #[test]
+    fn the_unknown_setting_stands_beside_the_known_ones() {
+        assert_eq!(with_unknown(""), r#"{"no-such-setting":1}"#);
+        assert_eq!(with_unknown(r#"{"level": 3}"#), r#"{"level":3,"no-such-setting":1}"#);
+    }
+}
