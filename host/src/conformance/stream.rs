@@ -43,9 +43,15 @@ pub(super) trait Running {
 const CHUNKS: usize = 10_000;
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// When it ends with fewer chunks.
+const END_OF_PATIENCE: Duration = Duration::from_secs(60);
+
 /// How much larger than what was given an answer may be, and what may be added once.
 const PROPORTION: usize = 16;
 const ONCE: usize = 64 << 10;
+
+/// Bytes of an object that are kept at most.
+const MOST: usize = 1 << 30;
 
 /// The checks of one stage.
 pub(super) struct Stream<'a, R> {
@@ -106,7 +112,8 @@ impl<'a, R: Running> Stream<'a, R> {
         };
         self.suite.check("answers-in-proportion", contract::IN_PROPORTION, || {
             let seen = format!("{answer} bytes for {given}");
-            if answer > PROPORTION * given + ONCE { Err(Problem::new(seen)) } else { Ok(seen) }
+            let too_much = "its answers are out of all proportion, as told above";
+            if answer > PROPORTION * given + ONCE { Err(Problem::last(seen, too_much)) } else { Ok(seen) }
         });
     }
 
@@ -203,17 +210,15 @@ impl<'a, R: Running> Stream<'a, R> {
         self.suite.check("keeps-memory-flat", contract::BOUNDED_MEMORY, || {
             let mut instance = fresh()?;
             let object = instance.open(config)?;
-            let mut half = 0;
-            for number in 0..CHUNKS {
+            let (mut memory, begun) = (vec![], Instant::now());
+            while memory.len() < CHUNKS && (memory.len() < 2 || begun.elapsed() < END_OF_PATIENCE) {
+                let number = memory.len();
                 instance
                     .push(object, &chunk, number * chunk.units())
                     .at(|| format!("chunk {} of {CHUNKS}, each of {} bytes", number + 1, chunk.bytes()))?;
-                if number == CHUNKS / 2 {
-                    half = instance.memory();
-                }
+                memory.push(instance.memory());
             }
-            flat(half, instance.memory())
-                .at(|| format!("{CHUNKS} chunks of {} bytes in one object", chunk.bytes()))
+            flat(&memory).at(|| format!("chunks of {} bytes in one object", chunk.bytes()))
         });
     }
 
@@ -243,14 +248,14 @@ pub(super) struct Beside<'a, R> {
     pub(super) fresh: &'a dyn Fn() -> Result<R, StageError>,
 }
 
-/// Whether memory at the end, in bytes, is what it was half-way. The runtime of a language may add a little.
-pub(super) fn flat(half: usize, end: usize) -> Checked {
+/// Whether memory, in bytes behind each call, is at the end what it was half-way. The runtime of a language may add a
+/// little.
+pub(super) fn flat(memory: &[usize]) -> Checked {
+    let (half, end) = (memory[memory.len() / 2], memory[memory.len() - 1]);
     let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
-    if end > half + (half / 10).max(1 << 20) {
-        let seen = format!("{:.2} MiB of memory half-way, and {:.2} at the end", mib(half), mib(end));
-        return Err(Problem::new(seen));
-    }
-    Ok(format!("{:.2} MiB half-way through {CHUNKS}, {:.2} at the end", mib(half), mib(end)))
+    let seen =
+        format!("{:.2} MiB half-way through {} calls, {:.2} at the end", mib(half), memory.len(), mib(end));
+    if end > half + (half / 10).max(1 << 20) { Err(Problem::new(seen)) } else { Ok(seen) }
 }
 
 fn object<R: Running>(instance: &mut R, config: &str, chunks: &[R::Chunk]) -> Result<Vec<u8>, Problem> {
@@ -259,6 +264,10 @@ fn object<R: Running>(instance: &mut R, config: &str, chunks: &[R::Chunk]) -> Re
     for chunk in chunks {
         body.extend(instance.push(object, chunk, first)?);
         first += chunk.units();
+        if body.len() > MOST {
+            let seen = format!("more than {MOST} bytes for {first} {}", R::Chunk::UNIT);
+            return Err(Problem::last(seen, "it gives more bytes than there is room for, as told above"));
+        }
     }
     let (front, back) = instance.finish(object)?;
     Ok([front, body, back].concat())
@@ -316,14 +325,15 @@ mod tests {
         let problem = same(b"time=1 n=5\n", b"time=1 n=6", || "twice".into()).unwrap_err();
         assert_eq!(
             format!("{problem:?}"),
-            r#"Problem { text: "twice: 11 bytes and 10, which differ from byte 9 on: \"time=1 n=5\\n\" and \"time=1 n=6\"", endless: false }"#
+            r#"Problem { text: "twice: 11 bytes and 10, which differ from byte 9 on: \"time=1 n=5\\n\" and \"time=1 n=6\"", stops: None }"#
         );
     }
 
     #[test]
     fn memory_is_flat_where_it_hardly_grows() {
         const MIB: usize = 1 << 20;
-        assert!(flat(2 * MIB, 3 * MIB).is_ok() && flat(30 * MIB, 33 * MIB).is_ok());
-        assert!(flat(2 * MIB, 4 * MIB).is_err() && flat(30 * MIB, 34 * MIB).is_err());
+        let is_flat = |half: usize, end: usize| flat(&[0, half * MIB, half * MIB, end * MIB]).is_ok();
+        assert!(is_flat(2, 3) && is_flat(30, 33));
+        assert!(!is_flat(2, 4) && !is_flat(30, 34));
     }
 }

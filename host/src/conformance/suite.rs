@@ -9,7 +9,7 @@ use crate::stage::StageError;
 #[derive(Debug, Default)]
 pub(super) struct Suite {
     pub(super) findings: Vec<Finding>,
-    /// Why nothing more is tried: each further check would wait for the deadline as well.
+    /// Why nothing more is tried: each further check would take as long, or as much memory.
     stopped: Option<&'static str>,
 }
 
@@ -17,7 +17,8 @@ pub(super) struct Suite {
 #[derive(Debug)]
 pub(super) struct Problem {
     text: String,
-    endless: bool,
+    /// Why nothing more is to be tried, if so.
+    stops: Option<&'static str>,
 }
 
 /// What a check gives: what it saw, or what is wrong.
@@ -37,7 +38,7 @@ impl Suite {
             None => match run() {
                 Ok(seen) => Outcome::Passed(seen),
                 Err(problem) => {
-                    self.stopped = problem.endless.then_some("a call ran past its deadline above");
+                    self.stopped = problem.stops;
                     Outcome::Failed(problem.text)
                 }
             },
@@ -65,13 +66,19 @@ impl Suite {
 
 impl Problem {
     pub(super) fn new(text: impl Into<String>) -> Self {
-        Self { text: text.into(), endless: false }
+        Self { text: text.into(), stops: None }
+    }
+
+    /// A problem behind which nothing more is to be tried.
+    pub(super) fn last(text: impl Into<String>, stops: &'static str) -> Self {
+        Self { text: text.into(), stops: Some(stops) }
     }
 }
 
 impl From<StageError> for Problem {
     fn from(error: StageError) -> Self {
-        Self { endless: matches!(error, StageError::Deadline { .. }), text: error.to_string() }
+        let is_endless = matches!(error, StageError::Deadline { .. });
+        Self { text: error.to_string(), stops: is_endless.then_some("a call ran past its deadline above") }
     }
 }
 
@@ -96,7 +103,7 @@ mod tests {
     #[test]
     fn what_runs_without_end_is_tried_once() {
         let mut suite = Suite::default();
-        let endless = || Err(Problem { text: "endless".into(), endless: true });
+        let endless = || Err(Problem::last("endless", "it has no end"));
         suite.check("one", "", || Err(Problem::new("wrong")));
         suite.check("two", "", endless);
         suite.check("three", "", || unreachable!("it would take as long"));
