@@ -63,13 +63,37 @@ fn every_name_that_is_built_in_is_that_of_its_stage() {
     }
 }
 
+/// Checks as `logship stage check` makes them, of fewer chunks.
+fn few_chunks() -> Settings {
+    Settings { speed: false, chunks: 500, ..Settings::default() }
+}
+
 #[test]
 fn every_component_keeps_the_contract() {
     let registry = Registry::new(engine());
     for path in support::components().into_iter().chain([support::example("encode-logfmt")]) {
-        let report = conformance::check(&registry, &path.display().to_string(), &Settings::default());
+        let report = conformance::check(&registry, &path.display().to_string(), &few_chunks());
         assert!(report.passed(), "{report}");
         assert!(report.findings.len() >= 20, "{report}");
+    }
+}
+
+#[test]
+fn pipelines_in_one_component_keep_the_contract() {
+    let registry = Registry::new(engine());
+    let folder = tempfile::tempdir().unwrap();
+    for (name, stages) in [
+        ("plain.wasm", &["--encoder", "encode-csv"][..]),
+        ("packed.wasm", &["--encoder", "encode-json", "--compressor", "compress-gzip"]),
+    ] {
+        let path = folder.path().join(name);
+        let composed =
+            support::logship().arg("compose").args(stages).arg("--output").arg(&path).output().unwrap();
+        assert!(composed.status.success(), "{}", String::from_utf8_lossy(&composed.stderr));
+        let report = conformance::check(&registry, path.to_str().unwrap(), &few_chunks());
+        assert!(report.passed(), "{report}");
+        let of_renderer = report.findings.iter().filter(|finding| finding.check.starts_with("renderer/"));
+        assert!(of_renderer.count() > 10, "{report}");
     }
 }
 

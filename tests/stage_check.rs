@@ -27,7 +27,7 @@ const ENCODER: [(&str, &str); 40] = [
     ("giant", "answers-in-proportion"),
     ("count-chunks", "gives-the-same-bytes-for-other-cuts"),
     ("count-all", "gives-the-same-bytes-again …"),
-    ("count-objects", "keeps-objects-apart"),
+    ("count-objects", "keeps-objects-apart gives-the-same-bytes-for-other-cuts"),
     ("count-given-up", "goes-on-when-one-is-given-up"),
     ("leak", "keeps-memory-flat"),
     ("size-of-nothing", "tells-its-size"),
@@ -76,7 +76,7 @@ const FORMATTER: [(&str, &str); 11] = [
 
 const COMPRESSOR: [(&str, &str); 7] = [
     ("count", "is-what-it-is-called"),
-    ("double", "compresses is-what-it-is-called"),
+    ("double", "compresses is-what-it-is-called gives-the-same-bytes-for-other-cuts"),
     ("trap-on-empty", "takes-an-empty-chunk is-what-it-is-called gives-the-same-bytes-for-other-cuts"),
     ("trap-on-one-byte", "takes-one-byte is-what-it-is-called"),
     ("trap-on-noise", "takes-noise …"),
@@ -84,14 +84,15 @@ const COMPRESSOR: [(&str, &str); 7] = [
     ("too-large", "keeps-to-its-room compresses …"),
 ];
 
-const RENDERER: [(&str, &str); 13] = [
+const RENDERER: [(&str, &str); 14] = [
     ("behave", ""),
     (
         "trust-prefix",
         "takes-no-prefix takes-a-prefix-that-climbs takes-a-prefix-of-slashes takes-control-characters \
          takes-a-long-prefix",
     ),
-    ("trust-partition", "takes-no-partition takes-an-unknown-directive"),
+    ("trust-partition", "takes-no-partition"),
+    ("trap-on-a-cut-directive", "takes-an-unknown-directive"),
     ("leave-the-number-out", "gives-different-keys"),
     ("count", "gives-the-same-key-again"),
     ("trap-on-no-prefix", "takes-no-prefix"),
@@ -112,26 +113,29 @@ fn registry(deadline: Duration) -> Registry {
 
 fn check(registry: &Registry, component: &Path, act: &str) -> Report {
     let config = format!("{{\"act\":\"{act}\"}}");
-    let settings = Settings { config: Some(config), ..Settings::default() };
+    // A kilobyte of each is seen to leak from some thousands on.
+    let chunks = if act == "leak" { 4_000 } else { 200 };
+    let settings = Settings { config: Some(config), speed: false, chunks, ..Settings::default() };
     conformance::check(registry, &component.display().to_string(), &settings)
 }
 
 /// Runs each act, and gives the names of all checks that were seen, and of those that failed.
-fn run(stage: &str, acts: &[(&str, &str)]) -> (BTreeSet<&'static str>, BTreeSet<&'static str>) {
+fn run(stage: &str, acts: &[(&str, &str)]) -> (BTreeSet<String>, BTreeSet<String>) {
     let component = support::example(stage);
     let (patient, impatient) = (registry(Duration::from_secs(60)), registry(Duration::from_millis(300)));
     let (mut seen, mut all_failed, mut wrong) = (BTreeSet::new(), BTreeSet::new(), String::new());
     for (act, expected) in acts {
         let registry = if act.starts_with("loop") { &impatient } else { &patient };
         let report = check(registry, &component, act);
-        let failed: BTreeSet<_> = report.failed().collect();
+        let failed: BTreeSet<_> = report.failed().map(str::to_owned).collect();
         let open = expected.ends_with('…');
-        let expected: BTreeSet<_> = expected.split_whitespace().filter(|name| *name != "…").collect();
+        let expected = expected.split_whitespace().filter(|name| *name != "…").map(str::to_owned);
+        let expected: BTreeSet<_> = expected.collect();
         let right = if open { failed.is_superset(&expected) } else { failed == expected };
         if !right {
             wrong += &format!("{act} should fail {expected:?}, and here it is\n{report}\n");
         }
-        seen.extend(report.findings.iter().map(|finding| finding.check));
+        seen.extend(report.findings.into_iter().map(|finding| finding.check));
         all_failed.extend(failed);
     }
     assert!(wrong.is_empty(), "{wrong}");
@@ -139,9 +143,9 @@ fn run(stage: &str, acts: &[(&str, &str)]) -> (BTreeSet<&'static str>, BTreeSet<
 }
 
 /// The checks that none of the acts failed.
-fn unfailed(stage: &str, acts: &[(&str, &str)]) -> Vec<&'static str> {
+fn unfailed(stage: &str, acts: &[(&str, &str)]) -> Vec<String> {
     let (seen, failed) = run(stage, acts);
-    seen.difference(&failed).copied().collect()
+    seen.difference(&failed).cloned().collect()
 }
 
 #[test]
@@ -156,7 +160,7 @@ fn each_check_of_an_encoder_is_failed_by_name() {
 fn each_check_of_a_formatter_is_failed_by_name() {
     let left = unfailed("misbehaving-formatter", &FORMATTER);
     for check in ["adds-no-separator", "makes-events", "goes-on-after-a-refusal", "keeps-to-its-room"] {
-        assert!(!left.contains(&check), "{check}");
+        assert!(left.iter().all(|left| left != check), "{check}");
     }
 }
 
@@ -164,7 +168,7 @@ fn each_check_of_a_formatter_is_failed_by_name() {
 fn each_check_of_a_compressor_is_failed_by_name() {
     let left = unfailed("misbehaving-compressor", &COMPRESSOR);
     for check in ["compresses", "is-what-it-is-called", "takes-noise", "takes-a-chunk-of-16-mb"] {
-        assert!(!left.contains(&check), "{check}");
+        assert!(left.iter().all(|left| left != check), "{check}");
     }
 }
 

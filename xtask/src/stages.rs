@@ -49,7 +49,7 @@ impl Project {
     /// workspace: it has a folder among these, and its neighbours are not its own.
     pub(crate) fn standalone(workspace: &Workspace, manifest: &Path) -> Result<Self> {
         let mut stages = stages_of(workspace, manifest)?;
-        stages.retain(|(_, folder)| Some(&**folder) == manifest.parent());
+        stages.retain(|(_, folder)| manifest.parent().is_some_and(|parent| folder.starts_with(parent)));
         let stages = stages.into_iter().map(|(stage, _)| stage).collect();
         Ok(Self { manifest: manifest.to_owned(), profile: "release", stages })
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use wasmtime::component::ResourceAny;
 
+use super::Settings;
 use super::contract;
 use super::stream::{Beside, Chunk, Running, Stream};
 use super::suite::{Problem, Suite};
@@ -56,7 +57,7 @@ pub(super) fn check(
     stage: &CompressorStage,
     config: &str,
     built_in: &Arc<CompressorStage>,
-    least: Option<f64>,
+    settings: &Settings,
 ) {
     let text = text(4 << 20);
     let chunks = text.cut(512 << 10);
@@ -72,9 +73,9 @@ pub(super) fn check(
     compresses(&mut stream, &text);
     decompresses(&mut stream, &stage.description().compression, &whole);
     stream.gives_the_same_bytes(whole.clone(), &[whole.len(), 1 << 16, 100_003, 1_000]);
-    stream.keeps_memory_flat(&text);
+    stream.keeps_memory_flat(&text, settings.chunks);
     let beside = Beside { name: built_in.identity().name(), config: "", fresh: &other };
-    stream.is_fast(&chunks, &beside, least);
+    stream.is_fast(&chunks, &beside, settings);
 }
 
 /// Lines of logs, of so many bytes.

@@ -25,7 +25,8 @@ pub(super) struct Description<'a> {
 impl<'a> Description<'a> {
     pub(super) fn of(stage: &'a Stage) -> Self {
         let schema = stage.config_schema();
-        let version = stage.identity().version();
+        // A pipeline has the versions of its stages, with `+` between them.
+        let version = stage.identity().version().split('+').next().unwrap_or_default();
         let (suffixes, names): (Vec<&str>, Vec<&str>) = match stage {
             Stage::Encoder(stage) => {
                 let about = stage.description();
@@ -35,6 +36,10 @@ impl<'a> Description<'a> {
             Stage::Compressor(stage) => {
                 let about = stage.description();
                 (vec![&about.suffix], vec![&about.compression])
+            }
+            Stage::Pipeline(stage) => {
+                let names = std::iter::once(stage.format()).chain(stage.compression());
+                (vec![], names.collect())
             }
             Stage::Renderer(_) | Stage::Formatter(_) | Stage::Transformer(_) => (vec![], vec![]),
         };

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use wasmtime::component::ResourceAny;
 
+use super::Settings;
 use super::batches::{self, Broken, COLUMNS, Hostile};
 use super::contract;
 use super::stream::{Beside, Chunk, Running, Stream};
@@ -53,8 +54,8 @@ impl Running for EncoderInstance {
 }
 
 /// A configuration that the encoder takes: with columns, where it asks for them.
-pub(super) fn config(stage: &EncoderStage) -> String {
-    let schema: Value = serde_json::from_str(&stage.description().config_schema).unwrap_or_default();
+pub(super) fn config(schema: &str, takes: impl Fn(&str) -> bool) -> String {
+    let schema: Value = serde_json::from_str(schema).unwrap_or_default();
     let asks =
         schema["required"].as_array().is_some_and(|required| required.iter().any(|key| key == "columns"));
     if !asks {
@@ -62,7 +63,7 @@ pub(super) fn config(stage: &EncoderStage) -> String {
     }
     let plain = json!({ "columns": COLUMNS }).to_string();
     let typed: Vec<_> = COLUMNS.iter().map(|key| json!({ "key": key })).collect();
-    if stage.open(&plain).is_ok() { plain } else { json!({ "columns": typed }).to_string() }
+    if takes(&plain) { plain } else { json!({ "columns": typed }).to_string() }
 }
 
 /// The checks of an encoder, beside a built-in one.
@@ -71,7 +72,7 @@ pub(super) fn check(
     stage: &EncoderStage,
     config: &str,
     json: &Arc<EncoderStage>,
-    least: Option<f64>,
+    settings: &Settings,
 ) {
     let ordinary = batches::access_logs(16_000);
     let chunks = ordinary.cut(2_000);
@@ -83,9 +84,9 @@ pub(super) fn check(
     refuses_broken(&mut stream);
     stream.gives_the_same_bytes(whole.clone(), &[whole.len(), 1, 7, 1_000]);
     tells_its_size(&mut stream, &chunks, stage.description().compressions.is_empty());
-    stream.keeps_memory_flat(&ordinary);
+    stream.keeps_memory_flat(&ordinary, settings.chunks);
     let beside = Beside { name: json.identity().name(), config: "", fresh: &other };
-    stream.is_fast(&chunks, &beside, least);
+    stream.is_fast(&chunks, &beside, settings);
 }
 
 /// Logs that are hard on it, each kind by itself; all that it takes, together with ordinary ones.

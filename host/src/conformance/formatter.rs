@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use wasmtime::component::ResourceAny;
 
+use super::Settings;
 use super::batches;
 use super::contract;
 use super::encoder::{refuses_broken, takes_hostile};
@@ -59,7 +60,7 @@ pub(super) fn check(
     stage: &FormatterStage,
     config: &str,
     built_in: &Arc<FormatterStage>,
-    least: Option<f64>,
+    settings: &Settings,
 ) {
     let ordinary = batches::access_logs(16_000);
     let chunks = ordinary.cut(2_000);
@@ -72,9 +73,9 @@ pub(super) fn check(
     goes_on_after_a_refusal(&mut stream, &whole);
     suits_its_transport(&mut stream, stage.description().transport, &whole);
     stream.gives_the_same_bytes(whole.clone(), &[whole.len(), 1, 7, 1_000]);
-    stream.keeps_memory_flat(&ordinary);
+    stream.keeps_memory_flat(&ordinary, settings.chunks);
     let beside = Beside { name: built_in.identity().name(), config: "", fresh: &other };
-    stream.is_fast(&chunks, &beside, least);
+    stream.is_fast(&chunks, &beside, settings);
 }
 
 /// A session goes on with other batches when it refused one.

@@ -6,7 +6,8 @@
 //! - `contract`: the sentences of `wit/` that the checks rest on.
 //! - `description`: checks of every kind: what a stage says of itself, and its configuration.
 //! - `stream`: checks of every kind that is given chunks; `batches`: the logs that they are given.
-//! - `encoder`, `compressor`, `formatter`, `renderer`, `transformer`: the checks of each kind together.
+//! - `encoder`, `compressor`, `formatter`, `renderer`, `transformer`, `packer`: the checks of each kind together; a pipeline's
+//!   are those of the stages in it.
 //! - `speed`: how fast it is beside a built-in stage.
 
 mod batches;
@@ -15,6 +16,7 @@ mod contract;
 mod description;
 mod encoder;
 mod formatter;
+mod packer;
 mod renderer;
 mod report;
 mod speed;
@@ -27,15 +29,25 @@ pub use report::{Finding, Outcome, Report};
 use self::description::Description;
 use self::suite::Suite;
 use crate::registry::Registry;
-use crate::stage::{Stage, StageError, Transport};
+use crate::stage::{FusedBytes, Stage, StageError, Transport};
 
 /// How a stage is checked.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// Its configuration, JSON text; none: the empty one, or columns where an encoder asks for columns.
     pub config: Option<String>,
     /// The least speed, as a part of that of the built-in stage.
     pub least_speed: Option<f64>,
+    /// Whether the speed is measured.
+    pub speed: bool,
+    /// How many chunks memory is watched over.
+    pub chunks: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { config: None, least_speed: None, speed: true, chunks: 10_000 }
+    }
 }
 
 /// Checks the component called `name`, as [`Registry::stage`] finds it.
@@ -62,7 +74,9 @@ pub fn check(registry: &Registry, name: &str, settings: &Settings) -> Report {
 
 fn check_stage(suite: &mut Suite, registry: &Registry, stage: &Stage, settings: &Settings) {
     let config = settings.config.clone().unwrap_or_else(|| match stage {
-        Stage::Encoder(stage) => encoder::config(stage),
+        Stage::Encoder(_) | Stage::Pipeline(_) => {
+            encoder::config(stage.config_schema(), |config| open(stage, config).is_ok())
+        }
         _ => String::new(),
     });
     let open = |text: &str| open(stage, text);
@@ -89,6 +103,20 @@ fn check_stage(suite: &mut Suite, registry: &Registry, stage: &Stage, settings: 
             instance.open(&config)?;
             Ok(format!("{:?}", instance.describe()?))
         }),
+        Stage::Pipeline(stage) => match stage.bytes() {
+            FusedBytes::Encoder(stage) => {
+                description::check(suite, &description, stage.description(), || {
+                    let mut instance = stage.instance()?;
+                    instance.open(&config)?;
+                    Ok(format!("{:?}", instance.describe()?))
+                })
+            }
+            FusedBytes::Packer(stage) => description::check(suite, &description, stage.description(), || {
+                let mut instance = stage.instance()?;
+                instance.open(&config, "")?;
+                Ok(format!("{:?}", instance.describe()?))
+            }),
+        },
         Stage::Renderer(stage) => description::check(suite, &description, stage.description(), || {
             let mut instance = stage.instance()?;
             instance.render(&config, &renderer::ordinary())?;
@@ -98,7 +126,7 @@ fn check_stage(suite: &mut Suite, registry: &Registry, stage: &Stage, settings: 
     if !suite.passed("takes-its-configuration") {
         return;
     }
-    if let Err(error) = check_kind(suite, registry, stage, &config, settings.least_speed) {
+    if let Err(error) = check_kind(suite, registry, stage, &config, settings) {
         suite.check("finds-the-built-in-stage", contract::ASKED_FOR, || Err(error.into()));
     }
 }
@@ -109,6 +137,10 @@ fn open(stage: &Stage, config: &str) -> Result<(), StageError> {
         Stage::Compressor(stage) => stage.open(config).map(drop),
         Stage::Formatter(stage) => stage.open(config).map(drop),
         Stage::Transformer(stage) => stage.open(config).map(drop),
+        Stage::Pipeline(stage) => match stage.bytes() {
+            FusedBytes::Encoder(stage) => stage.open(config).map(drop),
+            FusedBytes::Packer(stage) => stage.open(config, "").map(drop),
+        },
         Stage::Renderer(stage) => stage.render(config, &renderer::ordinary()).map(drop),
     }
 }
@@ -119,31 +151,40 @@ fn check_kind(
     registry: &Registry,
     stage: &Stage,
     config: &str,
-    least: Option<f64>,
+    settings: &Settings,
 ) -> Result<(), StageError> {
     match stage {
         Stage::Encoder(stage) => {
-            encoder::check(suite, stage, config, &registry.encoder("encode-json")?, least);
+            encoder::check(suite, stage, config, &registry.encoder("encode-json")?, settings);
         }
         Stage::Compressor(stage) => {
             let same = format!("compress-{}", stage.description().compression);
             let known = Registry::built_in().find(|known| *known == same).unwrap_or("compress-snappy");
-            compressor::check(suite, stage, config, &registry.compressor(known)?, least);
+            compressor::check(suite, stage, config, &registry.compressor(known)?, settings);
         }
         Stage::Formatter(stage) => {
             let known = match stage.description().transport {
                 Transport::Hec => "siem-hec",
                 Transport::Syslog => "siem-syslog",
             };
-            formatter::check(suite, stage, config, &registry.formatter(known)?, least);
+            formatter::check(suite, stage, config, &registry.formatter(known)?, settings);
         }
         Stage::Transformer(stage) => {
             let known = Registry::built_in().find(|known| known.starts_with("transform-"));
             let known = known.map(|known| registry.transformer(known)).transpose()?;
-            transformer::check(suite, stage, config, known.as_ref(), least);
+            transformer::check(suite, stage, config, known.as_ref(), settings);
+        }
+        Stage::Pipeline(stage) => {
+            let built_in = registry.encoder("encode-json")?;
+            match stage.bytes() {
+                FusedBytes::Encoder(stage) => encoder::check(suite, stage, config, &built_in, settings),
+                FusedBytes::Packer(stage) => packer::check(suite, stage, config, settings),
+            }
+            suite.part = "renderer/";
+            renderer::check(suite, stage.renderer(), "", &registry.renderer("object-path")?, settings);
         }
         Stage::Renderer(stage) => {
-            renderer::check(suite, stage, config, &registry.renderer("object-path")?, least);
+            renderer::check(suite, stage, config, &registry.renderer("object-path")?, settings);
         }
     }
     Ok(())

@@ -2,12 +2,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::Settings;
 use super::contract;
 use super::suite::{At, Checked, Problem, Suite};
 use crate::stage::{RendererStage, Request, StageError};
 
-/// Keys that memory is watched over, and that a round of speed renders.
-const KEYS: u64 = 10_000;
+/// Keys that a round of speed renders.
 const ROUND: u64 = 1_000;
 
 /// What is known of an ordinary object.
@@ -38,7 +38,7 @@ pub(super) fn check(
     stage: &RendererStage,
     config: &str,
     built_in: &Arc<RendererStage>,
-    least: Option<f64>,
+    settings: &Settings,
 ) {
     suite.check("keeps-to-its-room", contract::ROOM, || {
         let mut instance = stage.instance()?;
@@ -70,7 +70,7 @@ pub(super) fn check(
     suite.check("keeps-memory-flat", contract::BOUNDED_MEMORY, || {
         let mut instance = stage.instance()?;
         let mut memory = vec![];
-        for number in 0..KEYS {
+        for number in 0..settings.chunks as u64 {
             instance.render(config, &numbered(number))?;
             memory.push(instance.memory());
         }
@@ -83,7 +83,7 @@ pub(super) fn check(
         }
         Ok::<_, StageError>(ROUND as f64 / begun.elapsed().as_secs_f64() / 1e3)
     };
-    super::speed::check(suite, "thousand keys/s", built_in.identity().name(), least, || {
+    super::speed::check(suite, "thousand keys/s", built_in.identity().name(), settings, || {
         Ok((timed(stage, config)?, timed(built_in, "")?))
     });
 }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::Settings;
 use super::contract;
 use super::suite::{Problem, Suite};
 
@@ -15,10 +16,13 @@ pub(super) fn check(
     suite: &mut Suite,
     unit: &str,
     built_in: &str,
-    least: Option<f64>,
+    settings: &Settings,
     round: impl Fn() -> Result<(f64, f64), Problem>,
 ) {
     const CHECK: &str = "is-fast-enough";
+    if !settings.speed {
+        return suite.skip(CHECK, contract::ASKED_FOR, "not asked for");
+    }
     if suite.has_failed() {
         return suite.skip(CHECK, contract::ASKED_FOR, "not measured, for other checks failed");
     }
@@ -38,7 +42,7 @@ pub(super) fn check(
             median(own),
             median(other)
         );
-        match least {
+        match settings.least_speed {
             Some(least) if ratio < least => Err(Problem::new(format!("{seen}, and {least} is asked for"))),
             _ => Ok(seen),
         }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use wasmtime::component::ResourceAny;
 
+use super::Settings;
 use super::contract;
 use super::suite::{At, Checked, Problem, Suite};
 use crate::stage::StageError;
@@ -38,9 +39,7 @@ pub(super) trait Running {
     fn memory(&self) -> usize;
 }
 
-/// How many chunks memory is watched over, and how long that may take about: the chunks of a slow stage
-/// are smaller.
-const CHUNKS: usize = 10_000;
+/// How long memory is watched about: the chunks of a slow stage are smaller.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// When it ends with fewer chunks.
@@ -201,21 +200,21 @@ impl<'a, R: Running> Stream<'a, R> {
     }
 
     /// Memory does not grow with what was pushed.
-    pub(super) fn keeps_memory_flat(&mut self, ordinary: &R::Chunk) {
+    pub(super) fn keeps_memory_flat(&mut self, ordinary: &R::Chunk, chunks: usize) {
         let (config, fresh) = (self.config, self.fresh);
         let unit = ordinary.bytes() / ordinary.units();
-        let budget = self.speed.get() * PATIENCE.as_secs_f64() / CHUNKS as f64;
+        let budget = self.speed.get() * PATIENCE.as_secs_f64() / chunks as f64;
         let bytes = (budget as usize).clamp(1 << 10, 25_000);
         let chunk = ordinary.part(0..(bytes / unit).clamp(1, ordinary.units()));
         self.suite.check("keeps-memory-flat", contract::BOUNDED_MEMORY, || {
             let mut instance = fresh()?;
             let object = instance.open(config)?;
             let (mut memory, begun) = (vec![], Instant::now());
-            while memory.len() < CHUNKS && (memory.len() < 2 || begun.elapsed() < END_OF_PATIENCE) {
+            while memory.len() < chunks && (memory.len() < 2 || begun.elapsed() < END_OF_PATIENCE) {
                 let number = memory.len();
                 instance
                     .push(object, &chunk, number * chunk.units())
-                    .at(|| format!("chunk {} of {CHUNKS}, each of {} bytes", number + 1, chunk.bytes()))?;
+                    .at(|| format!("chunk {} of {chunks}, each of {} bytes", number + 1, chunk.bytes()))?;
                 memory.push(instance.memory());
             }
             flat(&memory).at(|| format!("chunks of {} bytes in one object", chunk.bytes()))
@@ -227,7 +226,7 @@ impl<'a, R: Running> Stream<'a, R> {
         &mut self,
         chunks: &[R::Chunk],
         built_in: &Beside<'_, B>,
-        least: Option<f64>,
+        settings: &Settings,
     ) {
         let bytes: usize = chunks.iter().map(Chunk::bytes).sum();
         let fresh = self.fresh;
@@ -237,7 +236,9 @@ impl<'a, R: Running> Stream<'a, R> {
             let begun = Instant::now();
             run().map(|_| bytes as f64 / begun.elapsed().as_secs_f64() / 1e6)
         };
-        super::speed::check(self.suite, "MB/s", built_in.name, least, || Ok((timed(&own)?, timed(&other)?)));
+        super::speed::check(self.suite, "MB/s", built_in.name, settings, || {
+            Ok((timed(&own)?, timed(&other)?))
+        });
     }
 }
 

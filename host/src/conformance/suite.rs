@@ -1,6 +1,6 @@
 //! Checks that run one after the other, and what stops them.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::report::{Finding, Outcome};
 use crate::stage::StageError;
@@ -9,6 +9,8 @@ use crate::stage::StageError;
 #[derive(Debug, Default)]
 pub(super) struct Suite {
     pub(super) findings: Vec<Finding>,
+    /// What stands before the names of checks.
+    pub(super) part: &'static str,
     /// Why nothing more is tried: each further check would take as long, or as much memory.
     stopped: Option<&'static str>,
 }
@@ -43,17 +45,22 @@ impl Suite {
                 }
             },
         };
-        self.findings.push(Finding { check, contract, outcome, time: begun.elapsed() });
+        self.add(check, contract, outcome, begun.elapsed());
     }
 
     /// Writes down that a check was not tried.
     pub(super) fn skip(&mut self, check: &'static str, contract: &'static str, reason: impl Into<String>) {
-        let outcome = Outcome::Skipped(reason.into());
-        self.findings.push(Finding { check, contract, outcome, time: Default::default() });
+        self.add(check, contract, Outcome::Skipped(reason.into()), Duration::ZERO);
+    }
+
+    fn add(&mut self, check: &str, contract: &'static str, outcome: Outcome, time: Duration) {
+        let check = format!("{}{check}", self.part);
+        self.findings.push(Finding { check, contract, outcome, time });
     }
 
     /// Whether the check of this name was passed.
     pub(super) fn passed(&self, check: &str) -> bool {
+        let check = format!("{}{check}", self.part);
         let passed = |finding: &Finding| matches!(finding.outcome, Outcome::Passed(_));
         self.findings.iter().any(|finding| finding.check == check && passed(finding))
     }

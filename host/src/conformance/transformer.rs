@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use wasmtime::component::ResourceAny;
 
+use super::Settings;
 use super::batches;
 use super::contract;
 use super::encoder::{refuses_broken, takes_hostile};
@@ -62,7 +63,7 @@ pub(super) fn check(
     stage: &TransformerStage,
     config: &str,
     built_in: Option<&Arc<TransformerStage>>,
-    least: Option<f64>,
+    settings: &Settings,
 ) {
     let ordinary = batches::access_logs(16_000);
     let chunks = ordinary.cut(2_000);
@@ -75,11 +76,11 @@ pub(super) fn check(
     goes_on_after_a_refusal(&mut stream, &whole);
     looks_at_each_log_alone(&mut stream, &whole);
     stream.gives_the_same_bytes(whole.clone(), &[whole.len(), 1, 7, 1_000]);
-    stream.keeps_memory_flat(&ordinary);
+    stream.keeps_memory_flat(&ordinary, settings.chunks);
     if let Some(built_in) = built_in {
         let other = || built_in.instance();
         let beside = Beside { name: built_in.identity().name(), config: "", fresh: &other };
-        stream.is_fast(&chunks, &beside, least);
+        stream.is_fast(&chunks, &beside, settings);
     }
 }
 

@@ -45,6 +45,7 @@ pub use error::StageError;
 pub(crate) use formatter::FormatterInstance;
 pub use formatter::{FormatterStage, FormattingSession};
 pub use fused::{FusedBytes, FusedStage};
+pub(crate) use packer::PackerInstance;
 pub use packer::{PackedObject, PackerStage};
 pub use preflight::Kind;
 pub use renderer::RendererStage;

@@ -54,18 +54,15 @@ impl PackerStage {
     /// # Errors
     /// [`StageError::Config`], or what any call may end with.
     pub fn open(&self, encoder_config: &str, compressor_config: &str) -> Result<PackedObject, StageError> {
-        let mut instance = Instance::new(&self.engine, &self.encoder, |store| self.pre.instantiate(store))?;
-        let resource = instance
-            .call(|store, packer| {
-                let object = packer.logship_pipeline_packer().object();
-                object.call_open(store, encoder_config, compressor_config)
-            })?
-            .map_err(|error| self.refusal(error))?;
-        Ok(PackedObject { instance, resource, compressor: self.compressor.clone() })
+        let mut instance = self.instance()?;
+        let resource = instance.open(encoder_config, compressor_config)?;
+        Ok(PackedObject { instance, resource })
     }
 
-    fn refusal(&self, error: Error) -> StageError {
-        refusal(&self.encoder, &self.compressor, error)
+    /// An instance from the pool, without an object.
+    pub(crate) fn instance(&self) -> Result<PackerInstance, StageError> {
+        let instance = Instance::new(&self.engine, &self.encoder, |store| self.pre.instantiate(store))?;
+        Ok(PackerInstance { instance, compressor: self.compressor.clone() })
     }
 }
 
@@ -75,11 +72,65 @@ impl fmt::Debug for PackerStage {
     }
 }
 
+/// An instance of both: objects are made in it one after the other, or several at a time. After a trap it is lost.
+pub(crate) struct PackerInstance {
+    instance: Instance<CompressedPipeline>,
+    compressor: Identity,
+}
+
+impl PackerInstance {
+    pub(crate) fn describe(&mut self) -> Result<Description, StageError> {
+        self.instance.call(|store, packer| packer.logship_pipeline_packer().call_describe(store))
+    }
+
+    pub(crate) fn open(
+        &mut self,
+        encoder_config: &str,
+        compressor_config: &str,
+    ) -> Result<ResourceAny, StageError> {
+        self.instance
+            .call(|store, packer| {
+                let object = packer.logship_pipeline_packer().object();
+                object.call_open(store, encoder_config, compressor_config)
+            })?
+            .map_err(|error| self.refusal(error))
+    }
+
+    pub(crate) fn push(&mut self, object: ResourceAny, batch: &LogBatch) -> Result<Vec<u8>, StageError> {
+        self.instance
+            .call(|store, packer| packer.logship_pipeline_packer().object().call_push(store, object, batch))?
+            .map_err(|error| self.refusal(error))
+    }
+
+    pub(crate) fn size(&mut self, object: ResourceAny) -> Result<u64, StageError> {
+        self.instance.call(|store, packer| packer.logship_pipeline_packer().object().call_size(store, object))
+    }
+
+    pub(crate) fn finish(&mut self, object: ResourceAny) -> Result<(Ending, u64), StageError> {
+        let ending = self
+            .instance
+            .call(|store, packer| packer.logship_pipeline_packer().object().call_finish(store, object))?
+            .map_err(|error| self.refusal(error))?;
+        Ok((Ending { header: ending.header, trailer: ending.trailer }, ending.size))
+    }
+
+    pub(crate) fn give_up(&mut self, object: ResourceAny) -> Result<(), StageError> {
+        self.instance.give_up(object)
+    }
+
+    pub(crate) fn memory(&self) -> usize {
+        self.instance.memory()
+    }
+
+    fn refusal(&self, error: Error) -> StageError {
+        refusal(self.instance.stage(), &self.compressor, error)
+    }
+}
+
 /// An object being encoded and compressed. After an error it is lost.
 pub struct PackedObject {
-    instance: Instance<CompressedPipeline>,
+    instance: PackerInstance,
     resource: ResourceAny,
-    compressor: Identity,
 }
 
 impl PackedObject {
@@ -88,10 +139,7 @@ impl PackedObject {
     /// # Errors
     /// What a stage refuses, or what any call may end with.
     pub fn push(&mut self, batch: &LogBatch) -> Result<Vec<u8>, StageError> {
-        let object = self.resource;
-        self.instance
-            .call(|store, packer| packer.logship_pipeline_packer().object().call_push(store, object, batch))?
-            .map_err(|error| refusal(self.instance.stage(), &self.compressor, error))
+        self.instance.push(self.resource, batch)
     }
 
     /// Bytes that the object would have if it were finished now, uncompressed.
@@ -99,8 +147,7 @@ impl PackedObject {
     /// # Errors
     /// What any call may end with.
     pub fn size(&mut self) -> Result<u64, StageError> {
-        let object = self.resource;
-        self.instance.call(|store, packer| packer.logship_pipeline_packer().object().call_size(store, object))
+        self.instance.size(self.resource)
     }
 
     /// Ends the object: the bytes before and behind all that [`push`](Self::push) returned, and how many the whole has
@@ -109,18 +156,13 @@ impl PackedObject {
     /// # Errors
     /// As [`push`](Self::push).
     pub fn finish(mut self) -> Result<(Ending, u64), StageError> {
-        let object = self.resource;
-        let ending = self
-            .instance
-            .call(|store, packer| packer.logship_pipeline_packer().object().call_finish(store, object))?
-            .map_err(|error| refusal(self.instance.stage(), &self.compressor, error))?;
-        Ok((Ending { header: ending.header, trailer: ending.trailer }, ending.size))
+        self.instance.finish(self.resource)
     }
 }
 
 impl fmt::Debug for PackedObject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PackedObject of {}", self.instance.stage())
+        write!(f, "PackedObject of {}", self.instance.instance.stage())
     }
 }
 

@@ -36,7 +36,8 @@ pub(in crate::cli) struct CheckCommand {
 impl CheckCommand {
     pub(super) fn run(&self, engine: &EngineOptions) -> Result<(), Failure> {
         let registry = Registry::new(engine.engine()?);
-        let settings = Settings { config: self.config.clone(), least_speed: self.least_speed };
+        let settings =
+            Settings { config: self.config.clone(), least_speed: self.least_speed, ..Settings::default() };
         let report = conformance::check(&registry, &self.stage, &settings);
         println!("{report}");
         if let Some(path) = &self.junit {

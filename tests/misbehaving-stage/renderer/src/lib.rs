@@ -35,6 +35,8 @@ enum Act {
     TrapOnControlCharacters,
     /// Panics at characters of more than a byte.
     TrapOnWideCharacters,
+    /// Panics at a partition format that ends within a directive.
+    TrapOnACutDirective,
     /// Panics at a number that leaves no room for another.
     TrapOnTheLastNumber,
     /// Keeps a kilobyte of each.
@@ -82,12 +84,13 @@ impl Renderer for Misbehaving {
             Act::TrapOnNoNames => request.project.is_empty(),
             Act::TrapOnControlCharacters => request.prefix.contains('\n'),
             Act::TrapOnWideCharacters => !request.prefix.is_ascii(),
+            Act::TrapOnACutDirective => request.partition_format.ends_with('%'),
             Act::TrapOnTheLastNumber => number == u64::MAX,
             Act::Leak => {
                 std::mem::forget(std::hint::black_box(vec![1_u8; 1 << 10]));
                 false
             }
-            Act::Dawdle => (0..3_000_000_u64).fold(0, |sum, next| std::hint::black_box(sum ^ next)) == 1,
+            Act::Dawdle => (0..300_000_u64).fold(0, |sum, next| std::hint::black_box(sum ^ next)) == 1,
             Act::Loop => loop {
                 std::hint::spin_loop();
             },

@@ -1,0 +1,48 @@
+use wasmtime::component::ResourceAny;
+
+use super::Settings;
+use super::batches;
+use super::encoder::{refuses_broken, takes_hostile};
+use super::stream::{Chunk, Running, Stream};
+use super::suite::Suite;
+use crate::batch::LogBatch;
+use crate::stage::{PackerInstance, PackerStage, StageError};
+
+/// The compressor is checked with its empty configuration.
+impl Running for PackerInstance {
+    type Chunk = LogBatch;
+
+    fn open(&mut self, config: &str) -> Result<ResourceAny, StageError> {
+        self.open(config, "")
+    }
+
+    fn push(&mut self, object: ResourceAny, batch: &LogBatch, _: usize) -> Result<Vec<u8>, StageError> {
+        self.push(object, batch)
+    }
+
+    fn finish(&mut self, object: ResourceAny) -> Result<(Vec<u8>, Vec<u8>), StageError> {
+        let (ending, _) = self.finish(object)?;
+        Ok((ending.header, ending.trailer))
+    }
+
+    fn give_up(&mut self, object: ResourceAny) -> Result<(), StageError> {
+        self.give_up(object)
+    }
+
+    fn memory(&self) -> usize {
+        self.memory()
+    }
+}
+
+/// The checks of an encoder and a compressor in one component.
+pub(super) fn check(suite: &mut Suite, stage: &PackerStage, config: &str, settings: &Settings) {
+    let ordinary = batches::access_logs(16_000);
+    let fresh = || stage.instance();
+    let mut stream = Stream::new(suite, config, &fresh);
+    stream.keeps_to_its_room(&ordinary.cut(2_000));
+    stream.takes_nothing();
+    let whole = takes_hostile(&mut stream);
+    refuses_broken(&mut stream);
+    stream.gives_the_same_bytes(whole.clone(), &[whole.len(), 1, 7, 1_000]);
+    stream.keeps_memory_flat(&ordinary, settings.chunks);
+}
