@@ -71,7 +71,8 @@ fn few_chunks() -> Settings {
 #[test]
 fn every_component_keeps_the_contract() {
     let registry = Registry::new(engine());
-    for path in support::components().into_iter().chain([support::example("encode-logfmt")]) {
+    let examples = ["encode-logfmt", "siem-cef", "siem-leef"].map(support::example);
+    for path in support::components().into_iter().chain(examples) {
         let report = conformance::check(&registry, &path.display().to_string(), &few_chunks());
         assert!(report.passed(), "{report}");
         assert!(report.findings.len() >= 20, "{report}");
