@@ -6,6 +6,7 @@ mod support;
 use std::collections::BTreeSet;
 use std::fs;
 
+use logship::batch::{BatchBuilder, LogBatch, LogGroup};
 use logship::conformance::{self, Settings};
 use logship::engine::{Engine, Limits};
 use logship::registry::Registry;
@@ -56,6 +57,7 @@ fn every_name_that_is_built_in_is_that_of_its_stage() {
         "object-path",
         "siem-hec",
         "siem-syslog",
+        "transform-fields",
     ];
     assert_eq!(names, expected.into());
     for name in names {
@@ -76,6 +78,56 @@ fn every_component_keeps_the_contract() {
         let report = conformance::check(&registry, &path.display().to_string(), &few_chunks());
         assert!(report.passed(), "{report}");
         assert!(report.findings.len() >= 20, "{report}");
+    }
+}
+
+#[test]
+fn transform_fields_keeps_the_contract_with_each_of_its_settings() {
+    let registry = Registry::new(engine());
+    for config in [
+        r#"{"where":[{"a":{"matches":"^[a-z]"}},{"__topic__":"plain"}],"unless":{"key 1":["","plain"]}}"#,
+        r#"{"parse":{"a":"key-value","key 1":"json"},"rename":{"a":"b","key 2":"a"},"set":{"env":"x","a":{"from":"large"}}}"#,
+        r#"{"mask":{"*":"[0-9a-f]+","__tag__:host":{"matches":"(.)$","with":"<$1>"}},"hash":["a","__source__"],"hash_key":"k"}"#,
+        r#"{"keep":["a","k7","k65535"],"drop":["k7","__topic__","__tag__:é"]}"#,
+    ] {
+        let settings = Settings { config: Some(config.into()), ..few_chunks() };
+        let report = conformance::check(&registry, "transform-fields", &settings);
+        assert!(report.passed(), "{config}\n{report}");
+    }
+}
+
+#[test]
+fn what_a_transformer_gives_is_checked_by_the_host() {
+    let bytes = fs::read(support::example("misbehaving-transform")).unwrap();
+    let Stage::Transformer(stage) = Stage::load(&engine(), "it.wasm", &bytes).unwrap() else {
+        panic!("it is a transformer");
+    };
+    let push = |act: &str, batch: &LogBatch| {
+        stage.open(&format!(r#"{{"act":"{act}"}}"#)).unwrap().push(batch).map_err(|error| error.to_string())
+    };
+    let mut builder = BatchBuilder::default();
+    let group = builder.group(&LogGroup { topic: "t".into(), source: String::new(), tags: vec![] });
+    for log in 0..3 {
+        builder.field("key", b"value");
+        builder.end_log(group, log, 0);
+    }
+    let batch = builder.take();
+    assert_eq!(push("behave", &batch).unwrap().batch.values, batch.values);
+    let split = push("split", &batch).unwrap();
+    assert_eq!((split.batch.len(), split.logs), (6, vec![0, 0, 1, 1, 2, 2]));
+    for (act, problem) in [
+        ("values", "gave a batch whose value-ends do not cover the values"),
+        ("keys", "gave a batch whose field-keys has an index outside keys"),
+        ("key-twice", "gave a batch whose keys has one twice"),
+        ("missing", "gave a batch whose logs are not as many as went in"),
+        ("falling", "gave a batch whose list of logs falls"),
+        ("trap", "trapped"),
+    ] {
+        let error = push(act, &batch).unwrap_err();
+        assert!(
+            error.starts_with("stage misbehaving-transform (sha256:") && error.contains(problem),
+            "{error}"
+        );
     }
 }
 

@@ -13,7 +13,7 @@ use logship::registry::Registry;
 use logship::stage::Request;
 use logship_bench::{line, median};
 use logship_stage::object_path::Request as NativeRequest;
-use logship_stage::{Batch, Compressor, Encoder, Formatter, LogGroup, Renderer, Tag};
+use logship_stage::{Batch, Compressor, Encoder, Formatter, LogGroup, Renderer, Tag, Transformer};
 
 const LOGS: usize = 200_000;
 const ROUNDS: usize = 15;
@@ -24,6 +24,15 @@ const PARQUET: &str = r#"{"compression":"snappy","columns":[
 const CSV: &str = r#"{"columns":["__time__","__topic__","__source__","method","path","status","bytes","latency",
     "host","client_ip","referer","user_agent","request_id"]}"#;
 
+/// What `transform-fields` does in a case.
+const TRANSFORMS: [(&str, &str); 5] = [
+    ("nothing", ""),
+    ("leaves out most logs", r#"{"where":{"status":"404"}}"#),
+    ("leaves out and renames a field", r#"{"drop":["referer"],"rename":{"path":"url"}}"#),
+    ("masks a pattern in every field", r#"{"mask":{"*":"[0-9]{13,16}"}}"#),
+    ("hashes a field", r#"{"hash":["client_ip"],"hash_key":"key"}"#),
+];
+
 fn main() {
     let chunks = chunks(LOGS);
     let native: Vec<Batch> = chunks.iter().map(native).collect();
@@ -32,7 +41,7 @@ fn main() {
     println!(
         "Each stage as a component against the same code native: {LOGS} access logs of 10 fields in {} chunks, \
          {:.0} bytes of keys and values a log; medians of {ROUNDS} rounds in turns. MB are those of the input: \
-         keys and values for an encoder and a formatter, JSON lines for a compressor.\n",
+         keys and values for an encoder, a formatter and a transformer, JSON lines for a compressor.\n",
         chunks.len(),
         bytes / LOGS as f64
     );
@@ -56,6 +65,10 @@ fn main() {
         bytes,
     );
     bench.formatter::<siem_syslog::SyslogFormatter>("siem-syslog", "", &native, &chunks, bytes);
+    for (what, config) in TRANSFORMS {
+        let name = format!("transform-fields: {what}");
+        bench.transformer::<transform_fields::FieldsTransformer>(&name, config, &native, &chunks, bytes);
+    }
     bench.renderer();
     bench.pool();
 }
@@ -104,6 +117,29 @@ impl Bench<'_> {
         let run_component = || {
             let mut session = stage.open(config).expect("a configuration");
             chunks.iter().map(|batch| session.push(batch).expect("formats").bytes.len()).sum()
+        };
+        self.compare(name, bytes, run_native, run_component);
+    }
+
+    fn transformer<T: Transformer>(
+        &self,
+        name: &str,
+        config: &str,
+        native: &[Batch],
+        chunks: &[LogBatch],
+        bytes: f64,
+    ) {
+        let stage = name.split(':').next().expect("a name");
+        let stage = self.registry.transformer(stage).expect("a built-in stage");
+        let run_native = || {
+            let mut session = T::open(config).expect("a configuration");
+            // It takes its batches; a component gets a copy as well.
+            let push = |batch: &Batch| session.push(batch.clone()).expect("transforms").batch.values.len();
+            native.iter().map(push).sum()
+        };
+        let run_component = || {
+            let mut session = stage.open(config).expect("a configuration");
+            chunks.iter().map(|batch| session.push(batch).expect("transforms").batch.values.len()).sum()
         };
         self.compare(name, bytes, run_native, run_component);
     }

@@ -9,7 +9,8 @@
 //! - [`registry`]: which component serves a name, and how that changes while a service runs.
 //! - [`conformance`]: whether a component keeps the contract.
 //! - [`batch`]: the logs that a stage works on, and how they are built.
-//! - [`rule`]: how logs become objects, and where these go; [`pipeline`]: the rule's stages together.
+//! - [`rule`]: how logs become objects, and where these go; [`pipeline`]: the rule's stages together;
+//!   [`transforms`]: those that come before all others.
 //! - [`destination`]: where objects go; [`directory`], [`bucket`], [`function`]: the kinds; [`part`]: an object on its way.
 //! - [`object`]: an object in the making; `shard`: a shard's logs, cut into objects.
 //! - [`input`], [`ndjson`], [`time`], [`infer`], [`rejects`]: from files of lines to batches.
@@ -51,5 +52,6 @@ pub mod source;
 pub mod stage;
 mod table;
 pub mod target;
+pub mod transforms;
 
 pub use logship_core::{batch, log_group, ndjson, time};

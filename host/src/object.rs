@@ -53,6 +53,8 @@ pub(crate) struct Object {
     encoding: Encoding,
     part: Part,
     rows: u64,
+    /// Logs that were left out by the transformers.
+    left_out: u64,
     /// Uncompressed bytes so far.
     size: u64,
     /// The most that it may have.
@@ -66,6 +68,8 @@ pub(crate) struct Made {
     pub(crate) key: String,
     pub(crate) whole: Whole,
     pub(crate) rows: u64,
+    /// Logs that were left out by the transformers.
+    pub(crate) left_out: u64,
     pub(crate) raw_bytes: u64,
     pub(crate) begun: Instant,
 }
@@ -80,20 +84,41 @@ impl Object {
     ) -> Result<Self, ObjectError> {
         let encoding = pipeline.open()?;
         let part = destination.begin(&key, pipeline.header_room())?;
-        Ok(Self { key, encoding, part, rows: 0, size: 0, most, begun: Instant::now() })
+        Ok(Self { key, encoding, part, rows: 0, left_out: 0, size: 0, most, begun: Instant::now() })
     }
 
-    /// Takes as many of the logs as surely fit, or the first if it is too large for any object. Returns where those
-    /// begin that it did not take: it is full then.
-    pub(crate) fn take(&mut self, batch: &LogBatch, mut logs: Range<usize>) -> Result<usize, ObjectError> {
+    /// Takes as many of the logs as surely fit, transformed, or the first if it is too large for any object. Returns where
+    /// those begin that it did not take: it is full then.
+    pub(crate) fn take(&mut self, batch: &LogBatch, logs: Range<usize>) -> Result<usize, ObjectError> {
+        let Some(made) = self.encoding.transform(batch, logs.clone())? else {
+            return self.fill(batch, logs, &[]);
+        };
+        let count = made.batch.len();
+        let taken = self.fill(&made.batch, 0..count, &made.logs)?;
+        let log = |made_log: usize| made.logs.get(made_log).map_or(made_log, |&log| log as usize);
+        let end = if taken == count { logs.end } else { logs.start + log(taken) };
+        let origins = (0..taken).map(log).collect::<Vec<_>>();
+        self.left_out += (end - logs.start - origins.chunk_by(|one, next| one == next).count()) as u64;
+        Ok(end)
+    }
+
+    /// Takes as many of the transformed logs as surely fit. `origins` are the logs that they are from, if any is not from
+    /// the one in its place: those of the same log stay together.
+    fn fill(
+        &mut self,
+        batch: &LogBatch,
+        mut logs: Range<usize>,
+        origins: &[u32],
+    ) -> Result<usize, ObjectError> {
         while !logs.is_empty() {
             let left = self.most.saturating_sub(self.size);
-            let fits = fitting(batch, logs.clone(), left);
+            let mut fits = fitting(batch, logs.clone(), left);
+            fits.end = before_a_log(origins, fits.clone());
             let full = left < self.most / SLACK || fits.is_empty();
             if full && self.size > 0 {
                 break;
             }
-            let part = if fits.is_empty() { logs.start..logs.start + 1 } else { fits };
+            let part = if fits.is_empty() { logs.start..behind_a_log(origins, logs.clone()) } else { fits };
             logs.start = part.end;
             if part.len() == batch.len() {
                 self.push(batch)?;
@@ -111,6 +136,16 @@ impl Object {
         Ok(self.part.write(&bytes).map_err(|error| DestinationError::io(self.key.as_ref(), error))?)
     }
 
+    /// How many logs it has.
+    pub(crate) fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Logs that were left out by the transformers.
+    pub(crate) fn left_out(&self) -> u64 {
+        self.left_out
+    }
+
     /// Bytes before compression so far.
     pub(crate) fn size(&self) -> u64 {
         self.size
@@ -122,11 +157,11 @@ impl Object {
 
     /// Ends its bytes.
     pub(crate) fn finish(self) -> Result<Made, ObjectError> {
-        let Self { key, encoding, mut part, rows, begun, .. } = self;
+        let Self { key, encoding, mut part, rows, left_out, begun, .. } = self;
         let Finished { ending, raw_bytes } = encoding.finish()?;
         let whole = part.write(&ending.trailer).and_then(|()| part.finish(&ending.header));
         let whole = whole.map_err(|error| DestinationError::io(key.as_ref(), error))?;
-        Ok(Made { key, whole, rows, raw_bytes, begun })
+        Ok(Made { key, whole, rows, left_out, raw_bytes, begun })
     }
 }
 
@@ -167,6 +202,25 @@ fn fitting(batch: &LogBatch, logs: Range<usize>, left: u64) -> Range<usize> {
     logs.start..logs.start + count.count()
 }
 
+/// The end of the last logs in `logs` that are all that there are of the log that they are from.
+fn before_a_log(origins: &[u32], logs: Range<usize>) -> usize {
+    match origins.get(logs.end) {
+        Some(next) => {
+            let together = origins[logs.clone()].iter().rev().take_while(|origin| *origin == next);
+            logs.end - together.count()
+        }
+        None => logs.end,
+    }
+}
+
+/// The end of the first logs in `logs` that are from the same one: not more than the first, as a rule.
+fn behind_a_log(origins: &[u32], logs: Range<usize>) -> usize {
+    let first = origins.get(logs.start);
+    let together =
+        origins.get(logs.clone()).into_iter().flatten().take_while(|origin| Some(*origin) == first);
+    logs.start + together.count().max(1)
+}
+
 /// A task of its own for an object: the time, and a random number of seven digits.
 pub(crate) fn new_task(shard: u32) -> Task {
     let created = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
@@ -176,4 +230,23 @@ pub(crate) fn new_task(shard: u32) -> Task {
 /// The second half of a task's id.
 pub(crate) fn new_number() -> u64 {
     fastrand::u64(1_000_000..10_000_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logs_of_the_same_log_stay_together() {
+        let origins = [0, 0, 1, 3, 3, 3];
+        let before = |logs| before_a_log(&origins, logs);
+        assert_eq!([before(0..2), before(0..3), before(0..4), before(3..5), before(0..6)], [2, 3, 3, 3, 6]);
+        let behind = |logs| behind_a_log(&origins, logs);
+        assert_eq!([behind(0..6), behind(2..6), behind(3..6)], [2, 3, 6]);
+        assert_eq!(
+            (before_a_log(&[], 1..4), behind_a_log(&[], 1..4)),
+            (4, 2),
+            "each is from the one in its place"
+        );
+    }
 }

@@ -1,5 +1,6 @@
 //! The stages of a rule, together.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use chrono::DateTime;
@@ -7,17 +8,21 @@ use serde_json::{Map, Value, json};
 
 use crate::batch::LogBatch;
 use crate::registry::{DIGEST, Registry};
-use crate::rule::{NONE, Rule, RuleError, Stages, TimeZone};
+use crate::rule::{Choice, NONE, Rule, RuleError, Stages, TimeZone};
 use crate::stage::{
     CompressedObject, CompressorStage, EncodedObject, EncoderStage, Ending, FusedBytes, FusedStage, Identity,
-    PackedObject, PackedPlace, PackerStage, RendererStage, Request, StageError, SuffixPlace,
+    PackedObject, PackedPlace, PackerStage, RendererStage, Request, StageError, SuffixPlace, Transformed,
+    TransformingSession,
 };
+use crate::transforms::{self, TransformError, Transforms};
 
-/// The stages of a rule, checked together and ready to make objects: render, encode, compress.
+/// The stages of a rule, checked together and ready to make objects: render, transform, encode,
+/// compress.
 #[derive(Debug)]
 pub struct Pipeline {
     renderer: Arc<RendererStage>,
     renderer_config: String,
+    transforms: Transforms,
     bytes: Bytes,
     /// The one component that has all of them, if they are fused.
     fused: Option<Identity>,
@@ -48,6 +53,9 @@ pub enum PipelineError {
     /// One of its stages can't serve, or refuses its configuration.
     #[error(transparent)]
     Stage(#[from] StageError),
+    /// One of its transformers.
+    #[error(transparent)]
+    Transform(#[from] TransformError),
 }
 
 /// The task that an object is made for.
@@ -83,6 +91,7 @@ impl Pipeline {
         let pipeline = Self {
             renderer,
             renderer_config: text(&rule.path),
+            transforms: Transforms::new(registry, &rule.transform)?,
             bytes,
             fused: fused.map(|fused| fused.identity().clone()),
             suffix,
@@ -131,7 +140,7 @@ impl Pipeline {
     /// # Errors
     /// What a stage refuses or ends with.
     pub fn open(&self) -> Result<Encoding, StageError> {
-        Ok(Encoding(match &self.bytes {
+        let making = match &self.bytes {
             Bytes::Driven { encoder, config, compressor } => {
                 let encoder = encoder.open(config)?;
                 let compressor = compressor.as_ref().map(|(stage, config)| stage.open(config)).transpose()?;
@@ -140,7 +149,8 @@ impl Pipeline {
             Bytes::Packed { packer, config, compressor_config } => {
                 Making::Packed(packer.open(config, compressor_config)?)
             }
-        }))
+        };
+        Ok(Encoding { transformers: self.transforms.open()?, making })
     }
 
     /// Bytes to keep free at the beginning of an object.
@@ -191,10 +201,16 @@ impl Pipeline {
         }
     }
 
+    /// The same transformers as those that take part, by their digests.
+    pub fn pinned_transforms(&self) -> Vec<Choice> {
+        self.transforms.pinned()
+    }
+
     /// The stages that take part, in order.
     pub fn stages(&self) -> impl Iterator<Item = &Identity> {
         let (encoder, compressor) = self.bytes.stages();
-        [self.renderer.identity(), encoder].into_iter().chain(compressor)
+        let first = [self.renderer.identity()].into_iter().chain(self.transforms.stages());
+        first.chain([encoder]).chain(compressor)
     }
 }
 
@@ -210,9 +226,12 @@ impl Bytes {
     }
 }
 
-/// The bytes of an object in the making: encoder, and compressor behind it.
+/// The bytes of an object in the making: transformers, encoder, and compressor behind it.
 #[derive(Debug)]
-pub struct Encoding(Making);
+pub struct Encoding {
+    transformers: Vec<TransformingSession>,
+    making: Making,
+}
 
 #[derive(Debug)]
 enum Making {
@@ -238,12 +257,25 @@ pub struct Finished {
 }
 
 impl Encoding {
-    /// Takes the next logs; returns the object's next bytes, maybe none.
+    /// What becomes of some logs of a batch before they are [pushed](Self::push). None where the rule has no transformers:
+    /// they are as they are.
+    ///
+    /// # Errors
+    /// What a stage refuses or ends with; the object is lost then.
+    pub fn transform(
+        &mut self,
+        batch: &LogBatch,
+        logs: Range<usize>,
+    ) -> Result<Option<Transformed>, StageError> {
+        transforms::apply(&mut self.transformers, batch, logs)
+    }
+
+    /// Takes the next logs, transformed; returns the object's next bytes, maybe none.
     ///
     /// # Errors
     /// What a stage refuses or ends with; the object is lost then.
     pub fn push(&mut self, batch: &LogBatch) -> Result<Vec<u8>, StageError> {
-        match &mut self.0 {
+        match &mut self.making {
             Making::Driven { encoder, compressor, returned, .. } => {
                 let bytes = encoder.push(batch)?;
                 *returned += bytes.len() as u64;
@@ -261,7 +293,7 @@ impl Encoding {
     /// # Errors
     /// As [`push`](Self::push).
     pub fn size(&mut self) -> Result<u64, StageError> {
-        match &mut self.0 {
+        match &mut self.making {
             // Whatever a stage says of it: an object is cut by what was returned, too.
             Making::Driven { encoder, returned, .. } => Ok(encoder.size()?.max(*returned)),
             Making::Packed(object) => object.size(),
@@ -273,7 +305,7 @@ impl Encoding {
     /// # Errors
     /// As [`push`](Self::push).
     pub fn finish(self) -> Result<Finished, StageError> {
-        match self.0 {
+        match self.making {
             Making::Driven { mut encoder, compressor, returned, inner } => {
                 let size = if inner { encoder.size()? } else { 0 };
                 let trailer = encoder.finish()?;

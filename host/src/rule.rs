@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use crate::destination::DestinationConfig;
 use crate::siem::rule::SiemRule;
+use crate::transforms;
 
 /// A shipping rule: how logs become objects, and where these go.
 ///
@@ -24,6 +25,10 @@ use crate::siem::rule::SiemRule;
 /// size_mb = 128
 /// time_seconds = 300
 /// compression = "snappy"
+///
+/// [[transform]]
+/// type = "fields"
+/// drop = ["cookie"]
 ///
 /// [format]
 /// type = "parquet"
@@ -52,6 +57,10 @@ pub struct Rule {
     pub size_mb: u64,
     /// How long logs wait for an object to fill, in seconds: 300-900.
     pub time_seconds: u64,
+    /// What transforms the logs before they are encoded, one after the other: a stage by its name (`fields` is the
+    /// built-in `transform-fields`), digest or path, with its settings.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub transform: Vec<Choice>,
     /// How logs are encoded.
     pub format: Choice,
     /// How objects are compressed.
@@ -83,6 +92,7 @@ impl Default for Rule {
             time_zone: TimeZone::default(),
             size_mb: 256,
             time_seconds: 300,
+            transform: vec![],
             format: Choice::named("json"),
             compression: Choice::named(NONE),
             path: Map::new(),
@@ -219,7 +229,8 @@ impl Rule {
         let mut rule: Self = toml::from_str(&text).map_err(|error| refused(error.to_string()))?;
         let folder = file.parent().unwrap_or(Path::new(""));
         let Stages { encoder, compressor, renderer, pipeline } = &mut rule.stages;
-        for stage in [encoder, compressor, renderer, pipeline].into_iter().flatten() {
+        let stages = [encoder, compressor, renderer, pipeline].into_iter().flatten();
+        for stage in stages.chain(rule.transform.iter_mut().map(|choice| &mut choice.name)) {
             if stage.contains('/') || stage.ends_with(".wasm") {
                 let path = folder.join(&*stage);
                 // A bare file name would be taken for that of a built-in stage.
@@ -257,7 +268,7 @@ impl Rule {
         if self.bucket.contains(['/', '\\', '\0']) || climbs(&self.bucket) {
             return Err(RuleError::field("bucket", format!("{:?} is no name of a bucket", self.bucket)));
         }
-        Ok(())
+        transforms::check(&self.transform)
     }
 
     /// The largest object before compression, in bytes.
@@ -336,11 +347,17 @@ mod tests {
             std::fs::write(&file, text).unwrap();
             Rule::read(&file)
         };
-        let rule = read("prefix = 'p'\ntime_zone = '+08:00'\ncompression = { type = 'gzip', level = 9 }\n[stages]\nencoder = './x.wasm'\n").unwrap();
+        let rule = read("prefix = 'p'\ntime_zone = '+08:00'\ncompression = { type = 'gzip', level = 9 }\ntransform = ['./t.wasm', { type = 'fields', drop = ['a'] }]\n[stages]\nencoder = './x.wasm'\n").unwrap();
         assert_eq!((rule.prefix.as_str(), rule.size_mb), ("p", 256));
         assert_eq!(rule.compression.settings["level"], 9);
         assert_eq!(rule.time_zone.offset(chrono::DateTime::UNIX_EPOCH), 28_800);
         assert!(rule.stages.encoder.unwrap().starts_with(folder.path().to_str().unwrap()));
+        let [of_a_file, built_in] = &rule.transform[..] else { panic!("{:?}", rule.transform) };
+        assert!(of_a_file.name.starts_with(folder.path().to_str().unwrap()) && of_a_file.settings.is_empty());
+        assert_eq!((built_in.name.as_str(), built_in.settings["drop"][0].as_str()), ("fields", Some("a")));
+        assert!(
+            problem(|rule| rule.transform = vec![Choice::named("fields"); 9]).unwrap().contains("8 at most")
+        );
         for (text, expected) in [
             ("size = 5", "unknown field `size`"),
             ("size_mb = 'big'", "line 1"),

@@ -24,11 +24,13 @@ pub(crate) struct ShardShipper {
     shard: u32,
     open: Option<Object>,
     shipped: Vec<Shipped>,
+    /// Logs that were left out by the transformers.
+    left_out: u64,
 }
 
 impl ShardShipper {
     pub(crate) fn new(plan: Arc<Plan>, shard: u32) -> Self {
-        Self { plan, shard, open: None, shipped: Vec::new() }
+        Self { plan, shard, open: None, shipped: Vec::new(), left_out: 0 }
     }
 
     /// Takes the shard's next logs. An object is cut before it outgrows the shipping size.
@@ -51,9 +53,10 @@ impl ShardShipper {
         Ok(())
     }
 
-    /// Finishes the open object, if there is one.
+    /// Finishes the open object, if there is one. One without logs is given up: nobody wants an empty object.
     pub(crate) fn cut(&mut self) -> Result<(), ObjectError> {
-        if let Some(object) = self.open.take() {
+        let open = self.open.take().inspect(|object| self.left_out += object.left_out());
+        if let Some(object) = open.filter(|object| object.rows() > 0) {
             let Plan { pipeline, destination, .. } = &*self.plan;
             let made = object.finish()?;
             self.shipped.push(made.publish(pipeline, destination, self.shard, &vec![])?);
@@ -64,6 +67,11 @@ impl ShardShipper {
     /// When the open object must be finished, full or not.
     pub(crate) fn due(&self) -> Option<Instant> {
         self.open.as_ref().map(|object| object.begun() + self.plan.time)
+    }
+
+    /// How many logs were left out since the last call.
+    pub(crate) fn take_left_out(&mut self) -> u64 {
+        std::mem::take(&mut self.left_out)
     }
 
     /// The objects that were finished since the last call.

@@ -69,6 +69,8 @@ pub struct Options {
 pub struct Outcome {
     /// The objects, in the order in which they were finished.
     pub objects: Vec<Shipped>,
+    /// Logs that the rule's transformers left out.
+    pub filtered: u64,
     /// Bytes of lines that were read.
     pub input_bytes: u64,
     /// The keys of fields and tags that were seen, where they were asked for.
@@ -264,11 +266,12 @@ impl<'a> Shared<'a> {
                 Work::Ship { shard, mut shipper, batches, cut, last } => {
                     drop(state);
                     let result = ship_shard(&mut shipper, &batches, cut || last);
-                    let shipped = shipper.take_shipped();
+                    let (shipped, filtered) = (shipper.take_shipped(), shipper.take_left_out());
                     shipped.iter().for_each(|object| self.progress.shipped(object));
                     state = self.lock();
                     state.queued -= batches.iter().map(LogBatch::bytes).sum::<usize>();
                     state.outcome.objects.extend(shipped);
+                    state.outcome.filtered += filtered;
                     state.put_back(shard, shipper, last);
                     if let Err(error) = result {
                         state.fail(error.into());

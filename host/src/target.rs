@@ -53,6 +53,8 @@ struct Extension {
     compression: Map<String, Value>,
     #[serde(skip_serializing_if = "Map::is_empty")]
     path: Map<String, Value>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    transform: Vec<Choice>,
     stages: Stages,
     from: Start,
 }
@@ -104,7 +106,7 @@ pub fn rule(name: &str, configuration: &Value) -> Result<Rule, RuleError> {
         return Err(RuleError::field("encryptConf", problem));
     }
     let Configuration { storage: Storage { format, detail }, logship, .. } = parsed;
-    let Extension { destination, compression, path, stages, from } = logship;
+    let Extension { destination, compression, path, transform, stages, from } = logship;
     let settings = settings(&format, detail)?;
     let time_zone = match parsed.time_zone.as_str() {
         "" => TimeZone::default(),
@@ -123,6 +125,7 @@ pub fn rule(name: &str, configuration: &Value) -> Result<Rule, RuleError> {
         format: Choice { name: format, settings },
         compression: Choice { name: compress, settings: compression },
         path,
+        transform,
         stages,
         destination,
         role: parsed.role_arn,
@@ -153,6 +156,7 @@ pub fn configuration(rule: &Rule) -> Value {
             destination: rule.destination.clone(),
             compression: rule.compression.settings.clone(),
             path: rule.path.clone(),
+            transform: rule.transform.clone(),
             stages: rule.stages.clone(),
             from: rule.from,
         },
@@ -175,6 +179,7 @@ pub fn member(field: &str) -> &str {
         "stages.encoder" => "logship.stages.encoder",
         "stages.compressor" => "logship.stages.compressor",
         "destination" => "logship.destination",
+        "transform" => "logship.transform",
         other => other,
     }
 }
@@ -339,6 +344,7 @@ mod tests {
             time_seconds = 900
             compression = { type = "zstd", level = 9 }
             path = { width = 4 }
+            transform = ["./mine.wasm", { type = "fields", drop = ["b"], set = { c = 1 } }]
             destination = { type = "s3", endpoint = "http://x", access-key-id = "a", access-key-secret = "s" }
             role = "acs:ram::1:role/r"
             enabled = false

@@ -134,8 +134,8 @@ pub struct NewTask {
     pub revision: i64,
 }
 
-/// What is known of a task once all bytes of its object are.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What is known of a task once all bytes of its object are. By default: that it has none, for no log was left for it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Seal {
     /// How many logs it has.
     pub rows: u64,
@@ -143,8 +143,15 @@ pub struct Seal {
     pub raw_bytes: u64,
     /// Bytes of the object.
     pub stored_bytes: u64,
-    /// SHA-256 of the object, in hex.
+    /// SHA-256 of the object, in hex; empty where there is none.
     pub sha256: String,
+}
+
+impl Seal {
+    /// Whether there is an object that could be read and compared.
+    pub fn has_object(&self) -> bool {
+        !self.sha256.is_empty()
+    }
 }
 
 /// A task.

@@ -102,8 +102,10 @@ impl ConsumeCommand {
         let stage = self.format.stage.as_deref().unwrap_or(config.stage());
         let dead_letters = dead_letters.open(&settings)?;
         let format = self.format.config()?;
-        let consumer = Consumer::new(registry, receiver, config.transport(), stage, format, dead_letters)?
-            .within((self.memory as usize) << 20);
+        let (transforms, transport) = (self.format.transforms()?, config.transport());
+        let consumer =
+            Consumer::new(registry, receiver, transport, &transforms, stage, format, dead_letters)?
+                .within((self.memory as usize) << 20);
         if let Some(address) = self.metrics {
             crate::siem::consumer::show_metrics(address).await?;
         }

@@ -20,6 +20,7 @@ mod ship;
 mod stage;
 mod tail;
 mod task;
+mod transform_options;
 mod verify;
 
 use std::path::PathBuf;

@@ -5,6 +5,8 @@ use serde_json::{Map, Value};
 use toml::Table;
 
 use super::Failure;
+use super::transform_options::TransformOptions;
+use crate::rule::Choice;
 use crate::service::config::Config;
 use crate::siem::receiver::{Receiver, ReceiverConfig};
 
@@ -146,9 +148,18 @@ pub(super) struct FormatOptions {
     /// A file with the stage's configuration (JSON).
     #[arg(long, value_name = "FILE")]
     format_file: Option<PathBuf>,
+    #[command(flatten)]
+    transforms: TransformOptions,
 }
 
 impl FormatOptions {
+    /// What transforms the logs before the stage formats them.
+    pub(super) fn transforms(&self) -> Result<Vec<Choice>, Failure> {
+        let mut transforms = vec![];
+        self.transforms.over(&mut transforms)?;
+        Ok(transforms)
+    }
+
     /// The stage's configuration.
     pub(super) fn config(&self) -> Result<Map<String, Value>, Failure> {
         let mut config = self.format_file.as_deref().map_or_else(|| Ok(Map::new()), read)?;

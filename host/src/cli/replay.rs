@@ -16,6 +16,7 @@ use crate::engine::Engine;
 use crate::object::Object;
 use crate::pipeline::Pipeline;
 use crate::registry::{DIGEST, Registry};
+use crate::rule::Stages;
 use crate::source::{CHUNK, Slice};
 use crate::target;
 
@@ -25,8 +26,10 @@ pub(super) async fn replay(client: &Client, engine: Engine, id: &str, to: &Path)
     let plan = &task["plan"];
     let rule = target::rule(&text(&plan["shipperName"]), &plan["targetConfiguration"])?;
     let stages = tempfile::tempdir()?;
-    let pinned = [&rule.stages.encoder, &rule.stages.compressor, &rule.stages.renderer];
-    for digest in pinned.into_iter().flatten().filter_map(|stage| stage.strip_prefix(DIGEST)) {
+    let Stages { encoder, compressor, renderer, pipeline } = &rule.stages;
+    let pinned = [encoder, compressor, renderer, pipeline];
+    let pinned = pinned.into_iter().flatten().chain(rule.transform.iter().map(|choice| &choice.name));
+    for digest in pinned.filter_map(|stage| stage.strip_prefix(DIGEST)) {
         let bytes = client.bytes(&format!("/stages/{digest}")).await?;
         std::fs::create_dir_all(stages.path().join("sha256"))?;
         std::fs::write(stages.path().join(format!("sha256/{digest}.wasm")), bytes)?;
@@ -58,6 +61,13 @@ pub(super) async fn replay(client: &Client, engine: Engine, id: &str, to: &Path)
         if taken < end {
             break;
         }
+    }
+    if object.rows() == 0 {
+        println!("wrote nothing: the rule left out all {} logs", object.left_out());
+        return match task["sha256"].as_str() {
+            None | Some("") => Ok(()),
+            Some(sha256) => Err(format!("the task made an object: sha256 {sha256}").into()),
+        };
     }
     let made = object.finish()?;
     let shipped = made.publish(&pipeline, &destination, logs.shard, &vec![])?;

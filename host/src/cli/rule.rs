@@ -193,6 +193,7 @@ impl RuleCommand {
                         receiver,
                         stage: format.stage.clone(),
                         format: format.config()?,
+                        transform: format.transforms()?,
                         from: if from_now { Start::Now } else { Start::Begin },
                         ..SiemRule::default()
                     };

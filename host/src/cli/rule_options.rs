@@ -2,6 +2,7 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 
 use super::Failure;
+use super::transform_options::TransformOptions;
 use crate::rule::{Choice, Rule, RuleError, TimeZone};
 
 /// The rule, and what of it is given here instead.
@@ -24,6 +25,8 @@ pub(super) struct RuleOptions {
     /// The longest that logs wait for an object to fill, 300-900 seconds [default: 300]
     #[arg(long = "time", value_name = "SECONDS")]
     time_seconds: Option<u64>,
+    #[command(flatten)]
+    transforms: TransformOptions,
     /// json, csv or parquet [default: json]
     #[arg(long)]
     format: Option<String>,
@@ -59,6 +62,7 @@ impl RuleOptions {
         put(&mut rule.time_zone, &self.time_zone);
         put(&mut rule.size_mb, &self.size_mb);
         put(&mut rule.time_seconds, &self.time_seconds);
+        self.transforms.over(&mut rule.transform)?;
         // Settings of one format mean nothing to another.
         if let Some(name) = self.format.as_ref().filter(|name| **name != rule.format.name) {
             rule.format = Choice::named(name);

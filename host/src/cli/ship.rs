@@ -148,6 +148,9 @@ impl ShipCommand {
             HumanBytes(sum(|object| object.raw_bytes)),
             HumanBytes(sum(|object| object.stored_bytes)),
         );
+        if outcome.filtered > 0 {
+            println!("The rule's transforms left out {}.", count(outcome.filtered, "log"));
+        }
         if rejects.count() > 0 {
             eprintln!(
                 "warning: {} skipped that are no logs. They are kept in {}, why in {}:",
@@ -216,6 +219,7 @@ fn report(outcome: &Outcome, rejects: &Rejects, inferred: &[Column], seconds: f6
     json!({
         "objects": outcome.objects,
         "rows": outcome.objects.iter().map(|object| object.rows).sum::<u64>(),
+        "filtered": outcome.filtered,
         "input_bytes": outcome.input_bytes,
         "seconds": seconds,
         "rejected": rejects.count(),
@@ -240,6 +244,10 @@ fn find_columns(rule: &mut Rule, inputs: &[Input], blocks: &mut Blocks) -> Resul
     let is_table = matches!(rule.format.name.as_str(), "csv" | "parquet");
     if !is_table || rule.stages.encoder.is_some() || rule.format.settings.contains_key("columns") {
         return Ok(vec![]);
+    }
+    if !rule.transform.is_empty() {
+        let problem = "the columns are found from the lines, and transforms make others of them: name those that come out, with --columns";
+        return Err(RuleError::field("format", problem).into());
     }
     let mut lines = inputs.iter().map(Input::head).collect::<Result<Vec<_>, _>>()?.join(&b'\n');
     if lines.trim_ascii().is_empty() {

@@ -219,6 +219,7 @@ fn list(tasks: &[Value], page: &Value) {
                 number("storedBytes").map_or("-".into(), |bytes| HumanBytes(bytes).to_string()),
                 task["attempts"].to_string(),
                 match task["taskCode"].as_str().unwrap_or_default() {
+                    "" if is_empty(task) => NO_LOG.to_owned(),
                     "" => text(&task["object"]),
                     code => format!("{code}: {}", first_line(&text(&task["taskMessage"]))),
                 },
@@ -229,6 +230,14 @@ fn list(tasks: &[Value], page: &Value) {
     println!("{}", table::render(&header, rows));
     let count = |name: &str| page["statistics"][name].as_u64().unwrap_or(0);
     println!("\n{} running, {} succeeded, {} failed.", count("running"), count("success"), count("fail"));
+}
+
+/// What stands for the object of a task that has none.
+const NO_LOG: &str = "none: all of its logs were left out";
+
+/// Whether the rule left out all logs of a task.
+fn is_empty(task: &Value) -> bool {
+    task["sha256"] == "" && task["rows"] == 0
 }
 
 fn first_line(text: &str) -> String {
@@ -256,7 +265,7 @@ fn show(task: &Value) {
         ("rule", text(&task["shipper"])),
         ("source", format!("{}/{} shard {}", text(&task["project"]), text(&task["logstore"]), task["shard"])),
         ("cursors", format!("{} to {}", text(&task["begin"]), text(&task["end"]))),
-        ("object", text(&task["object"])),
+        ("object", if is_empty(task) { NO_LOG.to_owned() } else { text(&task["object"]) }),
         ("rows", text(&task["rows"])),
         ("raw bytes", text(&task["rawBytes"])),
         ("stored bytes", text(&task["storedBytes"])),

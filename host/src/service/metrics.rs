@@ -40,6 +40,7 @@ pub(crate) fn install() -> Result<PrometheusHandle, BuildError> {
     );
     describe_counter!("logship_tasks_total", "Shipping tasks that were tried, by what came of it");
     describe_counter!("logship_shipped_logs_total", "Logs that are at their destination");
+    describe_counter!("logship_left_out_logs_total", "Logs that the transformers of a rule left out");
     describe_counter!("logship_shipped_bytes_total", Unit::Bytes, "Bytes of objects at their destination");
     describe_gauge!("logship_ship_waiting_groups", "Log groups of a shard that a rule has not shipped");
     describe_gauge!("logship_ship_lag_seconds", Unit::Seconds, "How long the first of them has waited");

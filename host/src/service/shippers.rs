@@ -182,6 +182,9 @@ async fn check(
                     if error.to_string().contains("partition-format") { "pathFormat" } else { "storage" };
                 ApiError::new(ErrorCode::PostBodyInvalid, format!("{member}: {error}"))
             }
+            PlanError::Pipeline(PipelineError::Transform(error)) => {
+                ApiError::new(ErrorCode::PostBodyInvalid, format!("logship.{error}"))
+            }
             other => ApiError::new(ErrorCode::ParameterInvalid, other.to_string()),
         })?;
         if probe.as_deref() == Some("none") {

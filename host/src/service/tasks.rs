@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use logship_logstore::{Logstore, Status, Task, TaskCounts, TaskFilter, TaskId};
+use logship_logstore::{Logstore, Seal, Status, Task, TaskCounts, TaskFilter, TaskId};
 use logship_sls::error::{ApiError, ErrorCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -64,7 +64,7 @@ pub(crate) async fn show(
         let mut shown = whole(&task);
         let content = service.store.plan(task.plan).map_err(refuse)?;
         shown["plan"] = show_plan(&content)?;
-        if verify && task.seal.as_ref().is_none_or(|seal| !seal.sha256.is_empty()) {
+        if verify && task.seal.as_ref().is_none_or(Seal::has_object) {
             let catalog = service.store.catalog();
             let logstore = catalog.logstore(&task.project, &task.logstore).ok();
             let rule = rule_now(logstore.and_then(|logstore| logstore.rules.get(&task.rule)));

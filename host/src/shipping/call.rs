@@ -97,7 +97,7 @@ impl Shipper {
         let key = task.object.clone();
         match object {
             Some(whole) => {
-                let made = object::Made { key, whole, rows, raw_bytes, begun };
+                let made = object::Made { key, whole, rows, left_out: 0, raw_bytes, begun };
                 let provenance = provenance(task, end, stages, &made);
                 self.publish(task, plan, made, &provenance)
             }

@@ -133,7 +133,7 @@ impl Plans {
         let record = PlanRecord {
             project: project.into(),
             logstore: logstore.into(),
-            rule: Rule { stages: pipeline.pinned(), ..rule.clone() },
+            rule: Rule { stages: pipeline.pinned(), transform: pipeline.pinned_transforms(), ..rule.clone() },
             stages,
         };
         let content = serde_json::to_string(&record)?;
@@ -217,6 +217,12 @@ impl Plans {
         };
         if is_own {
             return Err(wrong("a function can only be one that the service's settings name"));
+        }
+        if !rule.transform.is_empty() {
+            // Nobody must believe that something is hidden which is not.
+            let problem =
+                "a function gets the logs as they are: leave it out, or have logship make the objects";
+            return Err(RuleError::field("transform", problem).into());
         }
         let store = match &function.store {
             Some(name) => Some(self.place(rule, self.named(name)?, false)?),

@@ -78,6 +78,7 @@ impl TaskError {
     pub(super) fn stage(&self) -> Option<&str> {
         let error = match self {
             Self::Stage(error) | Self::Plan(PlanError::Pipeline(PipelineError::Stage(error))) => error,
+            Self::Plan(PlanError::Pipeline(PipelineError::Transform(error))) => &error.source,
             _ => return None,
         };
         error.stage().map(Identity::digest)
@@ -121,6 +122,8 @@ impl TaskError {
 pub(super) enum Begun {
     /// Its object, sealed.
     Object(object::Made),
+    /// No log was left for an object: how many its rule's transformers left out.
+    Nothing(u64),
     /// Its logs, for a function.
     Call(GroupList),
     /// Its object is at its destination already.
@@ -288,7 +291,10 @@ impl Shipper {
             let slice =
                 reader.read(&self.store, shard, at, Limits { groups: usize::MAX, bytes: CHUNK, end })?;
             at = slice.next;
-            encoding.push(&slice.batch)?;
+            match encoding.transform(&slice.batch, 0..slice.batch.len())? {
+                None => encoding.push(&slice.batch)?,
+                Some(made) => encoding.push(&made.batch)?,
+            };
         }
         Ok(encoding.size()? as f64 / measured.bytes.max(1) as f64)
     }
@@ -364,24 +370,34 @@ impl Shipper {
             self.hurry();
         }
         drop(slot);
+        let left_out = match &made {
+            Ok((Begun::Object(made), _)) => made.left_out,
+            Ok((Begun::Nothing(logs), _)) => *logs,
+            _ => 0,
+        };
+        let is_asked = !matches!(made, Ok((Begun::Nothing(_), _)));
         let result = made.and_then(|(made, end)| match made {
             Begun::Object(made) => {
                 let provenance = provenance(task, end, stages_of(plan), &made);
                 self.publish(task, plan, made, &provenance)
             }
             Begun::Call(logs) => self.call(task, plan, logs),
-            Begun::Done => Ok(None),
+            Begun::Nothing(_) | Begun::Done => Ok(None),
         });
-        let result = result.map(|shipped| shipped.iter().for_each(|shipped| count_shipped(task, shipped)));
+        let result = result.map(|shipped| {
+            shipped.iter().for_each(|shipped| count_shipped(task, shipped));
+            count_left_out(task, left_out);
+        });
         let failed = match &result {
-            Ok(()) => Some(false),
+            Ok(()) => is_asked.then_some(false),
             Err(error) => error.destination_failed(),
         };
         self.settle(task, result);
         failed
     }
 
-    /// The object of a task, sealed, and where it ends. No object if it is at its destination already.
+    /// The object of a task, sealed, and where it ends. No object if it is at its destination already, or if no log is left
+    /// for it.
     fn make_object(
         &self,
         task: &Task,
@@ -397,6 +413,11 @@ impl Shipper {
         if read > SAMPLE / 4 {
             self.lock().learn((task.rule_number, task.shard), object.size() as f64 / read as f64);
         }
+        if object.rows() == 0 {
+            self.at(Step::Made);
+            self.seal(task, plan, end, Seal::default())?;
+            return Ok((Begun::Nothing(object.left_out()), end));
+        }
         let made = object.finish()?;
         self.at(Step::Made);
         let seal = Seal {
@@ -409,9 +430,12 @@ impl Shipper {
         Ok((Begun::Object(made), end))
     }
 
-    /// Whether the object of a task is at its destination, as it was before.
+    /// Whether the object of a task is at its destination, as it was before; or there is to be none.
     pub(super) fn is_there(&self, task: &Task, plan: &Plan) -> Result<bool, TaskError> {
         let Some(seal) = &task.seal else { return Ok(false) };
+        if *seal == Seal::default() {
+            return Ok(true);
+        }
         match plan.destination.find(&task.object) {
             Ok(Some(found)) if found.sha256 == seal.sha256 => Ok(true),
             Ok(Some(_)) => Err(DestinationError::Exists(task.object.clone()).into()),
@@ -574,6 +598,12 @@ impl Shipper {
 
 fn labels(task: &Task) -> [(&'static str, String); 3] {
     [("project", task.project.clone()), ("logstore", task.logstore.clone()), ("rule", task.rule.clone())]
+}
+
+fn count_left_out(task: &Task, logs: u64) {
+    if logs > 0 {
+        metrics::counter!("logship_left_out_logs_total", &labels(task)).increment(logs);
+    }
 }
 
 fn count_shipped(task: &Task, shipped: &Shipped) {

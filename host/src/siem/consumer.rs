@@ -24,6 +24,7 @@ use crate::client::Client;
 use crate::destination::{Destination, DestinationConfig, DestinationError};
 use crate::directory::Directory;
 use crate::registry::Registry;
+use crate::rule::Choice;
 use crate::service::config::Config;
 use crate::service::metrics;
 use crate::stage::Transport;
@@ -117,7 +118,7 @@ pub struct Consumer {
 }
 
 impl Consumer {
-    /// One that sends to a receiver what a stage formats, whose configuration it checks.
+    /// One that sends to a receiver what transformers and a stage make, whose configurations it checks.
     ///
     /// # Errors
     /// When there is no such stage, it refuses its configuration, or formats for others.
@@ -125,11 +126,12 @@ impl Consumer {
         registry: &Registry,
         receiver: Receiver,
         transport: Transport,
+        transforms: &[Choice],
         stage: &str,
         config: Map<String, Value>,
         dead_letters: DeadLetters,
     ) -> Result<Self, ConsumerError> {
-        let formatters = Formatters::new(registry, transport, stage, config, None)?;
+        let formatters = Formatters::new(registry, transport, transforms, stage, config, None)?;
         Ok(Self { outlet: Outlet::new(Arc::new(receiver), formatters, Arc::new(dead_letters)) })
     }
 

@@ -16,7 +16,9 @@ use super::format::{Formatted, Formatting};
 use super::load::Chunk;
 use super::receiver::{Receiver, Refused};
 use crate::registry::Registry;
+use crate::rule::Choice;
 use crate::stage::{FormatterStage, Identity, StageError, Transport};
+use crate::transforms::{TransformError, Transforms};
 
 /// Bytes of logs of a load at most, as a rule: a log group is not cut.
 pub(crate) const LOAD: usize = 4 << 20;
@@ -37,9 +39,10 @@ pub(crate) struct Outlet {
     total: Arc<Mutex<Sent>>,
 }
 
-/// Instances of a stage: no more than there are cores, whatever the number of shards.
+/// Instances of stages: no more than there are cores, whatever the number of shards.
 #[derive(Debug)]
 pub(crate) struct Formatters {
+    transforms: Transforms,
     stage: Arc<FormatterStage>,
     /// The stage's configuration.
     config: Arc<str>,
@@ -60,14 +63,16 @@ const LOOK: Duration = Duration::from_millis(50);
 const HELD: Duration = Duration::from_secs(300);
 
 impl Formatters {
-    /// Those of a stage whose configuration is checked.
+    /// Those of stages whose configurations are checked.
     pub(crate) fn new(
         registry: &Registry,
         transport: Transport,
+        transforms: &[Choice],
         stage: &str,
         mut config: Map<String, Value>,
         hold_after: Option<usize>,
     ) -> Result<Self, OutletError> {
+        let transforms = Transforms::new(registry, transforms)?;
         let stage = registry.formatter(stage)?;
         let found = stage.description().transport;
         if found != transport {
@@ -79,6 +84,7 @@ impl Formatters {
         stage.open(&config)?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
+            transforms,
             stage,
             config,
             idle: Mutex::default(),
@@ -89,7 +95,12 @@ impl Formatters {
         })
     }
 
-    /// Which stage it is.
+    /// What transforms the logs before.
+    pub(crate) fn transforms(&self) -> &Transforms {
+        &self.transforms
+    }
+
+    /// Which stage it is that formats.
     pub(crate) fn identity(&self) -> &Identity {
         self.stage.identity()
     }
@@ -106,7 +117,8 @@ impl Formatters {
 
     /// What is told of a failure.
     fn told(&self, error: &StageError) -> String {
-        let (failures, stage) = (self.failures.load(Ordering::Relaxed), self.identity());
+        let (failures, stage) =
+            (self.failures.load(Ordering::Relaxed), error.stage().unwrap_or(self.identity()));
         match self.is_held() {
             false => error.to_string(),
             true => format!(
@@ -122,8 +134,9 @@ impl Formatters {
         let _probe = if self.is_failing() { Some(self.probe.acquire().await) } else { None };
         let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let before = idle().pop();
-        let mut formatting =
-            before.unwrap_or_else(|| Formatting::new(Arc::clone(&self.stage), Arc::clone(&self.config)));
+        let mut formatting = before.unwrap_or_else(|| {
+            Formatting::new(self.transforms.clone(), Arc::clone(&self.stage), Arc::clone(&self.config))
+        });
         let chunk = Arc::clone(chunk);
         let work = move || {
             let result = formatting.format(&chunk);
@@ -145,6 +158,9 @@ pub enum OutletError {
     /// The stage that formats.
     #[error(transparent)]
     Stage(#[from] StageError),
+    /// A stage that transforms.
+    #[error(transparent)]
+    Transform(#[from] TransformError),
     /// The stage formats for another kind of receiver.
     #[error("stage {stage} formats for {found}, and the receiver takes {wanted}")]
     Transport {

@@ -1,21 +1,32 @@
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
 use super::dead_letter::DeadLetter;
 use super::load::{Chunk, Position};
 use crate::batch::{BatchBuilder, LogBatch};
-use crate::stage::{FormatterStage, FormattingSession, Messages, StageError};
+use crate::stage::{
+    FormatterStage, FormattingSession, Messages, StageError, Transformed, TransformingSession,
+};
+use crate::transforms::Transforms;
 
 /// Chunks that one instance of a stage formats: its memory never shrinks.
 const CHUNKS: u32 = 256;
 
-/// Formats the logs of a shard, in an instance of a stage that is replaced now and then.
+/// Formats the logs of a shard, in instances of stages that are replaced now and then.
 #[derive(Debug)]
 pub(crate) struct Formatting {
+    transforms: Transforms,
     stage: Arc<FormatterStage>,
     config: Arc<str>,
-    session: Option<FormattingSession>,
+    sessions: Option<Sessions>,
     formatted: u32,
+}
+
+#[derive(Debug)]
+struct Sessions {
+    transformers: Vec<TransformingSession>,
+    formatter: FormattingSession,
 }
 
 /// A chunk as messages.
@@ -64,78 +75,119 @@ impl Formatted {
     }
 }
 
+/// Logs of a chunk, transformed.
+#[derive(Debug)]
+struct Piece<'c> {
+    batch: Cow<'c, LogBatch>,
+    /// For each log the one of the chunk that it is from; none: it is the one in its place.
+    origins: Option<Vec<u32>>,
+}
+
+impl Piece<'_> {
+    fn origin(&self, log: usize) -> u32 {
+        self.origins.as_ref().map_or(log as u32, |origins| origins[log])
+    }
+}
+
 impl Formatting {
-    pub(crate) fn new(stage: Arc<FormatterStage>, config: Arc<str>) -> Self {
-        Self { stage, config, session: None, formatted: 0 }
+    pub(crate) fn new(transforms: Transforms, stage: Arc<FormatterStage>, config: Arc<str>) -> Self {
+        Self { transforms, stage, config, sessions: None, formatted: 0 }
     }
 
-    /// Formats a chunk. Logs that the stage refuses are dead letters.
+    /// Formats a chunk. Logs that a stage refuses are dead letters; those that a transformer leaves out have no message.
     ///
     /// # Errors
-    /// When the stage fails otherwise: nothing of the chunk is formatted then.
+    /// When a stage fails otherwise: nothing of the chunk is formatted then.
     pub(crate) fn format(&mut self, chunk: &Arc<Chunk>) -> Result<(Formatted, Vec<DeadLetter>), StageError> {
-        let (mut messages, mut dead) = (empty(), vec![]);
-        let logs = chunk.batch.len();
-        match self.push(&chunk.batch) {
-            Ok(whole) => messages = whole,
+        if self.formatted >= CHUNKS {
+            self.sessions = None;
+        }
+        let mut sessions = match self.sessions.take() {
+            Some(sessions) => sessions,
+            None => {
+                self.formatted = 0;
+                Sessions { transformers: self.transforms.open()?, formatter: self.stage.open(&self.config)? }
+            }
+        };
+        self.formatted += 1;
+        let mut dead = vec![];
+        let messages = sessions.format(chunk, &mut dead)?;
+        // After an error instances are not called again.
+        self.sessions = Some(sessions);
+        Ok((Formatted { messages, chunk: Arc::clone(chunk) }, dead))
+    }
+}
+
+impl Sessions {
+    fn format(&mut self, chunk: &Chunk, dead: &mut Vec<DeadLetter>) -> Result<Messages, StageError> {
+        let mut pieces = vec![Piece { batch: Cow::Borrowed(&chunk.batch), origins: None }];
+        let mut refuse = |piece: &Piece<'_>, log: usize, reason: &str| {
+            let position = chunk.position(piece.origin(log) as usize);
+            dead.push(DeadLetter::of_log(position, "rejected", reason, &piece.batch, log));
+        };
+        for transformer in &mut self.transformers {
+            let mut made = vec![];
+            for piece in &pieces {
+                let push = |batch: &LogBatch| transformer.push(batch);
+                let took = |logs: Range<usize>, Transformed { batch, logs: from }: Transformed| {
+                    let from = |log: usize| from.get(log).map_or(log, |&log| log as usize);
+                    let origins = (0..batch.len()).map(|log| piece.origin(logs.start + from(log))).collect();
+                    if !batch.is_empty() {
+                        made.push(Piece { batch: Cow::Owned(batch), origins: Some(origins) });
+                    }
+                };
+                around(&piece.batch, push, took, |log, reason| refuse(piece, log, reason))?;
+            }
+            pieces = made;
+        }
+        let mut messages = empty();
+        for piece in &pieces {
+            let push = |batch: &LogBatch| self.formatter.push(batch);
+            let took = |logs: Range<usize>, made: Messages| {
+                if piece.origins.is_none() && logs.len() == piece.batch.len() {
+                    messages = made;
+                } else {
+                    append(&mut messages, made, |log| piece.origin(logs.start + log as usize));
+                }
+            };
+            around(&piece.batch, push, took, |log, reason| refuse(piece, log, reason))?;
+        }
+        Ok(messages)
+    }
+}
+
+/// Gives a stage all logs of a batch but those that it refuses.
+fn around<T>(
+    batch: &LogBatch,
+    mut push: impl FnMut(&LogBatch) -> Result<T, StageError>,
+    mut took: impl FnMut(Range<usize>, T),
+    mut refused: impl FnMut(usize, &str),
+) -> Result<(), StageError> {
+    let mut logs = 0..batch.len();
+    loop {
+        let whole = logs.len() == batch.len();
+        let result = if whole { push(batch) } else { push(&batch.slice(logs.clone())) };
+        match result {
+            Ok(made) => {
+                took(logs, made);
+                return Ok(());
+            }
+            Err(StageError::Rejected { stage, log, .. }) if log as usize >= logs.len() => {
+                return Err(StageError::NoSuchLog { stage, log, logs: logs.len() });
+            }
             Err(StageError::Rejected { log, reason, .. }) => {
-                self.around(chunk, 0..logs, (log, reason), &mut messages, &mut dead)?;
+                let log = logs.start + log as usize;
+                if log > logs.start {
+                    took(logs.start..log, push(&batch.slice(logs.start..log))?);
+                }
+                refused(log, &reason);
+                logs.start = log + 1;
+                if logs.is_empty() {
+                    return Ok(());
+                }
             }
             Err(error) => return Err(error),
         }
-        Ok((Formatted { messages, chunk: Arc::clone(chunk) }, dead))
-    }
-
-    /// Formats what is before and behind a log that was refused.
-    fn around(
-        &mut self,
-        chunk: &Chunk,
-        mut logs: Range<usize>,
-        (mut refused, mut reason): (u32, String),
-        messages: &mut Messages,
-        dead: &mut Vec<DeadLetter>,
-    ) -> Result<(), StageError> {
-        loop {
-            let log = logs.start + refused as usize;
-            if log >= logs.end {
-                let stage = self.stage.identity().clone();
-                return Err(StageError::Messages { stage, what: "refused log is outside the batch" });
-            }
-            if log > logs.start {
-                let before = self.push(&chunk.batch.slice(logs.start..log))?;
-                append(messages, before, logs.start..log);
-            }
-            dead.push(DeadLetter::of_log(chunk.position(log), "rejected", &reason, &chunk.batch, log));
-            logs.start = log + 1;
-            if logs.is_empty() {
-                return Ok(());
-            }
-            match self.push(&chunk.batch.slice(logs.clone())) {
-                Ok(rest) => {
-                    append(messages, rest, logs);
-                    return Ok(());
-                }
-                Err(StageError::Rejected { log, reason: why, .. }) => (refused, reason) = (log, why),
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    fn push(&mut self, batch: &LogBatch) -> Result<Messages, StageError> {
-        if self.formatted >= CHUNKS {
-            self.session = None;
-        }
-        if self.session.is_none() {
-            self.session = Some(self.stage.open(&self.config)?);
-            self.formatted = 0;
-        }
-        self.formatted += 1;
-        let session = self.session.as_mut().expect("it was opened");
-        let result = session.push(batch);
-        if result.as_ref().is_err_and(|error| !matches!(error, StageError::Rejected { .. })) {
-            self.session = None;
-        }
-        result
     }
 }
 
@@ -143,14 +195,11 @@ fn empty() -> Messages {
     Messages { bytes: vec![], ends: vec![], logs: vec![] }
 }
 
-/// Appends messages of the logs in `range`.
-fn append(to: &mut Messages, more: Messages, range: Range<usize>) {
-    let (bytes, first) = (to.bytes.len() as u32, range.start as u32);
+/// Appends messages; `origin` is the log of the chunk that one of the stage's logs is from.
+fn append(to: &mut Messages, more: Messages, origin: impl Fn(u32) -> u32) {
+    let bytes = to.bytes.len() as u32;
     to.bytes.extend_from_slice(&more.bytes);
-    if more.logs.is_empty() {
-        to.logs.extend((0..more.ends.len() as u32).map(|log| first + log));
-    } else {
-        to.logs.extend(more.logs.iter().map(|log| first + log));
-    }
+    let log = |message: usize| more.logs.get(message).copied().unwrap_or(message as u32);
+    to.logs.extend((0..more.ends.len()).map(|message| origin(log(message))));
     to.ends.extend(more.ends.iter().map(|end| bytes + end));
 }

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::rule::{RuleError, Start, check_name};
+use crate::rule::{Choice, RuleError, Start, check_name};
+use crate::transforms;
 
 /// The target type of these rules.
 pub const SIEM: &str = "siem";
@@ -19,6 +20,9 @@ pub struct SiemRule {
     pub logstore: String,
     /// The receiver: a name out of the service's settings.
     pub receiver: String,
+    /// What transforms the logs before they are formatted, one after the other.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub transform: Vec<Choice>,
     /// The stage that formats; by default that of the receiver.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stage: Option<String>,
@@ -37,6 +41,7 @@ impl Default for SiemRule {
             name: String::new(),
             logstore: String::new(),
             receiver: String::new(),
+            transform: vec![],
             stage: None,
             format: Map::new(),
             enabled: true,
@@ -50,6 +55,8 @@ impl Default for SiemRule {
 #[serde(deny_unknown_fields)]
 struct Configuration {
     receiver: String,
+    #[serde(default)]
+    transform: Vec<Choice>,
     #[serde(default)]
     stage: Option<String>,
     #[serde(default)]
@@ -73,11 +80,12 @@ impl SiemRule {
         let wrong = |error: &dyn std::fmt::Display| RuleError::field("targetConfiguration", error);
         let parsed: Configuration =
             serde_path_to_error::deserialize(configuration).map_err(|error| wrong(&error))?;
-        let Configuration { receiver, stage, format, enable, from } = parsed;
+        let Configuration { receiver, transform, stage, format, enable, from } = parsed;
         let rule = Self {
             name: name.into(),
             logstore: String::new(),
             receiver,
+            transform,
             stage,
             format,
             enabled: enable,
@@ -90,6 +98,9 @@ impl SiemRule {
     /// Its configuration.
     pub fn configuration(&self) -> Value {
         let mut set = json!({ "receiver": self.receiver, "enable": self.enabled, "from": self.from });
+        if !self.transform.is_empty() {
+            set["transform"] = json!(self.transform);
+        }
         if let Some(stage) = &self.stage {
             set["stage"] = stage.clone().into();
         }
@@ -108,7 +119,7 @@ impl SiemRule {
         if self.receiver.is_empty() {
             return Err(RuleError::field("receiver", "is missing: a name out of the service's settings"));
         }
-        Ok(())
+        transforms::check(&self.transform)
     }
 }
 
@@ -121,6 +132,10 @@ mod tests {
         let rule = SiemRule {
             name: "soc".into(),
             receiver: "splunk".into(),
+            transform: vec![
+                Choice::named("mine"),
+                serde_json::from_value(json!({ "type": "fields", "drop": ["a"] })).unwrap(),
+            ],
             format: Map::from_iter([("index".to_owned(), "audit".into())]),
             from: Start::Now,
             ..SiemRule::default()

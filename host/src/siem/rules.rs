@@ -30,8 +30,9 @@ use super::receiver::{Receiver, ReceiverConfig, ReceiverError};
 use super::rule::{SIEM, SiemRule};
 use crate::object::new_number;
 use crate::registry::{DIGEST, Registry};
-use crate::rule::RuleError;
+use crate::rule::{Choice, RuleError};
 use crate::source::{CHUNK, ShardReader, SourceError};
+use crate::transforms::Transforms;
 
 /// How often it is looked for rules that changed, and for tasks that are stuck.
 const LOOK: Duration = Duration::from_secs(1);
@@ -55,11 +56,11 @@ pub struct SiemRecord {
     pub project: String,
     /// The logstore.
     pub logstore: String,
-    /// The rule.
+    /// The rule, its transformers by their digests.
     pub siem: SiemRule,
-    /// What the stage is called: name and version.
+    /// What the stages are called: name and version of each.
     pub stages: Vec<String>,
-    /// SHA-256 of the stage.
+    /// SHA-256 of the one that formats.
     pub digest: String,
 }
 
@@ -150,7 +151,7 @@ impl Rules {
         Ok(Outlet::new(Arc::new(receiver), formatters, Arc::clone(&self.dead_letters)).within(ROOM))
     }
 
-    /// What formats for a rule: a stage by its name.
+    /// What transforms and formats for a rule: the stage that formats by its name.
     fn formatters(
         &self,
         rule: &SiemRule,
@@ -158,7 +159,8 @@ impl Rules {
         registry: &Registry,
     ) -> Result<Formatters, RulesError> {
         let transport = self.receiver(rule)?.transport();
-        Ok(Formatters::new(registry, transport, stage, rule.format.clone(), Some(self.hold_after))?)
+        let format = rule.format.clone();
+        Ok(Formatters::new(registry, transport, &rule.transform, stage, format, Some(self.hold_after))?)
     }
 
     /// The name of a rule's stage.
@@ -256,13 +258,15 @@ impl Rules {
             }
         };
         let stage = self.stage(&parsed).unwrap_or_default().to_owned();
-        let identity = outlet.formatters.identity();
+        let (identity, transforms) = (outlet.formatters.identity(), outlet.formatters.transforms());
+        let stages = transforms.stages().chain([identity]);
+        let (transform, pinned) = (parsed.transform.clone(), transforms.pinned());
         let record = SiemRecord {
             project: logstore.project.clone(),
             logstore: logstore.name.clone(),
-            stages: vec![format!("{} {}", identity.name(), identity.version())],
+            stages: stages.map(|stage| format!("{} {}", stage.name(), stage.version())).collect(),
             digest: identity.digest().to_owned(),
-            siem: parsed,
+            siem: SiemRule { transform: pinned, ..parsed },
         };
         // Names and texts: there is nothing that JSON can't hold.
         let plan = serde_json::to_string(&record).unwrap_or_default();
@@ -273,6 +277,7 @@ impl Rules {
             logstore: logstore.name.clone(),
             outlet,
             stage,
+            transform,
             revision: AtomicI64::new(revision),
             plan,
             open: Mutex::default(),
@@ -297,8 +302,10 @@ struct Work {
     project: String,
     logstore: String,
     outlet: Outlet,
-    /// The name of the stage.
+    /// The name of the stage that formats.
     stage: String,
+    /// What transforms the logs before.
+    transform: Vec<Choice>,
     /// The revision of the names at which it was seen that the outlet has the stage that this one stands for.
     revision: AtomicI64,
     plan: String,
@@ -451,28 +458,37 @@ impl Work {
         rule.is_ok_and(|rule| rule == Some(&self.rule)) && self.has_stage().await
     }
 
-    /// Whether the outlet has the stage that its name stands for.
+    /// Whether the outlet has the stages that their names stand for.
     async fn has_stage(self: &Arc<Self>) -> bool {
         let revision = self.store().catalog().stages().revision;
         if self.revision.load(Ordering::Relaxed) == revision {
             return true;
         }
         let work = Arc::clone(self);
-        let found = on_thread(move || work.rules.registry.formatter(&work.stage)).await;
-        let is_same = found.is_ok_and(|stage| stage.identity() == self.outlet.formatters.identity());
+        let is_same = on_thread(move || {
+            let (registry, formatters) = (&work.rules.registry, &work.outlet.formatters);
+            let stage = registry.formatter(&work.stage);
+            let transforms = Transforms::new(registry, &work.transform);
+            stage.is_ok_and(|stage| stage.identity() == formatters.identity())
+                && transforms.is_ok_and(|transforms| transforms.stages().eq(formatters.transforms().stages()))
+        });
+        let is_same = is_same.await;
         if is_same {
             self.revision.store(revision, Ordering::Relaxed);
         }
         is_same
     }
 
-    /// What formats a task that was made before: the stage that it was made with. If it failed in that, or there is no
-    /// such stage any more, the one that formats now.
+    /// What formats a task that was made before: the stages that it was made with. If it failed in that which formats, or
+    /// there is no such stage any more, those that format now.
     async fn formatters_of(self: &Arc<Self>, task: &Task) -> Result<Option<Arc<Formatters>>, StoreError> {
         let (work, task) = (Arc::clone(self), task.clone());
         let find = move || {
             let record: Option<SiemRecord> = serde_json::from_str(&work.store().plan(task.plan)?).ok();
-            let is_other = |record: &SiemRecord| record.digest != work.outlet.formatters.identity().digest();
+            let now = &work.outlet.formatters;
+            let is_other = |record: &SiemRecord| {
+                record.digest != now.identity().digest() || record.siem.transform != now.transforms().pinned()
+            };
             let Some(record) = record.filter(is_other) else { return Ok(None) };
             if task.stage.as_ref() == Some(&record.digest) {
                 return Ok(None);
@@ -499,7 +515,6 @@ impl Work {
 struct Mark {
     id: TaskId,
     end: Place,
-    rows: u64,
 }
 
 /// Reads a shard of the store.
@@ -516,7 +531,6 @@ struct Stored {
 struct Read {
     chunks: Vec<Chunk>,
     next: Place,
-    rows: u64,
     received: u64,
     bytes: usize,
 }
@@ -551,7 +565,7 @@ impl Reader for Stored {
                     let by = formatters.clone().unwrap_or_else(|| Arc::clone(&self.work.outlet.formatters));
                     let open = Open { since: Instant::now(), told: false, formatters: by };
                     self.work.open().insert(id, open);
-                    let mark = Mark { id, end: read.next, rows: read.rows };
+                    let mark = Mark { id, end: read.next };
                     return Ok(Some(Load { chunks: read.chunks, mark, room, formatters }));
                 }
                 // A stage was swapped just now: is it this one's?
@@ -625,7 +639,7 @@ impl Stored {
         let (store, shard) = (Arc::clone(&self.work.rules.store), Arc::clone(&self.shard));
         let mut reader = self.reader.take().unwrap_or_default();
         let work = move || {
-            let mut read = Read { chunks: vec![], next: from, rows: 0, received: 0, bytes: 0 };
+            let mut read = Read { chunks: vec![], next: from, received: 0, bytes: 0 };
             let result = loop {
                 if read.next.cursor >= end || read.bytes >= most {
                     break Ok(());
@@ -642,7 +656,6 @@ impl Stored {
                             None => break Err(SourceError::Deleted { from, to: end }),
                         }
                         read.bytes += slice.batch.bytes();
-                        read.rows += slice.batch.len() as u64;
                         read.received = slice.received.max(read.received);
                         read.next = Place::at(slice.next.max(read.next.cursor + 1));
                         let place =
@@ -710,7 +723,8 @@ struct Tasks {
 impl Ledger<Mark> for Tasks {
     async fn done(&mut self, mark: Mark, sent: Sent) -> Result<(), Gone> {
         let seal = Seal {
-            rows: mark.rows,
+            // Those that the transformers left out are not among them.
+            rows: sent.messages + sent.dead,
             raw_bytes: sent.raw,
             stored_bytes: sent.bytes,
             // There is no object to compare.

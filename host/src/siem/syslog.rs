@@ -203,6 +203,10 @@ impl Syslog {
         }
         let frames = self.frames(&messages);
         drop(messages);
+        if frames.is_empty() {
+            // The receiver is not asked: it is not known whether it works.
+            return refused;
+        }
         let mut backoff = Backoff::default();
         loop {
             match self.send_stream(&frames).await {
@@ -269,9 +273,6 @@ impl Syslog {
     }
 
     async fn send_stream(&self, frames: &[u8]) -> Result<(), Problem> {
-        if frames.is_empty() {
-            return Ok(());
-        }
         match self.settings.confirm {
             Confirm::Close => {
                 let _permit = self.connections.acquire().await;

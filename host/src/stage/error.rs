@@ -123,6 +123,16 @@ pub enum StageError {
         /// Why.
         reason: String,
     },
+    /// The stage refuses a log that there is not: a defect of the stage.
+    #[error("{stage} refuses log {log}, and the chunk has {logs}. Whoever made the stage must mend it")]
+    NoSuchLog {
+        /// Which.
+        stage: Identity,
+        /// Index of the log.
+        log: u32,
+        /// How many logs the batch has.
+        logs: usize,
+    },
     /// What the stage answered can't be: a defect of the stage.
     #[error("{stage} gave messages whose {what}. Whoever made the stage must mend it")]
     Messages {
@@ -132,7 +142,7 @@ pub enum StageError {
         what: &'static str,
     },
     /// The logs that the stage gave can't be: a defect of the stage.
-    #[error("{stage} gave logs whose {what}. Whoever made the stage must mend it")]
+    #[error("{stage} gave a batch whose {what}. Whoever made the stage must mend it")]
     Transformed {
         /// Which.
         stage: Identity,
@@ -205,6 +215,7 @@ impl StageError {
             | Self::Config { stage, .. }
             | Self::InvalidBatch { stage, .. }
             | Self::Rejected { stage, .. }
+            | Self::NoSuchLog { stage, .. }
             | Self::Messages { stage, .. }
             | Self::Transformed { stage, .. }
             | Self::TooLarge { stage, .. }

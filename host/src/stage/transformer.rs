@@ -133,12 +133,12 @@ fn problem(transformed: &Transformed, logs: usize) -> Option<&'static str> {
     }
     match origins.last() {
         None if !batch.is_empty() && batch.len() != logs => {
-            Some("logs are missing: there are not as many as went in")
+            Some("logs are not as many as went in, and it does not say which they are")
         }
         None => None,
-        Some(_) if origins.len() != batch.len() => Some("logs are not one for each log"),
+        Some(_) if origins.len() != batch.len() => Some("list of logs is not as long as the batch"),
         Some(&last) if !origins.is_sorted() || last as usize >= logs => {
-            Some("logs fall, or are outside the batch that went in")
+            Some("list of logs falls, or has one that did not go in")
         }
         Some(_) => None,
     }

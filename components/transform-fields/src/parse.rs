@@ -1,0 +1,274 @@
+use std::borrow::Cow;
+use std::fmt;
+
+use logship_stage::transform::Transformed;
+use logship_stage::{Batch, BatchWriter, Error, Origin, Result};
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::config::{self, Config, Format};
+use crate::filter::Kept;
+use crate::shape::Either;
+
+/// Which fields have fields in them.
+#[derive(Debug)]
+pub(crate) struct Parsing(Vec<(String, config::Parse)>);
+
+/// Fields of a value: keys and values.
+type Members<'v> = Vec<(Cow<'v, str>, Cow<'v, [u8]>)>;
+
+impl Parsing {
+    pub(crate) fn of(config: &Config) -> Result<Self> {
+        let mut fields = vec![];
+        for (name, Either(parse)) in &config.parse {
+            let path = format!("parse.{name}");
+            if !Origin::parse(&path, name)?.is_by_log() {
+                return Err(Error::config(path, "only values of fields are parsed"));
+            }
+            match (parse.r#as, &parse.separator) {
+                (Format::Json, Some(_)) => {
+                    let reason = "it means nothing unless `as` is key-value; leave it out";
+                    return Err(Error::config(format!("{path}.separator"), reason));
+                }
+                (_, Some(separator)) if separator.is_empty() => {
+                    let reason = "is empty; leave it out for blanks";
+                    return Err(Error::config(format!("{path}.separator"), reason));
+                }
+                _ => fields.push((name.clone(), parse.clone())),
+            }
+        }
+        Ok(Self(fields))
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The logs that stay, with the fields that were found.
+    pub(crate) fn apply(&self, batch: &Batch, kept: &Kept) -> Transformed {
+        let parser = |key: &String| self.0.iter().find(|(name, _)| name == key).map(|(_, parse)| parse);
+        let parsers: Vec<_> = batch.raw().keys.iter().map(parser).collect();
+        let mut writer = BatchWriter::of(batch);
+        let mut key = String::new();
+        for log in batch.groups().flat_map(|group| group.logs()).filter(|log| kept.has(log.index())) {
+            let mut copied = log.span().0;
+            for field in log.fields() {
+                let Some(parse) = parsers[field.key_index()] else { continue };
+                let Some(members) = members(field.value(), parse) else { continue };
+                writer.copy_fields(copied.start..field.index());
+                copied.start = field.index() + 1;
+                for (name, value) in &members {
+                    key.clear();
+                    key.push_str(&parse.prefix);
+                    key.push_str(name);
+                    let key = writer.key(&key);
+                    writer.field(key, value);
+                }
+            }
+            writer.copy_fields(copied);
+            writer.end_log(&log);
+        }
+        writer.finish()
+    }
+}
+
+/// The fields of a value, if it is wholly of the format.
+fn members<'v>(value: &'v [u8], parse: &config::Parse) -> Option<Members<'v>> {
+    match parse.r#as {
+        Format::Json => json(value),
+        Format::KeyValue => pairs(value, parse.separator.as_deref()),
+    }
+}
+
+/// The members of a JSON object.
+fn json(value: &[u8]) -> Option<Members<'_>> {
+    // Most values that are no objects are told by their first byte.
+    if value.trim_ascii_start().first() != Some(&b'{') {
+        return None;
+    }
+    struct Object;
+    impl<'de> Visitor<'de> for Object {
+        type Value = Vec<(Cow<'de, str>, &'de RawValue)>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Self::Value, A::Error> {
+            let mut members = vec![];
+            while let Some(key) = object.next_key_seed(Text)? {
+                members.push((key, object.next_value()?));
+            }
+            Ok(members)
+        }
+    }
+    let mut json = serde_json::Deserializer::from_slice(value);
+    let members = json.deserialize_map(Object).ok()?;
+    json.end().ok()?;
+    members.into_iter().map(|(key, value)| Some((key, text(value.get())?))).collect()
+}
+
+/// A text as it is, anything else as its JSON text. None for a text that no text can be, such as half of a surrogate
+/// pair.
+fn text(json: &str) -> Option<Cow<'_, [u8]>> {
+    if !json.starts_with('"') {
+        return Some(Cow::Borrowed(json.as_bytes()));
+    }
+    let text = Text.deserialize(&mut serde_json::Deserializer::from_str(json)).ok()?;
+    Some(match text {
+        Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+        Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+    })
+}
+
+/// Reads a text, borrowed where it stands in the JSON as it is.
+struct Text;
+
+impl<'de> DeserializeSeed<'de> for Text {
+    type Value = Cow<'de, str>;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Self::Value, D::Error> {
+        json.deserialize_str(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Text {
+    type Value = Cow<'de, str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text")
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+        Ok(Cow::Borrowed(text))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Cow::Owned(text.to_owned()))
+    }
+}
+
+/// Pairs `KEY=VALUE`, if there is nothing else and one at least.
+fn pairs<'v>(value: &'v [u8], separator: Option<&str>) -> Option<Members<'v>> {
+    let mut members = vec![];
+    let mut rest = value.trim_ascii();
+    while !rest.is_empty() {
+        let sign = rest.iter().position(|&byte| byte == b'=')?;
+        let key = std::str::from_utf8(rest[..sign].trim_ascii()).ok()?;
+        if key.is_empty() || key.contains(|c: char| c.is_whitespace() || c == '"') {
+            return None;
+        }
+        let (value, behind) = match rest[sign + 1..].strip_prefix(b"\"") {
+            Some(quoted) => {
+                let (value, behind) = unquoted(quoted)?;
+                (value, after_separator(behind, separator)?)
+            }
+            None => plain(&rest[sign + 1..], separator),
+        };
+        members.push((Cow::Borrowed(key), value));
+        rest = behind.trim_ascii_start();
+    }
+    (!members.is_empty()).then_some(members)
+}
+
+/// A value up to the next separator, and what is behind that.
+fn plain<'v>(rest: &'v [u8], separator: Option<&str>) -> (Cow<'v, [u8]>, &'v [u8]) {
+    let (value, behind) = match separator.map(str::as_bytes) {
+        None => rest.split_at(rest.iter().position(u8::is_ascii_whitespace).unwrap_or(rest.len())),
+        Some(separator) => match rest.windows(separator.len()).position(|part| part == separator) {
+            Some(end) => (rest[..end].trim_ascii(), &rest[end + separator.len()..]),
+            None => (rest.trim_ascii(), &rest[rest.len()..]),
+        },
+    };
+    (Cow::Borrowed(value), behind)
+}
+
+/// What is behind the separator that stands there, if one does or there is nothing more.
+fn after_separator<'v>(rest: &'v [u8], separator: Option<&str>) -> Option<&'v [u8]> {
+    match separator {
+        None if rest.first().is_none_or(u8::is_ascii_whitespace) => Some(rest),
+        None => None,
+        Some(separator) => {
+            let rest = rest.trim_ascii_start();
+            if rest.is_empty() { Some(rest) } else { rest.strip_prefix(separator.trim_start().as_bytes()) }
+        }
+    }
+}
+
+/// A value in quotes, whose first is gone, and what is behind it.
+fn unquoted(rest: &[u8]) -> Option<(Cow<'_, [u8]>, &[u8])> {
+    let special =
+        |from: usize| rest[from..].iter().position(|byte| b"\"\\".contains(byte)).map(|at| from + at);
+    let mut at = special(0)?;
+    if rest[at] == b'"' {
+        return Some((Cow::Borrowed(&rest[..at]), &rest[at + 1..]));
+    }
+    let mut value = rest[..at].to_vec();
+    while rest[at] == b'\\' {
+        match rest.get(at + 1)? {
+            b'n' => value.push(b'\n'),
+            b'r' => value.push(b'\r'),
+            b't' => value.push(b'\t'),
+            byte @ (b'"' | b'\\') => value.push(*byte),
+            // Whoever wrote it did not mean an escape.
+            byte => value.extend([b'\\', *byte]),
+        }
+        let next = special(at + 2)?;
+        value.extend_from_slice(&rest[at + 2..next]);
+        at = next;
+    }
+    Some((Cow::Owned(value), &rest[at + 1..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(format: Format, separator: Option<&str>, value: &str) -> Option<String> {
+        let parse =
+            config::Parse { r#as: format, prefix: String::new(), separator: separator.map(str::to_owned) };
+        let members = members(value.as_bytes(), &parse)?;
+        let member = |(key, value): &(Cow<'_, str>, Cow<'_, [u8]>)| {
+            format!("{key}→{}", String::from_utf8_lossy(value))
+        };
+        Some(members.iter().map(member).collect::<Vec<_>>().join(" | "))
+    }
+
+    #[test]
+    fn members_of_json_are_texts_or_their_json() {
+        let json = |value| parsed(Format::Json, None, value);
+        assert_eq!(
+            json(r#" {"a":"x\n\"é","n":1.50,"big":123456789012345678901,"o": {"k" : [1, 2]} ,"z":null,"b":true,"a":"","\u0061b":"k"} "#).unwrap(),
+            "a→x\n\"é | n→1.50 | big→123456789012345678901 | o→{\"k\" : [1, 2]} | z→null | b→true | a→ | ab→k"
+        );
+        assert_eq!(json("{}").unwrap(), "");
+        for none in
+            ["", "x", "[1]", "7", "{", r#"{"a":1} {}"#, r#"{"a":1} x"#, r#"{"a"}"#, r#"{"a":"\ud800"}"#]
+        {
+            assert_eq!(json(none), None, "{none}");
+        }
+        let deep = format!("{{\"a\":{}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
+        assert!(json(&deep).is_some(), "what is nested is text, however deep");
+        let parse = config::Parse { r#as: Format::Json, prefix: String::new(), separator: None };
+        assert!(members(b"{\"a\":\"\xff\"}", &parse).is_none());
+    }
+
+    #[test]
+    fn pairs_have_blanks_or_a_separator_between_them() {
+        let blanks = |value| parsed(Format::KeyValue, None, value);
+        assert_eq!(
+            blanks(r#" level=info msg="a \"b\" \\ \x c\n"  n= url=/?a=b "#).unwrap(),
+            "level→info | msg→a \"b\" \\ \\x c\n | n→ | url→/?a=b"
+        );
+        assert_eq!(blanks(r#"a="" b="x y""#).unwrap(), "a→ | b→x y");
+        for none in ["", "  ", "a", "a b=c", "=b", "a=b c", r#"a="b"#, r#"a="b"c"#, r#"a="b\"#, r#""a"=b"#] {
+            assert_eq!(blanks(none), None, "{none}");
+        }
+        let between = |separator, value| parsed(Format::KeyValue, Some(separator), value);
+        assert_eq!(between("||", "a=1||b=x y|| c = z ||").unwrap(), "a→1 | b→x y | c→z");
+        assert_eq!(between("&", "a=1&b=&c=x=y").unwrap(), "a→1 | b→ | c→x=y");
+        assert_eq!(between(", ", r#"a="1, 2", b=3"#).unwrap(), "a→1, 2 | b→3");
+        assert_eq!(between(",", r#"a="1"b=3"#), None);
+        assert_eq!(between(",", "a=1,b"), None);
+    }
+}
