@@ -1,3 +1,4 @@
+use std::iter;
 use std::ops::Range;
 
 use logship_stage::{Batch, Error, Group, Log, Origin, Place, Result};
@@ -112,7 +113,7 @@ impl Kept {
 
     /// The runs of logs that stay, of so many.
     pub(crate) fn runs(&self, logs: usize) -> Vec<Range<usize>> {
-        let Self::Some(kept) = self else { return vec![0..logs] };
+        let Self::Some(kept) = self else { return iter::once(0..logs).collect() };
         let mut begin = 0;
         let runs = kept.chunk_by(|one, next| one == next).map(|run| {
             let range = begin..begin + run.len();

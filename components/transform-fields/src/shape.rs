@@ -96,7 +96,7 @@ impl<'de, T: Short + DeserializeOwned> Visitor<'de> for Forms<T> {
 #[derive(Deserialize)]
 #[serde(untagged, expecting = "a text, a number, true or false")]
 enum Text {
-    Text(String),
+    Words(String),
     Number(serde_json::Number),
     Flag(bool),
 }
@@ -104,7 +104,7 @@ enum Text {
 impl From<Text> for String {
     fn from(text: Text) -> Self {
         match text {
-            Text::Text(text) => text,
+            Text::Words(words) => words,
             Text::Number(number) => number.to_string(),
             Text::Flag(flag) => flag.to_string(),
         }

@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use boon::{Compiler, Schemas, SchemeUrlLoader};
+use boon::{CompileError, Compiler, Schemas, SchemeUrlLoader};
 use serde_json::{Map, Value};
 
 use super::contract;
@@ -142,8 +142,9 @@ fn schema_takes(schema: &str, config: &str) -> Checked {
     let (mut compiler, mut schemas) = (Compiler::new(), Schemas::new());
     // Whatever a stranger's schema refers to, no file is read.
     compiler.use_loader(Box::new(SchemeUrlLoader::new()));
-    let compiled = compiler.add_resource(HERE, schema).and_then(|()| compiler.compile(HERE, &mut schemas));
-    let compiled = compiled.map_err(|error| Problem::new(format!("not a JSON Schema: {error:#}")))?;
+    let wrong = |error: CompileError| Problem::new(format!("not a JSON Schema: {error:#}"));
+    compiler.add_resource(HERE, schema).map_err(wrong)?;
+    let compiled = compiler.compile(HERE, &mut schemas).map_err(wrong)?;
     match schemas.validate(&config, compiled) {
         Ok(()) => Ok("a JSON Schema, which the configuration fits".into()),
         Err(error) => {
