@@ -144,31 +144,44 @@ impl Bench<'_> {
         self.compare(name, bytes, run_native, run_component);
     }
 
+    /// Each chunk is written anew before it is pushed, and that is not counted: a compressor gets what an encoder has just
+    /// written, in the processor's cache, and not what lies in memory since the beginning of the run.
     fn compressor<C: Compressor>(&self, name: &str, chunks: &[Vec<u8>]) {
         let stage = self.registry.compressor(name).expect("a built-in stage");
         let bytes = chunks.iter().map(Vec::len).sum::<usize>() as f64;
         let run_native = || {
             let mut object = C::open("").expect("a configuration");
-            let written: usize =
-                chunks.iter().map(|chunk| object.push(chunk).expect("compresses").len()).sum();
+            let (written, seconds) = pushed(chunks, |chunk| object.push(chunk).expect("compresses").len());
+            let begun = Instant::now();
             let ending = object.finish().expect("ends");
-            written + ending.header.len() + ending.trailer.len()
+            (written + ending.header.len() + ending.trailer.len(), seconds + begun.elapsed().as_secs_f64())
         };
         let run_component = || {
             let mut object = stage.open("").expect("a configuration");
-            let written: usize =
-                chunks.iter().map(|chunk| object.push(chunk).expect("compresses").len()).sum();
+            let (written, seconds) = pushed(chunks, |chunk| object.push(chunk).expect("compresses").len());
+            let begun = Instant::now();
             let ending = object.finish().expect("ends");
-            written + ending.header.len() + ending.trailer.len()
+            (written + ending.header.len() + ending.trailer.len(), seconds + begun.elapsed().as_secs_f64())
         };
-        self.compare(name, bytes, run_native, run_component);
+        self.compare_timed(name, bytes, run_native, run_component);
     }
 
     fn compare(&self, name: &str, bytes: f64, native: impl Fn() -> usize, component: impl Fn() -> usize) {
-        assert_eq!(native(), component(), "{name} writes the same both ways");
+        self.compare_timed(name, bytes, || timed(&native), || timed(&component));
+    }
+
+    /// Both in turns. They return how many bytes they wrote, and how many seconds that took.
+    fn compare_timed(
+        &self,
+        name: &str,
+        bytes: f64,
+        native: impl Fn() -> (usize, f64),
+        component: impl Fn() -> (usize, f64),
+    ) {
+        assert_eq!(native().0, component().0, "{name} writes the same both ways");
         let (mut natives, mut components, mut ratios) = (vec![], vec![], vec![]);
         for _ in 0..self.rounds {
-            let (one, other) = (seconds(&native), seconds(&component));
+            let ((_, one), (_, other)) = (native(), component());
             natives.push(bytes / one / 1e6);
             components.push(bytes / other / 1e6);
             ratios.push(one / other);
@@ -215,9 +228,26 @@ impl Bench<'_> {
 }
 
 fn seconds(work: &impl Fn() -> usize) -> f64 {
+    timed(work).1
+}
+
+/// What it returns, and how many seconds it took.
+fn timed(work: &impl Fn() -> usize) -> (usize, f64) {
     let begun = Instant::now();
-    black_box(work());
-    begun.elapsed().as_secs_f64()
+    let made = black_box(work());
+    (made, begun.elapsed().as_secs_f64())
+}
+
+/// Pushes chunks that were just written: how many bytes came of it, and how many seconds the pushes took.
+fn pushed(chunks: &[Vec<u8>], mut push: impl FnMut(&[u8]) -> usize) -> (usize, f64) {
+    let (mut written, mut seconds) = (0, 0.0);
+    for chunk in chunks {
+        let chunk = black_box(chunk.clone());
+        let begun = Instant::now();
+        written += push(&chunk);
+        seconds += begun.elapsed().as_secs_f64();
+    }
+    (written, seconds)
 }
 
 /// Access logs as the program would hand them to an encoder: a chunk for each block of 1 MiB.

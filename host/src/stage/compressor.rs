@@ -8,6 +8,10 @@ use crate::bindings::compressor::{Compressor, CompressorPre};
 use crate::engine::Engine;
 use crate::guest::{Guest, Instance};
 
+/// Bytes that a compressor is given at once: what the host copies into its memory is still in the processor's cache when
+/// it is read there, and there are few calls. No compressor's output depends on how its input was cut.
+const PIECE: usize = 256 << 10;
+
 /// A compressor, ready to be instantiated.
 pub struct CompressorStage {
     engine: Engine,
@@ -117,7 +121,12 @@ impl CompressedObject {
     /// # Errors
     /// What the stage refuses, or what any call may end with.
     pub fn push(&mut self, bytes: &[u8]) -> Result<Vec<u8>, StageError> {
-        self.instance.push(self.resource, bytes)
+        let mut pieces = bytes.chunks(PIECE);
+        let mut done = self.instance.push(self.resource, pieces.next().unwrap_or_default())?;
+        for piece in pieces {
+            done.append(&mut self.instance.push(self.resource, piece)?);
+        }
+        Ok(done)
     }
 
     /// Ends the object: the bytes before and behind all that [`push`](Self::push) returned.
