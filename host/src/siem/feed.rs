@@ -350,6 +350,10 @@ impl Outlet {
                 let formatters = if formatters.is_held() { &self.formatters } else { formatters };
                 match formatters.format(&chunk).await {
                     Ok(formatted) => break all.push(formatted),
+                    // It is left to the one that formats now, which need not wait.
+                    Err(error) if formatters.is_held() && !Arc::ptr_eq(formatters, &self.formatters) => {
+                        self.receiver.fails(formatters.told(&error), Duration::ZERO);
+                    }
                     Err(error) => {
                         let wait = if formatters.is_held() { HELD } else { backoff.next() };
                         self.receiver.fails(formatters.told(&error), wait);
