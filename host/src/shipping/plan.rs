@@ -1,7 +1,7 @@
 //! What tasks are made by: a rule, its stages pinned by their digests, and where its objects go.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -110,6 +110,11 @@ impl Plans {
 
     pub(crate) fn registry(&self) -> &Registry {
         &self.registry
+    }
+
+    /// The folder of objects on their way.
+    pub(crate) fn spool(&self) -> &Path {
+        &self.spool
     }
 
     /// The rule that clients set, checked in itself.
