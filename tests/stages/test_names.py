@@ -1,5 +1,6 @@
 """What names of stages stand for: added, swapped, rolled back, pinned and removed in a running service."""
 
+import hashlib
 import json
 import unittest
 
@@ -80,6 +81,25 @@ class Names(Case):
         self.assertIn("moves of clients/logs", self.stage_refused("remove", "marker"))
         said = self.service.refused("rule", "create", "late", "--logstore", "logs", "--bucket", "lake", "--encoder", "marker@3")
         self.assertIn('no version "3"; there is 0001, 0002', said)
+
+    def test_a_component_is_deleted_when_nothing_needs_it(self):
+        kept = lambda mark: self.service.data / "stages" / "sha256" / f"{hashlib.sha256(build(mark)).hexdigest()}.wasm"
+        for mark in "0001", "0002", "0003":
+            self.stage("add", self.file(mark), "--name", "marker")
+        self.rule("mine", "--encoder", "marker")
+        self.rule("pinned", "--encoder", "sha256:" + kept("0003").stem)
+        self.assertEqual(self.ship("mine"), {"0001"})
+        self.stage("swap", "marker", "0002")
+        for mark in "0001", "0003":
+            self.stage("remove", f"marker@{mark}")
+        self.assertTrue(kept("0001").exists(), "a task was made by it")
+        self.assertTrue(kept("0003").exists(), "a rule names it")
+        # Nothing was made by it, and what it was is history.
+        self.stage("add", self.file("0004"), "--name", "marker")
+        self.assertTrue(kept("0004").exists())
+        self.stage("remove", "marker@0004")
+        self.assertFalse(kept("0004").exists())
+        self.assertIn("no version", self.stage_refused("swap", "marker", "0004"))
 
     def test_what_is_pinned_stays(self):
         self.stage("add", self.file("0001"), "--name", "marker")
