@@ -67,6 +67,21 @@ class Names(Case):
         self.stage("remove", "encode-json")
         self.assertEqual((self.show("encode-json")["versions"], self.show("encode-json")["builtIn"]), (0, True))
 
+    def test_a_compressor_of_another_compression_and_a_task_that_is_tried_again(self):
+        self.rule("mine", "--compression", "snappy")
+        self.stage("swap", "compress-snappy", "compress-zstd")
+        hidden = self.lake.rename(self.lake.with_name("hidden"))
+        self.put()
+        failed = lambda: self.service.tasks("--rule", "mine", "--status", "failed")
+        service.wait_for(failed)
+        # Nothing is known any more but what is on disk.
+        self.service.kill()
+        self.service.start()
+        hidden.rename(self.lake)
+        done = lambda: self.service.tasks("--rule", "mine", "--status", "success")
+        service.wait_for(done, message="it is not done when it is tried again")
+        self.assertTrue(done()[0]["object"].endswith(".zst"), done())
+
     def test_a_rule_can_name_a_version(self):
         self.stage("add", self.file("0001"), "--name", "marker")
         self.rule("pinned", "--encoder", "marker@0001")

@@ -5,9 +5,15 @@ import json
 import threading
 import unittest
 
-from marking import COMPONENTS, Case, build, service
+from marking import COMPONENTS, SETTINGS, Case, build, service
 
 MISBEHAVING = "misbehaving-{}.wasm"
+# Nobody is there.
+FUNCTION = """
+[destinations.away]
+type = "function"
+url = "http://127.0.0.1:9/"
+"""
 
 
 class Tries(Case):
@@ -238,6 +244,19 @@ class Others(Tries):
         self.assertIn("several transformers, 0 (fields), 1 (fields)", said)
         _, said = self.run_try(behaving, "--rule", "two", "--transform", "2")
         self.assertIn("it has no transformer 2", said)
+
+
+class Functions(Tries):
+    settings = SETTINGS + FUNCTION
+
+    def test_a_function_has_stages_of_its_own(self):
+        self.rule("mine", "--no-probe")
+        self.shipped("mine")
+        self.service.command("rule", "create", "called", "--logstore", "logs", "--destination", "away", "--no-probe")
+        code, said = self.run_try("encode-json", "--rule", "called")
+        self.assertEqual(code, 1)
+        self.assertIn("rule called ships by a function, which has stages of its own", said)
+        self.assertEqual(self.verdicts("encode-json"), ["same"])
 
 
 class Loops(Tries):

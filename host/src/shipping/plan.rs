@@ -135,12 +135,13 @@ impl Plans {
     pub(crate) fn make(&self, project: &str, logstore: &str, rule: &Rule) -> Result<Plan, PlanError> {
         let pipeline = Pipeline::new(&self.registry, rule)?.of(project, logstore);
         let stages = pipeline.stages().map(|stage| format!("{} {}", stage.name(), stage.version())).collect();
-        let record = PlanRecord {
-            project: project.into(),
-            logstore: logstore.into(),
-            rule: Rule { stages: pipeline.pinned(), transform: pipeline.pinned_transforms(), ..rule.clone() },
-            stages,
-        };
+        let mut pinned =
+            Rule { stages: pipeline.pinned(), transform: pipeline.pinned_transforms(), ..rule.clone() };
+        if let (Some(_), (_, Some(makes))) = (&pinned.stages.compressor, pipeline.makes()) {
+            // A compressor that took the place of another may make something else than the rule asks for by name.
+            makes.clone_into(&mut pinned.compression.name);
+        }
+        let record = PlanRecord { project: project.into(), logstore: logstore.into(), rule: pinned, stages };
         let content = serde_json::to_string(&record)?;
         Ok(Plan { destination: self.destination(rule)?, record, pipeline, content })
     }
