@@ -293,3 +293,26 @@ fn settings_that_do_not_serve_are_refused_by_name() {
         format!("{:?}", (default.listen, default.limits, default.open_metrics))
     );
 }
+
+#[test]
+fn a_component_that_wants_something_of_its_host_is_refused_and_changes_nothing() {
+    let service = service();
+    let world = "package test:dummy; interface sockets { send: func(text: string); } world encoder { import sockets; export logship:encode/encoder@1.0.0; }";
+    let component = support::dummy(|text| text.replace(support::WORLD, world));
+    let send = |path: &str, query: &str| {
+        service.send("POST", path, query, &[("content-type", "application/wasm")], &component)
+    };
+    let logfmt = std::fs::read(support::example("encode-logfmt")).unwrap();
+    service.send("POST", "/stages", "name=mine", &[], &logfmt).good();
+    let before = service.ask("GET", "/stages", "", &Value::Null).json();
+    for query in ["name=other", "name=mine", "name=mine&swap=true", "name=encode-json&swap=true"] {
+        let refused = send("/stages", query);
+        let message = refused.json()["errorMessage"].as_str().unwrap().to_owned();
+        assert_eq!((refused.status, refused.code().as_str()), (400, "ParameterInvalid"), "{query}");
+        assert!(
+            message.contains("a stage has no imports, and this component wants test:dummy/sockets"),
+            "{message}"
+        );
+    }
+    assert_eq!(service.ask("GET", "/stages", "", &Value::Null).json(), before);
+}

@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use logship::destination::DestinationConfig;
 use logship::engine::{Engine, Limits};
@@ -14,7 +15,9 @@ use logship::registry::Registry;
 use logship::rule::{Choice, Rule};
 use logship::shipping::Shipper;
 use logship::shipping::settings::Shipping;
+use logship::stage::Kind;
 use logship::target;
+use logship::trial::{Candidate, Extent, TrialError, Tried, Untried, Verdict};
 use logship_logstore::{
     Clock, Logstore, LogstoreSettings, NewGroup, Options, RuleSettings, RuleStart, Seal, Status, Store, Task,
     TaskFilter,
@@ -115,6 +118,23 @@ impl Test {
 
     fn statuses(&self) -> Vec<Status> {
         self.tasks().iter().map(|task| task.status).collect()
+    }
+
+    /// Tries a component in the rule, on so many tasks.
+    fn try_stage(&self, component: &Path, last: usize) -> Result<Vec<Tried>, TrialError> {
+        let stage = self.shipper.registry().examine("mine", &fs::read(component).unwrap()).unwrap();
+        let extent = Extent { last, until: Instant::now() + Duration::from_secs(60) };
+        let (logstore, candidate) = (self.logstore(), Candidate { stage, transform: None });
+        self.shipper.try_stage(&logstore, logstore.rule("to-lake").unwrap(), &candidate, extent)
+    }
+
+    fn verdicts(&self, component: &Path, last: usize) -> Vec<Verdict> {
+        self.try_stage(component, last).unwrap().iter().map(Tried::verdict).collect()
+    }
+
+    /// The components that are kept.
+    fn kept(&self) -> usize {
+        support::files(&self.data.path().join("stages/sha256")).len()
     }
 
     fn bucket(&self) -> PathBuf {
@@ -619,4 +639,120 @@ fn all_that_a_transformer_makes_of_a_log_is_in_one_object() {
         assert!(lines.chunks(2).all(|two| number(two[0]) == number(two[1])), "{}", task.object);
         assert!(task.seal.unwrap().raw_bytes <= 5_000_000 || lines.len() == 2);
     }
+}
+
+#[test]
+fn a_trial_makes_the_objects_that_the_tasks_made_and_writes_none() {
+    let mut test = Test::new(2);
+    test.create(&rule());
+    let encode_json = support::component("encode-json");
+    assert!(matches!(test.try_stage(&encode_json, 20), Err(TrialError::NoTasks(_))));
+    for shard in 0..2 {
+        // Several chunks, and objects that end within a log group.
+        for _ in 0..3 {
+            test.put(shard, 3_000, 1000);
+        }
+    }
+    test.pass_and_ship(300 * SECOND);
+    let (before, tasks) = (support::files(test.data.path()), test.tasks());
+    assert!(tasks.len() >= 4 && tasks.iter().any(|task| task.end.log > 0), "{tasks:?}");
+    let tried = test.try_stage(&encode_json, 100).unwrap();
+    assert_eq!(tried.len(), tasks.len());
+    for tried in &tried {
+        let compared = tried.result.as_ref().unwrap();
+        assert_eq!((tried.verdict(), compared.reproduced), (Verdict::Same, Some(true)), "{tried:?}");
+        let seal = tasks.iter().find(|task| task.id == tried.task).unwrap().seal.clone().unwrap();
+        let made = compared.new.as_ref().unwrap().made.clone().unwrap();
+        assert_eq!(
+            (made.rows, made.raw_bytes, made.stored_bytes, made.sha256),
+            (seal.rows, seal.raw_bytes, seal.stored_bytes, seal.sha256)
+        );
+    }
+    assert_eq!(test.verdicts(&support::example("encode-logfmt"), 2), [Verdict::Different; 2]);
+    assert_eq!(test.tasks().len(), tasks.len());
+    assert_eq!(support::files(test.data.path()), before);
+}
+
+#[test]
+fn a_trial_tells_of_tasks_whose_logs_are_no_more() {
+    let mut test = Test::new(1);
+    test.create(&rule());
+    test.put(0, 3, 10);
+    test.pass_and_ship(300 * SECOND);
+    test.pass(26 * HOUR);
+    let shard = Arc::clone(test.logstore().shard(0).unwrap());
+    let (begin, waited) = (shard.begin(), Instant::now());
+    while shard.begin() == begin {
+        assert!(waited.elapsed().as_secs() < 30, "the time to live is over");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    test.put(0, 3, 10);
+    test.pass_and_ship(300 * SECOND);
+    let tried = test.try_stage(&support::example("encode-logfmt"), 20).unwrap();
+    assert_eq!(tried.iter().map(Tried::verdict).collect::<Vec<_>>(), [Verdict::Different, Verdict::Untried]);
+    assert!(matches!(tried[1].result, Err(Untried::Expired { .. })), "{tried:?}");
+    // And of those that no time was left for.
+    let extent = Extent { last: 20, until: Instant::now() };
+    let stage = test.shipper.registry().stage(None, "encode-json").unwrap();
+    let (logstore, candidate) = (test.logstore(), Candidate { stage, transform: None });
+    let tried = test.shipper.try_stage(&logstore, logstore.rule("to-lake").unwrap(), &candidate, extent);
+    assert!(tried.unwrap().iter().all(|tried| matches!(tried.result, Err(Untried::NoTime))));
+}
+
+#[test]
+fn calls_of_stages_are_counted_and_so_is_why_they_fail() {
+    let mut test = Test::new(1);
+    let engine = test.shipper.registry().engine().clone();
+    let failing = serde_json::from_value(json!({ "type": "none", "act": "trap" })).unwrap();
+    let stages = test.data.path().join("stages");
+    fs::create_dir_all(&stages).unwrap();
+    fs::copy(support::example("misbehaving-stage"), stages.join("mine.wasm")).unwrap();
+    let own = logship::rule::Stages { encoder: Some("mine".into()), ..Default::default() };
+    test.create(&Rule { format: failing, stages: own, ..rule() });
+    test.put(0, 3, 10);
+    test.pass_and_ship(300 * SECOND);
+    assert_eq!(test.statuses(), [Status::Failed]);
+    let stage = test.shipper.registry().stage(None, "mine").unwrap();
+    let tallied = engine.tallied(stage.identity().digest(), Kind::Encoder).unwrap();
+    let failures: Vec<_> = tallied
+        .failures()
+        .map(|(cause, count)| (cause.as_str(), count))
+        .filter(|(_, count)| *count > 0)
+        .collect();
+    assert_eq!(failures, [("trap", 1)]);
+    assert!(tallied.calls > 1 && tallied.seconds > 0.0 && tallied.memory >= 1 << 16, "{tallied:?}");
+    assert_eq!(engine.tallied(stage.identity().digest(), Kind::Renderer), None);
+}
+
+#[test]
+fn a_component_is_kept_as_long_as_a_task_needs_it_and_then_deleted() {
+    let mut test = Test::new(1);
+    let stages = test.data.path().join("stages");
+    fs::create_dir_all(&stages).unwrap();
+    fs::copy(support::example("encode-logfmt"), stages.join("mine.wasm")).unwrap();
+    let own = logship::rule::Stages { encoder: Some("mine".into()), ..Default::default() };
+    test.create(&Rule { stages: own, ..rule() });
+    test.put(0, 3, 10);
+    test.pass_and_ship(300 * SECOND);
+    let digest = test.shipper.registry().stage(None, "mine").unwrap().identity().digest().to_owned();
+    let file = stages.join(format!("sha256/{digest}.wasm"));
+    let forget = |test: &Test| {
+        let now = test.now.load(Ordering::Relaxed);
+        test.runtime.block_on(test.store.forget_tasks(now, now)).unwrap();
+    };
+    // The rule names another one, and the component no name.
+    test.update(&rule());
+    fs::remove_file(stages.join("mine.wasm")).unwrap();
+    let mut test = test.restart();
+    test.shipper.tidy_stages();
+    assert!(file.exists(), "the task has it");
+    test.put(0, 3, 10);
+    test.pass_and_ship(300 * SECOND);
+    test.shipper.tidy_stages();
+    assert!(file.exists(), "the task before has it");
+    test.pass(SECOND);
+    forget(&test);
+    test.shipper.tidy_stages();
+    assert!(!file.exists(), "nothing needs it");
+    assert!(test.kept() > 0, "the others are the rule's");
 }

@@ -3,6 +3,7 @@
 use std::fs::DirBuilder;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use wasmtime::component::Linker;
@@ -13,6 +14,7 @@ use wasmtime::{
 };
 
 use crate::guest::Guest;
+use crate::stage::{Identity, Kind, Tallied, Tallies, Tally};
 
 /// How often the epoch moves, and so how exactly a deadline is kept.
 const TICK: Duration = Duration::from_millis(10);
@@ -42,6 +44,7 @@ pub struct Engine {
     /// The same without the check of the deadline in every loop.
     unchecked: wasmtime::Engine,
     limits: Limits,
+    tallies: Arc<Tallies>,
 }
 
 impl Engine {
@@ -60,7 +63,7 @@ impl Engine {
         let wasmtime = wasmtime::Engine::new(&config(&limits, cache)?)?;
         tick(wasmtime.weak());
         let unchecked = wasmtime::Engine::new(config(&limits, cache)?.epoch_interruption(false))?;
-        Ok(Self { wasmtime, unchecked, limits })
+        Ok(Self { wasmtime, unchecked, limits, tallies: Arc::default() })
     }
 
     /// An engine for the stages that come with logship. Their loops are trusted to end, as the host's own
@@ -73,6 +76,22 @@ impl Engine {
     /// What each stage may use.
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// What the calls of the component of a digest, in hexadecimal, took since the engine began; none if it was never
+    /// loaded.
+    pub fn tallied(&self, digest: &str, kind: Kind) -> Option<Tallied> {
+        self.tallies.tallied(digest, kind)
+    }
+
+    /// Where calls of a component are counted.
+    pub(crate) fn tally(&self, stage: &Identity, kind: Kind) -> Arc<Tally> {
+        self.tallies.of(stage, kind)
+    }
+
+    /// Brings what was counted of all components to what the process tells.
+    pub(crate) fn export_tallies(&self) {
+        self.tallies.export();
     }
 
     pub(crate) fn wasmtime(&self) -> &wasmtime::Engine {

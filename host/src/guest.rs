@@ -1,8 +1,11 @@
+use std::sync::Arc;
+use std::time::Instant;
+
 use wasmtime::component::ResourceAny;
 use wasmtime::{ResourceLimiter, Store, Trap, WasmBacktrace};
 
 use crate::engine::Engine;
-use crate::stage::{Identity, StageError};
+use crate::stage::{Identity, StageError, Tally};
 
 /// What the host knows of a running instance: its memory, in bytes. A component may have several linear
 /// memories; the cap is for all of them together.
@@ -46,10 +49,11 @@ impl ResourceLimiter for Guest {
 }
 
 /// An instance of a stage, and the one way to call it: under a deadline, with the cause of a trap
-/// told in words. After an error it must not be called again.
+/// told in words, and counted. After an error it must not be called again.
 pub(crate) struct Instance<B> {
     engine: Engine,
     stage: Identity,
+    tally: Arc<Tally>,
     store: Store<Guest>,
     bindings: B,
 }
@@ -59,13 +63,21 @@ impl<B> Instance<B> {
     pub(crate) fn new(
         engine: &Engine,
         stage: &Identity,
+        tally: &Arc<Tally>,
         instantiate: impl FnOnce(&mut Store<Guest>) -> wasmtime::Result<B>,
     ) -> Result<Self, StageError> {
         let mut store = engine.store();
         store.set_epoch_deadline(engine.deadline_ticks());
         match instantiate(&mut store) {
-            Ok(bindings) => Ok(Self { engine: engine.clone(), stage: stage.clone(), store, bindings }),
-            Err(error) => Err(failure(engine, stage, &store, &error)),
+            Ok(bindings) => {
+                let (engine, stage, tally) = (engine.clone(), stage.clone(), Arc::clone(tally));
+                Ok(Self { engine, stage, tally, store, bindings })
+            }
+            Err(error) => {
+                let error = failure(engine, stage, &store, &error);
+                tally.failed(&error);
+                Err(error)
+            }
         }
     }
 
@@ -91,8 +103,21 @@ impl<B> Instance<B> {
     ) -> Result<R, StageError> {
         self.store.set_epoch_deadline(self.engine.deadline_ticks());
         self.store.data_mut().denied = None;
-        call(&mut self.store, &self.bindings)
-            .map_err(|error| failure(&self.engine, &self.stage, &self.store, &error))
+        let begun = Instant::now();
+        let result = call(&mut self.store, &self.bindings);
+        self.tally.called(begun.elapsed(), self.store.data().used);
+        result.map_err(|error| self.failed(failure(&self.engine, &self.stage, &self.store, &error)))
+    }
+
+    /// Counts a call that gave an error, and gives that back.
+    pub(crate) fn failed(&self, error: StageError) -> StageError {
+        self.tally.failed(&error);
+        error
+    }
+
+    /// Counts bytes that went in with a call, and came out of it.
+    pub(crate) fn moved(&self, bytes_in: usize, bytes_out: usize) {
+        self.tally.moved(bytes_in, bytes_out);
     }
 }
 

@@ -20,6 +20,7 @@
 //!   shards as lists of groups.
 //! - [`shipping`]: the rules of a Logstore, and the tasks that ship it; [`target`]: rules as its clients set them.
 //! - [`siem`]: what brings the logs of a Logstore to Splunk or a syslog receiver, `logship consume` and the rules of it.
+//! - [`trial`]: what would change if a stage took the place of another.
 //! - [`link`]: stages that serve the imports of functions.
 //! - [`cli`]: the program.
 
@@ -53,5 +54,6 @@ pub mod stage;
 mod table;
 pub mod target;
 pub mod transforms;
+pub mod trial;
 
 pub use logship_core::{batch, log_group, ndjson, time};

@@ -1,6 +1,7 @@
 //! Objects in the making, and those that were written.
 
 use std::ops::Range;
+use std::path::Path;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::batch::LogBatch;
@@ -8,6 +9,7 @@ use crate::destination::{Destination, DestinationError, Provenance};
 use crate::part::{Part, Whole};
 use crate::pipeline::{Encoding, Finished, Pipeline, Task};
 use crate::stage::StageError;
+use crate::trial::replay::Tap;
 
 /// How many times its weight a log may take in an object without making it too large. JSON escapes
 /// a control character as six.
@@ -84,7 +86,29 @@ impl Object {
     ) -> Result<Self, ObjectError> {
         let encoding = pipeline.open()?;
         let part = destination.begin(&key, pipeline.header_room())?;
-        Ok(Self { key, encoding, part, rows: 0, left_out: 0, size: 0, most, begun: Instant::now() })
+        Ok(Self::new(key, encoding, part, most))
+    }
+
+    /// Begins one that goes nowhere: its bytes are in a file without a name in `folder`.
+    pub(crate) fn within(
+        pipeline: &Pipeline,
+        folder: &Path,
+        key: String,
+        most: u64,
+    ) -> Result<Self, ObjectError> {
+        let encoding = pipeline.open()?;
+        let part = Part::within(folder, pipeline.header_room());
+        let part = part.map_err(|error| DestinationError::io(folder, error))?;
+        Ok(Self::new(key, encoding, part, most))
+    }
+
+    fn new(key: String, encoding: Encoding, part: Part, most: u64) -> Self {
+        Self { key, encoding, part, rows: 0, left_out: 0, size: 0, most, begun: Instant::now() }
+    }
+
+    /// The same, and what is encoded is seen before it is compressed.
+    pub(crate) fn tapped(self, tap: Tap) -> Self {
+        Self { encoding: self.encoding.tapped(tap), ..self }
     }
 
     /// Takes as many of the logs as surely fit, transformed, or the first if it is too large for any object. Returns where

@@ -15,6 +15,7 @@ use crate::stage::{
     TransformingSession,
 };
 use crate::transforms::{self, TransformError, Transforms};
+use crate::trial::replay::Tap;
 
 /// The stages of a rule, checked together and ready to make objects: render, transform, encode,
 /// compress.
@@ -150,7 +151,7 @@ impl Pipeline {
                 Making::Packed(packer.open(config, compressor_config)?)
             }
         };
-        Ok(Encoding { transformers: self.transforms.open()?, making })
+        Ok(Encoding { transformers: self.transforms.open()?, making, tap: None })
     }
 
     /// Bytes to keep free at the beginning of an object.
@@ -231,6 +232,8 @@ impl Bytes {
 pub struct Encoding {
     transformers: Vec<TransformingSession>,
     making: Making,
+    /// Sees what the encoder returns.
+    tap: Option<Tap>,
 }
 
 #[derive(Debug)]
@@ -257,6 +260,11 @@ pub struct Finished {
 }
 
 impl Encoding {
+    /// The same, and what is encoded is seen before it is compressed, where the host sees it.
+    pub(crate) fn tapped(self, tap: Tap) -> Self {
+        Self { tap: Some(tap), ..self }
+    }
+
     /// What becomes of some logs of a batch before they are [pushed](Self::push). None where the rule has no transformers:
     /// they are as they are.
     ///
@@ -279,6 +287,9 @@ impl Encoding {
             Making::Driven { encoder, compressor, returned, .. } => {
                 let bytes = encoder.push(batch)?;
                 *returned += bytes.len() as u64;
+                if let Some(tap) = &self.tap {
+                    tap.write(&bytes);
+                }
                 match compressor {
                     Some(compressor) if !bytes.is_empty() => compressor.push(&bytes),
                     _ => Ok(bytes),
@@ -309,6 +320,9 @@ impl Encoding {
             Making::Driven { mut encoder, compressor, returned, inner } => {
                 let size = if inner { encoder.size()? } else { 0 };
                 let trailer = encoder.finish()?;
+                if let Some(tap) = &self.tap {
+                    tap.write(&trailer);
+                }
                 let raw_bytes = size.max(returned + trailer.len() as u64);
                 Ok(Finished { ending: compressed(compressor, trailer)?, raw_bytes })
             }

@@ -54,8 +54,10 @@ class Case(unittest.TestCase):
         return self.service.refused("stage", *arguments)
 
     def show(self, name):
-        """What the service says of a name."""
-        return self.service.json("stage", "show", name, "--report", "json")
+        """What the service says of a name, but for what its calls took."""
+        shown = self.service.json("stage", "show", name, "--report", "json")
+        del shown["use"]
+        return shown
 
     def rule(self, name, *options):
         arguments = ("--logstore", self.logstore.name, "--bucket", "lake", "--prefix", name)

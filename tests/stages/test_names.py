@@ -1,5 +1,6 @@
 """What names of stages stand for: added, swapped, rolled back, pinned and removed in a running service."""
 
+import hashlib
 import json
 import unittest
 
@@ -66,6 +67,21 @@ class Names(Case):
         self.stage("remove", "encode-json")
         self.assertEqual((self.show("encode-json")["versions"], self.show("encode-json")["builtIn"]), (0, True))
 
+    def test_a_compressor_of_another_compression_and_a_task_that_is_tried_again(self):
+        self.rule("mine", "--compression", "snappy")
+        self.stage("swap", "compress-snappy", "compress-zstd")
+        hidden = self.lake.rename(self.lake.with_name("hidden"))
+        self.put()
+        failed = lambda: self.service.tasks("--rule", "mine", "--status", "failed")
+        service.wait_for(failed)
+        # Nothing is known any more but what is on disk.
+        self.service.kill()
+        self.service.start()
+        hidden.rename(self.lake)
+        done = lambda: self.service.tasks("--rule", "mine", "--status", "success")
+        service.wait_for(done, message="it is not done when it is tried again")
+        self.assertTrue(done()[0]["object"].endswith(".zst"), done())
+
     def test_a_rule_can_name_a_version(self):
         self.stage("add", self.file("0001"), "--name", "marker")
         self.rule("pinned", "--encoder", "marker@0001")
@@ -80,6 +96,25 @@ class Names(Case):
         self.assertIn("moves of clients/logs", self.stage_refused("remove", "marker"))
         said = self.service.refused("rule", "create", "late", "--logstore", "logs", "--bucket", "lake", "--encoder", "marker@3")
         self.assertIn('no version "3"; there is 0001, 0002', said)
+
+    def test_a_component_is_deleted_when_nothing_needs_it(self):
+        kept = lambda mark: self.service.data / "stages" / "sha256" / f"{hashlib.sha256(build(mark)).hexdigest()}.wasm"
+        for mark in "0001", "0002", "0003":
+            self.stage("add", self.file(mark), "--name", "marker")
+        self.rule("mine", "--encoder", "marker")
+        self.rule("pinned", "--encoder", "sha256:" + kept("0003").stem)
+        self.assertEqual(self.ship("mine"), {"0001"})
+        self.stage("swap", "marker", "0002")
+        for mark in "0001", "0003":
+            self.stage("remove", f"marker@{mark}")
+        self.assertTrue(kept("0001").exists(), "a task was made by it")
+        self.assertTrue(kept("0003").exists(), "a rule names it")
+        # Nothing was made by it, and what it was is history.
+        self.stage("add", self.file("0004"), "--name", "marker")
+        self.assertTrue(kept("0004").exists())
+        self.stage("remove", "marker@0004")
+        self.assertFalse(kept("0004").exists())
+        self.assertIn("no version", self.stage_refused("swap", "marker", "0004"))
 
     def test_what_is_pinned_stays(self):
         self.stage("add", self.file("0001"), "--name", "marker")

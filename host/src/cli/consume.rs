@@ -103,12 +103,12 @@ impl ConsumeCommand {
         let dead_letters = dead_letters.open(&settings)?;
         let format = self.format.config()?;
         let (transforms, transport) = (self.format.transforms()?, config.transport());
+        if let Some(address) = self.metrics {
+            crate::siem::consumer::show_metrics(address, registry.engine().clone()).await?;
+        }
         let consumer =
             Consumer::new(registry, receiver, transport, &transforms, stage, format, dead_letters)?
                 .within((self.memory as usize) << 20);
-        if let Some(address) = self.metrics {
-            crate::siem::consumer::show_metrics(address).await?;
-        }
         let client = self.connect.client(Access::Read)?;
         let name = self.consumer.clone().unwrap_or_else(|| unique_name(&self.group));
         let (stop, mut members) = (watch::Sender::new(false), JoinSet::new());

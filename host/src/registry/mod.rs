@@ -81,6 +81,11 @@ impl Registry {
         (Self { asked: Some(Arc::clone(&asked)), ..self.clone() }, asked)
     }
 
+    /// Where its stages run.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
     /// The names of the built-in stages.
     pub fn built_in() -> impl Iterator<Item = &'static str> {
         BUILT_IN.iter().map(|(name, _)| *name)

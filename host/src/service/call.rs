@@ -67,7 +67,8 @@ impl Call {
         }
         credentials.check_head(&key, &parts, &query, service.now())?;
         // A component is larger than logs are, and only who may add it can send it.
-        let is_component = parts.method == Method::POST && parts.uri.path() == "/stages";
+        let path = parts.uri.path();
+        let is_component = parts.method == Method::POST && (path == "/stages" || path.ends_with("/trials"));
         let limit = if is_component && key.allows(EVERYWHERE, Access::Admin) {
             LARGEST_COMPONENT
         } else {

@@ -50,6 +50,18 @@ pub(crate) fn install() -> Result<PrometheusHandle, BuildError> {
         Unit::Seconds,
         "How long making a task waited because a stage had been swapped"
     );
+    describe_histogram!(
+        "logship_stage_call_seconds",
+        Unit::Seconds,
+        "How long calls of a stage took, one for each chunk of logs and a few for each object"
+    );
+    describe_counter!("logship_stage_bytes_total", Unit::Bytes, "Bytes that went into a stage, and came out");
+    describe_counter!("logship_stage_failures_total", "Calls of a stage that failed, by why");
+    describe_gauge!(
+        "logship_stage_memory_bytes",
+        Unit::Bytes,
+        "Memory that an instance of a stage has had at most"
+    );
     describe_counter!("logship_siem_events_total", "Events that a receiver has");
     describe_counter!("logship_siem_bytes_total", Unit::Bytes, "Bytes of these");
     describe_counter!("logship_siem_logs_bytes_total", Unit::Bytes, "Bytes of the logs that these are of");
@@ -142,6 +154,7 @@ pub(crate) fn render(service: &Service) -> String {
             }
         }
     }
+    service.book.registry().engine().export_tallies();
     service.metrics.run_upkeep();
     service.metrics.render()
 }

@@ -6,7 +6,7 @@
 //! - `room`: memory that requests share; `patience`: how long connections may do nothing.
 //! - `manage`: projects, logstores, shards; `put`, `ingest`: logs in; `pull`: cursors, logs out;
 //!   `groups`: consumer groups; `shippers`, `tasks`: rules and what they shipped; `stages`: what names of stages stand
-//!   for, `users`: the rules that use them; `metrics`: what Prometheus reads.
+//!   for, `users`: the rules that use them, `trials`: what another one would change; `metrics`: what Prometheus reads.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use hyper::{Method, Request, Response};
 use logship_logstore::{Clock, Logstore, Options, Store, StoreError};
 use logship_sls::error::{ApiError, ErrorCode};
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 mod call;
 pub mod config;
@@ -39,6 +39,7 @@ pub mod server;
 mod shippers;
 mod stages;
 mod tasks;
+mod trials;
 mod users;
 
 use call::Call;
@@ -78,6 +79,8 @@ pub struct Service {
     members: Members,
     /// Whether it takes requests: not while it ends.
     ready: watch::Sender<bool>,
+    /// One trial of a stage at a time.
+    trials: Arc<Semaphore>,
     /// Requests that are being answered.
     active: AtomicUsize,
     connections: AtomicUsize,
@@ -146,6 +149,8 @@ impl Service {
             ..Options::default()
         };
         let clock = Arc::clone(&options.clock);
+        // Before any stage is loaded: what is counted of it goes there.
+        let metrics = metrics::install()?;
         let store = Arc::new(Store::open(&config.data, options)?);
         let file = KeyFile::within(&config.data);
         if !file.path().exists() {
@@ -184,7 +189,7 @@ impl Service {
             unpacked: room(),
             replies: room(),
             keys: Keys::open(file)?,
-            metrics: metrics::install()?,
+            metrics,
             store,
             shipper,
             siem,
@@ -193,6 +198,7 @@ impl Service {
             store_clock: ClockOf(clock),
             ready: watch::Sender::new(true),
             members: Members::default(),
+            trials: Arc::new(Semaphore::new(1)),
             active: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
             config,
@@ -477,6 +483,12 @@ impl Service {
                 named("delete shipper");
                 self.store.delete_rule(logstore(name, Admin)?, rule).await.map_err(refuse)?;
                 Ok(Reply::empty())
+            }
+            (&Method::POST, ["logstores", name, "shipper", rule, "trials"]) => {
+                named("try stage");
+                // Its component may be anybody's, as one that is added.
+                call.check_access(EVERYWHERE, Admin)?;
+                trials::run(self, call, logstore(name, Read)?, rule).await
             }
             (&Method::GET, ["logstores", name, "shipper", rule, "tasks"]) => {
                 named("list tasks");

@@ -59,6 +59,7 @@ pub(crate) async fn show(service: &Arc<Service>, name: &str) -> Result<Reply, Ap
         let events = service.store.stage_events(&name, SHOWN).map_err(refuse)?;
         shown["events"] = events.iter().map(show_event).collect();
         shown["rules"] = using(&name, &trials).map(show_user).collect();
+        shown["use"] = show_use(&service, &name);
         Ok(Reply::json(&shown))
     })
     .await
@@ -95,6 +96,23 @@ fn whole(
         "rules": using(name, trials).map(|trial| trial.user.to_string()).collect::<Vec<_>>(),
         "problem": found.err().map(|error| error.message),
     }))
+}
+
+/// What the component that a name stands for did since the service began.
+fn show_use(service: &Service, name: &str) -> Value {
+    let registry = service.book.registry();
+    let Ok(stage) = registry.stage(None, name) else { return Value::Null };
+    let tallied = registry.engine().tallied(stage.identity().digest(), stage.kind());
+    let Some(tallied) = tallied else { return Value::Null };
+    let failures = tallied.failures().map(|(cause, count)| (cause.as_str().to_owned(), count.into()));
+    json!({
+        "calls": tallied.calls,
+        "seconds": tallied.seconds,
+        "bytesIn": tallied.bytes_in,
+        "bytesOut": tallied.bytes_out,
+        "memory": tallied.memory,
+        "failures": Value::Object(failures.collect()),
+    })
 }
 
 /// The rules that use a name.

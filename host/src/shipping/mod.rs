@@ -9,7 +9,8 @@
 //! - [`settings`]: how much it may take, and its times. `schedule`: when a task is due, as pure rules.
 //! - `queue`: what is due, over all rules and shards, in turn. `plan`: rule, stages and destination, put together.
 //! - `hold`: rules whose stage fails every task. `work`: one task, step by step; `call`: the steps where a function makes
-//!   the object. This file: the threads.
+//!   the object. `trial`: tasks that are made once more, for nothing but to see what a stage would change. This file: the
+//!   threads.
 //!
 //! # Nothing lost, nothing twice
 //! | on disk | then |
@@ -30,6 +31,7 @@ mod plan;
 mod queue;
 mod schedule;
 pub mod settings;
+mod trial;
 mod work;
 
 use std::collections::{BTreeMap, HashSet};

@@ -1,7 +1,7 @@
 //! What tasks are made by: a rule, its stages pinned by their digests, and where its objects go.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -112,6 +112,11 @@ impl Plans {
         &self.registry
     }
 
+    /// The folder of objects on their way.
+    pub(crate) fn spool(&self) -> &Path {
+        &self.spool
+    }
+
     /// The rule that clients set, checked in itself.
     pub(crate) fn rule(
         name: &str,
@@ -130,12 +135,13 @@ impl Plans {
     pub(crate) fn make(&self, project: &str, logstore: &str, rule: &Rule) -> Result<Plan, PlanError> {
         let pipeline = Pipeline::new(&self.registry, rule)?.of(project, logstore);
         let stages = pipeline.stages().map(|stage| format!("{} {}", stage.name(), stage.version())).collect();
-        let record = PlanRecord {
-            project: project.into(),
-            logstore: logstore.into(),
-            rule: Rule { stages: pipeline.pinned(), transform: pipeline.pinned_transforms(), ..rule.clone() },
-            stages,
-        };
+        let mut pinned =
+            Rule { stages: pipeline.pinned(), transform: pipeline.pinned_transforms(), ..rule.clone() };
+        if let (Some(_), (_, Some(makes))) = (&pinned.stages.compressor, pipeline.makes()) {
+            // A compressor that took the place of another may make something else than the rule asks for by name.
+            makes.clone_into(&mut pinned.compression.name);
+        }
+        let record = PlanRecord { project: project.into(), logstore: logstore.into(), rule: pinned, stages };
         let content = serde_json::to_string(&record)?;
         Ok(Plan { destination: self.destination(rule)?, record, pipeline, content })
     }

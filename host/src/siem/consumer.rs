@@ -23,6 +23,7 @@ use crate::bucket::{Bucket, Flavour};
 use crate::client::Client;
 use crate::destination::{Destination, DestinationConfig, DestinationError};
 use crate::directory::Directory;
+use crate::engine::Engine;
 use crate::registry::Registry;
 use crate::rule::Choice;
 use crate::service::config::Config;
@@ -155,11 +156,12 @@ impl Consumer {
 /// Connections that ask for metrics at one time.
 const MOST_ASKERS: usize = 64;
 
-/// Counts, and shows at `/metrics` what was counted, until the process ends.
+/// Counts, and shows at `/metrics` what was counted, until the process ends. Stages run in `engine`: none of them is
+/// loaded yet.
 ///
 /// # Errors
 /// When the address can't be listened to.
-pub async fn show_metrics(address: SocketAddr) -> Result<(), ConsumerError> {
+pub async fn show_metrics(address: SocketAddr, engine: Engine) -> Result<(), ConsumerError> {
     let failed = |problem: String| ConsumerError::Metrics { address, problem };
     let handle = metrics::install().map_err(|error| failed(error.to_string()))?;
     let listener = TcpListener::bind(address).await.map_err(|error| failed(error.to_string()))?;
@@ -177,10 +179,13 @@ pub async fn show_metrics(address: SocketAddr) -> Result<(), ConsumerError> {
                     continue;
                 }
             };
-            let handle = handle.clone();
+            let (handle, engine) = (handle.clone(), engine.clone());
             let answer = service_fn(move |request: Request<Incoming>| {
                 let (found, text) = match request.uri().path() {
-                    "/metrics" => (StatusCode::OK, handle.render()),
+                    "/metrics" => {
+                        engine.export_tallies();
+                        (StatusCode::OK, handle.render())
+                    }
                     "/healthz" => (StatusCode::OK, "ok\n".into()),
                     _ => (StatusCode::NOT_FOUND, "there is /metrics\n".into()),
                 };

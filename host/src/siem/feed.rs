@@ -105,6 +105,11 @@ impl Formatters {
         self.stage.identity()
     }
 
+    /// Formats by these stages.
+    pub(crate) fn formatting(&self) -> Formatting {
+        Formatting::new(self.transforms.clone(), Arc::clone(&self.stage), Arc::clone(&self.config))
+    }
+
     /// Whether it failed at the last time.
     pub(crate) fn is_failing(&self) -> bool {
         self.failures.load(Ordering::Relaxed) > 0
@@ -134,9 +139,7 @@ impl Formatters {
         let _probe = if self.is_failing() { Some(self.probe.acquire().await) } else { None };
         let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let before = idle().pop();
-        let mut formatting = before.unwrap_or_else(|| {
-            Formatting::new(self.transforms.clone(), Arc::clone(&self.stage), Arc::clone(&self.config))
-        });
+        let mut formatting = before.unwrap_or_else(|| self.formatting());
         let chunk = Arc::clone(chunk);
         let work = move || {
             let result = formatting.format(&chunk);
@@ -350,6 +353,10 @@ impl Outlet {
                 let formatters = if formatters.is_held() { &self.formatters } else { formatters };
                 match formatters.format(&chunk).await {
                     Ok(formatted) => break all.push(formatted),
+                    // It is left to the one that formats now, which need not wait.
+                    Err(error) if formatters.is_held() && !Arc::ptr_eq(formatters, &self.formatters) => {
+                        self.receiver.fails(formatters.told(&error), Duration::ZERO);
+                    }
                     Err(error) => {
                         let wait = if formatters.is_held() { HELD } else { backoff.next() };
                         self.receiver.fails(formatters.told(&error), wait);

@@ -13,6 +13,7 @@
 //! - [`dead_letter`]: what nobody takes.
 //! - `feed`: one shard, from its logs to the receiver and on. What it reads, and where it writes down how far it is,
 //!   is one of: [`member`], a consumer group's member over the network; [`rules`], the [`rule`]s of a store.
+//! - `trial`: messages that are formatted for nothing but to see what a stage would change.
 //! - [`consumer`]: what the members of a program have in common.
 
 mod backoff;
@@ -28,5 +29,6 @@ pub mod receiver;
 pub mod rule;
 pub mod rules;
 pub mod syslog;
+mod trial;
 
 pub use feed::Sent;

@@ -25,6 +25,7 @@ use super::dead_letter::{DeadLetters, Origin};
 use super::feed::{
     Formatters, Gone, LOAD, Ledger, Load, Outlet, OutletError, Reader, Room, Sent, on_thread, told,
 };
+use super::format::Formatting;
 use super::load::{Chunk, Position};
 use super::receiver::{Receiver, ReceiverConfig, ReceiverError};
 use super::rule::{SIEM, SiemRule};
@@ -163,8 +164,26 @@ impl Rules {
         Ok(Formatters::new(registry, transport, &rule.transform, stage, format, Some(self.hold_after))?)
     }
 
+    /// The same, for one who formats by himself.
+    pub(super) fn formatting(
+        &self,
+        rule: &SiemRule,
+        stage: &str,
+        registry: &Registry,
+    ) -> Result<Formatting, RulesError> {
+        Ok(self.formatters(rule, stage, registry)?.formatting())
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(super) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
     /// The name of a rule's stage.
-    fn stage<'a>(&'a self, rule: &'a SiemRule) -> Result<&'a str, RulesError> {
+    pub(super) fn stage<'a>(&'a self, rule: &'a SiemRule) -> Result<&'a str, RulesError> {
         let built_in = self.receiver(rule)?.stage();
         Ok(rule.stage.as_deref().unwrap_or(built_in))
     }

@@ -1,8 +1,9 @@
 use std::fmt;
+use std::sync::Arc;
 
 use wasmtime::component::ResourceAny;
 
-use super::{CompressorDescription as Description, Ending, Identity, StageError, introduce};
+use super::{CompressorDescription as Description, Ending, Identity, Kind, StageError, Tally, introduce};
 use crate::bindings::compressor::exports::logship::compress::compressor::Error;
 use crate::bindings::compressor::{Compressor, CompressorPre};
 use crate::engine::Engine;
@@ -18,6 +19,7 @@ pub struct CompressorStage {
     identity: Identity,
     description: Description,
     pre: CompressorPre<Guest>,
+    tally: Arc<Tally>,
 }
 
 impl CompressorStage {
@@ -26,12 +28,13 @@ impl CompressorStage {
         origin: Identity,
         pre: CompressorPre<Guest>,
     ) -> Result<Self, StageError> {
-        let mut instance = Instance::new(engine, &origin, |store| pre.instantiate(store))?;
+        let mut instance = Instance::new(engine, &origin, &Arc::default(), |store| pre.instantiate(store))?;
         let description = instance
             .call(|store, compressor| compressor.logship_compress_compressor().call_describe(store))?;
         let Description { name, version, config_schema, .. } = &description;
         let identity = introduce(&origin, name, version, config_schema)?;
-        Ok(Self { engine: engine.clone(), identity, description, pre })
+        let tally = engine.tally(&identity, Kind::Compressor);
+        Ok(Self { engine: engine.clone(), identity, description, pre, tally })
     }
 
     /// Which component it is.
@@ -56,7 +59,8 @@ impl CompressorStage {
 
     /// An instance from the pool, without an object.
     pub(crate) fn instance(&self) -> Result<CompressorInstance, StageError> {
-        let instance = Instance::new(&self.engine, &self.identity, |store| self.pre.instantiate(store));
+        let instance =
+            Instance::new(&self.engine, &self.identity, &self.tally, |store| self.pre.instantiate(store));
         instance.map(CompressorInstance)
     }
 }
@@ -81,23 +85,29 @@ impl CompressorInstance {
             .call(|store, compressor| {
                 compressor.logship_compress_compressor().object().call_open(store, config)
             })?
-            .map_err(|error| refusal(self.0.stage(), error))
+            .map_err(|error| self.0.failed(refusal(self.0.stage(), error)))
     }
 
     pub(crate) fn push(&mut self, object: ResourceAny, bytes: &[u8]) -> Result<Vec<u8>, StageError> {
-        self.0
+        let compressed = self
+            .0
             .call(|store, compressor| {
                 compressor.logship_compress_compressor().object().call_push(store, object, bytes)
             })?
-            .map_err(|error| refusal(self.0.stage(), error))
+            .map_err(|error| self.0.failed(refusal(self.0.stage(), error)))?;
+        self.0.moved(bytes.len(), compressed.len());
+        Ok(compressed)
     }
 
     pub(crate) fn finish(&mut self, object: ResourceAny) -> Result<Ending, StageError> {
-        self.0
+        let ending = self
+            .0
             .call(|store, compressor| {
                 compressor.logship_compress_compressor().object().call_finish(store, object)
             })?
-            .map_err(|error| refusal(self.0.stage(), error))
+            .map_err(|error| self.0.failed(refusal(self.0.stage(), error)))?;
+        self.0.moved(0, ending.header.len() + ending.trailer.len());
+        Ok(ending)
     }
 
     pub(crate) fn give_up(&mut self, object: ResourceAny) -> Result<(), StageError> {

@@ -1,8 +1,9 @@
 use std::fmt;
+use std::sync::Arc;
 
 use wasmtime::component::ResourceAny;
 
-use super::{EncoderDescription as Description, Identity, StageError, introduce};
+use super::{EncoderDescription as Description, Identity, Kind, StageError, Tally, introduce};
 use crate::batch::LogBatch;
 use crate::bindings::encoder::exports::logship::encode::encoder::Error;
 use crate::bindings::encoder::{Encoder, EncoderPre};
@@ -15,16 +16,18 @@ pub struct EncoderStage {
     identity: Identity,
     description: Description,
     pre: EncoderPre<Guest>,
+    tally: Arc<Tally>,
 }
 
 impl EncoderStage {
     pub(super) fn new(engine: &Engine, origin: Identity, pre: EncoderPre<Guest>) -> Result<Self, StageError> {
-        let mut instance = Instance::new(engine, &origin, |store| pre.instantiate(store))?;
+        let mut instance = Instance::new(engine, &origin, &Arc::default(), |store| pre.instantiate(store))?;
         let description =
             instance.call(|store, encoder| encoder.logship_encode_encoder().call_describe(store))?;
         let Description { name, version, config_schema, .. } = &description;
         let identity = introduce(&origin, name, version, config_schema)?;
-        Ok(Self { engine: engine.clone(), identity, description, pre })
+        let tally = engine.tally(&identity, Kind::Encoder);
+        Ok(Self { engine: engine.clone(), identity, description, pre, tally })
     }
 
     /// Which component it is.
@@ -49,7 +52,8 @@ impl EncoderStage {
 
     /// An instance from the pool, without an object.
     pub(crate) fn instance(&self) -> Result<EncoderInstance, StageError> {
-        Instance::new(&self.engine, &self.identity, |store| self.pre.instantiate(store)).map(EncoderInstance)
+        Instance::new(&self.engine, &self.identity, &self.tally, |store| self.pre.instantiate(store))
+            .map(EncoderInstance)
     }
 }
 
@@ -71,13 +75,16 @@ impl EncoderInstance {
     pub(crate) fn open(&mut self, config: &str) -> Result<ResourceAny, StageError> {
         self.0
             .call(|store, encoder| encoder.logship_encode_encoder().object().call_open(store, config))?
-            .map_err(|error| refusal(self.0.stage(), error))
+            .map_err(|error| self.0.failed(refusal(self.0.stage(), error)))
     }
 
     pub(crate) fn push(&mut self, object: ResourceAny, batch: &LogBatch) -> Result<Vec<u8>, StageError> {
-        self.0
+        let bytes = self
+            .0
             .call(|store, encoder| encoder.logship_encode_encoder().object().call_push(store, object, batch))?
-            .map_err(|error| refusal(self.0.stage(), error))
+            .map_err(|error| self.0.failed(refusal(self.0.stage(), error)))?;
+        self.0.moved(batch.bytes(), bytes.len());
+        Ok(bytes)
     }
 
     pub(crate) fn size(&mut self, object: ResourceAny) -> Result<u64, StageError> {
@@ -85,9 +92,12 @@ impl EncoderInstance {
     }
 
     pub(crate) fn finish(&mut self, object: ResourceAny) -> Result<Vec<u8>, StageError> {
-        self.0
+        let bytes = self
+            .0
             .call(|store, encoder| encoder.logship_encode_encoder().object().call_finish(store, object))?
-            .map_err(|error| refusal(self.0.stage(), error))
+            .map_err(|error| self.0.failed(refusal(self.0.stage(), error)))?;
+        self.0.moved(0, bytes.len());
+        Ok(bytes)
     }
 
     pub(crate) fn give_up(&mut self, object: ResourceAny) -> Result<(), StageError> {

@@ -1,8 +1,9 @@
 use std::fmt;
+use std::sync::Arc;
 
 use wasmtime::component::ResourceAny;
 
-use super::{FormatterDescription as Description, Identity, Messages, StageError, introduce};
+use super::{FormatterDescription as Description, Identity, Kind, Messages, StageError, Tally, introduce};
 use crate::batch::LogBatch;
 use crate::bindings::formatter::exports::logship::siem::formatter::Error;
 use crate::bindings::formatter::{Formatter, FormatterPre};
@@ -15,6 +16,7 @@ pub struct FormatterStage {
     identity: Identity,
     description: Description,
     pre: FormatterPre<Guest>,
+    tally: Arc<Tally>,
 }
 
 impl FormatterStage {
@@ -23,12 +25,13 @@ impl FormatterStage {
         origin: Identity,
         pre: FormatterPre<Guest>,
     ) -> Result<Self, StageError> {
-        let mut instance = Instance::new(engine, &origin, |store| pre.instantiate(store))?;
+        let mut instance = Instance::new(engine, &origin, &Arc::default(), |store| pre.instantiate(store))?;
         let description =
             instance.call(|store, formatter| formatter.logship_siem_formatter().call_describe(store))?;
         let Description { name, version, config_schema, .. } = &description;
         let identity = introduce(&origin, name, version, config_schema)?;
-        Ok(Self { engine: engine.clone(), identity, description, pre })
+        let tally = engine.tally(&identity, Kind::Formatter);
+        Ok(Self { engine: engine.clone(), identity, description, pre, tally })
     }
 
     /// Which component it is.
@@ -53,7 +56,8 @@ impl FormatterStage {
 
     /// An instance from the pool, without a session.
     pub(crate) fn instance(&self) -> Result<FormatterInstance, StageError> {
-        let instance = Instance::new(&self.engine, &self.identity, |store| self.pre.instantiate(store));
+        let instance =
+            Instance::new(&self.engine, &self.identity, &self.tally, |store| self.pre.instantiate(store));
         instance.map(FormatterInstance)
     }
 }
@@ -76,7 +80,7 @@ impl FormatterInstance {
     pub(crate) fn open(&mut self, config: &str) -> Result<ResourceAny, StageError> {
         self.0
             .call(|store, formatter| formatter.logship_siem_formatter().session().call_open(store, config))?
-            .map_err(|error| refusal(self.0.stage(), error))
+            .map_err(|error| self.0.failed(refusal(self.0.stage(), error)))
     }
 
     pub(crate) fn push(&mut self, session: ResourceAny, batch: &LogBatch) -> Result<Messages, StageError> {
@@ -85,10 +89,13 @@ impl FormatterInstance {
             .call(|store, formatter| {
                 formatter.logship_siem_formatter().session().call_push(store, session, batch)
             })?
-            .map_err(|error| refusal(self.0.stage(), error))?;
+            .map_err(|error| self.0.failed(refusal(self.0.stage(), error)))?;
         match problem(&messages, batch.len()) {
-            None => Ok(messages),
-            Some(what) => Err(StageError::Messages { stage: self.0.stage().clone(), what }),
+            None => {
+                self.0.moved(batch.bytes(), messages.bytes.len());
+                Ok(messages)
+            }
+            Some(what) => Err(self.0.failed(StageError::Messages { stage: self.0.stage().clone(), what })),
         }
     }
 

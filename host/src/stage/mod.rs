@@ -11,6 +11,7 @@ mod fused;
 mod packer;
 mod preflight;
 mod renderer;
+mod tally;
 mod transformer;
 
 use std::fmt::{self, Display};
@@ -49,6 +50,8 @@ pub(crate) use packer::PackerInstance;
 pub use packer::{PackedObject, PackerStage};
 pub use preflight::Kind;
 pub use renderer::RendererStage;
+pub use tally::{Cause, Tallied};
+pub(crate) use tally::{Tallies, Tally};
 pub(crate) use transformer::TransformerInstance;
 pub use transformer::{TransformerStage, TransformingSession};
 

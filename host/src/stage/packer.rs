@@ -1,8 +1,9 @@
 use std::fmt;
+use std::sync::Arc;
 
 use wasmtime::component::ResourceAny;
 
-use super::{Ending, Identity, PackerDescription as Description, StageError, introduce};
+use super::{Ending, Identity, Kind, PackerDescription as Description, StageError, Tally, introduce};
 use crate::batch::LogBatch;
 use crate::bindings::packer::exports::logship::pipeline::packer::{ConfigProblem, Error};
 use crate::bindings::packer::{CompressedPipeline, CompressedPipelinePre};
@@ -16,6 +17,7 @@ pub struct PackerStage {
     compressor: Identity,
     description: Description,
     pre: CompressedPipelinePre<Guest>,
+    tally: Arc<Tally>,
 }
 
 impl PackerStage {
@@ -24,14 +26,15 @@ impl PackerStage {
         origin: Identity,
         pre: CompressedPipelinePre<Guest>,
     ) -> Result<Self, StageError> {
-        let mut instance = Instance::new(engine, &origin, |store| pre.instantiate(store))?;
+        let mut instance = Instance::new(engine, &origin, &Arc::default(), |store| pre.instantiate(store))?;
         let description =
             instance.call(|store, packer| packer.logship_pipeline_packer().call_describe(store))?;
         let Description { encoder, compressor } = &description;
         let encoder = introduce(&origin, &encoder.name, &encoder.version, &encoder.config_schema)?;
         let compressor =
             introduce(&origin, &compressor.name, &compressor.version, &compressor.config_schema)?;
-        Ok(Self { engine: engine.clone(), encoder, compressor, description, pre })
+        let tally = engine.tally(&encoder, Kind::Pipeline);
+        Ok(Self { engine: engine.clone(), encoder, compressor, description, pre, tally })
     }
 
     /// What the encoder in it is called, with the digest of the component.
@@ -61,7 +64,8 @@ impl PackerStage {
 
     /// An instance from the pool, without an object.
     pub(crate) fn instance(&self) -> Result<PackerInstance, StageError> {
-        let instance = Instance::new(&self.engine, &self.encoder, |store| self.pre.instantiate(store))?;
+        let instance =
+            Instance::new(&self.engine, &self.encoder, &self.tally, |store| self.pre.instantiate(store))?;
         Ok(PackerInstance { instance, compressor: self.compressor.clone() })
     }
 }
@@ -97,9 +101,12 @@ impl PackerInstance {
     }
 
     pub(crate) fn push(&mut self, object: ResourceAny, batch: &LogBatch) -> Result<Vec<u8>, StageError> {
-        self.instance
+        let bytes = self
+            .instance
             .call(|store, packer| packer.logship_pipeline_packer().object().call_push(store, object, batch))?
-            .map_err(|error| self.refusal(error))
+            .map_err(|error| self.refusal(error))?;
+        self.instance.moved(batch.bytes(), bytes.len());
+        Ok(bytes)
     }
 
     pub(crate) fn size(&mut self, object: ResourceAny) -> Result<u64, StageError> {
@@ -111,6 +118,7 @@ impl PackerInstance {
             .instance
             .call(|store, packer| packer.logship_pipeline_packer().object().call_finish(store, object))?
             .map_err(|error| self.refusal(error))?;
+        self.instance.moved(0, ending.header.len() + ending.trailer.len());
         Ok((Ending { header: ending.header, trailer: ending.trailer }, ending.size))
     }
 
@@ -123,7 +131,7 @@ impl PackerInstance {
     }
 
     fn refusal(&self, error: Error) -> StageError {
-        refusal(self.instance.stage(), &self.compressor, error)
+        self.instance.failed(refusal(self.instance.stage(), &self.compressor, error))
     }
 }
 

@@ -1,6 +1,7 @@
 use std::fmt;
+use std::sync::Arc;
 
-use super::{Identity, RendererDescription as Description, Request, StageError, introduce};
+use super::{Identity, Kind, RendererDescription as Description, Request, StageError, Tally, introduce};
 use crate::bindings::renderer::exports::logship::object_path::renderer::Error;
 use crate::bindings::renderer::{Renderer, RendererPre};
 use crate::engine::Engine;
@@ -12,6 +13,7 @@ pub struct RendererStage {
     identity: Identity,
     description: Description,
     pre: RendererPre<Guest>,
+    tally: Arc<Tally>,
 }
 
 impl RendererStage {
@@ -20,12 +22,13 @@ impl RendererStage {
         origin: Identity,
         pre: RendererPre<Guest>,
     ) -> Result<Self, StageError> {
-        let mut instance = Instance::new(engine, &origin, |store| pre.instantiate(store))?;
+        let mut instance = Instance::new(engine, &origin, &Arc::default(), |store| pre.instantiate(store))?;
         let description =
             instance.call(|store, renderer| renderer.logship_object_path_renderer().call_describe(store))?;
         let Description { name, version, config_schema } = &description;
         let identity = introduce(&origin, name, version, config_schema)?;
-        Ok(Self { engine: engine.clone(), identity, description, pre })
+        let tally = engine.tally(&identity, Kind::Renderer);
+        Ok(Self { engine: engine.clone(), identity, description, pre, tally })
     }
 
     /// Which component it is.
@@ -49,7 +52,8 @@ impl RendererStage {
 
     /// An instance from the pool.
     pub(crate) fn instance(&self) -> Result<RendererInstance, StageError> {
-        let instance = Instance::new(&self.engine, &self.identity, |store| self.pre.instantiate(store));
+        let instance =
+            Instance::new(&self.engine, &self.identity, &self.tally, |store| self.pre.instantiate(store));
         instance.map(RendererInstance)
     }
 }
@@ -76,14 +80,13 @@ impl RendererInstance {
             .call(|store, renderer| {
                 renderer.logship_object_path_renderer().call_render(store, config, request)
             })?
-            .map_err(|Error::InvalidConfig(problem)| StageError::Config {
-                stage: stage.clone(),
-                path: problem.path,
-                reason: problem.reason,
+            .map_err(|Error::InvalidConfig(problem)| {
+                let (path, reason) = (problem.path, problem.reason);
+                self.0.failed(StageError::Config { stage: stage.clone(), path, reason })
             })?;
         match problem(&key) {
             None => Ok(key),
-            Some(problem) => Err(StageError::Key { stage, key, problem }),
+            Some(problem) => Err(self.0.failed(StageError::Key { stage, key, problem })),
         }
     }
 

@@ -1,8 +1,11 @@
 use std::fmt;
+use std::sync::Arc;
 
 use wasmtime::component::ResourceAny;
 
-use super::{Identity, StageError, Transformed, TransformerDescription as Description, introduce};
+use super::{
+    Identity, Kind, StageError, Tally, Transformed, TransformerDescription as Description, introduce,
+};
 use crate::batch::LogBatch;
 use crate::bindings::transformer::exports::logship::transform::transformer::Error;
 use crate::bindings::transformer::{Transformer, TransformerPre};
@@ -15,6 +18,7 @@ pub struct TransformerStage {
     identity: Identity,
     description: Description,
     pre: TransformerPre<Guest>,
+    tally: Arc<Tally>,
 }
 
 impl TransformerStage {
@@ -23,12 +27,13 @@ impl TransformerStage {
         origin: Identity,
         pre: TransformerPre<Guest>,
     ) -> Result<Self, StageError> {
-        let mut instance = Instance::new(engine, &origin, |store| pre.instantiate(store))?;
+        let mut instance = Instance::new(engine, &origin, &Arc::default(), |store| pre.instantiate(store))?;
         let description = instance
             .call(|store, transformer| transformer.logship_transform_transformer().call_describe(store))?;
         let Description { name, version, config_schema } = &description;
         let identity = introduce(&origin, name, version, config_schema)?;
-        Ok(Self { engine: engine.clone(), identity, description, pre })
+        let tally = engine.tally(&identity, Kind::Transformer);
+        Ok(Self { engine: engine.clone(), identity, description, pre, tally })
     }
 
     /// Which component it is.
@@ -53,7 +58,8 @@ impl TransformerStage {
 
     /// An instance from the pool, without a session.
     pub(crate) fn instance(&self) -> Result<TransformerInstance, StageError> {
-        let instance = Instance::new(&self.engine, &self.identity, |store| self.pre.instantiate(store));
+        let instance =
+            Instance::new(&self.engine, &self.identity, &self.tally, |store| self.pre.instantiate(store));
         instance.map(TransformerInstance)
     }
 }
@@ -78,7 +84,7 @@ impl TransformerInstance {
             .call(|store, transformer| {
                 transformer.logship_transform_transformer().session().call_open(store, config)
             })?
-            .map_err(|error| refusal(self.0.stage(), error))
+            .map_err(|error| self.0.failed(refusal(self.0.stage(), error)))
     }
 
     pub(crate) fn push(&mut self, session: ResourceAny, batch: &LogBatch) -> Result<Transformed, StageError> {
@@ -87,10 +93,13 @@ impl TransformerInstance {
             .call(|store, transformer| {
                 transformer.logship_transform_transformer().session().call_push(store, session, batch)
             })?
-            .map_err(|error| refusal(self.0.stage(), error))?;
+            .map_err(|error| self.0.failed(refusal(self.0.stage(), error)))?;
         match problem(&transformed, batch.len()) {
-            None => Ok(transformed),
-            Some(what) => Err(StageError::Transformed { stage: self.0.stage().clone(), what }),
+            None => {
+                self.0.moved(batch.bytes(), transformed.batch.bytes());
+                Ok(transformed)
+            }
+            Some(what) => Err(self.0.failed(StageError::Transformed { stage: self.0.stage().clone(), what })),
         }
     }
 

@@ -7,6 +7,7 @@ mod list;
 mod remove;
 mod show;
 mod swap;
+mod trial;
 
 use clap::{Subcommand, ValueEnum};
 use serde_json::Value;
@@ -23,6 +24,7 @@ pub(super) enum StageCommand {
     Rollback(Box<swap::RollbackCommand>),
     Pin(Box<swap::PinCommand>),
     Remove(Box<remove::RemoveCommand>),
+    Try(Box<trial::TryCommand>),
     Inspect(Box<inspect::InspectCommand>),
     Check(Box<check::CheckCommand>),
 }
@@ -47,6 +49,7 @@ impl StageCommand {
             Self::Rollback(command) => command.run(),
             Self::Pin(command) => command.run(),
             Self::Remove(command) => command.run(),
+            Self::Try(command) => command.run(),
             Self::Inspect(command) => command.run(engine),
             Self::Check(command) => command.run(engine),
         }

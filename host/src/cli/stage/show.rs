@@ -1,5 +1,6 @@
 use chrono::{DateTime, SecondsFormat};
 use clap::Args;
+use indicatif::{HumanBytes, HumanCount};
 use serde_json::Value;
 
 use super::super::Failure;
@@ -41,6 +42,9 @@ fn show(shown: &Value) {
     println!("{:<9}{}", "kind", text(&shown["kind"]));
     println!("{:<9}{}{from}{pinned}", "version", text(&shown["version"]));
     println!("{:<9}{}", "sha256", text(&shown["digest"]));
+    if shown["use"]["calls"].as_u64().is_some_and(|calls| calls > 0) {
+        println!("{:<9}{}", "calls", calls(&shown["use"]));
+    }
     if let Some(problem) = shown["problem"].as_str() {
         println!("{:<9}{problem}", "problem");
     }
@@ -71,6 +75,26 @@ fn show(shown: &Value) {
         vec![time(&event["at"]), text(&event["action"]), text(&event["version"]), text(&event["by"])]
     };
     table_of(&["when", "what", "version", "by"], members("events").map(event).collect());
+}
+
+/// What was done with it since the service began.
+fn calls(done: &Value) -> String {
+    let number = |value: &Value| value.as_u64().unwrap_or(0);
+    let mut line = format!(
+        "{} in {:.2} s, up to {} of memory",
+        HumanCount(number(&done["calls"])),
+        done["seconds"].as_f64().unwrap_or(0.0),
+        HumanBytes(number(&done["memory"])),
+    );
+    let failures = done["failures"].as_object().into_iter().flatten();
+    let failures: Vec<String> = failures
+        .filter(|(_, count)| number(count) > 0)
+        .map(|(reason, count)| format!("{} {reason}", HumanCount(number(count))))
+        .collect();
+    if !failures.is_empty() {
+        line += &format!("; {}", failures.join(", "));
+    }
+    line
 }
 
 fn time(seconds: &Value) -> String {
