@@ -42,7 +42,7 @@ mod tasks;
 mod users;
 
 use call::Call;
-pub(crate) use call::EVERYWHERE;
+pub(crate) use call::{EVERYWHERE, LARGEST_COMPONENT};
 use config::Config;
 use keys::{Access, Grant, Key, KeyFile, Keys, KeysError};
 use members::Members;

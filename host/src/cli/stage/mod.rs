@@ -4,6 +4,8 @@ mod add;
 mod check;
 mod inspect;
 mod list;
+mod origin;
+mod push;
 mod remove;
 mod show;
 mod swap;
@@ -23,6 +25,7 @@ pub(super) enum StageCommand {
     Rollback(Box<swap::RollbackCommand>),
     Pin(Box<swap::PinCommand>),
     Remove(Box<remove::RemoveCommand>),
+    Push(Box<push::PushCommand>),
     Inspect(Box<inspect::InspectCommand>),
     Check(Box<check::CheckCommand>),
 }
@@ -47,6 +50,7 @@ impl StageCommand {
             Self::Rollback(command) => command.run(),
             Self::Pin(command) => command.run(),
             Self::Remove(command) => command.run(),
+            Self::Push(command) => command.run(engine),
             Self::Inspect(command) => command.run(engine),
             Self::Check(command) => command.run(engine),
         }
