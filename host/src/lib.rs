@@ -7,6 +7,7 @@
 //! - [`engine`]: the wasmtime engine, the limits of stages and the cache of their compiled code.
 //! - [`stage`]: components that were read, checked and made ready; one file for each kind.
 //! - [`registry`]: which component serves a name, and how that changes while a service runs.
+//! - [`oci`]: components in OCI registries, pulled and pushed.
 //! - [`conformance`]: whether a component keeps the contract.
 //! - [`batch`]: the logs that a stage works on, and how they are built.
 //! - [`rule`]: how logs become objects, and where these go; [`pipeline`]: the rule's stages together;
@@ -39,6 +40,7 @@ pub mod infer;
 pub mod input;
 pub mod link;
 pub mod object;
+pub mod oci;
 pub mod part;
 pub mod pipeline;
 pub mod registry;

@@ -25,7 +25,7 @@ use super::keys::{Access, Key};
 pub(crate) const EVERYWHERE: &str = "*";
 
 /// Bytes that a component may have: those of languages that bring an interpreter have some tens of MB.
-const LARGEST_COMPONENT: usize = 64 << 20;
+pub(crate) const LARGEST_COMPONENT: usize = 64 << 20;
 
 /// A request whose sender is known.
 #[derive(Debug)]

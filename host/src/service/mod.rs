@@ -43,7 +43,7 @@ mod trials;
 mod users;
 
 use call::Call;
-pub(crate) use call::EVERYWHERE;
+pub(crate) use call::{EVERYWHERE, LARGEST_COMPONENT};
 use config::Config;
 use keys::{Access, Grant, Key, KeyFile, Keys, KeysError};
 use members::Members;

@@ -91,6 +91,7 @@ fn whole(
         "version": current.map_or(version, |current| current.version.clone()),
         "digest": digest,
         "builtIn": current.is_none(),
+        "source": current.map(|current| &current.source),
         "pinned": known.is_some_and(|known| known.pinned),
         "versions": known.map_or(0, |known| known.versions.len()),
         "rules": using(name, trials).map(|trial| trial.user.to_string()).collect::<Vec<_>>(),

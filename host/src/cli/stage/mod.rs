@@ -4,6 +4,8 @@ mod add;
 mod check;
 mod inspect;
 mod list;
+mod origin;
+mod push;
 mod remove;
 mod show;
 mod swap;
@@ -25,6 +27,7 @@ pub(super) enum StageCommand {
     Pin(Box<swap::PinCommand>),
     Remove(Box<remove::RemoveCommand>),
     Try(Box<trial::TryCommand>),
+    Push(Box<push::PushCommand>),
     Inspect(Box<inspect::InspectCommand>),
     Check(Box<check::CheckCommand>),
 }
@@ -50,6 +53,7 @@ impl StageCommand {
             Self::Pin(command) => command.run(),
             Self::Remove(command) => command.run(),
             Self::Try(command) => command.run(),
+            Self::Push(command) => command.run(engine),
             Self::Inspect(command) => command.run(engine),
             Self::Check(command) => command.run(engine),
         }

@@ -1,11 +1,10 @@
-use std::path::Path;
-
 use clap::Args;
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::super::Failure;
 use super::super::connect::{self, Connect};
+use super::origin::{self, RegistryOptions};
 use super::{add, is_file, rules, text};
 use crate::client::Client;
 use crate::service::keys::Access;
@@ -18,9 +17,11 @@ use crate::service::keys::Access;
 pub(in crate::cli) struct SwapCommand {
     /// The name: one of your own, or that of a built-in stage.
     name: String,
-    /// A version of it, `built-in`, sha256:DIGEST, another name (or NAME@VERSION), or the file of a component, which is
-    /// added first.
+    /// A version of it, `built-in`, sha256:DIGEST, another name (or NAME@VERSION), or the file of a component or its
+    /// place in an OCI registry, which is added first.
     to: String,
+    #[command(flatten)]
+    registry: RegistryOptions,
     #[command(flatten)]
     connect: Connect,
 }
@@ -53,7 +54,8 @@ impl SwapCommand {
         connect::run(async {
             let client = self.connect.client_for_all(Access::Admin)?;
             let reply = if is_file(&self.to) {
-                add::add(&client, Path::new(&self.to), Some(&self.name), true).await?
+                let component = origin::fetch(&self.to, &self.registry).await?;
+                add::add(&client, component, Some(&self.name), true).await?
             } else {
                 change(&client, &self.name, "swap", Some(&self.to)).await?
             };

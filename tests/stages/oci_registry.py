@@ -1,0 +1,104 @@
+"""A real OCI registry, of Debian's package, with a storage of its own."""
+
+import http.client
+import json
+import socket
+import subprocess
+import sys
+from contextlib import closing
+from hashlib import sha256
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "siem"))
+
+import debian
+from marking import service
+
+PROGRAM = "usr/bin/docker-registry"
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+USER, PASSWORD = "acme", "let me in"
+# The password as bcrypt has it, which is all that the registry reads.
+HASHED = "$2b$04$WRtc9dNXWQ416g8Z90RmWeP5ZdajsUyJ3JKa8K0OCSUdx9WSrNHF."
+
+
+class OciRegistry:
+    """For one test case. With `wants_user` it lets in `USER` only."""
+
+    def __init__(self, test, wants_user=False):
+        folder = debian.unpacked(debian.FOLDER / "docker-registry", ("docker-registry",), PROGRAM)
+        own = service.temporary_folder(test)
+        with socket.socket() as tried:
+            tried.bind((service.ADDRESS, 0))
+            self.port = tried.getsockname()[1]
+        self.host = f"{service.ADDRESS}:{self.port}"
+        self.storage = own / "storage"
+        settings = {
+            "version": "0.1",
+            "storage": {"filesystem": {"rootdirectory": str(self.storage)}},
+            "http": {"addr": self.host},
+        }
+        if wants_user:
+            (own / "users").write_text(f"{USER}:{HASHED}\n")
+            settings["auth"] = {"htpasswd": {"realm": "test", "path": str(own / "users")}}
+        # JSON is YAML.
+        (own / "config.yml").write_text(json.dumps(settings))
+        with open(own / "log", "w") as log:
+            command = [folder / PROGRAM, "serve", own / "config.yml"]
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+        test.addCleanup(self.close)
+        service.wait_for(self._answers)
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
+
+    def place(self, rest):
+        return f"{self.host}/{rest}"
+
+    def _answers(self):
+        try:
+            return self.request("GET", "/v2/")
+        except ConnectionRefusedError:
+            return None
+
+    def request(self, method, path, body=None, **headers):
+        """Status, headers and body of an answer."""
+        with closing(http.client.HTTPConnection(self.host, timeout=service.PATIENCE)) as connection:
+            named = {name.replace("_", "-"): value for name, value in headers.items()}
+            connection.request(method, path, body, named)
+            answer = connection.getresponse()
+            return answer.status, answer.headers, answer.read()
+
+    def manifest(self, name, reference):
+        status, headers, body = self.request("GET", f"/v2/{name}/manifests/{reference}", Accept=MANIFEST)
+        assert status == 200, body
+        return json.loads(body), headers["Docker-Content-Digest"]
+
+    def blob(self, name, digest):
+        status, _, body = self.request("GET", f"/v2/{name}/blobs/{digest}")
+        assert status == 200, body
+        return body
+
+    def blob_file(self, digest):
+        """Where it keeps a blob."""
+        digits = digest.removeprefix("sha256:")
+        return self.storage / "docker/registry/v2/blobs/sha256" / digits[:2] / digits / "data"
+
+    def put(self, name, tag, config_type, layers):
+        """Pushes an artifact of any kind, as another program would."""
+        described = [self._put_blob(name, kind, data) for kind, data in layers]
+        manifest = {"schemaVersion": 2, "mediaType": MANIFEST, "layers": described}
+        manifest["config"] = self._put_blob(name, config_type, b"{}")
+        body = json.dumps(manifest).encode()
+        status, _, said = self.request("PUT", f"/v2/{name}/manifests/{tag}", body, Content_Type=MANIFEST)
+        assert status == 201, said
+
+    def _put_blob(self, name, kind, data):
+        digest = "sha256:" + sha256(data).hexdigest()
+        _, headers, _ = self.request("POST", f"/v2/{name}/blobs/uploads/")
+        where = headers["Location"].removeprefix(f"http://{self.host}")
+        status, _, said = self.request(
+            "PUT", f"{where}&digest={digest}", data, Content_Type="application/octet-stream"
+        )
+        assert status == 201, said
+        return {"mediaType": kind, "digest": digest, "size": len(data)}
