@@ -1,44 +1,66 @@
-//! Embeds the built components: `target/components/*.wasm`, and `target/joints/joint.wasm` that joins some of them, put
-//! there by `cargo xtask build`.
+//! What of the components that `cargo xtask build` put into the target directory goes into the program: the stages
+//! (`components/*.wasm`), `joints/joint.wasm` that joins some of them, and the digests of the functions
+//! (`functions/*.wasm`), which are trusted as the stages are.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
+use sha2::{Digest as _, Sha256};
+
 fn main() {
-    let folder = components();
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    let write = |name: &str, content: &str| {
+        fs::write(out.join(name), content).expect("OUT_DIR can be written to");
+        out.join(name)
+    };
+    let stages = components(&out);
     println!("cargo::rerun-if-env-changed=LOGSHIP_COMPONENTS");
+    let entries: String = built(&stages).iter().map(|path| stage(path)).collect();
+    write("builtin.rs", &format!("&[\n{entries}]\n"));
+    let functions = built(&stages.with_file_name("functions"));
+    let digests: String = functions.iter().map(|path| digest(path)).collect();
+    write("functions.rs", &format!("[\n{digests}] as [&str; {}]\n", functions.len()));
+    let joint = match built(&stages.with_file_name("joints")).pop() {
+        Some(joint) => joint,
+        // It is missed by the command that needs it, and by no other.
+        None => write("joint.wasm", ""),
+    };
+    println!("cargo::rustc-env=LOGSHIP_JOINT={}", joint.display());
+}
+
+/// The folder with the stages, in the target directory that this build is for.
+fn components(out: &Path) -> PathBuf {
+    if let Some(folder) = env::var_os("LOGSHIP_COMPONENTS") {
+        return folder.into();
+    }
+    // TARGET/release/build/logship-HASH/out
+    out.ancestors().nth(4).expect("OUT_DIR is in the target directory").join("components")
+}
+
+/// The components in a folder, sorted.
+fn built(folder: &Path) -> Vec<PathBuf> {
     println!("cargo::rerun-if-changed={}", folder.display());
-    let mut files: Vec<PathBuf> = fs::read_dir(&folder)
-        .into_iter()
-        .flatten()
-        .flatten()
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut files: Vec<PathBuf> = entries
         .map(|entry| entry.path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "wasm"))
         .collect();
     files.sort();
     if files.is_empty() {
-        println!("cargo::warning=no stages in {}: run `cargo xtask build`", folder.display());
+        println!("cargo::warning=no components in {}: run `cargo xtask build`", folder.display());
     }
-    let entries: String = files.iter().map(|path| entry(path)).collect();
-    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("builtin.rs");
-    fs::write(out, format!("&[\n{entries}]\n")).expect("OUT_DIR can be written to");
-    let joint = folder.with_file_name("joints").join("joint.wasm");
-    println!("cargo::rustc-env=LOGSHIP_JOINT={}", joint.display());
-    println!("cargo::rerun-if-changed={}", joint.display());
+    for file in &files {
+        println!("cargo::rerun-if-changed={}", file.display());
+    }
+    files
 }
 
-/// The folder with the components, in the target directory that this build is for.
-fn components() -> PathBuf {
-    if let Some(folder) = env::var_os("LOGSHIP_COMPONENTS") {
-        return folder.into();
-    }
-    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    // TARGET/release/build/logship-HASH/out
-    out.ancestors().nth(4).expect("OUT_DIR is in the target directory").join("components")
-}
-
-fn entry(path: &Path) -> String {
-    println!("cargo::rerun-if-changed={}", path.display());
+fn stage(path: &Path) -> String {
     let name = path.file_stem().expect("a file has a name").to_string_lossy();
     format!("({name:?}, include_bytes!({:?}) as &[u8]),\n", path.display().to_string())
+}
+
+fn digest(path: &Path) -> String {
+    let bytes = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    format!("{:?},\n", hex::encode(Sha256::digest(bytes)))
 }

@@ -6,6 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use logship::engine::{Engine, Limits};
+use logship::link::Stages;
+use logship::registry::Registry;
+use logship_function::application::Serve as _;
 use support::dummy;
 use toml::{Table, Value};
 use wit_component::DecodedWasm;
@@ -148,4 +152,17 @@ fn a_component_of_the_same_name_and_another_form_is_told_with_the_difference() {
     for word in ["other.wasm", "logship:encode/encoder@1.0.0", "another form", "u64", "u32"] {
         assert!(told.contains(word), "{told}");
     }
+}
+
+#[test]
+fn functions_are_trusted_as_they_come_and_no_others() {
+    let stages = Stages::new(Registry::new(Engine::new(Limits::default(), None).unwrap()));
+    for (name, component) in table(&application(), "component") {
+        let mut function = fs::read(root().join(component["source"].as_str().unwrap())).unwrap();
+        assert!(stages.trusts(&function), "{name}");
+        // A custom section without a name or content changes nothing that runs.
+        function.extend([0, 1, 0]);
+        assert!(!stages.trusts(&function), "{name}");
+    }
+    assert!(!stages.trusts(b""));
 }

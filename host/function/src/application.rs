@@ -7,7 +7,7 @@ use wasmtime::component::Linker;
 
 use crate::compose::{ComposeError, Part, all_served, compose, is_named, named};
 use crate::outbound::Allowed;
-use crate::runtime::{Function, Runtime, RuntimeError, State};
+use crate::runtime::{Function, Runs, Runtime, RuntimeError, State};
 
 /// What serves imports in the host: a part that it runs itself is not put into the component.
 pub trait Serve {
@@ -19,6 +19,9 @@ pub trait Serve {
     /// # Errors
     /// Why it can't.
     fn link(&self, linker: &mut Linker<State>, import: &str, part: &Part) -> Result<(), String>;
+
+    /// Whether a component is one of the host's own, whose loops end as its own do.
+    fn trusts(&self, component: &[u8]) -> bool;
 }
 
 /// Why a component of an application can't be called.
@@ -57,10 +60,11 @@ pub fn function(
 ) -> Result<Function, ApplicationError> {
     let (served, plugs): (Vec<_>, Vec<_>) = parts.into_iter().partition(|(import, _)| host.serves(import));
     let component = if plugs.is_empty() {
-        runtime.component(&socket.bytes)?
+        let runs = if host.trusts(&socket.bytes) { Runs::Unwatched } else { Runs::Watched };
+        runtime.component(&socket.bytes, runs)?
     } else {
         let is_served = |import: &str| served.iter().any(|(wanted, _)| is_named(import, wanted));
-        runtime.component(&compose(socket, &plugs, is_served)?)?
+        runtime.component(&compose(socket, &plugs, is_served)?, Runs::Watched)?
     };
     let imports = runtime.imports(&component);
     let mut linker = runtime.linker(&component)?;

@@ -39,10 +39,21 @@ impl Default for Limits {
     }
 }
 
+/// How a component runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Runs {
+    /// Each of its loops looks whether others wait, or its time is over.
+    Watched,
+    /// Its loops are trusted to end, as the host's own are: to look costs them a third of their speed. What it waits for
+    /// has its time all the same.
+    Unwatched,
+}
+
 /// What compiles and runs components.
 #[derive(Debug, Clone)]
 pub struct Runtime {
-    engine: Engine,
+    watched: Engine,
+    unwatched: Engine,
     /// A permit for each call that there is room for.
     turns: Arc<Semaphore>,
     limits: Limits,
@@ -171,18 +182,9 @@ impl Runtime {
     /// # Errors
     /// When there is none on this machine, or the folder can't be used.
     pub fn new(limits: Limits, cache: Option<&Path>) -> Result<Self, RuntimeError> {
-        let mut config = Config::new();
-        config
-            .wasm_component_model_async(true)
-            .epoch_interruption(true)
-            .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(&limits)));
-        if let Some(folder) = cache {
-            let mut settings = CacheConfig::new();
-            settings.with_directory(folder);
-            config.cache(Some(Cache::new(settings).map_err(RuntimeError::Engine)?));
-        }
-        let engine = Engine::new(&config).map_err(RuntimeError::Engine)?;
-        let ticker = engine.weak();
+        let engine = |runs| engine(&limits, cache, runs).map_err(RuntimeError::Engine);
+        let (watched, unwatched) = (engine(Runs::Watched)?, engine(Runs::Unwatched)?);
+        let ticker = watched.weak();
         std::thread::spawn(move || {
             while let Some(engine) = ticker.upgrade() {
                 engine.increment_epoch();
@@ -190,20 +192,24 @@ impl Runtime {
                 std::thread::sleep(TICK);
             }
         });
-        Ok(Self { engine, turns: Arc::new(Semaphore::new(CALLS as usize)), limits })
+        Ok(Self { watched, unwatched, turns: Arc::new(Semaphore::new(CALLS as usize)), limits })
     }
 
     /// Compiles a component, or loads what was compiled of it before.
     ///
     /// # Errors
     /// When it is none.
-    pub fn component(&self, component: &[u8]) -> Result<Component, RuntimeError> {
-        Component::from_binary(&self.engine, component).map_err(RuntimeError::Compile)
+    pub fn component(&self, component: &[u8], runs: Runs) -> Result<Component, RuntimeError> {
+        let engine = match runs {
+            Runs::Watched => &self.watched,
+            Runs::Unwatched => &self.unwatched,
+        };
+        Component::from_binary(engine, component).map_err(RuntimeError::Compile)
     }
 
     /// What a component imports, by name.
     pub fn imports(&self, component: &Component) -> Vec<String> {
-        component.component_type().imports(&self.engine).map(|(name, _)| name.to_owned()).collect()
+        component.component_type().imports(component.engine()).map(|(name, _)| name.to_owned()).collect()
     }
 
     /// What serves the platform's imports of a component: WASI, and variables.
@@ -211,7 +217,7 @@ impl Runtime {
     /// # Errors
     /// When a name is taken.
     pub fn linker(&self, component: &Component) -> Result<Linker<State>, RuntimeError> {
-        linker(&self.engine, component).map_err(RuntimeError::Link)
+        linker(component.engine(), component).map_err(RuntimeError::Link)
     }
 
     /// Makes a component ready: checks that all it imports is in the linker.
@@ -226,7 +232,7 @@ impl Runtime {
         allowed: Vec<Allowed>,
     ) -> Result<Function, RuntimeError> {
         Ok(Function {
-            engine: self.engine.clone(),
+            engine: component.engine().clone(),
             turns: Arc::clone(&self.turns),
             pre: linker.instantiate_pre(component).map_err(RuntimeError::Link)?,
             outbound: Outbound(allowed.into()),
@@ -234,6 +240,20 @@ impl Runtime {
             limits: self.limits,
         })
     }
+}
+
+fn engine(limits: &Limits, cache: Option<&Path>, runs: Runs) -> wasmtime::Result<Engine> {
+    let mut config = Config::new();
+    config
+        .wasm_component_model_async(true)
+        .epoch_interruption(runs == Runs::Watched)
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(limits)));
+    if let Some(folder) = cache {
+        let mut settings = CacheConfig::new();
+        settings.with_directory(folder);
+        config.cache(Some(Cache::new(settings)?));
+    }
+    Engine::new(&config)
 }
 
 /// Room for the instances of calls. Pages that a call has written to are kept for the next one, zeroed: the kernel

@@ -48,6 +48,9 @@ impl ComposeCommand {
         };
         let joint = Part { path: "the joint of logship".into(), bytes: JOINT.to_vec() };
         let compressor = self.compressor.as_ref().map(|name| part(Kind::Compressor, name)).transpose()?;
+        if compressor.is_some() && JOINT.is_empty() {
+            return Err("this logship was built without what joins an encoder and a compressor: build the components, then logship anew: `cargo xtask build`".into());
+        }
         let compressing = compressor.as_ref().map(|compressor| Compressing { joint: &joint, compressor });
         let fused = fuse(
             &part(Kind::Renderer, &self.renderer)?,

@@ -413,7 +413,7 @@ fn built_in(name: &str) -> Option<(&'static str, &'static [u8])> {
 }
 
 /// SHA-256 of a component, in hexadecimal.
-fn digest(bytes: &[u8]) -> String {
+pub(crate) fn digest(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
 }
 
