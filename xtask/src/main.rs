@@ -39,7 +39,7 @@ Usage: cargo xtask COMMAND
                                      writes access.ndjson and app.ndjson, the same for the same seed
   test [-- ARG...]                   builds all, then runs the tests in Rust and those of other
                                      readers in Python; ARGs go to cargo test
-  bench [stages|service|shipping|siem|functions|ship] [--lines N] [--runs N] [--write] [-- ARG...]
+  bench [stages|service|shipping|siem|functions|ship]... [--lines N] [--runs N] [--write] [-- ARG...]
                                      measures (all, by default); --write puts the tables in
                                      BENCHMARKS.md; ARGs go to the benchmarks of stages and service
 
@@ -59,14 +59,16 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
+    // Before or behind a command: it is the same help.
+    let mut own = std::env::args_os().skip(1).take_while(|arg| arg != "--");
+    if own.any(|arg| arg == "--help" || arg == "-h") || std::env::args_os().len() == 1 {
+        print!("{HELP}");
+        return Ok(());
+    }
     let mut args = lexopt::Parser::from_env();
     let command = match args.next()? {
         Some(Value(command)) => command.string()?,
-        None | Some(Long("help") | Short('h')) => {
-            print!("{HELP}");
-            return Ok(());
-        }
-        Some(other) => return Err(other.unexpected().into()),
+        other => bail!("{}\n\n{HELP}", other.map_or("no command".into(), |arg| arg.unexpected().to_string())),
     };
     let workspace = Workspace::find()?;
     match command.as_str() {
@@ -110,10 +112,11 @@ fn sample(mut args: lexopt::Parser) -> Result<()> {
 
 fn bench_options(mut args: lexopt::Parser) -> Result<bench::Options> {
     let mut options = bench::Options::default();
+    let mut sections = vec![];
     while let Some(arg) = args.next()? {
         match arg {
             Value(part) if bench::SECTIONS.iter().any(|section| part == *section) => {
-                options.sections = vec![part.string()?];
+                sections.push(part.string()?);
             }
             Long("lines") => options.lines = args.value()?.parse()?,
             Long("runs") => options.runs = args.value()?.parse()?,
@@ -121,6 +124,9 @@ fn bench_options(mut args: lexopt::Parser) -> Result<bench::Options> {
             Value(arg) => options.passed_on.push(arg.string()?),
             other => return Err(other.unexpected().into()),
         }
+    }
+    if !sections.is_empty() {
+        options.sections = sections;
     }
     Ok(options)
 }
