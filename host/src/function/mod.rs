@@ -3,132 +3,32 @@
 //! It does what the stages of this program do, somewhere else, and it brings the object to its place itself or gives
 //! it back. What the object has to be like goes with each call, its key too: a function that would make another one
 //! says so, and makes none. A call can be repeated, and is, until it is answered.
+//!
+//! # Layout
+//! - This file: [`Function`], which calls. `config`: its settings. `error`: what a call may come to instead of an object.
 
-use std::collections::BTreeMap;
-use std::fmt;
-use std::path::PathBuf;
+mod config;
+mod error;
+
 use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{RequestBuilder, Response, StatusCode, Url};
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
+pub use self::config::FunctionConfig;
+pub(crate) use self::config::MOST;
+pub use self::error::CallError;
+use self::error::{Again, again, code};
+
 use crate::bucket::{Remote, client};
-use crate::destination::{Destination, DestinationConfig, DestinationError};
+use crate::destination::{Destination, DestinationError};
 use crate::group_list::{GroupList, Most};
 use crate::part::{Part, Whole};
 use crate::pipeline::Pipeline;
 use crate::rule::Rule;
-
-/// How functions are called.
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub struct FunctionConfig {
-    /// Where they are, without a path of theirs: `https://functions.example.org`.
-    pub url: String,
-    /// The name of the function's rule; by default that of the rule that calls it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rule: Option<String>,
-    /// What calls bring as `Authorization: Bearer`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub token: Option<String>,
-    /// The destination, by its name, in which the objects are: what the function gives back is put there, and what it
-    /// put there itself is looked at.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub store: Option<String>,
-    /// Calls at one time.
-    pub calls: usize,
-    /// Bytes that a call may have, as it is sent: for what stands before the function.
-    pub body_bytes: usize,
-    /// Seconds to wait for the answer to a call.
-    pub timeout_seconds: u64,
-    /// URL of a proxy; by default those of the environment.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub proxy: Option<String>,
-    /// File with certificates (PEM) of authorities to trust besides those of the system.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ca: Option<PathBuf>,
-}
-
-/// Bytes that a call may have at most, as it is sent, and unpacked: what `trigger-http` takes.
-pub(crate) const MOST: Most = Most { packed: 16 << 20, raw: 64 << 20 };
-
-/// What fits into less is not worth a call.
-const LEAST: usize = 64 << 10;
-
-impl Default for FunctionConfig {
-    fn default() -> Self {
-        Self {
-            url: String::new(),
-            rule: None,
-            token: None,
-            store: None,
-            calls: 8,
-            body_bytes: MOST.packed,
-            timeout_seconds: 120,
-            proxy: None,
-            ca: None,
-        }
-    }
-}
-
-/// Its token is not for logs.
-impl fmt::Debug for FunctionConfig {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut shown = formatter.debug_struct("FunctionConfig");
-        shown.field("url", &self.url).field("rule", &self.rule).field("store", &self.store);
-        shown.field("calls", &self.calls).finish_non_exhaustive()
-    }
-}
-
-impl FunctionConfig {
-    /// Checks what the types don't. `destinations` are those that the settings name.
-    ///
-    /// # Errors
-    /// The setting that is wrong, and why.
-    pub(crate) fn check(&self, destinations: &BTreeMap<String, DestinationConfig>) -> Result<(), String> {
-        self.endpoint("rule")?;
-        if let Some(store) = &self.store {
-            match destinations.get(store) {
-                None => return Err(format!("store: the settings name no destination {store:?}")),
-                Some(DestinationConfig::Function(_)) => {
-                    return Err(format!("store: {store:?} is a function, and no place for objects"));
-                }
-                Some(_) => {}
-            }
-        }
-        if !(1..=1024).contains(&self.calls) {
-            return Err(format!("calls: {} is not from 1 to 1024", self.calls));
-        }
-        if !(LEAST..=MOST.packed).contains(&self.body_bytes) {
-            let (bytes, most) = (self.body_bytes, MOST.packed);
-            return Err(format!("body-bytes: {bytes} is not from {LEAST} to {most}"));
-        }
-        Ok(())
-    }
-
-    /// Where a rule of the function is.
-    fn endpoint(&self, rule: &str) -> Result<Url, String> {
-        let rule = self.rule.as_deref().unwrap_or(rule);
-        let wrong = |problem: &str| format!("url: {:?} {problem}: https://HOST", self.url);
-        let mut url = Url::parse(&self.url).map_err(|_| wrong("is no URL"))?;
-        if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
-            return Err(wrong("begins with neither http:// nor https://"));
-        }
-        if url.path().contains("/v1/ship") || url.query().is_some() {
-            return Err(wrong("goes too far: leave out /v1/ship and what is behind it"));
-        }
-        let below = url.path().trim_end_matches('/').to_owned();
-        url.set_path(&below);
-        if let Ok(mut path) = url.path_segments_mut() {
-            path.pop_if_empty().extend(["v1", "ship", rule]);
-        }
-        Ok(url)
-    }
-}
 
 /// A function, for a rule. Its methods block.
 #[derive(Debug)]
@@ -176,59 +76,6 @@ pub(crate) struct Answer {
     pub(crate) stages: String,
     /// The object, if it is not at its destination.
     pub(crate) object: Option<Whole>,
-}
-
-/// Why a function made no object, or did not say so.
-#[derive(Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct CallError {
-    /// What is wrong.
-    message: String,
-    /// What Log Service calls it.
-    code: &'static str,
-    again: Again,
-    /// How long it asks to be left alone.
-    rest: Option<Duration>,
-    /// Whether the call was too large for something.
-    is_too_large: bool,
-}
-
-/// Whether another time the same call can be answered otherwise.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Again {
-    /// At once, maybe.
-    Soon,
-    /// When something was mended.
-    Later,
-    /// Never.
-    No,
-}
-
-impl CallError {
-    fn new(again: Again, message: impl Into<String>) -> Self {
-        let message = message.into();
-        Self { message, code: "InternalServerError", again, rest: None, is_too_large: false }
-    }
-
-    /// What Log Service calls it.
-    pub fn code(&self) -> &'static str {
-        self.code
-    }
-
-    /// Whether it can be another time.
-    pub fn can_pass(&self) -> bool {
-        self.again != Again::No
-    }
-
-    /// How long the function, or where it delivers to, asks to be left alone.
-    pub fn rest(&self) -> Option<Duration> {
-        self.rest
-    }
-
-    /// Whether fewer logs may be taken.
-    pub(crate) fn is_too_large(&self) -> bool {
-        self.is_too_large
-    }
 }
 
 /// How often a call is repeated before its task has failed, which is tried again much later.
@@ -439,7 +286,7 @@ impl Function {
     /// The object that is the body of an answer, as it comes.
     async fn received(&self, mut response: Response, key: &str) -> Result<Whole, CallError> {
         let store = self.store().map_err(|_| self.settings(GIVEN_BACK))?;
-        let disk = |error: &dyn fmt::Display| CallError::new(Again::Later, error.to_string());
+        let disk = |error: &dyn std::fmt::Display| CallError::new(Again::Later, error.to_string());
         let mut part: Part = store.begin(key, 0).map_err(|error| disk(&error))?;
         while let Some(piece) = response.chunk().await.map_err(|error| self.unreachable(error))? {
             part.write(&piece).map_err(|error| disk(&error))?;
@@ -541,26 +388,6 @@ fn text(headers: &HeaderMap, name: &str) -> Option<String> {
     Some(std::str::from_utf8(headers.get(name)?.as_bytes()).ok()?.to_owned())
 }
 
-/// Whether a call that was answered so can be answered otherwise.
-fn again(status: StatusCode) -> Again {
-    match status.as_u16() {
-        429 | 502..=504 => Again::Soon,
-        // A token, a rule, or a proxy's patience: what others mend.
-        401 | 403 | 404 | 407 | 408 | 421 | 425 => Again::Later,
-        400..500 => Again::No,
-        _ => Again::Later,
-    }
-}
-
-/// What Log Service calls a refusal.
-fn code(status: StatusCode, kind: &str) -> &'static str {
-    match (status.as_u16(), kind) {
-        (401 | 403, _) | (_, "destination-refused" | "destination-forbidden") => "UnAuthorized",
-        (_, "destination-missing") => "InvalidOssBucket",
-        _ => "InternalServerError",
-    }
-}
-
 /// What the objects of a rule are like, for a call: all that decides their keys and bytes. JSON that a header takes.
 pub(crate) fn spec(rule: &Rule, pipeline: &Pipeline) -> String {
     let (format, compression) = pipeline.makes();
@@ -588,51 +415,4 @@ pub(crate) fn spec(rule: &Rule, pipeline: &Pipeline) -> String {
         }
     }
     ascii
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_answer_tells_whether_to_call_again() {
-        let of = |status: u16| again(StatusCode::from_u16(status).unwrap());
-        for status in [429, 502, 503, 504] {
-            assert_eq!(of(status), Again::Soon, "{status}");
-        }
-        for status in [401, 403, 404, 408, 500, 501, 302] {
-            assert_eq!(of(status), Again::Later, "{status}");
-        }
-        for status in [400, 405, 409, 411, 413, 415, 422, 431] {
-            assert_eq!(of(status), Again::No, "{status}");
-        }
-    }
-
-    #[test]
-    fn settings_that_can_not_be_are_named() {
-        let right =
-            FunctionConfig { url: "https://f.example.org/below/".into(), ..FunctionConfig::default() };
-        assert_eq!(right.endpoint("a-b").unwrap().as_str(), "https://f.example.org/below/v1/ship/a-b");
-        let other = FunctionConfig { rule: Some("r".into()), url: "http://f:80".into(), ..right.clone() };
-        assert_eq!(other.endpoint("a-b").unwrap().as_str(), "http://f/v1/ship/r");
-        let lake = DestinationConfig::Directory { path: "lake".into() };
-        let function = DestinationConfig::Function(right.clone());
-        let destinations = BTreeMap::from([("lake".to_owned(), lake), ("f".to_owned(), function)]);
-        let check = |change: fn(&mut FunctionConfig)| {
-            let mut config = right.clone();
-            change(&mut config);
-            config.check(&destinations)
-        };
-        check(|config| config.store = Some("lake".into())).unwrap();
-        let problem = |change| check(change).unwrap_err();
-        assert!(problem(|config| config.url = "f.example.org".into()).contains("is no URL"));
-        assert!(problem(|config| config.url = "ftp://f".into()).contains("neither http"));
-        assert!(problem(|config| config.url = "http://f/v1/ship/lake".into()).contains("leave out"));
-        assert!(problem(|config| config.store = Some("sea".into())).contains("no destination"));
-        assert!(problem(|config| config.store = Some("f".into())).contains("is a function"));
-        assert!(problem(|config| config.calls = 0).starts_with("calls"));
-        assert!(problem(|config| config.body_bytes = 1).starts_with("body-bytes"));
-        let secret = FunctionConfig { token: Some("t0ken".into()), ..right.clone() };
-        assert!(!format!("{secret:?}").contains("t0ken"));
-    }
 }
