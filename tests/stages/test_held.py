@@ -108,5 +108,48 @@ class Loops(Held):
     test_one_that_takes_all_memory_and_another_version = None
 
 
+class Again(Case):
+    """Whatever a stage does, it leaves nothing behind in the service."""
+
+    settings = SETTINGS.replace("retry-seconds = 2", "retry-seconds = 600")
+    ACTS = {"trap": "trapped", "grow": "asked for", "lie": "out of bounds", "loop": "did not answer within"}
+    ROUNDS = 4
+
+    def setUp(self):
+        super().setUp()
+        self.service.options += ("--stage-deadline", "0.5")
+        self.service.restart()
+        self.stage("add", self.file("0001"), "--name", "marker")
+        self.rule("mine", "--encoder", "marker")
+        self.rule("other", "--encoder", "marker@0001")
+
+    def fail(self, version, word):
+        """A task of a stage that does not do its work, and the same task by one that does."""
+        self.stage("swap", "marker", version)
+        self.put()
+        failed = lambda: self.service.tasks("--rule", "mine", "--status", "failed")
+        service.wait_for(failed, patience=60, message="no task fails")
+        (task,) = failed()
+        self.assertIn(word, task["taskMessage"])
+        self.wait_until_shipped("other")
+        self.stage("rollback", "marker")
+        self.service.command("task", "retry", "--all-failed", "--rule", "mine")
+        self.wait_until_shipped("mine")
+
+    def test_stages_that_fail_again_and_again_take_no_more_memory(self):
+        for number, act in enumerate(self.ACTS, 2):
+            self.stage("add", self.file(f"{number:04}", act), "--name", "marker")
+        most = []
+        for _ in range(self.ROUNDS):
+            for number, word in enumerate(self.ACTS.values(), 2):
+                self.fail(f"{number:04}", word)
+            most.append(self.service.most_memory())
+        print("most memory after each round, MiB:", *(bytes >> 20 for bytes in most))
+        # All instances that there can be have been there by then.
+        self.assertLess(most[-1] - most[1], 16 << 20, most)
+        self.assertEqual(self.marks("mine", range(self.count)), {"0001"})
+        self.assertEqual(self.marks("other", range(self.count)), {"0001"})
+
+
 if __name__ == "__main__":
     unittest.main()

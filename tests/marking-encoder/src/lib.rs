@@ -64,6 +64,14 @@ impl Encoder for Marking {
             }
             // More than it says, again and again.
             "giant" => return Ok(vec![b'x'; 40 << 20]),
+            // A list that is not within its memory.
+            "lie" => {
+                const LONG: usize = 1 << 20;
+                // SAFETY: there is none: it is what a host must not fall for. It is only handed over, as it is.
+                return Ok(unsafe {
+                    Vec::from_raw_parts(core::ptr::without_provenance_mut(usize::MAX - LONG / 2), LONG, LONG)
+                });
+            }
             _ => {}
         }
         let mark = mark();
