@@ -40,7 +40,7 @@ impl Directory {
         let path = self.path(key)?;
         let begin = || {
             make_folders(folder(&path))?;
-            Part::within(folder(&path), header_room)
+            Part::staying(folder(&path), header_room)
         };
         begin().map_err(|error| DestinationError::io(&path, error))
     }

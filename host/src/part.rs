@@ -2,6 +2,8 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -12,6 +14,9 @@ use tempfile::NamedTempFile;
 /// Bytes that are read at once.
 const READ: usize = 256 << 10;
 
+/// Bytes that are sent on their way to the disk together, while those behind them are made.
+const STRETCH: u64 = 4 << 20;
+
 /// An object in the making. Dropped, it leaves nothing behind; nor does the end of the process, where the file
 /// system has files without a name.
 #[derive(Debug)]
@@ -19,6 +24,12 @@ pub struct Part {
     file: Hidden,
     folder: PathBuf,
     header_room: usize,
+    /// Bytes that were written.
+    bytes: u64,
+    /// SHA-256 of them, as long as nothing else will stand before them.
+    hash: Option<Sha256>,
+    /// What of them is on its way to the disk. None where the object only waits for who takes it elsewhere.
+    sent: Option<u64>,
 }
 
 /// An object whose bytes are all there, but which has no name yet.
@@ -67,7 +78,6 @@ impl Hidden {
     fn link(self, path: &Path) -> io::Result<()> {
         match self {
             Self::Nameless(file) => {
-                use std::os::fd::AsRawFd;
                 let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
                 Ok(rustix::fs::linkat(CWD, unnamed, CWD, path, AtFlags::SYMLINK_FOLLOW)?)
             }
@@ -80,18 +90,41 @@ impl Part {
     /// A part in `folder`, which must be on the file system that the object is to be on. `header_room` bytes are
     /// kept free at its beginning.
     pub fn within(folder: &Path, header_room: usize) -> io::Result<Self> {
-        let mut part = Self { file: Hidden::within(folder)?, folder: folder.to_owned(), header_room };
+        let hash = (header_room == 0).then(Sha256::new);
+        let file = Hidden::within(folder)?;
+        let mut part = Self { file, folder: folder.to_owned(), header_room, bytes: 0, hash, sent: None };
         part.write(&vec![0; header_room])?;
         Ok(part)
     }
 
-    /// Appends bytes.
-    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.file().write_all(bytes)
+    /// As [`within`](Self::within), for an object that gets its name there: it is on its way to the disk while it grows, so
+    /// that little is left to wait for at its end.
+    pub(crate) fn staying(folder: &Path, header_room: usize) -> io::Result<Self> {
+        Ok(Self { sent: Some(0), ..Self::within(folder, header_room)? })
     }
 
-    /// Puts `header` before all that was written, and reads what it has become.
+    /// Appends bytes.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut file = self.file.file();
+        file.write_all(bytes)?;
+        self.bytes += bytes.len() as u64;
+        if let Some(hash) = &mut self.hash {
+            hash.update(bytes);
+        }
+        if let Some(sent) = &mut self.sent
+            && self.bytes - *sent >= STRETCH
+        {
+            send(file, *sent..self.bytes);
+            *sent = self.bytes;
+        }
+        Ok(())
+    }
+
+    /// Puts `header` before all that was written, and tells what it has become.
     pub fn finish(mut self, header: &[u8]) -> io::Result<Whole> {
+        if let Some(hash) = self.hash.take().filter(|_| header.is_empty()) {
+            return Ok(Whole { file: self.file, bytes: self.bytes, sha256: hex::encode(hash.finalize()) });
+        }
         if header.len() == self.header_room {
             self.file.file().write_all_at(header, 0)?;
         } else {
@@ -133,6 +166,14 @@ impl Whole {
     }
 }
 
+/// Has the system begin to write a stretch of a file to the disk. A hint: `sync` is what counts, and what fails here fails
+/// there.
+fn send(file: &File, stretch: Range<u64>) {
+    let (from, bytes) = (stretch.start as libc::off64_t, (stretch.end - stretch.start) as libc::off64_t);
+    // SAFETY: the file is open as long as it is borrowed, and no memory is passed.
+    unsafe { libc::sync_file_range(file.as_raw_fd(), from, bytes, libc::SYNC_FILE_RANGE_WRITE) };
+}
+
 /// How many bytes a file has, and their SHA-256 in hexadecimal.
 pub fn digest(mut file: &File) -> io::Result<(u64, String)> {
     file.seek(SeekFrom::Start(0))?;
@@ -145,5 +186,42 @@ pub fn digest(mut file: &File) -> io::Result<(u64, String)> {
                 bytes += read as u64;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_is_its_header_and_what_was_written_and_has_their_hash() {
+        let folder = tempfile::tempdir().unwrap();
+        // Over a stretch, in pieces that do not divide it.
+        let piece: Vec<u8> = (0..100_003_u32).map(|number| number as u8).collect();
+        let pieces = (STRETCH as usize / piece.len()) + 3;
+        for (room, header) in [(0, ""), (0, "HEAD"), (4, "HEAD"), (4, "HEADER"), (4, "")] {
+            for make in [Part::within, Part::staying] {
+                let mut part = make(folder.path(), room).unwrap();
+                (0..pieces).for_each(|_| part.write(&piece).unwrap());
+                let whole = part.finish(header.as_bytes()).unwrap();
+                let expected = [header.as_bytes(), &piece.repeat(pieces)].concat();
+                assert_eq!(whole.bytes, expected.len() as u64, "{header:?} in a room of {room}");
+                assert_eq!(whole.sha256, hex::encode(Sha256::digest(&expected)));
+                let path = folder.path().join("object");
+                whole.sync().unwrap();
+                whole.link(&path).unwrap();
+                assert!(fs::read(&path).unwrap() == expected, "{header:?} in a room of {room}");
+                fs::remove_file(&path).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn a_part_that_is_given_up_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut part = Part::staying(folder.path(), 4).unwrap();
+        part.write(b"of no use").unwrap();
+        drop(part);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 }

@@ -94,7 +94,10 @@ pub trait Progress: Send + Sync {
 /// What the threads share.
 struct Shared<'a> {
     state: Mutex<State<'a>>,
+    /// Tells the workers that something may be to be done.
     changed: Condvar,
+    /// Tells the reader that there may be room: it has no need to look whenever a worker has.
+    room: Condvar,
     options: &'a Options,
     progress: &'a dyn Progress,
     stop: &'a AtomicBool,
@@ -172,6 +175,7 @@ pub(crate) fn ship(
             failed: None,
         }),
         changed: Condvar::new(),
+        room: Condvar::new(),
         options,
         progress,
         stop,
@@ -207,13 +211,10 @@ impl<'a> Shared<'a> {
 
     /// Reads blocks as long as there is room for them.
     fn read(&self, mut blocks: Blocks) {
-        let room = self.options.threads + 1;
         loop {
             let mut state = self.lock();
-            while state.failed.is_none()
-                && (state.blocks.len() + state.parsed.len() >= room || state.queued > QUEUED)
-            {
-                state = self.wait(state, None);
+            while !self.has_room(&state) {
+                state = self.wait(&self.room, state, None);
             }
             drop(state);
             let stop = || self.stop.load(Ordering::Relaxed) || self.lock().failed.is_some();
@@ -238,6 +239,20 @@ impl<'a> Shared<'a> {
         }
     }
 
+    /// Whether the reader may go on: to the next block, or to its end because another one failed.
+    fn has_room(&self, state: &State<'_>) -> bool {
+        let waiting = state.blocks.len() + state.parsed.len();
+        state.failed.is_some() || (waiting <= 3 * self.options.threads && state.queued <= QUEUED)
+    }
+
+    /// Wakes those for whom something may have changed.
+    fn tell(&self, state: &State<'_>) {
+        self.changed.notify_all();
+        if self.has_room(state) {
+            self.room.notify_one();
+        }
+    }
+
     /// Does what is to be done until nothing is.
     fn work(&self) {
         let _bell = PanicBell(self);
@@ -250,8 +265,9 @@ impl<'a> Shared<'a> {
                     self.changed.notify_all();
                     return;
                 }
-                Work::Wait(until) => state = self.wait(state, until),
+                Work::Wait(until) => state = self.wait(&self.changed, state, until),
                 Work::Parse(number, block) => {
+                    self.tell(&state);
                     drop(state);
                     // A stream may go on for days.
                     parser.set_default_time(time::now());
@@ -261,7 +277,7 @@ impl<'a> Shared<'a> {
                     state.outcome.input_bytes += block.bytes.len() as u64;
                     state.parsed.insert(number, (block.path, parsed));
                     state.hand_out(self.options.strict, self.options.track_keys);
-                    self.changed.notify_all();
+                    self.tell(&state);
                 }
                 Work::Ship { shard, mut shipper, batches, cut, last } => {
                     drop(state);
@@ -276,7 +292,7 @@ impl<'a> Shared<'a> {
                     if let Err(error) = result {
                         state.fail(error.into());
                     }
-                    self.changed.notify_all();
+                    self.tell(&state);
                 }
             }
         }
@@ -284,6 +300,7 @@ impl<'a> Shared<'a> {
 
     fn wait<'g>(
         &self,
+        reason: &Condvar,
         state: MutexGuard<'g, State<'a>>,
         until: Option<Instant>,
     ) -> MutexGuard<'g, State<'a>> {
@@ -291,7 +308,7 @@ impl<'a> Shared<'a> {
         let longest = Duration::from_secs(1);
         let time =
             until.map_or(longest, |until| until.saturating_duration_since(Instant::now()).min(longest));
-        self.changed.wait_timeout(state, time).unwrap_or_else(PoisonError::into_inner).0
+        reason.wait_timeout(state, time).unwrap_or_else(PoisonError::into_inner).0
     }
 }
 
@@ -301,8 +318,9 @@ struct PanicBell<'s, 'a>(&'s Shared<'a>);
 impl Drop for PanicBell<'_, '_> {
     fn drop(&mut self) {
         if thread::panicking() {
-            self.0.lock().fail(ShipError::Panicked);
-            self.0.changed.notify_all();
+            let mut state = self.0.lock();
+            state.fail(ShipError::Panicked);
+            self.0.tell(&state);
         }
     }
 }
