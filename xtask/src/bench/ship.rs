@@ -11,33 +11,44 @@ use crate::{command, files, venv};
 
 /// One way to turn the sample into objects.
 struct Case {
-    name: &'static str,
+    name: String,
     program: Program,
     runs: Vec<Cost>,
 }
 
 enum Program {
-    Logship(&'static [&'static str]),
+    Logship(Vec<&'static str>),
     DuckDb,
 }
 
-const ONE_THREAD: &str = "8 shards, 1 thread: JSON";
-const TWO_THREADS: &str = "8 shards, 2 threads: JSON";
-
-const CASES: [(&str, &[&str]); 4] = [
+const CASES: [(&str, &[&str]); 2] = [
     ("JSON", &["--format", "json", "--threads", "1"]),
     ("Parquet, snappy", &["--format", "parquet", "--compression", "snappy", "--threads", "1"]),
-    (ONE_THREAD, &["--format", "json", "--shards", "8", "--shard-by", "request_id", "--threads", "1"]),
-    (TWO_THREADS, &["--format", "json", "--shards", "8", "--shard-by", "request_id", "--threads", "2"]),
 ];
+
+/// What is shipped by one thread, and by two, from 8 shards.
+const FORMATS: [(&str, &[&str]); 3] = [
+    ("JSON", &["--format", "json"]),
+    ("JSON, snappy", &["--format", "json", "--compression", "snappy"]),
+    ("Parquet, snappy", &["--format", "parquet", "--compression", "snappy"]),
+];
+const SHARDS: [&str; 4] = ["--shards", "8", "--shard-by", "request_id"];
+const THREADS: [&str; 2] = ["1", "2"];
 
 /// Ships a sample of so many access logs in each way, and returns a table of the medians.
 pub(super) fn run(workspace: &Workspace, lines: u64, runs: usize) -> Result<String> {
     let input = input(workspace, lines)?;
-    let mut cases: Vec<Case> = CASES.map(|(name, args)| Case::new(name, Program::Logship(args))).into();
+    let case = |(name, args): (&str, &[&'static str])| Case::new(name.into(), Program::Logship(args.into()));
+    let mut cases: Vec<Case> = CASES.into_iter().map(case).collect();
+    for (format, args) in FORMATS {
+        cases.extend(THREADS.map(|threads| {
+            let args = [args, &SHARDS, &["--threads", threads]].concat();
+            Case::new(sharded(format, threads), Program::Logship(args))
+        }));
+    }
     let python = venv::ready(workspace)?;
     if python.is_some() {
-        cases.push(Case::new("DuckDB: Parquet, snappy", Program::DuckDb));
+        cases.push(Case::new("DuckDB: Parquet, snappy".into(), Program::DuckDb));
     } else {
         println!("without DuckDB, for target/venv is missing; `cargo xtask test` makes it");
     }
@@ -71,7 +82,7 @@ fn input(workspace: &Workspace, lines: u64) -> Result<std::path::PathBuf> {
 }
 
 impl Case {
-    fn new(name: &'static str, program: Program) -> Self {
+    fn new(name: String, program: Program) -> Self {
         Self { name, program, runs: vec![] }
     }
 
@@ -84,7 +95,7 @@ impl Case {
             }
             (Program::Logship(args), _) => {
                 let mut command = workspace.command(workspace.program());
-                command.arg("ship").arg(input).arg("--to").arg(out).args(*args);
+                command.arg("ship").arg(input).arg("--to").arg(out).args(args);
                 command
             }
             (Program::DuckDb, None) => unreachable!("a case only with Python"),
@@ -111,14 +122,22 @@ fn table(cases: &[Case], lines: u64, megabytes: f64, runs: usize, duckdb: Option
         let (per_cpu, per_second) = (megabytes / cpu, megabytes / wall);
         text += &format!("| {} | {per_cpu:.0} | {per_second:.0} | {cpu:.2} | {wall:.2} |\n", case.name);
     }
-    let wall = |name| cases.iter().find(|case| case.name == name).map_or(f64::NAN, Case::wall);
-    text += &format!("\nTwo threads are {:.2} times as fast as one.\n", wall(ONE_THREAD) / wall(TWO_THREADS));
+    let wall = |name: String| cases.iter().find(|case| case.name == name).map_or(f64::NAN, Case::wall);
+    let gains = FORMATS.map(|(format, _)| {
+        let [one, two] = THREADS.map(|threads| wall(sharded(format, threads)));
+        format!("{:.2} times for {format}", one / two)
+    });
+    text += &format!("\nTwo threads are faster than one: {}.\n", gains.join(", "));
     if let Some(version) = duckdb {
         text += &format!(
             "DuckDB {version} with one thread, `COPY (SELECT * FROM read_json(…)) TO …`, in Python.\n"
         );
     }
     text
+}
+
+fn sharded(format: &str, threads: &str) -> String {
+    format!("8 shards, {threads} thread{}: {format}", if threads == "1" { "" } else { "s" })
 }
 
 fn version_of_duckdb(workspace: &Workspace, python: &Path) -> Result<String> {
