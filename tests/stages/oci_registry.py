@@ -22,9 +22,9 @@ HASHED = "$2b$04$WRtc9dNXWQ416g8Z90RmWeP5ZdajsUyJ3JKa8K0OCSUdx9WSrNHF."
 
 
 class OciRegistry:
-    """For one test case. With `wants_user` it lets in `USER` only."""
+    """For one test case. With `wants_user` it lets in `USER` only, with `tokens` whom that server lets in."""
 
-    def __init__(self, test, wants_user=False):
+    def __init__(self, test, wants_user=False, tokens=None):
         folder = debian.unpacked(debian.FOLDER / "docker-registry", ("docker-registry",), PROGRAM)
         own = service.temporary_folder(test)
         with socket.socket() as tried:
@@ -40,6 +40,8 @@ class OciRegistry:
         if wants_user:
             (own / "users").write_text(f"{USER}:{HASHED}\n")
             settings["auth"] = {"htpasswd": {"realm": "test", "path": str(own / "users")}}
+        if tokens:
+            settings["auth"] = tokens.settings(own)
         # JSON is YAML.
         (own / "config.yml").write_text(json.dumps(settings))
         with open(own / "log", "w") as log:

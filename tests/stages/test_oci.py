@@ -9,6 +9,7 @@ from unittest import mock
 
 from marking import Case, build, service
 from oci_registry import PASSWORD, USER, OciRegistry, debian
+from token_server import TokenServer
 
 WIT = service.ROOT / "wit"
 CONFIG = "application/vnd.wasm.config.v0+json"
@@ -146,6 +147,24 @@ class Oci(Case):
         self.stage("add", place, "--name", "by-docker")
         (self.docker / "config.json").write_text("{")
         self.assertIn("Docker's config.json", self.stage_refused("add", place))
+
+    def test_a_registry_that_leaves_it_to_another_who_may_pull_and_push(self):
+        tokens = TokenServer(self, USER, PASSWORD)
+        self.registry = OciRegistry(self, tokens=tokens)
+        place = self.registry.place("acme/marker:1.0")
+        push = "push", self.file("0001"), place
+        self.assertIn("who gives no credentials", self.stage_refused(*push))
+        self.set(LOGSHIP_REGISTRY_USERNAME=USER, LOGSHIP_REGISTRY_PASSWORD="wrong")
+        self.assertIn(f'refuses user "{USER}"', self.stage_refused(*push))
+        self.set(LOGSHIP_REGISTRY_PASSWORD=PASSWORD)
+        self.stage(*push)
+        self.stage("push", self.file("0001"), self.registry.place("public/marker:1.0"))
+        self.stage("add", place, "--name", "by-user")
+        self.assertEqual(tokens.scopes[-1], "repository:acme/marker:pull", "no more than it needs")
+        for variable in "LOGSHIP_REGISTRY_USERNAME", "LOGSHIP_REGISTRY_PASSWORD":
+            del os.environ[variable]
+        self.assertIn("who gives no credentials", self.stage_refused("add", place))
+        self.stage("add", self.registry.place("public/marker:1.0"), "--name", "by-anybody")
 
 
 if __name__ == "__main__":
