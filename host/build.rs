@@ -1,5 +1,5 @@
 //! What of the components that `cargo xtask build` put into the target directory goes into the program: the stages
-//! (`components/*.wasm`), `joints/joint.wasm` that joins some of them, and the digests of the functions
+//! (`components/*.wasm`), what joins some of them (`joints/*.wasm`), and the digests of the functions
 //! (`functions/*.wasm`), which are trusted as the stages are.
 
 use std::path::{Path, PathBuf};
@@ -20,12 +20,8 @@ fn main() {
     let functions = built(&stages.with_file_name("functions"));
     let digests: String = functions.iter().map(|path| digest(path)).collect();
     write("functions.rs", &format!("[\n{digests}] as [&str; {}]\n", functions.len()));
-    let joint = match built(&stages.with_file_name("joints")).pop() {
-        Some(joint) => joint,
-        // It is missed by the command that needs it, and by no other.
-        None => write("joint.wasm", ""),
-    };
-    println!("cargo::rustc-env=LOGSHIP_JOINT={}", joint.display());
+    let joints: String = built(&stages.with_file_name("joints")).iter().map(|path| stage(path)).collect();
+    write("joints.rs", &format!("&[\n{joints}]\n"));
 }
 
 /// The folder with the stages, in the target directory that this build is for.

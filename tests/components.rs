@@ -132,25 +132,6 @@ fn what_a_transformer_gives_is_checked_by_the_host() {
 }
 
 #[test]
-fn pipelines_in_one_component_keep_the_contract() {
-    let registry = Registry::new(engine());
-    let folder = tempfile::tempdir().unwrap();
-    for (name, stages) in [
-        ("plain.wasm", &["--encoder", "encode-csv"][..]),
-        ("packed.wasm", &["--encoder", "encode-json", "--compressor", "compress-gzip"]),
-    ] {
-        let path = folder.path().join(name);
-        let composed =
-            support::logship().arg("compose").args(stages).arg("--output").arg(&path).output().unwrap();
-        assert!(composed.status.success(), "{}", String::from_utf8_lossy(&composed.stderr));
-        let report = conformance::check(&registry, path.to_str().unwrap(), &few_chunks());
-        assert!(report.passed(), "{report}");
-        let of_renderer = report.findings.iter().filter(|finding| finding.check.starts_with("renderer/"));
-        assert!(of_renderer.count() > 10, "{report}");
-    }
-}
-
-#[test]
 fn the_header_of_an_object_has_the_room_that_was_kept_for_it() {
     let registry = Registry::new(engine());
     let text = "the quick brown fox jumps over the lazy dog. ".repeat(50_000).into_bytes();

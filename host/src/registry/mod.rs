@@ -17,8 +17,8 @@ use sha2::{Digest, Sha256};
 
 use crate::engine::Engine;
 use crate::stage::{
-    CompressorStage, EncoderStage, FormatterStage, FusedStage, Kind, RendererStage, Stage, StageError,
-    TransformerStage,
+    CompressorStage, EncoderStage, FormatterStage, FusedBytes, FusedStage, Kind, RendererStage, Stage,
+    StageError, TransformerStage,
 };
 
 /// The stages that come with logship, by name.
@@ -113,12 +113,23 @@ impl Registry {
         }
     }
 
-    /// The stage that a component is; `origin` is where it is from.
+    /// The stage that a component is; `origin` is where it is from. A pipeline serves as its renderer, and as its encoder
+    /// if that has no compressor behind it.
     ///
     /// # Errors
     /// When it can't serve, or is of another kind.
     pub fn serving(&self, kind: Kind, origin: &str, bytes: &[u8]) -> Result<Stage, StageError> {
-        of_kind(self.load(origin, bytes)?, kind)
+        let stage = self.load(origin, bytes)?;
+        if let Stage::Pipeline(fused) = &stage {
+            match (kind, fused.bytes()) {
+                (Kind::Renderer, _) => return Ok(Stage::Renderer(Arc::clone(fused.renderer()))),
+                (Kind::Encoder, FusedBytes::Encoder(encoder)) => {
+                    return Ok(Stage::Encoder(Arc::clone(encoder)));
+                }
+                _ => {}
+            }
+        }
+        of_kind(stage, kind)
     }
 
     /// Whether a component is one of those that come with logship, wherever it is from: it is trusted to end.

@@ -1,0 +1,155 @@
+//! `logship compose`: what is fused does what its stages do one after the other, and what can't be is refused by name.
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use logship::batch::{BatchBuilder, LogBatch, LogGroup};
+use logship::conformance::{self, Settings};
+use logship::engine::{Engine, Limits};
+use logship::registry::Registry;
+use logship::stage::StageError;
+
+fn registry() -> Registry {
+    Registry::new(Engine::new(Limits::default(), Some(&support::cache())).unwrap())
+}
+
+fn compose(options: &[&str], output: &Path) -> Output {
+    support::logship().arg("compose").args(options).arg("--output").arg(output).output().unwrap()
+}
+
+/// What stages become.
+fn composed(folder: &Path, name: &str, options: &[&str]) -> PathBuf {
+    let path = folder.join(name);
+    let output = compose(options, &path);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    path
+}
+
+/// Logs with a user and a message each; every third is of a robot.
+fn logs() -> LogBatch {
+    let mut builder = BatchBuilder::default();
+    for source in ["a", "b"] {
+        let group = builder.group(&LogGroup { topic: "t".into(), source: source.into(), tags: vec![] });
+        for log in 0..30 {
+            builder.field("user", if log % 3 == 0 { "robot" } else { "mary" }.as_bytes());
+            builder.field("message", format!("card 4111111111111111, log {log}").as_bytes());
+            builder.end_log(group, log, 0);
+        }
+    }
+    builder.take()
+}
+
+const MASK: &str = r#"{"mask":{"message":"\\d{16}"},"hash":["user"]}"#;
+const DROP: &str = r#"{"unless":{"user":"robot"}}"#;
+const SET: &str = r#"{"set":{"env":"prod"}}"#;
+
+#[test]
+fn a_fused_formatter_gives_the_messages_that_its_stages_give() {
+    let (registry, folder) = (registry(), tempfile::tempdir().unwrap());
+    let fields = || registry.transformer("transform-fields").unwrap();
+    for formatter in ["siem-hec", "siem-syslog"] {
+        let path = composed(
+            folder.path(),
+            &format!("{formatter}.wasm"),
+            &["--transform", "transform-fields", "--transform", "transform-fields", "--formatter", formatter],
+        );
+        let fused = registry.formatter(path.to_str().unwrap()).unwrap();
+        let alone = registry.formatter(formatter).unwrap();
+        assert_eq!(fused.description().transport, alone.description().transport);
+        let batch = logs();
+        let dropped = fields().open(DROP).unwrap().push(&batch).unwrap();
+        let masked = fields().open(MASK).unwrap().push(&dropped.batch).unwrap();
+        let expected = alone.open("").unwrap().push(&masked.batch).unwrap();
+        let config = format!(r#"{{"transform":[{DROP},{MASK}]}}"#);
+        let found = fused.open(&config).unwrap().push(&batch).unwrap();
+        assert_eq!((found.bytes, found.ends), (expected.bytes, expected.ends));
+        // They are told by the logs that came in.
+        assert_eq!(found.logs, dropped.logs);
+        assert_eq!(dropped.logs.len(), 40);
+    }
+}
+
+#[test]
+fn a_pipeline_with_transformers_makes_the_bytes_that_its_stages_make() {
+    let (registry, folder) = (registry(), tempfile::tempdir().unwrap());
+    let path = composed(
+        folder.path(),
+        "objects.wasm",
+        &["--transform", "transform-fields", "--transform", "transform-fields", "--encoder", "encode-json"],
+    );
+    let fused = registry.fused(path.to_str().unwrap()).unwrap();
+    let logship::stage::FusedBytes::Encoder(fused) = fused.bytes() else { panic!("it has no compressor") };
+    let batch = logs();
+    let fields = |config: &str, batch: &LogBatch| {
+        registry.transformer("transform-fields").unwrap().open(config).unwrap().push(batch).unwrap().batch
+    };
+    let whole = fields(SET, &fields(MASK, &batch));
+    let expected = registry.encoder("encode-json").unwrap().open("").unwrap().push(&whole).unwrap();
+    let open = |config: &str| fused.open(config);
+    let found = open(&format!(r#"{{"transform":[{MASK},{SET}]}}"#)).unwrap().push(&batch).unwrap();
+    assert!(found == expected && String::from_utf8(found).unwrap().contains(r#""env":"prod""#));
+
+    // A log that is left out would be missing where logs are counted.
+    let error = open(&format!(r#"{{"transform":[{DROP}]}}"#)).unwrap().push(&batch).unwrap_err();
+    let StageError::Rejected { log: 0, reason, .. } = &error else { panic!("{error}") };
+    assert!(reason.contains("Let the rule have it"), "{reason}");
+
+    for (config, path) in [
+        (r#"{"transform":[{"masks":{}}]}"#, "transform[0].masks"),
+        (r#"{"transform":[{},{"masks":{}}]}"#, "transform[1].masks"),
+        (r#"{"transform":[{},{},{}]}"#, "transform"),
+        (r#"{"transform":{}}"#, "transform"),
+        (r#"{"nano":true}"#, "nano"),
+    ] {
+        match open(config) {
+            Err(StageError::Config { path: found, .. }) => assert_eq!(found, path, "{config}"),
+            other => panic!("{config}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn what_is_fused_keeps_the_contract() {
+    let (registry, folder) = (registry(), tempfile::tempdir().unwrap());
+    let transform = ["--transform", "transform-fields"];
+    for (name, stages) in [
+        ("plain.wasm", &["--encoder", "encode-csv"][..]),
+        ("packed.wasm", &["--encoder", "encode-json", "--compressor", "compress-gzip"]),
+        (
+            "objects.wasm",
+            &["--encoder", "encode-json", "--compressor", "compress-snappy", transform[0], transform[1]],
+        ),
+        ("events.wasm", &["--formatter", "siem-hec", transform[0], transform[1]]),
+    ] {
+        let path = composed(folder.path(), name, stages);
+        let settings = Settings { speed: false, chunks: 300, ..Settings::default() };
+        let report = conformance::check(&registry, path.to_str().unwrap(), &settings);
+        assert!(report.passed(), "{report}");
+        let of_renderer = report.findings.iter().filter(|finding| finding.check.starts_with("renderer/"));
+        assert!(name == "events.wasm" || of_renderer.count() > 10, "{report}");
+    }
+}
+
+#[test]
+fn what_can_not_be_fused_is_refused_by_name_and_nothing_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("it.wasm");
+    for (options, words) in [
+        (&["--formatter", "siem-hec"][..], "siem-hec is one component already"),
+        (
+            &["--formatter", "siem-hec", "--encoder", "encode-csv", "--transform", "transform-fields"],
+            "siem-hec makes messages for a SIEM and encode-csv is for objects: take --encoder or --formatter out",
+        ),
+        (&["--transform", "encode-csv"], "is an encoder, and its place is that of a transformer"),
+        (&["--encoder", "encode-parquet", "--compressor", "compress-gzip"], "compressed inside its format"),
+        (&["--encoder", "encode-xml"], "encode-xml"),
+    ] {
+        let refused = compose(options, &output);
+        let said = String::from_utf8(refused.stderr).unwrap();
+        assert!(!refused.status.success() && said.contains(words), "{options:?}: {said}");
+        assert!(!fs::exists(&output).unwrap(), "{options:?}");
+    }
+}
