@@ -7,7 +7,7 @@ import snappy
 from app import manifest
 from caller import PATIENCE, RULE, CallerCase, place
 
-from faults import Reset, ResetInBody, Respond, Run, Truncate
+from faults import Damage, Reset, ResetInBody, Respond, Run, Truncate
 from shipping import put
 from waiting import wait_for
 
@@ -61,6 +61,13 @@ class Objects(CallerCase):
         self.assert_shipped(rule, LARGE["logs"], LARGE["groups"])
         put(rule.logstore, LOGS, 1, first=LARGE["logs"])
         self.assert_shipped(rule, LARGE["logs"] + LOGS, LARGE["groups"] + 1)
+
+    def test_what_is_damaged_on_the_way_back_is_made_again(self):
+        self.begin({RULE: {}})
+        self.serve()
+        damaged = self.proxy.inject(Damage(), method="POST", times=2)
+        self.assert_shipped(self.rule(), LOGS, GROUPS)
+        self.assertEqual((damaged.fired, len(self.calls())), (2, 3))
 
     def test_a_call_has_no_more_than_it_may(self):
         """Groups are cut, and what one call does not take is the next one's."""

@@ -141,6 +141,18 @@ class Truncate:
 
 
 @dataclass(frozen=True)
+class Damage:
+    """A bit in the middle of the answer's body is another one."""
+
+    def run(self, exchange):
+        answer = exchange.forward()
+        body, middle = bytearray(answer.body), len(answer.body) // 2
+        body[middle] ^= 1
+        exchange.send(answer.head + body)
+        exchange.close_if(answer.ends)
+
+
+@dataclass(frozen=True)
 class Run:
     """Calls a function with the request. This is no fault: the request goes on, to a fault of another rule or none."""
 

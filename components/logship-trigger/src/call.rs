@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::digest::{DIGEST, Digest};
 use crate::problem::Problem;
 use crate::rule::{SPEC, Spec};
 
@@ -27,6 +28,8 @@ pub struct Call {
     pub spec: Spec,
     /// The key that it is to have, where the caller knows it: under another one it would be somebody else's.
     pub key: Option<String>,
+    /// What the caller checks the object by, if it gets it.
+    pub digest: Digest,
 }
 
 /// The id of a task: when it was created, in nanoseconds since the Unix epoch, and a number.
@@ -91,6 +94,7 @@ impl Call {
             put_url: None,
             spec: Spec::default(),
             key: None,
+            digest: Digest::default(),
         }
     }
 
@@ -120,6 +124,7 @@ impl Call {
             put_url: member(PUT_URL),
             spec: Spec::read(member(SPEC))?,
             key: member(KEY),
+            digest: Digest::read(member(DIGEST).as_deref())?,
             ..Self::of(rule, task.parse().map_err(|()| wrong())?)
         })
     }

@@ -74,16 +74,16 @@ pub(crate) enum There {
 pub(crate) struct Stored {
     /// Bytes of it.
     pub(crate) bytes: u64,
-    /// SHA-256 of them, in hexadecimal.
-    pub(crate) sha256: String,
+    /// What they are checked by, in hexadecimal.
+    pub(crate) digest: String,
     /// The stages that made it.
     pub(crate) stages: String,
 }
 
 impl Stored {
     fn of(object: &Object) -> Self {
-        let (sha256, stages) = (object.sha256.clone(), object.stages.clone());
-        Self { bytes: object.bytes.len() as u64, sha256, stages }
+        let (digest, stages) = (object.digest.clone(), object.stages.clone());
+        Self { bytes: object.bytes.len() as u64, digest, stages }
     }
 }
 
@@ -94,7 +94,7 @@ fn facts(call: &Call, object: &Object, stored: Stored) -> Vec<(&'static str, Str
         ("x-logship-rows", object.rows.to_string()),
         ("x-logship-raw-bytes", object.raw_bytes.to_string()),
         ("x-logship-stored-bytes", stored.bytes.to_string()),
-        ("x-logship-sha256", stored.sha256),
+        (object.checked_by.header(), stored.digest),
         (STAGES, stored.stages),
     ]
 }

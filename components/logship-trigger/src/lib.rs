@@ -8,7 +8,7 @@
 //! - [`rule`]: the rules that the function knows, from its variables.
 //! - [`body`]: batches from what was sent; [`announcement`]: what is announced, and has to be fetched.
 //! - [`stages`]: the imported stages; [`object`]: render, encode, compress.
-//! - [`deliver`]: where the bytes go; [`s3`], [`hec`].
+//! - [`deliver`]: where the bytes go; [`s3`], [`hec`]; [`digest`]: what they are checked by.
 //! - [`problem`]: what went wrong, for the caller.
 //!
 //! [`ship`] is all of it; [`describe`] only tells whether it would.
@@ -23,6 +23,7 @@ pub mod announcement;
 pub mod body;
 pub mod call;
 pub mod deliver;
+pub mod digest;
 pub mod hec;
 pub mod object;
 pub mod problem;

@@ -4,12 +4,12 @@ use chrono::DateTime;
 use logship_core::batch::LogBatch;
 use logship_core::choice::{Choice, NONE};
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
 
 use crate::body::Body;
 use crate::call::Call;
+use crate::digest::Digest;
 use crate::problem::Problem;
-use crate::rule::Rule;
+use crate::rule::{Deliver, Rule};
 use crate::stages::compressor::{self, SuffixPlace};
 use crate::stages::{encoder, renderer};
 
@@ -26,8 +26,10 @@ pub struct Object {
     pub raw_bytes: u64,
     /// Its media type.
     pub media_type: String,
-    /// SHA-256 of its bytes, in hexadecimal.
-    pub sha256: String,
+    /// What it is checked by: SHA-256, unless the caller that gets it wants another.
+    pub checked_by: Digest,
+    /// That of its bytes, in hexadecimal.
+    pub digest: String,
     /// The stages that made it: name and version.
     pub stages: String,
 }
@@ -52,8 +54,17 @@ pub fn make(rule: &Rule, call: &Call, body: &Body) -> Result<Object, Problem> {
         return Err(Problem::bad_batch("the body has no logs, and an object without logs is none"));
     }
     let (bytes, raw_bytes) = making.finish()?;
-    let sha256 = hex::encode(Sha256::digest(&bytes));
-    Ok(Object { key, bytes, rows, raw_bytes, media_type: plan.media_type(), sha256, stages: plan.stages() })
+    let checked_by = if rule.deliver == Deliver::Caller { call.digest } else { Digest::Sha256 };
+    Ok(Object {
+        key,
+        rows,
+        raw_bytes,
+        media_type: plan.media_type(),
+        checked_by,
+        digest: checked_by.of(&bytes),
+        stages: plan.stages(),
+        bytes,
+    })
 }
 
 /// Whether the function can make the objects of a rule: returns the stages that would.

@@ -33,8 +33,9 @@ pub(crate) async fn put(settings: &S3, call: &Call, object: &Object) -> Result<T
         Ok(answer) => answer,
         // It may be there all the same: some stores say so before they have read all of it, and hang up.
         Err(problem) if problem.kind == UNREACHABLE => {
-            let found = head(&bucket, &credentials, &object.key).await.ok();
-            return found.and_then(|found| there(call, object, &found)).ok_or(problem);
+            let found = head(&bucket, &credentials, &object.key).await;
+            let Some(found) = found.ok().filter(Answer::is_success) else { return Err(problem) };
+            return there(call, object, &found).ok_or_else(|| of_others(object));
         }
         Err(problem) => return Err(problem),
     };
@@ -52,16 +53,20 @@ pub(crate) async fn put(settings: &S3, call: &Call, object: &Object) -> Result<T
     if answer.status == 409 || !found.is_success() {
         return Err(Problem::new(503, "destination-busy", "another call is writing the object"));
     }
+    Err(of_others(object))
+}
+
+fn of_others(object: &Object) -> Problem {
     let detail = format!(
         "{} is there already with other logs, and was left as it is: a key must be an object's own",
         object.key
     );
-    Err(Problem::new(409, "other-object", detail))
+    Problem::new(409, "other-object", detail)
 }
 
 /// Whether what was found is the object of the task.
 fn there(call: &Call, object: &Object, found: &Answer) -> Option<There> {
-    if found.header(SHA256) == Some(&object.sha256) {
+    if found.header(SHA256) == Some(&object.digest) {
         return Some(There::Same);
     }
     earlier(call, object, found).map(There::Earlier)
@@ -80,7 +85,7 @@ fn earlier(call: &Call, object: &Object, found: &Answer) -> Option<Stored> {
     }
     Some(Stored {
         bytes: found.header("content-length")?.parse().ok()?,
-        sha256: found.header(SHA256)?.to_owned(),
+        digest: found.header(SHA256)?.to_owned(),
         stages: found.header(STAGES)?.to_owned(),
     })
 }
@@ -112,7 +117,7 @@ async fn put_if_absent(
         (RANGE, call.range.clone()),
         (STAGES, object.stages.clone()),
         (ROWS, object.rows.to_string()),
-        (SHA256, object.sha256.clone()),
+        (SHA256, object.digest.clone()),
     ];
     for (name, value) in &headers {
         action.headers_mut().insert(*name, value.clone());

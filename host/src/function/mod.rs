@@ -17,6 +17,7 @@ use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, 
 use reqwest::{RequestBuilder, Response, StatusCode, Url};
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
+use xxhash_rust::xxh3::Xxh3Default;
 
 pub use self::config::FunctionConfig;
 pub(crate) use self::config::MOST;
@@ -197,6 +198,8 @@ impl Function {
             ("x-logship-project", call.project.to_owned()),
             ("x-logship-logstore", call.logstore.to_owned()),
             ("x-log-bodyrawsize", call.logs.raw_bytes.to_string()),
+            // What comes back gets its SHA-256 here, where there are instructions for it.
+            ("x-logship-digest", "xxh3".to_owned()),
         ];
         for (name, value) in shown {
             match HeaderValue::from_bytes(value.as_bytes()) {
@@ -262,36 +265,45 @@ impl Function {
                 facts.key
             )));
         }
-        let sha256 = says("x-logship-sha256").filter(|sha256| sha256.len() == 64);
-        let (Some(sha256), Some(raw_bytes), Some(stored_bytes)) =
-            (sha256, number("x-logship-raw-bytes"), number("x-logship-stored-bytes"))
+        let status = response.status();
+        let (Some(raw_bytes), Some(stored_bytes)) =
+            (number("x-logship-raw-bytes"), number("x-logship-stored-bytes"))
         else {
-            return Err(self.stranger(response.status()));
+            return Err(self.stranger(status));
         };
+        let sha256 = says("x-logship-sha256").filter(|sha256| sha256.len() == 64);
         let stages = says("x-logship-stages").unwrap_or_default();
-        let object = match says("x-logship-delivered") {
-            Some(_) => None,
-            None => {
-                let whole = self.received(response, facts.key).await?;
-                if (whole.bytes, &whole.sha256) != (stored_bytes, &sha256) {
-                    let problem = format!("the object that {} gave back is not what it says", self.url);
-                    return Err(CallError::new(Again::Soon, problem));
-                }
-                Some(whole)
-            }
+        if says("x-logship-delivered").is_some() {
+            let sha256 = sha256.ok_or_else(|| self.stranger(status))?;
+            return Ok(Answer { raw_bytes, stored_bytes, sha256, stages, object: None });
+        }
+        let (whole, xxh3) = self.received(response, facts.key).await?;
+        let is_as_told = match (says("x-logship-xxh3"), sha256) {
+            (Some(told), _) => told == xxh3,
+            // A function that does not know what it is asked for.
+            (None, Some(told)) => told == whole.sha256,
+            (None, None) => return Err(self.stranger(status)),
         };
-        Ok(Answer { raw_bytes, stored_bytes, sha256, stages, object })
+        if !is_as_told || whole.bytes != stored_bytes {
+            let problem = format!("the object that {} gave back is not what it says", self.url);
+            return Err(CallError::new(Again::Soon, problem));
+        }
+        let sha256 = whole.sha256.clone();
+        Ok(Answer { raw_bytes, stored_bytes, sha256, stages, object: Some(whole) })
     }
 
-    /// The object that is the body of an answer, as it comes.
-    async fn received(&self, mut response: Response, key: &str) -> Result<Whole, CallError> {
+    /// The object that is the body of an answer, as it comes, and its XXH3 of 128 bits in hexadecimal.
+    async fn received(&self, mut response: Response, key: &str) -> Result<(Whole, String), CallError> {
         let store = self.store().map_err(|_| self.settings(GIVEN_BACK))?;
         let disk = |error: &dyn std::fmt::Display| CallError::new(Again::Later, error.to_string());
         let mut part: Part = store.begin(key, 0).map_err(|error| disk(&error))?;
+        let mut xxh3 = Xxh3Default::new();
         while let Some(piece) = response.chunk().await.map_err(|error| self.unreachable(error))? {
             part.write(&piece).map_err(|error| disk(&error))?;
+            xxh3.update(&piece);
         }
-        part.finish(&[]).map_err(|error| disk(&error))
+        let whole = part.finish(&[]).map_err(|error| disk(&error))?;
+        Ok((whole, format!("{:032x}", xxh3.digest128())))
     }
 
     /// Sends a request, whose answer has to be that all is well.
