@@ -208,3 +208,17 @@ fn the_cache_of_machine_code_is_nobody_elses() {
     let told = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success() && told.contains("it holds machine code"), "{told}");
 }
+
+#[test]
+fn a_reader_that_has_enough_ends_what_only_prints() {
+    let mut child = support::logship()
+        .args(["stage", "inspect", "siem-hec"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.signal(), Some(Signal::SIGPIPE as i32), "{:?}", output.status);
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+}

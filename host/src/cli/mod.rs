@@ -117,9 +117,22 @@ impl EngineOptions {
     }
 }
 
+/// Has the process end when nobody reads what it prints (`logship task list | head`), as other programs do. What serves or
+/// ships goes on.
+fn end_with_reader() {
+    // SAFETY: the default of a signal, set before there are other threads.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+}
+
 /// Runs the program with the arguments of the process.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
+    if !matches!(
+        cli.command,
+        Command::Ship(_) | Command::Serve(_) | Command::Consume(_) | Command::Function(_)
+    ) {
+        end_with_reader();
+    }
     let result = match cli.command {
         Command::Ship(command) => command.run(&cli.engine),
         Command::Serve(command) => command.run(&cli.engine),

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use super::super::{EngineOptions, Failure};
 use super::Report;
 use crate::registry::Registry;
-use crate::stage::Stage;
+use crate::stage::{Stage, Transport};
 
 /// Checks a stage and tells what it is: kind, name, version, digest, imports, configuration.
 #[derive(Debug, Args)]
@@ -77,7 +77,11 @@ fn particulars(stage: &Stage) -> Vec<(&'static str, String)> {
         }
         Stage::Renderer(_) | Stage::Transformer(_) => vec![],
         Stage::Formatter(stage) => {
-            vec![("transport", format!("{:?}", stage.description().transport).to_lowercase())]
+            let transport = match stage.description().transport {
+                Transport::Hec => "hec",
+                Transport::Syslog => "syslog",
+            };
+            vec![("transport", transport.to_owned())]
         }
         Stage::Pipeline(stage) => {
             let compression = stage.compression().unwrap_or("not by a stage of its own");
