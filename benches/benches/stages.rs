@@ -7,7 +7,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use logship::batch::LogBatch;
-use logship::engine::{Engine, Limits};
+use logship::engine::{Engine, Limits, Watch};
 use logship::ndjson::{Parser, Settings};
 use logship::registry::Registry;
 use logship::stage::Request;
@@ -71,6 +71,58 @@ fn main() {
     }
     bench.renderer();
     bench.pool();
+    limits(&chunks, &json, bytes);
+}
+
+/// What the limits of a stage cost: each without any watch, stopped from outside at its deadline, and with the deadline
+/// checked in every loop; in turns.
+fn limits(chunks: &[LogBatch], json: &[Vec<u8>], bytes: f64) {
+    let engine = Engine::new(Limits::default(), None).expect("an engine");
+    let registries =
+        [Watch::Trust, Watch::Stop, Watch::Check].map(|watch| Registry::new(engine.watched(watch)));
+    println!(
+        "\nA stage of one's own, by what ends a call that runs past its deadline. Memory is limited in each.\n\n\
+         | stage | nothing, MB/s | it is stopped, MB/s | | its loops look at the clock, MB/s | |\n|---|---:|---:|---:|---:|---:|"
+    );
+    let size = json.iter().map(Vec::len).sum::<usize>() as f64;
+    for (name, config) in [("encode-json", ""), ("encode-csv", CSV), ("encode-parquet", PARQUET)] {
+        watched(name, bytes, &registries, |registry| {
+            let stage = registry.encoder(name).expect("a built-in stage");
+            let mut object = stage.open(config).expect("a configuration");
+            chunks.iter().map(|batch| object.push(batch).expect("encodes").len()).sum()
+        });
+    }
+    watched("compress-snappy", size, &registries, |registry| {
+        let stage = registry.compressor("compress-snappy").expect("a built-in stage");
+        let mut object = stage.open("").expect("a configuration");
+        json.iter().map(|chunk| object.push(chunk).expect("compresses").len()).sum()
+    });
+    watched("siem-hec", bytes, &registries, |registry| {
+        let stage = registry.formatter("siem-hec").expect("a built-in stage");
+        let mut session = stage.open("").expect("a configuration");
+        chunks.iter().map(|batch| session.push(batch).expect("formats").bytes.len()).sum()
+    });
+}
+
+/// Prints a line: the speed in each registry, and the part of the first that each of the others has.
+fn watched(name: &str, bytes: f64, registries: &[Registry; 3], push: impl Fn(&Registry) -> usize) {
+    let mut speeds: [Vec<f64>; 3] = Default::default();
+    let mut ratios: [Vec<f64>; 3] = Default::default();
+    for round in 0..=ROUNDS {
+        let times = registries.each_ref().map(|registry| seconds(&|| push(registry)));
+        // The first compiles them.
+        if round > 0 {
+            for (way, time) in times.iter().enumerate() {
+                speeds[way].push(bytes / time / 1e6);
+                ratios[way].push(times[0] / time);
+            }
+        }
+    }
+    let [nothing, stopped, checked] = speeds.map(median);
+    let [_, stopped_ratio, checked_ratio] = ratios.map(median);
+    println!(
+        "| {name} | {nothing:.0} | {stopped:.0} | {stopped_ratio:.2} | {checked:.0} | {checked_ratio:.2} |"
+    );
 }
 
 struct Bench<'a> {

@@ -3,28 +3,27 @@
 use std::fs::DirBuilder;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use wasmtime::component::Linker;
+use wasmtime::component::{Component, Linker};
 use wasmtime::error::Context as _;
 use wasmtime::{
     Cache, CacheConfig, Config, Enabled, EngineWeak, InstanceAllocationStrategy, OptLevel,
     PoolingAllocationConfig, Store,
 };
 
+use crate::code::Code;
+use crate::deadline::{self, TICK};
 use crate::guest::Guest;
 use crate::stage::{Identity, Kind, Tallied, Tallies, Tally};
-
-/// How often the epoch moves, and so how exactly a deadline is kept.
-const TICK: Duration = Duration::from_millis(10);
 
 /// What a stage may use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Linear memory of one instance, in bytes.
     pub memory: usize,
-    /// Time that one call may take; built-in stages are trusted to end.
+    /// Time that one call may take.
     pub deadline: Duration,
     /// Instances that may be alive at the same time. Each takes address space, not memory.
     pub instances: u32,
@@ -41,10 +40,27 @@ impl Default for Limits {
 #[derive(Clone)]
 pub struct Engine {
     wasmtime: wasmtime::Engine,
-    /// The same without the check of the deadline in every loop.
-    unchecked: wasmtime::Engine,
+    /// The same with a check of the deadline in every loop, made when it is needed.
+    checked: Arc<OnceLock<wasmtime::Engine>>,
+    watch: Watch,
+    /// Where the code is of the component that this is for, if it is stopped from outside.
+    code: Option<Arc<Code>>,
     limits: Limits,
+    cache: Option<PathBuf>,
     tallies: Arc<Tallies>,
+}
+
+/// What ends a call of a stage that runs past its deadline.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Watch {
+    /// It is stopped from outside, which costs nothing: on Linux on x86-64. Elsewhere, and for the rare component that can't
+    /// be stopped so, as [`Check`](Self::Check); but stages that come with logship are trusted then.
+    #[default]
+    Stop,
+    /// Its loops look at the clock, which costs a quarter to a third of the speed.
+    Check,
+    /// Nothing does: it is trusted to end, as the host itself is.
+    Trust,
 }
 
 impl Engine {
@@ -61,16 +77,79 @@ impl Engine {
             own(folder).with_context(|| format!("the cache of compiled stages, {}", folder.display()))?;
         }
         let wasmtime = wasmtime::Engine::new(&config(&limits, cache)?)?;
-        tick(wasmtime.weak());
-        let unchecked = wasmtime::Engine::new(config(&limits, cache)?.epoch_interruption(false))?;
-        Ok(Self { wasmtime, unchecked, limits, tallies: Arc::default() })
+        Ok(Self {
+            wasmtime,
+            checked: Arc::default(),
+            watch: Watch::default(),
+            code: None,
+            limits,
+            cache: cache.map(Path::to_owned),
+            tallies: Arc::default(),
+        })
     }
 
-    /// An engine for the stages that come with logship. Their loops are trusted to end, as the host's own
-    /// are: the check of the deadline, which every loop of a stranger's stage has, costs a quarter to a
-    /// third of the speed. All other limits are the same.
+    /// The same engine with another watch over its stages: so that what each costs can be measured.
+    pub fn watched(&self, watch: Watch) -> Self {
+        Self { watch, ..self.clone() }
+    }
+
+    /// An engine for stages that come with logship.
     pub(crate) fn for_built_in(&self) -> Self {
-        Self { wasmtime: self.unchecked.clone(), ..self.clone() }
+        let watch =
+            if self.watch == Watch::Stop && !Code::CAN_BE_STOPPED { Watch::Trust } else { self.watch };
+        self.watched(watch)
+    }
+
+    /// Compiles a component. Returns it with the engine in which it keeps the deadline.
+    ///
+    /// # Errors
+    /// When it is no component, or one that wasmtime can't run.
+    pub(crate) fn compile(&self, bytes: &[u8]) -> wasmtime::Result<(Self, Component)> {
+        if self.watch != Watch::Check
+            && let Ok(component) = Component::new(&self.wasmtime, bytes)
+        {
+            if self.watch == Watch::Trust {
+                return Ok((self.clone(), component));
+            }
+            if let Some(code) = Code::of(&component) {
+                return Ok((Self { code: Some(Arc::new(code)), ..self.clone() }, component));
+            }
+        }
+        // Also one with what only this engine takes.
+        let wasmtime = self.checked()?;
+        let component = Component::new(&wasmtime, bytes)?;
+        Ok((Self { wasmtime, watch: Watch::Check, ..self.clone() }, component))
+    }
+
+    /// The engine whose loops look at the clock.
+    fn checked(&self) -> wasmtime::Result<wasmtime::Engine> {
+        if let Some(made) = self.checked.get() {
+            return Ok(made.clone());
+        }
+        let mut config = config(&self.limits, self.cache.as_deref())?;
+        let made = wasmtime::Engine::new(config.epoch_interruption(true).wasm_tail_call(true))?;
+        Ok(self
+            .checked
+            .get_or_init(|| {
+                tick(made.weak());
+                made
+            })
+            .clone())
+    }
+
+    /// Makes a call, and has it end at the deadline. Tells whether it was stopped then, where wasmtime's error does not.
+    pub(crate) fn bounded<R>(
+        &self,
+        store: &mut Store<Guest>,
+        call: impl FnOnce(&mut Store<Guest>) -> R,
+    ) -> (R, bool) {
+        if let Some(code) = &self.code {
+            return deadline::within(self.limits.deadline, code, || call(store));
+        }
+        if self.watch == Watch::Check {
+            store.set_epoch_deadline(self.deadline_ticks());
+        }
+        (call(store), false)
     }
 
     /// What each stage may use.
@@ -94,10 +173,6 @@ impl Engine {
         self.tallies.export();
     }
 
-    pub(crate) fn wasmtime(&self) -> &wasmtime::Engine {
-        &self.wasmtime
-    }
-
     /// A linker with nothing in it: stages have no imports, and this is where it is enforced.
     pub(crate) fn linker(&self) -> Linker<Guest> {
         Linker::new(&self.wasmtime)
@@ -113,7 +188,7 @@ impl Engine {
     }
 
     /// The deadline of a call, in ticks from now.
-    pub(crate) fn deadline_ticks(&self) -> u64 {
+    fn deadline_ticks(&self) -> u64 {
         self.limits.deadline.as_millis().div_ceil(TICK.as_millis()) as u64 + 1
     }
 }
@@ -148,8 +223,9 @@ pub fn default_cache() -> Option<PathBuf> {
 fn config(limits: &Limits, cache: Option<&Path>) -> wasmtime::Result<Config> {
     let mut config = Config::new();
     config
-        .epoch_interruption(true)
         .cranelift_opt_level(OptLevel::Speed)
+        // Calls that take their caller's frame are the one place where a stage can't be stopped from outside.
+        .wasm_tail_call(false)
         // Stages have no imports and so nothing to wait for; plain calls are cheaper without.
         .concurrency_support(false)
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(limits)));

@@ -67,14 +67,14 @@ impl<B> Instance<B> {
         instantiate: impl FnOnce(&mut Store<Guest>) -> wasmtime::Result<B>,
     ) -> Result<Self, StageError> {
         let mut store = engine.store();
-        store.set_epoch_deadline(engine.deadline_ticks());
-        match instantiate(&mut store) {
+        let (instantiated, is_stopped) = engine.bounded(&mut store, instantiate);
+        match instantiated {
             Ok(bindings) => {
                 let (engine, stage, tally) = (engine.clone(), stage.clone(), Arc::clone(tally));
                 Ok(Self { engine, stage, tally, store, bindings })
             }
             Err(error) => {
-                let error = failure(engine, stage, &store, &error);
+                let error = failure(engine, stage, &store, &error, is_stopped);
                 tally.failed(&error);
                 Err(error)
             }
@@ -101,12 +101,12 @@ impl<B> Instance<B> {
         &mut self,
         call: impl FnOnce(&mut Store<Guest>, &B) -> wasmtime::Result<R>,
     ) -> Result<R, StageError> {
-        self.store.set_epoch_deadline(self.engine.deadline_ticks());
         self.store.data_mut().denied = None;
         let begun = Instant::now();
-        let result = call(&mut self.store, &self.bindings);
+        let (result, is_stopped) = self.engine.bounded(&mut self.store, |store| call(store, &self.bindings));
         self.tally.called(begun.elapsed(), self.store.data().used);
-        result.map_err(|error| self.failed(failure(&self.engine, &self.stage, &self.store, &error)))
+        result
+            .map_err(|error| self.failed(failure(&self.engine, &self.stage, &self.store, &error, is_stopped)))
     }
 
     /// Counts a call that gave an error, and gives that back.
@@ -122,11 +122,18 @@ impl<B> Instance<B> {
 }
 
 /// What went wrong in the guest, told so that its user knows what to do.
-fn failure(engine: &Engine, stage: &Identity, store: &Store<Guest>, error: &wasmtime::Error) -> StageError {
+fn failure(
+    engine: &Engine,
+    stage: &Identity,
+    store: &Store<Guest>,
+    error: &wasmtime::Error,
+    is_stopped: bool,
+) -> StageError {
     let stage = stage.clone();
     let Guest { cap, denied, .. } = *store.data();
-    match (error.downcast_ref::<Trap>(), denied) {
-        (Some(Trap::Interrupt), _) => {
+    let trap = error.downcast_ref::<Trap>();
+    match (trap, denied) {
+        _ if trap == Some(&Trap::Interrupt) || is_stopped && trap.is_some() => {
             StageError::Deadline { stage, seconds: engine.limits().deadline.as_secs_f64() }
         }
         (_, Some(asked)) => StageError::OutOfMemory { stage, asked: asked.div_ceil(1 << 20), cap: cap >> 20 },

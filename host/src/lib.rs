@@ -4,7 +4,8 @@
 //! `wit/` has the contract. This crate does the rest.
 //!
 //! # Layout
-//! - [`engine`]: the wasmtime engine, the limits of stages and the cache of their compiled code.
+//! - [`engine`]: the wasmtime engine, the limits of stages and the cache of their compiled code; `deadline`: calls that
+//!   take too long; `code`: where compiled code lies.
 //! - [`stage`]: components that were read, checked and made ready; one file for each kind.
 //! - [`registry`]: which component serves a name, and how that changes while a service runs.
 //! - [`oci`]: components in OCI registries, pulled and pushed.
@@ -29,7 +30,9 @@ mod bindings;
 pub mod bucket;
 pub mod cli;
 pub mod client;
+mod code;
 pub mod conformance;
+mod deadline;
 pub mod destination;
 pub mod directory;
 pub mod engine;

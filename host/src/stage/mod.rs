@@ -18,7 +18,6 @@ use std::fmt::{self, Display};
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
-use wasmtime::component::Component;
 
 pub use crate::bindings::compressor::exports::logship::compress::compressor::{
     Description as CompressorDescription, Ending, SuffixPlace,
@@ -128,7 +127,8 @@ impl Stage {
     pub fn load(engine: &Engine, origin: &str, bytes: &[u8]) -> Result<Self, StageError> {
         let kind = preflight::kind(origin, bytes)?;
         let unreadable = |error: wasmtime::Error| StageError::unreadable(origin, format!("{error:#}"));
-        let component = Component::new(engine.wasmtime(), bytes).map_err(unreadable)?;
+        let (engine, component) = engine.compile(bytes).map_err(unreadable)?;
+        let engine = &engine;
         let identity = Identity::new(origin, "", hex::encode(Sha256::digest(bytes)), bytes.len());
         let pre = engine.linker().instantiate_pre(&component).map_err(unreadable)?;
         Ok(match kind {
