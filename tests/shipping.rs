@@ -1,5 +1,7 @@
 //! Rules and tasks in one process, by a clock that the test sets: when tasks are made, tried again and given up.
 
+#[path = "shipping/partitions.rs"]
+mod partitions;
 mod support;
 
 use std::collections::BTreeMap;
@@ -83,10 +85,16 @@ impl Test {
 
     /// Puts a log group of so many logs, numbered on, each with so many bytes besides.
     fn put(&mut self, shard: u32, logs: u32, bytes: usize) {
+        self.put_at(shard, &vec![7; logs as usize], bytes);
+    }
+
+    /// The same, with a log of each of these times.
+    fn put_at(&mut self, shard: u32, times: &[u32], bytes: usize) {
         let mut group = LogGroupBuilder::new(&Header::default());
         let filler: Vec<u8> = std::iter::repeat_with(|| fastrand::alphanumeric() as u8).take(bytes).collect();
-        for number in self.logs..self.logs + u64::from(logs) {
-            let mut log = group.begin_log(7, None);
+        let logs = times.len() as u32;
+        for (number, &time) in (self.logs..).zip(times) {
+            let mut log = group.begin_log(time, None);
             log.field(b"n", number.to_string().as_bytes());
             log.field(b"filler", &filler);
             log.end_log();
@@ -169,11 +177,11 @@ impl Test {
             .tasks()
             .into_iter()
             .filter(|task| task.status == Status::Success)
-            .filter(|task| task.seal.as_ref().is_some_and(Seal::has_object))
-            .map(|task| task.object)
+            .flat_map(|task| task.objects())
+            .map(|object| object.object)
             .collect();
         objects.sort();
-        assert_eq!(keys, objects, "an object for each task that succeeded, and no other");
+        assert_eq!(keys, objects, "the objects of each task that succeeded, and no other");
         numbers.sort_unstable();
         numbers
     }
@@ -205,7 +213,7 @@ fn open(data: &Path, now: &Arc<AtomicU64>, settings: Shipping, runtime: &Runtime
 }
 
 fn engine() -> Engine {
-    Engine::new(Limits { instances: 8, ..Limits::default() }, Some(&support::cache())).unwrap()
+    Engine::new(Limits { instances: 40, ..Limits::default() }, Some(&support::cache())).unwrap()
 }
 
 fn rule() -> Rule {

@@ -10,11 +10,12 @@
 //! - [`registry`]: which component serves a name, and how that changes while a service runs.
 //! - [`oci`]: components in OCI registries, pulled and pushed.
 //! - [`conformance`]: whether a component keeps the contract.
-//! - [`batch`]: the logs that a stage works on, and how they are built.
+//! - [`batch`]: the logs that a stage works on, and how they are built; [`partition`]: the hour or day that each is of.
 //! - [`rule`]: how logs become objects, and where these go; [`pipeline`]: the rule's stages together;
 //!   [`transforms`]: those that come before all others.
 //! - [`destination`]: where objects go; [`directory`], [`bucket`], [`function`]: the kinds; [`part`]: an object on its way.
-//! - [`object`]: an object in the making; `shard`: a shard's logs, cut into objects.
+//! - [`object`]: an object in the making; `open_objects`: several, of a rule that partitions by the time of logs; `task_objects`:
+//!   all of a task; `shard`: a shard's logs, cut into objects.
 //! - [`input`], [`ndjson`], [`time`], [`infer`], [`rejects`]: from files of lines to batches.
 //! - [`ship`]: all of it, on as many threads as asked for.
 //! - [`service`]: the Logstore service, `logship serve`; [`client`]: what speaks to one.
@@ -44,6 +45,7 @@ pub mod input;
 pub mod link;
 pub mod object;
 pub mod oci;
+mod open_objects;
 pub mod part;
 pub mod pipeline;
 pub mod registry;
@@ -58,7 +60,8 @@ pub mod source;
 pub mod stage;
 mod table;
 pub mod target;
+mod task_objects;
 pub mod transforms;
 pub mod trial;
 
-pub use logship_core::{batch, log_group, ndjson, time};
+pub use logship_core::{batch, log_group, ndjson, partition, time};

@@ -70,8 +70,6 @@ pub(crate) struct Made {
     pub(crate) key: String,
     pub(crate) whole: Whole,
     pub(crate) rows: u64,
-    /// Logs that were left out by the transformers.
-    pub(crate) left_out: u64,
     pub(crate) raw_bytes: u64,
     pub(crate) begun: Instant,
 }
@@ -102,6 +100,18 @@ impl Object {
         Ok(Self::new(key, encoding, part, most))
     }
 
+    /// Begins one of logs that are transformed already.
+    pub(crate) fn begin_behind_transforms(
+        pipeline: &Pipeline,
+        destination: &Destination,
+        key: String,
+        most: u64,
+    ) -> Result<Self, ObjectError> {
+        let encoding = pipeline.open_encoding()?;
+        let part = destination.begin(&key, pipeline.header_room())?;
+        Ok(Self::new(key, encoding, part, most))
+    }
+
     fn new(key: String, encoding: Encoding, part: Part, most: u64) -> Self {
         Self { key, encoding, part, rows: 0, left_out: 0, size: 0, most, begun: Instant::now() }
     }
@@ -121,14 +131,14 @@ impl Object {
         let taken = self.fill(&made.batch, 0..count, &made.logs)?;
         let log = |made_log: usize| made.logs.get(made_log).map_or(made_log, |&log| log as usize);
         let end = if taken == count { logs.end } else { logs.start + log(taken) };
-        let origins = (0..taken).map(log).collect::<Vec<_>>();
-        self.left_out += (end - logs.start - origins.chunk_by(|one, next| one == next).count()) as u64;
+        let origins = (0..taken).map(|made_log| log(made_log) as u32).collect::<Vec<_>>();
+        self.left_out += (end - logs.start) as u64 - origins_of(&origins);
         Ok(end)
     }
 
     /// Takes as many of the transformed logs as surely fit. `origins` are the logs that they are from, if any is not from
     /// the one in its place: those of the same log stay together.
-    fn fill(
+    pub(crate) fn fill(
         &mut self,
         batch: &LogBatch,
         mut logs: Range<usize>,
@@ -181,11 +191,11 @@ impl Object {
 
     /// Ends its bytes.
     pub(crate) fn finish(self) -> Result<Made, ObjectError> {
-        let Self { key, encoding, mut part, rows, left_out, begun, .. } = self;
+        let Self { key, encoding, mut part, rows, begun, .. } = self;
         let Finished { ending, raw_bytes } = encoding.finish()?;
         let whole = part.write(&ending.trailer).and_then(|()| part.finish(&ending.header));
         let whole = whole.map_err(|error| DestinationError::io(key.as_ref(), error))?;
-        Ok(Made { key, whole, rows, left_out, raw_bytes, begun })
+        Ok(Made { key, whole, rows, raw_bytes, begun })
     }
 }
 
@@ -226,8 +236,13 @@ fn fitting(batch: &LogBatch, logs: Range<usize>, left: u64) -> Range<usize> {
     logs.start..logs.start + count.count()
 }
 
+/// How many logs these are from, each given by that which it is from.
+pub(crate) fn origins_of(origins: &[u32]) -> u64 {
+    origins.chunk_by(|one, next| one == next).count() as u64
+}
+
 /// The end of the last logs in `logs` that are all that there are of the log that they are from.
-fn before_a_log(origins: &[u32], logs: Range<usize>) -> usize {
+pub(crate) fn before_a_log(origins: &[u32], logs: Range<usize>) -> usize {
     match origins.get(logs.end) {
         Some(next) => {
             let together = origins[logs.clone()].iter().rev().take_while(|origin| *origin == next);
@@ -238,7 +253,7 @@ fn before_a_log(origins: &[u32], logs: Range<usize>) -> usize {
 }
 
 /// The end of the first logs in `logs` that are from the same one: not more than the first, as a rule.
-fn behind_a_log(origins: &[u32], logs: Range<usize>) -> usize {
+pub(crate) fn behind_a_log(origins: &[u32], logs: Range<usize>) -> usize {
     let first = origins.get(logs.start);
     let together =
         origins.get(logs.clone()).into_iter().flatten().take_while(|origin| Some(*origin) == first);

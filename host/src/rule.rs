@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 pub use logship_core::choice::{Choice, NONE};
+pub use logship_core::partition::PartitionBy;
 pub use logship_core::time_zone::TimeZone;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -53,6 +54,13 @@ pub struct Rule {
     pub partition: String,
     /// Time zone in which the partition is rendered.
     pub time_zone: TimeZone,
+    /// What the partition is rendered from: when the task was created, or the hour or day of each log, which is in an
+    /// object of its own then.
+    #[serde(skip_serializing_if = "PartitionBy::is_created")]
+    pub partition_by: PartitionBy,
+    /// Objects of hours or days that are open at one time, 1-64. Each has instances of the stages.
+    #[serde(skip_serializing_if = "is_usual")]
+    pub open_partitions: u64,
     /// The largest object before compression, in MB of 1,000,000 bytes: 5-256.
     pub size_mb: u64,
     /// How long logs wait for an object to fill, in seconds: 300-900.
@@ -90,6 +98,8 @@ impl Default for Rule {
             prefix: String::new(),
             partition: "%Y/%m/%d/%H/%M".into(),
             time_zone: TimeZone::default(),
+            partition_by: PartitionBy::default(),
+            open_partitions: OPEN_PARTITIONS,
             size_mb: 256,
             time_seconds: 300,
             transform: vec![],
@@ -103,6 +113,16 @@ impl Default for Rule {
             from: Start::default(),
         }
     }
+}
+
+/// Objects of hours or days that are open at one time, where a rule does not say it.
+const OPEN_PARTITIONS: u64 = 16;
+
+/// Objects of hours or days that are open at one time, at most.
+pub(crate) const MOST_OPEN_PARTITIONS: u64 = 64;
+
+pub(crate) fn is_usual(open_partitions: &u64) -> bool {
+    *open_partitions == OPEN_PARTITIONS
 }
 
 /// The store that has a rule's bucket.
@@ -249,6 +269,7 @@ impl Rule {
         check_name(&self.name)?;
         within("size_mb", self.size_mb, 5, 256, "MB")?;
         within("time_seconds", self.time_seconds, 300, 900, "seconds")?;
+        within("open_partitions", self.open_partitions, 1, MOST_OPEN_PARTITIONS, "partitions")?;
         if self.prefix.starts_with('/') || self.partition.starts_with('/') {
             let field = if self.prefix.starts_with('/') { "prefix" } else { "partition" };
             return Err(RuleError::field(field, "begins with `/`: keys of objects don't; take it out"));
@@ -320,6 +341,9 @@ mod tests {
         }
         for (time, right) in [(299, false), (300, true), (900, true), (901, false)] {
             assert_eq!(problem(|rule| rule.time_seconds = time).is_none(), right, "{time} s");
+        }
+        for (open, right) in [(0, false), (1, true), (64, true), (65, false)] {
+            assert_eq!(problem(|rule| rule.open_partitions = open).is_none(), right, "{open} partitions");
         }
         assert_eq!(
             problem(|rule| rule.size_mb = 257).unwrap(),

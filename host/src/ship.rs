@@ -281,7 +281,7 @@ impl<'a> Shared<'a> {
                 }
                 Work::Ship { shard, mut shipper, batches, cut, last } => {
                     drop(state);
-                    let result = ship_shard(&mut shipper, &batches, cut || last);
+                    let result = ship_shard(&mut shipper, &batches, cut, last);
                     let (shipped, filtered) = (shipper.take_shipped(), shipper.take_left_out());
                     shipped.iter().for_each(|object| self.progress.shipped(object));
                     state = self.lock();
@@ -325,9 +325,18 @@ impl Drop for PanicBell<'_, '_> {
     }
 }
 
-fn ship_shard(shipper: &mut ShardShipper, batches: &[LogBatch], cut: bool) -> Result<(), ObjectError> {
+fn ship_shard(
+    shipper: &mut ShardShipper,
+    batches: &[LogBatch],
+    cut: bool,
+    last: bool,
+) -> Result<(), ObjectError> {
     batches.iter().try_for_each(|batch| shipper.push(batch))?;
-    if cut { shipper.cut() } else { Ok(()) }
+    match (cut, last) {
+        (_, true) => shipper.cut(),
+        (true, false) => shipper.cut_due(),
+        (false, false) => Ok(()),
+    }
 }
 
 impl State<'_> {

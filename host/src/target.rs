@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::bucket::Remote;
-use crate::rule::{Choice, NONE, Rule, RuleError, Stages, Start, Store, TimeZone};
+use crate::rule::{self, Choice, NONE, PartitionBy, Rule, RuleError, Stages, Start, Store, TimeZone};
 
 /// The target type of rules that write objects, to whichever store.
 pub const OSS: &str = "oss";
@@ -45,7 +45,7 @@ struct Storage {
 }
 
 /// What is logship's own.
-#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Extension {
     destination: Store,
@@ -53,6 +53,10 @@ struct Extension {
     compression: Map<String, Value>,
     #[serde(skip_serializing_if = "Map::is_empty")]
     path: Map<String, Value>,
+    #[serde(skip_serializing_if = "PartitionBy::is_created")]
+    partition_by: PartitionBy,
+    #[serde(skip_serializing_if = "rule::is_usual")]
+    open_partitions: u64,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     transform: Vec<Choice>,
     stages: Stages,
@@ -62,6 +66,22 @@ struct Extension {
 impl Extension {
     fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+}
+
+impl Default for Extension {
+    fn default() -> Self {
+        let rule = Rule::default();
+        Self {
+            destination: rule.destination,
+            compression: rule.compression.settings,
+            path: rule.path,
+            partition_by: rule.partition_by,
+            open_partitions: rule.open_partitions,
+            transform: rule.transform,
+            stages: rule.stages,
+            from: rule.from,
+        }
     }
 }
 
@@ -106,7 +126,8 @@ pub fn rule(name: &str, configuration: &Value) -> Result<Rule, RuleError> {
         return Err(RuleError::field("encryptConf", problem));
     }
     let Configuration { storage: Storage { format, detail }, logship, .. } = parsed;
-    let Extension { destination, compression, path, transform, stages, from } = logship;
+    let Extension { destination, compression, path, partition_by, open_partitions, transform, stages, from } =
+        logship;
     let settings = settings(&format, detail)?;
     let time_zone = match parsed.time_zone.as_str() {
         "" => TimeZone::default(),
@@ -119,6 +140,8 @@ pub fn rule(name: &str, configuration: &Value) -> Result<Rule, RuleError> {
         prefix: parsed.oss_prefix,
         partition: parsed.path_format,
         time_zone,
+        partition_by,
+        open_partitions,
         size_mb: parsed.buffer_size,
         time_seconds: parsed.buffer_interval,
         logstore: String::new(),
@@ -156,6 +179,8 @@ pub fn configuration(rule: &Rule) -> Value {
             destination: rule.destination.clone(),
             compression: rule.compression.settings.clone(),
             path: rule.path.clone(),
+            partition_by: rule.partition_by,
+            open_partitions: rule.open_partitions,
             transform: rule.transform.clone(),
             stages: rule.stages.clone(),
             from: rule.from,
@@ -180,6 +205,8 @@ pub fn member(field: &str) -> &str {
         "stages.compressor" => "logship.stages.compressor",
         "destination" => "logship.destination",
         "transform" => "logship.transform",
+        "partition_by" => "logship.partition_by",
+        "open_partitions" => "logship.open_partitions",
         other => other,
     }
 }
@@ -340,6 +367,8 @@ mod tests {
             prefix = "p"
             partition = "ds=%Y"
             time_zone = "Asia/Shanghai"
+            partition_by = "hour"
+            open_partitions = 3
             size_mb = 5
             time_seconds = 900
             compression = { type = "zstd", level = 9 }

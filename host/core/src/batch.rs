@@ -1,6 +1,6 @@
 //! The logs that a stage works on: flat columns, and how they are built.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::ops::Range;
 
@@ -152,7 +152,7 @@ impl BatchBuilder {
     }
 }
 
-fn empty() -> LogBatch {
+pub(crate) fn empty() -> LogBatch {
     LogBatch {
         groups: vec![],
         keys: vec![],
@@ -291,38 +291,6 @@ impl LogBatch {
         }
     }
 
-    /// The batches of the shards that have logs, given the shard of each log.
-    pub fn split(self, shard_of: &[u32]) -> Vec<(u32, Self)> {
-        let Some(&first) = shard_of.first() else { return vec![] };
-        if shard_of.iter().all(|&shard| shard == first) {
-            return vec![(first, self)];
-        }
-        let mut parts: BTreeMap<u32, Self> = BTreeMap::new();
-        for (log, &shard) in shard_of.iter().enumerate() {
-            let part = parts.entry(shard).or_insert_with(|| Self {
-                groups: self.groups.clone(),
-                keys: self.keys.clone(),
-                ..empty()
-            });
-            part.push_from(&self, log);
-        }
-        parts.into_iter().collect()
-    }
-
-    /// Appends a log of a batch that has the same groups and keys.
-    fn push_from(&mut self, other: &Self, log: usize) {
-        let fields = other.fields(log..log + 1);
-        let values = other.value_range(fields.clone());
-        self.times.push(other.times[log]);
-        self.nanos.extend(other.nanos.get(log));
-        self.log_groups.push(other.log_groups[log]);
-        self.field_keys.extend_from_slice(&other.field_keys[fields.clone()]);
-        self.field_ends.push(self.field_keys.len() as u32);
-        let begin = self.values.len() as u32;
-        self.value_ends.extend(other.value_ends[fields].iter().map(|end| end - values.start as u32 + begin));
-        self.values.extend_from_slice(&other.values[values]);
-    }
-
     /// The fields of log `log`, keys and values.
     pub fn log_fields(&self, log: usize) -> impl Iterator<Item = (&str, &[u8])> {
         self.fields(log..log + 1).map(|field| {
@@ -331,11 +299,11 @@ impl LogBatch {
         })
     }
 
-    fn fields(&self, logs: Range<usize>) -> Range<usize> {
+    pub(crate) fn fields(&self, logs: Range<usize>) -> Range<usize> {
         start(&self.field_ends, logs.start)..start(&self.field_ends, logs.end)
     }
 
-    fn value_range(&self, fields: Range<usize>) -> Range<usize> {
+    pub(crate) fn value_range(&self, fields: Range<usize>) -> Range<usize> {
         start(&self.value_ends, fields.start)..start(&self.value_ends, fields.end)
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use chrono::{DateTime, FixedOffset, Offset, Utc};
+use chrono::{DateTime, FixedOffset, NaiveDate, NaiveTime, Offset, TimeDelta, TimeZone as _, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A time zone: an IANA name, or a fixed offset such as `+08:00`.
@@ -22,6 +22,22 @@ impl TimeZone {
             Self::Fixed(offset) => offset.local_minus_utc(),
             Self::Named(zone) => time.with_timezone(&zone).offset().fix().local_minus_utc(),
         }
+    }
+
+    /// The first moment of a day: midnight as a rule, and later where the clock is set forward over it.
+    pub fn begin_of(self, date: NaiveDate) -> DateTime<Utc> {
+        let midnight = date.and_time(NaiveTime::MIN);
+        let offset = match self {
+            Self::Fixed(offset) => Some(offset),
+            Self::Named(zone) => {
+                let at_midnight = zone.offset_from_local_datetime(&midnight).earliest();
+                // A midnight that there is not was to be by what held before it.
+                let before = || zone.offset_from_local_datetime(&(midnight - TimeDelta::hours(2))).latest();
+                at_midnight.or_else(before).map(|offset| offset.fix())
+            }
+        };
+        let seconds = offset.map_or(0, |offset| offset.local_minus_utc());
+        midnight.and_utc() - TimeDelta::seconds(seconds.into())
     }
 }
 

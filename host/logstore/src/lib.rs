@@ -51,7 +51,8 @@ pub use stage::{
 };
 pub use store::{Limits, Store};
 pub use task::{
-    CONFIG_NOT_EXIST, Failing, Measured, NewTask, Place, Seal, Status, Task, TaskCounts, TaskFilter, TaskId,
+    CONFIG_NOT_EXIST, Failing, Measured, NewTask, Place, Seal, SealedObject, Status, Task, TaskCounts,
+    TaskFilter, TaskId,
 };
 
 /// The present in microseconds.

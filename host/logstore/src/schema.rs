@@ -185,6 +185,8 @@ const MIGRATIONS: &[&str] = &["
 
     ALTER TABLE task ADD COLUMN stage TEXT;  -- digest of the stage that it failed in, at the last time
     CREATE INDEX task_stage ON task (stage) WHERE stage IS NOT NULL;
+", "
+    ALTER TABLE task ADD COLUMN objects TEXT;  -- JSON: each object, where their keys were not known before
 "];
 
 /// A commit writes each page that it touches whole, and small puts touch one in every shard: with 16 KiB they are a

@@ -214,7 +214,7 @@ async fn what_failed_in_a_stage_is_tried_again_when_that_is_replaced() {
     let failed = [test.failed(1, "bad").await, test.failed(2, "bad").await];
     let of_another = test.failed(3, "other").await;
     let sealed = test.begin(4, test.revision()).await.unwrap().id;
-    let seal = Seal { rows: 1, raw_bytes: 1, stored_bytes: 1, sha256: "x".into() };
+    let seal = Seal { rows: 1, raw_bytes: 1, stored_bytes: 1, sha256: "x".into(), objects: vec![] };
     test.store.seal_task(sealed, Place::at(5), seal, (sealed, String::new())).await.unwrap();
     test.store.fail_task_in(sealed, Some("bad"), "code", "", None).await.unwrap();
     // Adding a version replaces nothing.

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use logship_logstore::{
     CONFIG_NOT_EXIST, Clock, Logstore, LogstoreSettings, NewGroup, NewTask, Options, Place, Progress,
-    RuleSettings, RuleStart, Seal, ShippingRule, Status, Store, StoreError, Task, TaskCounts, TaskFilter,
-    TaskId,
+    RuleSettings, RuleStart, Seal, SealedObject, ShippingRule, Status, Store, StoreError, Task, TaskCounts,
+    TaskFilter, TaskId,
 };
 use serde_json::json;
 
@@ -97,7 +97,7 @@ fn settings(number: u64) -> RuleSettings {
 }
 
 fn seal() -> Seal {
-    Seal { rows: 1, raw_bytes: 2, stored_bytes: 3, sha256: "ab".into() }
+    Seal { rows: 1, raw_bytes: 2, stored_bytes: 3, sha256: "ab".into(), objects: vec![] }
 }
 
 fn at(cursor: u64, log: u32) -> Place {
@@ -194,6 +194,55 @@ async fn what_a_late_object_does_not_take_is_a_task_of_its_own() {
     }
     assert_eq!(test.progress().checkpoint, at(7, 2));
     assert_eq!(test.reopen().store.running_tasks().unwrap(), [(made.rule_number, made.id)]);
+}
+
+#[tokio::test]
+async fn a_task_of_several_objects_has_all_of_them_in_its_seal() {
+    let test = Test::new().await;
+    let task = test.begin(1, at(5, 0), at(8, 0)).await.unwrap();
+    assert_eq!(task.objects(), [], "nothing is known of them");
+    let object = |number: u64| SealedObject {
+        object: format!("hour={number}/o"),
+        rows: number,
+        raw_bytes: 10 * number,
+        stored_bytes: 100 * number,
+        sha256: format!("{number}{number}"),
+    };
+    let objects = vec![object(1), object(2), object(3)];
+    test.store.seal_task(task.id, at(8, 0), Seal::of(objects.clone()), rest(9)).await.unwrap();
+    let test = test.reopen();
+    let task = test.store.task(task.id).unwrap();
+    assert_eq!((task.object.as_str(), task.objects()), ("hour=1/o", objects));
+    let sealed = task.seal.unwrap();
+    assert_eq!((sealed.rows, sealed.raw_bytes, sealed.stored_bytes), (6, 60, 600));
+    assert_eq!(sealed.sha256, "11", "that of the first");
+    // The only object of others is known by what the task has.
+    let other = test.begin(2, at(8, 0), at(9, 0)).await.unwrap();
+    test.store.seal_task(other.id, at(9, 0), seal(), rest(9)).await.unwrap();
+    let other = test.store.task(other.id).unwrap();
+    let one =
+        SealedObject { object: "o2".into(), rows: 1, raw_bytes: 2, stored_bytes: 3, sha256: "ab".into() };
+    assert_eq!((other.objects(), other.seal.unwrap().objects), (vec![one], vec![]));
+}
+
+#[tokio::test]
+async fn a_data_folder_from_before_tasks_had_several_objects_goes_on() {
+    let test = Test::new().await;
+    let sealed = test.begin(1, at(5, 0), at(8, 0)).await.unwrap();
+    test.store.seal_task(sealed.id, at(8, 0), seal(), rest(9)).await.unwrap();
+    let running = test.begin(2, at(8, 0), at(9, 0)).await.unwrap();
+    let Test { directory, now, store } = test;
+    drop(store);
+    let before = rusqlite::Connection::open(directory.path().join("logstore.db")).unwrap();
+    before.execute_batch("ALTER TABLE task DROP COLUMN objects; PRAGMA user_version = 3").unwrap();
+    drop(before);
+    let test = Test { store: open(directory.path(), &now), directory, now };
+    let sealed = test.store.task(sealed.id).unwrap();
+    assert_eq!((sealed.object.as_str(), sealed.seal), ("o1", Some(seal())));
+    let object =
+        SealedObject { object: "k".into(), rows: 1, raw_bytes: 1, stored_bytes: 1, sha256: "c".into() };
+    test.store.seal_task(running.id, at(9, 0), Seal::of(vec![object.clone()]), rest(9)).await.unwrap();
+    assert_eq!(test.store.task(running.id).unwrap().objects(), [object]);
 }
 
 #[tokio::test]

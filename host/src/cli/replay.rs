@@ -1,8 +1,8 @@
-//! Making the object of a task once more: from the service's logs and stages, by the pipeline of this program.
+//! Making the objects of a task once more: from the service's logs and stages, by the pipeline of this program.
 
 use std::path::Path;
 
-use logship_logstore::Place;
+use logship_logstore::{Place, TaskId};
 use logship_sls::cursor::Cursor;
 use logship_sls::log_group;
 use serde_json::Value;
@@ -13,12 +13,12 @@ use crate::client::Client;
 use crate::destination::Destination;
 use crate::directory::Directory;
 use crate::engine::Engine;
-use crate::object::Object;
-use crate::pipeline::Pipeline;
+use crate::pipeline::{self, Pipeline};
 use crate::registry::{DIGEST, Registry};
 use crate::rule::Stages;
 use crate::source::{CHUNK, Slice};
 use crate::target;
+use crate::task_objects::{AllMade, TaskObjects};
 
 pub(super) async fn replay(client: &Client, engine: Engine, id: &str, to: &Path) -> Result<(), Failure> {
     let task: Value = client.get(&format!("/tasks/{id}"), &[]).await?;
@@ -37,18 +37,21 @@ pub(super) async fn replay(client: &Client, engine: Engine, id: &str, to: &Path)
     let registry = Registry::within(engine, stages.path().to_owned());
     let pipeline = Pipeline::new(&registry, &rule)?.of(&text(&plan["project"]), &text(&plan["logstore"]));
     let destination = Destination::Directory(Directory::new(to));
+    let id: TaskId = id.parse()?;
+    let shard = task["shard"].as_u64().unwrap_or(0) as u32;
+    let made_for = pipeline::Task { created: id.created, number: id.number, shard };
     let key = text(&task["object"]);
-    let mut object = Object::begin(&pipeline, &destination, key.clone(), rule.size())?;
+    let mut objects = TaskObjects::begin(&pipeline, &destination, made_for, &key, rule.size())?;
     let mut logs = Logs {
         client,
         logstore: text(&task["logstore"]),
-        shard: task["shard"].as_u64().unwrap_or(0) as u32,
+        shard,
         end: place(&text(&task["end"]))?,
         pulled: Default::default(),
         builder: BatchBuilder::default(),
     };
     let mut at = place(&text(&task["begin"]))?;
-    while at < logs.end {
+    while at < logs.end && !objects.is_full() {
         let slice = logs.next(at.cursor).await?;
         if slice.groups.first().is_none_or(|(first, _)| *first != at.cursor) {
             return Err(
@@ -56,28 +59,37 @@ pub(super) async fn replay(client: &Client, engine: Engine, id: &str, to: &Path)
             );
         }
         let end = slice.logs_before(logs.end);
-        let taken = object.take(&slice.batch, at.log as usize..end)?;
+        let taken = objects.take(&slice.batch, at.log as usize..end)?;
         at = slice.place(taken);
         if taken < end {
             break;
         }
     }
-    if object.rows() == 0 {
-        println!("wrote nothing: the rule left out all {} logs", object.left_out());
-        return match task["sha256"].as_str() {
-            None | Some("") => Ok(()),
-            Some(sha256) => Err(format!("the task made an object: sha256 {sha256}").into()),
+    let AllMade { objects, left_out } = objects.finish()?;
+    let sealed = task["objects"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if objects.is_empty() {
+        println!("wrote nothing: the rule left out all {left_out} logs");
+        return match sealed.first() {
+            None => Ok(()),
+            Some(sealed) => {
+                Err(format!("the task made an object: sha256 {}", text(&sealed["sha256"])).into())
+            }
         };
     }
-    let made = object.finish()?;
-    let shipped = made.publish(&pipeline, &destination, logs.shard, &vec![])?;
-    println!("wrote {}: {} logs, sha256 {}", to.join(&key).display(), shipped.rows, shipped.sha256);
-    match task["sha256"].as_str() {
-        None => println!("the task has no object yet to compare it with"),
-        Some(sha256) if sha256 == shipped.sha256 => println!("the same bytes as the task made"),
-        Some(sha256) => return Err(format!("the task made other bytes: sha256 {sha256}").into()),
+    let mut differ = vec![];
+    for made in objects {
+        let shipped = made.publish(&pipeline, &destination, shard, &vec![])?;
+        let path = to.join(&shipped.object);
+        println!("wrote {}: {} logs, sha256 {}", path.display(), shipped.rows, shipped.sha256);
+        let is_it = |sealed: &&Value| sealed["object"] == shipped.object;
+        match sealed.iter().find(is_it).map(|sealed| text(&sealed["sha256"])) {
+            None if sealed.is_empty() => println!("the task has no object yet to compare it with"),
+            None => differ.push(format!("the task made no {}", shipped.object)),
+            Some(sha256) if sha256 == shipped.sha256 => println!("the same bytes as the task made"),
+            Some(sha256) => differ.push(format!("the task made other bytes: sha256 {sha256}")),
+        }
     }
-    Ok(())
+    if differ.is_empty() { Ok(()) } else { Err(differ.join("; ").into()) }
 }
 
 /// `CURSOR`, or `CURSOR+LOGS`.

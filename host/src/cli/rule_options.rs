@@ -3,7 +3,7 @@ use serde_json::{Map, Value, json};
 
 use super::Failure;
 use super::transform_options::TransformOptions;
-use crate::rule::{Choice, Rule, RuleError, TimeZone};
+use crate::rule::{Choice, PartitionBy, Rule, RuleError, TimeZone};
 
 /// The rule, and what of it is given here instead.
 #[derive(Debug, Args)]
@@ -12,13 +12,21 @@ pub(super) struct RuleOptions {
     /// Directory that objects go to, the first levels of their keys.
     #[arg(long)]
     prefix: Option<String>,
-    /// Pattern of the levels below, rendered from the time of the task: ds=%Y%m%d/%H
+    /// Pattern of the levels below, rendered from the time of the task, or as --partition-by says: ds=%Y%m%d/%H
     /// [default: %Y/%m/%d/%H/%M]
     #[arg(long, value_name = "PATTERN")]
     partition: Option<String>,
     /// Time zone of the partition: Asia/Shanghai, +08:00 [default: UTC]
     #[arg(long, value_name = "ZONE")]
     time_zone: Option<TimeZone>,
+    /// What the partition is rendered from: `created`, the time of the task; `hour` or `day`, those of each log: an
+    /// object has the logs of one then, late ones too [default: created]
+    #[arg(long, value_name = "WHAT")]
+    partition_by: Option<PartitionBy>,
+    /// Objects of hours or days that are open at one time, 1-64; each takes memory of its own. For one more, that which
+    /// got no log for longest is finished [default: 16]
+    #[arg(long, value_name = "N")]
+    open_partitions: Option<u64>,
     /// The largest object before compression, 5-256 MB [default: 256]
     #[arg(long = "size", value_name = "MB")]
     size_mb: Option<u64>,
@@ -60,6 +68,8 @@ impl RuleOptions {
         put(&mut rule.prefix, &self.prefix);
         put(&mut rule.partition, &self.partition);
         put(&mut rule.time_zone, &self.time_zone);
+        put(&mut rule.partition_by, &self.partition_by);
+        put(&mut rule.open_partitions, &self.open_partitions);
         put(&mut rule.size_mb, &self.size_mb);
         put(&mut rule.time_seconds, &self.time_seconds);
         self.transforms.over(&mut rule.transform)?;

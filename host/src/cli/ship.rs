@@ -82,6 +82,7 @@ impl ShipCommand {
         let mut rule = self.options.over(rule)?;
         put(&mut rule.name, &self.name);
         rule.check()?;
+        check_open(&rule, self.logs.shards)?;
         let registry = Registry::new(engine.engine()?);
         rule.adopt(&registry)?;
         let inputs = Input::find(&self.input)?;
@@ -197,6 +198,21 @@ impl ShipCommand {
             );
         }
     }
+}
+
+/// Objects of partitions that may be open at one time, of all shards: each has instances of the stages.
+const MOST_OPEN: u64 = 256;
+
+fn check_open(rule: &Rule, shards: u32) -> Result<(), RuleError> {
+    let open = rule.open_partitions * u64::from(shards);
+    if rule.partition_by.is_created() || open <= MOST_OPEN {
+        return Ok(());
+    }
+    let problem = format!(
+        "{} for each of {shards} shards are {open} open objects, and {MOST_OPEN} may be: take fewer, or fewer shards",
+        rule.open_partitions
+    );
+    Err(RuleError::field("open_partitions", problem))
 }
 
 fn count(number: u64, what: &str) -> String {

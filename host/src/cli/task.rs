@@ -40,7 +40,7 @@ enum Command {
         #[command(flatten)]
         connect: Connect,
     },
-    /// Shows all that is known of a task: its range, its object, its stages.
+    /// Shows all that is known of a task: its range, its objects, its stages.
     Show {
         /// Its id.
         id: String,
@@ -63,11 +63,11 @@ enum Command {
         #[command(flatten)]
         connect: Connect,
     },
-    /// Makes the object of a task once more, here, from the logs and stages that the service still has.
+    /// Makes the objects of a task once more, here, from the logs and stages that the service still has.
     Replay {
         /// Its id.
         id: String,
-        /// The directory that the object is written below.
+        /// The directory that the objects are written below.
         #[arg(long, value_name = "DIR")]
         to: PathBuf,
         #[command(flatten)]
@@ -220,7 +220,7 @@ fn list(tasks: &[Value], page: &Value) {
                 task["attempts"].to_string(),
                 match task["taskCode"].as_str().unwrap_or_default() {
                     "" if is_empty(task) => NO_LOG.to_owned(),
-                    "" => text(&task["object"]),
+                    "" => objects(task),
                     code => format!("{code}: {}", first_line(&text(&task["taskMessage"]))),
                 },
             ]
@@ -234,6 +234,21 @@ fn list(tasks: &[Value], page: &Value) {
 
 /// What stands for the object of a task that has none.
 const NO_LOG: &str = "none: all of its logs were left out";
+
+/// The key of the object of a task, and how many others there are.
+fn objects(task: &Value) -> String {
+    match (task["object"].as_str().unwrap_or_default(), task["objects"].as_array().map_or(0, Vec::len)) {
+        // It is known when the logs are read.
+        ("", _) => "-".to_owned(),
+        (key, 0 | 1) => key.to_owned(),
+        (key, count) => format!("{key} and {} more", count - 1),
+    }
+}
+
+/// Whether a task has several objects.
+fn is_several(task: &Value) -> bool {
+    task["objects"].as_array().is_some_and(|objects| objects.len() > 1)
+}
 
 /// Whether the rule left out all logs of a task.
 fn is_empty(task: &Value) -> bool {
@@ -265,11 +280,12 @@ fn show(task: &Value) {
         ("rule", text(&task["shipper"])),
         ("source", format!("{}/{} shard {}", text(&task["project"]), text(&task["logstore"]), task["shard"])),
         ("cursors", format!("{} to {}", text(&task["begin"]), text(&task["end"]))),
-        ("object", if is_empty(task) { NO_LOG.to_owned() } else { text(&task["object"]) }),
+        ("object", if is_empty(task) { NO_LOG.to_owned() } else { objects(task) }),
         ("rows", text(&task["rows"])),
         ("raw bytes", text(&task["rawBytes"])),
         ("stored bytes", text(&task["storedBytes"])),
-        ("sha256", text(&task["sha256"])),
+        // That of each is below.
+        ("sha256", if is_several(task) { String::new() } else { text(&task["sha256"]) }),
         ("stages", list(&task["plan"]["stages"])),
         ("created", time(&task["taskCreateTime"])),
         ("attempts", text(&task["attempts"])),
@@ -279,11 +295,24 @@ fn show(task: &Value) {
     for (name, value) in shown.iter().filter(|(_, value)| !value.is_empty()) {
         println!("{name:<14}{value}");
     }
+    if is_several(task) {
+        let of = ["object", "rows", "rawBytes", "storedBytes", "sha256"];
+        let objects = task["objects"].as_array().into_iter().flatten();
+        let rows = objects.map(|object| of.map(|name| text(&object[name])).to_vec()).collect();
+        println!("\n{}", table::render(&["object", "rows", "raw bytes", "stored bytes", "sha256"], rows));
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn several_objects_are_the_first_and_so_many_more() {
+        assert_eq!(objects(&json!({ "object": "a", "objects": [{}] })), "a");
+        assert_eq!(objects(&json!({ "object": "a", "objects": [{}, {}, {}] })), "a and 2 more");
+        assert_eq!(objects(&json!({ "object": "", "objects": [] })), "-");
+    }
 
     #[test]
     fn times_are_short() {

@@ -31,25 +31,29 @@ impl VerifyCommand {
             // Some have no object: those of which no log was left, and those that send to a SIEM.
             tasks.retain(|task| task["sha256"] != "");
             let bar = bar::new(Some(tasks.iter().filter_map(|task| task["storedBytes"].as_u64()).sum()));
-            let (mut wrong, mut bytes, mut rows, mut unseen) = (0, 0, 0, BTreeMap::new());
+            let (mut count, mut wrong, mut bytes, mut rows) = (0, 0, 0, 0);
+            let mut unseen = BTreeMap::new();
             for task in &tasks {
                 let path = format!("/tasks/{}", task["id"].as_str().unwrap_or_default());
                 let shown: Value = client.get(&path, &[("type", "verify")]).await?;
-                let stored = task["storedBytes"].as_u64().unwrap_or(0);
-                bar.inc(stored);
-                if let Some(why) = shown["found"]["unseen"].as_str() {
-                    *unseen.entry(why.to_owned()).or_insert(0) += 1;
-                    continue;
-                }
-                match problem(&shown) {
-                    None => {
-                        bytes += stored;
-                        rows += task["rows"].as_u64().unwrap_or(0);
+                for object in shown["objects"].as_array().into_iter().flatten() {
+                    count += 1;
+                    let stored = object["storedBytes"].as_u64().unwrap_or(0);
+                    bar.inc(stored);
+                    if let Some(why) = object["found"]["unseen"].as_str() {
+                        *unseen.entry(why.to_owned()).or_insert(0) += 1;
+                        continue;
                     }
-                    Some(problem) => {
-                        wrong += 1;
-                        let object = task["object"].as_str().unwrap_or_default();
-                        bar.suspend(|| println!("{object}: {problem}"));
+                    match problem(object) {
+                        None => {
+                            bytes += stored;
+                            rows += object["rows"].as_u64().unwrap_or(0);
+                        }
+                        Some(problem) => {
+                            wrong += 1;
+                            let key = object["object"].as_str().unwrap_or_default();
+                            bar.suspend(|| println!("{key}: {problem}"));
+                        }
                     }
                 }
             }
@@ -57,8 +61,8 @@ impl VerifyCommand {
             let hidden: usize = unseen.values().sum();
             println!(
                 "{} of {} objects are as their tasks say: {} logs, {}",
-                tasks.len() - wrong - hidden,
-                tasks.len(),
+                count - wrong - hidden,
+                count,
                 HumanCount(rows),
                 HumanBytes(bytes)
             );
@@ -73,20 +77,20 @@ impl VerifyCommand {
     }
 }
 
-/// What is wrong with the object of a task.
-fn problem(shown: &Value) -> Option<String> {
-    let found = &shown["found"];
+/// What is wrong with an object of a task.
+fn problem(object: &Value) -> Option<String> {
+    let found = &object["found"];
     if let Some(error) = found["error"].as_str() {
         return Some(error.to_owned());
     }
     if found.is_null() {
         return Some("it is not there".into());
     }
-    if found["sha256"] == shown["sha256"] {
+    if found["sha256"] == object["sha256"] {
         return None;
     }
     Some(format!(
         "it has {} bytes with sha256 {}, and should have {} with {}",
-        found["bytes"], found["sha256"], shown["storedBytes"], shown["sha256"]
+        found["bytes"], found["sha256"], object["storedBytes"], object["sha256"]
     ))
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use logship_logstore::{Logstore, Seal, Status, Task, TaskCounts, TaskFilter, TaskId};
+use logship_logstore::{Logstore, Seal, SealedObject, Status, Task, TaskCounts, TaskFilter, TaskId};
 use logship_sls::error::{ApiError, ErrorCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -65,21 +65,36 @@ pub(crate) async fn show(
         let content = service.store.plan(task.plan).map_err(refuse)?;
         shown["plan"] = show_plan(&content)?;
         if verify && task.seal.as_ref().is_none_or(Seal::has_object) {
-            let catalog = service.store.catalog();
-            let logstore = catalog.logstore(&task.project, &task.logstore).ok();
-            let rule = rule_now(logstore.and_then(|logstore| logstore.rules.get(&task.rule)));
-            shown["found"] = match service.shipper.find(&task, rule.as_ref()) {
-                Ok(Some(found)) => json!({ "bytes": found.bytes, "sha256": found.sha256 }),
-                Ok(None) => Value::Null,
-                Err(error @ PlanError::Destination(DestinationError::Unseen(_))) => {
-                    json!({ "unseen": error.to_string() })
-                }
-                Err(error) => json!({ "error": error.to_string() }),
-            };
+            show_found(&service, &task, &mut shown);
         }
         Ok(Reply::json(&shown))
     })
     .await
+}
+
+/// Adds what is at the destination of a task: of each object, and beside them of the first, for who knows of one only.
+fn show_found(service: &Service, task: &Task, shown: &mut Value) {
+    let catalog = service.store.catalog();
+    let logstore = catalog.logstore(&task.project, &task.logstore).ok();
+    let rule = rule_now(logstore.and_then(|logstore| logstore.rules.get(&task.rule)));
+    let found = |object: &str| match service.shipper.find(task, object, rule.as_ref()) {
+        Ok(Some(found)) => json!({ "bytes": found.bytes, "sha256": found.sha256 }),
+        Ok(None) => Value::Null,
+        Err(error @ PlanError::Destination(DestinationError::Unseen(_))) => {
+            json!({ "unseen": error.to_string() })
+        }
+        Err(error) => json!({ "error": error.to_string() }),
+    };
+    shown["found"] = Value::Null;
+    for (index, object) in task.objects().iter().enumerate() {
+        shown["objects"][index]["found"] = found(&object.object);
+    }
+    match shown["objects"].get(0) {
+        Some(first) => shown["found"] = first["found"].clone(),
+        // One that is not sealed; its key may not be known yet.
+        None if !task.object.is_empty() => shown["found"] = found(&task.object),
+        None => {}
+    }
 }
 
 /// What a task is made by.
@@ -221,6 +236,17 @@ fn legacy(task: &Task) -> Value {
     })
 }
 
+/// An object of a task.
+fn object(object: &SealedObject) -> Value {
+    json!({
+        "object": object.object,
+        "rows": object.rows,
+        "rawBytes": object.raw_bytes,
+        "storedBytes": object.stored_bytes,
+        "sha256": object.sha256,
+    })
+}
+
 /// All that is known of a task. Times are Unix seconds, with parts of them.
 fn whole(task: &Task) -> Value {
     let seconds = |micros: u64| (micros > 0).then(|| micros as f64 / 1e6);
@@ -234,6 +260,7 @@ fn whole(task: &Task) -> Value {
         "begin": task.begin.to_string(),
         "end": task.end.to_string(),
         "object": task.object,
+        "objects": task.objects().iter().map(object).collect::<Vec<_>>(),
         "attempts": task.attempts,
         "started": seconds(task.started),
         "finished": seconds(task.finished),

@@ -6,9 +6,12 @@
 use logship_logstore::{Place, Seal, Task};
 
 use super::Shipper;
+use super::error::TaskError;
+use super::objects::Begun;
 use super::plan::Plan;
+use super::provenance::provenance;
 use super::schedule::SAMPLE;
-use super::work::{Begun, Step, TaskError, provenance};
+use super::step::Step;
 use crate::destination::{Destination, DestinationError};
 use crate::function::{self, Answer, Function};
 use crate::group_list::{GroupList, Most};
@@ -23,7 +26,7 @@ impl Shipper {
         function: &Function,
     ) -> Result<(Begun, Place), TaskError> {
         self.at(Step::Begun);
-        if self.is_there(task, plan)? {
+        if self.there(task, plan)?.all {
             return Ok((Begun::Done, task.end));
         }
         let shard = self.shard(task)?;
@@ -93,13 +96,16 @@ impl Shipper {
         if read as u64 > SAMPLE / 4 {
             self.lock().learn((task.rule_number, task.shard), raw_bytes as f64 / read as f64);
         }
-        self.seal(task, plan, end, Seal { rows, raw_bytes, stored_bytes, sha256: sha256.clone() })?;
+        let seal = Seal { rows, raw_bytes, stored_bytes, sha256: sha256.clone(), objects: vec![] };
+        self.seal(task, plan, end, seal)?;
         let key = task.object.clone();
         match object {
             Some(whole) => {
-                let made = object::Made { key, whole, rows, left_out: 0, raw_bytes, begun };
+                let made = object::Made { key, whole, rows, raw_bytes, begun };
                 let provenance = provenance(task, end, stages, &made);
-                self.publish(task, plan, made, &provenance)
+                let shipped = self.publish(task, plan, made, &provenance)?;
+                self.at(Step::Published);
+                Ok(shipped)
             }
             None => {
                 self.at(Step::Published);

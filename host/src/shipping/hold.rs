@@ -7,8 +7,8 @@ use std::sync::PoisonError;
 use logship_logstore::{Failing, Logstore, ShippingRule, Task};
 
 use super::Shipper;
+use super::error::TaskError;
 use super::plan::Plan;
-use super::work::TaskError;
 
 impl Shipper {
     /// Whether a rule makes no tasks now: it could not, a moment ago, or its stage fails every one.

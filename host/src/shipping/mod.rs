@@ -8,29 +8,35 @@
 //! # Layout
 //! - [`settings`]: how much it may take, and its times. `schedule`: when a task is due, as pure rules.
 //! - `queue`: what is due, over all rules and shards, in turn. `plan`: rule, stages and destination, put together.
-//! - `hold`: rules whose stage fails every task. `work`: one task, step by step; `call`: the steps where a function makes
-//!   the object. `trial`: tasks that are made once more, for nothing but to see what a stage would change. This file: the
+//! - `hold`: rules whose stage fails every task. `make`: tasks that are due, made. `work`: one task, step by step; `objects`:
+//!   the steps where its objects are made here, with their `provenance`; `call`: where a function makes the object; `error`:
+//!   why it fails; `step`: where tests end it. `trial`: tasks that are made once more, for nothing but to see what a stage would change. This file: the
 //!   threads.
 //!
 //! # Nothing lost, nothing twice
 //! | on disk | then |
 //! |---|---|
-//! | the task: its range at most, its object's key, its plan | logs are encoded into a file without a name |
-//! | the seal: where the range ends, and what the object hashes to | the object gets its name, if nothing has it |
+//! | the task: its range at most, its plan, its object's key | logs are encoded into a file without a name, or into several |
+//! | the seal: where the range ends, and what each object hashes to | the objects get their names, if nothing has them |
 //! | success, and the checkpoint | the task is listed for two days |
 //!
 //! Where a function makes the object, the first two are: the range as it will be, then the function is called; what it
 //! made and where it is, then success.
 //!
 //! After a crash a task that ran is done again. As all that decides its bytes is on disk, these are the same, under
-//! the same key. Each shard has one task at most whose end is not known yet; objects are sent while the next is made.
+//! the same keys, and those that are there already are left as they are. Each shard has one task at most whose end is not known yet; objects are sent while the next is made.
 
 mod call;
+mod error;
 mod hold;
+mod make;
+mod objects;
 mod plan;
+mod provenance;
 mod queue;
 mod schedule;
 pub mod settings;
+mod step;
 mod trial;
 mod work;
 
@@ -49,7 +55,7 @@ use plan::Plans;
 pub use plan::{PlanError, PlanRecord};
 use queue::{Job, Lane, Queue};
 use settings::Shipping;
-use work::Step;
+use step::Step;
 
 use crate::destination::{Destination, DestinationConfig, DestinationError, Found};
 use crate::function;
@@ -218,10 +224,10 @@ impl Shipper {
         Ok(destination.probe(&rule.prefix)?)
     }
 
-    /// What is at the destination of a task under its object's key. It is read for it. Blocks.
-    pub fn find(&self, task: &Task, now: Option<&Rule>) -> Result<Option<Found>, PlanError> {
+    /// What is at the destination of a task under the key of an object. It is read for it. Blocks.
+    pub fn find(&self, task: &Task, object: &str, now: Option<&Rule>) -> Result<Option<Found>, PlanError> {
         let content = self.store.plan(task.plan).map_err(|_| PlanError::Gone)?;
-        Ok(self.plans.stored(&content, now)?.destination.find(&task.object)?)
+        Ok(self.plans.stored(&content, now)?.destination.find(object)?)
     }
 
     /// Deletes the components that no task, no name and no rule needs any more. Blocks.

@@ -230,6 +230,13 @@ impl Plans {
                 "a function gets the logs as they are: leave it out, or have logship make the objects";
             return Err(RuleError::field("transform", problem).into());
         }
+        if !rule.partition_by.is_created() {
+            let problem = format!(
+                "a function makes one object of each task, and can't split it by {}: leave it out, or have logship make the objects",
+                rule.partition_by
+            );
+            return Err(RuleError::field("partition_by", problem).into());
+        }
         let store = match &function.store {
             Some(name) => Some(self.place(rule, self.named(name)?, false)?),
             None if !rule.bucket.is_empty() => {

@@ -42,6 +42,9 @@ impl Shipper {
         if matches!(self.plans.destination(&parsed), Ok(Destination::Function(_))) {
             return Err(TrialError::Function(rule.name.clone()));
         }
+        if !parsed.partition_by.is_created() {
+            return Err(TrialError::Partitioned(rule.name.clone()));
+        }
         let position = Position::of(&parsed, candidate)?;
         self.check_swap(&parsed, position, candidate)?;
         std::fs::create_dir_all(self.plans.spool()).map_err(|error| TrialError::Spool {
@@ -184,6 +187,9 @@ impl Objects<'_> {
         let record: PlanRecord = serde_json::from_str(&content).map_err(|error| gone(&error))?;
         if matches!(self.shipper.plans.destination(&record.rule), Ok(Destination::Function(_))) {
             return Err("a function made its object, with stages of its own".into());
+        }
+        if !record.rule.partition_by.is_created() {
+            return Err("its rule split it by the time of logs: it has several objects".into());
         }
         let stage = &self.candidate.stage;
         let rule = self.position.replaced(&record.rule, stage)?;

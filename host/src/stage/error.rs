@@ -167,6 +167,16 @@ pub enum StageError {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// The renderer gave the key of another object.
+    #[error(
+        "{stage} gave the key {key:?} to two objects. A rule that partitions by the time of logs makes several of a task: their partition-time and their number must be in the key"
+    )]
+    SameKey {
+        /// Which.
+        stage: Identity,
+        /// The key.
+        key: String,
+    },
     /// The stage ran past its deadline.
     #[error(
         "{stage} did not answer within {seconds} s and was stopped. If it is only slow, raise --stage-deadline"
@@ -220,6 +230,7 @@ impl StageError {
             | Self::Transformed { stage, .. }
             | Self::TooLarge { stage, .. }
             | Self::Key { stage, .. }
+            | Self::SameKey { stage, .. }
             | Self::Deadline { stage, .. }
             | Self::OutOfMemory { stage, .. }
             | Self::Trap { stage, .. } => Some(stage),

@@ -64,6 +64,7 @@ impl Cause {
             | StageError::Messages { .. }
             | StageError::Transformed { .. }
             | StageError::Key { .. }
+            | StageError::SameKey { .. }
             | StageError::Description { .. } => Self::Contract,
             StageError::Unknown { .. }
             | StageError::NoVersion { .. }

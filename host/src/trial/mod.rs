@@ -76,6 +76,11 @@ pub enum TrialError {
         "rule {0} ships by a function, which has stages of its own: build it with the new one, and try it where it runs"
     )]
     Function(String),
+    /// The tasks of the rule have several objects each.
+    #[error(
+        "rule {0} partitions by the time of logs, so its tasks have several objects, and a trial compares one: try it with a rule that is the same but for partition_by"
+    )]
+    Partitioned(String),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),

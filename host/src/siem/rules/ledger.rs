@@ -24,6 +24,7 @@ impl Ledger<Mark> for Tasks {
             stored_bytes: sent.bytes,
             // There is no object to compare.
             sha256: String::new(),
+            objects: vec![],
         };
         let mut backoff = Backoff::default();
         self.work.open().remove(&mark.id);

@@ -1,0 +1,366 @@
+//! Rules that partition by the time of logs: which object a log comes to, and that it is in no other.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+
+use logship::partition::PartitionBy;
+
+use super::*;
+
+/// 2023-11-14 20:00:00 UTC.
+const EIGHT: u32 = 1_699_992_000;
+const HOUR_OF_LOGS: u32 = 3600;
+
+fn hourly() -> Rule {
+    Rule { partition: "ds=%Y%m%d/%H".into(), partition_by: PartitionBy::Hour, ..rule() }
+}
+
+/// The time of a log so many minutes behind eight o'clock.
+fn minutes(minutes: u32) -> u32 {
+    EIGHT + 60 * minutes
+}
+
+impl Test {
+    /// What is in the bucket: for each object its partition, by its key, and the times of its logs.
+    fn times(&self) -> Vec<(String, Vec<u32>)> {
+        let objects = support::files(&self.bucket()).into_iter().map(|path| {
+            let logs = fs::read_to_string(&path).unwrap();
+            let time = |line: &str| {
+                let log: serde_json::Value = serde_json::from_str(line).unwrap();
+                log["__time__"].as_u64().unwrap() as u32
+            };
+            let key = path.strip_prefix(self.bucket()).unwrap().to_str().unwrap();
+            // PARTITION_CREATED_NUMBER
+            let partition = key.rsplitn(3, '_').nth(2).unwrap();
+            (partition.to_owned(), logs.lines().map(time).collect())
+        });
+        objects.collect()
+    }
+
+    /// Each log is there once, under its own hour, and no object has logs of two.
+    fn assert_each_log_in_its_hour(&self) {
+        self.assert_each_log_once();
+        for (partition, times) in self.times() {
+            let own = |time: &u32| {
+                let time = chrono::DateTime::from_timestamp((*time).into(), 0).unwrap();
+                time.format("ds=%Y%m%d/%H").to_string()
+            };
+            let hours: BTreeSet<String> = times.iter().map(own).collect();
+            assert_eq!(hours, BTreeSet::from([partition]));
+        }
+    }
+
+    /// The database, beside the store.
+    fn sql(&self, statement: &str) -> usize {
+        let path = self.data.path().join("logstore.db");
+        rusqlite::Connection::open(path).unwrap().execute(statement, []).unwrap()
+    }
+
+    fn check(&self, rule: &Rule) -> Result<(), String> {
+        self.shipper.check("p", "l", rule).map_err(|error| error.to_string())
+    }
+}
+
+#[test]
+fn late_logs_come_into_the_object_of_their_own_hour() {
+    let mut test = Test::new(1);
+    test.create(&hourly());
+    test.put_at(0, &[minutes(125), minutes(61), minutes(126), minutes(0), minutes(59), minutes(127)], 10);
+    test.pass_and_ship(300 * SECOND);
+    test.assert_each_log_in_its_hour();
+    let task = test.tasks().remove(0);
+    let seal = task.seal.clone().unwrap();
+    let objects = task.objects();
+    assert_eq!(objects.iter().map(|object| object.rows).collect::<Vec<_>>(), [2, 1, 3]);
+    assert_eq!((seal.rows, &seal.sha256, &task.object), (6, &objects[0].sha256, &objects[0].object));
+    assert_eq!(seal.stored_bytes, objects.iter().map(|object| object.stored_bytes).sum::<u64>());
+    // What a task is called is at the end of the first, and in the names of the others.
+    assert_eq!(objects[0].object, format!("ds=20231114/20_{}", task.id));
+    assert_eq!(objects[1].object, format!("ds=20231114/21_{}0001", task.id));
+    assert_eq!(objects[2].object, format!("ds=20231114/22_{}0002", task.id));
+    // What comes later still is in an object of its own, beside the first.
+    test.put_at(0, &[minutes(1)], 10);
+    test.pass_and_ship(300 * SECOND);
+    test.assert_each_log_in_its_hour();
+    assert_eq!(test.times().len(), 4);
+}
+
+#[test]
+fn hours_and_days_are_those_of_the_rules_zone() {
+    let mut test = Test::new(1);
+    let zone = "Asia/Kolkata".parse().unwrap();
+    test.create(&Rule { time_zone: zone, ..hourly() });
+    let daily = Rule { name: "by-day".into(), partition: "day=%Y%m%d".into(), ..hourly() };
+    test.create(&Rule { partition_by: PartitionBy::Day, time_zone: zone, prefix: "d".into(), ..daily });
+    // Midnight there is at 18:30 UTC.
+    let midnight = EIGHT - 90 * 60;
+    test.put_at(0, &[midnight, midnight - 1, midnight + HOUR_OF_LOGS, midnight - HOUR_OF_LOGS], 10);
+    test.pass_and_ship(300 * SECOND);
+    let expected = [
+        ("d/day=20231114", vec![midnight - 1, midnight - HOUR_OF_LOGS]),
+        ("d/day=20231115", vec![midnight, midnight + HOUR_OF_LOGS]),
+        ("ds=20231114/23", vec![midnight - 1, midnight - HOUR_OF_LOGS]),
+        ("ds=20231115/00", vec![midnight]),
+        ("ds=20231115/01", vec![midnight + HOUR_OF_LOGS]),
+    ];
+    let found = test.times();
+    let found: Vec<_> = found.iter().map(|(of, times)| (of.as_str(), times.clone())).collect();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn logs_of_one_hour_become_the_object_that_they_become_without_the_option() {
+    let mut test = Test::new(1);
+    test.create(&hourly());
+    test.create(&Rule { name: "plain".into(), prefix: "plain".into(), ..rule() });
+    for minute in 0..60 {
+        test.put_at(0, &[minutes(minute); 10], 100);
+    }
+    test.pass_and_ship(300 * SECOND);
+    let tasks = test.tasks();
+    let [one, other] = &tasks[..] else { panic!("{tasks:?}") };
+    assert_eq!(one.objects().len(), 1);
+    assert_eq!(one.objects()[0].sha256, other.objects()[0].sha256);
+}
+
+#[test]
+fn objects_are_no_larger_than_the_rule_says_and_none_is_small_because_another_is_full() {
+    let mut test = Test::new(1);
+    test.create(&hourly());
+    // 40 MB of one hour, and a late log now and then.
+    for group in 0..57 {
+        let mut times = vec![minutes(group); 700];
+        times[350] = minutes(0) - HOUR_OF_LOGS * (group % 2 + 1);
+        test.put_at(0, &times, 1000);
+    }
+    test.pass_and_ship(0);
+    let tasks = test.tasks();
+    assert!(tasks.len() >= 7, "{tasks:?}");
+    for task in &tasks {
+        let sizes: Vec<u64> = task.objects().iter().map(|object| object.raw_bytes).collect();
+        assert!(sizes.iter().all(|size| *size <= 5_000_000), "{sizes:?}");
+        assert!(sizes.iter().filter(|size| **size > 100_000).count() == 1, "{sizes:?}");
+        assert!(sizes.iter().any(|size| *size >= 3_500_000), "{sizes:?}");
+    }
+    test.pass_and_ship(300 * SECOND);
+    test.assert_each_log_in_its_hour();
+}
+
+#[test]
+fn a_log_group_larger_than_an_object_becomes_several_of_one_task() {
+    let mut test = Test::new(1);
+    test.create(&hourly());
+    test.put_at(0, &[minutes(0), minutes(60)].repeat(6_000), 1000);
+    test.pass_and_ship(300 * SECOND);
+    let task = test.tasks().remove(0);
+    assert!(task.objects().len() >= 4, "{task:?}");
+    assert!(task.objects().iter().all(|object| object.raw_bytes <= 5_000_000), "{task:?}");
+    test.assert_each_log_in_its_hour();
+}
+
+#[test]
+fn no_more_objects_are_open_than_the_rule_says_and_no_log_is_lost_for_it() {
+    let mut test = Test::new(1);
+    test.create(&Rule { open_partitions: 2, ..hourly() });
+    // More than a chunk, so that what was finished is needed again.
+    for group in 0..12 {
+        let times: Vec<u32> = (0..400).map(|log| minutes(60 * ((group + log) % 4))).collect();
+        test.put_at(0, &times, 300);
+    }
+    test.pass_and_ship(300 * SECOND);
+    test.assert_each_log_in_its_hour();
+    let tasks = test.tasks();
+    assert_eq!(tasks.len(), 1);
+    assert!(tasks[0].objects().len() > 4, "four hours, of which two are open at a time: {tasks:?}");
+}
+
+#[test]
+fn a_task_of_very_many_hours_ends_before_it_has_very_many_objects() {
+    let mut test = Test::new(1);
+    test.create(&hourly());
+    let times: Vec<u32> = (0..300).map(|log| EIGHT - HOUR_OF_LOGS * (log % 150)).collect();
+    test.put_at(0, &times, 10);
+    test.pass_and_ship(300 * SECOND);
+    test.pass_and_ship(300 * SECOND);
+    test.assert_each_log_in_its_hour();
+    let tasks = test.tasks();
+    assert!(tasks.len() >= 3 && tasks[0].end.log > 0, "it ends within the group: {tasks:?}");
+    assert!(tasks.iter().all(|task| task.objects().len() <= 64), "{tasks:?}");
+    for pair in tasks.windows(2) {
+        assert_eq!(pair[0].end, pair[1].begin);
+    }
+}
+
+#[test]
+fn a_task_that_failed_makes_the_same_objects_when_it_is_tried_again() {
+    let mut test = Test::new(1);
+    test.create(&hourly());
+    test.put_at(0, &[minutes(0), minutes(60), minutes(1)], 10);
+    test.hide_bucket();
+    test.pass_and_ship(300 * SECOND);
+    let first = test.tasks().remove(0);
+    assert_eq!((first.status, first.object.as_str(), first.objects().len()), (Status::Failed, "", 0));
+    test.show_bucket();
+    test.pass_and_ship(HOUR);
+    test.assert_each_log_in_its_hour();
+    let task = test.tasks().remove(0);
+    assert_eq!((task.status, task.attempts, task.objects().len()), (Status::Success, 2, 2));
+}
+
+/// A task that was sealed, of whose three objects the second is not there: as a crash leaves it.
+fn half_done() -> (Test, Task) {
+    let mut test = Test::new(1);
+    test.create(&hourly());
+    test.put_at(0, &[minutes(0), minutes(60), minutes(120)].repeat(500), 50);
+    test.pass_and_ship(300 * SECOND);
+    let task = test.tasks().remove(0);
+    assert_eq!(task.objects().len(), 3);
+    fs::remove_file(test.bucket().join(&task.objects()[1].object)).unwrap();
+    assert_eq!(test.sql("UPDATE task SET status = 'fail', next_try = 1"), 1);
+    (test, task)
+}
+
+#[test]
+fn objects_that_are_there_already_are_left_and_the_others_are_made_again() {
+    let (test, before) = half_done();
+    let path = |index: usize| test.bucket().join(&before.objects()[index].object);
+    let written = |index: usize| fs::metadata(path(index)).unwrap().modified().unwrap();
+    let times = [written(0), written(2)];
+    test.pass_and_ship(0);
+    test.assert_each_log_in_its_hour();
+    let task = test.tasks().remove(0);
+    assert_eq!((task.status, task.objects()), (Status::Success, before.objects()));
+    assert_eq!([written(0), written(2)], times);
+}
+
+#[test]
+fn an_object_in_the_place_of_another_is_told_of_and_nothing_is_written_beside_it() {
+    let (test, before) = half_done();
+    fs::write(test.bucket().join(&before.objects()[2].object), "somebody else's").unwrap();
+    test.pass_and_ship(0);
+    let task = test.tasks().remove(0);
+    assert_eq!(task.status, Status::Failed);
+    assert!(task.message.contains("is there already"), "{}", task.message);
+    assert!(!test.bucket().join(&before.objects()[1].object).exists());
+}
+
+#[test]
+fn what_a_stage_makes_otherwise_the_second_time_is_not_put_beside_what_it_made_the_first() {
+    let (test, before) = half_done();
+    let made = &before.objects()[1].sha256;
+    test.sql(&format!("UPDATE task SET objects = replace(objects, '{made}', 'other')"));
+    test.pass_and_ship(0);
+    let task = test.tasks().remove(0);
+    assert_eq!(task.status, Status::Failed);
+    assert!(task.message.contains("other objects than before"), "{}", task.message);
+    assert!(!test.bucket().join(&before.objects()[1].object).exists());
+}
+
+#[test]
+fn logs_are_transformed_before_they_are_parted() {
+    let mut test = Test::new(1);
+    let transform = transformed(json!({ "where": { "n": { "matches": "[023]$" } } })).transform;
+    test.create(&Rule { transform, ..hourly() });
+    test.put_at(0, &[minutes(0), minutes(60), minutes(1), minutes(120)], 10);
+    test.pass_and_ship(300 * SECOND);
+    assert_eq!(test.shipped(), [0, 2, 3]);
+    let folders: Vec<_> = test.times().into_iter().map(|(_, times)| times).collect();
+    assert_eq!(
+        folders,
+        [vec![minutes(0), minutes(1)], vec![minutes(120)]],
+        "no object of the log that was left out"
+    );
+}
+
+#[test]
+fn a_task_of_which_no_log_is_left_has_no_object_whatever_hours_it_was_of() {
+    let mut test = Test::new(1);
+    test.create(&Rule { transform: transformed(json!({ "where": { "n": "x" } })).transform, ..hourly() });
+    test.put_at(0, &[minutes(0), minutes(60)], 10);
+    test.pass_and_ship(300 * SECOND);
+    let task = test.tasks().remove(0);
+    assert_eq!((task.status, task.objects().len(), task.object.as_str()), (Status::Success, 0, ""));
+    assert!(test.times().is_empty());
+}
+
+#[test]
+fn a_pattern_that_tells_no_hours_apart_gives_keys_of_their_own_all_the_same() {
+    let mut test = Test::new(1);
+    test.create(&Rule { partition: "all".into(), ..hourly() });
+    test.put_at(0, &[minutes(0), minutes(60), minutes(120)], 10);
+    test.pass_and_ship(300 * SECOND);
+    test.assert_each_log_once();
+    assert_eq!(test.times().len(), 3);
+}
+
+#[test]
+fn rules_that_can_not_be_parted_are_refused_before_anything_is_written() {
+    let test = Test::new(1);
+    assert_eq!(test.check(&hourly()), Ok(()));
+    let stages = test.data.path().join("stages");
+    fs::create_dir_all(&stages).unwrap();
+    fs::copy(support::example("constant-path"), stages.join("mine.wasm")).unwrap();
+    let stages = logship::rule::Stages { renderer: Some("mine".into()), ..Default::default() };
+    let serde_json::Value::Object(path) = json!({ "key": "all" }) else { unreachable!() };
+    let problem = test.check(&Rule { stages: stages.clone(), path: path.clone(), ..hourly() }).unwrap_err();
+    assert!(problem.contains("constant-path") && problem.contains("to two objects"), "{problem}");
+    assert_eq!(test.check(&Rule { stages, path, ..rule() }), Ok(()), "it makes one object at a time");
+
+    let function = json!({ "type": "function", "url": "http://127.0.0.1:1/" });
+    let function: DestinationConfig = serde_json::from_value(function).unwrap();
+    let destinations = BTreeMap::from([("default".to_owned(), function)]);
+    let registry = test.shipper.registry().clone();
+    let (store, handle) = (Arc::clone(&test.store), test.runtime.handle().clone());
+    let shipper = Shipper::new(store, registry, destinations, Shipping::default(), test.data.path(), handle);
+    let by_function = Rule { bucket: String::new(), ..hourly() };
+    let problem = shipper.unwrap().check("p", "l", &by_function).unwrap_err().to_string();
+    assert!(problem.contains("partition_by") && problem.contains("one object of each task"), "{problem}");
+}
+
+#[test]
+fn a_trial_says_that_it_compares_one_object() {
+    let mut test = Test::new(1);
+    test.create(&hourly());
+    test.put_at(0, &[minutes(0), minutes(60)], 10);
+    test.pass_and_ship(300 * SECOND);
+    let refused = test.try_stage(&support::component("encode-json"), 1).unwrap_err();
+    assert!(matches!(refused, TrialError::Partitioned(_)), "{refused}");
+    // And so it does of tasks that are from before the option was taken out.
+    test.update(&rule());
+    let tried = test.try_stage(&support::component("encode-json"), 1).unwrap();
+    assert!(matches!(&tried[0].result, Err(Untried::Other(why)) if why.contains("several objects")));
+}
+
+#[test]
+fn a_task_keeps_its_partitions_when_the_rule_changes() {
+    let mut test = Test::new(1);
+    test.create(&hourly());
+    test.put_at(0, &[minutes(0), minutes(60)], 10);
+    test.hide_bucket();
+    test.pass_and_ship(300 * SECOND);
+    test.update(&rule());
+    test.show_bucket();
+    test.now.fetch_add(HOUR, Ordering::Relaxed);
+    test.shipper.catch_up().unwrap();
+    test.assert_each_log_in_its_hour();
+}
+
+#[test]
+fn a_fused_pipeline_makes_the_objects_of_each_hour_too() {
+    let mut test = Test::new(1);
+    let stages = test.data.path().join("stages");
+    fs::create_dir_all(&stages).unwrap();
+    let mut compose = support::logship();
+    compose.args(["compose", "--compressor", "compress-snappy", "--output"]).arg(stages.join("fused.wasm"));
+    assert!(compose.output().unwrap().status.success());
+    test.create(&Rule { compression: Choice::named("snappy"), ..hourly() });
+    let mut fused = Rule { name: "fused-one".into(), prefix: "fused".into(), ..hourly() };
+    fused.stages.pipeline = Some("fused".into());
+    test.create(&fused);
+    test.put_at(0, &[minutes(0), minutes(60), minutes(1)], 100);
+    test.pass_and_ship(300 * SECOND);
+    let tasks = test.tasks();
+    let hashes = |task: &Task| task.objects().into_iter().map(|object| object.sha256).collect::<Vec<_>>();
+    assert_eq!((tasks.len(), hashes(&tasks[0]).len()), (2, 2));
+    assert_eq!(hashes(&tasks[0]), hashes(&tasks[1]));
+}
