@@ -19,6 +19,7 @@
 //! call in a component, and counts: but for what it tells of traps it has nothing to do with such.
 
 use std::cell::Cell;
+use std::hint::black_box;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
@@ -75,8 +76,11 @@ pub(crate) fn within<R>(limit: Duration, code: &Code, call: impl FnOnce() -> R) 
     static BEGUN: Once = Once::new();
     BEGUN.call_once(begin);
     LEASE.with(|lease| {
-        let running = Running::begin(lease.slot, limit, code);
+        // In this frame, so that all of the call are below it.
+        let here = 0_u8;
+        let running = Running::begin(lease.slot, limit, code, ptr::from_ref(&here).addr());
         let returned = call();
+        black_box(&here);
         (returned, running.end())
     })
 }
@@ -88,13 +92,13 @@ struct Running<'a> {
 }
 
 impl<'a> Running<'a> {
-    fn begin(slot: &'static Slot, limit: Duration, code: &'a Code) -> Self {
+    fn begin(slot: &'static Slot, limit: Duration, code: &'a Code, below: usize) -> Self {
         // SAFETY: asks who this is.
         let thread = unsafe { libc::pthread_self() };
         // A limit beyond all time is none.
         let due = Instant::now().checked_add(limit);
         slot.is_overdue.store(false, Ordering::SeqCst);
-        slot.below.store(ptr::from_ref(&due).addr(), Ordering::SeqCst);
+        slot.below.store(below, Ordering::SeqCst);
         slot.code.store(ptr::from_ref(code).cast_mut(), Ordering::SeqCst);
         *lock(&slot.call) = due.map(|due| Call { thread, due });
         Self { slot, _code: code }
