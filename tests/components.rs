@@ -11,6 +11,8 @@ use logship::conformance::{self, Settings};
 use logship::engine::{Engine, Limits};
 use logship::registry::Registry;
 use logship::stage::{Kind, Request, Stage};
+use logship::wasi::Allowance;
+use sha2::{Digest as _, Sha256};
 use support::{WORLD, dummy};
 use wit_component::DecodedWasm;
 
@@ -28,12 +30,13 @@ fn no_component_imports_anything_to_call() {
         };
         let imports: Vec<_> =
             resolve.worlds[world].imports.keys().map(|import| resolve.name_world_key(import)).collect();
-        let allowed = match Stage::load(&engine(), "", &fs::read(&path).unwrap()).unwrap().kind() {
-            Kind::Encoder | Kind::Formatter | Kind::Transformer | Kind::Pipeline => {
-                vec!["logship:batch/types@1.0.0".to_owned()]
-            }
-            Kind::Compressor | Kind::Renderer => vec![],
-        };
+        let allowed =
+            match Stage::load(&engine(), "", &fs::read(&path).unwrap(), &Allowance::Nobody).unwrap().kind() {
+                Kind::Encoder | Kind::Formatter | Kind::Transformer | Kind::Pipeline => {
+                    vec!["logship:batch/types@1.0.0".to_owned()]
+                }
+                Kind::Compressor | Kind::Renderer => vec![],
+            };
         assert_eq!(imports, allowed, "{}", path.display());
         for interface in
             resolve.interfaces.iter().filter(|(_, interface)| interface.name.as_deref() == Some("types"))
@@ -99,7 +102,8 @@ fn transform_fields_keeps_the_contract_with_each_of_its_settings() {
 #[test]
 fn what_a_transformer_gives_is_checked_by_the_host() {
     let bytes = fs::read(support::example("misbehaving-transform")).unwrap();
-    let Stage::Transformer(stage) = Stage::load(&engine(), "it.wasm", &bytes).unwrap() else {
+    let Stage::Transformer(stage) = Stage::load(&engine(), "it.wasm", &bytes, &Allowance::Nobody).unwrap()
+    else {
         panic!("it is a transformer");
     };
     let push = |act: &str, batch: &LogBatch| {
@@ -180,7 +184,11 @@ fn the_addresses_of_the_specification_are_rendered() {
 }
 
 fn refused(bytes: &[u8]) -> String {
-    Stage::load(&engine(), "it.wasm", bytes).unwrap_err().to_string()
+    refused_with(bytes, &Allowance::Nobody)
+}
+
+fn refused_with(bytes: &[u8], allowance: &Allowance) -> String {
+    Stage::load(&engine(), "it.wasm", bytes, allowance).unwrap_err().to_string()
 }
 
 #[test]
@@ -209,9 +217,47 @@ fn what_the_contract_does_not_know_is_refused_by_name() {
         "{imports}"
     );
 
+    // To allow WASI is to allow nothing else.
+    assert_eq!(refused_with(&dummy(|text| text.replace(WORLD, world)), &Allowance::Everybody), imports);
+
     let world = "package test:dummy; interface other { run: func(); } world encoder { export other; }";
     let stranger = refused(&dummy(|text| text.replace(WORLD, world)));
     assert!(stranger.contains("not a stage: it exports test:dummy/other"), "{stranger}");
+}
+
+#[test]
+fn wasi_is_for_those_that_it_is_allowed_to() {
+    let of = |version: &str| {
+        let interface = format!(
+            "package wasi:clocks@{version} {{ interface wall-clock {{ record datetime {{ seconds: u64, nanoseconds: u32 }} now: func() -> datetime; }} }}"
+        );
+        let world = format!(
+            "package test:dummy; world encoder {{ import wasi:clocks/wall-clock@{version}; export logship:encode/encoder@1.0.0; }} {interface}"
+        );
+        dummy(|text| text.replace(WORLD, &world))
+    };
+    let old = of("0.2.0");
+    let digest = format!("sha256:{}", hex::encode(Sha256::digest(&old)));
+    for allowance in [Allowance::Nobody, Allowance::of(["other".to_owned()])] {
+        let refused = refused_with(&old, &allowance);
+        let is_run = refused.contains("trapped");
+        // A name may be the one that it gives itself: for that it is asked, and this one traps when it is.
+        assert_eq!(is_run, allowance != Allowance::Nobody, "{refused}");
+    }
+    let refused_by_name = refused(&old);
+    assert!(
+        refused_by_name.contains("this component wants wasi:clocks/wall-clock@0.2.0")
+            && refused_by_name.contains("--allow-wasi")
+            && refused_by_name.contains("[stages] allow-wasi"),
+        "{refused_by_name}"
+    );
+    for allowance in [Allowance::Everybody, Allowance::of([digest])] {
+        let ran = refused_with(&old, &allowance);
+        assert!(ran.contains("trapped: wasm `unreachable`"), "{ran}");
+    }
+    // That of version 0.3 waits, and stages do not.
+    let new = refused_with(&of("0.3.0"), &Allowance::Everybody);
+    assert!(new.contains("wants wasi:clocks/wall-clock@0.3.0. Build it for"), "{new}");
 }
 
 #[test]

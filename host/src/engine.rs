@@ -173,7 +173,12 @@ impl Engine {
         self.tallies.export();
     }
 
-    /// A linker with nothing in it: stages have no imports, and this is where it is enforced.
+    pub(crate) fn wasmtime(&self) -> &wasmtime::Engine {
+        &self.wasmtime
+    }
+
+    /// A linker with nothing in it: stages have no imports, and this is where it is enforced. Those that are allowed
+    /// to import WASI get an [empty one](crate::wasi).
     pub(crate) fn linker(&self) -> Linker<Guest> {
         Linker::new(&self.wasmtime)
     }
@@ -226,7 +231,7 @@ fn config(limits: &Limits, cache: Option<&Path>) -> wasmtime::Result<Config> {
         .cranelift_opt_level(OptLevel::Speed)
         // Calls that take their caller's frame are the one place where a stage can't be stopped from outside.
         .wasm_tail_call(false)
-        // Stages have no imports and so nothing to wait for; plain calls are cheaper without.
+        // Stages have no imports to wait for, and an empty WASI never waits; plain calls are cheaper without.
         .concurrency_support(false)
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(limits)));
     if let Some(folder) = cache {

@@ -1,11 +1,15 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use fastrand::Rng;
 use wasmtime::component::ResourceAny;
 use wasmtime::{ResourceLimiter, Store, Trap, WasmBacktrace};
 
 use crate::engine::Engine;
 use crate::stage::{Identity, StageError, Tally};
+
+/// What random numbers begin with.
+const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// What the host knows of a running instance: its memory, in bytes. A component may have several linear
 /// memories; the cap is for all of them together.
@@ -15,11 +19,25 @@ pub(crate) struct Guest {
     used: usize,
     /// What it asked for beyond the cap.
     denied: Option<usize>,
+    /// The random numbers of a stage that is allowed WASI.
+    random: Rng,
 }
 
 impl Guest {
     pub(crate) fn new(cap: usize) -> Self {
-        Self { cap, used: 0, denied: None }
+        Self { cap, used: 0, denied: None, random: Rng::with_seed(SEED) }
+    }
+
+    /// Begins a call. Its random numbers are those of any other, so that an instance that was used gives what a new one
+    /// does.
+    fn begin(&mut self) {
+        self.denied = None;
+        self.random = Rng::with_seed(SEED);
+    }
+
+    /// Random numbers that are none: the same in every call.
+    pub(crate) fn random(&mut self) -> &mut Rng {
+        &mut self.random
     }
 }
 
@@ -91,6 +109,13 @@ impl<B> Instance<B> {
         self.store.data().used
     }
 
+    /// Whether most of its memory is taken, far more than the `first` bytes with which its work began. A runtime that
+    /// does not free what it returns gets there, and an instance that can be left for a new one is left then.
+    pub(crate) fn is_worn(&self, first: usize) -> bool {
+        let Guest { cap, used, .. } = *self.store.data();
+        used > cap / 2 && used.saturating_sub(first) > cap / 4
+    }
+
     /// Drops a resource of the stage, as when an object is given up.
     pub(crate) fn give_up(&mut self, resource: ResourceAny) -> Result<(), StageError> {
         self.call(|store, _| resource.resource_drop(store))
@@ -101,7 +126,7 @@ impl<B> Instance<B> {
         &mut self,
         call: impl FnOnce(&mut Store<Guest>, &B) -> wasmtime::Result<R>,
     ) -> Result<R, StageError> {
-        self.store.data_mut().denied = None;
+        self.store.data_mut().begin();
         let begun = Instant::now();
         let (result, is_stopped) = self.engine.bounded(&mut self.store, |store| call(store, &self.bindings));
         self.tally.called(begun.elapsed(), self.store.data().used);

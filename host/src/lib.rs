@@ -25,6 +25,7 @@
 //! - [`siem`]: what brings the logs of a Logstore to Splunk or a syslog receiver, `logship consume` and the rules of it.
 //! - [`trial`]: what would change if a stage took the place of another.
 //! - [`link`]: stages that serve the imports of functions.
+//! - [`wasi`]: an empty WASI, for stages that are allowed one.
 //! - [`cli`]: the program.
 
 mod bindings;
@@ -63,5 +64,6 @@ pub mod target;
 mod task_objects;
 pub mod transforms;
 pub mod trial;
+pub mod wasi;
 
 pub use logship_core::{batch, log_group, ndjson, partition, time};

@@ -5,10 +5,13 @@ use crate::toolchain::Toolchain;
 use crate::workspace::Workspace;
 use crate::{command, files, stages};
 
+/// The kinds of new stages.
+const KINDS: [&str; 5] = ["transformer", "encoder", "compressor", "renderer", "formatter"];
+
 /// What to build besides the program.
 #[derive(Debug, Default)]
 pub(crate) struct Options {
-    /// The stages of examples/ as well.
+    /// The stages of examples/ as well, and those of the templates of `logship stage new`.
     pub(crate) examples: bool,
     /// Not the program.
     pub(crate) stages_only: bool,
@@ -27,7 +30,8 @@ pub(crate) fn run(workspace: &Workspace, options: Options) -> Result<()> {
     if options.stages_only {
         return Ok(());
     }
-    command::run(workspace.cargo().args(["build", "--release", "--package", "logship"]))
+    command::run(workspace.cargo().args(["build", "--release", "--package", "logship"]))?;
+    if options.examples { build_templates(workspace, &toolchain) } else { Ok(()) }
 }
 
 fn build_stages(workspace: &Workspace, toolchain: &Toolchain, only: &[String]) -> Result<()> {
@@ -45,6 +49,24 @@ fn build_stages(workspace: &Workspace, toolchain: &Toolchain, only: &[String]) -
         project.build(workspace, toolchain, &folder)?;
     }
     Ok(())
+}
+
+/// New stages of each kind in Rust, as `logship stage new` makes them.
+fn build_templates(workspace: &Workspace, toolchain: &Toolchain) -> Result<()> {
+    let (projects, folder) = (workspace.target("templates"), workspace.target("components-templates"));
+    files::remove_dir(&projects)?;
+    files::make_dir(&projects)?;
+    let mut stages = vec![];
+    for kind in KINDS {
+        let name = format!("new-{kind}");
+        let mut make = workspace.command(workspace.program());
+        make.current_dir(&projects).args(["stage", "new", &name, "--kind", kind, "--lang", "rust"]);
+        command::run(&mut make)?;
+        let project = Project::standalone(workspace, &projects.join(name).join("Cargo.toml"))?;
+        project.build(workspace, toolchain, &folder)?;
+        stages.extend(project.stages);
+    }
+    stages::remove_strangers(&folder, &stages)
 }
 
 /// Stages that are projects of their own: the examples, and those that only tests need.

@@ -7,6 +7,7 @@ use logship_function::fuse::{Compressing, fuse};
 use super::{EngineOptions, Failure};
 use crate::registry::Registry;
 use crate::stage::{Kind, Stage};
+use crate::wasi::Allowance;
 
 /// What joins stages, by name; none where this was built without.
 static JOINTS: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/joints.rs"));
@@ -61,7 +62,7 @@ impl ComposeCommand {
         };
         // What came out is looked at as any stage is, before it is anywhere.
         let origin = self.output.display().to_string();
-        let stage = Stage::load(&engine.engine()?, &origin, &fused)?;
+        let stage = Stage::load(&engine.engine()?, &origin, &fused, &Allowance::Nobody)?;
         if stage.kind() != expected {
             return Err(format!(
                 "{origin} became a {} and not a {expected}: a defect of logship",

@@ -30,6 +30,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::engine::{Engine, Limits, default_cache};
+use crate::wasi::Allowance;
 
 /// What a command failed with.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -66,6 +67,21 @@ enum Command {
     Function(function::FunctionCommand),
 }
 
+/// What the component that a command names may import.
+#[derive(Debug, Args)]
+struct WasiOption {
+    /// Let the component import WASI, and give it an empty one: no files, network, environment or input, clocks that
+    /// stand at 0, and the same random numbers in every call.
+    #[arg(long)]
+    allow_wasi: bool,
+}
+
+impl WasiOption {
+    fn allowance(&self) -> Allowance {
+        if self.allow_wasi { Allowance::Everybody } else { Allowance::Nobody }
+    }
+}
+
 /// What stages may use, and where their compiled code is kept.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Stages")]
@@ -73,7 +89,7 @@ struct EngineOptions {
     /// Memory that one stage instance may have, in MiB.
     #[arg(long, value_name = "MIB", default_value_t = 256, global = true, value_parser = clap::value_parser!(u64).range(1..=4096))]
     stage_memory: u64,
-    /// Seconds that one call of a stage of your own may take. Built-in stages are not watched: it costs speed.
+    /// Seconds that one call of a stage may take.
     #[arg(long, value_name = "SECONDS", default_value_t = 10.0, global = true, value_parser = seconds)]
     stage_deadline: f64,
     /// Folder for the compiled code of stages. It holds machine code: keep it to yourself.

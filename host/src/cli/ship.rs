@@ -23,6 +23,7 @@ use crate::rule::{Rule, RuleError};
 use crate::shard::Plan;
 use crate::ship::{self, Options, Outcome, Progress};
 use crate::table;
+use crate::wasi::Allowance;
 
 /// Ships NDJSON as objects below a directory.
 ///
@@ -46,6 +47,11 @@ pub(super) struct ShipCommand {
     options: RuleOptions,
     #[command(flatten)]
     logs: LogOptions,
+    /// Let this component of the rule import WASI, and give it an empty one: no files, network, environment or input,
+    /// clocks that stand at 0, and the same random numbers in every call. As the rule names it, or `sha256:` and its digest;
+    /// may be given again.
+    #[arg(long, value_name = "STAGE", help_heading = "Stages")]
+    allow_wasi: Vec<String>,
     /// Threads that parse and run stages. One shard keeps one of them busy.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
@@ -83,7 +89,7 @@ impl ShipCommand {
         put(&mut rule.name, &self.name);
         rule.check()?;
         check_open(&rule, self.logs.shards)?;
-        let registry = Registry::new(engine.engine()?);
+        let registry = Registry::new(engine.engine()?).allowing(Allowance::of(self.allow_wasi.clone()));
         rule.adopt(&registry)?;
         let inputs = Input::find(&self.input)?;
         let total = inputs.iter().map(Input::bytes).sum::<Option<u64>>();

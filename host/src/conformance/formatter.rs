@@ -14,6 +14,7 @@ use crate::stage::{FormatterInstance, FormatterStage, Messages, StageError, Tran
 
 impl Running for FormatterInstance {
     type Chunk = LogBatch;
+    const MOVES: bool = true;
 
     fn open(&mut self, config: &str) -> Result<ResourceAny, StageError> {
         self.open(config)

@@ -15,6 +15,7 @@ use crate::stage::{StageError, TransformerInstance, TransformerStage};
 
 impl Running for TransformerInstance {
     type Chunk = LogBatch;
+    const MOVES: bool = true;
 
     fn open(&mut self, config: &str) -> Result<ResourceAny, StageError> {
         self.open(config)

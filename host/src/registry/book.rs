@@ -183,7 +183,7 @@ impl Book {
     ) -> Result<Changed, BookError> {
         let _changing = self.begin();
         let origin = if source.is_empty() { name.unwrap_or("the component") } else { source };
-        let stage = self.registry.examine(origin, bytes)?;
+        let stage = self.registry.examine_as(name.unwrap_or_default(), origin, bytes)?;
         let name = name.unwrap_or(stage.identity().name()).to_owned();
         if !is_name(&name) {
             return Err(BookError::Name(name));

@@ -20,6 +20,7 @@ use crate::stage::{
     CompressorStage, EncoderStage, FormatterStage, FusedBytes, FusedStage, Kind, RendererStage, Stage,
     StageError, TransformerStage,
 };
+use crate::wasi::Allowance;
 
 /// The stages that come with logship, by name.
 static BUILT_IN: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/builtin.rs"));
@@ -42,6 +43,8 @@ pub struct Registry {
     folder: Option<PathBuf>,
     /// Has what names stand for.
     store: Option<Arc<Store>>,
+    /// Which of them may import WASI.
+    allowance: Allowance,
     /// Those that were asked for, by their digests: rules share them.
     loaded: Arc<Mutex<HashMap<String, Stage>>>,
     /// A name that stands for another component, to see what would come of it.
@@ -56,7 +59,8 @@ pub type Asked = Arc<Mutex<BTreeSet<String>>>;
 impl Registry {
     /// A registry whose stages run in `engine`.
     pub fn new(engine: Engine) -> Self {
-        Self { engine, folder: None, store: None, loaded: Arc::default(), instead: None, asked: None }
+        let (allowance, loaded) = (Allowance::default(), Arc::default());
+        Self { engine, folder: None, store: None, allowance, loaded, instead: None, asked: None }
     }
 
     /// One that has components in `folder` besides: `NAME.wasm` is called NAME, and those that tasks were made with
@@ -68,6 +72,11 @@ impl Registry {
     /// One that keeps components in `folder` by their digests, and whose names stand for what `store` says.
     pub fn of(engine: Engine, folder: PathBuf, store: Arc<Store>) -> Self {
         Self { store: Some(store), ..Self::within(engine, folder) }
+    }
+
+    /// The same, but the stages of an allowance may import WASI.
+    pub fn allowing(self, allowance: Allowance) -> Self {
+        Self { allowance, ..self }
     }
 
     /// The same, but `name` stands for `stage`: to see what would come of it.
@@ -258,8 +267,26 @@ impl Registry {
     /// # Errors
     /// When it can't serve.
     pub fn examine(&self, name: &str, bytes: &[u8]) -> Result<Stage, StageError> {
+        self.examine_as(name, name, bytes)
+    }
+
+    /// The same of a component that is to be called `name`, and is from `origin`.
+    ///
+    /// # Errors
+    /// When it can't serve.
+    pub fn examine_as(&self, name: &str, origin: &str, bytes: &[u8]) -> Result<Stage, StageError> {
         let engine = if Self::has_built_in(bytes) { self.engine.for_built_in() } else { self.engine.clone() };
-        Stage::load(&engine, name, bytes)
+        let is_allowed = self.allowance.has(name) || self.allows_names(&digest(bytes));
+        let allowance = if is_allowed { &Allowance::Everybody } else { &self.allowance };
+        Stage::load(&engine, origin, bytes, allowance)
+    }
+
+    /// Whether WASI is allowed to a name that a component, of this digest, is a version of.
+    fn allows_names(&self, digest: &str) -> bool {
+        let Some(store) = self.store.as_ref().filter(|_| self.allowance.is_some()) else { return false };
+        let catalog = store.catalog();
+        let mut names = catalog.stages().names.iter();
+        names.any(|(name, known)| known.version(digest).is_some() && self.allowance.has(name))
     }
 
     /// Keeps a component under its digest: tasks need it until they are done, also when a later logship has another

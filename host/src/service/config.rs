@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::stages::is_digest;
 use crate::destination::DestinationConfig;
+use crate::registry::{DIGEST, is_name};
 use crate::rule::DEFAULT_DESTINATION;
 use crate::shipping::settings::{LEAST_SHARE, Shipping};
 use crate::siem::dead_letter::DeadLetterConfig;
@@ -33,7 +35,7 @@ pub struct Config {
     pub open_metrics: bool,
     /// How logs are shipped.
     pub shipping: Shipping,
-    /// Where components of stages are put.
+    /// Where components of stages are put, and what they may import.
     pub stages: Stages,
     /// Where rules can ship to, by the names that they say. What they name without one is `default`: a directory,
     /// unless it is set here.
@@ -54,7 +56,7 @@ pub struct Tls {
     pub key: PathBuf,
 }
 
-/// Where components of stages are put.
+/// Where components of stages are put, and what they may import.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Stages {
@@ -62,11 +64,13 @@ pub struct Stages {
     pub folder: Option<PathBuf>,
     /// How often it is looked at, in seconds; 0: never.
     pub watch_seconds: u64,
+    /// Stages that may import WASI, and get an empty one: names, and digests with `sha256:` in front.
+    pub allow_wasi: Vec<String>,
 }
 
 impl Default for Stages {
     fn default() -> Self {
-        Self { folder: None, watch_seconds: 2 }
+        Self { folder: None, watch_seconds: 2, allow_wasi: vec![] }
     }
 }
 
@@ -167,6 +171,11 @@ pub enum ConfigError {
         /// What it can be.
         allowed: &'static str,
     },
+    /// A stage that WASI is allowed to can't be one.
+    #[error(
+        "stages.allow-wasi: {0:?} is neither the name of a stage nor `sha256:` and 64 hexadecimal digits"
+    )]
+    AllowWasi(String),
     /// A destination can't be one.
     #[error("destinations.{name}: {problem}")]
     Destination {
@@ -284,6 +293,16 @@ impl Config {
             }
         }
         within("shipping.hold-after-tasks", hold_after_tasks as u64, 1..=1000, "1 to 1000")?;
+        let is_stage = |allowed: &str| {
+            let digest = allowed.strip_prefix(DIGEST);
+            digest.map_or_else(
+                || is_name(allowed),
+                |digest| is_digest(digest) && digest == digest.to_lowercase(),
+            )
+        };
+        if let Some(other) = self.stages.allow_wasi.iter().find(|allowed| !is_stage(allowed)) {
+            return Err(ConfigError::AllowWasi(other.clone()));
+        }
         within("stages.watch-seconds", self.stages.watch_seconds, 0..=3600, "0 (never) to 3600")?;
         const YEAR: u64 = 366 * 86_400;
         within("shipping.retry-seconds", retry_seconds, 1..=86_400, "1 to 86400")?;

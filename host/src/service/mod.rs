@@ -58,6 +58,7 @@ use crate::registry::folder::Folder;
 use crate::shipping::Shipper;
 use crate::siem::consumer::Place;
 use crate::siem::rules::Rules;
+use crate::wasi::Allowance;
 
 /// The service. Share it by [`Arc`].
 #[derive(Debug)]
@@ -164,7 +165,8 @@ impl Service {
         }
         let kept = config.data.join("stages");
         let watched = config.stages.folder.clone().unwrap_or_else(|| kept.clone());
-        let registry = Registry::of(engine, kept, Arc::clone(&store));
+        let allowance = Allowance::of(config.stages.allow_wasi.clone());
+        let registry = Registry::of(engine, kept, Arc::clone(&store)).allowing(allowance);
         let letters = Place::of(None, &config, config.data.join("dead-letters")).open(&config)?;
         let hold_after = config.shipping.hold_after_tasks;
         let siem =

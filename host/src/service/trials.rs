@@ -15,6 +15,7 @@ use super::{Service, blocking};
 use crate::siem::rule::SIEM;
 use crate::stage::Stage;
 use crate::trial::{Candidate, Compared, Difference, Extent, MOST_TASKS, Made, Outcome, TrialError, Tried};
+use crate::wasi::Allowance;
 
 /// Tasks of a trial, where it is not said.
 const TASKS: usize = 20;
@@ -41,6 +42,11 @@ pub(crate) async fn run(
     let last = within(call.number("last")?.unwrap_or(TASKS), 1..=MOST_TASKS, "last", "tasks")?;
     let seconds = within(call.number("seconds")?.unwrap_or(SECONDS), 1..=MOST_SECONDS, "seconds", "seconds")?;
     let transform = call.number("transform")?;
+    let allows_wasi = match call.query.get("allowWasi") {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(_) => return Err(invalid("allowWasi= is true or false")),
+    };
     let name = match call.header("content-type") {
         Some("application/json") => Some(body::<TrialBody>(call, ErrorCode::PostBodyInvalid)?.stage),
         _ if call.body.is_empty() => {
@@ -57,6 +63,9 @@ pub(crate) async fn run(
         let registry = service.book.registry();
         let stage = match &name {
             Some(name) => registry.stage(None, name),
+            None if allows_wasi => {
+                registry.clone().allowing(Allowance::Everybody).examine("the component", &component)
+            }
             None => registry.examine("the component", &component),
         };
         let stage = stage.map_err(|error| invalid(error.to_string()))?;

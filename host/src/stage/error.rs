@@ -41,6 +41,14 @@ pub enum StageError {
         /// The interfaces and functions that it imports.
         wanted: Vec<String>,
     },
+    /// The component wants WASI, and nobody allowed it.
+    #[error("{origin}: a stage has no imports, and this component wants {}. Build it without them, or allow it an empty WASI: with --allow-wasi, or by its name in the settings of a service, `[stages] allow-wasi = [\"NAME\"]`; docs/languages.md has both", wanted.join(", "))]
+    Wasi {
+        /// Where it is from.
+        origin: String,
+        /// The interfaces that it imports.
+        wanted: Vec<String>,
+    },
     /// The component exports no interface that logship knows.
     #[error(
         "{origin}: not a stage: it exports {}, and a stage exports one of {}",
@@ -217,6 +225,7 @@ impl StageError {
             | Self::NoVersion { .. }
             | Self::Unreadable { .. }
             | Self::Imports { .. }
+            | Self::Wasi { .. }
             | Self::NotAStage { .. }
             | Self::Version { .. }
             | Self::Mismatch { .. } => None,

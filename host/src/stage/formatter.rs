@@ -48,10 +48,12 @@ impl FormatterStage {
     ///
     /// # Errors
     /// [`StageError::Config`], or what any call may end with.
-    pub fn open(&self, config: &str) -> Result<FormattingSession, StageError> {
+    pub fn open(self: &Arc<Self>, config: &str) -> Result<FormattingSession, StageError> {
+        let (stage, config) = (Arc::clone(self), config.to_owned());
         let mut instance = self.instance()?;
-        let resource = instance.open(config)?;
-        Ok(FormattingSession { instance, resource })
+        let resource = instance.open(&config)?;
+        let memory = instance.memory();
+        Ok(FormattingSession { stage, config, instance, resource, memory })
     }
 
     /// An instance from the pool, without a session.
@@ -108,10 +110,15 @@ impl FormatterInstance {
     }
 }
 
-/// A run of batches under one configuration. After a trap it is lost; after a refusal it goes on.
+/// A run of batches under one configuration. After a trap it is lost; after a refusal it goes on. It moves to another
+/// instance when its own is worn: the contract lets a session begin anew between any two batches.
 pub struct FormattingSession {
+    stage: Arc<FormatterStage>,
+    config: String,
     instance: FormatterInstance,
     resource: ResourceAny,
+    /// Bytes of memory that the instance began with.
+    memory: usize,
 }
 
 impl FormattingSession {
@@ -120,6 +127,9 @@ impl FormattingSession {
     /// # Errors
     /// What the stage refuses, or what any call may end with.
     pub fn push(&mut self, batch: &LogBatch) -> Result<Messages, StageError> {
+        if self.instance.0.is_worn(self.memory) {
+            *self = self.stage.open(&self.config)?;
+        }
         self.instance.push(self.resource, batch)
     }
 }

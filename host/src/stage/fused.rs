@@ -32,7 +32,7 @@ impl FusedStage {
         let parts = || [Some(renderer.identity()), Some(encoder), compressor].into_iter().flatten();
         let join = |of: fn(&Identity) -> &str| parts().map(of).collect::<Vec<_>>().join("+");
         let (name, version) = (join(Identity::name), join(Identity::version));
-        let identity = Identity::new(&name, &version, origin.digest().to_owned(), origin.size());
+        let identity = origin.called(&name, &version);
         Self { identity, renderer: Arc::new(renderer), bytes }
     }
 

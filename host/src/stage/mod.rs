@@ -55,6 +55,7 @@ pub(crate) use transformer::TransformerInstance;
 pub use transformer::{TransformerStage, TransformingSession};
 
 use crate::engine::Engine;
+use crate::wasi::{self, Allowance};
 
 /// Which component this is. Cheap to clone; stands in every error of the stage.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,11 +67,18 @@ struct Facts {
     version: String,
     digest: String,
     size: usize,
+    imports: Vec<String>,
 }
 
 impl Identity {
-    fn new(name: &str, version: &str, digest: String, size: usize) -> Self {
-        Self(Arc::new(Facts { name: name.to_owned(), version: version.to_owned(), digest, size }))
+    fn new(name: &str, version: &str, digest: String, size: usize, imports: Vec<String>) -> Self {
+        let (name, version) = (name.to_owned(), version.to_owned());
+        Self(Arc::new(Facts { name, version, digest, size, imports }))
+    }
+
+    /// The same component, by the name and version that it gives itself.
+    fn called(&self, name: &str, version: &str) -> Self {
+        Self::new(name, version, self.0.digest.clone(), self.0.size, self.0.imports.clone())
     }
 
     /// The name that the stage gives itself; where it was not asked yet, the file it is from.
@@ -91,6 +99,11 @@ impl Identity {
     /// Bytes of the component.
     pub fn size(&self) -> usize {
         self.0.size
+    }
+
+    /// The interfaces of WASI that it imports, as a rule none.
+    pub fn imports(&self) -> &[String] {
+        &self.0.imports
     }
 }
 
@@ -119,19 +132,33 @@ pub enum Stage {
 
 impl Stage {
     /// Reads a component, checks it and asks it what it is. `origin` is where it is from: a path, or
-    /// a name.
+    /// a name. If it imports WASI, the allowance has to have its digest, or the name that it gives itself.
     ///
     /// # Errors
     /// When it isn't a component, isn't a stage, is one for another version of the contract, or
-    /// imports anything; each says what to do.
-    pub fn load(engine: &Engine, origin: &str, bytes: &[u8]) -> Result<Self, StageError> {
-        let kind = preflight::kind(origin, bytes)?;
+    /// imports anything that it may not; each says what to do.
+    pub fn load(
+        engine: &Engine,
+        origin: &str,
+        bytes: &[u8],
+        allowance: &Allowance,
+    ) -> Result<Self, StageError> {
+        let (kind, imports) = preflight::kind(origin, bytes)?;
+        let refused =
+            |imports: &[String]| StageError::Wasi { origin: origin.to_owned(), wanted: imports.into() };
+        if !imports.is_empty() && !allowance.is_some() {
+            return Err(refused(&imports));
+        }
         let unreadable = |error: wasmtime::Error| StageError::unreadable(origin, format!("{error:#}"));
         let (engine, component) = engine.compile(bytes).map_err(unreadable)?;
         let engine = &engine;
-        let identity = Identity::new(origin, "", hex::encode(Sha256::digest(bytes)), bytes.len());
-        let pre = engine.linker().instantiate_pre(&component).map_err(unreadable)?;
-        Ok(match kind {
+        let identity = Identity::new(origin, "", hex::encode(Sha256::digest(bytes)), bytes.len(), imports);
+        let mut linker = engine.linker();
+        if !identity.imports().is_empty() {
+            wasi::link(&mut linker, engine.wasmtime(), &component).map_err(unreadable)?;
+        }
+        let pre = linker.instantiate_pre(&component).map_err(unreadable)?;
+        let stage = match kind {
             Kind::Encoder => {
                 let pre = crate::bindings::encoder::EncoderPre::new(pre).map_err(unreadable)?;
                 Self::Encoder(Arc::new(EncoderStage::new(engine, identity, pre)?))
@@ -168,7 +195,15 @@ impl Stage {
                 };
                 Self::Pipeline(Arc::new(FusedStage::new(&identity, renderer, bytes)))
             }
-        })
+        };
+        let identity = stage.identity();
+        if identity.imports().is_empty()
+            || allowance.has(identity.name())
+            || allowance.has_digest(identity.digest())
+        {
+            return Ok(stage);
+        }
+        Err(refused(identity.imports()))
     }
 
     /// What kind of stage it is.
@@ -247,5 +282,5 @@ fn introduce(
     if let Err(error) = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(config_schema) {
         return Err(refused(format!("its config-schema is not a JSON object: {error}")));
     }
-    Ok(Identity::new(name, version, identity.digest().to_owned(), identity.size()))
+    Ok(identity.called(name, version))
 }

@@ -7,6 +7,7 @@ use wit_component::{DecodedWasm, WitPrinter};
 use wit_parser::{InterfaceId, PackageId, Resolve, World, WorldItem, WorldKey};
 
 use super::StageError;
+use crate::wasi::is_wasi;
 
 /// The kinds of stages, one for each world of `wit/`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -122,14 +123,16 @@ const VERSION: &str = "1.0.0";
 /// The only interface that a stage may import: it has types and no function.
 const TYPES: &str = "logship:batch/types";
 
-/// Finds out what kind of stage a component is, and refuses what is none or another version's.
-pub(super) fn kind(origin: &str, bytes: &[u8]) -> Result<Kind, StageError> {
+/// Finds out what kind of stage a component is, and what it imports to call, and refuses what is none or another
+/// version's. It may import WASI only.
+pub(super) fn kind(origin: &str, bytes: &[u8]) -> Result<(Kind, Vec<String>), StageError> {
     let (resolve, world) = decode(origin, bytes)?;
     let world = &resolve.worlds[world];
     let wanted: BTreeSet<String> =
         world.imports.iter().flat_map(|(key, item)| wants(&resolve, key, item)).collect();
-    if !wanted.is_empty() {
-        return Err(StageError::Imports { origin: origin.to_owned(), wanted: wanted.into_iter().collect() });
+    let wanted: Vec<String> = wanted.into_iter().collect();
+    if !wanted.iter().all(|wanted| is_wasi(wanted)) {
+        return Err(StageError::Imports { origin: origin.to_owned(), wanted });
     }
     let exported = exported(origin, &resolve, world)?;
     let Some(kind) = kind_of(&exported) else {
@@ -138,7 +141,7 @@ pub(super) fn kind(origin: &str, bytes: &[u8]) -> Result<Kind, StageError> {
     };
     let mut differences = exported.iter().filter_map(|(interface, id)| difference(interface, &resolve, *id));
     match differences.next() {
-        None => Ok(kind),
+        None => Ok((kind, wanted)),
         Some(difference) => Err(StageError::Mismatch { origin: origin.to_owned(), kind, difference }),
     }
 }

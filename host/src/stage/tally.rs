@@ -70,6 +70,7 @@ impl Cause {
             | StageError::NoVersion { .. }
             | StageError::Unreadable { .. }
             | StageError::Imports { .. }
+            | StageError::Wasi { .. }
             | StageError::NotAStage { .. }
             | StageError::Version { .. }
             | StageError::Mismatch { .. }
@@ -254,7 +255,7 @@ mod tests {
     use super::*;
 
     fn stage(number: usize) -> Identity {
-        Identity::new("mine", "1", format!("{number:064x}"), 1)
+        Identity::new("mine", "1", format!("{number:064x}"), 1, vec![])
     }
 
     #[test]

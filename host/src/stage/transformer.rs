@@ -50,10 +50,12 @@ impl TransformerStage {
     ///
     /// # Errors
     /// [`StageError::Config`], or what any call may end with.
-    pub fn open(&self, config: &str) -> Result<TransformingSession, StageError> {
+    pub fn open(self: &Arc<Self>, config: &str) -> Result<TransformingSession, StageError> {
+        let (stage, config) = (Arc::clone(self), config.to_owned());
         let mut instance = self.instance()?;
-        let resource = instance.open(config)?;
-        Ok(TransformingSession { instance, resource })
+        let resource = instance.open(&config)?;
+        let memory = instance.memory();
+        Ok(TransformingSession { stage, config, instance, resource, memory })
     }
 
     /// An instance from the pool, without a session.
@@ -112,10 +114,15 @@ impl TransformerInstance {
     }
 }
 
-/// A run of batches under one configuration. After a trap it is lost; after a refusal it goes on.
+/// A run of batches under one configuration. After a trap it is lost; after a refusal it goes on. It moves to another
+/// instance when its own is worn: the contract lets a session begin anew between any two batches.
 pub struct TransformingSession {
+    stage: Arc<TransformerStage>,
+    config: String,
     instance: TransformerInstance,
     resource: ResourceAny,
+    /// Bytes of memory that the instance began with.
+    memory: usize,
 }
 
 impl TransformingSession {
@@ -124,6 +131,9 @@ impl TransformingSession {
     /// # Errors
     /// What the stage refuses, [`StageError::Transformed`] for what breaks the contract, or what any call may end with.
     pub fn push(&mut self, batch: &LogBatch) -> Result<Transformed, StageError> {
+        if self.instance.0.is_worn(self.memory) {
+            *self = self.stage.open(&self.config)?;
+        }
         self.instance.push(self.resource, batch)
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Map, Value};
 
-use super::super::{EngineOptions, Failure};
+use super::super::{EngineOptions, Failure, WasiOption};
 use crate::conformance::{self, Settings};
 use crate::registry::Registry;
 
@@ -31,11 +31,13 @@ pub(in crate::cli) struct CheckCommand {
     /// Write the report as JUnit XML to this file as well, for a build server.
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
+    #[command(flatten)]
+    wasi: WasiOption,
 }
 
 impl CheckCommand {
     pub(super) fn run(&self, engine: &EngineOptions) -> Result<(), Failure> {
-        let registry = Registry::new(engine.engine()?);
+        let registry = Registry::new(engine.engine()?).allowing(self.wasi.allowance());
         let settings =
             Settings { config: self.config.clone(), least_speed: self.least_speed, ..Settings::default() };
         let report = conformance::check(&registry, &self.stage, &settings);

@@ -1,7 +1,7 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::super::{EngineOptions, Failure};
+use super::super::{EngineOptions, Failure, WasiOption};
 use super::Report;
 use crate::registry::Registry;
 use crate::stage::{Stage, Transport};
@@ -14,11 +14,13 @@ pub(in crate::cli) struct InspectCommand {
     /// How to print it.
     #[arg(long, value_enum, default_value_t)]
     report: Report,
+    #[command(flatten)]
+    wasi: WasiOption,
 }
 
 impl InspectCommand {
     pub(super) fn run(&self, engine: &EngineOptions) -> Result<(), Failure> {
-        let registry = Registry::new(engine.engine()?);
+        let registry = Registry::new(engine.engine()?).allowing(self.wasi.allowance());
         inspect(&registry.stage(None, &self.stage)?, self.report)
     }
 }
@@ -33,7 +35,7 @@ fn inspect(stage: &Stage, report: Report) -> Result<(), Failure> {
             "version": identity.version(),
             "sha256": identity.digest(),
             "bytes": identity.size(),
-            "imports": [],
+            "imports": identity.imports(),
             "config_schema": schema,
         });
         for (name, value) in particulars(stage) {
@@ -42,13 +44,14 @@ fn inspect(stage: &Stage, report: Report) -> Result<(), Failure> {
         println!("{facts:#}");
         return Ok(());
     }
+    let imports = identity.imports();
     let mut facts = vec![
         ("kind", stage.kind().to_string()),
         ("name", identity.name().to_owned()),
         ("version", identity.version().to_owned()),
         ("sha256", identity.digest().to_owned()),
         ("size", super::kib(identity.size())),
-        ("imports", "none".to_owned()),
+        ("imports", if imports.is_empty() { "none".to_owned() } else { imports.join(", ") }),
     ];
     facts.extend(particulars(stage));
     for (name, value) in facts {

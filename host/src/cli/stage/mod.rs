@@ -4,11 +4,13 @@ mod add;
 mod check;
 mod inspect;
 mod list;
+mod new;
 mod origin;
 mod push;
 mod remove;
 mod show;
 mod swap;
+mod template;
 mod trial;
 
 use clap::{Subcommand, ValueEnum};
@@ -19,6 +21,7 @@ use super::{EngineOptions, Failure};
 /// Looks at stages, and says which component a name stands for in a running service.
 #[derive(Debug, Subcommand)]
 pub(super) enum StageCommand {
+    New(Box<new::NewCommand>),
     Add(Box<add::AddCommand>),
     List(Box<list::ListCommand>),
     Show(Box<show::ShowCommand>),
@@ -45,6 +48,7 @@ pub(super) enum Report {
 impl StageCommand {
     pub(super) fn run(self, engine: &EngineOptions) -> Result<(), Failure> {
         match self {
+            Self::New(command) => command.run(),
             Self::Add(command) => command.run(),
             Self::List(command) => command.run(engine),
             Self::Show(command) => command.run(),

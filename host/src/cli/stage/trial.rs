@@ -5,8 +5,8 @@ use indicatif::{HumanBytes, HumanCount};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::super::Failure;
 use super::super::connect::{self, Connect};
+use super::super::{Failure, WasiOption};
 use super::{Report, is_file, text};
 use crate::service::keys::Access;
 use crate::table;
@@ -46,6 +46,8 @@ pub(in crate::cli) struct TryCommand {
     #[arg(long, value_enum, default_value_t)]
     report: Report,
     #[command(flatten)]
+    wasi: WasiOption,
+    #[command(flatten)]
     connect: Connect,
 }
 
@@ -72,9 +74,13 @@ impl TryCommand {
             let mut query = vec![("last", last.as_str()), ("seconds", seconds.as_str())];
             query.extend(transform.iter().map(|number| ("transform", number.as_str())));
             if !is_file(&self.stage) {
+                if self.wasi.allow_wasi {
+                    return Err("--allow-wasi is for a component's file; to a name of the service its settings allow WASI".into());
+                }
                 let body = json!({ "stage": self.stage });
                 return Ok(client.send_json(Method::POST, &path, &query, &body).await?);
             }
+            query.extend(self.wasi.allow_wasi.then_some(("allowWasi", "true")));
             let file = Path::new(&self.stage);
             let component = std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
             if component.is_empty() {

@@ -1,0 +1,37 @@
+"""Each log as a syslog message: RFC 5424, and its fields as JSON."""
+
+import json
+from datetime import datetime, timezone
+
+from config import Wrong, parse
+
+
+class Stage:
+    def __init__(self, config):
+        self.app = parse(config).get("app", "logship")
+        if not isinstance(self.app, str) or not 1 <= len(self.app) <= 48 or not self.app.isalnum() or not self.app.isascii():
+            raise Wrong("app", "a name of 1 to 48 letters and digits is wanted")
+
+    def push(self, batch):
+        from wit_world.exports.formatter import Messages
+
+        messages = list(self.messages(batch))
+        ends, end = [], 0
+        for message in messages:
+            end += len(message)
+            ends.append(end)
+        # No list of logs: message i is from log i.
+        return Messages(b"".join(messages), ends, [])
+
+    def messages(self, batch):
+        field = start = 0
+        for log, last in enumerate(batch.field_ends):
+            fields = {}
+            for field in range(field, last):
+                end = batch.value_ends[field]
+                fields[batch.keys[batch.field_keys[field]]] = batch.values[start:end].decode(errors="replace")
+                start = end
+            field = last
+            time = datetime.fromtimestamp(batch.times[log], timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+            # JSON in ASCII: no line break and no control character is left in it.
+            yield f"<134>1 {time} - {self.app} - - - {json.dumps(fields)}".encode()

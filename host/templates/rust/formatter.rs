@@ -1,0 +1,133 @@
+//! The stage `{{name}}`: each log as an event for Splunk's HTTP Event Collector.
+
+mod batch;
+
+use exports::logship::siem::formatter::{
+    ConfigProblem, Description, Error, Guest, GuestSession, Messages, Session, Transport,
+};
+use logship::batch::types::LogBatch;
+use serde_json::{Map, Value, json};
+
+wit_bindgen::generate!({ path: "wit", world: "logship:stages/formatter", generate_all });
+
+/// The JSON Schema of the configuration.
+const SCHEMA: &str = r#"{
+  "type": "object",
+  "additionalProperties": false,
+  "properties": { "index": { "type": "string", "default": "main", "description": "The index that events go to." } }
+}"#;
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Config {
+    index: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            index: "main".into(),
+        }
+    }
+}
+
+struct Stage;
+
+impl Guest for Stage {
+    type Session = Events;
+
+    fn describe() -> Description {
+        Description {
+            name: env!("CARGO_PKG_NAME").into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            transport: Transport::Hec,
+            config_schema: SCHEMA.into(),
+        }
+    }
+}
+
+/// A run of batches.
+struct Events {
+    config: Config,
+}
+
+impl GuestSession for Events {
+    fn open(config: String) -> Result<Session, Error> {
+        let text = if config.is_empty() { "{}" } else { &config };
+        let config = serde_json::from_str(text).map_err(|error| {
+            Error::InvalidConfig(ConfigProblem {
+                path: String::new(),
+                reason: error.to_string(),
+            })
+        })?;
+        Ok(Session::new(Self { config }))
+    }
+
+    fn push(&self, batch: LogBatch) -> Result<Messages, Error> {
+        if let Some(broken) = batch::broken(&batch) {
+            return Err(Error::InvalidBatch(broken.into()));
+        }
+        let (mut bytes, mut ends) = (vec![], vec![]);
+        for log in 0..batch.times.len() {
+            bytes.extend(self.event(&batch, log).to_string().into_bytes());
+            ends.push(bytes.len() as u32);
+        }
+        // No list of logs: message i is from log i.
+        Ok(Messages {
+            bytes,
+            ends,
+            logs: vec![],
+        })
+    }
+}
+
+impl Events {
+    fn event(&self, batch: &LogBatch, log: usize) -> Value {
+        let text = |value: &[u8]| Value::from(String::from_utf8_lossy(value));
+        let event: Map<_, _> = batch::fields(batch, log)
+            .map(|(key, value)| (batch.keys[key].clone(), text(value)))
+            .collect();
+        json!({
+            "time": batch.times[log],
+            "host": batch.groups[batch.log_groups[log] as usize].source,
+            "index": self.config.index,
+            "event": event,
+        })
+    }
+}
+
+// Elsewhere it is a library for its tests.
+#[cfg(target_arch = "wasm32")]
+export!(Stage);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::logship::batch::types::LogGroup;
+
+    #[test]
+    fn an_event_has_the_fields_of_the_log() {
+        let batch = LogBatch {
+            groups: vec![LogGroup {
+                topic: String::new(),
+                source: "10.0.0.1".into(),
+                tags: vec![],
+            }],
+            keys: vec!["method".into()],
+            times: vec![7],
+            nanos: vec![],
+            log_groups: vec![0],
+            field_ends: vec![1],
+            field_keys: vec![0],
+            value_ends: vec![3],
+            values: b"GET".to_vec(),
+        };
+        let event = Events {
+            config: Config::default(),
+        }
+        .event(&batch, 0);
+        let expected =
+            json!({"time": 7, "host": "10.0.0.1", "index": "main", "event": {"method": "GET"}});
+        assert_eq!(event, expected);
+    }
+}

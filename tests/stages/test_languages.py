@@ -1,0 +1,292 @@
+"""Stages in other languages: the examples and the templates build, keep the contract, and do what they say; and what
+imports WASI gets an empty one, if that is allowed."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import unittest
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from marking import SETTINGS, Case, service
+
+EXAMPLES = service.ROOT / "examples"
+REDACT, TENANT, NOSY = EXAMPLES / "redact-py", EXAMPLES / "tenant-path-js", service.ROOT / "tests/nosy-py"
+# The stages of the templates in Rust, which `xtask build --examples` makes and builds.
+RUST = service.PROGRAM.parents[1] / "components-templates"
+# componentize-py, and the Node of a wheel.
+TOOLS = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONDONTWRITEBYTECODE": "1"}
+# What is built here: kept from one run to the next, with what npm brings.
+BUILT = service.PROGRAM.parents[1] / "languages"
+LOG = {
+    "__time__": 1_760_000_000,
+    "__source__": "10.0.0.1",
+    "user": "ann@example.com",
+    "card": "4111 1111 1111 1111",
+    "password": "secret",
+    "status": "200",
+}
+
+
+def run(*command, folder, expected=0):
+    """Runs a command of a project, and returns what it printed."""
+    done = subprocess.run(command, cwd=folder, env=os.environ | TOOLS, capture_output=True, text=True)
+    text = done.stdout + done.stderr
+    assert done.returncode == expected, f"{command} ended with {done.returncode}:\n{text}"
+    return text
+
+
+def logship(*arguments, folder=BUILT, expected=0):
+    return run(service.PROGRAM, *arguments, folder=folder, expected=expected)
+
+
+def python(project):
+    """Tests a project in Python, and builds it."""
+    run(sys.executable, "-m", "unittest", folder=project)
+    component = BUILT / f"{project.name}.wasm"
+    run("./build.sh", component, folder=project)
+    return component
+
+
+def with_wasi(project):
+    """Builds a project in Python as componentize-py does unless it is told otherwise."""
+    component = BUILT / f"{project.name}-wasi.wasm"
+    wit = ("--wit-path", service.ROOT / "wit", "--world", "transformer")
+    run("componentize-py", *wit, "componentize", "app", "--output", component, folder=project)
+    return component
+
+
+def js(project):
+    """Tests a project in JavaScript, and builds it."""
+    component = BUILT / f"{project.name}.wasm"
+    run("node", "--test", folder=project)
+    run("node", "build.mjs", component, folder=project)
+    return component
+
+
+def make(kind, language):
+    """A new project."""
+    name = f"new-{kind}-{language}"
+    shutil.rmtree(BUILT / name, ignore_errors=True)
+    logship("stage", "new", name, "--kind", kind, "--lang", language)
+    return BUILT / name
+
+
+def modules():
+    """What the examples in JavaScript need of npm, once for all: `build.mjs` looks in the folders above it."""
+    lock = (TENANT / "package-lock.json").read_bytes()
+    stamp = BUILT / "node_modules.lock"
+    if stamp.exists() and stamp.read_bytes() == lock:
+        return
+    for name in ("package.json", "package-lock.json"):
+        shutil.copy(TENANT / name, BUILT)
+    run("npm", "ci", "--no-audit", "--no-fund", folder=BUILT)
+    stamp.write_bytes(lock)
+
+
+def everything_in_js():
+    modules()
+    # Beside what npm brought, as build.mjs has it in a user's folder.
+    project = BUILT / "examples" / TENANT.name
+    shutil.rmtree(project.parent, ignore_errors=True)
+    shutil.copytree(TENANT, project, ignore=shutil.ignore_patterns("node_modules", "*.wasm"))
+    shutil.copytree(service.ROOT / "wit", BUILT / "wit", dirs_exist_ok=True)
+    return [js(project), *(js(make(kind, "js")) for kind in ("transformer", "renderer"))]
+
+
+def everything_in_python():
+    built = [python(REDACT), *(python(make(kind, "python")) for kind in ("transformer", "formatter"))]
+    return [*built, with_wasi(REDACT), with_wasi(NOSY)]
+
+
+def setUpModule():
+    """Builds all, one language beside the other."""
+    BUILT.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor() as pool:
+        for built in [pool.submit(everything_in_js), pool.submit(everything_in_python)]:
+            built.result()
+
+
+def built(name):
+    return BUILT / f"{name}.wasm"
+
+
+class Contract(unittest.TestCase):
+    def test_all_keep_the_contract_and_import_nothing(self):
+        components = [
+            built("redact-py"),
+            built("tenant-path-js"),
+            *(built(f"new-{kind}-python") for kind in ("transformer", "formatter")),
+            *(built(f"new-{kind}-js") for kind in ("transformer", "renderer")),
+            *(RUST / f"new-{kind}.wasm" for kind in ("transformer", "encoder", "compressor", "renderer", "formatter")),
+        ]
+
+        def check(component):
+            inspected = json.loads(logship("stage", "inspect", component, "--report", "json"))
+            return inspected["imports"], logship("stage", "check", component)
+
+        with ThreadPoolExecutor(2) as pool:
+            for component, (imports, report) in zip(components, pool.map(check, components)):
+                with self.subTest(component.name):
+                    self.assertEqual(imports, [])
+                    # Nothing here unpacks LZ4.
+                    skipped = int(component.name == "new-compressor.wasm")
+                    self.assertRegex(report, rf"\n\d+ checks passed, 0 failed, {skipped} skipped\n")
+                    print(component.name, report.splitlines()[-2].strip())
+
+
+class Shipping(unittest.TestCase):
+    def setUp(self):
+        self.folder = service.temporary_folder(self)
+        self.logs = self.folder / "logs.ndjson"
+        self.logs.write_text(json.dumps(LOG) + "\n")
+
+    def ship(self, *options, expected=0):
+        """The keys and the bytes of the objects that are shipped, by key."""
+        to = self.folder / f"out{len(list(self.folder.iterdir()))}"
+        self.told = logship("ship", self.logs, "--to", to, *options, expected=expected)
+        files = [path for path in to.rglob("*") if path.is_file()]
+        return {str(path.relative_to(to)): path.read_bytes() for path in files}
+
+    def log(self, *options):
+        """The only log that is shipped."""
+        (content,) = self.ship(*options).values()
+        return json.loads(content)
+
+
+class Examples(Shipping):
+    def test_addresses_and_cards_are_masked(self):
+        log = self.log("--transform", f"{built('redact-py')}={{}}")
+        self.assertEqual((log["user"], log["card"]), ("***", "**** **** **** 1111"))
+        self.assertEqual((log["password"], log["status"]), ("secret", "200"))
+        settings = '{"with": "<>", "except": ["card"]}'
+        log = self.log("--transform", f"{built('redact-py')}={settings}")
+        self.assertEqual((log["user"], log["card"]), ("<>", LOG["card"]))
+        self.ship("--transform", f"{built('redact-py')}={{\"emial\":true}}", expected=1)
+        self.assertIn("refuses its configuration: emial: there is no setting emial", self.told)
+
+    def test_more_is_redacted_than_there_is_room_for(self):
+        """componentize-py does not free what a stage returns: a session leaves an instance that is worn."""
+        line = json.dumps(LOG | {"text": "x" * 1000}) + "\n"
+        self.logs.write_text(line * 40_000)
+        options = ("--transform", f"{built('redact-py')}={{}}", "--stage-memory", "40", "--size", "256")
+        (content,) = self.ship(*options).values()
+        self.assertEqual(content.count(b'"user":"***"'), 40_000)
+        self.assertGreater(len(content), 40 << 20)
+
+    def test_the_tenant_is_a_level_of_the_key(self):
+        rule = self.folder / "rule.toml"
+        rule.write_text(
+            f'name = "acme-access"\nprefix = "logs"\npartition = "ds=%Y"\nstages.renderer = "{built("tenant-path-js")}"\n'
+            '[path]\nfrom = "rule"\npattern = "^([a-z]+)-"\n'
+        )
+        (key,) = self.ship("--rule", rule)
+        self.assertRegex(key, r"^logs/tenant=acme/ds=\d{4}_\d+_\d+$")
+
+
+class Templates(Shipping):
+    def test_a_new_stage_does_something(self):
+        for stage in (RUST / "new-transformer.wasm", built("new-transformer-python"), built("new-transformer-js")):
+            log = self.log("--transform", f"{stage}={{}}")
+            self.assertEqual((log["user"], "password" in log), (LOG["user"], False), stage)
+        for stage in (RUST / "new-renderer.wasm", built("new-renderer-js")):
+            (key,) = self.ship("--renderer", stage, "--prefix", "logs")
+            self.assertRegex(key, r"^logs/shard=0/", stage)
+        (content,) = self.ship("--encoder", RUST / "new-encoder.wasm").values()
+        self.assertTrue(content.startswith(b"1760000000\t") and b"\tsecret\t200" in content, content)
+        (key,) = self.ship("--compressor", RUST / "new-compressor.wasm")
+        self.assertTrue(key.endswith(".lz4"), key)
+
+    def test_a_folder_that_is_there_is_left_alone(self):
+        made = ("stage", "new", "mine", "--kind", "encoder")
+        self.assertIn("made mine/", logship(*made, folder=self.folder))
+        (self.folder / "mine/Cargo.toml").write_text("mine")
+        self.assertIn("mine is there already", logship(*made, folder=self.folder, expected=1))
+        self.assertEqual((self.folder / "mine/Cargo.toml").read_text(), "mine")
+
+    def test_what_is_not_offered_is_refused_and_makes_nothing(self):
+        for arguments, problem in [
+            (("mine", "--kind", "encoder", "--lang", "go"), "no template for Go: TinyGo"),
+            (("mine", "--kind", "encoder", "--lang", "python"), "for --kind transformer and formatter"),
+            (("mine", "--kind", "compressor", "--lang", "js"), "for --kind transformer and renderer"),
+        ]:
+            self.assertIn(problem, logship("stage", "new", *arguments, folder=self.folder, expected=1))
+        self.assertIn("a letter first", logship("stage", "new", "../a", "--kind", "encoder", folder=self.folder, expected=2))
+        self.assertEqual([path.name for path in self.folder.iterdir()], ["logs.ndjson"])
+
+
+class Wasi(Shipping):
+    def test_it_is_refused_unless_it_is_allowed(self):
+        stage = built("redact-py-wasi")
+        for command in (("inspect", stage), ("check", stage)):
+            refused = logship("stage", *command, expected=1)
+            self.assertIn("this component wants wasi:cli/environment@0.2", refused)
+            self.assertIn("allow it an empty WASI: with --allow-wasi", refused)
+        self.ship("--transform", f"{stage}={{}}", expected=1)
+        self.assertIn("allow it an empty WASI", self.told)
+        self.ship("--transform", f"{stage}={{}}", "--allow-wasi", "other.wasm", expected=1)
+        self.assertIn("allow it an empty WASI", self.told)
+        inspected = json.loads(logship("stage", "inspect", stage, "--allow-wasi", "--report", "json"))
+        self.assertTrue(all(name.startswith("wasi:") for name in inspected["imports"]) and inspected["imports"])
+
+    def test_a_runtime_that_wants_it_works_as_without(self):
+        self.assertRegex(logship("stage", "check", built("redact-py-wasi"), "--allow-wasi"), r"\d+ checks passed, 0 failed")
+        stage = built("redact-py-wasi")
+        digest = json.loads(logship("stage", "inspect", stage, "--allow-wasi", "--report", "json"))["sha256"]
+        (plain,) = self.ship("--transform", f"{built('redact-py')}={{}}").values()
+        for allowed in (stage, "redact-py", f"sha256:{digest}"):
+            (content,) = self.ship("--transform", f"{stage}={{}}", "--allow-wasi", allowed).values()
+            self.assertEqual(content, plain, allowed)
+
+    def test_there_is_nothing_in_it(self):
+        stage = built("nosy-py-wasi")
+        options = ("--transform", f"{stage}={{}}", "--allow-wasi", stage)
+        log = self.log(*options)
+        self.assertEqual((float(log["time"]), float(log["monotonic"]), log["environment"]), (0, 0, "{}"))
+        for what in ("file", "written", "folder", "socket", "name"):
+            self.assertRegex(log[what], r"^\w+(Error|Exception|gaierror): |^\w*[eE]rror", what)
+        self.assertFalse(Path("/tmp/nosy").exists())
+        # It asks for the time and for random numbers, and is pure all the same.
+        self.assertEqual(self.log(*options), log)
+        self.assertEqual(len(log["random"]), 32)
+
+    def test_a_service_is_told_what_can_be_allowed(self):
+        for allowed in ("./mine.wasm", "sha256:00", "Redact"):
+            settings = self.folder / "settings.toml"
+            settings.write_text(f'[stages]\nallow-wasi = ["{allowed}"]\n')
+            refused = logship("serve", "--config", settings, folder=self.folder, expected=1)
+            self.assertIn(f'stages.allow-wasi: "{allowed}" is neither the name of a stage nor', refused)
+
+    def test_the_end_of_a_runtime_is_told(self):
+        stage = built("nosy-py-wasi")
+        self.ship("--transform", f'{stage}={{"exit":true}}', "--allow-wasi", stage, expected=1)
+        self.assertIn("stage nosy (sha256:", self.told)
+        self.assertIn("trapped", self.told)
+
+
+class Service(Case):
+    settings = SETTINGS + 'allow-wasi = ["redact", "sha256:' + "0" * 64 + '"]\n'
+
+    def test_a_service_allows_it_by_name(self):
+        stage = built("redact-py-wasi")
+        self.assertIn("allow it an empty WASI", self.stage_refused("add", stage, "--name", "other"))
+        self.assertIn("added redact 0.1.0", self.stage("add", stage, "--name", "redact"))
+        self.rule("mine", "--transform", "redact={}")
+        self.put(3)
+        done = lambda: self.service.tasks("--rule", "mine", "--status", "success")
+        service.wait_for(done, message="nothing is shipped")
+        # A task has it by its digest, also when the service begins again.
+        self.service.restart()
+        self.put(3)
+        service.wait_for(lambda: len(done()) > 1, message="nothing is shipped after the restart")
+        tried = ("try", stage, "--rule", "mine", "--last", "1")
+        self.assertIn("allow it an empty WASI", self.stage_refused("try", built("nosy-py-wasi"), *tried[2:]))
+        self.stage(*tried)
+        self.stage("try", built("nosy-py-wasi"), *tried[2:], "--allow-wasi")
+        self.assertIn("a component's file", self.stage_refused("try", "redact", *tried[2:], "--allow-wasi"))
+
+
+if __name__ == "__main__":
+    unittest.main()
