@@ -141,7 +141,7 @@ impl Registry {
         of_kind(stage, kind)
     }
 
-    /// Whether a component is one of those that come with logship, wherever it is from: it is trusted to end.
+    /// Whether a component is one of those that come with logship, wherever it is from: it is known to end soon.
     pub fn has_built_in(component: &[u8]) -> bool {
         BUILT_IN.iter().any(|(_, bytes)| *bytes == component)
     }
