@@ -22,7 +22,7 @@ pub struct Encoding {
 pub(super) enum Making {
     Driven {
         encoder: EncodedObject,
-        compressor: Option<CompressedObject>,
+        compressor: Option<Box<CompressedObject>>,
         /// Bytes that the encoder returned so far.
         returned: u64,
         /// Whether these are compressed already.
@@ -117,7 +117,7 @@ impl Encoding {
 }
 
 /// The last bytes of an encoder, behind its compressor.
-fn compressed(compressor: Option<CompressedObject>, mut trailer: Vec<u8>) -> Result<Ending, StageError> {
+fn compressed(compressor: Option<Box<CompressedObject>>, mut trailer: Vec<u8>) -> Result<Ending, StageError> {
     let Some(mut compressor) = compressor else { return Ok(Ending { header: vec![], trailer }) };
     if !trailer.is_empty() {
         trailer = compressor.push(&trailer)?;

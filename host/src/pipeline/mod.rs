@@ -243,6 +243,7 @@ impl Pipeline {
             Bytes::Driven { encoder, config, compressor } => {
                 let encoder = encoder.open(config)?;
                 let compressor = compressor.as_ref().map(|(stage, config)| stage.open(config)).transpose()?;
+                let compressor = compressor.map(Box::new);
                 Making::Driven { encoder, compressor, returned: 0, inner: compresses_inside(config) }
             }
             Bytes::Packed { packer, config, compressor_config } => {
