@@ -21,6 +21,8 @@ const UD2: [u8; 2] = [0x0f, 0x0b];
 pub(crate) struct Code {
     /// In the order of their addresses.
     functions: Vec<Range<usize>>,
+    /// From the first to the last of them.
+    all: Range<usize>,
     trap: usize,
     /// Keeps the code where it is.
     _component: Component,
@@ -59,7 +61,8 @@ impl Code {
             })
             .collect();
         functions.sort_unstable_by_key(|function| function.start);
-        Some(Self { functions, trap: begin + trap as usize, _component: component.clone() })
+        let all = functions.first()?.start..functions.last()?.end;
+        Some(Self { functions, all, trap: begin + trap as usize, _component: component.clone() })
     }
 
     /// Whether the instruction at an address is of a function of the component itself. Neither allocates nor locks.
@@ -70,6 +73,10 @@ impl Code {
 
     /// Whether an address is where a function of the component goes on behind a call. Neither allocates nor locks.
     pub(crate) fn returns_to(&self, address: usize) -> bool {
+        // Nearly all that a stack has is none, and is told apart at once.
+        if !self.all.contains(&address) {
+            return false;
+        }
         let before = self.functions.partition_point(|function| function.start < address);
         let Some(function) = before.checked_sub(1).map(|last| &self.functions[last]) else { return false };
         let follows = |bytes: usize, is_call: fn(&[u8]) -> bool| {

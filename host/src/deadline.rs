@@ -20,9 +20,10 @@
 
 use std::cell::Cell;
 use std::hint::black_box;
+use std::io;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -42,8 +43,6 @@ struct Slot {
     is_overdue: AtomicBool,
     /// The code of its call; null between two.
     code: AtomicPtr<Code>,
-    /// The lowest address of the thread's stack.
-    lowest: AtomicUsize,
     /// The address on the stack below which all frames of the call are.
     below: AtomicUsize,
 }
@@ -70,16 +69,16 @@ thread_local! {
     static LEASE: Lease = Lease::take();
 }
 
-/// Calls `call`, which calls nothing by this itself, and stops it when it is in a function of `code` after `limit`. Tells whether it was overdue: an error that it
-/// returns then may be that it was stopped.
+/// Calls `call`, which calls nothing by this itself, and stops it when it is in a function of `code` after `limit`. Tells
+/// whether it was overdue: an error that it returns then may be that it was stopped.
 pub(crate) fn within<R>(limit: Duration, code: &Code, call: impl FnOnce() -> R) -> (R, bool) {
-    static BEGUN: Once = Once::new();
-    BEGUN.call_once(begin);
     LEASE.with(|lease| {
         // In this frame, so that all of the call are below it.
         let here = 0_u8;
         let running = Running::begin(lease.slot, limit, code, ptr::from_ref(&here).addr());
         let returned = call();
+        // What it returned is nobody's code.
+        lease.slot.code.store(ptr::null_mut(), Ordering::SeqCst);
         black_box(&here);
         (returned, running.end())
     })
@@ -133,15 +132,14 @@ impl Lease {
                 call: Mutex::new(None),
                 is_overdue: AtomicBool::new(false),
                 code: AtomicPtr::new(ptr::null_mut()),
-                lowest: AtomicUsize::new(0),
                 below: AtomicUsize::new(0),
             };
             let slot: &'static Slot = Box::leak(Box::new(slot));
             slots.all.push(slot);
             slot
         });
-        slot.lowest.store(lowest_of_stack(), Ordering::SeqCst);
         HERE.set(slot);
+        unblock();
         Self { slot }
     }
 }
@@ -153,8 +151,22 @@ impl Drop for Lease {
     }
 }
 
-/// Installs the handler, and starts the watcher.
-fn begin() {
+/// Installs the handler, and starts the watcher; once for a process. Without it nothing is stopped.
+///
+/// # Errors
+/// When the system does not let it.
+pub(crate) fn begin() -> io::Result<()> {
+    static BEGUN: Mutex<bool> = Mutex::new(false);
+    let mut begun = lock(&BEGUN);
+    if !*begun {
+        handle()?;
+        thread::Builder::new().name("deadlines".into()).spawn(watch)?;
+        *begun = true;
+    }
+    Ok(())
+}
+
+fn handle() -> io::Result<()> {
     // SAFETY: a zeroed sigaction is a valid one; the handler is one for SA_SIGINFO, and does only what a handler may.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
@@ -162,9 +174,22 @@ fn begin() {
         // Calls of the system go on behind it, and it has a stack of its own where there is one.
         action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART | libc::SA_ONSTACK;
         libc::sigemptyset(&mut action.sa_mask);
-        libc::sigaction(SIGNAL, &action, ptr::null_mut());
+        if libc::sigaction(SIGNAL, &action, ptr::null_mut()) != 0 {
+            return Err(io::Error::last_os_error());
+        }
     }
-    thread::Builder::new().name("deadlines".into()).spawn(watch).expect("a thread can be started");
+    Ok(())
+}
+
+/// Lets the signal come to this thread, also where who started the process kept it back.
+fn unblock() {
+    // SAFETY: a set of signals that is written before it is read.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut set);
+        libc::sigaddset(&mut set, SIGNAL);
+        libc::pthread_sigmask(libc::SIG_UNBLOCK, &set, ptr::null_mut());
+    }
 }
 
 fn watch() {
@@ -204,16 +229,17 @@ extern "C" fn stop(_: libc::c_int, _: *mut libc::siginfo_t, context: *mut libc::
 #[cfg(target_arch = "x86_64")]
 unsafe fn divert(context: *mut libc::ucontext_t, slot: &Slot, code: &Code) {
     // SAFETY: as the caller says.
-    let registers = unsafe { &mut (*context).uc_mcontext.gregs };
+    let (registers, others) = unsafe { (&mut (*context).uc_mcontext.gregs, (*context).uc_stack) };
     let next = &mut registers[libc::REG_RIP as usize];
     if code.has(*next as usize) {
         *next = code.trap() as libc::greg_t;
         return;
     }
     let top = registers[libc::REG_RSP as usize] as usize;
-    let (lowest, below) = (slot.lowest.load(Ordering::SeqCst), slot.below.load(Ordering::SeqCst));
-    // Another handler has a stack of its own.
-    if top < lowest || below < top {
+    let below = slot.below.load(Ordering::SeqCst);
+    // Handlers have a stack of their own, and one may have been interrupted.
+    let of_handlers = others.ss_sp.addr()..others.ss_sp.addr() + others.ss_size;
+    if of_handlers.contains(&top) || below < top {
         return;
     }
     for place in (top.next_multiple_of(size_of::<usize>())..below).step_by(size_of::<usize>()) {
@@ -231,21 +257,6 @@ unsafe fn divert(context: *mut libc::ucontext_t, slot: &Slot, code: &Code) {
 #[cfg(not(target_arch = "x86_64"))]
 unsafe fn divert(_: *mut libc::ucontext_t, _: &Slot, _: &Code) {}
 
-/// The lowest address of this thread's stack; beyond all others where the system does not tell.
-fn lowest_of_stack() -> usize {
-    // SAFETY: zeroed attributes are written before they are read, and let go of.
-    unsafe {
-        let mut attributes: libc::pthread_attr_t = std::mem::zeroed();
-        if libc::pthread_getattr_np(libc::pthread_self(), &mut attributes) != 0 {
-            return usize::MAX;
-        }
-        let (mut lowest, mut size) = (ptr::null_mut(), 0);
-        let told = libc::pthread_attr_getstack(&attributes, &mut lowest, &mut size);
-        libc::pthread_attr_destroy(&mut attributes);
-        if told == 0 { lowest.addr() } else { usize::MAX }
-    }
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -257,6 +268,11 @@ mod tests {
 
     use super::*;
 
+    fn engine() -> Engine {
+        begin().unwrap();
+        Engine::default()
+    }
+
     /// A component whose function `f` does `body`, with what it needs to do it.
     fn component(engine: &Engine, body: &str) -> (wasmtime::component::Component, Code) {
         let text = format!(
@@ -266,6 +282,11 @@ mod tests {
                     (global $turns (mut i64) (i64.const 0))
                     (func $twice (param i32) (result i32) (i32.mul (local.get 0) (i32.const 2)))
                     (func $traps unreachable)
+                    (func $down (param i32)
+                        (if (i32.eqz (local.get 0))
+                            (then (loop (memory.fill (i32.const 0) (i32.const 7) (i32.const 65536)) (br 0))))
+                        (call $down (i32.sub (local.get 0) (i32.const 1)))
+                        (drop (call $twice (local.get 0))))
                     (func $deep (param i32) (result i32)
                         (if (result i32) (i32.eqz (local.get 0))
                             (then (i32.const 1))
@@ -297,7 +318,7 @@ mod tests {
     }
 
     /// Loops that never end, and what takes as good as for ever without one.
-    const ENDLESS: [&str; 9] = [
+    const ENDLESS: [&str; 10] = [
         "(loop (br 0))",
         "(loop (local.set 1 (i32.add (local.get 1) (i32.const 1))) (br 0))",
         "(loop (global.set $turns (i64.add (global.get $turns) (i64.const 1))) (br 0))",
@@ -308,11 +329,13 @@ mod tests {
         "(loop (memory.fill (i32.const 0) (i32.const 7) (i32.const 67108864)) (br 0))",
         "(loop (drop (memory.grow (i32.const 0))) (br 0))",
         "(local.set 1 (call $deep (i32.const 60)))",
+        // Far down the stack, in the host.
+        "(call $down (i32.const 5000))",
     ];
 
     #[test]
     fn what_does_not_end_is_stopped_wherever_it_is() {
-        let engine = Engine::default();
+        let engine = engine();
         for body in ENDLESS {
             let component = component(&engine, body);
             for round in 0..20 {
@@ -328,7 +351,7 @@ mod tests {
 
     #[test]
     fn what_keeps_its_deadline_gets_its_answer_while_others_are_stopped() {
-        let engine = Engine::default();
+        let engine = engine();
         let endless = component(&engine, ENDLESS[3]);
         let counts = component(
             &engine,
@@ -355,8 +378,24 @@ mod tests {
     }
 
     #[test]
+    fn a_thread_that_keeps_signals_back_is_stopped_as_well() {
+        let engine = engine();
+        let endless = component(&engine, ENDLESS[0]);
+        let blocked = || {
+            // SAFETY: all signals, for this thread alone.
+            unsafe {
+                let mut all: libc::sigset_t = std::mem::zeroed();
+                libc::sigfillset(&mut all);
+                libc::pthread_sigmask(libc::SIG_BLOCK, &all, ptr::null_mut());
+            }
+            call(&engine, &endless, Duration::from_millis(1)).1
+        };
+        assert!(thread::scope(|scope| scope.spawn(blocked).join().unwrap()));
+    }
+
+    #[test]
     fn a_limit_beyond_all_time_is_none() {
-        let engine = Engine::default();
+        let engine = engine();
         let component = component(&engine, "(local.set 1 (local.get 0))");
         assert_eq!(call(&engine, &component, Duration::MAX).0.unwrap(), 3);
     }

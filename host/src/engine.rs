@@ -77,6 +77,9 @@ impl Engine {
             own(folder).with_context(|| format!("the cache of compiled stages, {}", folder.display()))?;
         }
         let wasmtime = wasmtime::Engine::new(&config(&limits, cache)?)?;
+        if Code::CAN_BE_STOPPED {
+            deadline::begin().context("calls of stages could not be stopped at their deadline")?;
+        }
         Ok(Self {
             wasmtime,
             checked: Arc::default(),
@@ -105,17 +108,21 @@ impl Engine {
     /// # Errors
     /// When it is no component, or one that wasmtime can't run.
     pub(crate) fn compile(&self, bytes: &[u8]) -> wasmtime::Result<(Self, Component)> {
-        if self.watch != Watch::Check
-            && let Ok(component) = Component::new(&self.wasmtime, bytes)
-        {
-            if self.watch == Watch::Trust {
-                return Ok((self.clone(), component));
-            }
-            if let Some(code) = Code::of(&component) {
-                return Ok((Self { code: Some(Arc::new(code)), ..self.clone() }, component));
-            }
+        if self.watch == Watch::Check {
+            return self.compile_checked(bytes);
         }
-        // Also one with what only this engine takes.
+        match Component::new(&self.wasmtime, bytes) {
+            Ok(component) if self.watch == Watch::Trust => Ok((self.clone(), component)),
+            Ok(component) => match Code::of(&component) {
+                Some(code) => Ok((Self { code: Some(Arc::new(code)), ..self.clone() }, component)),
+                None => self.compile_checked(bytes),
+            },
+            // It may have what only the other engine takes; if not, this is what is wrong with it.
+            Err(error) => self.compile_checked(bytes).map_err(|_| error),
+        }
+    }
+
+    fn compile_checked(&self, bytes: &[u8]) -> wasmtime::Result<(Self, Component)> {
         let wasmtime = self.checked()?;
         let component = Component::new(&wasmtime, bytes)?;
         Ok((Self { wasmtime, watch: Watch::Check, ..self.clone() }, component))
