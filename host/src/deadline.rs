@@ -1,6 +1,6 @@
 //! Deadlines of calls into components, at no cost to calls that keep them.
 //!
-//! wasmtime can check a deadline in every loop of a component, and that costs a quarter to a third of its speed. Here no code
+//! wasmtime can check a deadline in every loop of a component, and that costs a fifth to a third of its speed. Here no code
 //! checks anything. A watcher looks at the running calls a hundred times a second, and sends the thread of one that is
 //! overdue a signal. Its handler looks where the thread is:
 //!

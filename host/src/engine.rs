@@ -57,7 +57,7 @@ pub enum Watch {
     /// be stopped so, as [`Check`](Self::Check); but stages that come with logship are trusted then.
     #[default]
     Stop,
-    /// Its loops look at the clock, which costs a quarter to a third of the speed.
+    /// Its loops look at the clock, which costs a fifth to a third of the speed.
     Check,
     /// Nothing does: it is trusted to end, as the host itself is.
     Trust,
