@@ -181,13 +181,16 @@ fn handle() -> io::Result<()> {
     Ok(())
 }
 
-/// Lets the signal come to this thread, also where who started the process kept it back.
+/// Lets the signal come to this thread, also where who started the process kept all back; and those by which wasmtime's
+/// code traps, which end the process otherwise.
 fn unblock() {
     // SAFETY: a set of signals that is written before it is read.
     unsafe {
         let mut set: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&mut set);
-        libc::sigaddset(&mut set, SIGNAL);
+        for signal in [SIGNAL, libc::SIGILL, libc::SIGSEGV, libc::SIGFPE] {
+            libc::sigaddset(&mut set, signal);
+        }
         libc::pthread_sigmask(libc::SIG_UNBLOCK, &set, ptr::null_mut());
     }
 }

@@ -135,13 +135,9 @@ impl Engine {
         }
         let mut config = config(&self.limits, self.cache.as_deref())?;
         let made = wasmtime::Engine::new(config.epoch_interruption(true).wasm_tail_call(true))?;
-        Ok(self
-            .checked
-            .get_or_init(|| {
-                tick(made.weak());
-                made
-            })
-            .clone())
+        // Who is second lets go of its own, and with it the clock of that.
+        tick(made.weak())?;
+        Ok(self.checked.get_or_init(|| made).clone())
     }
 
     /// Makes a call, and has it end at the deadline. Tells whether it was stopped then, where wasmtime's error does not.
@@ -267,7 +263,7 @@ fn pool(limits: &Limits) -> PoolingAllocationConfig {
 }
 
 /// Moves the epoch as long as the engine lives.
-fn tick(engine: EngineWeak) {
+fn tick(engine: EngineWeak) -> wasmtime::Result<()> {
     let ticker = move || {
         while let Some(engine) = engine.upgrade() {
             engine.increment_epoch();
@@ -275,5 +271,6 @@ fn tick(engine: EngineWeak) {
             std::thread::sleep(TICK);
         }
     };
-    std::thread::Builder::new().name("epoch".into()).spawn(ticker).expect("a thread can be started");
+    std::thread::Builder::new().name("epoch".into()).spawn(ticker)?;
+    Ok(())
 }
