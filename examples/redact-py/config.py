@@ -1,7 +1,9 @@
 """The configuration: JSON, checked where a session begins."""
 
-import json
 from dataclasses import dataclass
+
+import settings
+from settings import Wrong
 
 SCHEMA = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -37,26 +39,9 @@ class Config:
     spared: frozenset = frozenset()
 
 
-class Wrong(Exception):
-    """A configuration that does not serve: the path of the offending member, and why."""
-
-    def __init__(self, path, reason):
-        super().__init__(f"{path}: {reason}" if path else reason)
-        self.path, self.reason = path, reason
-
-
 def parse(text):
     """The configuration that JSON text has; the empty text stands for `{}`."""
-    try:
-        members = json.loads(text or "{}")
-    except ValueError as error:
-        raise Wrong("", f"no JSON: {error}") from None
-    if not isinstance(members, dict):
-        raise Wrong("", "a JSON object is wanted")
-    for name in members:
-        if name not in SCHEMA["properties"]:
-            known = ", ".join(SCHEMA["properties"])
-            raise Wrong(name, f"there is no setting {name}; there are {known}")
+    members = settings.parse(text, SCHEMA)
     spared = members.get("except", [])
     if not isinstance(spared, list):
         raise Wrong("except", "a list of keys is wanted")

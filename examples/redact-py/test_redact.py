@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from time import monotonic
 
 from batch import broken
-from config import Wrong, parse
+from config import parse
 from redact import Redactor
+from settings import Wrong
 
 
 @dataclass

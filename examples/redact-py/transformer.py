@@ -5,8 +5,9 @@ from wit_world import exports
 from wit_world.exports.transformer import ConfigProblem, Error_InvalidBatch, Error_InvalidConfig, Transformed
 
 from batch import broken
-from config import Wrong, parse
+from config import parse
 from redact import Redactor
+from settings import Wrong
 
 
 class Session(exports.transformer.Session):

@@ -131,8 +131,7 @@ impl Object {
         let taken = self.fill(&made.batch, 0..count, &made.logs)?;
         let log = |made_log: usize| made.logs.get(made_log).map_or(made_log, |&log| log as usize);
         let end = if taken == count { logs.end } else { logs.start + log(taken) };
-        let origins = (0..taken).map(|made_log| log(made_log) as u32).collect::<Vec<_>>();
-        self.left_out += (end - logs.start) as u64 - origins_of(&origins);
+        self.left_out += (end - logs.start) as u64 - origins_of(&made.logs, taken);
         Ok(end)
     }
 
@@ -236,9 +235,10 @@ fn fitting(batch: &LogBatch, logs: Range<usize>, left: u64) -> Range<usize> {
     logs.start..logs.start + count.count()
 }
 
-/// How many logs these are from, each given by that which it is from.
-pub(crate) fn origins_of(origins: &[u32]) -> u64 {
-    origins.chunk_by(|one, next| one == next).count() as u64
+/// How many logs the first `count` are from, each given by that which it is from; all from one each where none is given.
+pub(crate) fn origins_of(origins: &[u32], count: usize) -> u64 {
+    let given = origins.get(..count).map(|origins| origins.chunk_by(|one, next| one == next).count());
+    given.unwrap_or(count) as u64
 }
 
 /// The end of the last logs in `logs` that are all that there are of the log that they are from.

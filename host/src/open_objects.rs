@@ -86,8 +86,7 @@ impl OpenObjects {
         }
         let origin = |log: usize| origins.get(log).map_or(log, |&log| log as usize);
         let taken = if end == made.len() { some.len() } else { origin(end) };
-        let kept = if origins.is_empty() { end as u64 } else { origins_of(&origins[..end]) };
-        self.left_out += taken as u64 - kept;
+        self.left_out += taken as u64 - origins_of(origins, end);
         Ok(logs.start + taken)
     }
 

@@ -1,9 +1,12 @@
 //! Rules that partition by the time of logs: which object a log comes to, and that it is in no other.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
+use logship::destination::DestinationConfig;
 use logship::partition::PartitionBy;
+use logship::shipping::Shipper;
+use logship::trial::{TrialError, Untried};
 
 use super::*;
 

@@ -1,5 +1,6 @@
 // The configuration: JSON, checked before a key is made of it.
 
+import { parse as settings } from "./settings.js";
 import { Wrong } from "./wrong.js";
 
 const SOURCES = ["project", "logstore", "rule"];
@@ -32,14 +33,7 @@ export const SCHEMA = {
 
 /** The configuration that JSON text has; the empty text stands for `{}`. */
 export function parse(text) {
-  const members = object(text);
-  for (const name of Object.keys(members)) {
-    if (!Object.hasOwn(SCHEMA.properties, name)) {
-      const known = Object.keys(SCHEMA.properties).join(", ");
-      throw new Wrong(name, `there is no setting ${name}; there are ${known}`);
-    }
-  }
-  const { from = "project", pattern = "^(.+)$", otherwise = "unknown", level = "tenant" } = members;
+  const { from = "project", pattern = "^(.+)$", otherwise = "unknown", level = "tenant" } = settings(text, SCHEMA);
   if (!SOURCES.includes(from)) {
     throw new Wrong("from", `one of ${SOURCES.join(", ")} is wanted`);
   }
@@ -50,19 +44,6 @@ export function parse(text) {
     throw new Wrong("level", "a name of a-z, 0-9 and _ is wanted");
   }
   return { from, pattern: expression(pattern), otherwise, level };
-}
-
-function object(text) {
-  let members;
-  try {
-    members = JSON.parse(text || "{}");
-  } catch (error) {
-    throw new Wrong("", `no JSON: ${error.message}`);
-  }
-  if (typeof members !== "object" || members === null || Array.isArray(members)) {
-    throw new Wrong("", "a JSON object is wanted");
-  }
-  return members;
 }
 
 function expression(pattern) {

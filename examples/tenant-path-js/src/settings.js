@@ -1,4 +1,4 @@
-// The configuration: JSON, checked before anything is made with it.
+// Settings: JSON, with the names that a schema has.
 
 import { Wrong } from "./wrong.js";
 

@@ -373,7 +373,7 @@ impl Registry {
     pub fn encoder(&self, name: &str) -> Result<Arc<EncoderStage>, StageError> {
         match self.stage(Some(Kind::Encoder), name)? {
             Stage::Encoder(stage) => Ok(stage),
-            _ => unreachable!("the kind was asked for"),
+            other => Err(wrong_kind(&other, Kind::Encoder)),
         }
     }
 
@@ -384,7 +384,7 @@ impl Registry {
     pub fn compressor(&self, name: &str) -> Result<Arc<CompressorStage>, StageError> {
         match self.stage(Some(Kind::Compressor), name)? {
             Stage::Compressor(stage) => Ok(stage),
-            _ => unreachable!("the kind was asked for"),
+            other => Err(wrong_kind(&other, Kind::Compressor)),
         }
     }
 
@@ -395,7 +395,7 @@ impl Registry {
     pub fn renderer(&self, name: &str) -> Result<Arc<RendererStage>, StageError> {
         match self.stage(Some(Kind::Renderer), name)? {
             Stage::Renderer(stage) => Ok(stage),
-            _ => unreachable!("the kind was asked for"),
+            other => Err(wrong_kind(&other, Kind::Renderer)),
         }
     }
 
@@ -406,7 +406,7 @@ impl Registry {
     pub fn formatter(&self, name: &str) -> Result<Arc<FormatterStage>, StageError> {
         match self.stage(Some(Kind::Formatter), name)? {
             Stage::Formatter(stage) => Ok(stage),
-            _ => unreachable!("the kind was asked for"),
+            other => Err(wrong_kind(&other, Kind::Formatter)),
         }
     }
 
@@ -417,7 +417,7 @@ impl Registry {
     pub fn transformer(&self, name: &str) -> Result<Arc<TransformerStage>, StageError> {
         match self.stage(Some(Kind::Transformer), name)? {
             Stage::Transformer(stage) => Ok(stage),
-            _ => unreachable!("the kind was asked for"),
+            other => Err(wrong_kind(&other, Kind::Transformer)),
         }
     }
 
@@ -428,16 +428,17 @@ impl Registry {
     pub fn fused(&self, name: &str) -> Result<Arc<FusedStage>, StageError> {
         match self.stage(Some(Kind::Pipeline), name)? {
             Stage::Pipeline(stage) => Ok(stage),
-            _ => unreachable!("the kind was asked for"),
+            other => Err(wrong_kind(&other, Kind::Pipeline)),
         }
     }
 }
 
 fn of_kind(stage: Stage, wanted: Kind) -> Result<Stage, StageError> {
-    if wanted == stage.kind() {
-        return Ok(stage);
-    }
-    Err(StageError::WrongKind { stage: stage.identity().clone(), found: stage.kind(), wanted })
+    if wanted == stage.kind() { Ok(stage) } else { Err(wrong_kind(&stage, wanted)) }
+}
+
+fn wrong_kind(stage: &Stage, wanted: Kind) -> StageError {
+    StageError::WrongKind { stage: stage.identity().clone(), found: stage.kind(), wanted }
 }
 
 /// The built-in stage of a name or digest.

@@ -1,6 +1,6 @@
 // The stage `{{name}}`: `PREFIX/shard=N/PARTITION_ID` and the suffix, the key of an object.
 
-import { parse } from "./config.js";
+import { parse } from "./settings.js";
 import { partition } from "./partition.js";
 import { Wrong } from "./wrong.js";
 

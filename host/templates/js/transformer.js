@@ -1,7 +1,7 @@
 // The stage `{{name}}`: leaves out the fields of some keys.
 
 import { broken } from "./batch.js";
-import { parse } from "./config.js";
+import { parse } from "./settings.js";
 import { Wrong } from "./wrong.js";
 
 const SCHEMA = {

@@ -3,7 +3,8 @@
 import json
 from datetime import datetime, timezone
 
-from config import Wrong, parse
+from config import parse
+from settings import Wrong
 
 
 class Stage:

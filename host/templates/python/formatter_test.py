@@ -1,7 +1,7 @@
 import unittest
 from types import SimpleNamespace
 
-from config import Wrong
+from settings import Wrong
 from stage import Stage
 
 

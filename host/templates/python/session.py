@@ -5,7 +5,7 @@ from wit_world import exports
 from wit_world.exports.{{kind}} import ConfigProblem, Error_InvalidBatch, Error_InvalidConfig
 
 from batch import broken
-from config import Wrong
+from settings import Wrong
 from stage import Stage
 
 

@@ -1,6 +1,7 @@
 """Leaves out the fields of some keys."""
 
-from config import Wrong, parse
+from config import parse
+from settings import Wrong
 
 
 class Stage:

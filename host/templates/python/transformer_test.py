@@ -2,7 +2,7 @@ import unittest
 from types import SimpleNamespace
 
 from batch import broken
-from config import Wrong
+from settings import Wrong
 from stage import Stage
 
 

@@ -1,10 +1,12 @@
 //! The stage `{{name}}`: an object as a frame of LZ4.
 
+mod config;
+
 use std::cell::RefCell;
 use std::io::Write as _;
 
 use exports::logship::compress::compressor::{
-    ConfigProblem, Description, Ending, Error, Guest, GuestObject, Object, SuffixPlace,
+    Description, Ending, Error, Guest, GuestObject, Object, SuffixPlace,
 };
 use lz4_flex::frame::{BlockSize, FrameEncoder, FrameInfo};
 
@@ -58,13 +60,7 @@ impl Frame {
 
 impl GuestObject for Frame {
     fn open(config: String) -> Result<Object, Error> {
-        let text = if config.is_empty() { "{}" } else { &config };
-        serde_json::from_str::<Config>(text).map_err(|error| {
-            Error::InvalidConfig(ConfigProblem {
-                path: String::new(),
-                reason: error.to_string(),
-            })
-        })?;
+        config::read::<Config>(&config)?;
         Ok(Object::new(Self::new()))
     }
 

@@ -1,11 +1,12 @@
 //! The stage `{{name}}`: a line a log, its time and its values, with a tab between them.
 
 mod batch;
+mod config;
 
 use std::cell::Cell;
 
 use exports::logship::encode::encoder::{
-    ConfigProblem, Description, Error, Guest, GuestObject, Object,
+    Description, Error, Guest, GuestObject, Object,
 };
 use logship::batch::types::LogBatch;
 
@@ -56,13 +57,7 @@ struct Lines {
 
 impl GuestObject for Lines {
     fn open(config: String) -> Result<Object, Error> {
-        let text = if config.is_empty() { "{}" } else { &config };
-        let config = serde_json::from_str(text).map_err(|error| {
-            Error::InvalidConfig(ConfigProblem {
-                path: String::new(),
-                reason: error.to_string(),
-            })
-        })?;
+        let config = config::read(&config)?;
         Ok(Object::new(Self {
             config,
             size: Cell::new(0),

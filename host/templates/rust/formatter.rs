@@ -1,9 +1,10 @@
 //! The stage `{{name}}`: each log as an event for Splunk's HTTP Event Collector.
 
 mod batch;
+mod config;
 
 use exports::logship::siem::formatter::{
-    ConfigProblem, Description, Error, Guest, GuestSession, Messages, Session, Transport,
+    Description, Error, Guest, GuestSession, Messages, Session, Transport,
 };
 use logship::batch::types::LogBatch;
 use serde_json::{Map, Value, json};
@@ -53,13 +54,7 @@ struct Events {
 
 impl GuestSession for Events {
     fn open(config: String) -> Result<Session, Error> {
-        let text = if config.is_empty() { "{}" } else { &config };
-        let config = serde_json::from_str(text).map_err(|error| {
-            Error::InvalidConfig(ConfigProblem {
-                path: String::new(),
-                reason: error.to_string(),
-            })
-        })?;
+        let config = config::read(&config)?;
         Ok(Session::new(Self { config }))
     }
 

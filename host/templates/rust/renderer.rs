@@ -1,6 +1,9 @@
 //! The stage `{{name}}`: `PREFIX/shard=N/PARTITION_ID` and the suffix, the key of an object.
 
-use exports::logship::object_path::renderer::{ConfigProblem, Description, Error, Guest, Request};
+mod config;
+
+use config::wrong;
+use exports::logship::object_path::renderer::{Description, Error, Guest, Request};
 
 wit_bindgen::generate!({ path: "wit", world: "logship:stages/renderer", generate_all });
 
@@ -37,17 +40,9 @@ impl Guest for Stage {
     }
 
     fn render(config: String, request: Request) -> Result<String, Error> {
-        let text = if config.is_empty() { "{}" } else { &config };
-        let config = serde_json::from_str(text).map_err(|error| wrong("", error.to_string()))?;
+        let config = config::read(&config)?;
         key(&config, &request)
     }
-}
-
-fn wrong(path: &str, reason: impl Into<String>) -> Error {
-    Error::InvalidConfig(ConfigProblem {
-        path: path.into(),
-        reason: reason.into(),
-    })
 }
 
 fn key(config: &Config, request: &Request) -> Result<String, Error> {

@@ -1,9 +1,10 @@
 //! The stage `{{name}}`: leaves out the fields of some keys.
 
 mod batch;
+mod config;
 
 use exports::logship::transform::transformer::{
-    ConfigProblem, Description, Error, Guest, GuestSession, Session, Transformed,
+    Description, Error, Guest, GuestSession, Session, Transformed,
 };
 use logship::batch::types::LogBatch;
 
@@ -53,13 +54,7 @@ struct Dropping {
 
 impl GuestSession for Dropping {
     fn open(config: String) -> Result<Session, Error> {
-        let text = if config.is_empty() { "{}" } else { &config };
-        let config = serde_json::from_str(text).map_err(|error| {
-            Error::InvalidConfig(ConfigProblem {
-                path: String::new(),
-                reason: error.to_string(),
-            })
-        })?;
+        let config = config::read(&config)?;
         Ok(Session::new(Self { config }))
     }
 

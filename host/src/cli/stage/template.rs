@@ -77,6 +77,7 @@ fn rust(kind: NewKind) -> Files {
         (".cargo/config.toml", template!("rust/config.toml")),
         (".gitignore", "target/\n"),
         ("src/lib.rs", stage),
+        ("src/config.rs", template!("rust/config.rs")),
     ];
     if takes_logs(kind) {
         files.push(("src/batch.rs", template!("rust/batch.rs")));
@@ -92,6 +93,7 @@ fn python(kind: NewKind) -> Result<Files, Failure> {
         (".gitignore", "__pycache__/\nvenv/\n*.wasm\n"),
         ("batch.py", example!("redact-py/batch.py")),
         ("config.py", template!("python/config.py")),
+        ("settings.py", example!("redact-py/settings.py")),
     ];
     files.extend(match kind {
         NewKind::Transformer => vec![
@@ -118,7 +120,7 @@ fn js(kind: NewKind) -> Result<Files, Failure> {
         ("package-lock.json", example!("tenant-path-js/package-lock.json")),
         ("build.mjs", template!("js/build.mjs")),
         (".gitignore", "node_modules/\n*.wasm\n"),
-        ("src/config.js", template!("js/config.js")),
+        ("src/settings.js", example!("tenant-path-js/src/settings.js")),
         ("src/wrong.js", example!("tenant-path-js/src/wrong.js")),
     ];
     files.extend(match kind {
@@ -154,12 +156,13 @@ fn fill(text: &str, name: &str, kind: NewKind, language: Language) -> String {
         Language::Rust => format!("target/wasm32-unknown-unknown/release/{library}.wasm"),
         _ => format!("./{name}.wasm"),
     };
-    let About { word, what, using, setting, dependency } = about(kind);
+    let About { word, interface, what, using, setting, dependency } = about(kind);
     text.replace("{{use}}", using)
         .replace("{{what}}", what)
         .replace("{{setting}}", setting)
         .replace("{{dependency}}\n", dependency)
         .replace("{{kind}}", word)
+        .replace("{{interface}}", interface)
         .replace("{{name}}", name)
         .replace("{{library}}", &library)
         .replace("{{file}}", &file)
@@ -171,6 +174,8 @@ fn fill(text: &str, name: &str, kind: NewKind, language: Language) -> String {
 struct About {
     /// The kind, and the world.
     word: &'static str,
+    /// The module of its interface, in Rust.
+    interface: &'static str,
     /// What the template does.
     what: &'static str,
     /// How it is used.
@@ -182,10 +187,11 @@ struct About {
 }
 
 fn about(kind: NewKind) -> About {
-    let none = About { word: "", what: "", using: "", setting: "", dependency: "" };
+    let none = About { word: "", interface: "", what: "", using: "", setting: "", dependency: "" };
     match kind {
         NewKind::Transformer => About {
             word: "transformer",
+            interface: "transform::transformer",
             what: "It leaves out the fields of some keys.",
             using: "logship ship access.ndjson --to out --transform {{file}}='{\"drop\":[\"cookie\"]}'",
             setting: r#""drop": {
@@ -198,12 +204,14 @@ fn about(kind: NewKind) -> About {
         },
         NewKind::Encoder => About {
             word: "encoder",
+            interface: "encode::encoder",
             what: "It writes a line a log, its values with a tab between them.",
             using: "logship ship access.ndjson --to out --encoder {{file}}",
             ..none
         },
         NewKind::Compressor => About {
             word: "compressor",
+            interface: "compress::compressor",
             what: "It makes a frame of LZ4.",
             using: "logship ship access.ndjson --to out --compressor {{file}}",
             dependency: "lz4_flex = \"0.14\"\n",
@@ -211,12 +219,14 @@ fn about(kind: NewKind) -> About {
         },
         NewKind::Renderer => About {
             word: "renderer",
+            interface: "object_path::renderer",
             what: "It puts the number of the shard into the keys of objects.",
             using: "logship ship access.ndjson --to out --renderer {{file}}",
             ..none
         },
         NewKind::Formatter => About {
             word: "formatter",
+            interface: "siem::formatter",
             what: "It makes a message of each log.",
             using: "logship stage add {{file}}      # to a service, for rules that send: docs/siem.md",
             setting: r#""app": {"type": "string", "default": "logship", "description": "Who the messages are from."},"#,

@@ -1,77 +1,36 @@
 //! Splunk's HTTP Event Collector.
+//!
+//! - This file: [`Hec`], which sends until all is accepted or refused. `settings`: its settings. `endpoint`: one of its URLs,
+//!   and when it is left alone. `answer`: what is answered, and what it means.
+
+mod answer;
+mod endpoint;
+mod settings;
 
 use std::fmt;
 use std::io::Write;
 use std::ops::Range;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
-use reqwest::{Response, StatusCode, Url};
-use serde::{Deserialize, Serialize};
+use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
+use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
-use super::backoff::Backoff;
+pub use self::settings::Settings;
+use answer::{
+    Answer, INCORRECT_INDEX, LONGEST_REASON, NO_ACKNOWLEDGEMENTS, Outcome, REFUSED, Refusal, SUCCESS,
+    limited, rest, words,
+};
+use endpoint::Endpoint;
+
 use super::format::Formatted;
 use super::receiver::{Health, ReceiverError, Refused};
-
-/// Settings of a HEC receiver.
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct Settings {
-    /// URLs, without a path: `https://splunk.example.org:8088`. With several, requests go to each in turn, and to none
-    /// that does not take them.
-    pub urls: Vec<String>,
-    /// The token.
-    pub token: String,
-    /// Bytes of events in a request, before compression. Splunk takes 1 MB unless it is set otherwise.
-    pub batch_bytes: usize,
-    /// Requests on their way at one time.
-    pub requests: usize,
-    /// Whether requests are compressed with gzip.
-    pub gzip: bool,
-    /// Whether an event is delivered only when Splunk says that it is indexed (indexer acknowledgement).
-    pub acknowledge: bool,
-    /// Seconds to wait for that before the events are sent again.
-    pub acknowledge_seconds: u64,
-    /// Seconds to wait for the answer to a request.
-    pub timeout_seconds: u64,
-    /// File with certificates (PEM) of authorities to trust besides those of the system.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ca: Option<PathBuf>,
-    /// Whether certificates are verified.
-    pub verify: bool,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            urls: vec![],
-            token: String::new(),
-            batch_bytes: 1_000_000,
-            requests: 8,
-            gzip: true,
-            acknowledge: false,
-            acknowledge_seconds: 300,
-            timeout_seconds: 120,
-            ca: None,
-            verify: true,
-        }
-    }
-}
-
-/// The token is not for logs.
-impl fmt::Debug for Settings {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Settings").field("urls", &self.urls).finish_non_exhaustive()
-    }
-}
 
 /// How long to wait for a connection.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -79,9 +38,6 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// How often it is asked whether events are indexed: at first, and at most.
 const FIRST_POLL: Duration = Duration::from_millis(100);
 const LAST_POLL: Duration = Duration::from_secs(2);
-
-/// The longest that a receiver may ask to be left alone.
-const LONGEST_REST: Duration = Duration::from_secs(300);
 
 /// A HEC receiver.
 pub(crate) struct Hec {
@@ -101,80 +57,14 @@ pub(crate) struct Hec {
     refused: AtomicUsize,
 }
 
-struct Endpoint {
-    events: Url,
-    acknowledgements: Url,
-    rest: Mutex<Rest>,
-    /// Whether its token was seen to have acknowledgements, if they are wanted.
-    acknowledges: AtomicBool,
-}
-
-/// When an endpoint is tried again.
-#[derive(Default)]
-struct Rest {
-    backoff: Backoff,
-    until: Option<Instant>,
-}
-
 impl fmt::Debug for Hec {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.settings.fmt(formatter)
     }
 }
 
-/// What came of a request.
-#[derive(Debug)]
-enum Outcome {
-    /// All events are accepted; with the number of the acknowledgement to ask for.
-    Accepted(Option<u64>),
-    /// An event is refused for good.
-    Refused(Refusal),
-    /// Anything else: it may be accepted another time. With how long to wait until then, if it says so.
-    Failed(String, Option<Duration>),
-}
-
-/// An event of a request is refused for good.
-#[derive(Debug)]
-struct Refusal {
-    /// Its number in the request, if it is said.
-    number: Option<usize>,
-    code: String,
-    reason: String,
-}
-
-/// An answer of HEC.
-#[derive(Debug, Default, Deserialize)]
-struct Answer {
-    #[serde(default)]
-    text: String,
-    code: Option<u64>,
-    #[serde(rename = "invalid-event-number")]
-    invalid: Option<usize>,
-    #[serde(rename = "ackId")]
-    acknowledgement: Option<u64>,
-}
-
-/// All events of a request are accepted.
-const SUCCESS: u64 = 0;
-
-/// Codes that are about an event, and will be the same another time: no data, invalid data format, event field is
-/// required, event field cannot be blank, error in handling indexed fields.
-const REFUSED: [u64; 5] = [5, 6, 12, 13, 15];
-
-/// The index of an event is none that the token opens.
-const INCORRECT_INDEX: u64 = 7;
-
-/// The token has no acknowledgements.
-const NO_ACKNOWLEDGEMENTS: u64 = 14;
-
 /// Beyond so many events that were refused, without any that was not, it is not the events that are wrong.
 const MOST_REFUSED: usize = 200;
-
-/// Bytes of an answer that are read: those of HEC have some hundred.
-const LARGEST_ANSWER: usize = 64 << 10;
-
-/// Characters of what a receiver says that are kept with each event.
-const LONGEST_REASON: usize = 500;
 
 impl Hec {
     pub(crate) fn new(settings: &Settings) -> Result<Self, ReceiverError> {
@@ -474,91 +364,6 @@ impl Hec {
 /// The header of the channel that acknowledgements are asked by.
 const CHANNEL: &str = "x-splunk-request-channel";
 
-impl Endpoint {
-    fn new(url: &str) -> Result<Self, ReceiverError> {
-        let wrong = |problem: &str| ReceiverError::setting("urls", format!("{url:?} {problem}"));
-        let parsed =
-            Url::parse(url).map_err(|_| wrong("is no URL; as in https://splunk.example.org:8088"))?;
-        if !matches!(parsed.scheme(), "http" | "https") || !parsed.has_host() {
-            return Err(wrong("begins with neither http:// nor https://"));
-        }
-        let at = |path: &str| {
-            let mut url = parsed.clone();
-            url.set_path(&format!("{}{path}", parsed.path().trim_end_matches('/')));
-            url
-        };
-        if parsed.path().contains("/services/collector") {
-            return Err(wrong("has a path: leave out /services/collector and what is behind it"));
-        }
-        Ok(Self {
-            events: at("/services/collector/event"),
-            acknowledgements: at("/services/collector/ack"),
-            rest: Mutex::default(),
-            acknowledges: AtomicBool::new(false),
-        })
-    }
-
-    fn rest(&self) -> MutexGuard<'_, Rest> {
-        self.rest.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn rests_until(&self) -> Option<Instant> {
-        self.rest().until
-    }
-
-    fn failed(&self, health: &Health, problem: &str, rest: Option<Duration>) {
-        let wait = self.fails(rest);
-        health.fails(format!("{}: {problem}", self.events.origin().ascii_serialization()), wait);
-    }
-
-    fn works(&self) {
-        // If it asked meanwhile to be left alone, that holds.
-        self.rest().backoff = Backoff::default();
-    }
-
-    /// Lets it rest: as long as it asks for, or longer each time. Returns for how long.
-    fn fails(&self, asked: Option<Duration>) -> Duration {
-        let (mut rest, now) = (self.rest(), Instant::now());
-        if let Some(until) = rest.until.filter(|until| *until > now) {
-            // Others, which were sent at the same time, failed as well.
-            return until - now;
-        }
-        let wait = asked.unwrap_or_default().min(LONGEST_REST).max(rest.backoff.next());
-        rest.until = Some(now + wait);
-        wait
-    }
-}
-
-/// How long an answer asks to be left alone.
-fn rest(response: &Response) -> Option<Duration> {
-    let seconds = response.headers().get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
-    Some(Duration::from_secs(seconds))
-}
-
-/// What an error says, and what is behind it.
-fn words(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(&error);
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
-}
-
-/// An answer. One without end comes from something else.
-async fn limited(mut response: Response) -> Result<Vec<u8>, String> {
-    let mut body = vec![];
-    while let Some(part) = response.chunk().await.map_err(words)? {
-        body.extend_from_slice(&part);
-        if body.len() > LARGEST_ANSWER {
-            return Err(format!("an answer of more than {LARGEST_ANSWER} bytes, which is none of HEC"));
-        }
-    }
-    Ok(body)
-}
-
 fn client(settings: &Settings) -> Result<reqwest::Client, ReceiverError> {
     // The first to come installs it; another one of the same kind is as good.
     let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
@@ -610,19 +415,6 @@ mod tests {
         assert!(problem(|settings| settings.token = "a\nb".into()).contains("token"));
         assert!(problem(|settings| settings.ca = Some("none.pem".into())).contains("none.pem"));
         assert!(!format!("{right:?}").contains("\"t\""), "the token is not shown");
-    }
-
-    #[test]
-    fn an_endpoint_rests_as_long_as_it_asks_for_and_once_for_all_that_failed() {
-        let endpoint = Endpoint::new("http://h:1/below/").unwrap();
-        assert_eq!(endpoint.events.as_str(), "http://h:1/below/services/collector/event");
-        let wait = endpoint.fails(Some(Duration::from_secs(7)));
-        assert_eq!(wait, Duration::from_secs(7));
-        assert!(endpoint.fails(None) <= wait && endpoint.rest().backoff.tries() == 1);
-        endpoint.works();
-        assert!(endpoint.rest().backoff.tries() == 0 && endpoint.rests_until() > Some(Instant::now()));
-        endpoint.rest().until = None;
-        assert_eq!(endpoint.fails(Some(Duration::from_secs(9999))), LONGEST_REST);
     }
 
     #[test]

@@ -1,0 +1,77 @@
+//! A disk that is full soon.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+use tempfile::TempDir;
+
+use super::*;
+
+/// A disk that is full soon. Only root may make one; without, the size that a file may have is it.
+pub(crate) struct SmallDisk {
+    pub(crate) directory: TempDir,
+    pub(crate) mounted: bool,
+    pub(crate) room: u64,
+}
+
+impl SmallDisk {
+    /// One with room for so many bytes. A filler takes the rest: more than enough to go on without it.
+    pub(crate) fn new(room: u64) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let filler = room + (16 << 20);
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={}", room + filler), "tmpfs"]).arg(directory.path());
+        let mounted = mount.status().is_ok_and(|status| status.success());
+        let disk = Self { directory, mounted, room };
+        if mounted {
+            fs::write(disk.filler(), vec![0; filler as usize]).unwrap();
+        }
+        disk
+    }
+
+    pub(crate) fn filler(&self) -> PathBuf {
+        self.directory.path().join("filler")
+    }
+
+    pub(crate) fn data(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    pub(crate) fn serve(&self) -> Server {
+        if self.mounted {
+            return Server::start(&mut serve(&self.data()), &self.data());
+        }
+        // Ignored, the signal becomes an error of the write.
+        let mut command = Command::new("sh");
+        command.args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"]);
+        let service = serve(&self.data());
+        let server = Server::start(command.arg(service.get_program()).args(service.get_args()), &self.data());
+        limit_files(&server, Some(self.room));
+        server
+    }
+
+    pub(crate) fn make_room(&self, server: &Server) {
+        if self.mounted {
+            fs::remove_file(self.filler()).unwrap();
+        } else {
+            limit_files(server, getrlimit(Resource::Fsize).current);
+        }
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        if self.mounted {
+            // A panic here would hide why the test failed.
+            let _ = Command::new("umount").arg(self.directory.path()).status();
+        }
+    }
+}
+
+/// Sets how many bytes a file of the service may have.
+pub(crate) fn limit_files(server: &Server, current: Option<u64>) {
+    let limit = Rlimit { current, maximum: getrlimit(Resource::Fsize).maximum };
+    prlimit(Some(Pid::from_child(&server.child.0)), Resource::Fsize, limit).unwrap();
+}

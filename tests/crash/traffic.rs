@@ -1,0 +1,62 @@
+//! Everybody who speaks to the service at once.
+
+use std::sync::Arc;
+
+use fastrand::Rng;
+use logship::client::Client;
+use tokio::task::JoinSet;
+
+use super::*;
+
+/// Everybody who speaks to the service at once.
+pub(crate) struct Traffic {
+    pub(crate) puts: tokio::task::JoinHandle<Puts>,
+    pub(crate) shards: JoinSet<(u32, Seen)>,
+    pub(crate) consumers: JoinSet<()>,
+    pub(crate) owners: Arc<Owners>,
+}
+
+/// What they were told.
+pub(crate) struct Told {
+    pub(crate) puts: Puts,
+    pub(crate) shards: Vec<Seen>,
+    pub(crate) owners: Arc<Owners>,
+}
+
+impl Traffic {
+    pub(crate) async fn start(client: &Client, round: u32, shards: &[Shard], random: &mut Rng) -> Self {
+        let kept = heartbeat(client, STEADY, STEADY, all_shards()).await.unwrap();
+        assert_eq!(kept, all_shards(), "the only consumer keeps all shards");
+        if round > 0 {
+            delete_group(client, HANDOVER).await;
+        }
+        make_group(client, HANDOVER).await;
+        let writing = client.clone();
+        let mut traffic = Self {
+            puts: tokio::spawn(async move { write(&writing, round, u32::MAX).await }),
+            shards: JoinSet::new(),
+            consumers: JoinSet::new(),
+            owners: Arc::default(),
+        };
+        for shard in shards {
+            traffic.shards.spawn(consume(client.clone(), shard.number, shard.end()));
+        }
+        for consumer in 0..CONSUMERS {
+            let owners = Arc::clone(&traffic.owners);
+            traffic.consumers.spawn(hand_over(client.clone(), owners, consumer, random.fork()));
+        }
+        traffic
+    }
+
+    /// Waits until all have noticed that the service is gone.
+    pub(crate) async fn end(self) -> Told {
+        self.consumers.join_all().await;
+        let mut shards = self.shards.join_all().await;
+        shards.sort_by_key(|(shard, _)| *shard);
+        Told {
+            puts: self.puts.await.unwrap(),
+            shards: shards.into_iter().map(|(_, seen)| seen).collect(),
+            owners: self.owners,
+        }
+    }
+}

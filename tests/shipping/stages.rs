@@ -1,0 +1,139 @@
+//! Stages of rules: which of them a task is done by, what becomes of those that fail, and when they are deleted.
+
+use std::sync::atomic::Ordering;
+
+use logship::stage::Kind;
+
+use super::*;
+
+#[test]
+fn a_stage_that_traps_fails_its_task_with_the_reason_and_no_other() {
+    let mut test = Test::new(1);
+    let stages = test.data.path().join("stages");
+    fs::create_dir_all(&stages).unwrap();
+    fs::copy(support::example("misbehaving-stage"), stages.join("mine.wasm")).unwrap();
+    let mut bad = Rule { name: "bad-one".into(), prefix: "bad".into(), ..rule() };
+    bad.stages.encoder = Some("mine".into());
+    bad.format = serde_json::from_value(json!({ "type": "mine", "act": "trap" })).unwrap();
+    test.create(&bad);
+    test.create(&rule());
+    test.put(0, 3, 10);
+    test.pass_and_ship(300 * SECOND);
+    let (failed, good): (Vec<_>, Vec<_>) = test.tasks().into_iter().partition(|task| task.rule == "bad-one");
+    assert_eq!((failed.len(), failed[0].status, good[0].status), (1, Status::Failed, Status::Success));
+    assert_eq!(failed[0].code, "InternalServerError");
+    assert!(failed[0].message.contains("sha256:"), "{}", failed[0].message);
+    test.assert_each_log_once();
+}
+
+#[test]
+fn a_task_is_done_by_the_stages_that_it_was_made_with_though_another_took_their_name() {
+    let mut test = Test::new(1);
+    let stages = test.data.path().join("stages");
+    fs::create_dir_all(&stages).unwrap();
+    fs::copy(support::example("encode-logfmt"), stages.join("mine.wasm")).unwrap();
+    let mut rule = Rule { format: Choice::named("logfmt"), ..rule() };
+    rule.stages.encoder = Some("mine".into());
+    test.create(&rule);
+    test.put(0, 3, 10);
+    test.hide_bucket();
+    test.pass_and_ship(300 * SECOND);
+    fs::remove_file(stages.join("mine.wasm")).unwrap();
+    test.show_bucket();
+    let test = test.restart();
+    test.pass_and_ship(15 * MINUTE);
+    assert_eq!(test.statuses(), [Status::Success]);
+    let object = fs::read_to_string(test.bucket().join(&test.tasks()[0].object)).unwrap();
+    assert!(object.lines().count() == 3 && object.contains("n=2"), "{object}");
+    let mut test = test;
+    test.put(0, 3, 10);
+    test.pass_and_ship(300 * SECOND);
+    assert_eq!(test.tasks().len(), 1, "the next one has no such stage");
+    let why = test.shipper.why_held(test.logstore().rule("to-lake").unwrap().number()).unwrap();
+    assert!(why.contains("mine"), "{why}");
+}
+
+#[test]
+fn a_fused_pipeline_makes_the_objects_that_its_stages_make_and_tasks_keep_it() {
+    let mut test = Test::new(1);
+    let stages = test.data.path().join("stages");
+    fs::create_dir_all(&stages).unwrap();
+    let mut compose = support::logship();
+    compose.args(["compose", "--compressor", "compress-snappy", "--output"]).arg(stages.join("fused.wasm"));
+    assert!(compose.output().unwrap().status.success());
+    let driven = Rule { compression: Choice::named("snappy"), ..rule() };
+    let mut fused = Rule { name: "fused-one".into(), prefix: "fused".into(), ..rule() };
+    fused.stages.pipeline = Some("fused".into());
+    test.create(&driven);
+    test.create(&fused);
+    test.put(0, 30, 100);
+    test.hide_bucket();
+    test.pass_and_ship(300 * SECOND);
+    assert_eq!(test.statuses(), [Status::Failed, Status::Failed]);
+    fs::remove_file(stages.join("fused.wasm")).unwrap();
+    test.show_bucket();
+    test.pass_and_ship(15 * MINUTE);
+    assert_eq!(test.statuses(), [Status::Success, Status::Success]);
+    let objects: Vec<_> =
+        test.tasks().iter().map(|task| fs::read(test.bucket().join(&task.object)).unwrap()).collect();
+    assert!(test.tasks().iter().all(|task| task.object.ends_with(".snappy")));
+    assert!(!objects[0].is_empty() && objects[0] == objects[1]);
+}
+
+#[test]
+fn calls_of_stages_are_counted_and_so_is_why_they_fail() {
+    let mut test = Test::new(1);
+    let engine = test.shipper.registry().engine().clone();
+    let failing = serde_json::from_value(json!({ "type": "none", "act": "trap" })).unwrap();
+    let stages = test.data.path().join("stages");
+    fs::create_dir_all(&stages).unwrap();
+    fs::copy(support::example("misbehaving-stage"), stages.join("mine.wasm")).unwrap();
+    let own = logship::rule::Stages { encoder: Some("mine".into()), ..Default::default() };
+    test.create(&Rule { format: failing, stages: own, ..rule() });
+    test.put(0, 3, 10);
+    test.pass_and_ship(300 * SECOND);
+    assert_eq!(test.statuses(), [Status::Failed]);
+    let stage = test.shipper.registry().stage(None, "mine").unwrap();
+    let tallied = engine.tallied(stage.identity().digest(), Kind::Encoder).unwrap();
+    let failures: Vec<_> = tallied
+        .failures()
+        .map(|(cause, count)| (cause.as_str(), count))
+        .filter(|(_, count)| *count > 0)
+        .collect();
+    assert_eq!(failures, [("trap", 1)]);
+    assert!(tallied.calls > 1 && tallied.seconds > 0.0 && tallied.memory >= 1 << 16, "{tallied:?}");
+    assert_eq!(engine.tallied(stage.identity().digest(), Kind::Renderer), None);
+}
+
+#[test]
+fn a_component_is_kept_as_long_as_a_task_needs_it_and_then_deleted() {
+    let mut test = Test::new(1);
+    let stages = test.data.path().join("stages");
+    fs::create_dir_all(&stages).unwrap();
+    fs::copy(support::example("encode-logfmt"), stages.join("mine.wasm")).unwrap();
+    let own = logship::rule::Stages { encoder: Some("mine".into()), ..Default::default() };
+    test.create(&Rule { stages: own, ..rule() });
+    test.put(0, 3, 10);
+    test.pass_and_ship(300 * SECOND);
+    let digest = test.shipper.registry().stage(None, "mine").unwrap().identity().digest().to_owned();
+    let file = stages.join(format!("sha256/{digest}.wasm"));
+    let forget = |test: &Test| {
+        let now = test.now.load(Ordering::Relaxed);
+        test.runtime.block_on(test.store.forget_tasks(now, now)).unwrap();
+    };
+    // The rule names another one, and the component no name.
+    test.update(&rule());
+    fs::remove_file(stages.join("mine.wasm")).unwrap();
+    let mut test = test.restart();
+    test.shipper.tidy_stages();
+    assert!(file.exists(), "the task has it");
+    test.put(0, 3, 10);
+    test.pass_and_ship(300 * SECOND);
+    test.shipper.tidy_stages();
+    assert!(file.exists(), "the task before has it");
+    test.pass(SECOND);
+    forget(&test);
+    test.shipper.tidy_stages();
+    assert!(!file.exists(), "nothing needs it");
+    assert!(test.kept() > 0, "the others are the rule's");
+}
