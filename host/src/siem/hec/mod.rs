@@ -1,6 +1,6 @@
 //! Splunk's HTTP Event Collector.
 //!
-//! - This file: [`Hec`], which sends until all is accepted or refused. `settings`: its settings. `endpoint`: one of its URLs,
+//! - This file: `Hec`, which sends until all is accepted or refused. `settings`: its settings. `endpoint`: one of its URLs,
 //!   and when it is left alone. `answer`: what is answered, and what it means.
 
 mod answer;
