@@ -25,7 +25,8 @@
 //! - [`siem`]: what brings the logs of a Logstore to Splunk or a syslog receiver, `logship consume` and the rules of it.
 //! - [`trial`]: what would change if a stage took the place of another.
 //! - [`link`]: stages that serve the imports of functions.
-//! - [`wasi`]: an empty WASI, for stages that are allowed one.
+//! - [`wasi`]: an empty WASI, for stages that are allowed one; [`componentize`]: components of core modules, with one within;
+//!   `contract`: what is in `wit/`.
 //! - [`cli`]: the program.
 
 mod bindings;
@@ -33,7 +34,9 @@ pub mod bucket;
 pub mod cli;
 pub mod client;
 mod code;
+pub mod componentize;
 pub mod conformance;
+mod contract;
 mod deadline;
 pub mod destination;
 pub mod directory;

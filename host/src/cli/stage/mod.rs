@@ -1,8 +1,11 @@
 //! `logship stage`: a file a command.
 
 mod add;
+mod bindings;
 mod check;
+mod componentize;
 mod inspect;
+mod kind;
 mod list;
 mod new;
 mod origin;
@@ -33,6 +36,7 @@ pub(super) enum StageCommand {
     Push(Box<push::PushCommand>),
     Inspect(Box<inspect::InspectCommand>),
     Check(Box<check::CheckCommand>),
+    Componentize(Box<componentize::ComponentizeCommand>),
 }
 
 /// How a report is printed.
@@ -60,6 +64,7 @@ impl StageCommand {
             Self::Push(command) => command.run(engine),
             Self::Inspect(command) => command.run(engine),
             Self::Check(command) => command.run(engine),
+            Self::Componentize(command) => command.run(engine),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use clap::{Args, ValueEnum};
 
 use super::super::Failure;
+use super::kind::StageKind;
 use super::template::{self, File};
 
 /// Makes a project of a stage of your own, in a new folder: one that builds, is tested and does something small.
@@ -17,25 +18,10 @@ pub(in crate::cli) struct NewCommand {
     name: String,
     /// What it makes of what.
     #[arg(long, value_enum)]
-    kind: NewKind,
-    /// What it is written in. There are kinds for which only Rust has a template.
+    kind: StageKind,
+    /// What it is written in. There are kinds for which only Rust and Go have a template.
     #[arg(long, value_enum, default_value_t)]
     lang: Language,
-}
-
-/// What a new stage can be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum NewKind {
-    /// Logs into other logs.
-    Transformer,
-    /// Logs into the bytes of an object.
-    Encoder,
-    /// The bytes of an object into fewer.
-    Compressor,
-    /// The facts about an object into its key.
-    Renderer,
-    /// Logs into messages for a SIEM.
-    Formatter,
 }
 
 /// What a new stage can be written in.
@@ -48,7 +34,7 @@ pub(super) enum Language {
     Python,
     /// By componentize-js.
     Js,
-    /// Not offered: says why, and how to begin.
+    /// By Go's own compiler and `logship stage componentize`.
     Go,
 }
 

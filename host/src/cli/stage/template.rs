@@ -1,7 +1,10 @@
 //! The files of a new stage, from host/templates/, the examples and wit/.
 
 use super::super::Failure;
-use super::new::{Language, NewKind};
+use super::bindings;
+use super::kind::StageKind;
+use super::new::Language;
+use crate::contract;
 
 /// A file of a project.
 #[derive(Debug, PartialEq, Eq)]
@@ -11,24 +14,6 @@ pub(super) struct File {
     /// What is in it.
     pub(super) text: String,
 }
-
-macro_rules! wit {
-    ($($path:literal),* $(,)?) => {
-        [$((concat!("wit/", $path), include_str!(concat!("../../../../wit/", $path)))),*]
-    };
-}
-
-/// The contract.
-const WIT: [(&str, &str); 8] = wit![
-    "stages.wit",
-    "deps/batch/batch.wit",
-    "deps/compress/compress.wit",
-    "deps/encode/encode.wit",
-    "deps/object-path/object-path.wit",
-    "deps/pipeline/pipeline.wit",
-    "deps/siem/siem.wit",
-    "deps/transform/transform.wit",
-];
 
 macro_rules! template {
     ($path:literal) => {
@@ -46,30 +31,30 @@ macro_rules! example {
 ///
 /// # Errors
 /// When there is no template; it says what to do.
-pub(super) fn files(name: &str, kind: NewKind, language: Language) -> Result<Vec<File>, Failure> {
+pub(super) fn files(name: &str, kind: StageKind, language: Language) -> Result<Vec<File>, Failure> {
     let files = match language {
         Language::Rust => rust(kind),
         Language::Python => python(kind)?,
         Language::Js => js(kind)?,
-        Language::Go => {
-            return Err("there is no template for Go: TinyGo, which makes components of it, is not where logship is tested. Begin with wit/ of logship and TinyGo's target wasip2; what it builds imports WASI, and runs with --allow-wasi (docs/languages.md)".into());
-        }
+        Language::Go => go(kind),
     };
     let filled =
         |(path, text): (&str, &str)| File { path: path.into(), text: fill(text, name, kind, language) };
-    let contract = WIT.map(|(path, text)| File { path: path.into(), text: text.into() });
-    Ok(files.into_iter().map(filled).chain(contract).collect())
+    let contract =
+        contract::FILES.map(|(path, text)| File { path: format!("wit/{path}"), text: text.into() });
+    let made = if language == Language::Go { bindings::files(name, kind.into())? } else { vec![] };
+    Ok(files.into_iter().map(filled).chain(contract).chain(made).collect())
 }
 
 type Files = Vec<(&'static str, &'static str)>;
 
-fn rust(kind: NewKind) -> Files {
+fn rust(kind: StageKind) -> Files {
     let stage = match kind {
-        NewKind::Transformer => template!("rust/transformer.rs"),
-        NewKind::Encoder => template!("rust/encoder.rs"),
-        NewKind::Compressor => template!("rust/compressor.rs"),
-        NewKind::Renderer => template!("rust/renderer.rs"),
-        NewKind::Formatter => template!("rust/formatter.rs"),
+        StageKind::Transformer => template!("rust/transformer.rs"),
+        StageKind::Encoder => template!("rust/encoder.rs"),
+        StageKind::Compressor => template!("rust/compressor.rs"),
+        StageKind::Renderer => template!("rust/renderer.rs"),
+        StageKind::Formatter => template!("rust/formatter.rs"),
     };
     let mut files = vec![
         ("README.md", template!("rust/README.md")),
@@ -85,7 +70,7 @@ fn rust(kind: NewKind) -> Files {
     files
 }
 
-fn python(kind: NewKind) -> Result<Files, Failure> {
+fn python(kind: StageKind) -> Result<Files, Failure> {
     let mut files = vec![
         ("README.md", template!("python/README.md")),
         ("build.sh", template!("python/build.sh")),
@@ -96,13 +81,13 @@ fn python(kind: NewKind) -> Result<Files, Failure> {
         ("settings.py", example!("redact-py/settings.py")),
     ];
     files.extend(match kind {
-        NewKind::Transformer => vec![
+        StageKind::Transformer => vec![
             ("app.py", template!("python/transformer_app.py")),
             ("transformer.py", template!("python/session.py")),
             ("stage.py", template!("python/transformer_stage.py")),
             ("test_stage.py", template!("python/transformer_test.py")),
         ],
-        NewKind::Formatter => vec![
+        StageKind::Formatter => vec![
             ("app.py", template!("python/formatter_app.py")),
             ("formatter.py", template!("python/session.py")),
             ("stage.py", template!("python/formatter_stage.py")),
@@ -113,7 +98,7 @@ fn python(kind: NewKind) -> Result<Files, Failure> {
     Ok(files)
 }
 
-fn js(kind: NewKind) -> Result<Files, Failure> {
+fn js(kind: StageKind) -> Result<Files, Failure> {
     let mut files = vec![
         ("README.md", template!("js/README.md")),
         ("package.json", template!("js/package.json")),
@@ -124,12 +109,12 @@ fn js(kind: NewKind) -> Result<Files, Failure> {
         ("src/wrong.js", example!("tenant-path-js/src/wrong.js")),
     ];
     files.extend(match kind {
-        NewKind::Renderer => vec![
+        StageKind::Renderer => vec![
             ("src/stage.js", template!("js/renderer.js")),
             ("src/partition.js", example!("tenant-path-js/src/partition.js")),
             ("test/stage.test.js", template!("js/renderer.test.js")),
         ],
-        NewKind::Transformer => vec![
+        StageKind::Transformer => vec![
             ("src/stage.js", template!("js/transformer.js")),
             ("src/batch.js", template!("js/batch.js")),
             ("test/stage.test.js", template!("js/transformer.test.js")),
@@ -139,30 +124,80 @@ fn js(kind: NewKind) -> Result<Files, Failure> {
     Ok(files)
 }
 
+fn go(kind: StageKind) -> Files {
+    let mut files = vec![
+        ("README.md", template!("go/README.md")),
+        ("go.mod", template!("go/go.mod.template")),
+        ("main.go", template!("go/main.go")),
+        ("build.sh", template!("go/build.sh")),
+        (".gitignore", "*.wasm\n"),
+        ("stage/config.go", template!("go/config.go")),
+    ];
+    if takes_logs(kind) {
+        files.push(("stage/batch.go", template!("go/batch.go")));
+    }
+    files.extend(match kind {
+        StageKind::Transformer => vec![
+            ("bindings/export_logship_transform_transformer/stage.go", template!("go/transformer_glue.go")),
+            ("stage/stage.go", template!("go/transformer.go")),
+            ("stage/stage_test.go", template!("go/transformer_test.go")),
+        ],
+        StageKind::Encoder => vec![
+            ("bindings/export_logship_encode_encoder/stage.go", template!("go/encoder_glue.go")),
+            ("stage/stage.go", template!("go/encoder.go")),
+            ("stage/stage_test.go", template!("go/encoder_test.go")),
+        ],
+        StageKind::Compressor => vec![
+            ("bindings/export_logship_compress_compressor/stage.go", template!("go/compressor_glue.go")),
+            ("stage/stage.go", template!("go/compressor.go")),
+            ("stage/stage_test.go", template!("go/compressor_test.go")),
+        ],
+        StageKind::Renderer => vec![
+            ("bindings/export_logship_object_path_renderer/stage.go", template!("go/renderer_glue.go")),
+            ("stage/partition.go", template!("go/partition.go")),
+            ("stage/stage.go", template!("go/renderer.go")),
+            ("stage/stage_test.go", template!("go/renderer_test.go")),
+        ],
+        StageKind::Formatter => vec![
+            ("bindings/export_logship_siem_formatter/stage.go", template!("go/formatter_glue.go")),
+            ("stage/stage.go", template!("go/formatter.go")),
+            ("stage/stage_test.go", template!("go/formatter_test.go")),
+        ],
+    });
+    files
+}
+
 fn missing(language: &str, kinds: &str) -> String {
     format!(
-        "templates in {language} are for --kind {kinds}; for the others begin with --lang rust, or with one of these and wit/ (docs/languages.md)"
+        "templates in {language} are for --kind {kinds}; for the others there are --lang rust and go (docs/languages.md)"
     )
 }
 
-fn takes_logs(kind: NewKind) -> bool {
-    matches!(kind, NewKind::Transformer | NewKind::Encoder | NewKind::Formatter)
+fn takes_logs(kind: StageKind) -> bool {
+    matches!(kind, StageKind::Transformer | StageKind::Encoder | StageKind::Formatter)
 }
 
 /// Puts in what is the stage's own.
-fn fill(text: &str, name: &str, kind: NewKind, language: Language) -> String {
+fn fill(text: &str, name: &str, kind: StageKind, language: Language) -> String {
     let library = name.replace('-', "_");
     let file = match language {
         Language::Rust => format!("target/wasm32-unknown-unknown/release/{library}.wasm"),
         _ => format!("./{name}.wasm"),
     };
     let About { word, interface, what, using, setting, dependency } = about(kind);
+    // What only Go does otherwise.
+    let what = if (language, kind) == (Language::Go, StageKind::Compressor) {
+        "It compresses in the format of zlib."
+    } else {
+        what
+    };
     text.replace("{{use}}", using)
         .replace("{{what}}", what)
         .replace("{{setting}}", setting)
         .replace("{{dependency}}\n", dependency)
         .replace("{{kind}}", word)
         .replace("{{interface}}", interface)
+        .replace("{{package}}", &bindings::package())
         .replace("{{name}}", name)
         .replace("{{library}}", &library)
         .replace("{{file}}", &file)
@@ -186,10 +221,10 @@ struct About {
     dependency: &'static str,
 }
 
-fn about(kind: NewKind) -> About {
+fn about(kind: StageKind) -> About {
     let none = About { word: "", interface: "", what: "", using: "", setting: "", dependency: "" };
     match kind {
-        NewKind::Transformer => About {
+        StageKind::Transformer => About {
             word: "transformer",
             interface: "transform::transformer",
             what: "It leaves out the fields of some keys.",
@@ -202,14 +237,14 @@ fn about(kind: NewKind) -> About {
         },"#,
             ..none
         },
-        NewKind::Encoder => About {
+        StageKind::Encoder => About {
             word: "encoder",
             interface: "encode::encoder",
             what: "It writes a line a log, its values with a tab between them.",
             using: "logship ship access.ndjson --to out --encoder {{file}}",
             ..none
         },
-        NewKind::Compressor => About {
+        StageKind::Compressor => About {
             word: "compressor",
             interface: "compress::compressor",
             what: "It makes a frame of LZ4.",
@@ -217,14 +252,14 @@ fn about(kind: NewKind) -> About {
             dependency: "lz4_flex = \"0.14\"\n",
             ..none
         },
-        NewKind::Renderer => About {
+        StageKind::Renderer => About {
             word: "renderer",
             interface: "object_path::renderer",
             what: "It puts the number of the shard into the keys of objects.",
             using: "logship ship access.ndjson --to out --renderer {{file}}",
             ..none
         },
-        NewKind::Formatter => About {
+        StageKind::Formatter => About {
             word: "formatter",
             interface: "siem::formatter",
             what: "It makes a message of each log.",
@@ -242,34 +277,31 @@ mod tests {
     #[test]
     fn nothing_is_left_to_fill_in() {
         let kinds = [
-            NewKind::Transformer,
-            NewKind::Encoder,
-            NewKind::Compressor,
-            NewKind::Renderer,
-            NewKind::Formatter,
+            StageKind::Transformer,
+            StageKind::Encoder,
+            StageKind::Compressor,
+            StageKind::Renderer,
+            StageKind::Formatter,
         ];
         let mut made = 0;
         for (kind, language) in kinds.iter().flat_map(|&kind| {
-            [Language::Rust, Language::Python, Language::Js].map(|language| (kind, language))
+            [Language::Rust, Language::Python, Language::Js, Language::Go].map(|language| (kind, language))
         }) {
             let Ok(files) = files("my-stage", kind, language) else { continue };
             made += 1;
             for File { path, text } in files {
-                assert!(
-                    !text.contains("{{") || path.starts_with("wit/"),
-                    "{path} of {kind:?} in {language:?}"
-                );
+                let is_generated = path.starts_with("wit/") || path.ends_with("/wit_bindings.go");
+                assert!(!text.contains("{{") || is_generated, "{path} of {kind:?} in {language:?}");
                 assert!(!text.contains("tenant-path-js"), "{path} of {kind:?} in {language:?}");
             }
         }
-        assert_eq!(made, 9);
+        assert_eq!(made, 14);
     }
 
     #[test]
     fn what_is_not_offered_says_what_to_do() {
         let problem = |kind, language| files("my-stage", kind, language).unwrap_err().to_string();
-        assert!(problem(NewKind::Encoder, Language::Go).contains("TinyGo"));
-        assert!(problem(NewKind::Encoder, Language::Python).contains("--kind transformer and formatter"));
-        assert!(problem(NewKind::Encoder, Language::Js).contains("--kind transformer and renderer"));
+        assert!(problem(StageKind::Encoder, Language::Python).contains("--kind transformer and formatter"));
+        assert!(problem(StageKind::Encoder, Language::Js).contains("--kind transformer and renderer"));
     }
 }

@@ -1,0 +1,41 @@
+//! The contract that is in `wit/`: its files, and what they say.
+
+use wit_parser::{PackageId, Resolve};
+
+macro_rules! wit {
+    ($($path:literal),* $(,)?) => {
+        [$(($path, include_str!(concat!("../../wit/", $path)))),*]
+    };
+}
+
+/// Its files: where they are in `wit/`, and their text. Each comes behind those that it needs.
+pub(crate) const FILES: [(&str, &str); 8] = wit![
+    "deps/batch/batch.wit",
+    "deps/compress/compress.wit",
+    "deps/encode/encode.wit",
+    "deps/object-path/object-path.wit",
+    "deps/pipeline/pipeline.wit",
+    "deps/siem/siem.wit",
+    "deps/transform/transform.wit",
+    "stages.wit",
+];
+
+/// All of it, and the package that has the worlds of stages.
+pub(crate) fn resolve() -> (Resolve, PackageId) {
+    let mut resolve = Resolve::default();
+    let packages = FILES.map(|(path, text)| resolve.push_str(path, text).expect("the contract is valid WIT"));
+    (resolve, packages[FILES.len() - 1])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_a_world_for_each_kind() {
+        let (resolve, package) = resolve();
+        for world in ["transformer", "encoder", "compressor", "renderer", "formatter"] {
+            assert!(resolve.select_world(&[package], Some(world)).is_ok(), "{world}");
+        }
+    }
+}

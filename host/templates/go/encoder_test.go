@@ -1,0 +1,41 @@
+package stage
+
+import "testing"
+
+func batch() Batch {
+	return Batch{
+		Groups:    make([]Group, 1),
+		Keys:      []string{"method", "user"},
+		Times:     []uint32{7},
+		LogGroups: []uint32{0},
+		FieldEnds: []uint32{2},
+		FieldKeys: []uint32{0, 1},
+		ValueEnds: []uint32{4, 4},
+		Values:    []byte("GE\tT"),
+	}
+}
+
+func TestALineHasTheTimeAndTheValues(t *testing.T) {
+	object, err := Open("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines, err := object.Push(batch())
+	if err != nil || string(lines) != "7\tGE T\t-\n" || object.Size() != 9 {
+		t.Fatalf("%q of %d bytes, %v", lines, object.Size(), err)
+	}
+}
+
+func TestAWrongSettingAndABrokenBatchAreRefused(t *testing.T) {
+	for _, config := range []string{`{"empty": 1}`, `{"emtpy": "-"}`, `{} {}`, `null`} {
+		if _, err := Open(config); err == nil {
+			t.Errorf("%s is taken", config)
+		}
+	}
+	object, _ := Open("")
+	wrong := batch()
+	wrong.Values = nil
+	if _, err := object.Push(wrong); err == nil {
+		t.Error("a broken batch is taken")
+	}
+}
