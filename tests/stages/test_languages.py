@@ -265,6 +265,16 @@ class Templates(Shipping):
         self.assertTrue(key.endswith(".zlib"), key)
         self.assertEqual(zlib.decompress(content), plain)
 
+    def test_a_stage_in_go_is_fused_as_any_is(self):
+        """What imports nothing can be in a pipeline, and in a function."""
+        fused = self.folder / "fused.wasm"
+        stages = ("--encoder", built("new-encoder-go"), "--compressor", built("new-compressor-go"))
+        (apart,) = self.ship(*stages).values()
+        logship("compose", *stages, "--output", fused)
+        (together,) = self.ship("--pipeline", fused).values()
+        self.assertEqual(together, apart)
+        self.assertEqual(zlib.decompress(together).split(b"\t")[0], b"1760000000")
+
     def test_a_stage_in_go_that_panics_is_contained(self):
         self.ship("--encoder", built("new-panicking-go"), expected=1)
         self.assertIn("stage new-panicking-go (sha256:", self.told)

@@ -71,7 +71,7 @@ enum Command {
 #[derive(Debug, Args)]
 struct WasiOption {
     /// Let the component import WASI, and give it an empty one: no files, network, environment or input, clocks that
-    /// stand at 0, and the same random numbers in every call.
+    /// stand, and the same random numbers in every call.
     #[arg(long)]
     allow_wasi: bool,
 }

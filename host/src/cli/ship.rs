@@ -48,7 +48,7 @@ pub(super) struct ShipCommand {
     #[command(flatten)]
     logs: LogOptions,
     /// Let this component of the rule import WASI, and give it an empty one: no files, network, environment or input,
-    /// clocks that stand at 0, and the same random numbers in every call. As the rule names it, or `sha256:` and its digest;
+    /// clocks that stand, and the same random numbers in every call. As the rule names it, or `sha256:` and its digest;
     /// may be given again.
     #[arg(long, value_name = "STAGE", help_heading = "Stages")]
     allow_wasi: Vec<String>,

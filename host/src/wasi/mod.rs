@@ -1,7 +1,7 @@
 //! An empty WASI, for stages whose language brings a runtime that imports it.
 //!
 //! It gives no capability: there are no files, no arguments, no environment and no network, standard input is at its
-//! end, what is printed goes to the trace log, clocks stand at 0, and random numbers are the same in every call of the stage. So a
+//! end, what is printed goes to the trace log, clocks stand, and random numbers are the same in every call of the stage. So a
 //! stage that has it is as pure as one that imports nothing, and a retry makes the same bytes.
 //!
 //! # Layout
