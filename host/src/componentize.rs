@@ -48,7 +48,7 @@ pub fn componentize(module: &[u8], kind: Kind) -> Result<Vec<u8>, ComponentizeEr
         let world = resolve.select_world(&[package], Some(&kind.to_string()))?;
         let mut module = module.to_vec();
         embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)?;
-        let empty = wat::parse_str(EMPTY)?;
+        let empty = wat::parse_str(EMPTY).expect("the empty WASI is a module");
         ComponentEncoder::default().validate(true).module(&module)?.adapter(PREVIEW1, &empty)?.encode()
     };
     encode().map_err(|error| ComponentizeError::Misfit { kind, reason: format!("{error:#}") })
@@ -58,7 +58,8 @@ fn check(module: &[u8]) -> Result<(), ComponentizeError> {
     let found = match module {
         [] => "empty",
         [b'\0', b'a', b's', b'm', 1, 0, 0, 0, ..] => return Ok(()),
-        [b'\0', b'a', b's', b'm', ..] => "a component already",
+        [b'\0', b'a', b's', b'm', _, 0, 1, 0, ..] => "a component already",
+        [b'\0', b'a', b's', b'm', ..] => "of a version of WebAssembly that is not known, or cut off",
         _ => "no WebAssembly",
     };
     Err(ComponentizeError::NoModule { found })
@@ -101,6 +102,7 @@ mod tests {
         assert!(refused(b"", Kind::Encoder).starts_with("it is empty"));
         assert!(refused(b"\x7fELF", Kind::Encoder).starts_with("it is no WebAssembly"));
         assert!(refused(b"\0asm\x0d\0\x01\0", Kind::Encoder).starts_with("it is a component already"));
+        assert!(refused(b"\0asm\x01", Kind::Encoder).contains("or cut off"));
         assert!(refused(b"\0asm\x01\0\0\0", Kind::Encoder).starts_with("no encoder can be made of it: "));
         let other = refused(&renderer(""), Kind::Encoder);
         assert!(other.contains("logship:encode/encoder@1.0.0"), "{other}");
@@ -112,11 +114,61 @@ mod tests {
     /// All that WASI preview 1 has is answered, also what Go does not ask.
     #[test]
     fn the_empty_wasi_has_every_function() {
-        let empty = wat::parse_str(EMPTY).unwrap();
-        let module = wasmtime::Module::new(&wasmtime::Engine::default(), &empty).unwrap();
-        let exported: Vec<_> = module.exports().map(|export| export.name().to_owned()).collect();
+        // The parameters of each, all of which return an errno but two: i for 32 bits, l for 64.
+        const FUNCTIONS: &str = "args_get ii, args_sizes_get ii, clock_res_get ii, clock_time_get ili, environ_get ii, \
+            environ_sizes_get ii, fd_advise illi, fd_allocate ill, fd_close i, fd_datasync i, fd_fdstat_get ii, \
+            fd_fdstat_set_flags ii, fd_fdstat_set_rights ill, fd_filestat_get ii, fd_filestat_set_size il, \
+            fd_filestat_set_times illi, fd_pread iiili, fd_prestat_dir_name iii, fd_prestat_get ii, fd_pwrite iiili, \
+            fd_read iiii, fd_readdir iiili, fd_renumber ii, fd_seek ilii, fd_sync i, fd_tell ii, fd_write iiii, \
+            path_create_directory iii, path_filestat_get iiiii, path_filestat_set_times iiiilli, path_link iiiiiii, \
+            path_open iiiiillii, path_readlink iiiiii, path_remove_directory iii, path_rename iiiiii, \
+            path_symlink iiiii, path_unlink_file iii, poll_oneoff iiii, proc_exit i, proc_raise i, random_get ii, \
+            sched_yield , sock_accept iii, sock_recv iiiiii, sock_send iiiii, sock_shutdown ii";
+        let engine = wasmtime::Engine::default();
+        let module = wasmtime::Module::new(&engine, wat::parse_str(EMPTY).unwrap()).unwrap();
         assert_eq!(module.imports().map(|import| import.name().to_owned()).collect::<Vec<_>>(), ["memory"]);
-        // Those of the specification, and two by which its adapter is told of garbage collection and of a new stack.
-        assert_eq!(exported.len(), 46 + 1);
+        let letter = |parameter: wasmtime::ValType| if parameter.is_i64() { 'l' } else { 'i' };
+        let exports = module.exports().map(|export| {
+            let function = export.ty().unwrap_func().clone();
+            assert_eq!(function.results().len(), usize::from(!NO_RESULT.contains(&export.name())));
+            format!("{} {}", export.name(), function.params().map(letter).collect::<String>())
+        });
+        let mut exports: Vec<_> = exports.collect();
+        exports.sort();
+        // By this one Go's bindings announce that they allocate.
+        assert_eq!(exports.remove(0), "adapter_monotonic_clock_set_paused i");
+        assert_eq!(exports, FUNCTIONS.split(", ").map(str::to_owned).collect::<Vec<_>>());
+    }
+
+    const NO_RESULT: [&str; 2] = ["proc_exit", "adapter_monotonic_clock_set_paused"];
+
+    /// What a module gets that asks twice: random bytes that differ, and a clock that does not.
+    #[test]
+    fn random_bytes_go_on_and_clocks_stand() {
+        let engine = wasmtime::Engine::default();
+        let module = wasmtime::Module::new(&engine, wat::parse_str(EMPTY).unwrap()).unwrap();
+        let asked = || {
+            let mut store = wasmtime::Store::new(&engine, ());
+            let memory = wasmtime::Memory::new(&mut store, wasmtime::MemoryType::new(1, None)).unwrap();
+            let empty = wasmtime::Instance::new(&mut store, &module, &[memory.into()]).unwrap();
+            let random = empty.get_typed_func::<(i32, i32), i32>(&mut store, "random_get").unwrap();
+            let time = empty.get_typed_func::<(i32, i64, i32), i32>(&mut store, "clock_time_get").unwrap();
+            let poll = empty.get_typed_func::<(i32, i32, i32, i32), i32>(&mut store, "poll_oneoff").unwrap();
+            for place in [0, 100] {
+                assert_eq!(random.call(&mut store, (place, 100)).unwrap(), 0);
+                assert_eq!(time.call(&mut store, (1, 0, 200 + place)).unwrap(), 0);
+            }
+            assert_eq!(poll.call(&mut store, (0, 0, 0, 0)).unwrap(), 28);
+            // A subscription to a clock, of the userdata 7.
+            memory.write(&mut store, 1024, &[[7, 0, 0, 0, 0, 0, 0, 0, 0], [0; 9]].concat()).unwrap();
+            assert_eq!(poll.call(&mut store, (1024, 2048, 1, 4096)).unwrap(), 0);
+            assert_eq!(memory.data(&store)[2048..2080], [[7].as_slice(), &[0; 31]].concat());
+            assert_eq!(memory.data(&store)[4096], 1);
+            memory.data(&store)[..400].to_vec()
+        };
+        let found = asked();
+        assert_ne!(found[..100], found[100..200]);
+        assert_eq!((found[200], found[300]), (1, 1));
+        assert_eq!(found, asked());
     }
 }

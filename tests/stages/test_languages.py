@@ -97,7 +97,7 @@ def built_in_go(project):
 def workspace(project):
     """Where the package is that the bindings need: it comes with what made them. A user gets it by `go mod tidy`."""
     work = BUILT / f"{project.name}.work"
-    work.write_text(f"go 1.25\nuse {project}\nreplace go.bytecodealliance.org/pkg => {bindings()}\n")
+    work.write_text(f"go 1.27\nuse {project}\nreplace go.bytecodealliance.org/pkg => {bindings()}\n")
     return {"GOWORK": str(work)}
 
 

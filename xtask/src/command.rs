@@ -1,6 +1,9 @@
 use std::borrow::Cow;
+use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,6 +22,35 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 pub(crate) fn show(command: &mut Command) -> Result<()> {
     println!("$ {}", line(command));
     run(command)
+}
+
+/// Runs the commands, two at a time. What each one says goes to its file, and is printed when it has ended. All are run,
+/// also when one fails.
+pub(crate) fn show_in_pairs(commands: Vec<(Command, PathBuf)>) -> Result<()> {
+    let left = Mutex::new(commands.into_iter());
+    let failed = Mutex::new(vec![]);
+    let next = || left.lock().expect("nobody panics with it").next();
+    let work = || {
+        while let Some((mut command, file)) = next() {
+            if let Err(error) = show_at_end(&mut command, &file) {
+                failed.lock().expect("nobody panics with it").push(format!("{error:#}"));
+            }
+        }
+    };
+    thread::scope(|scope| (0..2).for_each(|_| drop(scope.spawn(work))));
+    let failed = failed.into_inner().expect("nobody panics with it");
+    if failed.is_empty() { Ok(()) } else { bail!("{}", failed.join("\n")) }
+}
+
+fn show_at_end(command: &mut Command, file: &Path) -> Result<()> {
+    let line = line(command);
+    println!("$ {line} > {}", file.display());
+    // No pipe: what it leaves running, if it fails, would keep that open.
+    let said = File::create(file).with_context(|| format!("cannot write {}", file.display()))?;
+    let ended = run(command.stdin(Stdio::null()).stdout(said.try_clone()?).stderr(said));
+    let text = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    println!("$ {line}\n{}", String::from_utf8_lossy(&text));
+    ended
 }
 
 /// What the command prints, without white space around it.
@@ -104,6 +136,21 @@ mod tests {
         let mut command = Command::new("logship");
         command.args(["ship", "--partition", "%Y/%m/%d", "it's a\tb", ""]);
         assert_eq!(line(&command), "logship ship --partition %Y/%m/%d 'it'\\''s a\tb' ''");
+    }
+
+    #[test]
+    fn all_of_many_are_run_and_each_failure_is_told() {
+        let folder = std::env::temp_dir().join(format!("logship-xtask-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let echo = |name: &str| (Command::new("echo"), folder.join(name));
+        let programs = ["false", "no-such-program-of-ours"];
+        let wrong = programs.map(|program| (Command::new(program), folder.join(program)));
+        let commands = wrong.into_iter().chain([echo("a"), echo("b"), echo("c")]).collect();
+        let error = show_in_pairs(commands).unwrap_err().to_string();
+        assert!(error.contains("`false` failed") && error.contains("cannot start `no-such"), "{error}");
+        assert!(["a", "b", "c"].iter().all(|name| fs::read(folder.join(name)).unwrap() == b"\n"));
+        assert!(show_in_pairs(vec![echo("d")]).is_ok());
+        fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]

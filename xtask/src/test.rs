@@ -6,9 +6,11 @@ use crate::{build, command, sample, venv};
 /// Logs that the readers' tests ship: enough for several row groups and chunks.
 const LINES: u64 = 12_000;
 
-/// Tests in Python: readers of what is shipped, clients of the service, object stores, SIEMs, functions and stages.
-const PYTHON: [&str; 6] =
-    ["tests/readers", "tests/clients", "tests/stores", "tests/siem", "tests/functions", "tests/stages"];
+/// Tests in Python: readers of what is shipped, clients of the service, and SIEMs.
+const ALONE: [&str; 3] = ["tests/readers", "tests/clients", "tests/siem"];
+
+/// More of them: stages, object stores and functions. They wait more than they work, and for nothing to be over in time.
+const BESIDE: [&str; 3] = ["tests/stages", "tests/stores", "tests/functions"];
 
 /// A real S3 server, for tests.
 const S3_SERVER: &str = "logship-s3-server";
@@ -30,13 +32,16 @@ pub(crate) fn run(workspace: &Workspace, passed_on: &[String]) -> Result<()> {
     let server = ["build", "--release", "--package", S3_SERVER];
     command::show(workspace.cargo().args(server))?;
     let python = venv::python(workspace)?;
-    for folder in PYTHON {
+    let suite = |folder| {
         let mut tests = workspace.command(&python);
         tests.args(["-m", "unittest", "discover", "--start-directory", folder]);
         tests.env("LOGSHIP", workspace.program()).env("LOGSHIP_SAMPLE", &sample);
         tests.env("LOGSHIP_S3_SERVER", workspace.program().with_file_name(S3_SERVER));
         // The sources' folders stay as they are.
-        command::show(tests.env("PYTHONDONTWRITEBYTECODE", "1"))?;
-    }
-    Ok(())
+        tests.env("PYTHONDONTWRITEBYTECODE", "1");
+        tests
+    };
+    ALONE.into_iter().try_for_each(|folder| command::show(&mut suite(folder)))?;
+    let log = |folder: &str| workspace.target(&format!("{folder}.log"));
+    command::show_in_pairs(BESIDE.map(|folder| (suite(folder), log(folder))).into())
 }

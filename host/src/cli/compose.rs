@@ -4,7 +4,7 @@ use clap::Args;
 use logship_function::compose::{Part, compose};
 use logship_function::fuse::{Compressing, fuse};
 
-use super::{EngineOptions, Failure};
+use super::{EngineOptions, Failure, output};
 use crate::registry::Registry;
 use crate::stage::{Kind, Stage};
 use crate::wasi::Allowance;
@@ -70,7 +70,7 @@ impl ComposeCommand {
             )
             .into());
         }
-        std::fs::write(&self.output, &fused).map_err(|error| format!("{origin}: {error}"))?;
+        output::write(&self.output, &fused).map_err(|error| format!("{origin}: {error}"))?;
         let identity = stage.identity();
         println!("{origin}: {} KiB, {}, a {expected}", fused.len().div_ceil(1024), identity.name());
         println!("sha256:{}", identity.digest());

@@ -163,7 +163,7 @@ impl ComposeCommand {
         })?;
         let (socket, parts) = parts(&manifest, component)?;
         let whole = compose(&socket, &parts, |_| false)?;
-        std::fs::write(&self.output, &whole)
+        super::output::write(&self.output, &whole)
             .map_err(|error| format!("{}: {error}", self.output.display()))?;
         println!("{}: {} KiB", self.output.display(), whole.len() / 1024);
         Ok(())

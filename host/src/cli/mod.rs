@@ -10,6 +10,7 @@ mod group;
 mod key;
 mod log;
 mod logstore;
+mod output;
 mod put;
 mod receiver_options;
 mod replay;

@@ -186,7 +186,7 @@ fn decode(origin: &str, bytes: &[u8]) -> Result<(Resolve, wit_parser::WorldId), 
         return Err(StageError::unreadable(origin, reason));
     }
     if bytes.starts_with(b"\0asm\x01\0\0\0") {
-        let reason = "it is a core module. Make a component of it with `logship stage componentize`; Rust does with the linker wasm-component-ld";
+        let reason = "it is a core module. Make a component of it with `logship stage componentize`; for Rust, link with wasm-component-ld";
         return Err(StageError::unreadable(origin, reason));
     }
     match wit_component::decode(bytes) {

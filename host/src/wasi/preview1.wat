@@ -1,7 +1,8 @@
 ;; An empty WASI preview 1, which becomes a part of the components that `logship stage componentize` makes.
-;; It needs nothing of anybody, and has no state: it answers each call as it answers any other.
+;; It needs nothing of anybody, and is the same in every instance.
 (module
   (import "env" "memory" (memory 0))
+  (global $random (mut i32) (i32.const 0))
 
   ;; There are no arguments and no environment.
   (func (export "args_get") (param i32 i32) (result i32) (i32.const 0))
@@ -24,6 +25,7 @@
   ;; What is waited for is ready: each subscription of 48 bytes becomes an event of 32 with the same userdata and type.
   (func (export "poll_oneoff")
     (param $subscription i32) (param $event i32) (param $left i32) (param $count i32) (result i32)
+    (if (i32.eqz (local.get $left)) (then (return (i32.const 28)))) ;; inval
     (i32.store (local.get $count) (local.get $left))
     (block $done
       (loop $next
@@ -40,16 +42,16 @@
     (i32.const 0))
   (func (export "sched_yield") (result i32) (i32.const 0))
 
-  ;; Random bytes are always the same series, so that whoever has them gives the same bytes.
+  ;; Random bytes are the same series in every instance. It goes on from call to call: who asks until he gets another one must
+  ;; get another one. Go asks once, when it begins.
   (func (export "random_get") (param $byte i32) (param $left i32) (result i32)
-    (local $state i32)
     (block $done
       (loop $next
         (br_if $done (i32.eqz (local.get $left)))
         ;; A linear congruential generator, and the best of its bits.
-        (local.set $state
-          (i32.add (i32.mul (local.get $state) (i32.const 1664525)) (i32.const 1013904223)))
-        (i32.store8 (local.get $byte) (i32.shr_u (local.get $state) (i32.const 24)))
+        (global.set $random
+          (i32.add (i32.mul (global.get $random) (i32.const 1664525)) (i32.const 1013904223)))
+        (i32.store8 (local.get $byte) (i32.shr_u (global.get $random) (i32.const 24)))
         (local.set $byte (i32.add (local.get $byte) (i32.const 1)))
         (local.set $left (i32.sub (local.get $left) (i32.const 1)))
         (br $next)))

@@ -13,6 +13,18 @@ type Batch = logship_batch_types.LogBatch
 // Group is a group of logs.
 type Group = logship_batch_types.LogGroup
 
+// Rejected is the error of a log that nothing can be made of.
+type Rejected struct {
+	// Log is its index in the batch.
+	Log uint32
+	// Reason says why, and what would be right.
+	Reason string
+}
+
+func (rejected *Rejected) Error() string {
+	return rejected.Reason
+}
+
 // broken says what of its invariants a batch breaks, if it breaks one.
 func broken(batch *Batch) error {
 	logs, fields := len(batch.Times), len(batch.FieldKeys)

@@ -57,8 +57,8 @@ func Open(text string) (*Object, error) {
 }
 
 // Push compresses the next bytes.
-func (object *Object) Push(bytes []byte) ([]byte, error) {
-	if _, err := object.writer.Write(bytes); err != nil {
+func (object *Object) Push(chunk []byte) ([]byte, error) {
+	if _, err := object.writer.Write(chunk); err != nil {
 		return nil, err
 	}
 	return object.take(), nil

@@ -4,6 +4,7 @@ package export_logship_compress_compressor
 import (
 	"errors"
 	"runtime"
+	"strings"
 
 	wit "go.bytecodealliance.org/pkg/wit/types"
 
@@ -24,7 +25,7 @@ type Object struct {
 	*stage.Object
 }
 
-// OnDrop is called when the host has let go of it.
+// OnDrop is called once, when the object is finished or given up.
 func (object *Object) OnDrop() {}
 
 func Describe() description {
@@ -36,25 +37,33 @@ func ObjectOpen(config string) wit.Result[*Object, refusal] {
 	return result(&Object{Object: object}, err)
 }
 
-func (object *Object) Push(bytes []uint8) wit.Result[[]uint8, refusal] {
-	return result(object.Object.Push(bytes))
+func (object *Object) Push(chunk []uint8) wit.Result[[]uint8, refusal] {
+	return result(object.Object.Push(chunk))
 }
 
 // ObjectFinish has the object to itself, and ends it.
 func ObjectFinish(object *Object) wit.Result[ending, refusal] {
-	defer object.Drop()
+	// Not object.Drop, which would call OnDrop a second time.
+	defer resourceDropObject(object.handle)
 	return result(object.Object.Finish())
 }
 
+// result is a value, or why there is none. The bindings have types of their own for each kind of stage.
 func result[T any](value T, err error) wit.Result[T, refusal] {
 	var wrong *stage.Wrong
 	switch {
 	case err == nil:
 		return wit.Ok[T, refusal](value)
 	case errors.As(err, &wrong):
-		problem := logship_compress_compressor.ConfigProblem{Path: wrong.Path, Reason: wrong.Reason}
-		return wit.Err[T](logship_compress_compressor.MakeErrorInvalidConfig(problem))
+		return wit.Err[T](logship_compress_compressor.MakeErrorInvalidConfig(logship_compress_compressor.ConfigProblem{
+			Path: text(wrong.Path), Reason: text(wrong.Reason),
+		}))
 	default:
-		return wit.Err[T](logship_compress_compressor.MakeErrorTooLarge(err.Error()))
+		return wit.Err[T](logship_compress_compressor.MakeErrorTooLarge(text(err.Error())))
 	}
+}
+
+// text is a text as the contract has it: with other bytes than UTF-8 the stage would trap.
+func text(text string) string {
+	return strings.ToValidUTF8(text, "\uFFFD")
 }

@@ -37,7 +37,7 @@ func TestWhatIsCompressedComesBack(t *testing.T) {
 }
 
 func TestAWrongSettingIsRefused(t *testing.T) {
-	for _, config := range []string{`{"level": 10}`, `{"level": "9"}`, `{"levle": 1}`, `{} {}`, `null`} {
+	for _, config := range []string{`{"level": 10}`, `{"level": "9"}`, `{"levle": 1}`, `{} {}`, `null`, `{"level": null}`, `{"Level": 1}`} {
 		if _, err := Open(config); err == nil {
 			t.Errorf("%s is taken", config)
 		}

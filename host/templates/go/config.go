@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 )
 
@@ -16,29 +18,78 @@ type Wrong struct {
 }
 
 func (wrong *Wrong) Error() string {
+	if wrong.Path == "" {
+		return wrong.Reason
+	}
 	return wrong.Path + ": " + wrong.Reason
 }
 
-// read fills a configuration from JSON text, which has what differs from it; the empty text stands for {}.
+// read fills a configuration, a struct with its defaults, from a JSON object, which has what differs from them. The empty
+// text stands for {}. It is stricter than encoding/json, which takes names in capitals for those in small letters (here it
+// still does within settings that are objects), and null for anything.
 func read(text string, config any) error {
 	if text == "" {
-		return nil
+		text = "{}"
 	}
-	if !strings.HasPrefix(strings.TrimLeft(text, " \t\r\n"), "{") {
-		return &Wrong{Reason: "a JSON object is wanted"}
+	given, err := members([]byte(text))
+	if err != nil {
+		return &Wrong{Reason: "a JSON object is wanted: " + err.Error()}
+	}
+	settings, err := names(config)
+	if err != nil {
+		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(given)) {
+		if !slices.Contains(settings, name) {
+			return &Wrong{Path: name, Reason: "there is no such setting; there are " + strings.Join(settings, ", ")}
+		}
+		if hasNull(given[name]) {
+			return &Wrong{Path: name, Reason: "null is no value: leave it out"}
+		}
 	}
 	decoder := json.NewDecoder(strings.NewReader(text))
 	decoder.DisallowUnknownFields()
-	err := decoder.Decode(config)
+	err = decoder.Decode(config)
 	var mistyped *json.UnmarshalTypeError
-	if errors.As(err, &mistyped) {
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &mistyped):
 		return &Wrong{Path: mistyped.Field, Reason: mistyped.Type.String() + " is wanted, and not " + mistyped.Value}
-	}
-	if err != nil {
+	default:
 		return &Wrong{Reason: err.Error()}
 	}
-	if _, err := decoder.Token(); err != io.EOF {
-		return &Wrong{Reason: "there is something behind the JSON object"}
+}
+
+// names returns those of the settings: as JSON a configuration has them all, if none has omitempty.
+func names(config any) ([]string, error) {
+	text, err := json.Marshal(config)
+	if err != nil {
+		return nil, err
 	}
-	return nil
+	settings, err := members(text)
+	return slices.Sorted(maps.Keys(settings)), err
+}
+
+func members(text []byte) (map[string]json.RawMessage, error) {
+	var members map[string]json.RawMessage
+	err := json.Unmarshal(text, &members)
+	if err == nil && members == nil {
+		err = errors.New("it is null")
+	}
+	return members, err
+}
+
+// hasNull says whether there is a null anywhere in JSON text.
+func hasNull(text json.RawMessage) bool {
+	decoder := json.NewDecoder(strings.NewReader(string(text)))
+	for {
+		token, err := decoder.Token()
+		if err == io.EOF {
+			return false
+		}
+		if err != nil || token == nil {
+			return true
+		}
+	}
 }

@@ -45,6 +45,7 @@ func (object *Object) Push(batch Batch) ([]byte, error) {
 	if err := broken(&batch); err != nil {
 		return nil, err
 	}
+	// A time has ten digits and its line an end, a value a tab before it, and maybe what stands for nothing.
 	lines := make([]byte, 0, len(batch.Values)+12*len(batch.Times)+2*len(batch.FieldKeys))
 	field, start := 0, uint32(0)
 	for log, last := range batch.FieldEnds {

@@ -4,6 +4,7 @@ package export_logship_encode_encoder
 import (
 	"errors"
 	"runtime"
+	"strings"
 
 	wit "go.bytecodealliance.org/pkg/wit/types"
 
@@ -23,7 +24,7 @@ type Object struct {
 	*stage.Object
 }
 
-// OnDrop is called when the host has let go of it.
+// OnDrop is called once, when the object is finished or given up.
 func (object *Object) OnDrop() {}
 
 func Describe() description {
@@ -41,19 +42,32 @@ func (object *Object) Push(batch stage.Batch) wit.Result[[]uint8, refusal] {
 
 // ObjectFinish has the object to itself, and ends it.
 func ObjectFinish(object *Object) wit.Result[[]uint8, refusal] {
-	defer object.Drop()
+	// Not object.Drop, which would call OnDrop a second time.
+	defer resourceDropObject(object.handle)
 	return result(object.Object.Finish())
 }
 
+// result is a value, or why there is none. The bindings have types of their own for each kind of stage.
 func result[T any](value T, err error) wit.Result[T, refusal] {
 	var wrong *stage.Wrong
+	var rejected *stage.Rejected
 	switch {
 	case err == nil:
 		return wit.Ok[T, refusal](value)
 	case errors.As(err, &wrong):
-		problem := logship_encode_encoder.ConfigProblem{Path: wrong.Path, Reason: wrong.Reason}
-		return wit.Err[T](logship_encode_encoder.MakeErrorInvalidConfig(problem))
+		return wit.Err[T](logship_encode_encoder.MakeErrorInvalidConfig(logship_encode_encoder.ConfigProblem{
+			Path: text(wrong.Path), Reason: text(wrong.Reason),
+		}))
+	case errors.As(err, &rejected):
+		return wit.Err[T](logship_encode_encoder.MakeErrorRejected(logship_encode_encoder.Rejection{
+			Log: rejected.Log, Reason: text(rejected.Reason),
+		}))
 	default:
-		return wit.Err[T](logship_encode_encoder.MakeErrorInvalidBatch(err.Error()))
+		return wit.Err[T](logship_encode_encoder.MakeErrorInvalidBatch(text(err.Error())))
 	}
+}
+
+// text is a text as the contract has it: with other bytes than UTF-8 the stage would trap.
+func text(text string) string {
+	return strings.ToValidUTF8(text, "\uFFFD")
 }

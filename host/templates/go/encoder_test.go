@@ -27,7 +27,7 @@ func TestALineHasTheTimeAndTheValues(t *testing.T) {
 }
 
 func TestAWrongSettingAndABrokenBatchAreRefused(t *testing.T) {
-	for _, config := range []string{`{"empty": 1}`, `{"emtpy": "-"}`, `{} {}`, `null`} {
+	for _, config := range []string{`{"empty": 1}`, `{"emtpy": "-"}`, `{} {}`, `null`, `{"empty": null}`, `{"Empty": "-"}`} {
 		if _, err := Open(config); err == nil {
 			t.Errorf("%s is taken", config)
 		}

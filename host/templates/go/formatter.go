@@ -30,7 +30,7 @@ type Session struct {
 	}
 }
 
-type event struct {
+type hecEvent struct {
 	Time   uint32            `json:"time"`
 	Host   string            `json:"host"`
 	Index  string            `json:"index"`
@@ -61,11 +61,11 @@ func (session *Session) Push(batch Batch) (formatter.Messages, error) {
 		}
 		host := batch.Groups[batch.LogGroups[log]].Source
 		// It sorts the keys, and has a replacement character for what is not UTF-8.
-		bytes, err := json.Marshal(event{batch.Times[log], host, session.config.Index, fields})
+		event, err := json.Marshal(hecEvent{batch.Times[log], host, session.config.Index, fields})
 		if err != nil {
 			return messages, err
 		}
-		messages.Bytes = append(messages.Bytes, bytes...)
+		messages.Bytes = append(messages.Bytes, event...)
 		messages.Ends = append(messages.Ends, uint32(len(messages.Bytes)))
 	}
 	return messages, nil

@@ -4,6 +4,7 @@ package export_logship_siem_formatter
 import (
 	"errors"
 	"runtime"
+	"strings"
 
 	wit "go.bytecodealliance.org/pkg/wit/types"
 
@@ -24,7 +25,7 @@ type Session struct {
 	*stage.Session
 }
 
-// OnDrop is called when the host has let go of it.
+// OnDrop is called once, when the host has let go of it.
 func (session *Session) OnDrop() {}
 
 func Describe() description {
@@ -40,15 +41,27 @@ func (session *Session) Push(batch stage.Batch) wit.Result[messages, refusal] {
 	return result(session.Session.Push(batch))
 }
 
+// result is a value, or why there is none. The bindings have types of their own for each kind of stage.
 func result[T any](value T, err error) wit.Result[T, refusal] {
 	var wrong *stage.Wrong
+	var rejected *stage.Rejected
 	switch {
 	case err == nil:
 		return wit.Ok[T, refusal](value)
 	case errors.As(err, &wrong):
-		problem := logship_siem_formatter.ConfigProblem{Path: wrong.Path, Reason: wrong.Reason}
-		return wit.Err[T](logship_siem_formatter.MakeErrorInvalidConfig(problem))
+		return wit.Err[T](logship_siem_formatter.MakeErrorInvalidConfig(logship_siem_formatter.ConfigProblem{
+			Path: text(wrong.Path), Reason: text(wrong.Reason),
+		}))
+	case errors.As(err, &rejected):
+		return wit.Err[T](logship_siem_formatter.MakeErrorRejected(logship_siem_formatter.Rejection{
+			Log: rejected.Log, Reason: text(rejected.Reason),
+		}))
 	default:
-		return wit.Err[T](logship_siem_formatter.MakeErrorInvalidBatch(err.Error()))
+		return wit.Err[T](logship_siem_formatter.MakeErrorInvalidBatch(text(err.Error())))
 	}
+}
+
+// text is a text as the contract has it: with other bytes than UTF-8 the stage would trap.
+func text(text string) string {
+	return strings.ToValidUTF8(text, "\uFFFD")
 }

@@ -32,7 +32,7 @@ func TestAnEventHasTheFieldsOfTheLog(t *testing.T) {
 }
 
 func TestAWrongSettingAndABrokenBatchAreRefused(t *testing.T) {
-	for _, config := range []string{`{"index": 1}`, `{"idnex": "a"}`, `{} {}`, `null`} {
+	for _, config := range []string{`{"index": 1}`, `{"idnex": "a"}`, `{} {}`, `null`, `{"index": null}`, `{"Index": "a"}`} {
 		if _, err := Open(config); err == nil {
 			t.Errorf("%s is taken", config)
 		}

@@ -4,12 +4,13 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	renderer "{{name}}/bindings/logship_object_path_renderer"
 )
 
 // What the letters behind a % are, as the package time writes them.
-var layouts = map[byte]string{
+var layouts = map[rune]string{
 	'Y': "2006", 'm': "01", 'd': "02", 'H': "15", 'M': "04", 'S': "05", 'F': "2006-01-02",
 }
 
@@ -24,17 +25,17 @@ func partition(request *renderer.Request) (string, error) {
 		if !found {
 			break
 		}
-		directive := rest[:min(len(rest), 1)]
-		switch {
-		case directive == "%":
-			text.WriteString("%")
-		case directive != "" && layouts[directive[0]] != "":
-			text.WriteString(at.Format(layouts[directive[0]]))
+		letter, size := utf8.DecodeRuneInString(rest)
+		switch layout := layouts[letter]; {
+		case size > 0 && letter == '%':
+			text.WriteByte('%')
+		case layout != "":
+			text.WriteString(at.Format(layout))
 		default:
-			reason := fmt.Sprintf("%q is none of %%Y %%m %%d %%H %%M %%S %%F %%%%", "%"+directive)
+			reason := fmt.Sprintf("%q is none of %%Y %%m %%d %%H %%M %%S %%F %%%%", "%"+rest[:size])
 			return "", &Wrong{Path: "partition-format", Reason: reason}
 		}
-		format = rest[1:]
+		format = rest[size:]
 	}
 	return text.String(), nil
 }

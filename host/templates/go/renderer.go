@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	renderer "{{name}}/bindings/logship_object_path_renderer"
 )
@@ -63,5 +64,5 @@ func isKey(key string) bool {
 			return false
 		}
 	}
-	return len(key) <= 1023 && !strings.HasPrefix(key, `\`) && !strings.ContainsFunc(key, unicode.IsControl)
+	return len(key) <= 1023 && utf8.ValidString(key) && !strings.HasPrefix(key, `\`) && !strings.ContainsFunc(key, unicode.IsControl)
 }

@@ -3,6 +3,7 @@ package export_logship_object_path_renderer
 
 import (
 	"errors"
+	"strings"
 
 	wit "go.bytecodealliance.org/pkg/wit/types"
 
@@ -25,10 +26,12 @@ func Render(config string, request request) wit.Result[string, refusal] {
 	if err == nil {
 		return wit.Ok[string, refusal](key)
 	}
-	problem := logship_object_path_renderer.ConfigProblem{Reason: err.Error()}
+	// With other bytes than UTF-8 in a text the stage would trap.
+	text := func(text string) string { return strings.ToValidUTF8(text, "\uFFFD") }
+	problem := logship_object_path_renderer.ConfigProblem{Reason: text(err.Error())}
 	var wrong *stage.Wrong
 	if errors.As(err, &wrong) {
-		problem.Path, problem.Reason = wrong.Path, wrong.Reason
+		problem.Path, problem.Reason = text(wrong.Path), text(wrong.Reason)
 	}
 	return wit.Err[string](logship_object_path_renderer.MakeErrorInvalidConfig(problem))
 }

@@ -30,14 +30,14 @@ func TestAKeyHasTheShardAndThePartition(t *testing.T) {
 func TestWhatCannotBeAKeyIsRefused(t *testing.T) {
 	climbing, unknown, cut := request, request, request
 	climbing.Prefix = "../a"
-	unknown.PartitionFormat = "%q"
+	unknown.PartitionFormat = "%é"
 	cut.PartitionFormat = "a%"
 	for _, wrong := range []renderer.Request{climbing, unknown, cut} {
 		if key, err := Render("", wrong); err == nil {
 			t.Errorf("%q is a key", key)
 		}
 	}
-	for _, config := range []string{`{"level": 1}`, `{"level": "A"}`, `{"lvel": "a"}`, `null`} {
+	for _, config := range []string{`{"level": 1}`, `{"level": "A"}`, `{"lvel": "a"}`, `null`, `{"level": null}`, `{"Level": "a"}`} {
 		if _, err := Render(config, request); err == nil {
 			t.Errorf("%s is taken", config)
 		}

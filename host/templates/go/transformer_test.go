@@ -33,7 +33,7 @@ func TestFieldsAreLeftOutByKey(t *testing.T) {
 }
 
 func TestAWrongSettingAndABrokenBatchAreRefused(t *testing.T) {
-	for _, config := range []string{`{"drop": "a"}`, `{"dorp": []}`, `{} {}`, `null`} {
+	for _, config := range []string{`{"drop": "a"}`, `{"dorp": []}`, `{} {}`, `null`, `{"drop": [null]}`, `{"drop": null}`, `{"DROP": []}`} {
 		if _, err := Open(config); err == nil {
 			t.Errorf("%s is taken", config)
 		}

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::super::{EngineOptions, Failure};
+use super::super::{EngineOptions, Failure, output};
 use super::kind::StageKind;
 use crate::componentize::componentize;
 use crate::stage::Stage;
@@ -35,7 +35,7 @@ impl ComponentizeCommand {
         // It is looked at as any stage is, before it is anywhere.
         let origin = self.output.display().to_string();
         let stage = Stage::load(&engine.engine()?, &origin, &component, &Allowance::Nobody)?;
-        fs::write(&self.output, &component).map_err(|error| format!("{origin}: {error}"))?;
+        output::write(&self.output, &component).map_err(|error| format!("{origin}: {error}"))?;
         let identity = stage.identity();
         println!(
             "{origin}: {}, {} {}, {}",

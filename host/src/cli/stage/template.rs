@@ -184,13 +184,7 @@ fn fill(text: &str, name: &str, kind: StageKind, language: Language) -> String {
         Language::Rust => format!("target/wasm32-unknown-unknown/release/{library}.wasm"),
         _ => format!("./{name}.wasm"),
     };
-    let About { word, interface, what, using, setting, dependency } = about(kind);
-    // What only Go does otherwise.
-    let what = if (language, kind) == (Language::Go, StageKind::Compressor) {
-        "It compresses in the format of zlib."
-    } else {
-        what
-    };
+    let About { word, interface, what, using, setting, dependency } = about(kind, language);
     text.replace("{{use}}", using)
         .replace("{{what}}", what)
         .replace("{{setting}}", setting)
@@ -221,7 +215,7 @@ struct About {
     dependency: &'static str,
 }
 
-fn about(kind: StageKind) -> About {
+fn about(kind: StageKind, language: Language) -> About {
     let none = About { word: "", interface: "", what: "", using: "", setting: "", dependency: "" };
     match kind {
         StageKind::Transformer => About {
@@ -247,7 +241,11 @@ fn about(kind: StageKind) -> About {
         StageKind::Compressor => About {
             word: "compressor",
             interface: "compress::compressor",
-            what: "It makes a frame of LZ4.",
+            what: if language == Language::Go {
+                "It compresses in the format of zlib."
+            } else {
+                "It makes a frame of LZ4."
+            },
             using: "logship ship access.ndjson --to out --compressor {{file}}",
             dependency: "lz4_flex = \"0.14\"\n",
             ..none
