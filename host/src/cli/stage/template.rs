@@ -189,6 +189,7 @@ fn fill(text: &str, name: &str, kind: StageKind, language: Language) -> String {
         .replace("{{what}}", what)
         .replace("{{setting}}", setting)
         .replace("{{dependency}}\n", dependency)
+        .replace("A {{kind}}", if kind == StageKind::Encoder { "An encoder" } else { "A {{kind}}" })
         .replace("{{kind}}", word)
         .replace("{{interface}}", interface)
         .replace("{{package}}", &bindings::package())
@@ -290,6 +291,7 @@ mod tests {
             for File { path, text } in files {
                 let is_generated = path.starts_with("wit/") || path.ends_with("/wit_bindings.go");
                 assert!(!text.contains("{{") || is_generated, "{path} of {kind:?} in {language:?}");
+                assert!(!text.contains("A encoder"), "{path} of {kind:?} in {language:?}");
                 assert!(!text.contains("tenant-path-js"), "{path} of {kind:?} in {language:?}");
             }
         }
