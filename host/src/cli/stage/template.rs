@@ -138,7 +138,7 @@ fn go(kind: StageKind) -> Files {
     }
     files.extend(match kind {
         StageKind::Transformer => vec![
-            ("bindings/export_logship_transform_transformer/stage.go", template!("go/transformer_glue.go")),
+            ("bindings/export_logship_transform_transformer/stage.go", template!("go/session_glue.go")),
             ("stage/stage.go", template!("go/transformer.go")),
             ("stage/stage_test.go", template!("go/transformer_test.go")),
         ],
@@ -159,7 +159,7 @@ fn go(kind: StageKind) -> Files {
             ("stage/stage_test.go", template!("go/renderer_test.go")),
         ],
         StageKind::Formatter => vec![
-            ("bindings/export_logship_siem_formatter/stage.go", template!("go/formatter_glue.go")),
+            ("bindings/export_logship_siem_formatter/stage.go", template!("go/session_glue.go")),
             ("stage/stage.go", template!("go/formatter.go")),
             ("stage/stage_test.go", template!("go/formatter_test.go")),
         ],
@@ -192,6 +192,8 @@ fn fill(text: &str, name: &str, kind: StageKind, language: Language) -> String {
         .replace("A {{kind}}", if kind == StageKind::Encoder { "An encoder" } else { "A {{kind}}" })
         .replace("{{kind}}", word)
         .replace("{{interface}}", interface)
+        .replace("{{bindings}}", &format!("logship_{}", interface.replace("::", "_")))
+        .replace("{{made}}", if kind == StageKind::Formatter { "Messages" } else { "Transformed" })
         .replace("{{package}}", &bindings::package())
         .replace("{{name}}", name)
         .replace("{{library}}", &library)

@@ -1,5 +1,5 @@
-// Package export_logship_siem_formatter is what the bindings call: the stage, in the words of the contract.
-package export_logship_siem_formatter
+// Package export_{{bindings}} is what the bindings call: the stage, in the words of the contract.
+package export_{{bindings}}
 
 import (
 	"errors"
@@ -8,14 +8,14 @@ import (
 
 	wit "go.bytecodealliance.org/pkg/wit/types"
 
-	"{{name}}/bindings/logship_siem_formatter"
+	"{{name}}/bindings/{{bindings}}"
 	"{{name}}/stage"
 )
 
 type (
-	description = logship_siem_formatter.Description
-	messages    = logship_siem_formatter.Messages
-	refusal     = logship_siem_formatter.Error
+	description = {{bindings}}.Description
+	made        = {{bindings}}.{{made}}
+	refusal     = {{bindings}}.Error
 )
 
 // Session is a run of batches; pinner and handle are for the bindings.
@@ -37,7 +37,7 @@ func SessionOpen(config string) wit.Result[*Session, refusal] {
 	return result(&Session{Session: session}, err)
 }
 
-func (session *Session) Push(batch stage.Batch) wit.Result[messages, refusal] {
+func (session *Session) Push(batch stage.Batch) wit.Result[made, refusal] {
 	return result(session.Session.Push(batch))
 }
 
@@ -49,15 +49,15 @@ func result[T any](value T, err error) wit.Result[T, refusal] {
 	case err == nil:
 		return wit.Ok[T, refusal](value)
 	case errors.As(err, &wrong):
-		return wit.Err[T](logship_siem_formatter.MakeErrorInvalidConfig(logship_siem_formatter.ConfigProblem{
+		return wit.Err[T]({{bindings}}.MakeErrorInvalidConfig({{bindings}}.ConfigProblem{
 			Path: text(wrong.Path), Reason: text(wrong.Reason),
 		}))
 	case errors.As(err, &rejected):
-		return wit.Err[T](logship_siem_formatter.MakeErrorRejected(logship_siem_formatter.Rejection{
+		return wit.Err[T]({{bindings}}.MakeErrorRejected({{bindings}}.Rejection{
 			Log: rejected.Log, Reason: text(rejected.Reason),
 		}))
 	default:
-		return wit.Err[T](logship_siem_formatter.MakeErrorInvalidBatch(text(err.Error())))
+		return wit.Err[T]({{bindings}}.MakeErrorInvalidBatch(text(err.Error())))
 	}
 }
 
