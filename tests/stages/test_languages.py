@@ -81,7 +81,7 @@ def js(project):
 def go(project):
     """Tests a project in Go, and builds it."""
     formatter = Path(run("go", "env", "GOROOT", folder=project).strip()) / "bin/gofmt"
-    yours = ("stage", "main.go", *project.glob("bindings/export_*/stage.go"))
+    yours = ("stage", "main.go", *project.glob("bindings/export_*/[rs]*.go"))
     assert run(formatter, "-l", *yours, folder=project) == "", f"{project.name} is not formatted"
     run("go", "vet", "./stage", folder=project, **workspace(project))
     run("go", "test", "./stage", folder=project, **workspace(project))

@@ -7,6 +7,7 @@ use wit_component::{DecodedWasm, WitPrinter};
 use wit_parser::{InterfaceId, PackageId, Resolve, World, WorldItem, WorldKey};
 
 use super::StageError;
+use crate::contract;
 use crate::wasi::is_wasi;
 
 /// The kinds of stages, one for each world of `wit/`.
@@ -67,53 +68,26 @@ struct Interface {
     name: &'static str,
     /// The kind of a stage that exports it; none: it is part of a pipeline only.
     kind: Option<Kind>,
-    /// Its package, as WIT text.
-    wit: &'static str,
     /// Whether logs come in by it.
     takes_logs: bool,
 }
 
-const ENCODER: Interface = Interface {
-    name: "logship:encode/encoder",
-    kind: Some(Kind::Encoder),
-    wit: include_str!("../../../wit/deps/encode/encode.wit"),
-    takes_logs: true,
-};
+const ENCODER: Interface =
+    Interface { name: "logship:encode/encoder", kind: Some(Kind::Encoder), takes_logs: true };
 
-const COMPRESSOR: Interface = Interface {
-    name: "logship:compress/compressor",
-    kind: Some(Kind::Compressor),
-    wit: include_str!("../../../wit/deps/compress/compress.wit"),
-    takes_logs: false,
-};
+const COMPRESSOR: Interface =
+    Interface { name: "logship:compress/compressor", kind: Some(Kind::Compressor), takes_logs: false };
 
-const RENDERER: Interface = Interface {
-    name: "logship:object-path/renderer",
-    kind: Some(Kind::Renderer),
-    wit: include_str!("../../../wit/deps/object-path/object-path.wit"),
-    takes_logs: false,
-};
+const RENDERER: Interface =
+    Interface { name: "logship:object-path/renderer", kind: Some(Kind::Renderer), takes_logs: false };
 
-const FORMATTER: Interface = Interface {
-    name: "logship:siem/formatter",
-    kind: Some(Kind::Formatter),
-    wit: include_str!("../../../wit/deps/siem/siem.wit"),
-    takes_logs: true,
-};
+const FORMATTER: Interface =
+    Interface { name: "logship:siem/formatter", kind: Some(Kind::Formatter), takes_logs: true };
 
-const TRANSFORMER: Interface = Interface {
-    name: "logship:transform/transformer",
-    kind: Some(Kind::Transformer),
-    wit: include_str!("../../../wit/deps/transform/transform.wit"),
-    takes_logs: true,
-};
+const TRANSFORMER: Interface =
+    Interface { name: "logship:transform/transformer", kind: Some(Kind::Transformer), takes_logs: true };
 
-const PACKER: Interface = Interface {
-    name: "logship:pipeline/packer",
-    kind: None,
-    wit: include_str!("../../../wit/deps/pipeline/pipeline.wit"),
-    takes_logs: true,
-};
+const PACKER: Interface = Interface { name: "logship:pipeline/packer", kind: None, takes_logs: true };
 
 const INTERFACES: [Interface; 6] = [ENCODER, COMPRESSOR, RENDERER, FORMATTER, TRANSFORMER, PACKER];
 
@@ -235,13 +209,15 @@ fn difference(interface: &Interface, found: &Resolve, id: InterfaceId) -> Option
     (!missing.is_empty()).then(|| missing.into_iter().chain(instead).collect::<Vec<_>>().join("\n"))
 }
 
-/// The contract of an interface: its package, and that of the batch types where it uses them.
+/// The contract of an interface: its package, behind that of the batch types where it uses them.
 fn contract(interface: &Interface) -> (Resolve, Vec<PackageId>) {
-    let mut resolve = Resolve::default();
-    let mut push = |name: &str, text: &str| resolve.push_str(name, text).expect("the contract is valid WIT");
-    let types = push("batch.wit", include_str!("../../../wit/deps/batch/batch.wit"));
-    let own = push("interface.wit", interface.wit);
-    (resolve, if interface.takes_logs { vec![types, own] } else { vec![own] })
+    let (resolve, _) = contract::resolve();
+    let is_wanted =
+        |name: &str| interface.name.starts_with(name) || interface.takes_logs && TYPES.starts_with(name);
+    let packages = resolve.package_names.iter();
+    let wanted = packages.filter(|(name, _)| is_wanted(&format!("{}:{}/", name.namespace, name.name)));
+    let wanted = wanted.map(|(_, package)| *package).collect();
+    (resolve, wanted)
 }
 
 /// The package's items as WIT text, one a line and without comments: their order means nothing.
@@ -286,7 +262,8 @@ mod tests {
     #[test]
     fn what_is_missing_is_named_and_what_is_there_instead() {
         let mut resolve = Resolve::default();
-        let older = COMPRESSOR.wit.replace("push: func(bytes: list<u8>)", "push: func(text: string)");
+        let (_, text) = contract::FILES.into_iter().find(|(path, _)| path.ends_with("compress.wit")).unwrap();
+        let older = text.replace("push: func(bytes: list<u8>)", "push: func(text: string)");
         let package = resolve.push_str("older.wit", &older).unwrap();
         let id = *resolve.packages[package].interfaces.values().next().unwrap();
         let difference = difference(&COMPRESSOR, &resolve, id).unwrap();

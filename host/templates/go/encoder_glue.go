@@ -2,19 +2,12 @@
 package export_logship_encode_encoder
 
 import (
-	"errors"
 	"runtime"
-	"strings"
 
 	wit "go.bytecodealliance.org/pkg/wit/types"
 
 	"{{name}}/bindings/logship_encode_encoder"
 	"{{name}}/stage"
-)
-
-type (
-	description = logship_encode_encoder.Description
-	refusal     = logship_encode_encoder.Error
 )
 
 // Object is an object in the making; pinner and handle are for the bindings.
@@ -27,7 +20,7 @@ type Object struct {
 // OnDrop is called once, when the object is finished or given up.
 func (object *Object) OnDrop() {}
 
-func Describe() description {
+func Describe() logship_encode_encoder.Description {
 	return stage.Describe()
 }
 
@@ -45,29 +38,4 @@ func ObjectFinish(object *Object) wit.Result[[]uint8, refusal] {
 	// Not object.Drop, which would call OnDrop a second time.
 	defer resourceDropObject(object.handle)
 	return result(object.Object.Finish())
-}
-
-// result is a value, or why there is none. The bindings have types of their own for each kind of stage.
-func result[T any](value T, err error) wit.Result[T, refusal] {
-	var wrong *stage.Wrong
-	var rejected *stage.Rejected
-	switch {
-	case err == nil:
-		return wit.Ok[T, refusal](value)
-	case errors.As(err, &wrong):
-		return wit.Err[T](logship_encode_encoder.MakeErrorInvalidConfig(logship_encode_encoder.ConfigProblem{
-			Path: text(wrong.Path), Reason: text(wrong.Reason),
-		}))
-	case errors.As(err, &rejected):
-		return wit.Err[T](logship_encode_encoder.MakeErrorRejected(logship_encode_encoder.Rejection{
-			Log: rejected.Log, Reason: text(rejected.Reason),
-		}))
-	default:
-		return wit.Err[T](logship_encode_encoder.MakeErrorInvalidBatch(text(err.Error())))
-	}
-}
-
-// text is a text as the contract has it: with other bytes than UTF-8 the stage would trap.
-func text(text string) string {
-	return strings.ToValidUTF8(text, "\uFFFD")
 }

@@ -2,9 +2,7 @@
 package export_{{bindings}}
 
 import (
-	"errors"
 	"runtime"
-	"strings"
 
 	wit "go.bytecodealliance.org/pkg/wit/types"
 
@@ -12,11 +10,7 @@ import (
 	"{{name}}/stage"
 )
 
-type (
-	description = {{bindings}}.Description
-	made        = {{bindings}}.{{made}}
-	refusal     = {{bindings}}.Error
-)
+type made = {{bindings}}.{{made}}
 
 // Session is a run of batches; pinner and handle are for the bindings.
 type Session struct {
@@ -28,7 +22,7 @@ type Session struct {
 // OnDrop is called once, when the host has let go of it.
 func (session *Session) OnDrop() {}
 
-func Describe() description {
+func Describe() {{bindings}}.Description {
 	return stage.Describe()
 }
 
@@ -39,29 +33,4 @@ func SessionOpen(config string) wit.Result[*Session, refusal] {
 
 func (session *Session) Push(batch stage.Batch) wit.Result[made, refusal] {
 	return result(session.Session.Push(batch))
-}
-
-// result is a value, or why there is none. The bindings have types of their own for each kind of stage.
-func result[T any](value T, err error) wit.Result[T, refusal] {
-	var wrong *stage.Wrong
-	var rejected *stage.Rejected
-	switch {
-	case err == nil:
-		return wit.Ok[T, refusal](value)
-	case errors.As(err, &wrong):
-		return wit.Err[T]({{bindings}}.MakeErrorInvalidConfig({{bindings}}.ConfigProblem{
-			Path: text(wrong.Path), Reason: text(wrong.Reason),
-		}))
-	case errors.As(err, &rejected):
-		return wit.Err[T]({{bindings}}.MakeErrorRejected({{bindings}}.Rejection{
-			Log: rejected.Log, Reason: text(rejected.Reason),
-		}))
-	default:
-		return wit.Err[T]({{bindings}}.MakeErrorInvalidBatch(text(err.Error())))
-	}
-}
-
-// text is a text as the contract has it: with other bytes than UTF-8 the stage would trap.
-func text(text string) string {
-	return strings.ToValidUTF8(text, "\uFFFD")
 }

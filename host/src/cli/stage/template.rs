@@ -139,11 +139,13 @@ fn go(kind: StageKind) -> Files {
     files.extend(match kind {
         StageKind::Transformer => vec![
             ("bindings/export_logship_transform_transformer/stage.go", template!("go/session_glue.go")),
+            ("bindings/export_logship_transform_transformer/refusal.go", template!("go/refusal_glue.go")),
             ("stage/stage.go", template!("go/transformer.go")),
             ("stage/stage_test.go", template!("go/transformer_test.go")),
         ],
         StageKind::Encoder => vec![
             ("bindings/export_logship_encode_encoder/stage.go", template!("go/encoder_glue.go")),
+            ("bindings/export_logship_encode_encoder/refusal.go", template!("go/refusal_glue.go")),
             ("stage/stage.go", template!("go/encoder.go")),
             ("stage/stage_test.go", template!("go/encoder_test.go")),
         ],
@@ -160,6 +162,7 @@ fn go(kind: StageKind) -> Files {
         ],
         StageKind::Formatter => vec![
             ("bindings/export_logship_siem_formatter/stage.go", template!("go/session_glue.go")),
+            ("bindings/export_logship_siem_formatter/refusal.go", template!("go/refusal_glue.go")),
             ("stage/stage.go", template!("go/formatter.go")),
             ("stage/stage_test.go", template!("go/formatter_test.go")),
         ],
