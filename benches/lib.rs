@@ -1,6 +1,6 @@
-//! What the benchmarks in `benches/` share.
+//! Helpers shared by the benchmarks.
 
-/// A log like those of the sample: keys and values of some 250 bytes.
+/// Returns a log like those of the sample, with about 250 bytes of keys and values.
 pub fn line(number: u64) -> String {
     let noise = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let noise = noise ^ (noise >> 29);
@@ -31,7 +31,7 @@ pub fn line(number: u64) -> String {
     )
 }
 
-/// The middle one.
+/// Returns the median.
 pub fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_by(f64::total_cmp);
     figures[figures.len() / 2]

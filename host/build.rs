@@ -1,6 +1,6 @@
-//! What of the components that `cargo xtask build` put into the target directory goes into the program: the stages
-//! (`components/*.wasm`), what joins some of them (`joints/*.wasm`), and the digests of the functions
-//! (`functions/*.wasm`), which are trusted as the stages are.
+//! Embeds the components that `cargo xtask build` wrote to the target directory: the stages (`components/*.wasm`) and the
+//! fuse adapters (`fuse-adapters/*.wasm`). Also embeds the digests of the functions (`functions/*.wasm`), which are
+//! trusted like built-in stages.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};
@@ -15,16 +15,17 @@ fn main() {
     };
     let stages = components(&out);
     println!("cargo::rerun-if-env-changed=LOGSHIP_COMPONENTS");
-    let entries: String = built(&stages).iter().map(|path| stage(path)).collect();
+    let entries: String = wasm_files(&stages).iter().map(|path| stage(path)).collect();
     write("builtin.rs", &format!("&[\n{entries}]\n"));
-    let functions = built(&stages.with_file_name("functions"));
+    let functions = wasm_files(&stages.with_file_name("functions"));
     let digests: String = functions.iter().map(|path| digest(path)).collect();
     write("functions.rs", &format!("[\n{digests}] as [&str; {}]\n", functions.len()));
-    let joints: String = built(&stages.with_file_name("joints")).iter().map(|path| stage(path)).collect();
-    write("joints.rs", &format!("&[\n{joints}]\n"));
+    let fuse_adapters: String =
+        wasm_files(&stages.with_file_name("fuse-adapters")).iter().map(|path| stage(path)).collect();
+    write("fuse_adapters.rs", &format!("&[\n{fuse_adapters}]\n"));
 }
 
-/// The folder with the stages, in the target directory that this build is for.
+/// The folder of the stages, in the target directory of this build.
 fn components(out: &Path) -> PathBuf {
     if let Some(folder) = env::var_os("LOGSHIP_COMPONENTS") {
         return folder.into();
@@ -34,7 +35,7 @@ fn components(out: &Path) -> PathBuf {
 }
 
 /// The components in a folder, sorted.
-fn built(folder: &Path) -> Vec<PathBuf> {
+fn wasm_files(folder: &Path) -> Vec<PathBuf> {
     println!("cargo::rerun-if-changed={}", folder.display());
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let mut files: Vec<PathBuf> = entries

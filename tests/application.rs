@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use logship::engine::{Engine, Limits};
 use logship::link::Stages;
 use logship::registry::Registry;
-use logship_function::application::Serve as _;
+use logship_function::application::ImportProvider as _;
 use support::dummy;
 use toml::{Table, Value};
 use wit_component::DecodedWasm;
@@ -121,17 +121,17 @@ fn a_wrong_line_is_told_in_words_that_can_be_read() {
         (
             encoder.replace("encode-json", "compress-gzip"),
             vec![
-                "compress-gzip.wasm can't serve logship:encode/encoder@1.0.0",
+                "compress-gzip.wasm doesn't export logship:encode/encoder@1.0.0",
                 "logship:compress/compressor@1.0.0",
             ],
         ),
         // Another version of the contract.
         (
             encoder.replace("1.0.0", "1.1.0"),
-            vec!["imports no logship:encode/encoder@1.1.0", "logship:encode/encoder@1.0.0"],
+            vec!["doesn't import logship:encode/encoder@1.1.0", "logship:encode/encoder@1.0.0"],
         ),
         // None at all.
-        (String::new(), vec!["imports logship:encode/encoder@1.0.0, and nothing serves it"]),
+        (String::new(), vec!["imports logship:encode/encoder@1.0.0, but no dependency provides it"]),
         (encoder.replace("encode-json", "encode-yaml"), vec!["encode-yaml.wasm", "No such file"]),
     ]);
     for (changed, words) in cases {
@@ -149,7 +149,7 @@ fn a_component_of_the_same_name_and_another_form_is_told_with_the_difference() {
     fs::write(&file, dummy(|text| text.replace("size: func() -> u64;", "size: func() -> u32;"))).unwrap();
     let other = format!("path = \"{}\"", file.display());
     let told = refusal("path = \"target/components/encode-json.wasm\"", &other);
-    for word in ["other.wasm", "logship:encode/encoder@1.0.0", "another form", "u64", "u32"] {
+    for word in ["other.wasm", "logship:encode/encoder@1.0.0", "other types", "u64", "u32"] {
         assert!(told.contains(word), "{told}");
     }
 }
@@ -159,10 +159,10 @@ fn functions_are_trusted_as_they_come_and_no_others() {
     let stages = Stages::new(Registry::new(Engine::new(Limits::default(), None).unwrap()));
     for (name, component) in table(&application(), "component") {
         let mut function = fs::read(root().join(component["source"].as_str().unwrap())).unwrap();
-        assert!(stages.trusts(&function), "{name}");
+        assert!(stages.is_trusted(&function), "{name}");
         // A custom section without a name or content changes nothing that runs.
         function.extend([0, 1, 0]);
-        assert!(!stages.trusts(&function), "{name}");
+        assert!(!stages.is_trusted(&function), "{name}");
     }
-    assert!(!stages.trusts(b""));
+    assert!(!stages.is_trusted(b""));
 }

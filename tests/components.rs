@@ -11,7 +11,7 @@ use logship::conformance::{self, Settings};
 use logship::engine::{Engine, Limits};
 use logship::registry::Registry;
 use logship::stage::{Kind, Request, Stage};
-use logship::wasi::Allowance;
+use logship::wasi::WasiAllowlist;
 use sha2::{Digest as _, Sha256};
 use support::{WORLD, dummy};
 use wit_component::DecodedWasm;
@@ -31,7 +31,7 @@ fn no_component_imports_anything_to_call() {
         let imports: Vec<_> =
             resolve.worlds[world].imports.keys().map(|import| resolve.name_world_key(import)).collect();
         let allowed =
-            match Stage::load(&engine(), "", &fs::read(&path).unwrap(), &Allowance::Nobody).unwrap().kind() {
+            match Stage::load(&engine(), "", &fs::read(&path).unwrap(), &WasiAllowlist::None).unwrap().kind() {
                 Kind::Encoder | Kind::Formatter | Kind::Transformer | Kind::Pipeline => {
                     vec!["logship:batch/types@1.0.0".to_owned()]
                 }
@@ -102,7 +102,7 @@ fn transform_fields_keeps_the_contract_with_each_of_its_settings() {
 #[test]
 fn what_a_transformer_gives_is_checked_by_the_host() {
     let bytes = fs::read(support::example("misbehaving-transform")).unwrap();
-    let Stage::Transformer(stage) = Stage::load(&engine(), "it.wasm", &bytes, &Allowance::Nobody).unwrap()
+    let Stage::Transformer(stage) = Stage::load(&engine(), "it.wasm", &bytes, &WasiAllowlist::None).unwrap()
     else {
         panic!("it is a transformer");
     };
@@ -120,11 +120,11 @@ fn what_a_transformer_gives_is_checked_by_the_host() {
     let split = push("split", &batch).unwrap();
     assert_eq!((split.batch.len(), split.logs), (6, vec![0, 0, 1, 1, 2, 2]));
     for (act, problem) in [
-        ("values", "gave a batch whose value-ends do not cover the values"),
-        ("keys", "gave a batch whose field-keys has an index outside keys"),
-        ("key-twice", "gave a batch whose keys has one twice"),
-        ("missing", "gave a batch whose logs are not as many as went in"),
-        ("falling", "gave a batch whose list of logs falls"),
+        ("values", "returned an invalid batch: value-ends do not cover the values"),
+        ("keys", "returned an invalid batch: field-keys has an index outside keys"),
+        ("key-twice", "returned an invalid batch: keys contains a duplicate"),
+        ("missing", "returned an invalid batch: the number of logs changed"),
+        ("falling", "returned an invalid batch: `logs` is not sorted"),
         ("trap", "trapped"),
     ] {
         let error = push(act, &batch).unwrap_err();
@@ -184,11 +184,11 @@ fn the_addresses_of_the_specification_are_rendered() {
 }
 
 fn refused(bytes: &[u8]) -> String {
-    refused_with(bytes, &Allowance::Nobody)
+    refused_with(bytes, &WasiAllowlist::None)
 }
 
-fn refused_with(bytes: &[u8], allowance: &Allowance) -> String {
-    Stage::load(&engine(), "it.wasm", bytes, allowance).unwrap_err().to_string()
+fn refused_with(bytes: &[u8], allowlist: &WasiAllowlist) -> String {
+    Stage::load(&engine(), "it.wasm", bytes, allowlist).unwrap_err().to_string()
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn what_the_contract_does_not_know_is_refused_by_name() {
     let version = refused(&dummy(|text| text.replace("1.0.0", "2.1.0")));
     assert!(
         version.contains(
-            "exports logship:encode/encoder@2.1.0, and this logship speaks logship:encode/encoder@1.0.0"
+            "exports logship:encode/encoder@2.1.0, but this logship requires logship:encode/encoder@1.0.0"
         ),
         "{version}"
     );
@@ -213,12 +213,12 @@ fn what_the_contract_does_not_know_is_refused_by_name() {
     let world = "package test:dummy; interface clock { now: func() -> u64; } world encoder { import clock; import log: func(text: string); export logship:encode/encoder@1.0.0; }";
     let imports = refused(&dummy(|text| text.replace(WORLD, world)));
     assert!(
-        imports.contains("a stage has no imports, and this component wants log, test:dummy/clock"),
+        imports.contains("a stage must not import anything, but this component imports log, test:dummy/clock"),
         "{imports}"
     );
 
     // To allow WASI is to allow nothing else.
-    assert_eq!(refused_with(&dummy(|text| text.replace(WORLD, world)), &Allowance::Everybody), imports);
+    assert_eq!(refused_with(&dummy(|text| text.replace(WORLD, world)), &WasiAllowlist::All), imports);
 
     let world = "package test:dummy; interface other { run: func(); } world encoder { export other; }";
     let stranger = refused(&dummy(|text| text.replace(WORLD, world)));
@@ -238,11 +238,11 @@ fn wasi_is_for_those_that_it_is_allowed_to() {
     };
     let old = of("0.2.0");
     let digest = format!("sha256:{}", hex::encode(Sha256::digest(&old)));
-    for allowance in [Allowance::Nobody, Allowance::of(["other".to_owned()])] {
-        let refused = refused_with(&old, &allowance);
+    for allowlist in [WasiAllowlist::None, WasiAllowlist::of(["other".to_owned()])] {
+        let refused = refused_with(&old, &allowlist);
         let is_run = refused.contains("trapped");
         // A name may be the one that it gives itself: for that it is asked, and this one traps when it is.
-        assert_eq!(is_run, allowance != Allowance::Nobody, "{refused}");
+        assert_eq!(is_run, allowlist != WasiAllowlist::None, "{refused}");
     }
     let refused_by_name = refused(&old);
     assert!(
@@ -251,12 +251,12 @@ fn wasi_is_for_those_that_it_is_allowed_to() {
             && refused_by_name.contains("[stages] allow-wasi"),
         "{refused_by_name}"
     );
-    for allowance in [Allowance::Everybody, Allowance::of([digest])] {
-        let ran = refused_with(&old, &allowance);
+    for allowlist in [WasiAllowlist::All, WasiAllowlist::of([digest])] {
+        let ran = refused_with(&old, &allowlist);
         assert!(ran.contains("trapped: wasm `unreachable`"), "{ran}");
     }
     // That of version 0.3 waits, and stages do not.
-    let new = refused_with(&of("0.3.0"), &Allowance::Everybody);
+    let new = refused_with(&of("0.3.0"), &WasiAllowlist::All);
     assert!(new.contains("wants wasi:clocks/wall-clock@0.3.0. Build it for"), "{new}");
 }
 

@@ -141,9 +141,9 @@ fn what_can_not_be_fused_is_refused_by_name_and_nothing_is_written() {
         (&["--formatter", "siem-hec"][..], "siem-hec is one component already"),
         (
             &["--formatter", "siem-hec", "--encoder", "encode-csv", "--transform", "transform-fields"],
-            "siem-hec makes messages for a SIEM and encode-csv is for objects: take --encoder or --formatter out",
+            "siem-hec formats messages for a SIEM, but encode-csv is for objects: remove --encoder or --formatter",
         ),
-        (&["--transform", "encode-csv"], "is an encoder, and its place is that of a transformer"),
+        (&["--transform", "encode-csv"], "is an encoder, but a transformer is required"),
         (&["--encoder", "encode-parquet", "--compressor", "compress-gzip"], "compressed inside its format"),
         (&["--encoder", "encode-xml"], "encode-xml"),
     ] {

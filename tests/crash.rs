@@ -32,7 +32,8 @@ use traffic::*;
 const PROJECT: &str = "crash";
 const LOGSTORE: &str = "logs";
 const SHARDS: u32 = 4;
-const ROUNDS: u32 = 100;
+/// Rounds of a full soak. Less of them run by default: see `rounds`.
+const ROUNDS: f64 = 100.0;
 const WRITERS: u32 = 8;
 
 /// One consumer has all shards of this group, for ever, and saves checkpoints.
@@ -51,7 +52,8 @@ async fn what_was_answered_survives_sudden_death() {
     make_logstore(&server.client).await;
     let mut shards = shards(&server.client).await;
     let (begun, mut acknowledged, mut pulled) = (Instant::now(), 0, 0);
-    for round in 0..ROUNDS {
+    let rounds = rounds();
+    for round in 0..rounds {
         let traffic = Traffic::start(&server.client, round, &shards, &mut random).await;
         tokio::time::sleep(Duration::from_millis(random.u64(20..=300))).await;
         server.child.kill();
@@ -71,7 +73,7 @@ async fn what_was_answered_survives_sudden_death() {
     }
     let found = shards.iter().map(|shard| logs(&shard.groups)).sum::<u64>();
     println!(
-        "{ROUNDS} rounds in {:.1?}: {acknowledged} logs acknowledged, {found} found, {pulled} pulled meanwhile",
+        "{rounds} rounds in {:.1?}: {acknowledged} logs acknowledged, {found} found, {pulled} pulled meanwhile",
         begun.elapsed(),
     );
     assert!(pulled > 0, "some positions were told before the service died");
@@ -120,6 +122,12 @@ async fn a_full_disk_gives_no_shard_to_two() {
     drop(server);
     let server = Server::start(&mut serve(&disk.data()), &disk.data());
     owners.ask(&server.client, 1).await.unwrap();
+}
+
+/// The rounds at the scale of the variable LOGSHIP_SOAK, a tenth by default.
+fn rounds() -> u32 {
+    let scale = env::var("LOGSHIP_SOAK").map_or(0.1, |scale| scale.parse().expect("a number"));
+    (ROUNDS * scale).round().max(1.0) as u32
 }
 
 /// Where random numbers begin: printed, so that the same test can be run again.

@@ -156,7 +156,7 @@ fn a_signal_to_stop_ships_what_was_read() {
     let output = child.wait_with_output().unwrap();
     let told = String::from_utf8(output.stderr).unwrap();
     assert!(
-        output.status.success() && told.contains("stopped by a signal: all up to -:50 was shipped"),
+        output.status.success() && told.contains("stopped by a signal: everything up to -:50 was shipped"),
         "{told}"
     );
     drop(stdin);
@@ -179,7 +179,7 @@ fn a_full_disk_is_told_and_leaves_no_half_object() {
     let whole: Vec<_> = objects.iter().map(|object| numbers(object).len()).collect();
     assert!(mount(&["umount"]).unwrap().success());
     let told = String::from_utf8(output.stderr).unwrap();
-    assert!(told.contains("no space is left to write") && !output.status.success(), "{told}");
+    assert!(told.contains("no space left to write") && !output.status.success(), "{told}");
     assert_eq!(whole.len(), 2, "two objects of 5 MB fit on a disk of 12: {objects:?}");
 }
 

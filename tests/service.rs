@@ -310,7 +310,7 @@ fn a_component_that_wants_something_of_its_host_is_refused_and_changes_nothing()
         let message = refused.json()["errorMessage"].as_str().unwrap().to_owned();
         assert_eq!((refused.status, refused.code().as_str()), (400, "ParameterInvalid"), "{query}");
         assert!(
-            message.contains("a stage has no imports, and this component wants test:dummy/sockets"),
+            message.contains("a stage must not import anything, but this component imports test:dummy/sockets"),
             "{message}"
         );
     }

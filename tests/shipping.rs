@@ -17,9 +17,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use logship::rule::{Choice, Rule};
+use logship::rule::{StageSpec, Rule};
 use logship::shipping::settings::Shipping;
-use logship_logstore::{Seal, Status, Task, TaskFilter};
+use logship_logstore::{ObjectManifest, Status, Task, TaskFilter};
 use serde_json::json;
 
 use harness::*;
@@ -37,7 +37,7 @@ fn logs_wait_for_the_rules_time_and_no_longer() {
     let tasks = test.tasks();
     assert_eq!((tasks.len(), tasks[0].shard), (1, 0), "300 seconds, and the other shard has 100");
     assert_eq!(tasks[0].id.created / 1000, START + 300 * SECOND);
-    assert_eq!((tasks[0].status, tasks[0].seal.as_ref().unwrap().rows), (Status::Success, 3));
+    assert_eq!((tasks[0].status, tasks[0].manifest.as_ref().unwrap().rows), (Status::Success, 3));
     test.pass_and_ship(200 * SECOND);
     assert_eq!(test.tasks().len(), 2);
     test.assert_each_log_once();
@@ -68,7 +68,7 @@ fn objects_are_of_the_rules_size_as_they_are_and_not_as_the_logs_are() {
         test.put(0, 700, 1000);
     }
     test.pass_and_ship(0);
-    let sizes: Vec<u64> = test.tasks().iter().map(|task| task.seal.as_ref().unwrap().raw_bytes).collect();
+    let sizes: Vec<u64> = test.tasks().iter().map(|task| task.manifest.as_ref().unwrap().raw_bytes).collect();
     assert!(sizes.len() >= 7, "{sizes:?}");
     for size in &sizes {
         assert!((4_500_000..=5_000_000).contains(size), "{sizes:?}");
@@ -91,8 +91,8 @@ fn a_log_group_larger_than_an_object_becomes_several() {
     for pair in tasks.windows(2) {
         assert_eq!(pair[0].end, pair[1].begin);
     }
-    let too_large = tasks.iter().filter(|task| task.seal.as_ref().unwrap().raw_bytes > 5_000_000);
-    assert_eq!(too_large.map(|task| task.seal.as_ref().unwrap().rows).collect::<Vec<_>>(), [1]);
+    let too_large = tasks.iter().filter(|task| task.manifest.as_ref().unwrap().raw_bytes > 5_000_000);
+    assert_eq!(too_large.map(|task| task.manifest.as_ref().unwrap().rows).collect::<Vec<_>>(), [1]);
     test.assert_each_log_once();
 }
 
@@ -117,8 +117,8 @@ fn a_task_that_fails_is_tried_after_15_30_and_60_minutes_and_so_on_for_two_days(
     }
     assert_eq!(tries, [15, 45, 105, 225, 465, 945, 1905]);
     let task = test.tasks().remove(0);
-    assert_eq!((task.status, task.code.as_str(), task.next_try), (Status::Failed, "InvalidOssBucket", None));
-    assert!(task.message.contains("there is no folder"), "{}", task.message);
+    assert_eq!((task.status, task.code.as_str(), task.next_attempt), (Status::Failed, "InvalidOssBucket", None));
+    assert!(task.message.contains("does not exist"), "{}", task.message);
     assert_eq!(task.id.created / 1000, created);
 }
 
@@ -245,9 +245,9 @@ fn logs_that_were_deleted_before_they_were_shipped_are_told_of() {
     let begin = shard.begin();
     // The rule had begun with them.
     test.update(&rule());
-    test.shipper.catch_up().unwrap();
+    test.shipper.drain().unwrap();
     test.update(&Rule { enabled: false, ..rule() });
-    test.shipper.catch_up().unwrap();
+    test.shipper.drain().unwrap();
     test.pass(25 * HOUR);
     let waited = std::time::Instant::now();
     while shard.begin() == begin {
@@ -261,7 +261,7 @@ fn logs_that_were_deleted_before_they_were_shipped_are_told_of() {
     let tasks = test.tasks();
     assert_eq!(test.statuses(), [Status::Failed, Status::Success]);
     assert!(tasks[0].message.contains("time to live"), "{}", tasks[0].message);
-    assert_eq!((tasks[0].begin.cursor, tasks[0].end.cursor, tasks[0].next_try), (begin, begin + 1, None));
+    assert_eq!((tasks[0].begin.cursor, tasks[0].end.cursor, tasks[0].next_attempt), (begin, begin + 1, None));
     assert_eq!(test.shipped(), [3, 4]);
 }
 

@@ -1,8 +1,8 @@
-//! Stages in a function of `logship function serve` against the host that drives the same stages on the same batches:
-//! `cargo xtask bench functions`.
+//! Benchmark of a function of `logship function serve`, compared with the host that runs the same stages on the same
+//! batches: `cargo xtask bench functions`.
 //!
-//! Both are given the bytes of a batch, and make the object, its key and its SHA-256 of them, in turns and in one
-//! process. The function has an instance of its own for each call. Standard output is a section for BENCHMARKS.md.
+//! Both convert the bytes of a batch to an object, its key and its SHA-256, in alternating rounds in one process. Each
+//! call of the function has a new instance. Standard output is a section of BENCHMARKS.md.
 
 use std::fs;
 use std::hint::black_box;
@@ -21,16 +21,16 @@ use logship::log_group::log_groups;
 use logship::ndjson::{Parser, Settings};
 use logship::pipeline::{Pipeline, Task};
 use logship::registry::Registry;
-use logship::rule::{Choice, Rule, Stages};
+use logship::rule::{Rule, StageSpec, Stages};
 use logship_bench::{line, median};
 use logship_function::application;
-use logship_function::compose::{Part, compose};
+use logship_function::compose::{ComponentFile, compose};
 use logship_function::manifest::Manifest;
 use logship_function::runtime::{Function, Limits, Runtime};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-/// As the program has it.
+/// The same allocator as the program's.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -44,19 +44,19 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["cold", application, cache] => cold(application.as_ref(), cache.as_ref()),
-        _ => all(),
+        _ => run_all(),
     }
 }
 
-fn all() {
+fn run_all() {
     let folder = tempfile::tempdir().expect("a folder");
     let bench = Bench { folder: folder.path(), cache: folder.path().join("cache") };
     println!(
-        "### Functions\n\nCalls of `trigger-http` under `logship function serve`, the object in the answer, against the host that drives \
-         the same stages on the same batches of access logs. MB are those of the batch as it comes; medians of {ROUNDS} rounds in turns, one thread.\n"
+        "### Functions\n\nCalls of `trigger-http` in `logship function serve`, with the object in the response, compared with the host that runs \
+         the same stages on the same batches of access logs. MB are those of the request body; medians of {ROUNDS} alternating rounds, one thread.\n"
     );
-    bench.starts();
-    bench.calls();
+    bench.cold_starts();
+    bench.warm_calls();
     bench.throughput();
     bench.fused();
     bench.sizes();
@@ -68,13 +68,13 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    /// The beginning of a process, and its first call; what is compiled is in the cache.
-    fn starts(&self) {
+    /// Measures the start of a process and its first call, with compiled code in the cache.
+    fn cold_starts(&self) {
         let application = self.application("json", "snappy");
         drop(load(&application, &self.cache));
         let (mut loaded, mut first, mut listening, mut answered) = (vec![], vec![], vec![], vec![]);
-        let body = Form::Lines.batch(1_000);
-        // The program has a cache of its own engines' settings: the first round fills it.
+        let body = InputFormat::Lines.batch(1_000);
+        // Round 0 fills the program's cache, which differs by engine settings.
         for round in 0..=ROUNDS {
             let begun = Instant::now();
             let server = Server::start(&application, &self.cache);
@@ -93,14 +93,17 @@ impl Bench<'_> {
         let ms = |times: &[f64]| median(times.to_vec()) * 1e3;
         let both: Vec<f64> = loaded.iter().zip(&first).map(|(load, call)| load + call).collect();
         println!("| cold start, JSON, snappy, 1 KB | ms |\n|---|---:|");
-        println!("| first call of a process: instance to first byte of the answer | {:.2} |", ms(&first));
-        println!("| compiled code of the function and its stages from the cache | {:.2} |", ms(&loaded));
+        println!(
+            "| first call of a process: instantiation to first byte of the response | {:.2} |",
+            ms(&first)
+        );
+        println!("| load of the compiled function and stages from the cache | {:.2} |", ms(&loaded));
         println!("| both | {:.2} |", ms(&both));
-        println!("| the process until it listens, that included | {:.1} |", ms(&listening));
-        println!("| its first call by HTTP | {:.2} |\n", ms(&answered));
+        println!("| process start until it listens, including the load | {:.1} |", ms(&listening));
+        println!("| first call over HTTP | {:.2} |\n", ms(&answered));
     }
 
-    /// Runs this program once more, for what only a new process shows: seconds to load, and to answer the first call.
+    /// Runs a cold start in a new process. Returns the seconds to load, and of the first call.
     fn cold(&self, application: &Path) -> [f64; 2] {
         let mut command = Command::new(std::env::current_exe().expect("this program"));
         let output = command.arg("cold").arg(application).arg(&self.cache).output().expect("started");
@@ -111,23 +114,23 @@ impl Bench<'_> {
         figures.try_into().expect("two figures")
     }
 
-    /// Warm calls of each size.
-    fn calls(&self) {
+    /// Measures warm calls with each batch size.
+    fn warm_calls(&self) {
         println!(
-            "| warm call, JSON, snappy | host, ms | function, ms | more than the host, ms | by HTTP on loopback, ms |"
+            "| warm call, JSON, snappy | host, ms | function, ms | overhead, ms | over HTTP on loopback, ms |"
         );
         println!("|---|---:|---:|---:|---:|");
         let case = self.case("json", "snappy");
         let server = Server::start(&self.application("json", "snappy"), &self.cache);
         let mut client = server.connect();
         for (name, size) in SIZES {
-            let body = Form::Lines.batch(size);
-            // Calls of a round: as many as take some milliseconds.
+            let body = InputFormat::Lines.batch(size);
+            // Enough calls per round to take some milliseconds.
             let calls = (2_000_000 / size).clamp(1, 500);
             let [mut host, mut function, mut http] = [vec![], vec![], vec![]];
             for _ in 0..ROUNDS {
-                host.push(seconds(calls, || drop(black_box(case.host.make(&body, Form::Lines)))));
-                function.push(seconds(calls, || drop(black_box(case.call(&body, Form::Lines)))));
+                host.push(seconds(calls, || drop(black_box(case.host.build(&body, InputFormat::Lines)))));
+                function.push(seconds(calls, || drop(black_box(case.call(&body, InputFormat::Lines)))));
                 http.push(seconds(calls, || {
                     black_box(client.call(&body));
                 }));
@@ -138,36 +141,36 @@ impl Bench<'_> {
         println!();
     }
 
-    /// Batches of 4 MB in each format.
+    /// Measures batches of 4 MB in each format.
     fn throughput(&self) {
         println!("| 4 MB batches | host MB/s | function MB/s | function/host |\n|---|---:|---:|---:|");
         for (name, format, compression) in CASES {
             let case = self.case(format, compression);
-            for form in [Form::Lines, Form::LogGroup] {
-                let body = form.batch(4_000_000);
-                let same = case.host.make(&body, form).bytes == case.call(&body, form);
-                assert!(same, "{name}: the function makes another object than the host");
+            for format in [InputFormat::Lines, InputFormat::LogGroup] {
+                let body = format.batch(4_000_000);
+                let same = case.host.build(&body, format).bytes == case.call(&body, format);
+                assert!(same, "{name}: the objects of the function and the host differ");
                 let speeds = compare(
                     body.len(),
-                    || drop(black_box(case.host.make(&body, form))),
-                    || drop(black_box(case.call(&body, form))),
+                    || drop(black_box(case.host.build(&body, format))),
+                    || drop(black_box(case.call(&body, format))),
                 );
-                println!("| {name}, from {} {speeds}", form.name());
+                println!("| {name}, from {} {speeds}", format.name());
             }
         }
         println!();
     }
 
-    /// A pipeline of stages in one component against the host that drives each of them.
+    /// Compares a fused pipeline component with the host that runs each stage.
     fn fused(&self) {
         println!(
-            "| 4 MB batches | stages by the host MB/s | fused pipeline MB/s | fused/host |\n|---|---:|---:|---:|"
+            "| 4 MB batches | separate stages MB/s | fused pipeline MB/s | fused/separate |\n|---|---:|---:|---:|"
         );
         for (name, format, compression) in CASES {
             let fused = self.folder.join(format!("{format}-{compression}.wasm"));
             let mut command = Command::new(program());
             command.args(["compose", "--encoder", &format!("encode-{format}"), "--output"]).arg(&fused);
-            // Parquet is compressed by its encoder.
+            // The Parquet encoder compresses by itself.
             if format != "parquet" && compression != "none" {
                 command.args(["--compressor", &format!("compress-{compression}")]);
             }
@@ -176,11 +179,14 @@ impl Bench<'_> {
             let stages = Stages { pipeline: Some(fused.display().to_string()), ..Stages::default() };
             let (host, fused) =
                 (Host::new(format, compression, Stages::default()), Host::new(format, compression, stages));
-            let body = Form::Lines.batch(4_000_000);
-            let make = |host: &Host| host.make(&body, Form::Lines);
-            assert!(make(&host).bytes == make(&fused).bytes, "{name}: the pipeline makes another object");
+            let body = InputFormat::Lines.batch(4_000_000);
+            let build = |host: &Host| host.build(&body, InputFormat::Lines);
+            assert!(
+                build(&host).bytes == build(&fused).bytes,
+                "{name}: the objects of the pipeline and the separate stages differ"
+            );
             let speeds =
-                compare(body.len(), || drop(black_box(make(&host))), || drop(black_box(make(&fused))));
+                compare(body.len(), || drop(black_box(build(&host))), || drop(black_box(build(&fused))));
             println!("| {name} {speeds}");
         }
         println!();
@@ -201,8 +207,8 @@ impl Bench<'_> {
             }
         }
         let (_, socket, parts) = parts(&self.application("json", "snappy"));
-        let whole = compose(&socket, &parts, |_| false).expect("composed");
-        println!("| trigger-http composed with renderer, JSON, snappy and HEC | {} |", kib(whole.len()));
+        let composed = compose(&socket, &parts, |_| false).expect("composed");
+        println!("| trigger-http composed with renderer, JSON, snappy and HEC | {} |", kib(composed.len()));
         for (name, format, compression) in CASES {
             let fused = self.folder.join(format!("{format}-{compression}.wasm"));
             let bytes = fs::metadata(fused).expect("made before").len();
@@ -218,7 +224,7 @@ impl Bench<'_> {
         }
     }
 
-    /// A spin.toml with one rule.
+    /// Writes a spin.toml with one rule.
     fn application(&self, format: &str, compression: &str) -> PathBuf {
         let rules = json!({ "lake": { "format": settings_of(format), "compression": compression } });
         let target = target();
@@ -251,18 +257,18 @@ rules = "{{{{ rules }}}}"
     }
 }
 
-/// Prints how long it takes to load a function, and to answer its first call, in seconds.
+/// Prints the seconds to load a function, and of its first call.
 fn cold(application: &Path, cache: &Path) {
     let begun = Instant::now();
     let function = load(application, cache);
     let loaded = begun.elapsed().as_secs_f64();
-    let (runtime, body) = (runtime(), Form::Lines.batch(1_000));
+    let (runtime, body) = (runtime(), InputFormat::Lines.batch(1_000));
     let begun = Instant::now();
-    call(&runtime, &function, &body, Form::Lines);
+    call(&runtime, &function, &body, InputFormat::Lines);
     println!("{loaded} {}", begun.elapsed().as_secs_f64());
 }
 
-/// Both ways of making the same object.
+/// The host and the function for the same object.
 struct Case {
     host: Host,
     function: Function,
@@ -270,23 +276,23 @@ struct Case {
 }
 
 impl Case {
-    fn call(&self, body: &Bytes, form: Form) -> Bytes {
-        call(&self.runtime, &self.function, body, form)
+    fn call(&self, body: &Bytes, format: InputFormat) -> Bytes {
+        call(&self.runtime, &self.function, body, format)
     }
 }
 
-fn call(runtime: &tokio::runtime::Runtime, function: &Function, body: &Bytes, form: Form) -> Bytes {
+fn call(runtime: &tokio::runtime::Runtime, function: &Function, body: &Bytes, format: InputFormat) -> Bytes {
     let request = http::Request::post("http://localhost/v1/ship/lake")
-        .header("content-type", form.media_type())
+        .header("content-type", format.media_type())
         .header("content-length", body.len())
         .header("x-logship-task", format!("{}_{}", TASK.created, TASK.number))
         .header("x-logship-digest", "xxh3")
         .body(Full::new(body.clone()).map_err(|never| match never {}).boxed_unsync())
         .expect("a request");
-    let answer = runtime.block_on(function.answer(request)).expect("an answer");
-    assert_eq!(answer.status(), 200);
-    let object = runtime.block_on(answer.into_body().collect()).expect("a body").to_bytes();
-    // As a service does, whose calls are these.
+    let response = runtime.block_on(function.handle_request(request)).expect("a response");
+    assert_eq!(response.status(), 200);
+    let object = runtime.block_on(response.into_body().collect()).expect("a body").to_bytes();
+    // A service hashes the objects of function calls too.
     black_box(Sha256::digest(&object));
     object
 }
@@ -295,13 +301,13 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
 }
 
-/// The host that drives stages.
+/// The host, which runs the stages.
 struct Host {
     pipeline: Pipeline,
 }
 
-/// What the host makes of a batch: what it keeps of an object.
-struct Made {
+/// The host's object of a batch.
+struct Object {
     _key: String,
     bytes: Vec<u8>,
     _sha256: [u8; 32],
@@ -310,33 +316,33 @@ struct Made {
 impl Host {
     fn new(format: &str, compression: &str, stages: Stages) -> Self {
         let registry = Registry::new(Engine::new(StageLimits::default(), None).expect("an engine"));
-        let format: Choice = serde_json::from_value(settings_of(format)).expect("a format");
-        let compression: Choice = serde_json::from_value(json!(compression)).expect("a compression");
+        let format: StageSpec = serde_json::from_value(settings_of(format)).expect("a format");
+        let compression: StageSpec = serde_json::from_value(json!(compression)).expect("a compression");
         let rule = Rule { name: "lake".into(), format, compression, stages, ..Rule::default() };
         Self { pipeline: Pipeline::new(&registry, &rule).expect("a pipeline") }
     }
 
-    fn make(&self, body: &[u8], form: Form) -> Made {
+    fn build(&self, body: &[u8], format: InputFormat) -> Object {
         let _key = self.pipeline.key(&TASK).expect("a key");
         let mut encoding = self.pipeline.open().expect("opened");
         let mut bytes = vec![];
-        form.batches(body, |batch| bytes.append(&mut encoding.push(batch).expect("encoded")));
+        format.batches(body, |batch| bytes.append(&mut encoding.push(batch).expect("encoded")));
         let mut ending = encoding.finish().expect("finished").ending;
         bytes.append(&mut ending.trailer);
         bytes.splice(..0, ending.header);
         let _sha256 = Sha256::digest(&bytes).into();
-        Made { _key, bytes, _sha256 }
+        Object { _key, bytes, _sha256 }
     }
 }
 
-/// What a batch comes as.
+/// The input format of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Form {
+enum InputFormat {
     Lines,
     LogGroup,
 }
 
-impl Form {
+impl InputFormat {
     fn name(self) -> &'static str {
         match self {
             Self::Lines => "NDJSON",
@@ -351,7 +357,7 @@ impl Form {
         }
     }
 
-    /// A batch of so many bytes of lines, or of the log group of as many lines.
+    /// Returns a batch of at least `bytes` of lines, or a log group with the same logs.
     fn batch(self, bytes: usize) -> Bytes {
         let mut lines = String::new();
         for number in 0.. {
@@ -364,26 +370,26 @@ impl Form {
         if self == Self::Lines {
             return lines.into();
         }
-        // One source, for a group has one.
+        // A log group has only one source.
         let lines = lines.replace(r#""__source__":"10.0.3."#, r#""__source__":"10.0.3.1","host_number":""#);
         let parsed = Parser::new(settings()).parse(lines.as_bytes());
         log_groups(&parsed.batches[0].1, "").remove(0).into()
     }
 
-    /// The batches as the host gives them to stages.
-    fn batches(self, body: &[u8], mut take: impl FnMut(&LogBatch)) {
+    /// Parses the body to batches as the host passes them to stages.
+    fn batches(self, body: &[u8], mut visit: impl FnMut(&LogBatch)) {
         if self == Self::LogGroup {
             let mut builder = BatchBuilder::default();
             builder.log_group(body).expect("a log group");
-            return take(&builder.take());
+            return visit(&builder.take());
         }
         let (mut parser, mut rest) = (Parser::new(settings()), body);
         while !rest.is_empty() {
-            let most = rest.len().min(512 << 10);
-            let end = rest[most..].iter().position(|&byte| byte == b'\n');
-            let (block, behind) = rest.split_at(end.map_or(rest.len(), |end| most + end + 1));
-            parser.parse(block).batches.iter().for_each(|(_, batch)| take(batch));
-            rest = behind;
+            let block_end = rest.len().min(512 << 10);
+            let end = rest[block_end..].iter().position(|&byte| byte == b'\n');
+            let (block, after) = rest.split_at(end.map_or(rest.len(), |end| block_end + end + 1));
+            parser.parse(block).batches.iter().for_each(|(_, batch)| visit(batch));
+            rest = after;
         }
     }
 }
@@ -418,7 +424,7 @@ fn settings_of(format: &str) -> Value {
     json!({ "type": format, "columns": columns })
 }
 
-/// What `cargo xtask build` made.
+/// Returns the folder of `cargo xtask build`.
 fn target() -> PathBuf {
     let program = std::env::current_exe().expect("this program");
     program.ancestors().nth(3).expect("it is in TARGET/release/deps").to_owned()
@@ -428,7 +434,7 @@ fn program() -> PathBuf {
     target().join("release/logship")
 }
 
-/// The function of an application, as the program loads it.
+/// Loads an application's function like the program.
 fn load(application: &Path, cache: &Path) -> Function {
     let (variables, socket, parts) = parts(application);
     fs::create_dir_all(cache).expect("a folder");
@@ -440,10 +446,10 @@ fn load(application: &Path, cache: &Path) -> Function {
 
 type Variables = std::collections::BTreeMap<String, String>;
 
-fn parts(application: &Path) -> (Variables, Part, Vec<(String, Part)>) {
+fn parts(application: &Path) -> (Variables, ComponentFile, Vec<(String, ComponentFile)>) {
     let manifest = Manifest::read(application).expect("an application");
     let component = &manifest.component["trigger-http"];
-    let part = |path: &Path| Part::read(&manifest.file(path)).expect("a component");
+    let part = |path: &Path| ComponentFile::read(&manifest.resolve(path)).expect("a component");
     let dependencies = component.dependencies.iter();
     let parts = dependencies.map(|(import, dependency)| (import.clone(), part(&dependency.path))).collect();
     (manifest.variables(component, |_| None).expect("variables"), part(&component.source), parts)
@@ -461,9 +467,9 @@ impl Server {
         command.args(["function", "serve", "--listen", "127.0.0.1:0"]).arg(application);
         command.arg("--cache").arg(cache.join("program"));
         let mut process = command.stdout(Stdio::piped()).spawn().expect("started");
-        let mut said = String::new();
-        BufReader::new(process.stdout.take().expect("piped")).read_line(&mut said).expect("a line");
-        let address = said.trim_start_matches("http://").split('/').next().expect("an address").to_owned();
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
+        let address = line.trim_start_matches("http://").split('/').next().expect("an address").to_owned();
         Self { process, address }
     }
 
@@ -480,7 +486,7 @@ impl Drop for Server {
     }
 }
 
-/// A connection that is kept.
+/// A keep-alive connection.
 struct Client {
     reader: BufReader<TcpStream>,
     stream: TcpStream,
@@ -497,7 +503,7 @@ impl Client {
         );
         self.stream.write_all(head.as_bytes()).and_then(|()| self.stream.write_all(body)).expect("sent");
         let mut line = String::new();
-        self.reader.read_line(&mut line).expect("an answer");
+        self.reader.read_line(&mut line).expect("a response");
         assert!(line.starts_with("HTTP/1.1 200"), "{line}");
         let mut length = 0;
         while line != "\r\n" {
@@ -509,25 +515,25 @@ impl Client {
                 length = value.trim().parse().expect("a number");
             }
         }
-        let mut answer = vec![0; length];
-        self.reader.read_exact(&mut answer).expect("a body");
-        answer.len()
+        let mut body = vec![0; length];
+        self.reader.read_exact(&mut body).expect("a body");
+        body.len()
     }
 }
 
-/// Cells of a table: MB/s of each, and the ratio.
-fn compare(bytes: usize, one: impl Fn(), other: impl Fn()) -> String {
-    let (mut ones, mut others, mut ratios) = (vec![], vec![], vec![]);
+/// Measures both in alternating rounds. Returns table cells with both speeds in MB/s, and the ratio.
+fn compare(bytes: usize, first: impl Fn(), second: impl Fn()) -> String {
+    let (mut first_speeds, mut second_speeds, mut ratios) = (vec![], vec![], vec![]);
     for _ in 0..ROUNDS {
-        let (first, second) = (seconds(3, &one), seconds(3, &other));
-        ones.push(bytes as f64 / first / 1e6);
-        others.push(bytes as f64 / second / 1e6);
-        ratios.push(first / second);
+        let (first_time, second_time) = (seconds(3, &first), seconds(3, &second));
+        first_speeds.push(bytes as f64 / first_time / 1e6);
+        second_speeds.push(bytes as f64 / second_time / 1e6);
+        ratios.push(first_time / second_time);
     }
-    format!("| {:.0} | {:.0} | {:.2} |", median(ones), median(others), median(ratios))
+    format!("| {:.0} | {:.0} | {:.2} |", median(first_speeds), median(second_speeds), median(ratios))
 }
 
-/// Seconds of a call, of so many.
+/// Returns the mean seconds of a call, over `calls` calls.
 fn seconds(calls: usize, mut work: impl FnMut()) -> f64 {
     let begun = Instant::now();
     (0..calls).for_each(|_| work());

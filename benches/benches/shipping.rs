@@ -1,6 +1,6 @@
-//! Shipping a Logstore to a local directory: how fast on one core and on two, with what memory, over how many shards.
+//! Benchmark of shipping a Logstore to a local directory: speed on one and two cores, memory, and number of shards.
 //!
-//! Each case runs in a process of its own, which tells its own peak of memory.
+//! Each case runs in a separate process, which reports its peak memory.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,21 +12,21 @@ use logship::destination::DestinationConfig;
 use logship::engine::{Engine, Limits, default_cache};
 use logship::registry::Registry;
 use logship::rule::Rule;
+use logship::shipper_config;
 use logship::shipping::Shipper;
 use logship::shipping::settings::Shipping;
-use logship::target;
 use logship_bench::median;
 use logship_logstore::{Options, RuleSettings, RuleStart, Status, Store, TaskFilter};
 
-use filled::{data, fill, peak, run, run_on};
+use bench_logstore::{data, fill, peak_memory, run, run_on};
 
-#[path = "../filled.rs"]
-mod filled;
+#[path = "../bench_logstore.rs"]
+mod bench_logstore;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Bytes of logs that each case ships, before compression.
+/// Size of the logs that each case ships, in bytes before compression.
 const BYTES: usize = 1_000_000_000;
 
 const ROUNDS: usize = 3;
@@ -72,7 +72,7 @@ fn all() {
         let mut peak = 0.0_f64;
         for _ in 0..ROUNDS {
             for (cores, figures) in (1..).zip(&mut figures) {
-                let (speed, memory) = shipped(folder.path(), index, cores);
+                let (speed, memory) = run_case(folder.path(), index, cores);
                 figures.push(speed);
                 peak = peak.max(memory);
             }
@@ -83,7 +83,7 @@ fn all() {
     println!("\n| shards, 2 cores | JSON + snappy, MB/s | memory, MiB |\n|---|---|---|");
     for shards in ["1", "8", "64", "500"] {
         run(&["fill", path(folder.path()), shards]);
-        let rounds: Vec<_> = (0..ROUNDS).map(|_| shipped(folder.path(), 0, 2)).collect();
+        let rounds: Vec<_> = (0..ROUNDS).map(|_| run_case(folder.path(), 0, 2)).collect();
         let peak = rounds.iter().map(|round| round.1).fold(0.0, f64::max);
         println!("| {shards} | {:.0} | {peak:.0} |", median(rounds.iter().map(|round| round.0).collect()));
     }
@@ -94,14 +94,14 @@ fn path(folder: &Path) -> &str {
     folder.to_str().expect("a plain path")
 }
 
-/// MB of logs a second, and MiB of memory.
-fn shipped(folder: &Path, format: usize, cores: usize) -> (f64, f64) {
+/// Runs a case. Returns the speed in MB/s and the memory in MiB.
+fn run_case(folder: &Path, format: usize, cores: usize) -> (f64, f64) {
     let printed = run(&["ship", path(folder), &format.to_string(), &cores.to_string()]);
     let mut numbers = printed.split_whitespace().map(|number| number.parse::<f64>().expect("a number"));
     (numbers.next().expect("a speed"), numbers.next().expect("a size"))
 }
 
-/// Ships all that is there, on so many cores, by a new rule. Prints how fast, and the peak of memory.
+/// Ships all logs by a new rule, on the given number of cores. Prints the speed and the peak memory.
 fn ship(folder: &Path, format: usize, cores: usize) {
     run_on(0..cores);
     let data = data(folder);
@@ -122,7 +122,7 @@ fn ship(folder: &Path, format: usize, cores: usize) {
     fs::create_dir_all(buckets.join(&name)).expect("a bucket");
     let shipper = Shipper::new(
         Arc::clone(&store),
-        Registry::within(engine.expect("an engine"), data.join("stages")),
+        Registry::with_folder(engine.expect("an engine"), data.join("stages")),
         BTreeMap::from([("default".to_owned(), DestinationConfig::Directory { path: buckets.clone() })]),
         settings,
         &data,
@@ -133,18 +133,18 @@ fn ship(folder: &Path, format: usize, cores: usize) {
     let raw: usize = logstore
         .shards
         .iter()
-        .map(|shard| store.measure(shard, shard.begin(), u64::MAX >> 1).expect("measured").bytes as usize)
+        .map(|shard| store.backlog(shard, shard.begin(), u64::MAX >> 1).expect("measured").bytes as usize)
         .sum();
     let rule = Rule {
         name: name.clone(),
         bucket: name.clone(),
         size_mb: 64,
         format: serde_json::from_str(FORMATS[format].1).expect("a format"),
-        compression: logship::rule::Choice::named("snappy"),
+        compression: logship::rule::StageSpec::named("snappy"),
         ..Rule::default()
     };
-    let configuration = target::configuration(&rule);
-    let settings = RuleSettings { target: target::OSS.into(), configuration };
+    let configuration = shipper_config::from_rule(&rule);
+    let settings = RuleSettings { target: shipper_config::OSS.into(), configuration };
     runtime.block_on(store.create_rule(logstore, &name, settings, RuleStart::Begin)).expect("a rule");
     let catalog = store.catalog();
     let rule = catalog.logstore("bench", "ship").and_then(|logstore| logstore.rule(&name)).expect("the rule");
@@ -166,5 +166,5 @@ fn ship(folder: &Path, format: usize, cores: usize) {
     let (tasks, _) = store.tasks(&filter, 0, 100_000).expect("tasks");
     assert!(tasks.iter().all(|task| task.status == Status::Success));
     let _ = fs::remove_dir_all(buckets.join(&name));
-    println!("{} {}", raw as f64 / seconds / 1e6, peak());
+    println!("{} {}", raw as f64 / seconds / 1e6, peak_memory());
 }

@@ -1,7 +1,7 @@
-//! Sending a Logstore to a receiver on this machine that discards what it gets: how fast on one core, with what CPU time.
+//! Benchmark of sending a Logstore to a local receiver that discards all data: speed on one core, and CPU time.
 //!
-//! Each case runs in a process of its own on the first core; the receiver is in another, on the second. The sender's
-//! CPU time is what counts: it tells what a core can do whatever the receiver costs.
+//! Each case runs in a separate process on the first core, and its receiver in another on the second. The CPU time of
+//! the sender is the main figure, as it doesn't depend on the receiver.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{env, thread};
 
-use logship::destination::Destination;
 use logship::directory::Directory;
 use logship::engine::{Engine, Limits, default_cache};
 use logship::registry::Registry;
@@ -24,20 +23,20 @@ use logship_bench::median;
 use logship_logstore::{Options, RuleSettings, RuleStart, Status, Store, TaskFilter};
 use tokio::sync::watch;
 
-use filled::{data, fill, peak, run, run_on};
+use bench_logstore::{data, fill, peak_memory, run, run_on};
 
-#[path = "../filled.rs"]
-mod filled;
+#[path = "../bench_logstore.rs"]
+mod bench_logstore;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Bytes of logs that each case sends, before compression.
+/// Size of the logs that each case sends, in bytes before compression.
 const BYTES: usize = 500_000_000;
 
 const ROUNDS: usize = 3;
 
-/// What is measured: its name, who receives, and the settings but for where.
+/// The cases: name, kind of receiver, and receiver config with the placeholder PORT.
 const CASES: [(&str, &str, &str); 4] = [
     ("HEC", "hec", r#"{ "type": "hec", "token": "t", "gzip": false, "urls": ["http://127.0.0.1:PORT"] }"#),
     ("HEC, gzip", "hec", r#"{ "type": "hec", "token": "t", "urls": ["http://127.0.0.1:PORT"] }"#),
@@ -66,11 +65,11 @@ fn all() {
     println!("### SIEM\n");
     println!(
         "A Logstore of {} MB of logs (before compression, as log groups) in 4 shards by a rule of the service to a \
-         receiver on this machine that discards what it gets, tasks on disk and all. MB are those of the logs. The sender has one core; \
-         by its CPU time it would do the second figure if it never waited. Medians of {ROUNDS} rounds.\n",
+         receiver on this machine that discards all data, with tasks stored on disk. MB are those of the logs. The sender has one core; \
+         the second figure is the speed by its CPU time, without waits. Medians of {ROUNDS} rounds.\n",
         BYTES / 1_000_000
     );
-    println!("| | MB/s | MB a CPU second | logs/s | memory, MiB |\n|---|---:|---:|---:|---:|");
+    println!("| | MB/s | MB per CPU second | logs/s | memory, MiB |\n|---|---:|---:|---:|---:|");
     fill(folder.path(), 4, BYTES);
     let folder = folder.path().to_str().expect("a plain path");
     for (index, (name, kind, _)) in CASES.iter().enumerate() {
@@ -88,7 +87,7 @@ fn all() {
     println!();
 }
 
-/// A receiver in a process of its own, and its port.
+/// Starts a receiver process, and returns it with its port.
 fn start(kind: &str) -> (Child, String) {
     let mut command = Command::new(env::current_exe().expect("this program"));
     let mut child = command.args(["receive", kind]).stdout(Stdio::piped()).spawn().expect("started");
@@ -102,7 +101,7 @@ fn receive(kind: &str) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     println!("{}", listener.local_addr().expect("bound").port());
     let serve = match kind {
-        "hec" => answer,
+        "hec" => accept_hec,
         _ => discard,
     };
     for stream in listener.incoming().map_while(Result::ok) {
@@ -116,8 +115,8 @@ fn discard(mut stream: TcpStream) -> Option<()> {
     Some(())
 }
 
-/// Takes every request, as HEC does.
-fn answer(stream: TcpStream) -> Option<()> {
+/// Answers every HEC request with success.
+fn accept_hec(stream: TcpStream) -> Option<()> {
     let mut reader = BufReader::with_capacity(1 << 20, stream.try_clone().ok()?);
     let mut writer = stream;
     loop {
@@ -137,14 +136,14 @@ fn answer(stream: TcpStream) -> Option<()> {
             }
         }
         std::io::copy(&mut (&mut reader).take(length), &mut std::io::sink()).ok()?;
-        // At once: two pieces would wait for each other's acknowledgement.
+        // In one write, as two would wait for a delayed TCP acknowledgement.
         writer
             .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 27\r\n\r\n{\"text\":\"Success\",\"code\":0}")
             .ok()?;
     }
 }
 
-/// Sends all that is there by a new rule. Prints MB/s, MB a CPU second, logs a second and the peak of memory.
+/// Sends all logs by a new rule. Prints MB/s, MB per CPU second, logs per second and the peak memory.
 fn send(folder: &Path, case: usize, port: &str) {
     run_on(0..1);
     let data = data(folder);
@@ -154,10 +153,10 @@ fn send(folder: &Path, case: usize, port: &str) {
     let receiver: ReceiverConfig =
         serde_json::from_str(&CASES[case].2.replace("PORT", port)).expect("a receiver");
     let engine = Engine::new(Limits::default(), default_cache().as_deref()).expect("an engine");
-    let letters = DeadLetters::new(Destination::Directory(Directory::new(folder.join("dead-letters"))), "");
+    let letters = DeadLetters::new(Box::new(Directory::new(folder.join("dead-letters"))), "");
     let rules = Rules::new(
         Arc::clone(&store),
-        Registry::within(engine, data.join("stages")),
+        Registry::with_folder(engine, data.join("stages")),
         BTreeMap::from([("receiver".to_owned(), receiver)]),
         letters,
         3,
@@ -167,7 +166,7 @@ fn send(folder: &Path, case: usize, port: &str) {
     let raw: u64 = logstore
         .shards
         .iter()
-        .map(|shard| store.measure(shard, shard.begin(), u64::MAX >> 1).expect("measured").bytes)
+        .map(|shard| store.backlog(shard, shard.begin(), u64::MAX >> 1).expect("measured").bytes)
         .sum();
     let name = format!("bench-{}", fastrand::u32(..));
     let rule = SiemRule { name: name.clone(), receiver: "receiver".into(), ..SiemRule::default() };
@@ -194,12 +193,13 @@ fn send(folder: &Path, case: usize, port: &str) {
     let filter = TaskFilter { rule: Some(name), ..TaskFilter::default() };
     let (tasks, _) = store.tasks(&filter, 0, 100_000).expect("tasks");
     assert!(tasks.iter().all(|task| task.status == Status::Success));
-    let logs: u64 = tasks.iter().filter_map(|task| task.seal.as_ref()).map(|seal| seal.rows).sum();
+    let logs: u64 =
+        tasks.iter().filter_map(|task| task.manifest.as_ref()).map(|manifest| manifest.rows).sum();
     let megabytes = raw as f64 / 1e6;
-    println!("{} {} {} {}", megabytes / seconds, megabytes / used, logs as f64 / seconds, peak());
+    println!("{} {} {} {}", megabytes / seconds, megabytes / used, logs as f64 / seconds, peak_memory());
 }
 
-/// CPU time of this process so far.
+/// Returns the CPU time of this process, in seconds.
 fn cpu_seconds() -> f64 {
     let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     used.tv_sec as f64 + used.tv_nsec as f64 / 1e9

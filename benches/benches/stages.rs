@@ -1,13 +1,13 @@
-//! Each built-in stage as a component against the same code native, in one run: `cargo xtask bench stages`.
+//! Benchmark of each built-in stage as a component and as native code: `cargo xtask bench stages`.
 //!
-//! Both push the same chunks into a new object, in turns, so that a machine that grows slower does so for
-//! both. Standard output is a table for BENCHMARKS.md.
+//! Both push the same chunks into a new object, and their rounds alternate, so that a slowdown of the machine affects
+//! both. Standard output is a section of BENCHMARKS.md.
 
 use std::hint::black_box;
 use std::time::Instant;
 
 use logship::batch::LogBatch;
-use logship::engine::{Engine, Limits, Watch};
+use logship::engine::{DeadlineMode, Engine, Limits};
 use logship::ndjson::{Parser, Settings};
 use logship::registry::Registry;
 use logship::stage::Request;
@@ -24,11 +24,11 @@ const PARQUET: &str = r#"{"compression":"snappy","columns":[
 const CSV: &str = r#"{"columns":["__time__","__topic__","__source__","method","path","status","bytes","latency",
     "host","client_ip","referer","user_agent","request_id"]}"#;
 
-/// What `transform-fields` does in a case.
+/// Cases of `transform-fields`: description and config.
 const TRANSFORMS: [(&str, &str); 5] = [
     ("nothing", ""),
-    ("leaves out most logs", r#"{"where":{"status":"404"}}"#),
-    ("leaves out and renames a field", r#"{"drop":["referer"],"rename":{"path":"url"}}"#),
+    ("filters most logs", r#"{"where":{"status":"404"}}"#),
+    ("drops and renames a field", r#"{"drop":["referer"],"rename":{"path":"url"}}"#),
     ("masks a pattern in every field", r#"{"mask":{"*":"[0-9]{13,16}"}}"#),
     ("hashes a field", r#"{"hash":["client_ip"],"hash_key":"key"}"#),
 ];
@@ -39,8 +39,8 @@ fn main() {
     let bytes = chunks.iter().map(log_bytes).sum::<usize>() as f64;
     let registry = Registry::new(Engine::new(Limits::default(), None).expect("an engine"));
     println!(
-        "Each stage as a component against the same code native: {LOGS} access logs of 10 fields in {} chunks, \
-         {:.0} bytes of keys and values a log; medians of {ROUNDS} rounds in turns. MB are those of the input: \
+        "Each stage as a component, compared with the same code as native code: {LOGS} access logs of 10 fields in {} chunks, \
+         {:.0} bytes of keys and values per log; medians of {ROUNDS} alternating rounds. MB are those of the input: \
          keys and values for an encoder, a formatter and a transformer, JSON lines for a compressor.\n",
         chunks.len(),
         bytes / LOGS as f64
@@ -65,64 +65,62 @@ fn main() {
         bytes,
     );
     bench.formatter::<siem_syslog::SyslogFormatter>("siem-syslog", "", &native, &chunks, bytes);
-    for (what, config) in TRANSFORMS {
-        let name = format!("transform-fields: {what}");
+    for (case, config) in TRANSFORMS {
+        let name = format!("transform-fields: {case}");
         bench.transformer::<transform_fields::FieldsTransformer>(&name, config, &native, &chunks, bytes);
     }
     bench.renderer();
     bench.pool();
-    limits(&chunks, &json, bytes);
+    deadline_modes(&chunks, &json, bytes);
 }
 
-/// What the limits of a stage cost: each without any watch, stopped from outside at its deadline, and with the deadline
-/// checked in every loop; in turns.
-fn limits(chunks: &[LogBatch], json: &[Vec<u8>], bytes: f64) {
+/// Measures the cost of each deadline mode, in alternating rounds: none, a signal at the deadline, and epoch checks in
+/// every loop.
+fn deadline_modes(chunks: &[LogBatch], json: &[Vec<u8>], bytes: f64) {
     let engine = Engine::new(Limits::default(), None).expect("an engine");
-    let registries =
-        [Watch::Trust, Watch::Stop, Watch::Check].map(|watch| Registry::new(engine.watched(watch)));
+    let registries = [DeadlineMode::None, DeadlineMode::Signal, DeadlineMode::Epoch]
+        .map(|mode| Registry::new(engine.with_deadline_mode(mode)));
     println!(
-        "\nA stage of one's own, by what ends a call that runs past its deadline. Memory is limited in each.\n\n\
-         | stage | nothing, MB/s | it is stopped, MB/s | | its loops look at the clock, MB/s | |\n|---|---:|---:|---:|---:|---:|"
+        "\nA custom stage in each deadline mode. All modes limit memory.\n\n\
+         | stage | none, MB/s | signal, MB/s | | epoch, MB/s | |\n|---|---:|---:|---:|---:|---:|"
     );
     let size = json.iter().map(Vec::len).sum::<usize>() as f64;
     for (name, config) in [("encode-json", ""), ("encode-csv", CSV), ("encode-parquet", PARQUET)] {
-        watched(name, bytes, &registries, |registry| {
+        compare_modes(name, bytes, &registries, |registry| {
             let stage = registry.encoder(name).expect("a built-in stage");
             let mut object = stage.open(config).expect("a configuration");
             chunks.iter().map(|batch| object.push(batch).expect("encodes").len()).sum()
         });
     }
-    watched("compress-snappy", size, &registries, |registry| {
+    compare_modes("compress-snappy", size, &registries, |registry| {
         let stage = registry.compressor("compress-snappy").expect("a built-in stage");
         let mut object = stage.open("").expect("a configuration");
         json.iter().map(|chunk| object.push(chunk).expect("compresses").len()).sum()
     });
-    watched("siem-hec", bytes, &registries, |registry| {
+    compare_modes("siem-hec", bytes, &registries, |registry| {
         let stage = registry.formatter("siem-hec").expect("a built-in stage");
         let mut session = stage.open("").expect("a configuration");
         chunks.iter().map(|batch| session.push(batch).expect("formats").bytes.len()).sum()
     });
 }
 
-/// Prints a line: the speed in each registry, and the part of the first that each of the others has.
-fn watched(name: &str, bytes: f64, registries: &[Registry; 3], push: impl Fn(&Registry) -> usize) {
+/// Prints a table row: the speed with each registry, and its ratio to the first.
+fn compare_modes(name: &str, bytes: f64, registries: &[Registry; 3], push: impl Fn(&Registry) -> usize) {
     let mut speeds: [Vec<f64>; 3] = Default::default();
     let mut ratios: [Vec<f64>; 3] = Default::default();
     for round in 0..=ROUNDS {
         let times = registries.each_ref().map(|registry| seconds(&|| push(registry)));
-        // The first compiles them.
+        // Round 0 compiles the stages.
         if round > 0 {
-            for (way, time) in times.iter().enumerate() {
-                speeds[way].push(bytes / time / 1e6);
-                ratios[way].push(times[0] / time);
+            for (mode, time) in times.iter().enumerate() {
+                speeds[mode].push(bytes / time / 1e6);
+                ratios[mode].push(times[0] / time);
             }
         }
     }
-    let [nothing, stopped, checked] = speeds.map(median);
-    let [_, stopped_ratio, checked_ratio] = ratios.map(median);
-    println!(
-        "| {name} | {nothing:.0} | {stopped:.0} | {stopped_ratio:.2} | {checked:.0} | {checked_ratio:.2} |"
-    );
+    let [none, signal, epoch] = speeds.map(median);
+    let [_, signal_ratio, epoch_ratio] = ratios.map(median);
+    println!("| {name} | {none:.0} | {signal:.0} | {signal_ratio:.2} | {epoch:.0} | {epoch_ratio:.2} |");
 }
 
 struct Bench<'a> {
@@ -185,7 +183,7 @@ impl Bench<'_> {
         let stage = self.registry.transformer(stage).expect("a built-in stage");
         let run_native = || {
             let mut session = T::open(config).expect("a configuration");
-            // It takes its batches; a component gets a copy as well.
+            // Clones the batch, as a component receives a copy too.
             let push = |batch: &Batch| session.push(batch.clone()).expect("transforms").batch.values.len();
             native.iter().map(push).sum()
         };
@@ -196,21 +194,23 @@ impl Bench<'_> {
         self.compare(name, bytes, run_native, run_component);
     }
 
-    /// Each chunk is written anew before it is pushed, and that is not counted: a compressor gets what an encoder has just
-    /// written, in the processor's cache, and not what lies in memory since the beginning of the run.
+    /// Measures a compressor. Clones each chunk before the push, outside the measured time, so that the chunk is in the
+    /// CPU cache, as after an encoder.
     fn compressor<C: Compressor>(&self, name: &str, chunks: &[Vec<u8>]) {
         let stage = self.registry.compressor(name).expect("a built-in stage");
         let bytes = chunks.iter().map(Vec::len).sum::<usize>() as f64;
         let run_native = || {
             let mut object = C::open("").expect("a configuration");
-            let (written, seconds) = pushed(chunks, |chunk| object.push(chunk).expect("compresses").len());
+            let (written, seconds) =
+                push_cached(chunks, |chunk| object.push(chunk).expect("compresses").len());
             let begun = Instant::now();
             let ending = object.finish().expect("ends");
             (written + ending.header.len() + ending.trailer.len(), seconds + begun.elapsed().as_secs_f64())
         };
         let run_component = || {
             let mut object = stage.open("").expect("a configuration");
-            let (written, seconds) = pushed(chunks, |chunk| object.push(chunk).expect("compresses").len());
+            let (written, seconds) =
+                push_cached(chunks, |chunk| object.push(chunk).expect("compresses").len());
             let begun = Instant::now();
             let ending = object.finish().expect("ends");
             (written + ending.header.len() + ending.trailer.len(), seconds + begun.elapsed().as_secs_f64())
@@ -222,7 +222,7 @@ impl Bench<'_> {
         self.compare_timed(name, bytes, || timed(&native), || timed(&component));
     }
 
-    /// Both in turns. They return how many bytes they wrote, and how many seconds that took.
+    /// Runs both in alternating rounds. Each returns the bytes written and the seconds taken.
     fn compare_timed(
         &self,
         name: &str,
@@ -230,13 +230,13 @@ impl Bench<'_> {
         native: impl Fn() -> (usize, f64),
         component: impl Fn() -> (usize, f64),
     ) {
-        assert_eq!(native().0, component().0, "{name} writes the same both ways");
+        assert_eq!(native().0, component().0, "{name}: output sizes differ");
         let (mut natives, mut components, mut ratios) = (vec![], vec![], vec![]);
         for _ in 0..self.rounds {
-            let ((_, one), (_, other)) = (native(), component());
-            natives.push(bytes / one / 1e6);
-            components.push(bytes / other / 1e6);
-            ratios.push(one / other);
+            let ((_, native_seconds), (_, component_seconds)) = (native(), component());
+            natives.push(bytes / native_seconds / 1e6);
+            components.push(bytes / component_seconds / 1e6);
+            ratios.push(native_seconds / component_seconds);
         }
         println!("| {name} | {:.0} | {:.0} | {:.2} |", median(natives), median(components), median(ratios));
     }
@@ -260,16 +260,16 @@ impl Bench<'_> {
         }
         let micros = |times| median(times) / KEYS as f64 * 1e6;
         println!(
-            "\n`object-path` renders a key in {:.1} µs native, in {:.1} µs as a component, its instantiation counted.",
+            "\n`object-path` renders a key in {:.1} µs as native code, and in {:.1} µs as a component, including instantiation.",
             micros(native_times),
             micros(component_times)
         );
     }
 
-    /// What a new object costs: an instance from the pool, and the stage's `open`.
+    /// Measures the creation of an object: an instance from the pool, and the stage's `open`.
     fn pool(&self) {
         const OBJECTS: usize = 1000;
-        println!("\n| a new object in | µs |\n|---|---:|");
+        println!("\n| new object | µs |\n|---|---:|");
         for (name, config) in [("encode-json", ""), ("encode-csv", CSV), ("encode-parquet", PARQUET)] {
             let stage = self.registry.encoder(name).expect("a built-in stage");
             let open = || (0..OBJECTS).map(|_| usize::from(stage.open(config).is_ok())).sum();
@@ -283,15 +283,15 @@ fn seconds(work: &impl Fn() -> usize) -> f64 {
     timed(work).1
 }
 
-/// What it returns, and how many seconds it took.
+/// Runs `work`, and returns its result and the seconds taken.
 fn timed(work: &impl Fn() -> usize) -> (usize, f64) {
     let begun = Instant::now();
-    let made = black_box(work());
-    (made, begun.elapsed().as_secs_f64())
+    let result = black_box(work());
+    (result, begun.elapsed().as_secs_f64())
 }
 
-/// Pushes chunks that were just written: how many bytes came of it, and how many seconds the pushes took.
-fn pushed(chunks: &[Vec<u8>], mut push: impl FnMut(&[u8]) -> usize) -> (usize, f64) {
+/// Pushes chunks that are in the CPU cache. Returns the bytes written and the seconds of the pushes.
+fn push_cached(chunks: &[Vec<u8>], mut push: impl FnMut(&[u8]) -> usize) -> (usize, f64) {
     let (mut written, mut seconds) = (0, 0.0);
     for chunk in chunks {
         let chunk = black_box(chunk.clone());
@@ -302,7 +302,7 @@ fn pushed(chunks: &[Vec<u8>], mut push: impl FnMut(&[u8]) -> usize) -> (usize, f
     (written, seconds)
 }
 
-/// Access logs as the program would hand them to an encoder: a chunk for each block of 1 MiB.
+/// Returns access logs in chunks as the program passes them to an encoder, one per block of 1 MiB.
 fn chunks(logs: usize) -> Vec<LogBatch> {
     let lines: Vec<String> = (0..logs as u64).map(line).collect();
     let settings =
@@ -317,7 +317,7 @@ fn chunks(logs: usize) -> Vec<LogBatch> {
     chunks
 }
 
-/// Bytes of the keys and values of the batch's logs.
+/// Returns the size of all keys and values in the batch, in bytes.
 fn log_bytes(batch: &LogBatch) -> usize {
     let keys: usize = batch.field_keys.iter().map(|&key| batch.keys[key as usize].len()).sum();
     keys + batch.values.len()

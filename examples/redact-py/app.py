@@ -1,4 +1,4 @@
-"""The stage `redact-py`: what it says of itself. What it does is in `transformer`."""
+"""The stage `redact-py`: its description. The module `transformer` has its sessions."""
 
 import json
 

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes redact-py.wasm, or the file that is named.
+# Builds redact-py.wasm, or the file given as argument.
 set -eu
 cd "$(dirname "$0")"
-# Without --stub-wasi the component would import WASI, of which a stage needs nothing.
+# --stub-wasi removes the imports of WASI, which stages must not have.
 exec componentize-py --wit-path ../../wit --world transformer componentize --stub-wasi app --output "${1:-redact-py.wasm}"

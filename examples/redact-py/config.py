@@ -1,30 +1,30 @@
-"""The configuration: JSON, checked where a session begins."""
+"""The configuration: JSON, validated when a session is opened."""
 
 from dataclasses import dataclass
 
 import settings
-from settings import Wrong
+from settings import InvalidSetting
 
 SCHEMA = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
     "type": "object",
     "additionalProperties": False,
     "properties": {
-        "email": {"type": "boolean", "default": True, "description": "Whether e-mail addresses are masked."},
-        "card": {"type": "boolean", "default": True, "description": "Whether card numbers are masked."},
-        "with": {"type": "string", "default": "***", "description": "What takes the place of an address."},
+        "email": {"type": "boolean", "default": True, "description": "Mask e-mail addresses."},
+        "card": {"type": "boolean", "default": True, "description": "Mask card numbers."},
+        "with": {"type": "string", "default": "***", "description": "The replacement of an address."},
         "keep_digits": {
             "type": "integer",
             "minimum": 0,
             "maximum": 4,
             "default": 4,
-            "description": "How many of a card's last digits stay.",
+            "description": "The number of a card's last digits to keep.",
         },
         "except": {
             "type": "array",
             "items": {"type": "string"},
             "default": [],
-            "description": "Keys of fields that stay as they are.",
+            "description": "Keys of fields to leave unchanged.",
         },
     },
 }
@@ -36,33 +36,33 @@ class Config:
     card: bool = True
     text: str = "***"
     keep_digits: int = 4
-    spared: frozenset = frozenset()
+    excepted: frozenset = frozenset()
 
 
 def parse(text):
-    """The configuration that JSON text has; the empty text stands for `{}`."""
-    members = settings.parse(text, SCHEMA)
-    spared = members.get("except", [])
-    if not isinstance(spared, list):
-        raise Wrong("except", "a list of keys is wanted")
-    for index, key in enumerate(spared):
+    """Parses a configuration from JSON text; the empty text means `{}`."""
+    values = settings.parse(text, SCHEMA)
+    excepted = values.get("except", [])
+    if not isinstance(excepted, list):
+        raise InvalidSetting("except", "must be a list of keys")
+    for index, key in enumerate(excepted):
         if not isinstance(key, str):
-            raise Wrong(f"except[{index}]", "a text is wanted")
-    keep_digits = members.get("keep_digits", 4)
-    # A truth value is an int to Python, and none to JSON.
+            raise InvalidSetting(f"except[{index}]", "must be a string")
+    keep_digits = values.get("keep_digits", 4)
+    # In Python, but not in JSON, a boolean is an integer.
     if type(keep_digits) is not int or not 0 <= keep_digits <= 4:
-        raise Wrong("keep_digits", "a number from 0 to 4 is wanted")
+        raise InvalidSetting("keep_digits", "must be an integer from 0 to 4")
     return Config(
-        email=of(members, "email", bool, True, "true or false is wanted"),
-        card=of(members, "card", bool, True, "true or false is wanted"),
-        text=of(members, "with", str, "***", "a text is wanted"),
+        email=setting(values, "email", bool, True, "must be true or false"),
+        card=setting(values, "card", bool, True, "must be true or false"),
+        text=setting(values, "with", str, "***", "must be a string"),
         keep_digits=keep_digits,
-        spared=frozenset(spared),
+        excepted=frozenset(excepted),
     )
 
 
-def of(members, name, kind, default, wanted):
-    value = members.get(name, default)
+def setting(values, name, kind, default, problem):
+    value = values.get(name, default)
     if not isinstance(value, kind):
-        raise Wrong(name, wanted)
+        raise InvalidSetting(name, problem)
     return value

@@ -1,10 +1,10 @@
-"""Settings: JSON, with the names that a schema has."""
+"""Parses settings: a JSON object with the keys of a schema."""
 
 import json
 
 
-class Wrong(Exception):
-    """Settings that do not serve: the path of the offending member, and why."""
+class InvalidSetting(Exception):
+    """An invalid setting: its path and the problem."""
 
     def __init__(self, path, reason):
         super().__init__(f"{path}: {reason}" if path else reason)
@@ -12,15 +12,15 @@ class Wrong(Exception):
 
 
 def parse(text, schema):
-    """The members of JSON text; the empty text stands for `{}`."""
+    """Parses JSON text into settings; the empty text means `{}`."""
     try:
-        members = json.loads(text or "{}")
+        settings = json.loads(text or "{}")
     except ValueError as error:
-        raise Wrong("", f"no JSON: {error}") from None
-    if not isinstance(members, dict):
-        raise Wrong("", "a JSON object is wanted")
-    for name in members:
+        raise InvalidSetting("", f"invalid JSON: {error}") from None
+    if not isinstance(settings, dict):
+        raise InvalidSetting("", "must be a JSON object")
+    for name in settings:
         if name not in schema["properties"]:
             known = ", ".join(schema["properties"])
-            raise Wrong(name, f"there is no setting {name}; there are {known}")
-    return members
+            raise InvalidSetting(name, f"unknown setting {name}; use one of {known}")
+    return settings

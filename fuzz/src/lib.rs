@@ -1,4 +1,4 @@
-//! The functions that the targets call; tests call the same.
+//! The checks that the fuzz targets call. `cargo test` calls the same functions.
 
 #[path = "../../host/sls/tests/hostile/mod.rs"]
 pub mod hostile;

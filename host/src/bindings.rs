@@ -1,4 +1,4 @@
-//! What wasmtime makes of `wit/`: one module for each world.
+//! Bindings that wasmtime generates from `wit/`, one module per world.
 #![allow(missing_docs, unreachable_pub)]
 
 pub(crate) mod encoder {
@@ -41,7 +41,7 @@ pub(crate) mod transformer {
     });
 }
 
-/// What `bindgen!` expects of the module of an interface. This one has types only: nothing is linked.
+/// The items that `bindgen!` expects for an interface. This interface has only types, so nothing is linked.
 #[allow(dead_code, reason = "the macro wants them to be there, and calls none")]
 pub mod batch_types {
     pub use logship_core::types::LogBatch;

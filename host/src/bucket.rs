@@ -1,4 +1,4 @@
-//! A bucket of an object store, by way of OpenDAL.
+//! A bucket of an object store, accessed through OpenDAL.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -12,104 +12,106 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
 
-use crate::destination::{DestinationError, Found, Provenance};
-use crate::part::{Part, Whole};
+use crate::sink::{ObjectInfo, ObjectSink, Provenance, SinkError};
+use crate::staged_file::{FinishedFile, StagedFile};
 
-/// Objects are sent in parts of so many bytes, two at a time: no more of one is in memory.
-const PART: usize = 8 << 20;
-const PARTS: usize = 2;
+/// Part size of multipart uploads, in bytes. Two parts are uploaded concurrently, which bounds the memory per
+/// object.
+const PART_BYTES: usize = 8 << 20;
+const CONCURRENT_PARTS: usize = 2;
 
-/// How often a request is sent once more before the task has failed, which is tried again much later.
+/// Retries of a request within one attempt of the task.
 const RETRIES: usize = 2;
 
-/// How long to wait for a connection.
-const CONNECT: Duration = Duration::from_secs(10);
+/// Connect timeout.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Seconds to wait for the answer to a request, unless the settings say otherwise.
-const ANSWER: u64 = 60;
+/// Default read timeout of a request, in seconds.
+const DEFAULT_TIMEOUT_SECONDS: u64 = 60;
 
-/// How long a rule that is made waits for its destination.
-const PROBE: Duration = Duration::from_secs(15);
+/// Timeout for the probe of a new rule's destination.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Connections to a store that are kept while nothing is sent.
-const IDLE: usize = 2;
+/// Maximum number of idle connections to a store.
+const MAX_IDLE_CONNECTIONS: usize = 2;
 
-/// How long a peer may leave what was sent to it unacknowledged.
-const UNHEARD: Duration = Duration::from_secs(30);
+/// Time that sent data may stay unacknowledged (`TCP_USER_TIMEOUT`).
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How an object store is reached, and as whom.
+/// Address and credentials of an object store.
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Remote {
-    /// Its URL, without the bucket: `https://oss-cn-hangzhou.aliyuncs.com`.
+pub struct ObjectStoreConfig {
+    /// URL of the store, without the bucket: `https://oss-cn-hangzhou.aliyuncs.com`.
     pub endpoint: String,
-    /// The region that requests are signed for; S3 only.
+    /// Region of the request signatures. S3 only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
-    /// Whether the bucket stands in the host's name (`virtual`: OSS takes nothing else) or in the path (`path`).
+    /// Addressing style: the bucket in the host name (`virtual`, required by OSS) or in the path (`path`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub addressing: Option<Addressing>,
-    /// Id of the access key. Without one, what the environment has: variables, profiles, the machine's role.
+    /// Id of the access key. Default: the environment's credentials, from variables, profiles or the
+    /// machine's role.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub access_key_id: Option<String>,
-    /// Its secret.
+    /// Secret of the access key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub access_key_secret: Option<String>,
-    /// Token of a temporary key.
+    /// Security token of a temporary key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub security_token: Option<String>,
-    /// The role to assume with that key, unless the rule names one.
+    /// The role to assume with the key, unless the rule names one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub role: Option<String>,
-    /// What the role's owner asks for besides.
+    /// External id that the role's owner requires.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub external_id: Option<String>,
-    /// Where roles are assumed; OSS only.
+    /// Endpoint of the security token service. OSS only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sts_endpoint: Option<String>,
-    /// URL of a proxy; by default those of the environment.
+    /// URL of a proxy. Default: the environment's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proxy: Option<String>,
-    /// File with certificates (PEM) of authorities to trust besides those of the system.
+    /// File with PEM certificates of additional trusted authorities.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca: Option<PathBuf>,
-    /// Whether the store knows writing on the condition that nothing is there yet; by default it is taken to.
+    /// True if the store supports conditional writes (`If-None-Match: *`). Default: true.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conditional_writes: Option<bool>,
-    /// Seconds to wait for the answer to a request; a part of 8 MiB has to be sent by then. By default 60.
+    /// Read timeout of a request, in seconds. An 8 MiB part must be sent within it. Default: 60.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout_seconds: Option<u64>,
-    /// How the store encrypts objects: `AES256` or `KMS`.
+    /// Server-side encryption of objects: `AES256` or `KMS`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub encryption: Option<String>,
-    /// The key that it does it with.
+    /// The encryption key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub encryption_key: Option<String>,
 }
 
-/// Where the name of the bucket stands.
+/// The addressing style of a bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Addressing {
-    /// In the host's name.
+    /// In the host name.
     Virtual,
     /// In the path.
     Path,
 }
 
-/// Its secrets are not for logs.
-impl fmt::Debug for Remote {
+/// Omits the secrets, so that they never appear in logs.
+impl fmt::Debug for ObjectStoreConfig {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut shown = formatter.debug_struct("Remote");
-        shown.field("endpoint", &self.endpoint).field("access_key_id", &self.access_key_id);
-        shown.field("role", &self.role).finish_non_exhaustive()
+        let mut debug = formatter.debug_struct("ObjectStoreConfig");
+        debug.field("endpoint", &self.endpoint).field("access_key_id", &self.access_key_id);
+        debug.field("role", &self.role).finish_non_exhaustive()
     }
 }
 
-/// What kind of store it is.
+/// The kind of an object store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Flavour {
-    /// Amazon S3, or what speaks as it does.
+pub enum StoreKind {
+    /// Amazon S3, or a compatible store.
     S3,
     /// Alibaba Cloud OSS.
     Oss,
@@ -121,27 +123,28 @@ pub struct Bucket {
     operator: Operator,
     name: String,
     runtime: Handle,
-    /// Where objects are until they are sent.
+    /// Folder of staged files.
     spool: PathBuf,
     conditional: bool,
 }
 
 impl Bucket {
-    /// The bucket `name` of a store, as `role` if there is one. `spool` is a folder for objects that are not sent yet.
+    /// Opens the bucket `name` of a store. Assumes `role` if it is not empty. `spool` is the folder of staged
+    /// files.
     pub fn open(
-        flavour: Flavour,
-        remote: &Remote,
+        kind: StoreKind,
+        remote: &ObjectStoreConfig,
         name: &str,
         role: &str,
         spool: &Path,
         runtime: Handle,
-    ) -> Result<Self, DestinationError> {
+    ) -> Result<Self, SinkError> {
         let role = if role.is_empty() { remote.role.as_deref().unwrap_or_default() } else { role };
-        let operator = match flavour {
-            Flavour::S3 => s3(remote, name, role),
-            Flavour::Oss => oss(remote, name, role),
+        let operator = match kind {
+            StoreKind::S3 => s3(remote, name, role),
+            StoreKind::Oss => oss(remote, name, role),
         };
-        let operator = operator.map_err(|error| DestinationError::Settings(error.to_string()))?;
+        let operator = operator.map_err(|error| SinkError::Settings(error.to_string()))?;
         let transport = HttpTransporter::new(ReqwestTransport::new(client(remote)?));
         let operator = operator
             .with_context(OperationContext::new().with_http_transport(transport))
@@ -150,56 +153,79 @@ impl Bucket {
         Ok(Self { operator, name: name.to_owned(), runtime, spool: spool.to_owned(), conditional })
     }
 
-    /// Begins an object. It is whole on this machine before any of it is sent: its header, how many logs it has and
-    /// what it hashes to are known only then.
-    pub(crate) fn begin(&self, header_room: usize) -> Result<Part, DestinationError> {
-        Part::within(&self.spool, header_room).map_err(|error| DestinationError::io(&self.spool, error))
+    /// Converts an error of the store and keeps the store's message.
+    fn failure(&self, key: &str, error: opendal::Error) -> SinkError {
+        let details = error_chain(&error);
+        let message = format!("bucket {}: {details}", self.name);
+        let has = |word: &str| details.contains(word);
+        // The stores report a wrong endpoint by different errors, some with status 403.
+        let wrong_endpoint = ["PermanentRedirect", "AuthorizationHeaderMalformed", "specified endpoint"];
+        if has("NoSuchBucket") || has("InvalidBucketName") || wrong_endpoint.into_iter().any(has) {
+            return SinkError::NoBucket(message);
+        }
+        match error.kind() {
+            ErrorKind::ConditionNotMatch => SinkError::Exists(format!("{key} (bucket {})", self.name)),
+            ErrorKind::PermissionDenied => SinkError::Denied(message),
+            // No key, or a role that can't be assumed. Only the audit trail of the role's owner has STS's
+            // reason: the library falls back to other credentials and drops the error.
+            _ if has("credential") && !has("error sending request") => SinkError::Denied(message),
+            _ => SinkError::Unavailable(message),
+        }
+    }
+}
+
+impl ObjectSink for Bucket {
+    /// Begins an object. All of it is staged locally before the upload, because its header, row count and
+    /// digest are known only at the end.
+    fn begin(&self, _: &str, header_room: usize) -> Result<StagedFile, SinkError> {
+        StagedFile::create(&self.spool, header_room).map_err(|error| SinkError::io(&self.spool, error))
     }
 
-    /// Sends an object.
-    pub(crate) fn publish(
+    fn publish(
         &self,
-        whole: &Whole,
+        file: FinishedFile,
         key: &str,
         media_type: &str,
         provenance: &Provenance,
-    ) -> Result<(), DestinationError> {
+    ) -> Result<(), SinkError> {
         let failed = |error| self.failure(key, error);
         let metadata = provenance.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
-        let writer = self.operator.writer_with(key).chunk(PART).concurrent(PARTS);
+        let writer = self.operator.writer_with(key).chunk(PART_BYTES).concurrent(CONCURRENT_PARTS);
         let writer = writer.content_type(media_type).user_metadata(metadata);
         let writer = if self.conditional { writer.if_not_exists(true) } else { writer };
         let mut writer = self.runtime.block_on(writer.into_future()).map_err(failed)?;
         let mut sent = 0;
-        let mut send = || -> Result<(), DestinationError> {
-            while sent < whole.bytes {
-                let part =
-                    whole.read_at(sent, PART).map_err(|error| DestinationError::io(&self.spool, error))?;
-                sent += part.len() as u64;
-                self.runtime.block_on(writer.write(part)).map_err(failed)?;
+        let mut send = || -> Result<(), SinkError> {
+            while sent < file.bytes {
+                let chunk = file
+                    .read_at(sent, PART_BYTES)
+                    .map_err(|error| SinkError::io(&self.spool, error))?;
+                sent += chunk.len() as u64;
+                self.runtime.block_on(writer.write(chunk)).map_err(failed)?;
             }
             self.runtime.block_on(writer.close()).map(drop).map_err(failed)
         };
         let result = send();
         if result.is_err() {
-            // Parts that were sent would be there unseen, and cost. What is said of the object stays the first error.
+            // Parts of an unfinished upload are invisible and cost money. A failed abort does not replace the
+            // first error.
             if let Err(error) = self.runtime.block_on(writer.abort()) {
-                tracing::debug!(key, %error, "an upload could not be called off");
+                tracing::debug!(key, %error, "failed to abort an upload");
             }
         }
         result
     }
 
-    pub(crate) fn find(&self, key: &str) -> Result<Option<Found>, DestinationError> {
+    fn find(&self, key: &str) -> Result<Option<ObjectInfo>, SinkError> {
         let read = async {
             let size = self.operator.stat(key).await?.content_length();
             let (mut hash, mut at) = (Sha256::new(), 0);
             while at < size {
-                let part = self.operator.read_with(key).range(at..size.min(at + PART as u64)).await?;
-                at += part.len() as u64;
-                part.for_each(|bytes| hash.update(&bytes));
+                let chunk = self.operator.read_with(key).range(at..size.min(at + PART_BYTES as u64)).await?;
+                at += chunk.len() as u64;
+                chunk.for_each(|bytes| hash.update(&bytes));
             }
-            Ok::<_, opendal::Error>(Found { bytes: size, sha256: hex::encode(hash.finalize()) })
+            Ok::<_, opendal::Error>(ObjectInfo { bytes: size, sha256: hex::encode(hash.finalize()) })
         };
         match self.runtime.block_on(read) {
             Ok(found) => Ok(Some(found)),
@@ -208,8 +234,7 @@ impl Bucket {
         }
     }
 
-    /// The keys of all objects whose keys begin with `prefix`.
-    pub(crate) fn list(&self, prefix: &str) -> Result<Vec<String>, DestinationError> {
+    fn list(&self, prefix: &str) -> Result<Vec<String>, SinkError> {
         let listed = self.runtime.block_on(self.operator.list_with(prefix).recursive(true).into_future());
         let listed = listed.map_err(|error| self.failure(prefix, error))?;
         Ok(listed
@@ -219,97 +244,76 @@ impl Bucket {
             .collect())
     }
 
-    /// The bytes of an object.
-    pub(crate) fn read(&self, key: &str) -> Result<Vec<u8>, DestinationError> {
+    fn read(&self, key: &str) -> Result<Vec<u8>, SinkError> {
         let read = self.runtime.block_on(self.operator.read(key));
         read.map(|bytes| bytes.to_vec()).map_err(|error| self.failure(key, error))
     }
 
-    /// Deletes an object.
-    pub(crate) fn delete(&self, key: &str) -> Result<(), DestinationError> {
+    fn delete(&self, key: &str) -> Result<(), SinkError> {
         self.runtime.block_on(self.operator.delete(key)).map_err(|error| self.failure(key, error))
     }
 
-    /// Writes an empty object, as objects are written, and deletes it if it may. Readers of tables pass over a name with
-    /// a dot in front.
-    pub(crate) fn probe(&self, prefix: &str) -> Result<(), DestinationError> {
+    /// Checks that objects can be written: writes an empty object and deletes it, if allowed. Table readers
+    /// ignore a name that begins with a dot.
+    fn probe(&self, prefix: &str) -> Result<(), SinkError> {
         let slash = if prefix.is_empty() || prefix.ends_with('/') { "" } else { "/" };
         let key = format!("{prefix}{slash}.logship-probe");
         let probe = async {
             let write = self.operator.write_with(&key, Vec::<u8>::new()).if_not_exists(self.conditional);
             match write.user_metadata([("logship-probe".to_owned(), "1".to_owned())]).await {
-                // One that could not be deleted.
+                // Left by an earlier probe that could not delete it.
                 Err(error) if error.kind() == ErrorKind::ConditionNotMatch => Ok(()),
                 written => written.map(drop),
             }
         };
-        let probed = self.runtime.block_on(tokio::time::timeout(PROBE, probe));
+        let probed = self.runtime.block_on(tokio::time::timeout(PROBE_TIMEOUT, probe));
         match probed {
             Ok(probed) => probed.map_err(|error| self.failure(&key, error))?,
             Err(_) => {
-                let silent = format!("bucket {}: no answer within {} seconds", self.name, PROBE.as_secs());
-                return Err(DestinationError::Remote(silent));
+                let problem =
+                    format!("bucket {}: no answer within {} seconds", self.name, PROBE_TIMEOUT.as_secs());
+                return Err(SinkError::Unavailable(problem));
             }
         }
-        let deleted = self.runtime.block_on(tokio::time::timeout(PROBE, self.operator.delete(&key)));
+        let deleted = self.runtime.block_on(tokio::time::timeout(PROBE_TIMEOUT, self.operator.delete(&key)));
         if !matches!(deleted, Ok(Ok(()))) {
-            tracing::debug!(key, "the probe stays");
+            tracing::debug!(key, "failed to delete the probe object");
         }
         Ok(())
     }
-
-    /// What an error of the store means here. Its own words are kept.
-    fn failure(&self, key: &str, error: opendal::Error) -> DestinationError {
-        let said = chain(&error);
-        let whole = format!("bucket {}: {said}", self.name);
-        let has = |word: &str| said.contains(word);
-        // Asked at the wrong endpoint, the stores have different words for it, some of them a 403.
-        let elsewhere = ["PermanentRedirect", "AuthorizationHeaderMalformed", "specified endpoint"];
-        if has("NoSuchBucket") || has("InvalidBucketName") || elsewhere.into_iter().any(has) {
-            return DestinationError::NoBucket(whole);
-        }
-        match error.kind() {
-            ErrorKind::ConditionNotMatch => DestinationError::Exists(format!("{key} (bucket {})", self.name)),
-            ErrorKind::PermissionDenied => DestinationError::Denied(whole),
-            // No key at all, or a role that may not be assumed. What STS said is in its owner's audit trail only:
-            // below, it is asked again elsewhere, and forgotten.
-            _ if has("credential") && !has("error sending request") => DestinationError::Denied(whole),
-            _ => DestinationError::Remote(whole),
-        }
-    }
 }
 
-/// What an error says, and what is behind it. The store's own words come first.
-fn chain(error: &opendal::Error) -> String {
-    let mut text = said(error.message());
+/// Returns an error and its causes. The store's own message comes first.
+fn error_chain(error: &opendal::Error) -> String {
+    let mut text = store_message(error.message());
     if text.is_empty() {
-        // The answer to a request for a head has no body.
-        text = format!("the store refused it ({})", error.kind());
+        // A response to HEAD has no body.
+        text = format!("the store rejected the request ({})", error.kind());
     }
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
-        let words = cause.to_string();
-        if !text.contains(&words) {
-            text = format!("{text}: {words}");
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
         }
         source = cause.source();
     }
     text
 }
 
-/// The code and the words of the store, out of OpenDAL's rendering of its reply.
-fn said(message: &str) -> String {
+/// Extracts the store's error code and message from OpenDAL's rendering of the response.
+fn store_message(message: &str) -> String {
     let field = |name: &str| {
         let (_, rest) = message.split_once(&format!("{name}: \""))?;
         rest.split_once("\", ").or_else(|| rest.split_once("\" }")).map(|(value, _)| value)
     };
     match (field("code"), field("message")) {
-        (Some(code), Some(words)) => format!("{code}: {words}"),
+        (Some(code), Some(text)) => format!("{code}: {text}"),
         _ => message.to_owned(),
     }
 }
 
-fn s3(remote: &Remote, bucket: &str, role: &str) -> opendal::Result<Operator> {
+fn s3(remote: &ObjectStoreConfig, bucket: &str, role: &str) -> opendal::Result<Operator> {
     let mut builder = S3::default().bucket(bucket).region(remote.region.as_deref().unwrap_or("us-east-1"));
     if !remote.endpoint.is_empty() {
         builder = builder.endpoint(&remote.endpoint);
@@ -324,7 +328,7 @@ fn s3(remote: &Remote, bucket: &str, role: &str) -> opendal::Result<Operator> {
         builder = builder.session_token(token);
     }
     if !role.is_empty() {
-        builder = builder.role_arn(role).role_session_name(SESSION);
+        builder = builder.role_arn(role).role_session_name(ROLE_SESSION_NAME);
     }
     if let Some(id) = &remote.external_id {
         builder = builder.external_id(id);
@@ -340,7 +344,7 @@ fn s3(remote: &Remote, bucket: &str, role: &str) -> opendal::Result<Operator> {
     Operator::new(builder)
 }
 
-fn oss(remote: &Remote, bucket: &str, role: &str) -> opendal::Result<Operator> {
+fn oss(remote: &ObjectStoreConfig, bucket: &str, role: &str) -> opendal::Result<Operator> {
     let mut builder = Oss::default().bucket(bucket).endpoint(&remote.endpoint);
     if remote.addressing == Some(Addressing::Path) {
         builder = builder.addressing_style("path");
@@ -351,7 +355,7 @@ fn oss(remote: &Remote, bucket: &str, role: &str) -> opendal::Result<Operator> {
     if let Some(token) = &remote.security_token {
         builder = builder.security_token(token);
     }
-    builder = builder.role_arn(role).role_session_name(SESSION);
+    builder = builder.role_arn(role).role_session_name(ROLE_SESSION_NAME);
     if let Some(id) = &remote.external_id {
         builder = builder.external_id(id);
     }
@@ -367,23 +371,23 @@ fn oss(remote: &Remote, bucket: &str, role: &str) -> opendal::Result<Operator> {
     Operator::new(builder)
 }
 
-/// What sessions of an assumed role are called in its owner's audit trail.
-const SESSION: &str = "logship";
+/// The role session name in the owner's audit trail.
+const ROLE_SESSION_NAME: &str = "logship";
 
-/// What speaks to a store, or to something else that is reached as one is.
-pub(crate) fn client(remote: &Remote) -> Result<reqwest::Client, DestinationError> {
-    // The first to come installs it; another one of the same kind is as good.
+/// Builds the HTTP client for a store or a function.
+pub(crate) fn client(remote: &ObjectStoreConfig) -> Result<reqwest::Client, SinkError> {
+    // The first caller installs the provider. If another one is installed, it is as good.
     let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
-    let wrong = |what: &str, error: &dyn fmt::Display| DestinationError::Settings(format!("{what}: {error}"));
-    let answer = match remote.timeout_seconds.unwrap_or(ANSWER) {
+    let wrong = |what: &str, error: &dyn fmt::Display| SinkError::Settings(format!("{what}: {error}"));
+    let timeout = match remote.timeout_seconds.unwrap_or(DEFAULT_TIMEOUT_SECONDS) {
         seconds @ 1..=3600 => Duration::from_secs(seconds),
-        other => return Err(wrong("timeout-seconds", &format_args!("{other} is not from 1 to 3600"))),
+        other => return Err(wrong("timeout-seconds", &format_args!("{other} is out of range: 1-3600"))),
     };
     let mut client =
-        reqwest::Client::builder().connect_timeout(CONNECT).read_timeout(answer).tcp_nodelay(true);
-    // A store does not send elsewhere; where a redirect says so, the token would go there too.
-    client = client.redirect(reqwest::redirect::Policy::none()).tcp_user_timeout(UNHEARD);
-    client = client.pool_max_idle_per_host(IDLE).pool_idle_timeout(CONNECT);
+        reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).read_timeout(timeout).tcp_nodelay(true);
+    // A store never redirects. Following a redirect would send the token to another host.
+    client = client.redirect(reqwest::redirect::Policy::none()).tcp_user_timeout(TCP_USER_TIMEOUT);
+    client = client.pool_max_idle_per_host(MAX_IDLE_CONNECTIONS).pool_idle_timeout(CONNECT_TIMEOUT);
     if let Some(proxy) = &remote.proxy {
         client = client.proxy(reqwest::Proxy::all(proxy).map_err(|error| wrong("proxy", &error))?);
     }
@@ -400,14 +404,14 @@ pub(crate) fn client(remote: &Remote) -> Result<reqwest::Client, DestinationErro
 
 #[cfg(test)]
 mod tests {
-    use super::said;
+    use super::store_message;
 
     #[test]
-    fn what_the_store_said_is_kept() {
+    fn keeps_store_message() {
         let s3 = r#"S3Error { code: "NoSuchBucket", message: "The specified bucket does not exist", resource: "/b", request_id: "1" }"#;
-        assert_eq!(said(s3), "NoSuchBucket: The specified bucket does not exist");
+        assert_eq!(store_message(s3), "NoSuchBucket: The specified bucket does not exist");
         let last = r#"OssError { code: "AccessDenied", message: "no, \"never\"" }"#;
-        assert_eq!(said(last), r#"AccessDenied: no, \"never\""#);
-        assert_eq!(said("connection refused"), "connection refused");
+        assert_eq!(store_message(last), r#"AccessDenied: no, \"never\""#);
+        assert_eq!(store_message("connection refused"), "connection refused");
     }
 }

@@ -1,4 +1,4 @@
-//! A client of Log Service: of ours, or of any other that speaks its API.
+//! A client of the Log Service API: of a logship service, Log Service itself, or a compatible service.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,55 +13,55 @@ use reqwest::{Method, Url};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// Where the service is, and who asks.
+/// A service's URL, and the client's credentials.
 #[derive(Clone)]
 pub struct Endpoint {
-    /// Its URL, without a path: `https://cn-hangzhou.log.aliyuncs.com`.
+    /// The service's URL, without a path: `https://cn-hangzhou.log.aliyuncs.com`.
     pub url: Url,
-    /// The id of the access key.
+    /// The access key ID.
     pub key_id: String,
-    /// Its secret.
+    /// The access key secret.
     pub secret: String,
-    /// The token of a temporary key.
+    /// The security token of a temporary access key.
     pub token: Option<String>,
-    /// The region. With one, requests are signed by version 4.
+    /// The region. If set, requests are signed by version 4.
     pub region: Option<String>,
 }
 
 impl std::fmt::Debug for Endpoint {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mut shown = formatter.debug_struct("Endpoint");
-        shown.field("url", &self.url.as_str()).field("key_id", &self.key_id).finish_non_exhaustive()
+        let mut output = formatter.debug_struct("Endpoint");
+        output.field("url", &self.url.as_str()).field("key_id", &self.key_id).finish_non_exhaustive()
     }
 }
 
-/// Why a request got no good reply.
+/// A failed request.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// The service refused it.
+    /// The service rejected the request.
     #[error(transparent)]
-    Refused(#[from] ApiError),
-    /// It was not reached, or the connection broke.
+    Rejected(#[from] ApiError),
+    /// The service was not reached, or the connection broke.
     #[error("{url}: {}", chain(.source))]
     Connection {
         /// The endpoint.
         url: String,
-        /// What happened.
+        /// The error.
         source: reqwest::Error,
     },
-    /// The reply is not one of Log Service.
-    #[error("{url} answered {status}, but not as Log Service does: {message}")]
+    /// The reply is not a valid reply of Log Service.
+    #[error("{url} answered with status {status} and an invalid Log Service reply: {message}")]
     Reply {
         /// The endpoint.
         url: String,
         /// The HTTP status.
         status: u16,
-        /// What is wrong with it.
+        /// The error, or the start of the body.
         message: String,
     },
 }
 
-/// An error with its causes: reqwest shows only itself.
+/// Formats an error with its causes, as reqwest's errors display only themselves.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -73,10 +73,10 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 impl ClientError {
-    /// Whether the same request may succeed later.
+    /// Returns true if a retry may succeed.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Refused(error) => error.status() >= 500 || error.code == ErrorCode::ServerBusy,
+            Self::Rejected(error) => error.status() >= 500 || error.code == ErrorCode::ServerBusy,
             Self::Connection { .. } => true,
             Self::Reply { status, .. } => *status >= 500,
         }
@@ -91,8 +91,8 @@ pub struct Client {
     http: reqwest::Client,
 }
 
-/// What is asked: of a method and path, with a query and a body.
-struct Ask<'a> {
+/// A request to send.
+struct Call<'a> {
     method: Method,
     path: String,
     query: &'a [(&'a str, &'a str)],
@@ -105,30 +105,33 @@ struct Ask<'a> {
 pub struct Pulled {
     /// A LogGroupList.
     pub list: Vec<u8>,
-    /// Where to go on.
+    /// The cursor of the next pull.
     pub next: Cursor,
-    /// How many groups there are.
+    /// Number of groups.
     pub groups: usize,
-    /// The position of the first, where the service says it.
-    pub first: Option<u64>,
+    /// The position of the first group, if the service returns it.
+    pub first_position: Option<u64>,
 }
 
-/// Groups that a pull has at most.
-pub const MOST_GROUPS: usize = 1000;
+/// The largest number of groups in a pull.
+pub const MAX_GROUPS: usize = 1000;
 
-/// The header of a pull's answer that says where its first group stands: behind the cursor, if logs were deleted. An
-/// extension.
-pub const FIRST: &str = "x-logship-first";
+/// A header of a pull's reply with the position of its first group. It is past the cursor if logs were deleted. An
+/// extension of logship.
+pub const FIRST_POSITION_HEADER: &str = "x-logship-first";
 
-/// Time that a request may take: the SDKs' own.
+/// The timeout of a request, the same as the SDKs'.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
 impl Client {
-    /// A client of `project`.
+    /// Creates a client of `project`.
+    ///
+    /// # Errors
+    /// Fails if the HTTP client can't be created.
     pub fn new(endpoint: Endpoint, project: &str) -> Result<Self, ClientError> {
-        // The first to come installs it; another one of the same kind is as good.
+        // Fails if a provider is installed already, which is of the same kind.
         let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
-        // The service redirects nobody; and nobody else shall have the headers.
+        // The service never redirects, and no other host may receive the signed headers.
         let http =
             reqwest::Client::builder().timeout(TIMEOUT).tcp_nodelay(true).redirect(Policy::none()).build();
         let http =
@@ -136,23 +139,23 @@ impl Client {
         Ok(Self { endpoint, project: project.into(), http })
     }
 
-    /// Reads something as JSON.
+    /// Sends a GET request, and parses the reply as JSON.
     pub async fn get<T: DeserializeOwned>(
         &self,
         path: &str,
         query: &[(&str, &str)],
     ) -> Result<T, ClientError> {
-        let ask = Ask { method: Method::GET, path: path.into(), query, headers: vec![], body: vec![] };
-        self.json(self.send(ask).await?.1)
+        let call = Call { method: Method::GET, path: path.into(), query, headers: vec![], body: vec![] };
+        self.parse_json(self.send(call).await?.1)
     }
 
-    /// Reads something as it is.
+    /// Sends a GET request, and returns the reply's bytes.
     pub async fn bytes(&self, path: &str) -> Result<Vec<u8>, ClientError> {
-        let ask = Ask { method: Method::GET, path: path.into(), query: &[], headers: vec![], body: vec![] };
-        Ok(self.send(ask).await?.1)
+        let call = Call { method: Method::GET, path: path.into(), query: &[], headers: vec![], body: vec![] };
+        Ok(self.send(call).await?.1)
     }
 
-    /// Sends something as JSON, and reads the reply as JSON; an empty one is null.
+    /// Sends a JSON body, and parses the reply as JSON. Returns null for an empty reply.
     pub async fn send_json(
         &self,
         method: Method,
@@ -163,7 +166,7 @@ impl Client {
         self.send_json_with(method, path, query, vec![], body).await
     }
 
-    /// Sends something as JSON with more headers.
+    /// Sends a JSON body with additional headers.
     pub(crate) async fn send_json_with(
         &self,
         method: Method,
@@ -178,12 +181,12 @@ impl Client {
             headers.push(("content-type", "application/json".into()));
         }
         headers.push(("x-log-bodyrawsize", bytes.len().to_string()));
-        let ask = Ask { method, path: path.into(), query, headers, body: bytes };
-        let (_, reply) = self.send(ask).await?;
-        if reply.is_empty() { Ok(Value::Null) } else { self.json(reply) }
+        let call = Call { method, path: path.into(), query, headers, body: bytes };
+        let (_, reply) = self.send(call).await?;
+        if reply.is_empty() { Ok(Value::Null) } else { self.parse_json(reply) }
     }
 
-    /// Sends bytes as they are, and reads the reply as JSON.
+    /// Sends bytes, and parses the reply as JSON.
     pub async fn send_bytes(
         &self,
         path: &str,
@@ -193,17 +196,19 @@ impl Client {
     ) -> Result<Value, ClientError> {
         let headers =
             vec![("content-type", content_type.to_owned()), ("x-log-bodyrawsize", body.len().to_string())];
-        self.json(self.send(Ask { method: Method::POST, path: path.into(), query, headers, body }).await?.1)
+        self.parse_json(
+            self.send(Call { method: Method::POST, path: path.into(), query, headers, body }).await?.1,
+        )
     }
 
-    /// Puts a log group, in protobuf.
+    /// Puts a protobuf log group.
     pub async fn put(&self, logstore: &str, group: &[u8], hash_key: Option<&str>) -> Result<(), ClientError> {
         let compressed = Compression::Lz4.compress(group).map_err(ApiError::from)?;
         let key = hash_key.map(|key| ("key", key));
-        let way = if key.is_some() { "route" } else { "lb" };
-        let ask = Ask {
+        let route = if key.is_some() { "route" } else { "lb" };
+        let call = Call {
             method: Method::POST,
-            path: format!("/logstores/{logstore}/shards/{way}"),
+            path: format!("/logstores/{logstore}/shards/{route}"),
             query: key.as_slice(),
             headers: vec![
                 ("content-type", "application/x-protobuf".into()),
@@ -212,18 +217,18 @@ impl Client {
             ],
             body: compressed,
         };
-        self.send(ask).await.map(drop)
+        self.send(call).await.map(drop)
     }
 
-    /// The cursor of `from`: `begin`, `end` or a Unix time.
+    /// Returns the cursor of `from`: `begin`, `end` or a Unix time.
     pub async fn cursor(&self, logstore: &str, shard: u32, from: &str) -> Result<Cursor, ClientError> {
         let path = format!("/logstores/{logstore}/shards/{shard}");
         let reply: Value = self.get(&path, &[("type", "cursor"), ("from", from)]).await?;
         let cursor = reply["cursor"].as_str().unwrap_or_default();
-        Cursor::decode(cursor).map_err(|error| self.reply(200, &error.to_string()))
+        Cursor::decode(cursor).map_err(|error| self.invalid_reply(200, &error.to_string()))
     }
 
-    /// Pulls log groups from a cursor on. A logship service waits up to `wait` seconds for one to come.
+    /// Pulls log groups from a cursor on. A logship service waits up to `wait` seconds for the first group.
     pub async fn pull(
         &self,
         logstore: &str,
@@ -231,42 +236,42 @@ impl Client {
         from: Cursor,
         wait: u32,
     ) -> Result<Pulled, ClientError> {
-        let (cursor, wait, count) = (from.encode(), wait.to_string(), MOST_GROUPS.to_string());
+        let (cursor, wait, count) = (from.encode(), wait.to_string(), MAX_GROUPS.to_string());
         let query = [("type", "log"), ("cursor", &*cursor), ("count", &*count), ("wait", &*wait)];
-        // Log Service itself knows no waiting.
+        // Log Service itself doesn't support `wait`.
         let query = if wait == "0" { &query[..3] } else { &query[..] };
-        let ask = Ask {
+        let call = Call {
             method: Method::GET,
             path: format!("/logstores/{logstore}/shards/{shard}"),
             query,
             headers: vec![("accept-encoding", "lz4".into()), ("accept", "application/x-protobuf".into())],
             body: vec![],
         };
-        let (headers, body) = self.send(ask).await?;
+        let (headers, body) = self.send(call).await?;
         let header = |name: &str| {
             let value = headers.get(name).and_then(|value| value.to_str().ok());
-            value.ok_or_else(|| self.reply(200, &format!("the header {name} is missing")))
+            value.ok_or_else(|| self.invalid_reply(200, &format!("the header {name} is missing")))
         };
         let number = |name: &str| {
-            let invalid = |_| self.reply(200, &format!("the header {name} is no number"));
+            let invalid = |_| self.invalid_reply(200, &format!("the header {name} is not a number"));
             header(name)?.parse::<usize>().map_err(invalid)
         };
         let (groups, size) = (number("x-log-count")?, number("x-log-bodyrawsize")?);
         let compression = Compression::from_header(header("x-log-compresstype").unwrap_or_default());
         let list = match compression.map_err(ApiError::from)? {
             Compression::None => body,
-            other => other.decompress(&body, size, LARGEST_PULL).map_err(ApiError::from)?,
+            other => other.decompress(&body, size, MAX_PULL_BYTES).map_err(ApiError::from)?,
         };
         let next = Cursor::decode(header("x-log-cursor")?).map_err(ApiError::from)?;
-        let first = header(FIRST).ok().and_then(|first| first.parse().ok());
-        Ok(Pulled { list, next, groups, first })
+        let first_position = header(FIRST_POSITION_HEADER).ok().and_then(|first| first.parse().ok());
+        Ok(Pulled { list, next, groups, first_position })
     }
 
-    /// Signs and sends a request; the reply's headers and body if it is a good one.
-    async fn send(&self, ask: Ask<'_>) -> Result<(HeaderMap, Vec<u8>), ClientError> {
-        let (url, host) = self.address(&ask)?;
-        let headers = self.signed(&ask, &host);
-        let request = self.http.request(ask.method, url).headers(headers).body(ask.body);
+    /// Signs and sends a request, and returns the headers and the body of a successful reply.
+    async fn send(&self, call: Call<'_>) -> Result<(HeaderMap, Vec<u8>), ClientError> {
+        let (url, host) = self.address(&call)?;
+        let headers = self.signed_headers(&call, &host);
+        let request = self.http.request(call.method, url).headers(headers).body(call.body);
         let failed = |source: reqwest::Error| ClientError::Connection {
             url: self.endpoint.url.to_string(),
             source: source.without_url(),
@@ -279,40 +284,42 @@ impl Client {
         }
         Err(match ApiError::from_json(&body) {
             Some(error) => error.into(),
-            None => self.reply(status.as_u16(), &String::from_utf8_lossy(&body[..body.len().min(200)])),
+            None => {
+                self.invalid_reply(status.as_u16(), &String::from_utf8_lossy(&body[..body.len().min(200)]))
+            }
         })
     }
 
-    /// The URL to connect to, and the host that is named: the project stands before the endpoint's name. An address,
-    /// or this machine, has no such names: there only the header names the project.
-    fn address(&self, ask: &Ask<'_>) -> Result<(Url, String), ClientError> {
+    /// Returns the URL to connect to, and the `Host` header. The project is a subdomain of the endpoint's host. For an
+    /// IP address or localhost, only the header includes the project.
+    fn address(&self, call: &Call<'_>) -> Result<(Url, String), ClientError> {
         let mut url = self.endpoint.url.clone();
         let name = url.host_str().unwrap_or_default().to_owned();
-        let named = if self.project.is_empty() { name.clone() } else { format!("{}.{name}", self.project) };
+        let host = if self.project.is_empty() { name.clone() } else { format!("{}.{name}", self.project) };
         let direct = name == "localhost" || url.domain().is_none();
         if !direct {
-            url.set_host(Some(&named))
-                .map_err(|error| self.reply(0, &format!("{named:?} is no host: {error}")))?;
+            url.set_host(Some(&host))
+                .map_err(|error| self.invalid_reply(0, &format!("{host:?} is not a valid host: {error}")))?;
         }
-        url.set_path(&ask.path);
-        let query = query::encode(ask.query);
+        url.set_path(&call.path);
+        let query = query::encode(call.query);
         url.set_query((!query.is_empty()).then_some(&query));
-        Ok((url, named))
+        Ok((url, host))
     }
 
-    fn signed(&self, ask: &Ask<'_>, host: &str) -> HeaderMap {
+    fn signed_headers(&self, call: &Call<'_>, host: &str) -> HeaderMap {
         let mut headers = vec![("host", host.to_owned()), ("x-log-apiversion", "0.6.0".into())];
-        headers.extend(ask.headers.iter().cloned());
+        headers.extend(call.headers.iter().cloned());
         headers.extend(self.endpoint.token.clone().map(|token| ("x-acs-security-token", token)));
         let query: Vec<_> =
-            ask.query.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
-        let shown: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+            call.query.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let borrowed: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let request = Request {
-            method: ask.method.as_str(),
-            path: &ask.path,
+            method: call.method.as_str(),
+            path: &call.path,
             query: &query,
-            headers: &shown,
-            body: &ask.body,
+            headers: &borrowed,
+            body: &call.body,
         };
         let key = AccessKey { id: &self.endpoint.key_id, secret: &self.endpoint.secret };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -327,15 +334,15 @@ impl Client {
         .collect()
     }
 
-    fn json<T: DeserializeOwned>(&self, body: Vec<u8>) -> Result<T, ClientError> {
-        serde_json::from_slice(&body).map_err(|error| self.reply(200, &error.to_string()))
+    fn parse_json<T: DeserializeOwned>(&self, body: Vec<u8>) -> Result<T, ClientError> {
+        serde_json::from_slice(&body).map_err(|error| self.invalid_reply(200, &error.to_string()))
     }
 
-    /// An answer that is none of the API.
-    pub(crate) fn reply(&self, status: u16, message: &str) -> ClientError {
+    /// Creates an error for an invalid reply.
+    pub(crate) fn invalid_reply(&self, status: u16, message: &str) -> ClientError {
         ClientError::Reply { url: self.endpoint.url.to_string(), status, message: message.into() }
     }
 }
 
-/// Bytes that a pull may have uncompressed; services send some MB, but always at least one log group.
-const LARGEST_PULL: usize = 256 << 20;
+/// The largest uncompressed size of a pull, in bytes. Services send some MB, but always at least one log group.
+const MAX_PULL_BYTES: usize = 256 << 20;

@@ -1,4 +1,4 @@
-//! The contract that is in `wit/`: its files, and what they say.
+//! The WIT contract of stages in `wit/`.
 
 use wit_parser::{PackageId, Resolve};
 
@@ -8,7 +8,7 @@ macro_rules! wit {
     };
 }
 
-/// Its files: where they are in `wit/`, and their text. Each comes behind those that it needs.
+/// The contract's files: their paths in `wit/` and their text, in order of dependency.
 pub(crate) const FILES: [(&str, &str); 8] = wit![
     "deps/batch/batch.wit",
     "deps/compress/compress.wit",
@@ -20,7 +20,7 @@ pub(crate) const FILES: [(&str, &str); 8] = wit![
     "stages.wit",
 ];
 
-/// All of it, and the package that has the worlds of stages.
+/// Parses the contract. Returns it with the package that has the worlds of stages.
 pub(crate) fn resolve() -> (Resolve, PackageId) {
     let mut resolve = Resolve::default();
     let packages = FILES.map(|(path, text)| resolve.push_str(path, text).expect("the contract is valid WIT"));
@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn there_is_a_world_for_each_kind() {
+    fn has_a_world_for_each_kind() {
         let (resolve, package) = resolve();
         for world in ["transformer", "encoder", "compressor", "renderer", "formatter"] {
             assert!(resolve.select_world(&[package], Some(world)).is_ok(), "{world}");

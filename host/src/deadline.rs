@@ -1,22 +1,22 @@
-//! Deadlines of calls into components, at no cost to calls that keep them.
+//! Deadlines for calls into components, without overhead for calls that meet them.
 //!
-//! wasmtime can check a deadline in every loop of a component, and that costs a fifth to a third of its speed. Here no code
-//! checks anything. A watcher looks at the running calls a hundred times a second, and sends the thread of one that is
-//! overdue a signal. Its handler looks where the thread is:
+//! wasmtime's epoch checks in every loop cost a fifth to a third of a component's speed. This module adds no
+//! checks. Instead, a watcher thread examines the running calls 100 times a second. It sends a signal to the
+//! thread of each overdue call. The signal handler acts on the position of that thread:
 //!
-//! - In a function of the component, it lets the thread go on at an instruction that traps, and so the call ends as with any
-//!   other trap: its frames are left, and the host gets an error.
-//! - In wasmtime or the host, which fills a memory for the component, say, it lets that end, and has it return to the same
-//!   instruction: addresses on the stack at which functions of the component go on become that of the trap.
-//! - When the host is at what comes before or behind the component's functions, there are none, and nothing happens. The
-//!   watcher sends the next signal a moment later.
+//! - Inside a function of the component: the handler moves the instruction pointer to a trapping instruction.
+//!   The call then ends like any other trap: its frames are unwound and the host gets an error.
+//! - Inside wasmtime or the host, for example while it fills a memory: the handler lets that code finish. It
+//!   overwrites the return addresses on the stack that point into the component with the address of the trap.
+//! - Before or after all functions of the component: the stack has no such return addresses, so nothing
+//!   happens. The watcher sends the next signal one tick later.
 //!
-//! Go stops goroutines by signals as well, and .NET its threads by the addresses to which they return.
+//! Go preempts goroutines by signals as well, and .NET suspends threads by hijacking return addresses.
 //!
-//! What it relies on: between two instructions of a function, all that wasmtime needs to leave the frames stands where it
-//! does when one of the instructions traps; only calls that take their caller's frame are an exception, and a component
-//! with such calls is not stopped by this means. And the host keeps nothing on its stack that looks like an address behind a
-//! call in a component, and counts: but for what it tells of traps it has nothing to do with such.
+//! This relies on two assumptions. First, wasmtime can unwind a component's frames at any instruction as it
+//! does at a trapping one. Tail calls are the only exception, so components with tail calls use epochs.
+//! Second, no other live value on the host's stack equals a return address into the component. The host uses
+//! such addresses only to report traps.
 
 use std::cell::Cell;
 use std::hint::black_box;
@@ -29,22 +29,22 @@ use std::time::{Duration, Instant};
 
 use crate::code::Code;
 
-/// How often the watcher looks, and so how exactly a deadline is kept.
+/// Interval at which the watcher checks the running calls, and so the precision of a deadline.
 pub(crate) const TICK: Duration = Duration::from_millis(10);
 
-/// A signal that nobody else uses, and that does nothing where it is not handled: as Go does.
+/// A signal that is otherwise unused and ignored by default. Go uses it for the same purpose.
 const SIGNAL: libc::c_int = libc::SIGURG;
 
-/// What a thread is at.
+/// The current call of one thread.
 #[derive(Debug)]
 struct Slot {
     call: Mutex<Option<Call>>,
-    /// Whether its call is overdue.
+    /// True if the call is overdue.
     is_overdue: AtomicBool,
-    /// The code of its call; null between two.
+    /// The code of the call. Null between calls.
     code: AtomicPtr<Code>,
-    /// The address on the stack below which all frames of the call are.
-    below: AtomicUsize,
+    /// A stack address above all frames of the call.
+    stack_base: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -53,65 +53,66 @@ struct Call {
     due: Instant,
 }
 
-/// The slots of threads, which are never freed: a signal may come late.
+/// The slots of all threads. They are never freed, because a signal may arrive late.
 #[derive(Debug, Default)]
-struct Slots {
+struct SlotTable {
     all: Vec<&'static Slot>,
-    /// Those of threads that have ended.
+    /// Slots of threads that have ended.
     free: Vec<&'static Slot>,
 }
 
-static SLOTS: Mutex<Slots> = Mutex::new(Slots { all: vec![], free: vec![] });
+static SLOTS: Mutex<SlotTable> = Mutex::new(SlotTable { all: vec![], free: vec![] });
 
 thread_local! {
-    /// The slot of this thread; null before its first call. It needs no destructor, so that the handler may read it whenever it comes.
-    static HERE: Cell<*const Slot> = const { Cell::new(ptr::null()) };
+    /// The slot of this thread. Null before its first call. It has no destructor, so the signal handler may
+    /// read it at any time.
+    static CURRENT: Cell<*const Slot> = const { Cell::new(ptr::null()) };
     static LEASE: Lease = Lease::take();
 }
 
-/// Calls `call`, which calls nothing by this itself, and stops it when it is in a function of `code` after `limit`. Tells
-/// whether it was overdue: an error that it returns then may be that it was stopped.
-pub(crate) fn within<R>(limit: Duration, code: &Code, call: impl FnOnce() -> R) -> (R, bool) {
+/// Runs `call`, and stops it in a function of `code` after `limit`. `call` must not call this function again.
+/// Also returns true if the call was overdue: its error may then be the forced trap.
+pub(crate) fn run<R>(limit: Duration, code: &Code, call: impl FnOnce() -> R) -> (R, bool) {
     LEASE.with(|lease| {
-        // In this frame, so that all of the call are below it.
-        let here = 0_u8;
-        let running = Running::begin(lease.slot, limit, code, ptr::from_ref(&here).addr());
+        // Lies in this frame, so all frames of the call are below it.
+        let marker = 0_u8;
+        let running = WatchedCall::begin(lease.slot, limit, code, ptr::from_ref(&marker).addr());
         let returned = call();
-        // What it returned is nobody's code.
+        // The call has returned, so no code of the component is running.
         lease.slot.code.store(ptr::null_mut(), Ordering::SeqCst);
-        black_box(&here);
+        black_box(&marker);
         (returned, running.end())
     })
 }
 
-/// A call that is watched until this is dropped.
-struct Running<'a> {
+/// A call under a deadline. Dropping it cancels the deadline.
+struct WatchedCall<'a> {
     slot: &'static Slot,
     _code: &'a Code,
 }
 
-impl<'a> Running<'a> {
-    fn begin(slot: &'static Slot, limit: Duration, code: &'a Code, below: usize) -> Self {
-        // SAFETY: asks who this is.
+impl<'a> WatchedCall<'a> {
+    fn begin(slot: &'static Slot, limit: Duration, code: &'a Code, stack_base: usize) -> Self {
+        // SAFETY: returns the id of the calling thread.
         let thread = unsafe { libc::pthread_self() };
-        // A limit beyond all time is none.
+        // `None` if the limit overflows: the call has no deadline.
         let due = Instant::now().checked_add(limit);
         slot.is_overdue.store(false, Ordering::SeqCst);
-        slot.below.store(below, Ordering::SeqCst);
+        slot.stack_base.store(stack_base, Ordering::SeqCst);
         slot.code.store(ptr::from_ref(code).cast_mut(), Ordering::SeqCst);
         *lock(&slot.call) = due.map(|due| Call { thread, due });
         Self { slot, _code: code }
     }
 
-    /// Whether the call was overdue.
+    /// Ends the call. Returns true if it was overdue.
     fn end(self) -> bool {
-        // From then on no signal is sent; one that was may still come, and finds nothing to do.
+        // No signal is sent from here on. A signal in flight finds nothing to do.
         *lock(&self.slot.call) = None;
         self.slot.is_overdue.load(Ordering::SeqCst)
     }
 }
 
-impl Drop for Running<'_> {
+impl Drop for WatchedCall<'_> {
     fn drop(&mut self) {
         *lock(&self.slot.call) = None;
         self.slot.is_overdue.store(false, Ordering::SeqCst);
@@ -119,7 +120,7 @@ impl Drop for Running<'_> {
     }
 }
 
-/// A thread's hold on its slot.
+/// A thread's claim on its slot.
 struct Lease {
     slot: &'static Slot,
 }
@@ -132,13 +133,13 @@ impl Lease {
                 call: Mutex::new(None),
                 is_overdue: AtomicBool::new(false),
                 code: AtomicPtr::new(ptr::null_mut()),
-                below: AtomicUsize::new(0),
+                stack_base: AtomicUsize::new(0),
             };
             let slot: &'static Slot = Box::leak(Box::new(slot));
             slots.all.push(slot);
             slot
         });
-        HERE.set(slot);
+        CURRENT.set(slot);
         unblock();
         Self { slot }
     }
@@ -146,32 +147,33 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        HERE.set(ptr::null());
+        CURRENT.set(ptr::null());
         lock(&SLOTS).free.push(self.slot);
     }
 }
 
-/// Installs the handler, and starts the watcher; once for a process. Without it nothing is stopped.
+/// Installs the signal handler and starts the watcher, once per process. Without it no call is stopped.
 ///
 /// # Errors
-/// When the system does not let it.
-pub(crate) fn begin() -> io::Result<()> {
-    static BEGUN: Mutex<bool> = Mutex::new(false);
-    let mut begun = lock(&BEGUN);
-    if !*begun {
-        handle()?;
-        thread::Builder::new().name("deadlines".into()).spawn(watch)?;
-        *begun = true;
+/// If the operating system refuses the handler or the thread.
+pub(crate) fn install() -> io::Result<()> {
+    static INSTALLED: Mutex<bool> = Mutex::new(false);
+    let mut installed = lock(&INSTALLED);
+    if !*installed {
+        install_handler()?;
+        thread::Builder::new().name("deadlines".into()).spawn(watch_deadlines)?;
+        *installed = true;
     }
     Ok(())
 }
 
-fn handle() -> io::Result<()> {
-    // SAFETY: a zeroed sigaction is a valid one; the handler is one for SA_SIGINFO, and does only what a handler may.
+fn install_handler() -> io::Result<()> {
+    // SAFETY: a zeroed sigaction is valid. The handler has the signature for SA_SIGINFO and is
+    // async-signal-safe.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
-        action.sa_sigaction = (stop as extern "C" fn(_, _, _)) as usize;
-        // Calls of the system go on behind it, and it has a stack of its own where there is one.
+        action.sa_sigaction = (handle_signal as extern "C" fn(_, _, _)) as usize;
+        // Restart interrupted system calls, and run on the alternate signal stack if there is one.
         action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART | libc::SA_ONSTACK;
         libc::sigemptyset(&mut action.sa_mask);
         if libc::sigaction(SIGNAL, &action, ptr::null_mut()) != 0 {
@@ -181,10 +183,10 @@ fn handle() -> io::Result<()> {
     Ok(())
 }
 
-/// Lets the signal come to this thread, also where who started the process kept all back; and those by which wasmtime's
-/// code traps, which end the process otherwise.
+/// Unblocks the signal in this thread, in case the parent process blocked it. Also unblocks the signals by
+/// which wasmtime's code traps: blocked, they would end the process.
 fn unblock() {
-    // SAFETY: a set of signals that is written before it is read.
+    // SAFETY: the signal set is initialized before it is used.
     unsafe {
         let mut set: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&mut set);
@@ -195,68 +197,69 @@ fn unblock() {
     }
 }
 
-fn watch() {
+fn watch_deadlines() {
     loop {
         thread::sleep(TICK);
         let now = Instant::now();
-        // Those of ended threads have no call.
+        // Slots of ended threads have no call.
         for slot in &lock(&SLOTS).all {
             if let Some(call) = lock(&slot.call).as_ref().filter(|call| call.due <= now) {
                 slot.is_overdue.store(true, Ordering::SeqCst);
-                // SAFETY: the thread is there: it can't end its call, and so not itself, while that is locked.
+                // SAFETY: the thread is alive: it can't end its call, and so not itself, while the call is
+                // locked.
                 unsafe { libc::pthread_kill(call.thread, SIGNAL) };
             }
         }
     }
 }
 
-/// Lets a thread whose call is overdue go on at a trap, if it is in a function of the component. Runs as a handler of a
-/// signal, so it may only look at what is there.
-extern "C" fn stop(_: libc::c_int, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
-    // SAFETY: the thread has a slot as long as it has a pointer to it, and slots are never freed.
-    let Some(slot) = (unsafe { HERE.get().as_ref() }) else { return };
+/// Diverts a thread with an overdue call to a trap, if it is in a function of the component. Runs as a signal
+/// handler: it must not allocate or lock.
+extern "C" fn handle_signal(_: libc::c_int, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    // SAFETY: the pointer is null or points to the slot of this thread, and slots are never freed.
+    let Some(slot) = (unsafe { CURRENT.get().as_ref() }) else { return };
     if !slot.is_overdue.load(Ordering::SeqCst) {
         return;
     }
-    // SAFETY: it is there until the call ends, and this interrupts the thread that ends it.
+    // SAFETY: the code lives until the call ends, and this handler interrupts the thread that ends it.
     let Some(code) = (unsafe { slot.code.load(Ordering::SeqCst).as_ref() }) else { return };
-    // SAFETY: `context` is what the system passes to a handler for SA_SIGINFO.
+    // SAFETY: `context` comes from the system, for a handler with SA_SIGINFO.
     unsafe { divert(context.cast(), slot, code) };
 }
 
-/// Lets an interrupted thread go on at the trap: at once if it is in a function of the component, or else when it returns
-/// to one.
+/// Diverts an interrupted thread to the trap: at once if it is in a function of the component, otherwise when
+/// it returns to one.
 ///
 /// # Safety
-/// `context` is what a handler for `SA_SIGINFO` was given, in the thread that has the slot.
+/// `context` must be the argument of a handler for `SA_SIGINFO`, in the thread that owns the slot.
 #[cfg(target_arch = "x86_64")]
 unsafe fn divert(context: *mut libc::ucontext_t, slot: &Slot, code: &Code) {
-    // SAFETY: as the caller says.
-    let (registers, others) = unsafe { (&mut (*context).uc_mcontext.gregs, (*context).uc_stack) };
+    // SAFETY: the caller passes a valid context.
+    let (registers, signal_stack) = unsafe { (&mut (*context).uc_mcontext.gregs, (*context).uc_stack) };
     let next = &mut registers[libc::REG_RIP as usize];
-    if code.has(*next as usize) {
+    if code.contains(*next as usize) {
         *next = code.trap() as libc::greg_t;
         return;
     }
     let top = registers[libc::REG_RSP as usize] as usize;
-    let below = slot.below.load(Ordering::SeqCst);
-    // Handlers have a stack of their own, and one may have been interrupted.
-    let of_handlers = others.ss_sp.addr()..others.ss_sp.addr() + others.ss_size;
-    if of_handlers.contains(&top) || below < top {
+    let stack_base = slot.stack_base.load(Ordering::SeqCst);
+    // The signal may have interrupted another handler, which runs on the alternate stack.
+    let signal_stack_range = signal_stack.ss_sp.addr()..signal_stack.ss_sp.addr() + signal_stack.ss_size;
+    if signal_stack_range.contains(&top) || stack_base < top {
         return;
     }
-    for place in (top.next_multiple_of(size_of::<usize>())..below).step_by(size_of::<usize>()) {
-        let place: *mut usize = ptr::with_exposed_provenance_mut(place);
-        // SAFETY: it is on the stack of this thread, between where that is now and a frame that is still there.
+    for stack_word in (top.next_multiple_of(size_of::<usize>())..stack_base).step_by(size_of::<usize>()) {
+        let stack_word: *mut usize = ptr::with_exposed_provenance_mut(stack_word);
+        // SAFETY: the address is on the stack of this thread, between the stack pointer and a live frame.
         unsafe {
-            if code.returns_to(place.read_volatile()) {
-                place.write_volatile(code.trap());
+            if code.returns_to(stack_word.read_volatile()) {
+                stack_word.write_volatile(code.trap());
             }
         }
     }
 }
 
-/// No code is stopped so on other machines: see [`Code::of`].
+/// Does nothing: other machines use epochs, see [`Code::of`].
 #[cfg(not(target_arch = "x86_64"))]
 unsafe fn divert(_: *mut libc::ucontext_t, _: &Slot, _: &Code) {}
 
@@ -272,11 +275,11 @@ mod tests {
     use super::*;
 
     fn engine() -> Engine {
-        begin().unwrap();
+        install().unwrap();
         Engine::default()
     }
 
-    /// A component whose function `f` does `body`, with what it needs to do it.
+    /// Builds a component whose function `f` has this body, with the helpers that the body calls.
     fn component(engine: &Engine, body: &str) -> (wasmtime::component::Component, Code) {
         let text = format!(
             r#"(component
@@ -307,7 +310,7 @@ mod tests {
         (component, code)
     }
 
-    /// How a call of `f` ends, and whether it was overdue.
+    /// Calls `f`. Returns its result, and true if the call was overdue.
     fn call(
         engine: &Engine,
         (component, code): &(wasmtime::component::Component, Code),
@@ -316,11 +319,11 @@ mod tests {
         let mut store = Store::new(engine, ());
         let instance = Linker::new(engine).instantiate(&mut store, component).unwrap();
         let function = instance.get_typed_func::<(u32,), (u32,)>(&mut store, "f").unwrap();
-        let (returned, is_overdue) = within(limit, code, || function.call(&mut store, (3,)));
+        let (returned, is_overdue) = run(limit, code, || function.call(&mut store, (3,)));
         (returned.map(|(value,)| value), is_overdue)
     }
 
-    /// Loops that never end, and what takes as good as for ever without one.
+    /// Endless loops, and one call that is too slow to end.
     const ENDLESS: [&str; 10] = [
         "(loop (br 0))",
         "(loop (local.set 1 (i32.add (local.get 1) (i32.const 1))) (br 0))",
@@ -328,21 +331,21 @@ mod tests {
         "(loop (i32.store (i32.const 64) (i32.load (i32.const 128))) (br 0))",
         "(loop (local.set 1 (call $twice (local.get 1))) (br 0))",
         "(loop (memory.fill (i32.const 0) (i32.const 7) (i32.const 65536)) (br 0))",
-        // Nearly all of the time is the host's.
+        // Spends nearly all of its time in the host.
         "(loop (memory.fill (i32.const 0) (i32.const 7) (i32.const 67108864)) (br 0))",
         "(loop (drop (memory.grow (i32.const 0))) (br 0))",
         "(local.set 1 (call $deep (i32.const 60)))",
-        // Far down the stack, in the host.
+        // In the host, deep in the stack.
         "(call $down (i32.const 5000))",
     ];
 
     #[test]
-    fn what_does_not_end_is_stopped_wherever_it_is() {
+    fn stops_endless_calls_anywhere() {
         let engine = engine();
         for body in ENDLESS {
             let component = component(&engine, body);
             for round in 0..20 {
-                // So short that some are stopped before they are in the loop.
+                // Short enough to stop some calls before they reach the loop.
                 let limit = Duration::from_micros(round * 500);
                 let (returned, is_overdue) = call(&engine, &component, limit);
                 let error = returned.expect_err(body);
@@ -353,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn what_keeps_its_deadline_gets_its_answer_while_others_are_stopped() {
+    fn timely_calls_succeed_while_others_are_stopped() {
         let engine = engine();
         let endless = component(&engine, ENDLESS[3]);
         let counts = component(
@@ -366,7 +369,7 @@ mod tests {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for _ in 0..20 {
-                        // In the thread in which one was just stopped, too.
+                        // Includes the thread whose last call was stopped.
                         assert!(call(&engine, &endless, Duration::from_millis(1)).1);
                         for _ in 0..200 {
                             let (returned, is_overdue) = call(&engine, &counts, Duration::from_secs(60));
@@ -381,11 +384,11 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_keeps_signals_back_is_stopped_as_well() {
+    fn stops_thread_with_blocked_signals() {
         let engine = engine();
         let endless = component(&engine, ENDLESS[0]);
         let blocked = || {
-            // SAFETY: all signals, for this thread alone.
+            // SAFETY: blocks all signals of this thread only.
             unsafe {
                 let mut all: libc::sigset_t = std::mem::zeroed();
                 libc::sigfillset(&mut all);
@@ -397,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_beyond_all_time_is_none() {
+    fn overflowing_limit_means_no_deadline() {
         let engine = engine();
         let component = component(&engine, "(local.set 1 (local.get 0))");
         assert_eq!(call(&engine, &component, Duration::MAX).0.unwrap(), 3);

@@ -1,18 +1,18 @@
 //! A local directory as an object store.
 //!
-//! Not by way of OpenDAL, as the others: its writer takes the place of what is there, and leaves it to the system
-//! when the name of a file comes to the disk.
+//! It does not use OpenDAL, unlike the other stores: OpenDAL's writer overwrites existing files and does not
+//! sync the directory entry to disk.
 
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::destination::{DestinationError, Found};
-use crate::part::{self, Part, Whole};
+use crate::sink::{ObjectInfo, ObjectSink, Provenance, SinkError};
+use crate::staged_file::{self, FinishedFile, StagedFile};
 
 /// A local directory as an object store: keys are paths below it.
 ///
-/// An object has its name only when all of it is on disk, and never takes the place of another.
+/// An object gets its name only when all of it is on disk. It never overwrites another object.
 #[derive(Debug, Clone)]
 pub struct Directory {
     root: PathBuf,
@@ -20,73 +20,82 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// The directory at `root`, made when the first object is.
+    /// Uses the directory at `root`, created with the first object.
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into(), must_exist: false }
     }
 
-    /// The directory at `root`, which somebody else makes: as a bucket that has to be there.
+    /// Uses the directory at `root`, which must exist, like a bucket.
     pub fn existing(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into(), must_exist: true }
     }
 
-    /// Where it is.
+    /// Returns the path of the directory.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Begins an object. `header_room` bytes are kept free at its beginning.
-    pub(crate) fn begin(&self, key: &str, header_room: usize) -> Result<Part, DestinationError> {
+    fn path(&self, key: &str) -> Result<PathBuf, SinkError> {
+        if self.must_exist && !self.root.is_dir() {
+            let problem = format!(
+                "folder {0} does not exist: a bucket of this destination is a folder. Create it with mkdir -p {0}",
+                self.root.display()
+            );
+            return Err(SinkError::NoBucket(problem));
+        }
+        Ok(self.root.join(key))
+    }
+}
+
+impl ObjectSink for Directory {
+    fn begin(&self, key: &str, header_room: usize) -> Result<StagedFile, SinkError> {
         let path = self.path(key)?;
         let begin = || {
             make_folders(folder(&path))?;
-            Part::staying(folder(&path), header_room)
+            StagedFile::create_durable(folder(&path), header_room)
         };
-        begin().map_err(|error| DestinationError::io(&path, error))
+        begin().map_err(|error| SinkError::io(&path, error))
     }
 
-    /// Brings an object to the disk, and gives it its name.
-    pub(crate) fn publish(&self, whole: Whole, key: &str) -> Result<(), DestinationError> {
+    fn publish(&self, file: FinishedFile, key: &str, _: &str, _: &Provenance) -> Result<(), SinkError> {
         let path = self.path(key)?;
         let publish = || {
-            whole.sync()?;
-            // Opened before: behind the new name nothing may fail that would call the object unwritten.
+            file.sync()?;
+            // Opened before the link: after the link, no error may report the object as unwritten.
             let folder = File::open(folder(&path))?;
-            whole.link(&path)?;
+            file.link(&path)?;
             let synced = sync_folder(&folder);
             if synced.is_err() {
                 fs::remove_file(&path)?;
             }
             synced
         };
-        publish().map_err(|error: io::Error| DestinationError::io(&path, error))
+        publish().map_err(|error: io::Error| SinkError::io(&path, error))
     }
 
-    /// What is there under a key.
-    pub(crate) fn find(&self, key: &str) -> Result<Option<Found>, DestinationError> {
+    fn find(&self, key: &str) -> Result<Option<ObjectInfo>, SinkError> {
         let path = self.path(key)?;
-        let read = File::open(&path).and_then(|file| part::digest(&file));
+        let read = File::open(&path).and_then(|file| staged_file::digest(&file));
         match read {
             Ok((bytes, sha256)) => {
-                // It may be the name that did not come to the disk before the process was killed.
+                // The process may have been killed before the directory entry was on disk.
                 let synced = File::open(folder(&path)).and_then(|folder| sync_folder(&folder));
-                synced.map_err(|error| DestinationError::io(&path, error))?;
-                Ok(Some(Found { bytes, sha256 }))
+                synced.map_err(|error| SinkError::io(&path, error))?;
+                Ok(Some(ObjectInfo { bytes, sha256 }))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(DestinationError::io(&path, error)),
+            Err(error) => Err(SinkError::io(&path, error)),
         }
     }
 
-    /// The keys of all objects whose keys begin with `prefix`.
-    pub(crate) fn list(&self, prefix: &str) -> Result<Vec<String>, DestinationError> {
+    fn list(&self, prefix: &str) -> Result<Vec<String>, SinkError> {
         let root = self.path("")?;
         if !root.exists() {
             return Ok(vec![]);
         }
         let mut keys = vec![];
         for entry in walkdir::WalkDir::new(&root) {
-            let entry = entry.map_err(|error| DestinationError::io(&root, error.into()))?;
+            let entry = entry.map_err(|error| SinkError::io(&root, error.into()))?;
             let key = entry.path().strip_prefix(&root).unwrap_or(entry.path()).to_string_lossy();
             if entry.file_type().is_file() && key.starts_with(prefix) {
                 keys.push(key.into_owned());
@@ -95,37 +104,23 @@ impl Directory {
         Ok(keys)
     }
 
-    /// The bytes of an object.
-    pub(crate) fn read(&self, key: &str) -> Result<Vec<u8>, DestinationError> {
+    fn read(&self, key: &str) -> Result<Vec<u8>, SinkError> {
         let path = self.path(key)?;
-        fs::read(&path).map_err(|error| DestinationError::io(&path, error))
+        fs::read(&path).map_err(|error| SinkError::io(&path, error))
     }
 
-    /// Deletes an object, on disk.
-    pub(crate) fn delete(&self, key: &str) -> Result<(), DestinationError> {
+    fn delete(&self, key: &str) -> Result<(), SinkError> {
         let path = self.path(key)?;
         let delete = || {
             fs::remove_file(&path)?;
             sync_folder(&File::open(folder(&path))?)
         };
-        delete().map_err(|error| DestinationError::io(&path, error))
+        delete().map_err(|error| SinkError::io(&path, error))
     }
 
-    /// Tries whether objects can be written.
-    pub(crate) fn probe(&self) -> Result<(), DestinationError> {
+    fn probe(&self, _: &str) -> Result<(), SinkError> {
         let root = self.path("")?;
-        Part::within(&root, 1).map(drop).map_err(|error| DestinationError::io(&root, error))
-    }
-
-    fn path(&self, key: &str) -> Result<PathBuf, DestinationError> {
-        if self.must_exist && !self.root.is_dir() {
-            let problem = format!(
-                "there is no folder {0}: a bucket of this destination is a folder; make it with mkdir -p {0}",
-                self.root.display()
-            );
-            return Err(DestinationError::NoBucket(problem));
-        }
-        Ok(self.root.join(key))
+        StagedFile::create(&root, 1).map(drop).map_err(|error| SinkError::io(&root, error))
     }
 }
 
@@ -136,7 +131,7 @@ fn folder(path: &Path) -> &Path {
     }
 }
 
-/// Makes a folder and those above it, on disk: an object is only as durable as its path.
+/// Creates a folder and its parents, and syncs them to disk: an object is only as durable as its path.
 fn make_folders(folder: &Path) -> io::Result<()> {
     if folder.is_dir() {
         return Ok(());
@@ -150,7 +145,7 @@ fn make_folders(folder: &Path) -> io::Result<()> {
     sync_folder(&File::open(above)?)
 }
 
-/// Brings the names in a folder to the disk, where its file system knows how.
+/// Syncs the entries of a folder to disk, if the file system supports it.
 fn sync_folder(folder: &File) -> io::Result<()> {
     match folder.sync_all() {
         Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => {
@@ -170,53 +165,53 @@ mod tests {
     }
 
     #[test]
-    fn the_header_comes_first_whatever_room_was_kept() {
+    fn header_precedes_body_for_any_reserved_size() {
         let root = tempfile::tempdir().unwrap();
         let store = Directory::new(root.path());
         for (room, header) in [(0, ""), (4, "four"), (4, ""), (4, "five!"), (0, "x")] {
             let key = format!("{room}/{header}o");
-            let mut part = store.begin(&key, room).unwrap();
-            part.write(b"bo").unwrap();
-            part.write(b"dy").unwrap();
-            let whole = part.finish(header.as_bytes()).unwrap();
-            let (bytes, sha256) = (whole.bytes, whole.sha256.clone());
-            store.publish(whole, &key).unwrap();
+            let mut staged = store.begin(&key, room).unwrap();
+            staged.write(b"bo").unwrap();
+            staged.write(b"dy").unwrap();
+            let file = staged.finish(header.as_bytes()).unwrap();
+            let (bytes, sha256) = (file.bytes, file.sha256.clone());
+            store.publish(file, &key, "", &vec![]).unwrap();
             let read = fs::read_to_string(root.path().join(&key)).unwrap();
             assert_eq!((read.as_str(), bytes), (format!("{header}body").as_str(), read.len() as u64));
-            assert_eq!(store.find(&key).unwrap().unwrap(), Found { bytes, sha256 });
+            assert_eq!(store.find(&key).unwrap().unwrap(), ObjectInfo { bytes, sha256 });
         }
         assert_eq!(names(&root.path().join("4")).len(), 3);
     }
 
     #[test]
-    fn an_object_given_up_leaves_nothing() {
+    fn dropped_object_leaves_nothing() {
         let root = tempfile::tempdir().unwrap();
-        let mut part = Directory::new(root.path()).begin("a/b", 0).unwrap();
-        part.write(b"half").unwrap();
+        let mut staged = Directory::new(root.path()).begin("a/b", 0).unwrap();
+        staged.write(b"half").unwrap();
         assert!(!root.path().join("a/b").exists());
-        drop(part);
+        drop(staged);
         assert_eq!(names(&root.path().join("a")), Vec::<String>::new());
     }
 
     #[test]
-    fn another_object_is_never_overwritten() {
+    fn never_overwrites_another_object() {
         let root = tempfile::tempdir().unwrap();
         let store = Directory::new(root.path());
         let late = store.begin("key", 0).unwrap().finish(b"second").unwrap();
-        store.publish(store.begin("key", 0).unwrap().finish(b"first").unwrap(), "key").unwrap();
-        assert!(matches!(store.publish(late, "key"), Err(DestinationError::Exists(_))));
+        store.publish(store.begin("key", 0).unwrap().finish(b"first").unwrap(), "key", "", &vec![]).unwrap();
+        assert!(matches!(store.publish(late, "key", "", &vec![]), Err(SinkError::Exists(_))));
         assert_eq!(fs::read(root.path().join("key")).unwrap(), b"first");
         assert_eq!(names(root.path()), ["key"]);
     }
 
     #[test]
-    fn a_bucket_that_has_to_be_there_is_not_made() {
+    fn does_not_create_required_bucket() {
         let root = tempfile::tempdir().unwrap();
         let store = Directory::existing(root.path().join("lake"));
-        assert!(matches!(store.probe(), Err(DestinationError::NoBucket(_))));
-        assert!(matches!(store.begin("key", 0), Err(DestinationError::NoBucket(_))));
+        assert!(matches!(store.probe(""), Err(SinkError::NoBucket(_))));
+        assert!(matches!(store.begin("key", 0), Err(SinkError::NoBucket(_))));
         fs::create_dir(root.path().join("lake")).unwrap();
-        store.probe().unwrap();
+        store.probe("").unwrap();
         assert_eq!(names(&root.path().join("lake")), Vec::<String>::new());
     }
 }

@@ -1,4 +1,4 @@
-//! The wasmtime engine: limits, deadlines, the cache of compiled code.
+//! The wasmtime engine: limits, deadlines and the cache of compiled code.
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -16,16 +16,16 @@ use wasmtime::{
 use crate::code::Code;
 use crate::deadline::{self, TICK};
 use crate::guest::Guest;
-use crate::stage::{Identity, Kind, Tallied, Tallies, Tally};
+use crate::stage::{Identity, Kind, StageMetrics, StageMetricsRegistry, StageMetricsSnapshot};
 
-/// What a stage may use.
+/// Resource limits of a stage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Linear memory of one instance, in bytes.
     pub memory: usize,
-    /// Time that one call may take.
+    /// Maximum duration of one call.
     pub deadline: Duration,
-    /// Instances that may be alive at the same time. Each takes address space, not memory.
+    /// Maximum number of live instances. Each reserves address space, not memory.
     pub instances: u32,
 }
 
@@ -35,153 +35,159 @@ impl Default for Limits {
     }
 }
 
-/// The wasmtime engine that runs stages, the cache of their compiled code, and the clock of their
-/// deadlines. Clones share all of it.
+/// The wasmtime engine for stages, with the cache of compiled code, the deadlines and the stage metrics.
+/// Clones share all of these.
 #[derive(Clone)]
 pub struct Engine {
     wasmtime: wasmtime::Engine,
-    /// The same with a check of the deadline in every loop, made when it is needed.
-    checked: Arc<OnceLock<wasmtime::Engine>>,
-    watch: Watch,
-    /// Where the code is of the component that this is for, if it is stopped from outside.
+    /// A second engine with epoch interruption, created on first use.
+    epoch_engine: Arc<OnceLock<wasmtime::Engine>>,
+    deadline_mode: DeadlineMode,
+    /// Code addresses of the component of this engine, for deadlines by signal.
     code: Option<Arc<Code>>,
     limits: Limits,
     cache: Option<PathBuf>,
-    tallies: Arc<Tallies>,
+    stage_metrics: Arc<StageMetricsRegistry>,
 }
 
-/// What ends a call of a stage that runs past its deadline.
+/// The mechanism that stops a stage's call at its deadline.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Watch {
-    /// It is stopped from outside, which costs nothing: on Linux on x86-64. Elsewhere, and for the rare component that can't
-    /// be stopped so, as [`Check`](Self::Check); but stages that come with logship are trusted then.
+pub enum DeadlineMode {
+    /// By a signal, without overhead. Only on Linux on x86-64. On other machines, and for components with
+    /// tail calls, [`Epoch`](Self::Epoch) is used instead. Built-in stages then use [`None`](Self::None).
     #[default]
-    Stop,
-    /// Its loops look at the clock, which costs a fifth to a third of the speed.
-    Check,
-    /// Nothing does: it is trusted to end, as the host itself is.
-    Trust,
+    Signal,
+    /// By wasmtime's epochs. The check in every loop costs a fifth to a third of the speed.
+    Epoch,
+    /// Never. The stage is trusted to end, like the host itself.
+    None,
 }
 
 impl Engine {
-    /// An engine that keeps compiled code in `cache`; without one each stage is compiled at each
-    /// start, which takes up to a second.
+    /// Creates an engine that caches compiled code in `cache`. Without a cache, each start compiles every
+    /// stage, which takes up to a second per stage.
     ///
-    /// wasmtime keys what it keeps by digest of the component, by its own version and settings. The
-    /// folder holds machine code: it must belong to whoever runs logship, and to nobody else.
+    /// wasmtime keys the cache by the component's digest, its own version and its settings. The folder holds
+    /// machine code: it must belong to the user who runs logship, and only this user may write to it.
     ///
     /// # Errors
-    /// When the cache folder can't be made, or the machine has too little address space.
+    /// If the cache folder can't be created or is not private, or if the address space is too small.
     pub fn new(limits: Limits, cache: Option<&Path>) -> wasmtime::Result<Self> {
         if let Some(folder) = cache {
-            own(folder).with_context(|| format!("the cache of compiled stages, {}", folder.display()))?;
+            ensure_private(folder)
+                .with_context(|| format!("the cache of compiled stages, {}", folder.display()))?;
         }
-        let wasmtime = wasmtime::Engine::new(&config(&limits, cache)?)?;
-        if Code::CAN_BE_STOPPED {
-            deadline::begin().context("calls of stages could not be stopped at their deadline")?;
+        let wasmtime = wasmtime::Engine::new(&wasmtime_config(&limits, cache)?)?;
+        if Code::SUPPORTS_SIGNALS {
+            deadline::install().context("can't install the deadlines of stages")?;
         }
         Ok(Self {
             wasmtime,
-            checked: Arc::default(),
-            watch: Watch::default(),
+            epoch_engine: Arc::default(),
+            deadline_mode: DeadlineMode::default(),
             code: None,
             limits,
             cache: cache.map(Path::to_owned),
-            tallies: Arc::default(),
+            stage_metrics: Arc::default(),
         })
     }
 
-    /// The same engine with another watch over its stages: so that what each costs can be measured.
-    pub fn watched(&self, watch: Watch) -> Self {
-        Self { watch, ..self.clone() }
+    /// Returns the same engine with another deadline mode, to measure the cost of each.
+    pub fn with_deadline_mode(&self, deadline_mode: DeadlineMode) -> Self {
+        Self { deadline_mode, ..self.clone() }
     }
 
-    /// An engine for stages that come with logship.
+    /// Returns an engine for built-in stages.
     pub(crate) fn for_built_in(&self) -> Self {
-        let watch =
-            if self.watch == Watch::Stop && !Code::CAN_BE_STOPPED { Watch::Trust } else { self.watch };
-        self.watched(watch)
+        let deadline_mode = if self.deadline_mode == DeadlineMode::Signal && !Code::SUPPORTS_SIGNALS {
+            DeadlineMode::None
+        } else {
+            self.deadline_mode
+        };
+        self.with_deadline_mode(deadline_mode)
     }
 
-    /// Compiles a component. Returns it with the engine in which it keeps the deadline.
+    /// Compiles a component. Returns it with the engine that enforces its deadline.
     ///
     /// # Errors
-    /// When it is no component, or one that wasmtime can't run.
+    /// If `bytes` is not a component, or wasmtime can't run it.
     pub(crate) fn compile(&self, bytes: &[u8]) -> wasmtime::Result<(Self, Component)> {
-        if self.watch == Watch::Check {
-            return self.compile_checked(bytes);
+        if self.deadline_mode == DeadlineMode::Epoch {
+            return self.compile_with_epochs(bytes);
         }
         match Component::new(&self.wasmtime, bytes) {
-            Ok(component) if self.watch == Watch::Trust => Ok((self.clone(), component)),
+            Ok(component) if self.deadline_mode == DeadlineMode::None => Ok((self.clone(), component)),
             Ok(component) => match Code::of(&component) {
                 Some(code) => Ok((Self { code: Some(Arc::new(code)), ..self.clone() }, component)),
-                None => self.compile_checked(bytes),
+                None => self.compile_with_epochs(bytes),
             },
-            // It may have what only the other engine takes; if not, this is what is wrong with it.
-            Err(error) => self.compile_checked(bytes).map_err(|_| error),
+            // The component may have tail calls, which only the other engine accepts. Otherwise the first
+            // error is the right one.
+            Err(error) => self.compile_with_epochs(bytes).map_err(|_| error),
         }
     }
 
-    fn compile_checked(&self, bytes: &[u8]) -> wasmtime::Result<(Self, Component)> {
-        let wasmtime = self.checked()?;
+    fn compile_with_epochs(&self, bytes: &[u8]) -> wasmtime::Result<(Self, Component)> {
+        let wasmtime = self.epoch_engine()?;
         let component = Component::new(&wasmtime, bytes)?;
-        Ok((Self { wasmtime, watch: Watch::Check, ..self.clone() }, component))
+        Ok((Self { wasmtime, deadline_mode: DeadlineMode::Epoch, ..self.clone() }, component))
     }
 
-    /// The engine whose loops look at the clock.
-    fn checked(&self) -> wasmtime::Result<wasmtime::Engine> {
-        if let Some(made) = self.checked.get() {
-            return Ok(made.clone());
+    /// Returns the engine with epoch interruption.
+    fn epoch_engine(&self) -> wasmtime::Result<wasmtime::Engine> {
+        if let Some(engine) = self.epoch_engine.get() {
+            return Ok(engine.clone());
         }
-        let mut config = config(&self.limits, self.cache.as_deref())?;
-        let made = wasmtime::Engine::new(config.epoch_interruption(true).wasm_tail_call(true))?;
-        // Who is second lets go of its own, and with it the clock of that.
-        tick(made.weak())?;
-        Ok(self.checked.get_or_init(|| made).clone())
+        let mut config = wasmtime_config(&self.limits, self.cache.as_deref())?;
+        let engine = wasmtime::Engine::new(config.epoch_interruption(true).wasm_tail_call(true))?;
+        // Another thread may have been first. Then this engine is dropped, which ends its ticker.
+        start_epoch_ticker(engine.weak())?;
+        Ok(self.epoch_engine.get_or_init(|| engine).clone())
     }
 
-    /// Makes a call, and has it end at the deadline. Tells whether it was stopped then, where wasmtime's error does not.
-    pub(crate) fn bounded<R>(
+    /// Runs a call under the deadline. Also returns true if the call was stopped and wasmtime's error does
+    /// not show it.
+    pub(crate) fn call_with_deadline<R>(
         &self,
         store: &mut Store<Guest>,
         call: impl FnOnce(&mut Store<Guest>) -> R,
     ) -> (R, bool) {
         if let Some(code) = &self.code {
-            return deadline::within(self.limits.deadline, code, || call(store));
+            return deadline::run(self.limits.deadline, code, || call(store));
         }
-        if self.watch == Watch::Check {
+        if self.deadline_mode == DeadlineMode::Epoch {
             store.set_epoch_deadline(self.deadline_ticks());
         }
         (call(store), false)
     }
 
-    /// What each stage may use.
+    /// Returns the limits of each stage.
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    /// What the calls of the component of a digest, in hexadecimal, took since the engine began; none if it was never
-    /// loaded.
-    pub fn tallied(&self, digest: &str, kind: Kind) -> Option<Tallied> {
-        self.tallies.tallied(digest, kind)
+    /// Returns a snapshot of a component's metrics since the engine started. `digest` is in hexadecimal.
+    /// `None` if the component was never loaded.
+    pub fn stage_metrics_snapshot(&self, digest: &str, kind: Kind) -> Option<StageMetricsSnapshot> {
+        self.stage_metrics.snapshot(digest, kind)
     }
 
-    /// Where calls of a component are counted.
-    pub(crate) fn tally(&self, stage: &Identity, kind: Kind) -> Arc<Tally> {
-        self.tallies.of(stage, kind)
+    /// Returns the metrics of a component.
+    pub(crate) fn metrics_of(&self, stage: &Identity, kind: Kind) -> Arc<StageMetrics> {
+        self.stage_metrics.of(stage, kind)
     }
 
-    /// Brings what was counted of all components to what the process tells.
-    pub(crate) fn export_tallies(&self) {
-        self.tallies.export();
+    /// Publishes the metrics of all components to the process's metrics recorder.
+    pub(crate) fn export_stage_metrics(&self) {
+        self.stage_metrics.export();
     }
 
     pub(crate) fn wasmtime(&self) -> &wasmtime::Engine {
         &self.wasmtime
     }
 
-    /// A linker with nothing in it: stages have no imports, and this is where it is enforced. Those that are allowed
-    /// to import WASI get an [empty one](crate::wasi).
+    /// Returns an empty linker, which is why stages can't import anything. Stages that may import WASI get an
+    /// [empty WASI](crate::wasi).
     pub(crate) fn linker(&self) -> Linker<Guest> {
         Linker::new(&self.wasmtime)
     }
@@ -189,13 +195,13 @@ impl Engine {
     pub(crate) fn store(&self) -> Store<Guest> {
         let mut store = Store::new(&self.wasmtime, Guest::new(self.limits.memory));
         store.limiter(|guest| guest);
-        // A batch or an answer can't be larger than the guest's memory; wasmtime's own limit of
-        // 128 MiB a call is for hosts that copy what a stranger says.
+        // A batch or an answer is never larger than the guest's memory. wasmtime's default of 128 MiB per
+        // call protects hosts without such a limit.
         store.set_hostcall_fuel(self.limits.memory);
         store
     }
 
-    /// The deadline of a call, in ticks from now.
+    /// Returns the deadline of a call, in ticks from now.
     fn deadline_ticks(&self) -> u64 {
         self.limits.deadline.as_millis().div_ceil(TICK.as_millis()) as u64 + 1
     }
@@ -207,36 +213,36 @@ impl std::fmt::Debug for Engine {
     }
 }
 
-/// Makes the folder, or sees to it that it is the user's and nobody else writes to it: what is in it is
-/// run.
-pub(crate) fn own(folder: &Path) -> wasmtime::Result<()> {
+/// Creates the folder, or checks that it belongs to this user and that nobody else may write to it. The
+/// folder's content is executed.
+pub(crate) fn ensure_private(folder: &Path) -> wasmtime::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    let facts = folder.metadata()?;
-    if facts.uid() != rustix::process::geteuid().as_raw() || facts.mode() & 0o022 != 0 {
+    let metadata = folder.metadata()?;
+    if metadata.uid() != rustix::process::geteuid().as_raw() || metadata.mode() & 0o022 != 0 {
         wasmtime::bail!(
-            "belongs to another user, or others may write to it; it holds machine code: choose another folder with --cache"
+            "belongs to another user, or others may write to it. It holds machine code: choose another folder with --cache"
         );
     }
     Ok(())
 }
 
-/// Where compiled stages are kept unless the user says otherwise: `$XDG_CACHE_HOME/logship`, or
-/// `~/.cache/logship`.
+/// Returns the default cache folder of compiled stages: `$XDG_CACHE_HOME/logship`, or `~/.cache/logship`.
 pub fn default_cache() -> Option<PathBuf> {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let folder = set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")))?;
     folder.is_absolute().then(|| folder.join("logship"))
 }
 
-fn config(limits: &Limits, cache: Option<&Path>) -> wasmtime::Result<Config> {
+fn wasmtime_config(limits: &Limits, cache: Option<&Path>) -> wasmtime::Result<Config> {
     let mut config = Config::new();
     config
         .cranelift_opt_level(OptLevel::Speed)
-        // Calls that take their caller's frame are the one place where a stage can't be stopped from outside.
+        // Signals can't stop a stage in a tail call.
         .wasm_tail_call(false)
-        // Stages have no imports to wait for, and an empty WASI never waits; plain calls are cheaper without.
+        // Stages import nothing that waits, not even from the empty WASI. Plain calls are cheaper without
+        // concurrency.
         .concurrency_support(false)
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(limits)));
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pooling_config(limits)));
     if let Some(folder) = cache {
         let mut cache = CacheConfig::new();
         cache.with_directory(folder);
@@ -245,25 +251,25 @@ fn config(limits: &Limits, cache: Option<&Path>) -> wasmtime::Result<Config> {
     Ok(config)
 }
 
-fn pool(limits: &Limits) -> PoolingAllocationConfig {
+fn pooling_config(limits: &Limits) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(limits.instances)
         .total_core_instances(limits.instances * 4)
         .total_memories(limits.instances)
         .total_tables(limits.instances * 4)
         .max_memory_size(limits.memory)
-        // Small objects, and calls of functions, wait for the kernel to give memory more than for anything else.
+        // Small objects and function calls spend most of their time waiting for memory from the kernel.
         .linear_memory_keep_resident(1 << 20)
         .pagemap_scan(Enabled::Auto)
-        // A component made from Rust is one module; other languages bring their runtime in several.
+        // A Rust component is one module. Other languages add several modules for their runtime.
         .max_core_instances_per_component(64)
         .max_tables_per_component(64)
         .max_memories_per_component(8);
     pool
 }
 
-/// Moves the epoch as long as the engine lives.
-fn tick(engine: EngineWeak) -> wasmtime::Result<()> {
+/// Increments the epoch every tick until the engine is dropped.
+fn start_epoch_ticker(engine: EngineWeak) -> wasmtime::Result<()> {
     let ticker = move || {
         while let Some(engine) = engine.upgrade() {
             engine.increment_epoch();

@@ -1,8 +1,10 @@
-//! Logs of a shard as one LogGroupList, packed as they lie in the store: what a function is called with.
+//! Reads a shard's logs as one compressed LogGroupList, the request body of a function call.
+//!
+//! Stored LZ4 blocks are spliced, not recompressed.
 
 use std::ops::ControlFlow;
 
-use logship_logstore::{Limits, Place, Shard, Store, StoredGroup};
+use logship_logstore::{Limits, LogPosition, Shard, Store, StoredGroup};
 use logship_sls::compression::Compression;
 use logship_sls::log_group::frame_header;
 use logship_sls::lz4_splice::BlockWriter;
@@ -11,153 +13,160 @@ use crate::batch::{BatchBuilder, LogBatch};
 use crate::log_group::log_groups;
 use crate::source::SourceError;
 
-/// How much a list may have. The first log is taken however large it is.
+/// Size limits of a list. The first log is always included, whatever its size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Most {
-    /// Bytes of the list as it is sent.
-    pub(crate) packed: usize,
-    /// Bytes of it unpacked.
+pub(crate) struct ListLimits {
+    /// Largest compressed size, in bytes.
+    pub(crate) compressed: usize,
+    /// Largest uncompressed size, in bytes.
     pub(crate) raw: usize,
 }
 
-/// Log groups, one behind the other, as one LZ4 block.
+/// A list of log groups, as one LZ4 block.
 #[derive(Debug)]
 pub(crate) struct GroupList {
-    /// The block.
-    pub(crate) packed: Vec<u8>,
-    /// Bytes that it has unpacked.
+    /// The LZ4 block.
+    pub(crate) compressed: Vec<u8>,
+    /// Uncompressed size, in bytes.
     pub(crate) raw_bytes: usize,
-    /// How many logs there are in it.
+    /// Number of logs.
     pub(crate) rows: u64,
-    /// Behind its last log.
-    pub(crate) end: Place,
-    /// The first log group of the shard that it found: not the one that was asked for, if that is no more.
-    pub(crate) first: Option<u64>,
+    /// The position after the last log.
+    pub(crate) end: LogPosition,
+    /// The position of the first log group found. It differs from the requested position if that group was deleted.
+    pub(crate) first_position: Option<u64>,
 }
 
-/// Bytes that a group adds besides its own at most: its header, and what LZ4 writes of literals that grew longer.
-const BESIDE: usize = 32;
+/// The largest overhead of a group in the list, in bytes: its header, and LZ4's longer literal lengths.
+const GROUP_OVERHEAD: usize = 32;
 
 impl GroupList {
-    /// The logs of a shard from `begin` to `end`, as many as may be. Blocks on the disk.
+    /// Reads a shard's logs from `begin` to `end`, within the limits. Blocks on disk I/O.
     ///
     /// # Errors
-    /// When the store fails, the position is none of the shard, or a log group is damaged.
+    /// Fails if the store fails, the position is not in the shard, or a log group is corrupt.
     pub(crate) fn read(
         store: &Store,
         shard: &Shard,
-        begin: Place,
-        end: Place,
-        most: Most,
+        begin: LogPosition,
+        end: LogPosition,
+        limits: ListLimits,
     ) -> Result<Self, SourceError> {
-        let mut list =
-            Building { block: BlockWriter::default(), packed: 0, raw: 0, rows: 0, end: begin, most };
-        let limits = Limits { groups: usize::MAX, bytes: usize::MAX, end: end.behind() };
-        let (mut first, mut damaged) = (None, None);
-        store.read(shard, begin.cursor, limits, |group| {
-            if *first.get_or_insert(group.position) != begin.cursor {
+        let mut list = ListBuilder {
+            block: BlockWriter::default(),
+            max_compressed: 0,
+            raw: 0,
+            rows: 0,
+            end: begin,
+            limits,
+        };
+        let read_limits = Limits { groups: usize::MAX, bytes: usize::MAX, end: end.end_cursor() };
+        let (mut first_position, mut corrupt) = (None, None);
+        store.read(shard, begin.cursor, read_limits, |group| {
+            if *first_position.get_or_insert(group.position) != begin.cursor {
                 return ControlFlow::Break(());
             }
             let from = if group.position == begin.cursor { begin.log } else { 0 };
             let to = if group.position == end.cursor { end.log.min(group.logs) } else { group.logs };
             list.add(&group, from, to).unwrap_or_else(|error| {
-                damaged = Some(error);
+                corrupt = Some(error);
                 ControlFlow::Break(())
             })
         })?;
-        match damaged {
+        match corrupt {
             Some(error) => Err(error),
             None => Ok(Self {
-                packed: list.block.finish(),
+                compressed: list.block.finish(),
                 raw_bytes: list.raw,
                 rows: list.rows,
                 end: list.end,
-                first,
+                first_position,
             }),
         }
     }
 }
 
-/// A list in the making.
-struct Building {
+/// A builder of a list.
+struct ListBuilder {
     block: BlockWriter,
-    /// Bytes that it has as a block, at most.
-    packed: usize,
+    /// Upper bound of the block's size, in bytes.
+    max_compressed: usize,
     raw: usize,
     rows: u64,
-    end: Place,
-    most: Most,
+    end: LogPosition,
+    limits: ListLimits,
 }
 
-impl Building {
-    /// Adds the logs of a group from number `from` to `to`, or as many as may be. Breaks when it is full.
+impl ListBuilder {
+    /// Adds the logs `from..to` of a group, or as many as fit. Breaks if the list is full.
     fn add(&mut self, group: &StoredGroup<'_>, from: u32, to: u32) -> Result<ControlFlow<()>, SourceError> {
         let position = group.position;
-        let is_whole = from == 0 && to == group.logs;
-        if is_whole && self.has_room(group.body.len(), group.size as usize) {
+        let is_complete = from == 0 && to == group.logs;
+        if is_complete && self.fits(group.body.len(), group.size as usize) {
             self.push(position, group.body, group.size as usize)?;
             self.rows += u64::from(group.logs);
-            self.end = Place::at(position + 1);
+            self.end = LogPosition::at(position + 1);
             return Ok(ControlFlow::Continue(()));
         }
-        if is_whole && self.rows > 0 {
-            // It is the next list's.
+        if is_complete && self.rows > 0 {
+            // The group goes to the next list.
             return Ok(ControlFlow::Break(()));
         }
-        let batch = unpacked(group)?;
+        let batch = decompress(group)?;
         let mut count = to.saturating_sub(from);
         while count > 0 {
-            let part = pack(&batch, from, from + count)?;
-            if self.has_room(part.packed.len(), part.raw) || (count == 1 && self.rows == 0) {
-                self.push(position, &part.packed, part.raw)?;
+            let part = compress_logs(&batch, from, from + count)?;
+            if self.fits(part.compressed.len(), part.raw) || (count == 1 && self.rows == 0) {
+                self.push(position, &part.compressed, part.raw)?;
                 self.rows += u64::from(count);
                 break;
             }
             count /= 2;
         }
-        let behind = from + count;
-        self.end = if behind == group.logs {
-            Place::at(position + 1)
+        let next = from + count;
+        self.end = if next == group.logs {
+            LogPosition::at(position + 1)
         } else {
-            Place { cursor: position, log: behind }
+            LogPosition { cursor: position, log: next }
         };
-        Ok(if behind == to { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        Ok(if next == to { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
     }
 
-    fn has_room(&self, packed: usize, raw: usize) -> bool {
-        self.packed + packed + BESIDE <= self.most.packed && self.raw + raw + BESIDE <= self.most.raw
+    fn fits(&self, compressed: usize, raw: usize) -> bool {
+        self.max_compressed + compressed + GROUP_OVERHEAD <= self.limits.compressed
+            && self.raw + raw + GROUP_OVERHEAD <= self.limits.raw
     }
 
-    fn push(&mut self, position: u64, packed: &[u8], raw: usize) -> Result<(), SourceError> {
+    fn push(&mut self, position: u64, compressed: &[u8], raw: usize) -> Result<(), SourceError> {
         let header = frame_header(raw);
         self.block.literals(&header);
-        self.block.block(packed).map_err(|source| SourceError::Block { position, source })?;
-        self.packed += packed.len() + BESIDE;
+        self.block.block(compressed).map_err(|source| SourceError::Splice { position, source })?;
+        self.max_compressed += compressed.len() + GROUP_OVERHEAD;
         self.raw += header.len() + raw;
         Ok(())
     }
 }
 
-/// Logs of a group, packed as a group of their own.
-struct Part {
-    packed: Vec<u8>,
+/// Some logs of a group, as a separate compressed group.
+struct PartialGroup {
+    compressed: Vec<u8>,
     raw: usize,
 }
 
-fn unpacked(group: &StoredGroup<'_>) -> Result<LogBatch, SourceError> {
+fn decompress(group: &StoredGroup<'_>) -> Result<LogBatch, SourceError> {
     let (position, size) = (group.position, group.size as usize);
     let raw = Compression::Lz4
         .decompress(group.body, size, size)
-        .map_err(|source| SourceError::Packed { position, source })?;
+        .map_err(|source| SourceError::Decompress { position, source })?;
     let mut builder = BatchBuilder::default();
-    builder.log_group(&raw).map_err(|source| SourceError::Group { position, source })?;
+    builder.log_group(&raw).map_err(|source| SourceError::Parse { position, source })?;
     Ok(builder.take())
 }
 
-fn pack(batch: &LogBatch, from: u32, to: u32) -> Result<Part, SourceError> {
-    // All are of one group.
+fn compress_logs(batch: &LogBatch, from: u32, to: u32) -> Result<PartialGroup, SourceError> {
+    // All logs are of one group, so there is one result.
     let raw = log_groups(&batch.slice(from as usize..to as usize), "").concat();
-    Ok(Part { packed: Compression::Lz4.compress(&raw)?, raw: raw.len() })
+    Ok(PartialGroup { compressed: Compression::Lz4.compress(&raw)?, raw: raw.len() })
 }
 
 #[cfg(test)]
@@ -170,7 +179,7 @@ mod tests {
 
     use super::*;
 
-    /// A shard with groups of so many logs each, which are numbered.
+    /// Creates a shard with one group per count, whose logs are numbered.
     async fn shard(counts: &[u32]) -> (tempfile::TempDir, Store, Arc<Shard>) {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path(), Options::default()).unwrap();
@@ -197,9 +206,9 @@ mod tests {
         (folder, store, shard)
     }
 
-    /// The numbers of all logs of a list; of each group, that it has what the logs share.
+    /// Returns the numbers of all logs of a list, and asserts that each group has the shared metadata.
     fn numbers(list: &GroupList) -> Vec<u64> {
-        let raw = Compression::Lz4.decompress(&list.packed, list.raw_bytes, list.raw_bytes).unwrap();
+        let raw = Compression::Lz4.decompress(&list.compressed, list.raw_bytes, list.raw_bytes).unwrap();
         let mut builder = BatchBuilder::default();
         for group in groups(&raw) {
             builder.log_group(group.unwrap()).unwrap();
@@ -218,52 +227,57 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn lists_of_any_size_have_each_log_once_and_no_more_than_they_may() {
+    async fn lists_have_each_log_once_and_respect_limits() {
         let (_folder, store, shard) = shard(&[3, 40, 0, 1, 1, 25]).await;
-        let end = Place::at(shard.end());
-        for (packed, raw) in
+        let end = LogPosition::at(shard.end());
+        for (compressed, raw) in
             [(usize::MAX, usize::MAX), (usize::MAX, 6000), (300, usize::MAX), (500, 700), (0, 0)]
         {
-            let most = Most { packed, raw };
-            let (mut at, mut found, mut lists) = (Place::at(shard.begin()), vec![], 0);
+            let limits = ListLimits { compressed, raw };
+            let (mut at, mut found, mut lists) = (LogPosition::at(shard.begin()), vec![], 0);
             while at < end {
-                let list = GroupList::read(&store, &shard, at, end, most).unwrap();
-                assert_eq!(list.first, Some(at.cursor));
-                assert!(list.end > at, "{most:?}: nothing was taken at {at}");
-                let fits = list.packed.len() <= packed && list.raw_bytes <= raw;
-                assert!(fits || list.rows <= 1, "{most:?}: {} of {} logs", list.packed.len(), list.rows);
+                let list = GroupList::read(&store, &shard, at, end, limits).unwrap();
+                assert_eq!(list.first_position, Some(at.cursor));
+                assert!(list.end > at, "{limits:?}: no log was read at {at}");
+                let fits = list.compressed.len() <= compressed && list.raw_bytes <= raw;
+                assert!(
+                    fits || list.rows <= 1,
+                    "{limits:?}: {} of {} logs",
+                    list.compressed.len(),
+                    list.rows
+                );
                 found.extend(numbers(&list));
                 (at, lists) = (list.end, lists + 1);
             }
-            assert_eq!(found, (0..70).collect::<Vec<_>>(), "{most:?}");
-            assert_eq!(lists == 1, raw == usize::MAX && packed > 500, "{most:?}: {lists}");
+            assert_eq!(found, (0..70).collect::<Vec<_>>(), "{limits:?}");
+            assert_eq!(lists == 1, raw == usize::MAX && compressed > 500, "{limits:?}: {lists}");
         }
     }
 
     #[tokio::test]
-    async fn a_list_begins_and_ends_within_groups() {
+    async fn list_begins_and_ends_within_groups() {
         let (_folder, store, shard) = shard(&[10, 10, 10]).await;
-        let at = |group, log| Place { cursor: shard.begin() + group, log };
-        let most = Most { packed: usize::MAX, raw: usize::MAX };
+        let at = |group, log| LogPosition { cursor: shard.begin() + group, log };
+        let limits = ListLimits { compressed: usize::MAX, raw: usize::MAX };
         for (from, to, expected) in [
             (at(0, 4), at(2, 3), 4..23),
             (at(1, 2), at(1, 5), 12..15),
             (at(1, 0), at(1, 10), 10..20),
             (at(0, 9), at(1, 0), 9..10),
         ] {
-            let list = GroupList::read(&store, &shard, from, to, most).unwrap();
+            let list = GroupList::read(&store, &shard, from, to, limits).unwrap();
             assert_eq!(numbers(&list), expected.collect::<Vec<_>>());
-            let same = if to.log == 10 { Place::at(to.cursor + 1) } else { to };
+            let same = if to.log == 10 { LogPosition::at(to.cursor + 1) } else { to };
             assert_eq!(list.end, same);
         }
     }
 
     #[tokio::test]
-    async fn logs_that_are_no_more_are_seen() {
+    async fn missing_logs_are_detected() {
         let (_folder, store, shard) = shard(&[1]).await;
-        let most = Most { packed: usize::MAX, raw: usize::MAX };
-        let end = Place::at(shard.end());
-        let list = GroupList::read(&store, &shard, end, Place::at(shard.end() + 1), most).unwrap();
-        assert_eq!((list.first, list.rows, list.end), (None, 0, end));
+        let limits = ListLimits { compressed: usize::MAX, raw: usize::MAX };
+        let end = LogPosition::at(shard.end());
+        let list = GroupList::read(&store, &shard, end, LogPosition::at(shard.end() + 1), limits).unwrap();
+        assert_eq!((list.first_position, list.rows, list.end), (None, 0, end));
     }
 }

@@ -6,20 +6,20 @@ use wasmtime::component::ResourceAny;
 use wasmtime::{ResourceLimiter, Store, Trap, WasmBacktrace};
 
 use crate::engine::Engine;
-use crate::stage::{Identity, StageError, Tally};
+use crate::stage::{Identity, StageError, StageMetrics};
 
-/// What random numbers begin with.
+/// Seed of the random numbers.
 const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// What the host knows of a running instance: its memory, in bytes. A component may have several linear
-/// memories; the cap is for all of them together.
+/// Host state of a running instance. A component may have several linear memories: the cap applies to their
+/// sum, in bytes.
 #[derive(Debug)]
 pub(crate) struct Guest {
     cap: usize,
     used: usize,
-    /// What it asked for beyond the cap.
+    /// Memory requested beyond the cap, in bytes.
     denied: Option<usize>,
-    /// The random numbers of a stage that is allowed WASI.
+    /// Random numbers for a stage that may use WASI.
     random: Rng,
 }
 
@@ -28,14 +28,13 @@ impl Guest {
         Self { cap, used: 0, denied: None, random: Rng::with_seed(SEED) }
     }
 
-    /// Begins a call. Its random numbers are those of any other, so that an instance that was used gives what a new one
-    /// does.
+    /// Begins a call. Resets the random numbers, so that a reused instance gives the same bytes as a new one.
     fn begin(&mut self) {
         self.denied = None;
         self.random = Rng::with_seed(SEED);
     }
 
-    /// Random numbers that are none: the same in every call.
+    /// Returns pseudorandom numbers with a fixed seed: the same in every call.
     pub(crate) fn random(&mut self) -> &mut Rng {
         &mut self.random
     }
@@ -48,7 +47,7 @@ impl ResourceLimiter for Guest {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        // Beyond the maximum that the memory itself has, it would not grow whatever is answered.
+        // Growth beyond the memory's own maximum fails in any case and is not counted as denied.
         if maximum.is_some_and(|maximum| desired > maximum) {
             return Ok(false);
         }
@@ -66,99 +65,102 @@ impl ResourceLimiter for Guest {
     }
 }
 
-/// An instance of a stage, and the one way to call it: under a deadline, with the cause of a trap
-/// told in words, and counted. After an error it must not be called again.
+/// An instance of a stage. Every call goes through it: it enforces the deadline, explains traps and records
+/// metrics. After an error it must not be called again.
 pub(crate) struct Instance<B> {
     engine: Engine,
     stage: Identity,
-    tally: Arc<Tally>,
+    metrics: Arc<StageMetrics>,
     store: Store<Guest>,
     bindings: B,
 }
 
 impl<B> Instance<B> {
-    /// Instantiates from the pool.
+    /// Takes an instance from the pool.
     pub(crate) fn new(
         engine: &Engine,
         stage: &Identity,
-        tally: &Arc<Tally>,
+        metrics: &Arc<StageMetrics>,
         instantiate: impl FnOnce(&mut Store<Guest>) -> wasmtime::Result<B>,
     ) -> Result<Self, StageError> {
         let mut store = engine.store();
-        let (instantiated, is_stopped) = engine.bounded(&mut store, instantiate);
+        let (instantiated, timed_out) = engine.call_with_deadline(&mut store, instantiate);
         match instantiated {
             Ok(bindings) => {
-                let (engine, stage, tally) = (engine.clone(), stage.clone(), Arc::clone(tally));
-                Ok(Self { engine, stage, tally, store, bindings })
+                let (engine, stage, metrics) = (engine.clone(), stage.clone(), Arc::clone(metrics));
+                Ok(Self { engine, stage, metrics, store, bindings })
             }
             Err(error) => {
-                let error = failure(engine, stage, &store, &error, is_stopped);
-                tally.failed(&error);
+                let error = failure(engine, stage, &store, &error, timed_out);
+                metrics.record_failure(&error);
                 Err(error)
             }
         }
     }
 
-    /// Which stage it is of.
+    /// Returns the stage of this instance.
     pub(crate) fn stage(&self) -> &Identity {
         &self.stage
     }
 
-    /// Bytes of its linear memories, which never shrink.
+    /// Returns the size of its linear memories in bytes. They never shrink.
     pub(crate) fn memory(&self) -> usize {
         self.store.data().used
     }
 
-    /// Whether most of its memory is taken, far more than the `first` bytes with which its work began. A runtime that
-    /// does not free what it returns gets there, and an instance that can be left for a new one is left then.
-    pub(crate) fn is_worn(&self, first: usize) -> bool {
+    /// True if the instance should be replaced by a new one. This holds if it uses more than half of its
+    /// memory cap, and has grown by more than a quarter of the cap since it had `first` bytes. Language
+    /// runtimes that never free what they return get there.
+    pub(crate) fn should_recycle(&self, first: usize) -> bool {
         let Guest { cap, used, .. } = *self.store.data();
         used > cap / 2 && used.saturating_sub(first) > cap / 4
     }
 
-    /// Drops a resource of the stage, as when an object is given up.
-    pub(crate) fn give_up(&mut self, resource: ResourceAny) -> Result<(), StageError> {
+    /// Drops a resource of the stage, for example an abandoned object.
+    pub(crate) fn discard(&mut self, resource: ResourceAny) -> Result<(), StageError> {
         self.call(|store, _| resource.resource_drop(store))
     }
 
-    /// Calls the stage.
+    /// Calls the stage under the deadline and records the call.
     pub(crate) fn call<R>(
         &mut self,
         call: impl FnOnce(&mut Store<Guest>, &B) -> wasmtime::Result<R>,
     ) -> Result<R, StageError> {
         self.store.data_mut().begin();
-        let begun = Instant::now();
-        let (result, is_stopped) = self.engine.bounded(&mut self.store, |store| call(store, &self.bindings));
-        self.tally.called(begun.elapsed(), self.store.data().used);
-        result
-            .map_err(|error| self.failed(failure(&self.engine, &self.stage, &self.store, &error, is_stopped)))
+        let started = Instant::now();
+        let (result, timed_out) =
+            self.engine.call_with_deadline(&mut self.store, |store| call(store, &self.bindings));
+        self.metrics.record_call(started.elapsed(), self.store.data().used);
+        result.map_err(|error| {
+            self.record_failure(failure(&self.engine, &self.stage, &self.store, &error, timed_out))
+        })
     }
 
-    /// Counts a call that gave an error, and gives that back.
-    pub(crate) fn failed(&self, error: StageError) -> StageError {
-        self.tally.failed(&error);
+    /// Records a failed call and returns its error.
+    pub(crate) fn record_failure(&self, error: StageError) -> StageError {
+        self.metrics.record_failure(&error);
         error
     }
 
-    /// Counts bytes that went in with a call, and came out of it.
-    pub(crate) fn moved(&self, bytes_in: usize, bytes_out: usize) {
-        self.tally.moved(bytes_in, bytes_out);
+    /// Records the bytes passed to a call and returned by it.
+    pub(crate) fn record_bytes(&self, bytes_in: usize, bytes_out: usize) {
+        self.metrics.record_bytes(bytes_in, bytes_out);
     }
 }
 
-/// What went wrong in the guest, told so that its user knows what to do.
+/// Converts an error of wasmtime to a [`StageError`] that tells the user what to do.
 fn failure(
     engine: &Engine,
     stage: &Identity,
     store: &Store<Guest>,
     error: &wasmtime::Error,
-    is_stopped: bool,
+    timed_out: bool,
 ) -> StageError {
     let stage = stage.clone();
     let Guest { cap, denied, .. } = *store.data();
     let trap = error.downcast_ref::<Trap>();
     match (trap, denied) {
-        _ if trap == Some(&Trap::Interrupt) || is_stopped && trap.is_some() => {
+        _ if trap == Some(&Trap::Interrupt) || timed_out && trap.is_some() => {
             StageError::Deadline { stage, seconds: engine.limits().deadline.as_secs_f64() }
         }
         (_, Some(asked)) => StageError::OutOfMemory { stage, asked: asked.div_ceil(1 << 20), cap: cap >> 20 },
@@ -166,8 +168,7 @@ fn failure(
     }
 }
 
-/// The trap, and the function of the stage that it came from: frames of the panic machinery above
-/// it say nothing.
+/// Returns the trap and the stage's function that caused it. Skips the frames of the panic machinery.
 fn cause(error: &wasmtime::Error) -> String {
     let machinery =
         ["__rust", "rust_panic", "rust_begin_unwind", "core[", "core::", "std[", "std::", "alloc"];
@@ -179,7 +180,7 @@ fn cause(error: &wasmtime::Error) -> String {
     format!("{}{place}", trap.strip_prefix("wasm trap: ").unwrap_or(&trap))
 }
 
-/// A function's name without the hash that Rust puts behind it.
+/// Demangles a function's name and removes Rust's hash.
 fn demangled(name: &str) -> String {
     let name = rustc_demangle::demangle(name).to_string();
     match name.rsplit_once("::h") {

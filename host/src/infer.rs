@@ -1,4 +1,4 @@
-//! Columns for a table format that was configured with none, from the first lines of the input.
+//! Infers the columns of a table format from the first lines of the input, if none are configured.
 
 use std::collections::HashMap;
 
@@ -6,10 +6,10 @@ use sonic_rs::LazyValue;
 
 use crate::ndjson;
 
-/// The types of Parquet columns.
+/// A Parquet column type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Type {
-    /// Nothing but null so far.
+    /// Only nulls so far.
     Unknown,
     Boolean,
     Int64,
@@ -18,8 +18,8 @@ enum Type {
 }
 
 impl Type {
-    /// The type of a JSON value. A number in quotes is a string: somebody wanted it so, and
-    /// `"00123"` would not survive as a number.
+    /// Returns the type of a JSON value. A number in quotes stays a string: `"00123"` would lose its
+    /// zeros as a number.
     fn of(value: &LazyValue<'_>) -> Self {
         let text = value.as_raw_str();
         match text.as_bytes().first() {
@@ -31,8 +31,8 @@ impl Type {
         }
     }
 
-    /// The type that holds the values of both.
-    fn with(self, other: Self) -> Self {
+    /// Returns the narrowest type that holds values of both types.
+    fn merge(self, other: Self) -> Self {
         match (self, other) {
             (one, other) if one == other => one,
             (Self::Unknown, other) => other,
@@ -52,33 +52,33 @@ impl Type {
     }
 }
 
-/// A column, and its Parquet type.
+/// A column and its Parquet type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Column {
-    /// The key.
+    /// The log's key.
     pub key: String,
-    /// The name of its type.
+    /// The Parquet type's name.
     pub type_name: &'static str,
 }
 
-/// The columns that hold what is in `lines`: the reserved ones, then the keys in the order in which
-/// they come. Lines that are no objects are passed over.
+/// Returns the columns for `lines`: the reserved ones, then the keys in order of first appearance.
+/// Skips lines that are not JSON objects.
 pub fn columns(lines: &[u8]) -> Vec<Column> {
     let reserved = [("__time__", Type::Int64), ("__topic__", Type::String), ("__source__", Type::String)];
     let mut columns: Vec<(String, Type)> = reserved.map(|(key, kind)| (key.to_owned(), kind)).into();
-    let first = columns.len();
-    let mut place: HashMap<String, usize> = HashMap::new();
-    let flat = |line: &&[u8]| str::from_utf8(line).is_ok_and(|line| !ndjson::is_deep(line));
-    for line in lines.split(|&byte| byte == b'\n').filter(flat) {
+    let reserved_count = columns.len();
+    let mut positions: HashMap<String, usize> = HashMap::new();
+    let is_shallow = |line: &&[u8]| str::from_utf8(line).is_ok_and(|line| !ndjson::is_too_deep(line));
+    for line in lines.split(|&byte| byte == b'\n').filter(is_shallow) {
         for (key, value) in sonic_rs::to_object_iter(line).flatten() {
             let kind = if key.starts_with("__tag__:") { Type::String } else { Type::of(&value) };
-            if key.is_empty() || columns[..first].iter().any(|(reserved, _)| *reserved == key) {
+            if key.is_empty() || columns[..reserved_count].iter().any(|(reserved, _)| *reserved == key) {
                 continue;
             }
-            match place.get(key.as_ref()) {
-                Some(&at) => columns[at].1 = columns[at].1.with(kind),
+            match positions.get(key.as_ref()) {
+                Some(&at) => columns[at].1 = columns[at].1.merge(kind),
                 None => {
-                    place.insert(key.to_string(), columns.len());
+                    positions.insert(key.to_string(), columns.len());
                     columns.push((key.into_owned(), kind));
                 }
             }
@@ -92,7 +92,7 @@ mod tests {
     use super::columns;
 
     #[test]
-    fn types_are_those_that_hold_every_value() {
+    fn infers_narrowest_type_of_all_values() {
         let lines =
             br#"{"__time__":1,"i":1,"d":1,"s":"1","b":true,"n":null,"m":1,"big":99999999999999999999,"o":{}}
 not json

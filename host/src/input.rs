@@ -1,4 +1,4 @@
-//! Files of lines, read in blocks.
+//! Reads files of lines in blocks.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -13,29 +13,29 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use walkdir::{DirEntry, WalkDir};
 
-/// Bytes read at once, and so about the size of a block.
-const BLOCK: usize = 1 << 19;
+/// Bytes per read, and so the approximate size of a block.
+const BLOCK_BYTES: usize = 1 << 19;
 
-/// The longest line that is read as a whole.
-const LONGEST_LINE: usize = 64 << 20;
+/// The longest line, in bytes.
+const MAX_LINE: usize = 64 << 20;
 
-/// The files that a directory is searched for.
+/// The extensions of log files in a directory, each also with `.gz`.
 const EXTENSIONS: [&str; 4] = ["ndjson", "jsonl", "json", "log"];
 
-/// Why logs can't be read.
+/// An error of reading logs.
 #[derive(Debug, thiserror::Error)]
 pub enum InputError {
-    /// There is no such file, or it can't be opened or read.
+    /// A file is missing, or can't be opened or read.
     #[error("can't read {}: {source}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// A directory has nothing to ship.
-    #[error("{}: no file in this directory ends in {}, or one of them with .gz; name the files themselves to ship others", .0.display(), EXTENSIONS.map(|extension| format!(".{extension}")).join(", "))]
-    Nothing(PathBuf),
+    /// A directory has no log files.
+    #[error("{}: this directory has no file ending in {} (or these with .gz); to ship other files, name them", .0.display(), EXTENSIONS.map(|extension| format!(".{extension}")).join(", "))]
+    NoLogFiles(PathBuf),
 }
 
 impl InputError {
@@ -44,20 +44,20 @@ impl InputError {
     }
 }
 
-/// A file of logs, or standard input (`-`).
+/// A log file, or standard input (`-`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Input {
     path: PathBuf,
-    /// Bytes on disk; unknown for standard input and the like.
+    /// The size on disk in bytes; `None` for standard input, pipes and devices.
     bytes: Option<u64>,
 }
 
 impl Input {
-    /// The files that `paths` name: files themselves, directories with all their files of logs,
-    /// sorted by path, and `-`. None named: standard input.
+    /// Returns the inputs that `paths` name: files, all log files of directories sorted by path, and `-`.
+    /// An empty list means standard input.
     ///
     /// # Errors
-    /// When one can't be read, or a directory has no file of logs.
+    /// Fails if a path can't be read, or a directory has no log files.
     pub fn find(paths: &[PathBuf]) -> Result<Vec<Self>, InputError> {
         let mut found = Vec::new();
         if paths.is_empty() {
@@ -68,30 +68,30 @@ impl Input {
                 found.push(Self { path: path.clone(), bytes: None });
                 continue;
             }
-            let facts = path.metadata().map_err(|error| InputError::new(path, error))?;
-            if facts.is_dir() {
-                found.extend(in_directory(path)?);
+            let metadata = path.metadata().map_err(|error| InputError::new(path, error))?;
+            if metadata.is_dir() {
+                found.extend(log_files_in(path)?);
             } else {
-                found.push(Self { path: path.clone(), bytes: facts.is_file().then_some(facts.len()) });
+                found.push(Self { path: path.clone(), bytes: metadata.is_file().then_some(metadata.len()) });
             }
         }
-        // A file that can't be opened is better known before half of the others are shipped. A pipe can be
-        // opened once only.
+        // Opens each file now, so that an unreadable one fails before half of the others are shipped.
+        // Skips pipes, which can be opened only once.
         for input in found.iter().filter(|input| input.bytes.is_some()) {
             File::open(&input.path).map_err(|error| InputError::new(&input.path, error))?;
         }
         Ok(found)
     }
 
-    /// Bytes on disk; unknown for standard input and the like.
+    /// Returns the size on disk in bytes, or `None` for standard input, pipes and devices.
     pub fn bytes(&self) -> Option<u64> {
         self.bytes
     }
 
-    /// The first whole lines, where the input can be read twice.
+    /// Returns the first complete lines, or nothing if the input can't be read twice.
     ///
     /// # Errors
-    /// When it can't be read.
+    /// Fails if the input can't be read.
     pub fn head(&self) -> Result<Vec<u8>, InputError> {
         match self.bytes {
             None => Ok(vec![]),
@@ -106,71 +106,72 @@ impl Input {
             return Ok(Reader::Plain(io::stdin().as_fd().try_clone_to_owned()?.into()));
         }
         let file = File::open(&self.path)?;
-        let zipped = self.path.extension().is_some_and(|extension| extension == "gz");
-        Ok(if zipped { Reader::Zipped(Box::new(MultiGzDecoder::new(file))) } else { Reader::Plain(file) })
+        let gzipped = self.path.extension().is_some_and(|extension| extension == "gz");
+        Ok(if gzipped { Reader::Gzip(Box::new(MultiGzDecoder::new(file))) } else { Reader::Plain(file) })
     }
 }
 
-fn in_directory(path: &Path) -> Result<Vec<Input>, InputError> {
+fn log_files_in(path: &Path) -> Result<Vec<Input>, InputError> {
     let mut found = Vec::new();
-    // Hidden files are none of the user's, and what begins with `_` may be rejects of an earlier run.
+    // Skips hidden files, and names that begin with `_`, which may be rejects of an earlier run.
     let visible =
         |entry: &DirEntry| entry.depth() == 0 || !entry.file_name().to_string_lossy().starts_with(['.', '_']);
     for entry in WalkDir::new(path).follow_links(true).sort_by_file_name().into_iter().filter_entry(visible) {
         let entry = entry.map_err(|error| InputError::new(path, error.into()))?;
-        if entry.file_type().is_file() && is_of_logs(entry.path()) {
-            let bytes = entry.metadata().map(|facts| facts.len()).ok();
+        if entry.file_type().is_file() && is_log_file(entry.path()) {
+            let bytes = entry.metadata().map(|metadata| metadata.len()).ok();
             found.push(Input { path: entry.into_path(), bytes });
         }
     }
-    if found.is_empty() { Err(InputError::Nothing(path.to_owned())) } else { Ok(found) }
+    if found.is_empty() { Err(InputError::NoLogFiles(path.to_owned())) } else { Ok(found) }
 }
 
-fn is_of_logs(path: &Path) -> bool {
+fn is_log_file(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let name = name.strip_suffix(".gz").unwrap_or(&name);
     EXTENSIONS.iter().any(|extension| name.ends_with(&format!(".{extension}")))
 }
 
-/// Whole lines of one file.
+/// Complete lines of one file.
 #[derive(Debug)]
 pub struct Block {
     /// The file.
     pub path: Arc<Path>,
-    /// The lines. Only the last line of a file may be without its line break.
+    /// The lines. Only the last line of a file may lack a line break.
     pub bytes: Vec<u8>,
 }
 
-/// Reads inputs in blocks of whole lines, as soon as there are any.
+/// Reads inputs in blocks of complete lines, as soon as lines arrive.
 pub struct Blocks {
     inputs: VecDeque<Input>,
     open: Option<(Arc<Path>, Reader)>,
-    /// Whether nothing of the open input was read yet.
-    at_beginning: bool,
-    /// The beginning of a line whose end was not read yet.
-    rest: Vec<u8>,
-    /// Blocks that were read and put back.
-    back: VecDeque<Block>,
+    /// True if nothing of the open input has been read.
+    at_start: bool,
+    /// The beginning of a line whose end has not been read.
+    partial_line: Vec<u8>,
+    /// Blocks that were put back.
+    returned: VecDeque<Block>,
 }
 
 impl Blocks {
-    /// The blocks of the inputs, in order.
+    /// Creates a reader of the inputs, in order.
     pub fn new(inputs: Vec<Input>) -> Self {
         Self {
             inputs: inputs.into(),
             open: None,
-            at_beginning: true,
-            rest: Vec::new(),
-            back: VecDeque::new(),
+            at_start: true,
+            partial_line: Vec::new(),
+            returned: VecDeque::new(),
         }
     }
 
-    /// The next block, none when all was read, or when `stop` says so while there is nothing to read.
+    /// Returns the next block, or `None` at the end of the input. Also returns `None` if `stop` returns true
+    /// while the input has no data.
     ///
     /// # Errors
-    /// When a file can't be read, or has a line of more than 64 MiB.
+    /// Fails if a file can't be read or has a line longer than 64 MiB.
     pub fn next_block(&mut self, stop: &dyn Fn() -> bool) -> Result<Option<Block>, InputError> {
-        if let Some(block) = self.back.pop_front() {
+        if let Some(block) = self.returned.pop_front() {
             return Ok(Some(block));
         }
         loop {
@@ -178,43 +179,44 @@ impl Blocks {
                 let Some(input) = self.inputs.pop_front() else { return Ok(None) };
                 let reader = input.open().map_err(|error| InputError::new(&input.path, error))?;
                 self.open = Some((input.path.into(), reader));
-                self.at_beginning = true;
+                self.at_start = true;
                 continue;
             };
             let path = Arc::clone(path);
-            let failed = |error| InputError::new(&path, error);
-            if !reader.wait(stop).map_err(failed)? {
+            let io_error = |error| InputError::new(&path, error);
+            if !reader.wait(stop).map_err(io_error)? {
                 return Ok(None);
             }
-            let read = reader.read_some(&mut self.rest).map_err(failed)?;
+            let read = reader.read_some(&mut self.partial_line).map_err(io_error)?;
             if read == 0 {
                 self.open = None;
-                if self.rest.is_empty() {
+                if self.partial_line.is_empty() {
                     continue;
                 }
-                return Ok(Some(Block { path, bytes: std::mem::take(&mut self.rest) }));
+                return Ok(Some(Block { path, bytes: std::mem::take(&mut self.partial_line) }));
             }
-            // Some editors begin a file with this mark.
-            if std::mem::take(&mut self.at_beginning) && self.rest.starts_with(b"\xef\xbb\xbf") {
-                self.rest.drain(..3);
+            // Some editors write a byte order mark.
+            if std::mem::take(&mut self.at_start) && self.partial_line.starts_with(b"\xef\xbb\xbf") {
+                self.partial_line.drain(..3);
             }
-            // What was there before has no line break.
-            let fresh = self.rest.len().saturating_sub(read);
-            if let Some(end) = memchr::memrchr(b'\n', &self.rest[fresh..]) {
-                let rest = self.rest[fresh + end + 1..].to_vec();
-                self.rest.truncate(fresh + end + 1);
-                return Ok(Some(Block { path, bytes: std::mem::replace(&mut self.rest, rest) }));
+            // Bytes of earlier reads contain no line break.
+            let searched = self.partial_line.len().saturating_sub(read);
+            if let Some(end) = memchr::memrchr(b'\n', &self.partial_line[searched..]) {
+                let tail = self.partial_line[searched + end + 1..].to_vec();
+                self.partial_line.truncate(searched + end + 1);
+                return Ok(Some(Block { path, bytes: std::mem::replace(&mut self.partial_line, tail) }));
             }
-            if self.rest.len() > LONGEST_LINE {
-                let message = format!("it has a line of more than {} MiB: is it NDJSON?", LONGEST_LINE >> 20);
-                return Err(failed(io::Error::new(io::ErrorKind::InvalidData, message)));
+            if self.partial_line.len() > MAX_LINE {
+                let message =
+                    format!("a line is longer than {} MiB: check that the file is NDJSON", MAX_LINE >> 20);
+                return Err(io_error(io::Error::new(io::ErrorKind::InvalidData, message)));
             }
         }
     }
 
-    /// Puts a block back: it comes next.
+    /// Puts a block back, so that it is returned next.
     pub fn put_back(&mut self, block: Block) {
-        self.back.push_front(block);
+        self.returned.push_front(block);
     }
 }
 
@@ -227,17 +229,17 @@ impl std::fmt::Debug for Blocks {
 /// An open input.
 enum Reader {
     Plain(File),
-    Zipped(Box<MultiGzDecoder<File>>),
+    Gzip(Box<MultiGzDecoder<File>>),
 }
 
 impl Reader {
-    /// Waits until there is something to read, or its end; false when `stop` said so before.
+    /// Waits for data or the end of the input. Returns false if `stop` returned true first.
     fn wait(&self, stop: &dyn Fn() -> bool) -> io::Result<bool> {
         let Self::Plain(file) = self else { return Ok(true) };
-        let often = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
+        let interval = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
         while !stop() {
             let mut fds = [PollFd::new(file, PollFlags::IN)];
-            match rustix::event::poll(&mut fds, Some(&often)) {
+            match rustix::event::poll(&mut fds, Some(&interval)) {
                 Ok(0) | Err(Errno::INTR) => {}
                 Ok(_) => return Ok(true),
                 Err(error) => return Err(error.into()),
@@ -246,14 +248,14 @@ impl Reader {
         Ok(false)
     }
 
-    /// Appends what one read gives, and says how much that is; 0 at the end.
+    /// Reads once into the buffer and returns the number of bytes; 0 at the end.
     fn read_some(&mut self, into: &mut Vec<u8>) -> io::Result<usize> {
-        into.reserve_exact(BLOCK);
+        into.reserve_exact(BLOCK_BYTES);
         loop {
             let read = match self {
-                // Into memory that was never written: clearing it first would cost as much as parsing some.
+                // Reads into uninitialized memory: clearing it first would cost time.
                 Self::Plain(file) => rustix::io::read(file, spare_capacity(into)).map_err(io::Error::from),
-                Self::Zipped(reader) => reader.take(BLOCK as u64).read_to_end(into),
+                Self::Gzip(reader) => reader.take(BLOCK_BYTES as u64).read_to_end(into),
             };
             match read {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -281,10 +283,10 @@ mod tests {
     }
 
     #[test]
-    fn blocks_are_whole_lines_of_one_file() {
+    fn blocks_are_complete_lines_of_one_file() {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &[u8]| fs::write(folder.path().join(name), text).unwrap();
-        let long = [vec![b'x'; BLOCK], b"\nshort".to_vec()].concat();
+        let long = [vec![b'x'; BLOCK_BYTES], b"\nshort".to_vec()].concat();
         write("a.ndjson", &long);
         write("b.log", b"\xef\xbb\xbf1\n2\n");
         write("_rejects.ndjson", b"not one");
@@ -297,7 +299,7 @@ mod tests {
         let inputs = Input::find(&[folder.path().to_owned()]).unwrap();
         let name = |name: &str| name.to_owned();
         let expected = [
-            (name("a.ndjson"), BLOCK + 1, true),
+            (name("a.ndjson"), BLOCK_BYTES + 1, true),
             (name("a.ndjson"), 5, false),
             (name("b.log"), 4, true),
             (name("f.json.gz"), 2, true),
@@ -306,11 +308,11 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_named() {
+    fn errors_name_the_path() {
         let folder = tempfile::tempdir().unwrap();
         let missing = Input::find(&[folder.path().join("gone.ndjson")]).unwrap_err().to_string();
         assert!(missing.contains("gone.ndjson") && missing.contains("No such file"), "{missing}");
         let empty = Input::find(&[folder.path().to_owned()]).unwrap_err().to_string();
-        assert!(empty.contains("no file in this directory ends in .ndjson"), "{empty}");
+        assert!(empty.contains("this directory has no file ending in .ndjson"), "{empty}");
     }
 }

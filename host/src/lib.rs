@@ -1,33 +1,40 @@
-//! The host of logship: runs stages, and ships logs through them.
+//! The host of logship: runs stages and ships logs through them.
 //!
-//! A **stage** is a WebAssembly component that turns logs into bytes and can touch nothing else;
-//! `wit/` has the contract. This crate does the rest.
+//! A **stage** is a WebAssembly component that processes logs and has no access to anything else. `wit/` defines
+//! the contract.
 //!
 //! # Layout
-//! - [`engine`]: the wasmtime engine, the limits of stages and the cache of their compiled code; `deadline`: calls that
-//!   take too long; `code`: where compiled code lies.
-//! - [`stage`]: components that were read, checked and made ready; one file for each kind.
-//! - [`registry`]: which component serves a name, and how that changes while a service runs.
-//! - [`oci`]: components in OCI registries, pulled and pushed.
-//! - [`conformance`]: whether a component keeps the contract.
-//! - [`batch`]: the logs that a stage works on, and how they are built; [`partition`]: the hour or day that each is of.
-//! - [`rule`]: how logs become objects, and where these go; [`pipeline`]: the rule's stages together;
-//!   [`transforms`]: those that come before all others.
-//! - [`destination`]: where objects go; [`directory`], [`bucket`], [`function`]: the kinds; [`part`]: an object on its way.
-//! - [`object`]: an object in the making; `open_objects`: several, of a rule that partitions by the time of logs; `task_objects`:
-//!   all of a task; `shard`: a shard's logs, cut into objects.
-//! - [`input`], [`ndjson`], [`time`], [`infer`], [`rejects`]: from files of lines to batches.
-//! - [`ship`]: all of it, on as many threads as asked for.
-//! - [`service`]: the Logstore service, `logship serve`; [`client`]: what speaks to one.
-//! - [`log_group`]: batches from log groups, and log groups from batches; [`source`]: shards as batches; `group_list`:
-//!   shards as lists of groups.
-//! - [`shipping`]: the rules of a Logstore, and the tasks that ship it; [`target`]: rules as its clients set them.
-//! - [`siem`]: what brings the logs of a Logstore to Splunk or a syslog receiver, `logship consume` and the rules of it.
-//! - [`trial`]: what would change if a stage took the place of another.
+//!
+//! Stages:
+//! - [`engine`]: the wasmtime engine, the limits of stages and the compilation cache; `deadline`: deadlines of
+//!   calls; `code`: memory for compiled code.
+//! - [`stage`]: loaded and checked components, one file per kind; `guest`, `bindings`: calls of components.
+//! - [`registry`]: the stage catalog, with names, versions and aliases; [`oci`]: components in OCI registries.
+//! - [`conformance`]: checks of the contract; `contract`: the files of `wit/`.
+//! - [`wasi`]: an empty WASI for stages that may import it; [`componentize`]: core modules as components.
 //! - [`link`]: stages that serve the imports of functions.
-//! - [`wasi`]: an empty WASI, for stages that are allowed one; [`componentize`]: components of core modules, with one within;
-//!   `contract`: what is in `wit/`.
-//! - [`cli`]: the program.
+//!
+//! Logs:
+//! - [`batch`]: batches of logs; [`log_group`]: conversion to and from log groups; [`partition`]: hours and days.
+//! - [`input`], [`ndjson`], [`time`], [`infer`], [`rejects`]: batches from files of lines.
+//! - [`source`], `group_list`: batches and log groups from shards.
+//!
+//! Shipping:
+//! - [`rule`]: shipping rules; [`shipper_config`]: their wire form.
+//! - [`pipeline`]: a rule's stages; [`transforms`]: its transformers.
+//! - [`destination`]: settings of destinations; [`sink`]: the trait of object stores; [`directory`], [`bucket`]:
+//!   the sinks; [`executor`]: shipping by functions.
+//! - [`staged_file`]: objects on local disk before upload.
+//! - [`object`]: one object; `open_objects`: the open objects of partitions; `task_objects`: the objects of a task;
+//!   `shard`: the objects of a shard.
+//! - [`ship`]: `logship ship`, multi-threaded.
+//! - [`shipping`]: rules and tasks of a Logstore.
+//! - [`siem`]: delivery to Splunk and syslog receivers, by `logship consume` and by rules.
+//! - [`preview`]: comparison of a rule's output with another stage.
+//!
+//! Programs:
+//! - [`service`]: the Logstore service, `logship serve`; [`client`]: its client.
+//! - [`cli`]: the `logship` program.
 
 mod bindings;
 pub mod bucket;
@@ -41,7 +48,7 @@ mod deadline;
 pub mod destination;
 pub mod directory;
 pub mod engine;
-pub mod function;
+pub mod executor;
 mod group_list;
 mod guest;
 pub mod infer;
@@ -50,23 +57,24 @@ pub mod link;
 pub mod object;
 pub mod oci;
 mod open_objects;
-pub mod part;
 pub mod pipeline;
+pub mod preview;
 pub mod registry;
 pub mod rejects;
 pub mod rule;
 pub mod service;
 mod shard;
 pub mod ship;
+pub mod shipper_config;
 pub mod shipping;
+pub mod sink;
 pub mod siem;
 pub mod source;
 pub mod stage;
+pub mod staged_file;
 mod table;
-pub mod target;
 mod task_objects;
 pub mod transforms;
-pub mod trial;
 pub mod wasi;
 
 pub use logship_core::{batch, log_group, ndjson, partition, time};

@@ -1,18 +1,18 @@
-//! Stages that serve the imports of functions.
+//! Host-side stages for the imports of functions.
 //!
-//! The host stands between a function and its stages: what a call begins (an object, a session, a key) has an instance
-//! of its stage to itself, as everywhere in the host, and what is passed is copied from one memory to the other at once.
+//! The host connects a function to its stages. Each object, session or key of a call gets its own stage
+//! instance, as elsewhere in the host. Values are copied directly from one memory to the other.
 //!
-//! Composed of the same files, as for Spin, one component gives the same bytes, and takes longer: wasmtime's adapters
-//! between components copy a list element by element, in which a call with 4 MB spent more than a quarter of its time;
-//! and all code of it has to be watched for its time, while here functions and stages that come with logship are not.
-//! Nor is the function compiled again for another stage.
+//! A single composed component, as for Spin, gives the same bytes but is slower. wasmtime's adapters between
+//! components copy lists element by element: a call with 4 MB spent more than a quarter of its time there.
+//! All code of a composed component needs a deadline, while here the built-in functions and stages need none.
+//! In addition, a function is not recompiled when one of its stages changes.
 
 use std::collections::HashSet;
 use std::sync::{Arc, LazyLock};
 
-use logship_function::application::Serve;
-use logship_function::compose::Part;
+use logship_function::application::ImportProvider;
+use logship_function::compose::ComponentFile;
 use logship_function::runtime::State;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::block_in_place;
@@ -28,65 +28,68 @@ use crate::stage::{
     RendererStage, Request, Stage, StageError,
 };
 
-/// The stages of functions: each import of one is served by a component that the registry makes ready.
+/// Stages for functions. The registry loads one component for each import of a function.
 #[derive(Debug)]
 pub struct Stages {
     registry: Registry,
 }
 
 impl Stages {
-    /// Stages that run in the engine of the registry.
+    /// Creates stages that run in the engine of the registry.
     pub fn new(registry: Registry) -> Self {
         Self { registry }
     }
 }
 
-impl Serve for Stages {
-    fn serves(&self, import: &str) -> bool {
+impl ImportProvider for Stages {
+    fn provides(&self, import: &str) -> bool {
         kind(import).is_some()
     }
 
-    fn link(&self, linker: &mut Linker<State>, import: &str, part: &Part) -> Result<(), String> {
-        let kind = kind(import).ok_or("no stage has this interface")?;
+    fn link(&self, linker: &mut Linker<State>, import: &str, part: &ComponentFile) -> Result<(), String> {
+        let kind = kind(import).ok_or("no stage exports this interface")?;
         let origin = part.path.to_string_lossy();
-        let stage = self.registry.serving(kind, &origin, &part.bytes).map_err(|error| {
-            // Who asks says which component it is about.
+        let stage = self.registry.stage_from_bytes(kind, &origin, &part.bytes).map_err(|error| {
+            // The caller adds the component's name.
             let problem = error.to_string();
             problem.strip_prefix(&format!("{origin}: ")).map(str::to_owned).unwrap_or(problem)
         })?;
         let interface = linker.instance(import).map_err(|error| error.to_string())?;
-        let mut imports = Imports { interface, is_watched: !Registry::has_built_in(&part.bytes) };
+        let mut imports = Imports { interface, has_deadline: !Registry::is_built_in_component(&part.bytes) };
         let linked = match stage {
             Stage::Renderer(stage) => imports.renderer(&stage),
             Stage::Encoder(stage) => imports.encoder(&stage),
             Stage::Compressor(stage) => imports.compressor(&stage),
             Stage::Formatter(stage) => imports.formatter(&stage),
-            Stage::Transformer(_) | Stage::Pipeline(_) => return Err(format!("a {kind} has no place here")),
+            Stage::Transformer(_) | Stage::Pipeline(_) => {
+                return Err(format!("a function can't import a {kind}"));
+            }
         };
         linked.map_err(|error| format!("{error:#}"))
     }
 
-    fn trusts(&self, component: &[u8]) -> bool {
+    fn is_trusted(&self, component: &[u8]) -> bool {
         FUNCTIONS.contains(digest(component).as_str())
     }
 }
 
-/// The functions that come with logship, by their digests.
+/// The functions that come with logship, by digest.
 static FUNCTIONS: LazyLock<HashSet<&str>> =
     LazyLock::new(|| include!(concat!(env!("OUT_DIR"), "/functions.rs")).iter().copied().collect());
 
-/// The kind of stage that serves an import.
+/// Returns the kind of stage that serves an import.
 fn kind(import: &str) -> Option<Kind> {
     let served =
         |kind: &Kind| matches!(kind, Kind::Renderer | Kind::Encoder | Kind::Compressor | Kind::Formatter);
     Kind::of_interface(import).filter(served)
 }
 
-/// The functions of an interface that a component imports.
+/// The functions of an imported interface.
 struct Imports<'a> {
     interface: LinkerInstance<'a, State>,
-    /// Whether the stage may take its time, up to its deadline: then other calls get another thread meanwhile.
-    is_watched: bool,
+    /// True if the stage is not built in and may run until its deadline. Its calls then run off the async
+    /// worker thread.
+    has_deadline: bool,
 }
 
 impl Imports<'_> {
@@ -102,7 +105,7 @@ impl Imports<'_> {
         self.function("describe", move |_, (): ()| Ok(description.clone()))?;
         let stage = Arc::clone(stage);
         self.function("render", move |_, (config, request): (String, Request)| {
-            answer(stage.render(&config, &request), refusal)
+            to_contract(stage.render(&config, &request), refusal)
         })
     }
 
@@ -123,16 +126,16 @@ impl Imports<'_> {
         self.function("describe", move |_, (): ()| Ok(description.clone()))?;
         let stage = Arc::clone(stage);
         self.function("[static]object.open", move |table, (config,): (String,)| {
-            keep(table, answer(stage.open(&config), refusal)?)
+            store_resource(table, to_contract(stage.open(&config), refusal)?)
         })?;
         self.function("[method]object.push", move |table, (object, batch): (Object, LogBatch)| {
-            answer(table.get_mut(&object)?.push(&batch), refusal)
+            to_contract(table.get_mut(&object)?.push(&batch), refusal)
         })?;
         self.function("[method]object.size", |table, (object,): (Object,)| {
             Ok(table.get_mut(&object)?.size()?)
         })?;
         self.function("[static]object.finish", move |table, (object,): (Object,)| {
-            answer(table.delete(object)?.finish(), refusal)
+            to_contract(table.delete(object)?.finish(), refusal)
         })
     }
 
@@ -151,13 +154,13 @@ impl Imports<'_> {
         self.function("describe", move |_, (): ()| Ok(description.clone()))?;
         let stage = Arc::clone(stage);
         self.function("[static]object.open", move |table, (config,): (String,)| {
-            keep(table, answer(stage.open(&config), refusal)?)
+            store_resource(table, to_contract(stage.open(&config), refusal)?)
         })?;
         self.function("[method]object.push", move |table, (object, bytes): (Object, Vec<u8>)| {
-            answer(table.get_mut(&object)?.push(&bytes), refusal)
+            to_contract(table.get_mut(&object)?.push(&bytes), refusal)
         })?;
         self.function("[static]object.finish", move |table, (object,): (Object,)| {
-            answer(table.delete(object)?.finish(), refusal)
+            to_contract(table.delete(object)?.finish(), refusal)
         })
     }
 
@@ -179,10 +182,10 @@ impl Imports<'_> {
         self.function("describe", move |_, (): ()| Ok(description.clone()))?;
         let stage = Arc::clone(stage);
         self.function("[static]session.open", move |table, (config,): (String,)| {
-            keep(table, answer(stage.open(&config), refusal)?)
+            store_resource(table, to_contract(stage.open(&config), refusal)?)
         })?;
         self.function("[method]session.push", move |table, (session, batch): (Session, LogBatch)| {
-            answer(table.get_mut(&session)?.push(&batch), refusal)
+            to_contract(table.get_mut(&session)?.push(&batch), refusal)
         })
     }
 
@@ -195,11 +198,11 @@ impl Imports<'_> {
         P: ComponentNamedList + Lift + 'static,
         R: ComponentType + Lower + 'static,
     {
-        let is_watched = self.is_watched;
+        let has_deadline = self.has_deadline;
         self.interface.func_wrap(name, move |mut store, parameters: P| {
             let table = store.data_mut().table();
-            let has_others = || Handle::current().runtime_flavor() != RuntimeFlavor::CurrentThread;
-            let returned = if is_watched && has_others() {
+            let is_multi_threaded = || Handle::current().runtime_flavor() != RuntimeFlavor::CurrentThread;
+            let returned = if has_deadline && is_multi_threaded() {
                 block_in_place(|| function(table, parameters))
             } else {
                 function(table, parameters)
@@ -216,8 +219,9 @@ impl Imports<'_> {
     }
 }
 
-/// What a stage answers: what it refuses, in the words of the contract; anything else ends the call of the function.
-fn answer<T, E>(
+/// Converts a stage's answer to the contract's types. Rejections become contract errors. Any other error ends
+/// the function's call.
+fn to_contract<T, E>(
     answered: Result<T, StageError>,
     refusal: impl Fn(StageError) -> Result<E, StageError>,
 ) -> wasmtime::Result<Result<T, E>> {
@@ -227,13 +231,13 @@ fn answer<T, E>(
     }
 }
 
-/// Keeps what was begun until the function ends it or lets it go.
-fn keep<T: Send + 'static, E>(
+/// Stores an opened object or session until the function finishes or drops it.
+fn store_resource<T: Send + 'static, E>(
     table: &mut ResourceTable,
-    begun: Result<T, E>,
+    opened: Result<T, E>,
 ) -> wasmtime::Result<Result<Resource<T>, E>> {
-    Ok(match begun {
-        Ok(begun) => Ok(table.push(begun)?),
-        Err(refused) => Err(refused),
+    Ok(match opened {
+        Ok(opened) => Ok(table.push(opened)?),
+        Err(error) => Err(error),
     })
 }

@@ -1,6 +1,6 @@
-//! The program `logship`.
+//! The `logship` program.
 
-/// Batches come and go by the megabyte: an allocator that keeps their memory has it ready for the next.
+/// Keeps freed memory for reuse, because batches of several megabytes are allocated and freed all the time.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -1,43 +1,43 @@
-//! Objects in the making, and those that were written.
+//! Objects that are being written, and objects that were shipped.
 
 use std::ops::Range;
 use std::path::Path;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::batch::LogBatch;
-use crate::destination::{Destination, DestinationError, Provenance};
-use crate::part::{Part, Whole};
-use crate::pipeline::{Encoding, Finished, Pipeline, Task};
+use crate::sink::{ObjectSink, SinkError, Provenance};
+use crate::pipeline::{Encoding, FinishedEncoding, Pipeline, Task};
+use crate::preview::replay::Tap;
 use crate::stage::StageError;
-use crate::trial::replay::Tap;
+use crate::staged_file::{FinishedFile, StagedFile};
 
-/// How many times its weight a log may take in an object without making it too large. JSON escapes
-/// a control character as six.
-const WORST_GROWTH: u64 = 8;
+/// Upper bound for the encoded size of a log, as a multiple of its weight. JSON escapes a control character
+/// as six bytes.
+const MAX_EXPANSION_RATIO: u64 = 8;
 
-/// An object is full when less than this part of its size is left.
-const SLACK: u64 = 64;
+/// An object is full when less than its maximum size divided by this is left.
+const SLACK_DIVISOR: u64 = 64;
 
-/// An object that was written.
+/// An object that was written to its destination.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Shipped {
     /// Its key in the bucket.
     pub object: String,
-    /// The shard that its logs are from.
+    /// The shard of its logs.
     pub shard: u32,
-    /// How many logs it has.
+    /// Number of logs.
     pub rows: u64,
-    /// Bytes before compression.
+    /// Size before compression, in bytes.
     pub raw_bytes: u64,
-    /// Bytes as stored.
+    /// Size as stored, in bytes.
     pub stored_bytes: u64,
-    /// SHA-256 of these, in hexadecimal.
+    /// SHA-256 of the stored bytes, in hexadecimal.
     pub sha256: String,
-    /// From its first log to the moment when it was on disk.
+    /// Seconds from the first log until the object was durable.
     pub seconds: f64,
 }
 
-/// Why an object failed.
+/// An error of making or publishing an object.
 #[derive(Debug, thiserror::Error)]
 pub enum ObjectError {
     /// A stage failed.
@@ -45,98 +45,99 @@ pub enum ObjectError {
     Stage(#[from] StageError),
     /// The destination failed.
     #[error(transparent)]
-    Destination(#[from] DestinationError),
+    Sink(#[from] SinkError),
 }
 
-/// An object in the making: its bytes go to a file as they come.
+/// An object that is being written to a staged file.
 #[derive(Debug)]
 pub(crate) struct Object {
     key: String,
     encoding: Encoding,
-    part: Part,
+    staged: StagedFile,
     rows: u64,
-    /// Logs that were left out by the transformers.
-    left_out: u64,
-    /// Uncompressed bytes so far.
+    /// Number of logs that the transformers filtered.
+    filtered: u64,
+    /// Size so far, in bytes before compression.
     size: u64,
-    /// The most that it may have.
-    most: u64,
-    begun: Instant,
+    /// Maximum size, in bytes before compression.
+    max_bytes: u64,
+    started: Instant,
 }
 
-/// An object whose bytes are all there.
+/// A complete object in a local file, before upload.
 #[derive(Debug)]
-pub(crate) struct Made {
+pub(crate) struct FinishedObject {
     pub(crate) key: String,
-    pub(crate) whole: Whole,
+    pub(crate) file: FinishedFile,
     pub(crate) rows: u64,
     pub(crate) raw_bytes: u64,
-    pub(crate) begun: Instant,
+    pub(crate) started: Instant,
 }
 
 impl Object {
-    /// Begins an object of at most `most` bytes before compression.
+    /// Begins an object of at most `max_bytes` bytes before compression.
     pub(crate) fn begin(
         pipeline: &Pipeline,
-        destination: &Destination,
+        sink: &dyn ObjectSink,
         key: String,
-        most: u64,
+        max_bytes: u64,
     ) -> Result<Self, ObjectError> {
         let encoding = pipeline.open()?;
-        let part = destination.begin(&key, pipeline.header_room())?;
-        Ok(Self::new(key, encoding, part, most))
+        let staged = sink.begin(&key, pipeline.header_room())?;
+        Ok(Self::new(key, encoding, staged, max_bytes))
     }
 
-    /// Begins one that goes nowhere: its bytes are in a file without a name in `folder`.
-    pub(crate) fn within(
+    /// Begins an object that is never published. Its bytes are in an unnamed file in `folder`.
+    pub(crate) fn create_in(
         pipeline: &Pipeline,
         folder: &Path,
         key: String,
-        most: u64,
+        max_bytes: u64,
     ) -> Result<Self, ObjectError> {
         let encoding = pipeline.open()?;
-        let part = Part::within(folder, pipeline.header_room());
-        let part = part.map_err(|error| DestinationError::io(folder, error))?;
-        Ok(Self::new(key, encoding, part, most))
+        let staged = StagedFile::create(folder, pipeline.header_room());
+        let staged = staged.map_err(|error| SinkError::io(folder, error))?;
+        Ok(Self::new(key, encoding, staged, max_bytes))
     }
 
-    /// Begins one of logs that are transformed already.
-    pub(crate) fn begin_behind_transforms(
+    /// Begins an object for logs that are already transformed.
+    pub(crate) fn begin_transformed(
         pipeline: &Pipeline,
-        destination: &Destination,
+        sink: &dyn ObjectSink,
         key: String,
-        most: u64,
+        max_bytes: u64,
     ) -> Result<Self, ObjectError> {
         let encoding = pipeline.open_encoding()?;
-        let part = destination.begin(&key, pipeline.header_room())?;
-        Ok(Self::new(key, encoding, part, most))
+        let staged = sink.begin(&key, pipeline.header_room())?;
+        Ok(Self::new(key, encoding, staged, max_bytes))
     }
 
-    fn new(key: String, encoding: Encoding, part: Part, most: u64) -> Self {
-        Self { key, encoding, part, rows: 0, left_out: 0, size: 0, most, begun: Instant::now() }
+    fn new(key: String, encoding: Encoding, staged: StagedFile, max_bytes: u64) -> Self {
+        Self { key, encoding, staged, rows: 0, filtered: 0, size: 0, max_bytes, started: Instant::now() }
     }
 
-    /// The same, and what is encoded is seen before it is compressed.
+    /// Returns the same object with a tap on the encoded bytes before compression.
     pub(crate) fn tapped(self, tap: Tap) -> Self {
         Self { encoding: self.encoding.tapped(tap), ..self }
     }
 
-    /// Takes as many of the logs as surely fit, transformed, or the first if it is too large for any object. Returns where
-    /// those begin that it did not take: it is full then.
+    /// Transforms and appends as many of the logs as certainly fit. A log that is too large for any object is
+    /// accepted as the first one. Returns the index of the first log not accepted: the object is full then.
     pub(crate) fn take(&mut self, batch: &LogBatch, logs: Range<usize>) -> Result<usize, ObjectError> {
-        let Some(made) = self.encoding.transform(batch, logs.clone())? else {
+        let Some(transformed) = self.encoding.transform(batch, logs.clone())? else {
             return self.fill(batch, logs, &[]);
         };
-        let count = made.batch.len();
-        let taken = self.fill(&made.batch, 0..count, &made.logs)?;
-        let log = |made_log: usize| made.logs.get(made_log).map_or(made_log, |&log| log as usize);
+        let count = transformed.batch.len();
+        let taken = self.fill(&transformed.batch, 0..count, &transformed.logs)?;
+        let log =
+            |output_log: usize| transformed.logs.get(output_log).map_or(output_log, |&log| log as usize);
         let end = if taken == count { logs.end } else { logs.start + log(taken) };
-        self.left_out += (end - logs.start) as u64 - origins_of(&made.logs, taken);
+        self.filtered += (end - logs.start) as u64 - count_source_logs(&transformed.logs, taken);
         Ok(end)
     }
 
-    /// Takes as many of the transformed logs as surely fit. `origins` are the logs that they are from, if any is not from
-    /// the one in its place: those of the same log stay together.
+    /// Appends as many transformed logs as certainly fit. `origins` gives the source log of each log, unless
+    /// they correspond one to one. Logs of the same source log stay together.
     pub(crate) fn fill(
         &mut self,
         batch: &LogBatch,
@@ -144,19 +145,23 @@ impl Object {
         origins: &[u32],
     ) -> Result<usize, ObjectError> {
         while !logs.is_empty() {
-            let left = self.most.saturating_sub(self.size);
+            let left = self.max_bytes.saturating_sub(self.size);
             let mut fits = fitting(batch, logs.clone(), left);
-            fits.end = before_a_log(origins, fits.clone());
-            let full = left < self.most / SLACK || fits.is_empty();
+            fits.end = end_before_split_log(origins, fits.clone());
+            let full = left < self.max_bytes / SLACK_DIVISOR || fits.is_empty();
             if full && self.size > 0 {
                 break;
             }
-            let part = if fits.is_empty() { logs.start..behind_a_log(origins, logs.clone()) } else { fits };
-            logs.start = part.end;
-            if part.len() == batch.len() {
+            let staged = if fits.is_empty() {
+                logs.start..end_of_first_source_log(origins, logs.clone())
+            } else {
+                fits
+            };
+            logs.start = staged.end;
+            if staged.len() == batch.len() {
                 self.push(batch)?;
             } else {
-                self.push(&batch.slice(part))?;
+                self.push(&batch.slice(staged))?;
             }
         }
         Ok(logs.start)
@@ -166,49 +171,49 @@ impl Object {
         let bytes = self.encoding.push(batch)?;
         self.size = self.encoding.size()?;
         self.rows += batch.len() as u64;
-        Ok(self.part.write(&bytes).map_err(|error| DestinationError::io(self.key.as_ref(), error))?)
+        Ok(self.staged.write(&bytes).map_err(|error| SinkError::io(self.key.as_ref(), error))?)
     }
 
-    /// How many logs it has.
+    /// Returns the number of logs.
     pub(crate) fn rows(&self) -> u64 {
         self.rows
     }
 
-    /// Logs that were left out by the transformers.
-    pub(crate) fn left_out(&self) -> u64 {
-        self.left_out
+    /// Returns the number of logs that the transformers filtered.
+    pub(crate) fn filtered(&self) -> u64 {
+        self.filtered
     }
 
-    /// Bytes before compression so far.
+    /// Returns the size so far, in bytes before compression.
     pub(crate) fn size(&self) -> u64 {
         self.size
     }
 
-    pub(crate) fn begun(&self) -> Instant {
-        self.begun
+    pub(crate) fn started(&self) -> Instant {
+        self.started
     }
 
-    /// Ends its bytes.
-    pub(crate) fn finish(self) -> Result<Made, ObjectError> {
-        let Self { key, encoding, mut part, rows, begun, .. } = self;
-        let Finished { ending, raw_bytes } = encoding.finish()?;
-        let whole = part.write(&ending.trailer).and_then(|()| part.finish(&ending.header));
-        let whole = whole.map_err(|error| DestinationError::io(key.as_ref(), error))?;
-        Ok(Made { key, whole, rows, raw_bytes, begun })
+    /// Finishes the object's bytes.
+    pub(crate) fn finish(self) -> Result<FinishedObject, ObjectError> {
+        let Self { key, encoding, mut staged, rows, started, .. } = self;
+        let FinishedEncoding { ending, raw_bytes } = encoding.finish()?;
+        let file = staged.write(&ending.trailer).and_then(|()| staged.finish(&ending.header));
+        let file = file.map_err(|error| SinkError::io(key.as_ref(), error))?;
+        Ok(FinishedObject { key, file, rows, raw_bytes, started })
     }
 }
 
-impl Made {
-    /// Brings it to its destination.
+impl FinishedObject {
+    /// Uploads the object to its destination.
     pub(crate) fn publish(
         self,
         pipeline: &Pipeline,
-        destination: &Destination,
+        sink: &dyn ObjectSink,
         shard: u32,
         provenance: &Provenance,
-    ) -> Result<Shipped, DestinationError> {
-        let (stored_bytes, sha256) = (self.whole.bytes, self.whole.sha256.clone());
-        destination.publish(self.whole, &self.key, pipeline.media_type(), provenance)?;
+    ) -> Result<Shipped, SinkError> {
+        let (stored_bytes, sha256) = (self.file.bytes, self.file.sha256.clone());
+        sink.publish(self.file, &self.key, pipeline.media_type(), provenance)?;
         Ok(Shipped {
             object: self.key,
             shard,
@@ -216,33 +221,33 @@ impl Made {
             raw_bytes: self.raw_bytes,
             stored_bytes,
             sha256,
-            seconds: self.begun.elapsed().as_secs_f64(),
+            seconds: self.started.elapsed().as_secs_f64(),
         })
     }
 }
 
-/// As many of the next logs as surely fit into `left` bytes.
+/// Returns the first of the logs that certainly fit into `left` bytes.
 fn fitting(batch: &LogBatch, logs: Range<usize>, left: u64) -> Range<usize> {
-    let room = left / WORST_GROWTH;
-    if batch.heaviest() as u64 <= room {
+    let budget = left / MAX_EXPANSION_RATIO;
+    if batch.max_weight() as u64 <= budget {
         return logs;
     }
     let mut weight = 0;
     let count = logs.clone().take_while(|&log| {
         weight += batch.weight(log) as u64;
-        weight <= room
+        weight <= budget
     });
     logs.start..logs.start + count.count()
 }
 
-/// How many logs the first `count` are from, each given by that which it is from; all from one each where none is given.
-pub(crate) fn origins_of(origins: &[u32], count: usize) -> u64 {
+/// Counts the source logs of the first `count` logs. Without `origins`, each log has its own source log.
+pub(crate) fn count_source_logs(origins: &[u32], count: usize) -> u64 {
     let given = origins.get(..count).map(|origins| origins.chunk_by(|one, next| one == next).count());
     given.unwrap_or(count) as u64
 }
 
-/// The end of the last logs in `logs` that are all that there are of the log that they are from.
-pub(crate) fn before_a_log(origins: &[u32], logs: Range<usize>) -> usize {
+/// Returns the end of the logs in `logs` that excludes a source log continued behind the range.
+pub(crate) fn end_before_split_log(origins: &[u32], logs: Range<usize>) -> usize {
     match origins.get(logs.end) {
         Some(next) => {
             let together = origins[logs.clone()].iter().rev().take_while(|origin| *origin == next);
@@ -252,21 +257,21 @@ pub(crate) fn before_a_log(origins: &[u32], logs: Range<usize>) -> usize {
     }
 }
 
-/// The end of the first logs in `logs` that are from the same one: not more than the first, as a rule.
-pub(crate) fn behind_a_log(origins: &[u32], logs: Range<usize>) -> usize {
+/// Returns the end of the logs with the same source log as the first in `logs`. Usually this is one log.
+pub(crate) fn end_of_first_source_log(origins: &[u32], logs: Range<usize>) -> usize {
     let first = origins.get(logs.start);
     let together =
         origins.get(logs.clone()).into_iter().flatten().take_while(|origin| Some(*origin) == first);
     logs.start + together.count().max(1)
 }
 
-/// A task of its own for an object: the time, and a random number of seven digits.
+/// Creates a task for a single object: the current time and a random number of seven digits.
 pub(crate) fn new_task(shard: u32) -> Task {
     let created = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
     Task { created: created.try_into().unwrap_or(u64::MAX), number: new_number(), shard }
 }
 
-/// The second half of a task's id.
+/// Returns a random number for the second half of a task's id.
 pub(crate) fn new_number() -> u64 {
     fastrand::u64(1_000_000..10_000_000)
 }
@@ -276,14 +281,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn logs_of_the_same_log_stay_together() {
+    fn logs_of_one_source_log_stay_together() {
         let origins = [0, 0, 1, 3, 3, 3];
-        let before = |logs| before_a_log(&origins, logs);
+        let before = |logs| end_before_split_log(&origins, logs);
         assert_eq!([before(0..2), before(0..3), before(0..4), before(3..5), before(0..6)], [2, 3, 3, 3, 6]);
-        let behind = |logs| behind_a_log(&origins, logs);
-        assert_eq!([behind(0..6), behind(2..6), behind(3..6)], [2, 3, 6]);
+        let first_group = |logs| end_of_first_source_log(&origins, logs);
+        assert_eq!([first_group(0..6), first_group(2..6), first_group(3..6)], [2, 3, 6]);
         assert_eq!(
-            (before_a_log(&[], 1..4), behind_a_log(&[], 1..4)),
+            (end_before_split_log(&[], 1..4), end_of_first_source_log(&[], 1..4)),
             (4, 2),
             "each is from the one in its place"
         );

@@ -1,150 +1,158 @@
 //! The open objects of a rule that partitions by the time of logs: one for each hour or day.
 //!
-//! Logs come in any order, late ones too. Each goes into the open object of its partition; where there is none, one is
-//! begun. As each has instances of the stages, they are bounded: for one more, that which got no log for longest is
-//! finished. It may get another one later, for the same partition.
+//! Logs arrive in any order, including late ones. Each log goes into the open object of its partition. If the
+//! partition has none, an object is begun. Each open object has instances of the stages, so their number is
+//! limited: beyond the limit, the least recently written object is finished. Its partition may get another
+//! object later.
 //!
-//! All of it follows from the logs and their order alone: a task that is done again makes the same objects.
+//! The result depends only on the logs and their order: a retried task makes the same objects.
 
 use std::borrow::Cow;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use crate::batch::LogBatch;
-use crate::object::{Object, ObjectError, before_a_log, behind_a_log, origins_of};
-use crate::partition::{Partition, Partitioner, Share};
+use crate::object::{Object, ObjectError, count_source_logs, end_before_split_log, end_of_first_source_log};
+use crate::partition::{Partition, PartitionLogs, Partitioner};
 use crate::pipeline::Pipeline;
 use crate::stage::TransformingSession;
 use crate::transforms;
 
-/// Where objects of partitions begin, and where they go.
-pub(crate) trait Site {
-    /// What makes them.
+/// Begins the objects of partitions, and takes them when they are complete.
+pub(crate) trait ObjectHandler {
+    /// Returns the pipeline of the objects.
     fn pipeline(&self) -> &Pipeline;
 
-    /// One more object, for logs that are transformed already.
+    /// Begins an object for logs that are already transformed.
     fn begin(&mut self, partition: Partition) -> Result<Object, ObjectError>;
 
-    /// An object gets no more logs.
+    /// Takes an object that gets no more logs.
     fn end(&mut self, object: Object) -> Result<(), ObjectError>;
 }
 
-/// The open objects, and what logs go through before they come to them.
+/// The open objects, with the transformers of their logs.
 #[derive(Debug)]
 pub(crate) struct OpenObjects {
     partitioner: Partitioner,
-    /// None: they are to be opened. They begin anew with each object that ends, as those of other rules do.
+    /// `None` until they are opened. They restart after each finished object, as for rules without
+    /// partitions.
     transformers: Option<Vec<TransformingSession>>,
-    /// That which got a log last is the last.
+    /// The most recently written object is the last.
     open: Vec<(Partition, Object)>,
-    /// How many may be open.
-    most: usize,
-    left_out: u64,
+    /// Maximum number of open objects.
+    max_open: usize,
+    filtered: u64,
 }
 
 impl OpenObjects {
-    /// None where the rule does not partition by the time of logs.
+    /// Returns `None` if the rule does not partition by the time of logs.
     pub(crate) fn new(pipeline: &Pipeline) -> Option<Self> {
         let partitioner = pipeline.partitioner()?;
-        let most = pipeline.open_partitions();
-        Some(Self { partitioner, transformers: None, open: vec![], most, left_out: 0 })
+        let max_open = pipeline.open_partitions();
+        Some(Self { partitioner, transformers: None, open: vec![], max_open, filtered: 0 })
     }
 
-    /// Takes logs, transformed, each into the object of its partition. Returns where those begin that it did not take: with
-    /// the first of them there would be more than `most` partitions that have no open object.
+    /// Transforms logs and appends each to the object of its partition. Returns the index of the first log
+    /// not accepted. It is the log that would need more than `max_new` new partitions.
     pub(crate) fn take(
         &mut self,
         batch: &LogBatch,
         logs: Range<usize>,
-        most: usize,
-        site: &mut impl Site,
+        max_new: usize,
+        handler: &mut impl ObjectHandler,
     ) -> Result<usize, ObjectError> {
-        let whole = logs.len() == batch.len();
-        let some = if whole { Cow::Borrowed(batch) } else { Cow::Owned(batch.slice(logs.clone())) };
+        let is_whole = logs.len() == batch.len();
+        let input = if is_whole { Cow::Borrowed(batch) } else { Cow::Owned(batch.slice(logs.clone())) };
         let transformers = match &mut self.transformers {
             Some(transformers) => transformers,
-            none => none.insert(site.pipeline().open_transforms()?),
+            empty => empty.insert(handler.pipeline().open_transforms()?),
         };
-        let made = transforms::apply(transformers, &some, 0..some.len())?;
-        let (made, origins) = match &made {
-            Some(made) => (&made.batch, &made.logs[..]),
-            None => (&*some, &[][..]),
+        let transformed = transforms::apply(transformers, &input, 0..input.len())?;
+        let (transformed, origins) = match &transformed {
+            Some(transformed) => (&transformed.batch, &transformed.logs[..]),
+            None => (&*input, &[][..]),
         };
-        let mut shares = self.partitioner.shares(&made.times);
-        let end = self.bound(&mut shares, made.len(), origins, most);
-        // Those that are open come first: none is finished for another while there are logs for it.
-        shares.sort_by_key(|share| (!self.is_open(share.partition), share.partition));
-        for Share { partition, logs } in &shares {
+        let mut partitions = self.partitioner.split(&transformed.times);
+        let end = self.limit_new_partitions(&mut partitions, transformed.len(), origins, max_new);
+        // Partitions with an open object come first: none of them is evicted while it has logs to take.
+        partitions.sort_by_key(|split| (!self.is_open(split.partition), split.partition));
+        for PartitionLogs { partition, logs } in &partitions {
             match logs {
-                None => self.fill(*partition, made, origins, site)?,
+                None => self.fill(*partition, transformed, origins, handler)?,
                 Some(logs) => {
                     let from: Vec<u32> =
                         logs.iter().filter_map(|&log| origins.get(log as usize).copied()).collect();
-                    self.fill(*partition, &made.pick(logs), &from, site)?;
+                    self.fill(*partition, &transformed.select(logs), &from, handler)?;
                 }
             }
         }
         let origin = |log: usize| origins.get(log).map_or(log, |&log| log as usize);
-        let taken = if end == made.len() { some.len() } else { origin(end) };
-        self.left_out += taken as u64 - origins_of(origins, end);
+        let taken = if end == transformed.len() { input.len() } else { origin(end) };
+        self.filtered += taken as u64 - count_source_logs(origins, end);
         Ok(logs.start + taken)
     }
 
-    /// Takes from the shares what would be too many partitions, and all that is behind the first log of it. Returns how many
-    /// of the logs are left: all that are of the same log are, or none.
-    fn bound(&self, shares: &mut Vec<Share>, count: usize, origins: &[u32], most: usize) -> usize {
-        let first = |share: &Share| share.logs.as_ref().map_or(0, |logs| logs[0] as usize);
-        let new = shares.iter().filter(|share| !self.is_open(share.partition));
-        // They are in the order of their first logs.
-        let Some(over) = new.map(first).nth(most) else { return count };
-        let end = match before_a_log(origins, 0..over) {
-            0 => behind_a_log(origins, 0..count),
+    /// Removes new partitions beyond `max_new`, and all logs from the first log of a removed partition on. Returns
+    /// the number of remaining logs. Keeps or removes logs of the same source log together.
+    fn limit_new_partitions(
+        &self,
+        partitions: &mut Vec<PartitionLogs>,
+        count: usize,
+        origins: &[u32],
+        max_new: usize,
+    ) -> usize {
+        let first = |split: &PartitionLogs| split.logs.as_ref().map_or(0, |logs| logs[0] as usize);
+        let new = partitions.iter().filter(|split| !self.is_open(split.partition));
+        // Partitions are sorted by their first log.
+        let Some(overflow) = new.map(first).nth(max_new) else { return count };
+        let end = match end_before_split_log(origins, 0..overflow) {
+            0 => end_of_first_source_log(origins, 0..count),
             end => end,
         };
-        for share in shares.iter_mut() {
-            if let Some(logs) = &mut share.logs {
+        for split in partitions.iter_mut() {
+            if let Some(logs) = &mut split.logs {
                 logs.truncate(logs.partition_point(|&log| (log as usize) < end));
             }
         }
-        shares.retain(|share| share.logs.as_ref().is_none_or(|logs| !logs.is_empty()));
+        partitions.retain(|split| split.logs.as_ref().is_none_or(|logs| !logs.is_empty()));
         end
     }
 
-    /// Puts logs of a partition into its object, and into others where it is full.
+    /// Appends logs of a partition to its object, and to further objects when one is full.
     fn fill(
         &mut self,
         partition: Partition,
         batch: &LogBatch,
         origins: &[u32],
-        site: &mut impl Site,
+        handler: &mut impl ObjectHandler,
     ) -> Result<(), ObjectError> {
         let mut logs = 0..batch.len();
         while !logs.is_empty() {
-            let (_, object) = self.object(partition, site)?;
+            let (_, object) = self.object(partition, handler)?;
             logs.start = object.fill(batch, logs.clone(), origins)?;
             if !logs.is_empty()
                 && let Some((_, full)) = self.open.pop()
             {
-                self.end(full, site)?;
+                self.end(full, handler)?;
             }
         }
         Ok(())
     }
 
-    /// The open object of a partition, which is the last now.
+    /// Returns the open object of a partition and moves it to the end of the list.
     fn object(
         &mut self,
         partition: Partition,
-        site: &mut impl Site,
+        handler: &mut impl ObjectHandler,
     ) -> Result<&mut (Partition, Object), ObjectError> {
         let found = match self.open.iter().position(|(of, _)| *of == partition) {
             Some(place) => self.open.remove(place),
             None => {
-                while self.open.len() >= self.most {
+                while self.open.len() >= self.max_open {
                     let (_, oldest) = self.open.remove(0);
-                    self.end(oldest, site)?;
+                    self.end(oldest, handler)?;
                 }
-                (partition, site.begin(partition)?)
+                (partition, handler.begin(partition)?)
             }
         };
         let last = self.open.len();
@@ -152,38 +160,42 @@ impl OpenObjects {
         Ok(&mut self.open[last])
     }
 
-    fn end(&mut self, object: Object, site: &mut impl Site) -> Result<(), ObjectError> {
+    fn end(&mut self, object: Object, handler: &mut impl ObjectHandler) -> Result<(), ObjectError> {
         self.transformers = None;
-        site.end(object)
+        handler.end(object)
     }
 
-    /// Ends all objects, in the order of their partitions.
-    pub(crate) fn end_all(&mut self, site: &mut impl Site) -> Result<(), ObjectError> {
+    /// Finishes all objects, in the order of their partitions.
+    pub(crate) fn end_all(&mut self, handler: &mut impl ObjectHandler) -> Result<(), ObjectError> {
         self.open.sort_by_key(|(partition, _)| *partition);
-        std::mem::take(&mut self.open).into_iter().try_for_each(|(_, object)| self.end(object, site))
+        std::mem::take(&mut self.open).into_iter().try_for_each(|(_, object)| self.end(object, handler))
     }
 
-    /// Ends the objects that are open for as long as `time`.
-    pub(crate) fn end_due(&mut self, time: Duration, site: &mut impl Site) -> Result<(), ObjectError> {
-        let is_due = |(_, object): &mut (Partition, Object)| object.begun().elapsed() >= time;
+    /// Finishes the objects that have been open for at least `time`.
+    pub(crate) fn end_due(
+        &mut self,
+        time: Duration,
+        handler: &mut impl ObjectHandler,
+    ) -> Result<(), ObjectError> {
+        let is_due = |(_, object): &mut (Partition, Object)| object.started().elapsed() >= time;
         let due: Vec<_> = self.open.extract_if(.., is_due).collect();
-        due.into_iter().try_for_each(|(_, object)| self.end(object, site))
+        due.into_iter().try_for_each(|(_, object)| self.end(object, handler))
     }
 
-    /// When the oldest of them was begun.
-    pub(crate) fn begun(&self) -> Option<Instant> {
-        self.open.iter().map(|(_, object)| object.begun()).min()
+    /// Returns the start time of the oldest open object.
+    pub(crate) fn started(&self) -> Option<Instant> {
+        self.open.iter().map(|(_, object)| object.started()).min()
     }
 
-    /// Bytes of the open objects before compression: of the largest, and of all.
+    /// Returns the sizes of the open objects before compression, in bytes: the largest, and the total.
     pub(crate) fn sizes(&self) -> (u64, u64) {
         let sizes = self.open.iter().map(|(_, object)| object.size());
         (sizes.clone().max().unwrap_or(0), sizes.sum())
     }
 
-    /// How many logs the transformers left out since the last call.
-    pub(crate) fn take_left_out(&mut self) -> u64 {
-        std::mem::take(&mut self.left_out)
+    /// Returns the number of logs that the transformers filtered since the last call.
+    pub(crate) fn take_filtered(&mut self) -> u64 {
+        std::mem::take(&mut self.filtered)
     }
 
     fn is_open(&self, partition: Partition) -> bool {

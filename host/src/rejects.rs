@@ -1,4 +1,4 @@
-//! Lines that are no logs.
+//! Keeps malformed lines.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use crate::ndjson::Reject;
 
-/// Keeps the lines that are no logs: as they are in one file, to be mended and shipped again, and
-/// where each is from and what is wrong with it in another beside it.
+/// Writes malformed lines to two files. One has the lines unchanged, to be fixed and shipped again. The
+/// other has the origin of each line and the reason.
 #[derive(Debug)]
 pub struct Rejects {
     path: PathBuf,
@@ -16,58 +16,59 @@ pub struct Rejects {
     first: Vec<String>,
 }
 
-/// How many are told of in words.
-const TOLD: usize = 10;
+/// The largest number of reasons that [`Rejects::first`] returns.
+const MAX_SHOWN: usize = 10;
 
-/// Rejected lines can't be kept; shipping stops, for they would be lost.
+/// Rejected lines can't be written. Shipping stops, because they would be lost.
 #[derive(Debug, thiserror::Error)]
-#[error("can't keep rejected lines in {}: {source}", path.display())]
+#[error("can't write rejected lines to {}: {source}", path.display())]
 pub struct RejectError {
     path: PathBuf,
     source: io::Error,
 }
 
 impl Rejects {
-    /// Rejects kept at `path`, a file that is made with the first of them.
+    /// Creates a writer to `path`. The first rejected line creates the file.
     pub fn new(path: PathBuf) -> Self {
         Self { path, files: None, count: 0, first: vec![] }
     }
 
-    /// Where the lines are.
+    /// Returns the path of the lines.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Where the reasons are.
+    /// Returns the path of the reasons.
     pub fn reasons_path(&self) -> PathBuf {
         self.path.with_extension("reasons.txt")
     }
 
-    /// How many lines were rejected.
+    /// Returns the number of rejected lines.
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// The first ten, as `file:line: reason`.
+    /// Returns the first ten reasons, as `file:line: reason`.
     pub fn first(&self) -> &[String] {
         &self.first
     }
 
-    /// Keeps a line, the `line`th of `file`.
+    /// Writes a rejected line, number `line` of `file`.
     ///
     /// # Errors
-    /// When it can't be written.
+    /// Fails if the files can't be written.
     pub fn add(&mut self, file: &Path, line: u64, reject: &Reject) -> Result<(), RejectError> {
-        let told = format!("{}:{line}: {}", file.display(), reject.reason);
-        self.write(&reject.text, &told).map_err(|source| RejectError { path: self.path.clone(), source })?;
+        let message = format!("{}:{line}: {}", file.display(), reject.reason);
+        self.write(&reject.text, &message)
+            .map_err(|source| RejectError { path: self.path.clone(), source })?;
         self.count += 1;
-        if self.first.len() < TOLD {
-            self.first.push(told);
+        if self.first.len() < MAX_SHOWN {
+            self.first.push(message);
         }
         Ok(())
     }
 
-    fn write(&mut self, text: &[u8], told: &str) -> io::Result<()> {
+    fn write(&mut self, text: &[u8], message: &str) -> io::Result<()> {
         if self.files.is_none() {
             if let Some(folder) = self.path.parent() {
                 fs::create_dir_all(folder)?;
@@ -78,22 +79,22 @@ impl Rejects {
         let Some((lines, reasons)) = &mut self.files else { return Ok(()) };
         lines.write_all(text)?;
         lines.write_all(b"\n")?;
-        writeln!(reasons, "{told}")
+        writeln!(reasons, "{message}")
     }
 
-    /// Refuses a place that is taken, before there is anything to keep.
+    /// Checks that neither file exists yet.
     ///
     /// # Errors
-    /// When there is such a file.
+    /// Fails if one of them exists.
     pub fn check(&self) -> Result<(), RejectError> {
-        let taken = [self.path.clone(), self.reasons_path()].into_iter().find(|path| path.exists());
-        taken.map_or(Ok(()), |path| Err(RejectError { path, source: io::ErrorKind::AlreadyExists.into() }))
+        let existing = [self.path.clone(), self.reasons_path()].into_iter().find(|path| path.exists());
+        existing.map_or(Ok(()), |path| Err(RejectError { path, source: io::ErrorKind::AlreadyExists.into() }))
     }
 
-    /// Hands what was kept to the system, so that the end of the process does not lose it.
+    /// Flushes the files to the system, so that they survive the end of the process.
     ///
     /// # Errors
-    /// When it can't be written.
+    /// Fails if the files can't be written.
     pub fn flush(&mut self) -> Result<(), RejectError> {
         let Some((lines, reasons)) = &mut self.files else { return Ok(()) };
         lines
@@ -102,16 +103,15 @@ impl Rejects {
             .map_err(|source| RejectError { path: self.path.clone(), source })
     }
 
-    /// Brings what was kept to the disk.
+    /// Syncs the files to disk and closes them.
     ///
     /// # Errors
-    /// When it can't be written.
+    /// Fails if the files can't be written.
     pub fn finish(&mut self) -> Result<(), RejectError> {
         let Some((lines, reasons)) = self.files.take() else { return Ok(()) };
-        let settle =
-            |file: BufWriter<File>| file.into_inner().map_err(|error| error.into_error())?.sync_all();
-        settle(lines)
-            .and_then(|()| settle(reasons))
+        let sync = |file: BufWriter<File>| file.into_inner().map_err(|error| error.into_error())?.sync_all();
+        sync(lines)
+            .and_then(|()| sync(reasons))
             .map_err(|source| RejectError { path: self.path.clone(), source })
     }
 }

@@ -4,8 +4,8 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-pub use logship_core::choice::{Choice, NONE};
 pub use logship_core::partition::PartitionBy;
+pub use logship_core::stage_spec::{NONE, StageSpec};
 pub use logship_core::time_zone::TimeZone;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -14,7 +14,7 @@ use crate::destination::DestinationConfig;
 use crate::siem::rule::SiemRule;
 use crate::transforms;
 
-/// A shipping rule: how logs become objects, and where these go.
+/// A shipping rule: the format of the objects, and their destination.
 ///
 /// In a file it is TOML:
 /// ```toml
@@ -43,49 +43,49 @@ use crate::transforms;
 pub struct Rule {
     /// 3-63 lowercase letters, digits, `-` and `_`, with a letter or digit at both ends.
     pub name: String,
-    /// The logstore that it ships, for who applies the rule to a service.
+    /// The Logstore that the rule ships. Used when the rule is applied to a service.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub logstore: String,
-    /// The bucket; empty: the destination itself. For a local directory, a folder in it.
+    /// The bucket. Empty: the destination itself. For a local directory, a folder in it.
     pub bucket: String,
-    /// The directory of the bucket that objects go to; may be empty.
+    /// The directory of the objects in the bucket. May be empty.
     pub prefix: String,
     /// Pattern of the levels below the prefix, in the style of `strptime`.
     pub partition: String,
     /// Time zone in which the partition is rendered.
     pub time_zone: TimeZone,
-    /// What the partition is rendered from: when the task was created, or the hour or day of each log, which is in an
-    /// object of its own then.
+    /// The time that the partition is rendered from: creation of the task, or the hour or day of each log.
+    /// The latter gives each hour or day its own object.
     #[serde(skip_serializing_if = "PartitionBy::is_created")]
     pub partition_by: PartitionBy,
-    /// Objects of hours or days that are open at one time, 1-64. Each has instances of the stages.
-    #[serde(skip_serializing_if = "is_usual")]
+    /// Maximum number of open objects for hours or days, 1-64. Each needs instances of the stages.
+    #[serde(skip_serializing_if = "is_default_open_partitions")]
     pub open_partitions: u64,
-    /// The largest object before compression, in MB of 1,000,000 bytes: 5-256.
+    /// Maximum size of an object before compression, in MB of 1,000,000 bytes: 5-256.
     pub size_mb: u64,
-    /// How long logs wait for an object to fill, in seconds: 300-900.
+    /// Maximum time that logs wait for an object to fill, in seconds: 300-900.
     pub time_seconds: u64,
-    /// What transforms the logs before they are encoded, one after the other: a stage by its name (`fields` is the
-    /// built-in `transform-fields`), digest or path, with its settings.
+    /// Transformers that run before the encoder, in order: each a stage by its name (`fields` is the built-in
+    /// `transform-fields`), digest or path, with its settings.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub transform: Vec<Choice>,
-    /// How logs are encoded.
-    pub format: Choice,
-    /// How objects are compressed.
-    pub compression: Choice,
+    pub transform: Vec<StageSpec>,
+    /// The format of the objects.
+    pub format: StageSpec,
+    /// The compression of the objects.
+    pub compression: StageSpec,
     /// Settings of the renderer.
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub path: Map<String, Value>,
-    /// Which component serves each stage, by name, digest or path; by default, the one built in.
+    /// Components that override the built-in stages, by name, digest or path.
     #[serde(skip_serializing_if = "Stages::are_built_in")]
     pub stages: Stages,
-    /// The store that has the bucket: one that the service's settings name, or one of the rule's own.
+    /// The destination with the bucket: a name from the service's settings, or one of the rule's own.
     pub destination: Store,
-    /// ARN of the role that writes to the bucket; none: the destination's own key does.
+    /// ARN of the role that writes to the bucket. Empty: the destination's own key is used.
     pub role: String,
-    /// Whether tasks are made.
+    /// True if the rule makes tasks.
     pub enabled: bool,
-    /// What logs a new rule begins with.
+    /// The first logs of a new rule.
     pub from: Start,
 }
 
@@ -99,12 +99,12 @@ impl Default for Rule {
             partition: "%Y/%m/%d/%H/%M".into(),
             time_zone: TimeZone::default(),
             partition_by: PartitionBy::default(),
-            open_partitions: OPEN_PARTITIONS,
+            open_partitions: DEFAULT_OPEN_PARTITIONS,
             size_mb: 256,
             time_seconds: 300,
             transform: vec![],
-            format: Choice::named("json"),
-            compression: Choice::named(NONE),
+            format: StageSpec::named("json"),
+            compression: StageSpec::named(NONE),
             path: Map::new(),
             stages: Stages::default(),
             destination: Store::default(),
@@ -115,23 +115,23 @@ impl Default for Rule {
     }
 }
 
-/// Objects of hours or days that are open at one time, where a rule does not say it.
-const OPEN_PARTITIONS: u64 = 16;
+/// Default number of open objects for hours or days.
+const DEFAULT_OPEN_PARTITIONS: u64 = 16;
 
-/// Objects of hours or days that are open at one time, at most.
-pub(crate) const MOST_OPEN_PARTITIONS: u64 = 64;
+/// Maximum number of open objects for hours or days.
+pub(crate) const MAX_OPEN_PARTITIONS: u64 = 64;
 
-pub(crate) fn is_usual(open_partitions: &u64) -> bool {
-    *open_partitions == OPEN_PARTITIONS
+pub(crate) fn is_default_open_partitions(open_partitions: &u64) -> bool {
+    *open_partitions == DEFAULT_OPEN_PARTITIONS
 }
 
-/// The store that has a rule's bucket.
+/// The destination that has a rule's bucket.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged, expecting = "the name of a destination, or a table with `type`")]
 pub enum Store {
-    /// One that the settings of the service name.
+    /// A destination of the service's settings, by name.
     Named(String),
-    /// One of the rule's own, with a key of its own.
+    /// A destination of the rule's own, with its own key.
     Own(Box<DestinationConfig>),
 }
 
@@ -141,34 +141,34 @@ impl Default for Store {
     }
 }
 
-/// The destination of rules that name none.
+/// The destination of rules without one.
 pub const DEFAULT_DESTINATION: &str = "default";
 
-/// What logs a new rule begins with.
+/// The first logs of a new rule.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Start {
-    /// The oldest that are there.
+    /// The oldest stored logs.
     #[default]
     Begin,
-    /// What comes after the rule was made.
+    /// Logs received after the rule was created.
     Now,
 }
 
-/// The components of a rule, where they aren't the built-in ones.
+/// The components of a rule that override the built-in ones.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Stages {
-    /// What encodes; by default the built-in stage of the format.
+    /// The encoder. Default: the built-in stage of the format.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub encoder: Option<String>,
-    /// What compresses; by default the built-in stage of the compression.
+    /// The compressor. Default: the built-in stage of the compression.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compressor: Option<String>,
-    /// What names objects; by default `object-path`.
+    /// The renderer. Default: `object-path`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub renderer: Option<String>,
-    /// A component that has all of them, fused by `logship compose`; then none of the others.
+    /// A component with all of these, fused by `logship compose`. It excludes the other fields.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pipeline: Option<String>,
 }
@@ -179,29 +179,29 @@ impl Stages {
     }
 }
 
-/// What is wrong with a rule.
+/// An error in a rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RuleError {
-    /// A field has a value that it may not have.
+    /// A field has an invalid value.
     #[error("rule: {field}: {problem}")]
     Field {
         /// The field.
         field: &'static str,
-        /// What is wrong, and what would be right.
+        /// The problem, and the valid values.
         problem: String,
     },
-    /// The file can't be read as a rule.
+    /// The file is not a valid rule.
     #[error("{file}: {problem}")]
     File {
         /// The file.
         file: String,
-        /// What is wrong, and where.
+        /// The problem, with its position.
         problem: String,
     },
 }
 
 impl RuleError {
-    /// A [`RuleError::Field`].
+    /// Returns a [`RuleError::Field`].
     pub fn field(field: &'static str, problem: impl fmt::Display) -> Self {
         Self::Field { field, problem: problem.to_string() }
     }
@@ -211,49 +211,49 @@ impl RuleError {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RuleFile {
-    /// Those that write objects.
+    /// Rules that write objects.
     #[serde(rename = "rule")]
     pub rules: Vec<Rule>,
-    /// Those that send to SIEMs.
+    /// Rules that send to SIEMs.
     pub siem: Vec<SiemRule>,
 }
 
 impl RuleFile {
-    /// Reads a file: one rule, or several as `[[rule]]` and `[[siem]]`. They are not checked yet, and paths of
-    /// components stay as they are.
+    /// Reads a file with one rule, or several as `[[rule]]` and `[[siem]]`. Does not check the rules, and
+    /// leaves paths of components unchanged.
     ///
     /// # Errors
     /// [`RuleError::File`], with line and column.
     pub fn read(file: &Path) -> Result<Self, RuleError> {
-        let refused = |problem: String| RuleError::File { file: file.display().to_string(), problem };
-        let text = std::fs::read_to_string(file).map_err(|error| refused(error.to_string()))?;
-        let table: toml::Table = toml::from_str(&text).map_err(|error| refused(error.to_string()))?;
-        let wrong = |error: toml::de::Error| refused(error.to_string());
+        let file_error = |problem: String| RuleError::File { file: file.display().to_string(), problem };
+        let text = std::fs::read_to_string(file).map_err(|error| file_error(error.to_string()))?;
+        let table: toml::Table = toml::from_str(&text).map_err(|error| file_error(error.to_string()))?;
+        let parse_error = |error: toml::de::Error| file_error(error.to_string());
         if ["rule", "siem"].iter().any(|several| table.get(*several).is_some_and(toml::Value::is_array)) {
-            return toml::from_str(&text).map_err(wrong);
+            return toml::from_str(&text).map_err(parse_error);
         }
-        let rule = toml::from_str(&text).map_err(wrong)?;
+        let rule = toml::from_str(&text).map_err(parse_error)?;
         Ok(Self { rules: vec![rule], siem: vec![] })
     }
 }
 
 impl Rule {
-    /// Reads a rule from a file. It is not [checked](Self::check) yet: the command line may change
-    /// it. Paths of components are taken from the folder of the file.
+    /// Reads a rule from a file. Does not [check](Self::check) it yet: the command line may override it.
+    /// Resolves paths of components relative to the folder of the file.
     ///
     /// # Errors
     /// [`RuleError::File`], with line and column.
     pub fn read(file: &Path) -> Result<Self, RuleError> {
-        let refused = |problem: String| RuleError::File { file: file.display().to_string(), problem };
-        let text = std::fs::read_to_string(file).map_err(|error| refused(error.to_string()))?;
-        let mut rule: Self = toml::from_str(&text).map_err(|error| refused(error.to_string()))?;
+        let file_error = |problem: String| RuleError::File { file: file.display().to_string(), problem };
+        let text = std::fs::read_to_string(file).map_err(|error| file_error(error.to_string()))?;
+        let mut rule: Self = toml::from_str(&text).map_err(|error| file_error(error.to_string()))?;
         let folder = file.parent().unwrap_or(Path::new(""));
         let Stages { encoder, compressor, renderer, pipeline } = &mut rule.stages;
         let stages = [encoder, compressor, renderer, pipeline].into_iter().flatten();
         for stage in stages.chain(rule.transform.iter_mut().map(|choice| &mut choice.name)) {
             if stage.contains('/') || stage.ends_with(".wasm") {
                 let path = folder.join(&*stage);
-                // A bare file name would be taken for that of a built-in stage.
+                // A bare file name would be looked up as a stage name.
                 *stage =
                     if folder == Path::new("") { format!("./{stage}") } else { path.display().to_string() };
             }
@@ -261,67 +261,67 @@ impl Rule {
         Ok(rule)
     }
 
-    /// Checks what can be checked without its stages.
+    /// Checks everything that does not depend on the stages.
     ///
     /// # Errors
-    /// [`RuleError::Field`], for the first field that is wrong.
+    /// [`RuleError::Field`], for the first invalid field.
     pub fn check(&self) -> Result<(), RuleError> {
         check_name(&self.name)?;
-        within("size_mb", self.size_mb, 5, 256, "MB")?;
-        within("time_seconds", self.time_seconds, 300, 900, "seconds")?;
-        within("open_partitions", self.open_partitions, 1, MOST_OPEN_PARTITIONS, "partitions")?;
+        check_range("size_mb", self.size_mb, 5, 256, "MB")?;
+        check_range("time_seconds", self.time_seconds, 300, 900, "seconds")?;
+        check_range("open_partitions", self.open_partitions, 1, MAX_OPEN_PARTITIONS, "partitions")?;
         if self.prefix.starts_with('/') || self.partition.starts_with('/') {
             let field = if self.prefix.starts_with('/') { "prefix" } else { "partition" };
-            return Err(RuleError::field(field, "begins with `/`: keys of objects don't; take it out"));
+            return Err(RuleError::field(field, "begins with `/`, which object keys must not: remove it"));
         }
         if self.prefix.trim() != self.prefix {
             return Err(RuleError::field(
                 "prefix",
-                "begins or ends with a blank: stores take that away; take it out",
+                "begins or ends with a space, which stores strip: remove it",
             ));
         }
         let Stages { encoder, compressor, renderer, pipeline } = &self.stages;
         if pipeline.is_some() && [encoder, compressor, renderer].into_iter().any(Option::is_some) {
-            let problem = "has encoder, compressor and renderer in it: take these out, or fuse others into it with `logship compose`";
+            let problem = "already contains encoder, compressor and renderer: remove these, or fuse others into it with `logship compose`";
             return Err(RuleError::field("stages.pipeline", problem));
         }
-        let climbs = |level: &str| level == "." || level == "..";
-        if self.bucket.contains(['/', '\\', '\0']) || climbs(&self.bucket) {
-            return Err(RuleError::field("bucket", format!("{:?} is no name of a bucket", self.bucket)));
+        let is_dots = |level: &str| level == "." || level == "..";
+        if self.bucket.contains(['/', '\\', '\0']) || is_dots(&self.bucket) {
+            return Err(RuleError::field("bucket", format!("{:?} is not a valid bucket name", self.bucket)));
         }
         transforms::check(&self.transform)
     }
 
-    /// The largest object before compression, in bytes.
+    /// Returns the maximum size of an object before compression, in bytes.
     pub fn size(&self) -> u64 {
         self.size_mb * 1_000_000
     }
 
-    /// How long logs wait for an object to fill.
+    /// Returns the maximum time that logs wait for an object to fill.
     pub fn time(&self) -> Duration {
         Duration::from_secs(self.time_seconds)
     }
 }
 
 pub(crate) fn check_name(name: &str) -> Result<(), RuleError> {
-    let end = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let is_alphanumeric = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let bytes = name.as_bytes();
-    let lawful = (3..=63).contains(&bytes.len())
-        && bytes.iter().all(|byte| end(byte) || matches!(byte, b'-' | b'_'))
-        && bytes.first().is_some_and(end)
-        && bytes.last().is_some_and(end);
-    if lawful {
+    let is_valid = (3..=63).contains(&bytes.len())
+        && bytes.iter().all(|byte| is_alphanumeric(byte) || matches!(byte, b'-' | b'_'))
+        && bytes.first().is_some_and(is_alphanumeric)
+        && bytes.last().is_some_and(is_alphanumeric);
+    if is_valid {
         return Ok(());
     }
-    let law = "3-63 lowercase letters, digits, `-` and `_`, with a letter or digit at both ends";
-    Err(RuleError::field("name", format!("{name:?} is not of {law}")))
+    let syntax = "3-63 lowercase letters, digits, `-` and `_`, with a letter or digit at both ends";
+    Err(RuleError::field("name", format!("{name:?} is invalid: use {syntax}")))
 }
 
-fn within(field: &'static str, value: u64, least: u64, most: u64, unit: &str) -> Result<(), RuleError> {
-    if (least..=most).contains(&value) {
+fn check_range(field: &'static str, value: u64, min: u64, max: u64, unit: &str) -> Result<(), RuleError> {
+    if (min..=max).contains(&value) {
         return Ok(());
     }
-    Err(RuleError::field(field, format!("{value} is out of range: {least}-{most} {unit}")))
+    Err(RuleError::field(field, format!("{value} is out of range: {min}-{max} {unit}")))
 }
 
 #[cfg(test)]
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges_end_where_the_specification_says() {
+    fn ranges_match_the_specification() {
         for (size, right) in [(4, false), (5, true), (256, true), (257, false), (0, false)] {
             assert_eq!(problem(|rule| rule.size_mb = size).is_none(), right, "{size} MB");
         }
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_those_of_the_specification() {
+    fn names_match_the_specification() {
         let long = "a".repeat(63);
         for name in ["abc", "a-b", "a_1", "0a0", &long] {
             assert_eq!(problem(|rule| rule.name = name.into()), None, "{name}");
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_says_what_is_wrong_and_where() {
+    fn file_errors_have_problem_and_position() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("rule.toml");
         let read = |text: &str| {
@@ -376,11 +376,13 @@ mod tests {
         assert_eq!(rule.compression.settings["level"], 9);
         assert_eq!(rule.time_zone.offset(chrono::DateTime::UNIX_EPOCH), 28_800);
         assert!(rule.stages.encoder.unwrap().starts_with(folder.path().to_str().unwrap()));
-        let [of_a_file, built_in] = &rule.transform[..] else { panic!("{:?}", rule.transform) };
-        assert!(of_a_file.name.starts_with(folder.path().to_str().unwrap()) && of_a_file.settings.is_empty());
+        let [from_file, built_in] = &rule.transform[..] else { panic!("{:?}", rule.transform) };
+        assert!(from_file.name.starts_with(folder.path().to_str().unwrap()) && from_file.settings.is_empty());
         assert_eq!((built_in.name.as_str(), built_in.settings["drop"][0].as_str()), ("fields", Some("a")));
         assert!(
-            problem(|rule| rule.transform = vec![Choice::named("fields"); 9]).unwrap().contains("8 at most")
+            problem(|rule| rule.transform = vec![StageSpec::named("fields"); 9])
+                .unwrap()
+                .contains("8 at max")
         );
         for (text, expected) in [
             ("size = 5", "unknown field `size`"),
@@ -395,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_has_the_offset_of_the_season() {
+    fn time_zone_follows_daylight_saving() {
         let zone: TimeZone = "Europe/Berlin".parse().unwrap();
         let at = |text: &str| zone.offset(text.parse().unwrap());
         assert_eq!((at("2026-01-01T00:00:00Z"), at("2026-07-01T00:00:00Z")), (3600, 7200));

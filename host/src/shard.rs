@@ -3,30 +3,30 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::batch::LogBatch;
-use crate::destination::Destination;
 use crate::object::{Object, ObjectError, Shipped, new_task};
-use crate::open_objects::{OpenObjects, Site};
+use crate::open_objects::{ObjectHandler, OpenObjects};
 use crate::partition::Partition;
 use crate::pipeline::Pipeline;
+use crate::sink::ObjectSink;
 
-/// What becomes objects: where to, and how large.
+/// The pipeline of a rule, its destination and the limits of its objects.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) pipeline: Pipeline,
-    pub(crate) destination: Destination,
-    /// The largest object before compression, in bytes.
+    pub(crate) sink: Box<dyn ObjectSink>,
+    /// The largest object, in bytes, before compression.
     pub(crate) size: u64,
-    /// How long an object may stay open.
+    /// The longest time that an object stays open.
     pub(crate) time: Duration,
 }
 
-/// Ships one shard: its logs, in order, into one object after another, or into one for each partition.
+/// Ships the logs of one shard, in order, to one object at a time, or to one object per partition.
 #[derive(Debug)]
 pub(crate) struct ShardShipper {
     open: Open,
-    site: ShardSite,
-    /// Logs that were left out by the transformers.
-    left_out: u64,
+    objects: ShardObjects,
+    /// The number of logs that the transformers filtered out.
+    filtered: u64,
 }
 
 #[derive(Debug)]
@@ -39,10 +39,14 @@ impl ShardShipper {
     pub(crate) fn new(plan: Arc<Plan>, shard: u32) -> Self {
         let many = OpenObjects::new(&plan.pipeline);
         let open = many.map_or(Open::One(None), |many| Open::Many(Box::new(many)));
-        Self { open, site: ShardSite { plan, shard, keys: HashSet::new(), shipped: vec![] }, left_out: 0 }
+        Self {
+            open,
+            objects: ShardObjects { plan, shard, keys: HashSet::new(), shipped: vec![] },
+            filtered: 0,
+        }
     }
 
-    /// Takes the shard's next logs. An object is cut before it outgrows the shipping size.
+    /// Ships the shard's next logs. Finishes an object before it exceeds the rule's size.
     pub(crate) fn push(&mut self, batch: &LogBatch) -> Result<(), ObjectError> {
         let mut logs = 0..batch.len();
         while !logs.is_empty() {
@@ -50,100 +54,100 @@ impl ShardShipper {
                 Open::One(open) => {
                     let object = match open {
                         Some(object) => object,
-                        none => none.insert(Box::new(self.site.begin_one()?)),
+                        none => none.insert(Box::new(self.objects.begin_one()?)),
                     };
                     logs.start = object.take(batch, logs.clone())?;
                     if !logs.is_empty() {
-                        self.cut()?;
+                        self.finish()?;
                     }
                 }
                 Open::Many(many) => {
-                    logs.start = many.take(batch, logs.clone(), usize::MAX, &mut self.site)?;
+                    logs.start = many.take(batch, logs.clone(), usize::MAX, &mut self.objects)?;
                 }
             }
         }
         Ok(())
     }
 
-    /// Finishes the open objects. One without logs is given up: nobody wants an empty object.
-    pub(crate) fn cut(&mut self) -> Result<(), ObjectError> {
+    /// Finishes the open objects. Discards an object without logs.
+    pub(crate) fn finish(&mut self) -> Result<(), ObjectError> {
         match &mut self.open {
             Open::One(open) => {
-                let open = open.take().inspect(|object| self.left_out += object.left_out());
-                open.filter(|object| object.rows() > 0).map_or(Ok(()), |object| self.site.end(*object))
+                let open = open.take().inspect(|object| self.filtered += object.filtered());
+                open.filter(|object| object.rows() > 0).map_or(Ok(()), |object| self.objects.end(*object))
             }
-            Open::Many(many) => many.end_all(&mut self.site),
+            Open::Many(many) => many.end_all(&mut self.objects),
         }
     }
 
-    /// Finishes those that were open for long enough, full or not.
-    pub(crate) fn cut_due(&mut self) -> Result<(), ObjectError> {
+    /// Finishes the objects that reached the rule's time.
+    pub(crate) fn finish_due(&mut self) -> Result<(), ObjectError> {
         match &mut self.open {
-            Open::One(_) => self.cut(),
-            Open::Many(many) => many.end_due(self.site.plan.time, &mut self.site),
+            Open::One(_) => self.finish(),
+            Open::Many(many) => many.end_due(self.objects.plan.time, &mut self.objects),
         }
     }
 
-    /// When the first of the open objects must be finished, full or not.
+    /// Returns the time by which the oldest open object must be finished.
     pub(crate) fn due(&self) -> Option<Instant> {
-        let begun = match &self.open {
-            Open::One(open) => open.as_ref().map(|object| object.begun()),
-            Open::Many(many) => many.begun(),
+        let started = match &self.open {
+            Open::One(open) => open.as_ref().map(|object| object.started()),
+            Open::Many(many) => many.started(),
         };
-        begun.map(|begun| begun + self.site.plan.time)
+        started.map(|started| started + self.objects.plan.time)
     }
 
-    /// How many logs were left out since the last call.
-    pub(crate) fn take_left_out(&mut self) -> u64 {
-        let of_many = match &mut self.open {
+    /// Returns the number of logs filtered out since the last call.
+    pub(crate) fn take_filtered(&mut self) -> u64 {
+        let partitioned = match &mut self.open {
             Open::One(_) => 0,
-            Open::Many(many) => many.take_left_out(),
+            Open::Many(many) => many.take_filtered(),
         };
-        std::mem::take(&mut self.left_out) + of_many
+        std::mem::take(&mut self.filtered) + partitioned
     }
 
-    /// The objects that were finished since the last call.
+    /// Returns the objects finished since the last call.
     pub(crate) fn take_shipped(&mut self) -> Vec<Shipped> {
-        std::mem::take(&mut self.site.shipped)
+        std::mem::take(&mut self.objects.shipped)
     }
 }
 
-/// Where the objects of a shard are made. Each has a task of its own.
+/// Creates and publishes the objects of a shard. Each object has a task of its own.
 #[derive(Debug)]
-struct ShardSite {
+struct ShardObjects {
     plan: Arc<Plan>,
     shard: u32,
-    /// Those of all objects of partitions.
+    /// The keys of all partitions' objects, to detect duplicates.
     keys: HashSet<String>,
     shipped: Vec<Shipped>,
 }
 
-impl ShardSite {
+impl ShardObjects {
     fn begin_one(&self) -> Result<Object, ObjectError> {
-        let Plan { pipeline, destination, size, .. } = &*self.plan;
+        let Plan { pipeline, sink, size, .. } = &*self.plan;
         let key = pipeline.key(&new_task(self.shard))?;
-        Object::begin(pipeline, destination, key, *size)
+        Object::begin(pipeline, &**sink, key, *size)
     }
 }
 
-impl Site for ShardSite {
+impl ObjectHandler for ShardObjects {
     fn pipeline(&self) -> &Pipeline {
         &self.plan.pipeline
     }
 
     fn begin(&mut self, partition: Partition) -> Result<Object, ObjectError> {
-        let Plan { pipeline, destination, size, .. } = &*self.plan;
-        let key = pipeline.key_in(&new_task(self.shard), partition, 0)?;
+        let Plan { pipeline, sink, size, .. } = &*self.plan;
+        let key = pipeline.partition_key(&new_task(self.shard), partition, 0)?;
         if !self.keys.insert(key.clone()) {
-            return Err(pipeline.same_key(key).into());
+            return Err(pipeline.duplicate_key(key).into());
         }
-        Object::begin_behind_transforms(pipeline, destination, key, *size)
+        Object::begin_transformed(pipeline, &**sink, key, *size)
     }
 
     fn end(&mut self, object: Object) -> Result<(), ObjectError> {
-        let Plan { pipeline, destination, .. } = &*self.plan;
+        let Plan { pipeline, sink, .. } = &*self.plan;
         let made = object.finish()?;
-        self.shipped.push(made.publish(pipeline, destination, self.shard, &vec![])?);
+        self.shipped.push(made.publish(pipeline, &**sink, self.shard, &vec![])?);
         Ok(())
     }
 }
@@ -167,8 +171,8 @@ mod tests {
     fn shipper(folder: &std::path::Path, time: Duration, rule: &Rule) -> ShardShipper {
         let engine = Engine::new(Limits { instances: 40, ..Limits::default() }, None).unwrap();
         let pipeline = Pipeline::new(&Registry::new(engine), rule).unwrap();
-        let destination = Destination::Directory(Directory::new(folder));
-        ShardShipper::new(Arc::new(Plan { pipeline, destination, size: rule.size(), time }), 0)
+        let sink = Box::new(Directory::new(folder));
+        ShardShipper::new(Arc::new(Plan { pipeline, sink, size: rule.size(), time }), 0)
     }
 
     fn rows(shipper: &mut ShardShipper) -> Vec<u64> {
@@ -176,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_of_an_hour_is_finished_when_its_own_time_is_over() {
+    fn finishes_each_partition_at_its_own_deadline() {
         let folder = tempfile::tempdir().unwrap();
         let time = Duration::from_secs(1);
         let rule = Rule { partition_by: PartitionBy::Hour, ..Rule::default() };
@@ -186,16 +190,16 @@ mod tests {
         let due = shipper.due().unwrap();
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
         shipper.push(&logs(&[3600, 2])).unwrap();
-        assert_eq!(shipper.due(), Some(due), "the first of them decides");
-        shipper.cut_due().unwrap();
-        assert_eq!(rows(&mut shipper), [3], "the other is not open for so long");
+        assert_eq!(shipper.due(), Some(due), "the oldest object decides");
+        shipper.finish_due().unwrap();
+        assert_eq!(rows(&mut shipper), [3], "the other object is newer");
         assert!(shipper.due().unwrap() > due);
-        shipper.cut().unwrap();
+        shipper.finish().unwrap();
         assert_eq!((rows(&mut shipper), shipper.due()), (vec![1], None));
     }
 
     #[test]
-    fn that_which_got_no_log_for_longest_is_finished_for_one_more() {
+    fn finishes_least_recently_used_partition_at_limit() {
         let folder = tempfile::tempdir().unwrap();
         let rule = Rule { partition_by: PartitionBy::Hour, open_partitions: 2, ..Rule::default() };
         let mut shipper = shipper(folder.path(), rule.time(), &rule);
@@ -205,10 +209,10 @@ mod tests {
         assert_eq!(rows(&mut shipper), Vec::<u64>::new());
         shipper.push(&logs(&[7200])).unwrap();
         assert_eq!(rows(&mut shipper), [2], "the second hour");
-        // What is open comes first, though logs of the fourth hour are before it.
+        // Logs of open partitions are taken first, even behind logs of the fourth hour.
         shipper.push(&logs(&[10_800, 7201, 4])).unwrap();
         assert_eq!(rows(&mut shipper), [5], "the first hour, with its late log");
-        shipper.cut().unwrap();
+        shipper.finish().unwrap();
         assert_eq!(rows(&mut shipper), [2, 1]);
     }
 }

@@ -1,10 +1,8 @@
-//! Ships inputs: reads blocks of lines, parses them, and hands the logs to their shards, on as many
-//! threads as asked for.
+//! Ships inputs: reads blocks of lines, parses them, and dispatches the logs to shards, on several threads.
 //!
-//! A thread reads; workers take whatever is to be done next: logs of a shard that nobody is at (in
-//! the order of the input), or else a block to parse. So one shard is worked on by one thread at a
-//! time, with a stage instance of its own, and all cores are busy as soon as there are several
-//! shards. What is read and not yet shipped is bounded, whatever the input's size.
+//! One thread reads. Workers take the next work item: the queued logs of an idle shard, in input order, or
+//! else a block to parse. One worker at a time ships a shard, with a stage instance of its own. Several shards
+//! keep all cores busy. The buffered data is bounded for inputs of any size.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
@@ -21,10 +19,10 @@ use crate::rejects::{RejectError, Rejects};
 use crate::shard::{Plan, ShardShipper};
 use crate::time;
 
-/// Bytes of values that may wait for their shards.
-const QUEUED: usize = 16 << 20;
+/// The largest size of the shards' queues, in bytes of values.
+const MAX_QUEUED_BYTES: usize = 16 << 20;
 
-/// Why shipping stopped. The objects that were shipped by then are whole.
+/// An error that stopped shipping. Objects shipped before it are complete.
 #[derive(Debug, thiserror::Error)]
 pub enum ShipError {
     /// An input can't be read.
@@ -33,93 +31,93 @@ pub enum ShipError {
     /// An object failed.
     #[error(transparent)]
     Object(#[from] ObjectError),
-    /// A line is no log, and was to stop everything.
-    #[error("{file}:{line}: {reason} (--strict: what was not a whole object by then was given up)")]
+    /// A line is malformed and `strict` is set.
+    #[error("{file}:{line}: {reason} (--strict: unfinished objects were discarded)")]
     Malformed {
         /// The file.
         file: String,
-        /// The number of the line, from 1.
+        /// The line number, from 1.
         line: u64,
-        /// What is wrong with it.
+        /// The problem of the line.
         reason: String,
     },
     /// The rejects can't be written.
     #[error(transparent)]
     Rejects(#[from] RejectError),
-    /// A thread of logship itself ended early.
-    #[error("a worker panicked; what it says above is a defect of logship: please report it")]
+    /// A worker thread panicked.
+    #[error("a worker thread panicked: this is a bug of logship; please report it with the message above")]
     Panicked,
 }
 
-/// How to ship.
+/// Options of a run.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// How lines become logs, and which shard a log is of.
+    /// The parser's settings, with the assignment of logs to shards.
     pub settings: Settings,
-    /// How many threads parse and run stages.
+    /// The number of threads that parse and run stages.
     pub threads: usize,
-    /// Whether a line that is no log stops everything.
+    /// True if a malformed line stops the run.
     pub strict: bool,
-    /// Whether the keys that are seen are to be told.
+    /// True if [`Outcome::keys`] is collected.
     pub track_keys: bool,
 }
 
-/// What was shipped.
+/// The result of a run.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// The objects, in the order in which they were finished.
+    /// The objects, in the order of completion.
     pub objects: Vec<Shipped>,
-    /// Logs that the rule's transformers left out.
+    /// The number of logs that the rule's transformers filtered out.
     pub filtered: u64,
-    /// Bytes of lines that were read.
+    /// The bytes of lines read.
     pub input_bytes: u64,
-    /// The keys of fields and tags that were seen, where they were asked for.
+    /// The keys of all fields and tags, if [`Options::track_keys`] is set.
     pub keys: BTreeSet<String>,
-    /// Whether a log has tags.
-    pub tags: bool,
-    /// Whether a log has a part of a second.
-    pub nanos: bool,
-    /// The end of what was read, where a signal stopped it: all before it was shipped.
+    /// True if a log has tags.
+    pub has_tags: bool,
+    /// True if a log has a fraction of a second.
+    pub has_nanos: bool,
+    /// The input position where a signal stopped the run; everything before it was shipped.
     pub stopped_at: Option<String>,
 }
 
-/// Tells how far shipping is.
+/// Receives progress reports.
 pub trait Progress: Send + Sync {
-    /// `bytes` more bytes of lines were parsed.
+    /// Reports `bytes` more bytes of parsed lines.
     fn parsed(&self, bytes: u64);
-    /// An object was shipped.
+    /// Reports a shipped object.
     fn shipped(&self, object: &Shipped);
 }
 
-/// What the threads share.
+/// The state that the threads share.
 struct Shared<'a> {
     state: Mutex<State<'a>>,
-    /// Tells the workers that something may be to be done.
-    changed: Condvar,
-    /// Tells the reader that there may be room: it has no need to look whenever a worker has.
-    room: Condvar,
+    /// Wakes workers when work may be available.
+    work_ready: Condvar,
+    /// Wakes the reader when the queues may have capacity.
+    capacity: Condvar,
     options: &'a Options,
     progress: &'a dyn Progress,
     stop: &'a AtomicBool,
 }
 
 struct State<'a> {
-    /// Blocks that were read, with their numbers.
+    /// Blocks to parse, with their numbers.
     blocks: VecDeque<(u64, Block)>,
-    /// How many blocks were read.
-    read: u64,
-    read_all: bool,
-    /// Whether a signal ended the reading.
+    /// The number of blocks read.
+    blocks_read: u64,
+    end_of_input: bool,
+    /// True if a signal stopped the reader.
     stopped: bool,
-    /// Blocks that were parsed before one that was read before them.
+    /// Parsed blocks that wait for an earlier block.
     parsed: BTreeMap<u64, (Arc<Path>, Parsed)>,
-    /// How many blocks were handed to the shards.
-    handed: u64,
-    /// The file of the last block handed to the shards, and how many of its lines were.
-    place: Option<(Arc<Path>, u64)>,
-    queued: usize,
+    /// The number of blocks dispatched to the shards.
+    dispatched: u64,
+    /// The file of the last dispatched block, and the number of its dispatched lines.
+    position: Option<(Arc<Path>, u64)>,
+    queued_bytes: usize,
     shards: Vec<Shard>,
-    /// Shards that have logs or are due, and that nobody is at.
+    /// Idle shards that have queued logs or an object that is due.
     ready: VecDeque<usize>,
     rejects: &'a mut Rejects,
     outcome: Outcome,
@@ -127,28 +125,28 @@ struct State<'a> {
 }
 
 struct Shard {
-    /// None while a worker is at it.
+    /// `None` while a worker ships the shard.
     shipper: Option<Box<ShardShipper>>,
     queue: Vec<LogBatch>,
-    /// When its open object must be finished.
+    /// The time by which the shard's oldest open object must be finished.
     due: Option<Instant>,
     is_ready: bool,
     is_done: bool,
 }
 
-/// What a worker does next.
+/// A worker's next work item.
 enum Work {
     Parse(u64, Block),
-    Ship { shard: usize, shipper: Box<ShardShipper>, batches: Vec<LogBatch>, cut: bool, last: bool },
+    Ship { shard: usize, shipper: Box<ShardShipper>, batches: Vec<LogBatch>, is_due: bool, is_last: bool },
     Wait(Option<Instant>),
     End,
 }
 
-/// Ships all blocks. `stop` ends the reading; what was read by then is shipped.
+/// Ships all blocks. `stop` ends the reading; everything read before is shipped.
 ///
 /// # Errors
-/// The first thing that went wrong, beside what was shipped until then. Objects that were open are
-/// given up: no part of them is left.
+/// Returns the first error together with the objects shipped before it. Open objects are discarded without
+/// a trace.
 pub(crate) fn ship(
     blocks: Blocks,
     plan: &Arc<Plan>,
@@ -161,21 +159,21 @@ pub(crate) fn ship(
     let shared = Shared {
         state: Mutex::new(State {
             blocks: VecDeque::new(),
-            read: 0,
-            read_all: false,
+            blocks_read: 0,
+            end_of_input: false,
             stopped: false,
             parsed: BTreeMap::new(),
-            handed: 0,
-            place: None,
-            queued: 0,
+            dispatched: 0,
+            position: None,
+            queued_bytes: 0,
             shards,
             ready: VecDeque::new(),
             rejects,
             outcome: Outcome::default(),
             failed: None,
         }),
-        changed: Condvar::new(),
-        room: Condvar::new(),
+        work_ready: Condvar::new(),
+        capacity: Condvar::new(),
         options,
         progress,
         stop,
@@ -191,7 +189,7 @@ pub(crate) fn ship(
     let kept = state.rejects.finish().map_err(ShipError::from);
     let result = state.failed.take().map_or(kept, Err);
     if state.stopped && result.is_ok() {
-        let (path, lines) = state.place.unwrap_or_else(|| (Path::new("-").into(), 0));
+        let (path, lines) = state.position.unwrap_or_else(|| (Path::new("-").into(), 0));
         state.outcome.stopped_at = Some(format!("{}:{lines}", path.display()));
     }
     (state.outcome, result)
@@ -209,12 +207,12 @@ impl<'a> Shared<'a> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads blocks as long as there is room for them.
+    /// Reads blocks while the queues have capacity.
     fn read(&self, mut blocks: Blocks) {
         loop {
             let mut state = self.lock();
-            while !self.has_room(&state) {
-                state = self.wait(&self.room, state, None);
+            while !self.has_capacity(&state) {
+                state = self.wait(&self.capacity, state, None);
             }
             drop(state);
             let stop = || self.stop.load(Ordering::Relaxed) || self.lock().failed.is_some();
@@ -223,76 +221,77 @@ impl<'a> Shared<'a> {
             state.stopped = self.stop.load(Ordering::Relaxed);
             match next {
                 Ok(Some(block)) => {
-                    let number = state.read;
-                    state.read += 1;
+                    let number = state.blocks_read;
+                    state.blocks_read += 1;
                     state.blocks.push_back((number, block));
                 }
-                Ok(None) => state.read_all = true,
+                Ok(None) => state.end_of_input = true,
                 Err(error) => state.fail(error.into()),
             }
-            let end = state.read_all || state.failed.is_some();
+            let end = state.end_of_input || state.failed.is_some();
             drop(state);
-            self.changed.notify_all();
+            self.work_ready.notify_all();
             if end {
                 return;
             }
         }
     }
 
-    /// Whether the reader may go on: to the next block, or to its end because another one failed.
-    fn has_room(&self, state: &State<'_>) -> bool {
-        let waiting = state.blocks.len() + state.parsed.len();
-        state.failed.is_some() || (waiting <= 3 * self.options.threads && state.queued <= QUEUED)
+    /// Returns true if the reader may continue: the queues have capacity, or the run failed and the reader ends.
+    fn has_capacity(&self, state: &State<'_>) -> bool {
+        let pending = state.blocks.len() + state.parsed.len();
+        state.failed.is_some()
+            || (pending <= 3 * self.options.threads && state.queued_bytes <= MAX_QUEUED_BYTES)
     }
 
-    /// Wakes those for whom something may have changed.
-    fn tell(&self, state: &State<'_>) {
-        self.changed.notify_all();
-        if self.has_room(state) {
-            self.room.notify_one();
+    /// Wakes the workers, and the reader if the queues have capacity.
+    fn notify(&self, state: &State<'_>) {
+        self.work_ready.notify_all();
+        if self.has_capacity(state) {
+            self.capacity.notify_one();
         }
     }
 
-    /// Does what is to be done until nothing is.
+    /// Processes work items until the run ends.
     fn work(&self) {
-        let _bell = PanicBell(self);
+        let _guard = PanicGuard(self);
         let mut parser = Parser::new(self.options.settings.clone());
         let mut state = self.lock();
         loop {
             match state.next_work() {
                 Work::End => {
                     drop(state);
-                    self.changed.notify_all();
+                    self.work_ready.notify_all();
                     return;
                 }
-                Work::Wait(until) => state = self.wait(&self.changed, state, until),
+                Work::Wait(until) => state = self.wait(&self.work_ready, state, until),
                 Work::Parse(number, block) => {
-                    self.tell(&state);
+                    self.notify(&state);
                     drop(state);
-                    // A stream may go on for days.
+                    // A stream may run for days, so the default time must advance.
                     parser.set_default_time(time::now());
                     let parsed = parser.parse(&block.bytes);
                     self.progress.parsed(block.bytes.len() as u64);
                     state = self.lock();
                     state.outcome.input_bytes += block.bytes.len() as u64;
                     state.parsed.insert(number, (block.path, parsed));
-                    state.hand_out(self.options.strict, self.options.track_keys);
-                    self.tell(&state);
+                    state.dispatch(self.options.strict, self.options.track_keys);
+                    self.notify(&state);
                 }
-                Work::Ship { shard, mut shipper, batches, cut, last } => {
+                Work::Ship { shard, mut shipper, batches, is_due, is_last } => {
                     drop(state);
-                    let result = ship_shard(&mut shipper, &batches, cut, last);
-                    let (shipped, filtered) = (shipper.take_shipped(), shipper.take_left_out());
+                    let result = ship_shard(&mut shipper, &batches, is_due, is_last);
+                    let (shipped, filtered) = (shipper.take_shipped(), shipper.take_filtered());
                     shipped.iter().for_each(|object| self.progress.shipped(object));
                     state = self.lock();
-                    state.queued -= batches.iter().map(LogBatch::bytes).sum::<usize>();
+                    state.queued_bytes -= batches.iter().map(LogBatch::bytes).sum::<usize>();
                     state.outcome.objects.extend(shipped);
                     state.outcome.filtered += filtered;
-                    state.put_back(shard, shipper, last);
+                    state.put_back(shard, shipper, is_last);
                     if let Err(error) = result {
                         state.fail(error.into());
                     }
-                    self.tell(&state);
+                    self.notify(&state);
                 }
             }
         }
@@ -300,27 +299,27 @@ impl<'a> Shared<'a> {
 
     fn wait<'g>(
         &self,
-        reason: &Condvar,
+        condition: &Condvar,
         state: MutexGuard<'g, State<'a>>,
         until: Option<Instant>,
     ) -> MutexGuard<'g, State<'a>> {
-        // Now and then even without a reason: a signal to stop wakes nobody.
-        let longest = Duration::from_secs(1);
+        // Wakes at least once a second, because a stop signal notifies nobody.
+        let max_wait = Duration::from_secs(1);
         let time =
-            until.map_or(longest, |until| until.saturating_duration_since(Instant::now()).min(longest));
-        reason.wait_timeout(state, time).unwrap_or_else(PoisonError::into_inner).0
+            until.map_or(max_wait, |until| until.saturating_duration_since(Instant::now()).min(max_wait));
+        condition.wait_timeout(state, time).unwrap_or_else(PoisonError::into_inner).0
     }
 }
 
-/// Ends the others when a worker panics: they would wait for it for ever.
-struct PanicBell<'s, 'a>(&'s Shared<'a>);
+/// Ends the other threads if a worker panics; they would wait for it forever.
+struct PanicGuard<'s, 'a>(&'s Shared<'a>);
 
-impl Drop for PanicBell<'_, '_> {
+impl Drop for PanicGuard<'_, '_> {
     fn drop(&mut self) {
         if thread::panicking() {
             let mut state = self.0.lock();
             state.fail(ShipError::Panicked);
-            self.0.tell(&state);
+            self.0.notify(&state);
         }
     }
 }
@@ -328,13 +327,13 @@ impl Drop for PanicBell<'_, '_> {
 fn ship_shard(
     shipper: &mut ShardShipper,
     batches: &[LogBatch],
-    cut: bool,
-    last: bool,
+    is_due: bool,
+    is_last: bool,
 ) -> Result<(), ObjectError> {
     batches.iter().try_for_each(|batch| shipper.push(batch))?;
-    match (cut, last) {
-        (_, true) => shipper.cut(),
-        (true, false) => shipper.cut_due(),
+    match (is_due, is_last) {
+        (_, true) => shipper.finish(),
+        (true, false) => shipper.finish_due(),
         (false, false) => Ok(()),
     }
 }
@@ -349,24 +348,24 @@ impl State<'_> {
             return Work::End;
         }
         let now = Instant::now();
-        let last = self.read_all && self.handed == self.read;
+        let is_last = self.end_of_input && self.dispatched == self.blocks_read;
         for shard in 0..self.shards.len() {
             let Shard { due, is_done, .. } = &self.shards[shard];
-            if due.is_some_and(|due| due <= now) || (last && !is_done) {
+            if due.is_some_and(|due| due <= now) || (is_last && !is_done) {
                 self.make_ready(shard);
             }
         }
         if let Some(shard) = self.ready.pop_front() {
-            return self.take(shard, now, last);
+            return self.take(shard, now, is_last);
         }
         match self.blocks.pop_front() {
             Some((number, block)) => Work::Parse(number, block),
-            None if last && self.shards.iter().all(|shard| shard.is_done) => Work::End,
+            None if is_last && self.shards.iter().all(|shard| shard.is_done) => Work::End,
             None => Work::Wait(self.shards.iter().filter_map(|shard| shard.due).min()),
         }
     }
 
-    /// Puts a shard into the queue, unless it is there or a worker is at it.
+    /// Queues an idle shard for the workers, unless it is already queued.
     fn make_ready(&mut self, number: usize) {
         let shard = &mut self.shards[number];
         if shard.shipper.is_some() && !shard.is_ready {
@@ -375,34 +374,38 @@ impl State<'_> {
         }
     }
 
-    fn take(&mut self, number: usize, now: Instant, last: bool) -> Work {
+    fn take(&mut self, number: usize, now: Instant, is_last: bool) -> Work {
         let shard = &mut self.shards[number];
         shard.is_ready = false;
-        let cut = shard.due.is_some_and(|due| due <= now);
+        let is_due = shard.due.is_some_and(|due| due <= now);
         shard.due = None;
         match shard.shipper.take() {
-            Some(shipper) => {
-                Work::Ship { shard: number, shipper, batches: std::mem::take(&mut shard.queue), cut, last }
-            }
+            Some(shipper) => Work::Ship {
+                shard: number,
+                shipper,
+                batches: std::mem::take(&mut shard.queue),
+                is_due,
+                is_last,
+            },
             None => Work::Wait(None),
         }
     }
 
-    fn put_back(&mut self, number: usize, shipper: Box<ShardShipper>, last: bool) {
+    fn put_back(&mut self, number: usize, shipper: Box<ShardShipper>, is_last: bool) {
         let shard = &mut self.shards[number];
         shard.due = shipper.due();
         shard.shipper = Some(shipper);
-        shard.is_done = last;
+        shard.is_done = is_last;
         if !shard.queue.is_empty() {
             self.make_ready(number);
         }
     }
 
-    /// Hands what was parsed to the shards, in the order in which it was read.
-    fn hand_out(&mut self, strict: bool, track_keys: bool) {
-        while let Some((path, parsed)) = self.parsed.remove(&self.handed) {
-            self.handed += 1;
-            let before = match self.place.take() {
+    /// Dispatches parsed blocks to the shards, in input order.
+    fn dispatch(&mut self, strict: bool, track_keys: bool) {
+        while let Some((path, parsed)) = self.parsed.remove(&self.dispatched) {
+            self.dispatched += 1;
+            let before = match self.position.take() {
                 Some((file, lines)) if Arc::ptr_eq(&file, &path) => lines,
                 _ => 0,
             };
@@ -413,12 +416,12 @@ impl State<'_> {
                 self.fail(error.into());
             }
             for (shard, batch) in parsed.batches {
-                self.queued += batch.bytes();
-                self.outcome.saw(&batch, track_keys);
+                self.queued_bytes += batch.bytes();
+                self.outcome.record(&batch, track_keys);
                 self.shards[shard as usize].queue.push(batch);
                 self.make_ready(shard as usize);
             }
-            self.place = Some((path, before + parsed.lines as u64));
+            self.position = Some((path, before + parsed.lines as u64));
         }
     }
 
@@ -433,9 +436,9 @@ impl State<'_> {
 }
 
 impl Outcome {
-    fn saw(&mut self, batch: &LogBatch, track_keys: bool) {
-        self.tags |= batch.groups.iter().any(|group| !group.tags.is_empty());
-        self.nanos |= !batch.nanos.is_empty();
+    fn record(&mut self, batch: &LogBatch, track_keys: bool) {
+        self.has_tags |= batch.groups.iter().any(|group| !group.tags.is_empty());
+        self.has_nanos |= !batch.nanos.is_empty();
         if track_keys {
             let tags =
                 batch.groups.iter().flat_map(|group| &group.tags).map(|tag| format!("__tag__:{}", tag.key));

@@ -1,6 +1,6 @@
 use comfy_table::{CellAlignment, Table, presets};
 
-/// A table for people: a line a row, columns aligned, those of numbers to the right.
+/// Renders a table as text, one line a row. Columns of numbers are aligned right.
 pub(crate) fn render(header: &[&str], rows: Vec<Vec<String>>) -> String {
     let is_number = |cell: &String| cell.starts_with(|first: char| first.is_ascii_digit());
     let numbers: Vec<bool> = (0..header.len())

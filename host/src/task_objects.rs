@@ -1,145 +1,154 @@
-//! All objects of a task: one, or as many as the rule makes of it that partitions by the time of logs.
+//! All objects of a task: one object, or several if the rule partitions by the time of logs.
 
 use std::collections::HashMap;
 use std::ops::Range;
 
 use crate::batch::LogBatch;
-use crate::destination::Destination;
-use crate::object::{Made, Object, ObjectError};
-use crate::open_objects::{OpenObjects, Site};
+use crate::sink::ObjectSink;
+use crate::object::{FinishedObject, Object, ObjectError};
+use crate::open_objects::{ObjectHandler, OpenObjects};
 use crate::partition::Partition;
 use crate::pipeline::{Pipeline, Task};
-use crate::rule::MOST_OPEN_PARTITIONS;
+use crate::rule::MAX_OPEN_PARTITIONS;
 
-/// Objects of a task, about: with so many it ends. Each is a file until all are whole.
-const MOST_OBJECTS: usize = MOST_OPEN_PARTITIONS as usize;
+/// Approximate number of objects at which a task ends. Each is a local file until all are finished.
+const MAX_OBJECTS: usize = MAX_OPEN_PARTITIONS as usize;
 
-/// The objects of a task in the making.
+/// The objects of a task that are being written.
 #[derive(Debug)]
-pub(crate) struct TaskObjects<'a>(Making<'a>);
+pub(crate) struct TaskObjects<'a>(Writers<'a>);
 
 #[derive(Debug)]
-enum Making<'a> {
-    One(Box<Object>),
-    Many {
+enum Writers<'a> {
+    Single(Box<Object>),
+    Partitioned {
         open: Box<OpenObjects>,
-        site: TaskSite<'a>,
-        /// The most that the size of an object grew by with one batch.
+        handler: TaskObjectHandler<'a>,
+        /// Largest growth of an object's size by one batch, in bytes.
         step: u64,
     },
 }
 
-/// The objects of a task, all of whose bytes are there.
+/// All objects of a task, complete in local files.
 #[derive(Debug)]
-pub(crate) struct AllMade {
-    /// In the order in which they were begun.
-    pub(crate) objects: Vec<Made>,
-    /// Logs that were left out by the transformers.
-    pub(crate) left_out: u64,
+pub(crate) struct FinishedObjects {
+    /// In the order of their start.
+    pub(crate) objects: Vec<FinishedObject>,
+    /// Number of logs that the transformers filtered.
+    pub(crate) filtered: u64,
 }
 
 impl<'a> TaskObjects<'a> {
-    /// Begins the objects of a task, of at most `most` bytes each before compression. `key` is that of the only one, where it
-    /// is known.
+    /// Begins the objects of a task, each of at most `max_bytes` bytes before compression. `key` is the key
+    /// of the only object, if it is known.
     pub(crate) fn begin(
         pipeline: &'a Pipeline,
-        destination: &'a Destination,
+        sink: &'a dyn ObjectSink,
         task: Task,
         key: &str,
-        most: u64,
+        max_bytes: u64,
     ) -> Result<Self, ObjectError> {
         Ok(Self(match OpenObjects::new(pipeline) {
-            None => Making::One(Box::new(Object::begin(pipeline, destination, key.to_owned(), most)?)),
+            None => {
+                Writers::Single(Box::new(Object::begin(pipeline, sink, key.to_owned(), max_bytes)?))
+            }
             Some(open) => {
-                let site = TaskSite { pipeline, destination, task, most, keys: HashMap::new(), made: vec![] };
-                Making::Many { open: Box::new(open), site, step: 0 }
+                let handler = TaskObjectHandler {
+                    pipeline,
+                    sink,
+                    task,
+                    max_bytes,
+                    keys: HashMap::new(),
+                    finished: vec![],
+                };
+                Writers::Partitioned { open: Box::new(open), handler, step: 0 }
             }
         }))
     }
 
-    /// Takes logs. Returns where those begin that belong to another task: then this one ends there.
+    /// Appends logs. Returns the index of the first log that belongs to the next task: this task ends there.
     pub(crate) fn take(&mut self, batch: &LogBatch, logs: Range<usize>) -> Result<usize, ObjectError> {
         match &mut self.0 {
-            Making::One(object) => object.take(batch, logs),
-            Making::Many { open, site, step } => {
+            Writers::Single(object) => object.take(batch, logs),
+            Writers::Partitioned { open, handler, step } => {
                 let before = open.sizes().0;
-                let most = MOST_OBJECTS.saturating_sub(site.keys.len()).max(1);
-                let taken = open.take(batch, logs, most, site)?;
+                let max_bytes = MAX_OBJECTS.saturating_sub(handler.keys.len()).max(1);
+                let taken = open.take(batch, logs, max_bytes, handler)?;
                 *step = (*step).max(open.sizes().0.saturating_sub(before));
                 Ok(taken)
             }
         }
     }
 
-    /// Whether the task is to end before the next batch: the largest object may be too large with it, so that a small one
-    /// were to come behind it, or there are many.
+    /// True if the task must end before the next batch. That is the case if the next batch could overfill the
+    /// largest object, which would leave a small object behind it, or if there are too many objects.
     pub(crate) fn is_full(&self) -> bool {
         match &self.0 {
-            // It says so itself, in the middle of a batch.
-            Making::One(_) => false,
-            Making::Many { open, site, step } => {
-                !site.keys.is_empty()
-                    && (open.sizes().0 + step > site.most || site.keys.len() >= MOST_OBJECTS)
+            // A single object reports this itself, within a batch.
+            Writers::Single(_) => false,
+            Writers::Partitioned { open, handler, step } => {
+                !handler.keys.is_empty()
+                    && (open.sizes().0 + step > handler.max_bytes || handler.keys.len() >= MAX_OBJECTS)
             }
         }
     }
 
-    /// Bytes before compression so far.
+    /// Returns the size so far, in bytes before compression.
     pub(crate) fn size(&self) -> u64 {
         match &self.0 {
-            Making::One(object) => object.size(),
-            Making::Many { open, site, .. } => {
-                open.sizes().1 + site.made.iter().map(|made| made.raw_bytes).sum::<u64>()
+            Writers::Single(object) => object.size(),
+            Writers::Partitioned { open, handler, .. } => {
+                open.sizes().1 + handler.finished.iter().map(|finished| finished.raw_bytes).sum::<u64>()
             }
         }
     }
 
-    /// Ends all of them. There is none if no log was left.
-    pub(crate) fn finish(self) -> Result<AllMade, ObjectError> {
+    /// Finishes all objects. There are none if every log was filtered.
+    pub(crate) fn finish(self) -> Result<FinishedObjects, ObjectError> {
         match self.0 {
-            Making::One(object) => {
-                let left_out = object.left_out();
+            Writers::Single(object) => {
+                let filtered = object.filtered();
                 let objects = if object.rows() > 0 { vec![object.finish()?] } else { vec![] };
-                Ok(AllMade { objects, left_out })
+                Ok(FinishedObjects { objects, filtered })
             }
-            Making::Many { mut open, mut site, .. } => {
-                open.end_all(&mut site)?;
-                let TaskSite { keys, mut made, .. } = site;
-                made.sort_by_key(|made| keys.get(&made.key).copied());
-                Ok(AllMade { objects: made, left_out: open.take_left_out() })
+            Writers::Partitioned { mut open, mut handler, .. } => {
+                open.end_all(&mut handler)?;
+                let TaskObjectHandler { keys, mut finished, .. } = handler;
+                finished.sort_by_key(|finished| keys.get(&finished.key).copied());
+                Ok(FinishedObjects { objects: finished, filtered: open.take_filtered() })
             }
         }
     }
 }
 
-/// Where the objects of a task are made.
+/// Begins the objects of a task and collects the finished ones.
 #[derive(Debug)]
-struct TaskSite<'a> {
+struct TaskObjectHandler<'a> {
     pipeline: &'a Pipeline,
-    destination: &'a Destination,
+    sink: &'a dyn ObjectSink,
     task: Task,
-    most: u64,
-    /// The keys, and which object has them.
+    max_bytes: u64,
+    /// The keys, with the number of the object that has each.
     keys: HashMap<String, u32>,
-    made: Vec<Made>,
+    finished: Vec<FinishedObject>,
 }
 
-impl Site for TaskSite<'_> {
+impl ObjectHandler for TaskObjectHandler<'_> {
     fn pipeline(&self) -> &Pipeline {
         self.pipeline
     }
 
     fn begin(&mut self, partition: Partition) -> Result<Object, ObjectError> {
         let number = self.keys.len() as u32;
-        let key = self.pipeline.key_in(&self.task, partition, number)?;
+        let key = self.pipeline.partition_key(&self.task, partition, number)?;
         if self.keys.insert(key.clone(), number).is_some() {
-            return Err(self.pipeline.same_key(key).into());
+            return Err(self.pipeline.duplicate_key(key).into());
         }
-        Object::begin_behind_transforms(self.pipeline, self.destination, key, self.most)
+        Object::begin_transformed(self.pipeline, self.sink, key, self.max_bytes)
     }
 
     fn end(&mut self, object: Object) -> Result<(), ObjectError> {
-        self.made.push(object.finish()?);
+        self.finished.push(object.finish()?);
         Ok(())
     }
 }

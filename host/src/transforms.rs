@@ -1,4 +1,4 @@
-//! The transformers of a rule, one after the other.
+//! The transformers of a rule, as a chain.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -7,12 +7,12 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use crate::batch::LogBatch;
-use crate::registry::{DIGEST, Registry};
-use crate::rule::{Choice, RuleError};
+use crate::registry::{DIGEST_PREFIX, Registry};
+use crate::rule::{RuleError, StageSpec};
 use crate::stage::{Identity, StageError, Transformed, TransformerStage, TransformingSession};
 
-/// Transformers of a rule at most: each has an instance of its own for each object.
-const MOST: usize = 8;
+/// Maximum number of transformers of a rule. Each object needs an instance of each.
+const MAX_TRANSFORMERS: usize = 8;
 
 /// The transformers of a rule, ready to be opened. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -25,53 +25,54 @@ struct Transform {
     config: String,
 }
 
-/// Why a rule's transformers can't serve.
+/// An error of one of a rule's transformers.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("transform[{index}]: {source}")]
 pub struct TransformError {
-    /// Which of them, from 0.
+    /// Index of the transformer, from 0.
     pub index: usize,
-    /// What is wrong with it.
+    /// The error.
     pub source: StageError,
 }
 
 impl Transforms {
-    /// Finds the transformers, and has each check its configuration. `fields` is the built-in stage `transform-fields`.
+    /// Loads the transformers, and lets each check its configuration. `fields` is the built-in stage
+    /// `transform-fields`.
     ///
     /// # Errors
-    /// For the first that there is not, or that refuses its configuration.
-    pub fn new(registry: &Registry, choices: &[Choice]) -> Result<Self, TransformError> {
-        let transform = |(index, choice): (usize, &Choice)| {
+    /// For the first transformer that does not exist, or that rejects its configuration.
+    pub fn new(registry: &Registry, choices: &[StageSpec]) -> Result<Self, TransformError> {
+        let transform = |(index, choice): (usize, &StageSpec)| {
             Transform::new(registry, choice).map_err(|source| TransformError { index, source })
         };
         choices.iter().enumerate().map(transform).collect::<Result<_, _>>().map(Self)
     }
 
-    /// The same components as those that take part, by their digests.
-    pub fn pinned(&self) -> Vec<Choice> {
-        let pinned = |transform: &Transform| Choice {
-            name: format!("{DIGEST}{}", transform.stage.identity().digest()),
+    /// Returns the same transformers pinned by digest.
+    pub fn pinned(&self) -> Vec<StageSpec> {
+        let pinned = |transform: &Transform| StageSpec {
+            name: format!("{DIGEST_PREFIX}{}", transform.stage.identity().digest()),
             settings: transform.settings.clone(),
         };
         self.0.iter().map(pinned).collect()
     }
 
-    /// The stages that take part, in order.
+    /// Returns the stages, in order.
     pub fn stages(&self) -> impl Iterator<Item = &Identity> {
         self.0.iter().map(|transform| transform.stage.identity())
     }
 
-    /// Begins a run of batches, in instances of its own.
+    /// Opens a session of each transformer, in instances of its own.
     ///
     /// # Errors
-    /// What a stage refuses or ends with.
+    /// If a stage rejects its configuration, or any error of a call.
     pub fn open(&self) -> Result<Vec<TransformingSession>, StageError> {
         self.0.iter().map(|transform| transform.stage.open(&transform.config)).collect()
     }
 }
 
 impl Transform {
-    fn new(registry: &Registry, choice: &Choice) -> Result<Self, StageError> {
+    fn new(registry: &Registry, choice: &StageSpec) -> Result<Self, StageError> {
         let built_in = format!("transform-{}", choice.name);
         let is_built_in = Registry::built_in().any(|known| known == built_in);
         let stage = registry.transformer(if is_built_in { &built_in } else { &choice.name })?;
@@ -81,40 +82,41 @@ impl Transform {
     }
 }
 
-/// Checks what can be checked of a rule's transformers without them.
+/// Checks the transformers of a rule without loading them.
 ///
 /// # Errors
-/// When there are too many.
-pub(crate) fn check(choices: &[Choice]) -> Result<(), RuleError> {
-    if choices.len() > MOST {
-        let problem = format!("{} are too many: a rule has {MOST} at most", choices.len());
+/// If there are too many.
+pub(crate) fn check(choices: &[StageSpec]) -> Result<(), RuleError> {
+    if choices.len() > MAX_TRANSFORMERS {
+        let problem =
+            format!("{} transformers are too many: a rule has {MAX_TRANSFORMERS} at most", choices.len());
         return Err(RuleError::field("transform", problem));
     }
     Ok(())
 }
 
-/// Some logs of a batch, transformed by one after the other. None if there is no transformer: they are as they are.
+/// Transforms some logs of a batch by each transformer in turn. Returns `None` without transformers.
 ///
 /// # Errors
-/// What a stage refuses or ends with.
+/// If a stage rejects a log, or any error of a call.
 pub(crate) fn apply(
     sessions: &mut [TransformingSession],
     batch: &LogBatch,
     logs: Range<usize>,
 ) -> Result<Option<Transformed>, StageError> {
     let Some((first, others)) = sessions.split_first_mut() else { return Ok(None) };
-    let whole = logs.len() == batch.len();
-    let some = if whole { Cow::Borrowed(batch) } else { Cow::Owned(batch.slice(logs)) };
-    let mut made = first.push(&some)?;
+    let is_whole = logs.len() == batch.len();
+    let input = if is_whole { Cow::Borrowed(batch) } else { Cow::Owned(batch.slice(logs)) };
+    let mut transformed = first.push(&input)?;
     for session in others {
-        let next = session.push(&made.batch)?;
-        made = Transformed { logs: origins(&made, &next), batch: next.batch };
+        let next = session.push(&transformed.batch)?;
+        transformed = Transformed { logs: compose_origins(&transformed, &next), batch: next.batch };
     }
-    Ok(Some(made))
+    Ok(Some(transformed))
 }
 
-/// Which logs of what the first transformer got those of the second one are from.
-fn origins(first: &Transformed, second: &Transformed) -> Vec<u32> {
+/// Maps the logs of the second transformer's output to the input of the first.
+fn compose_origins(first: &Transformed, second: &Transformed) -> Vec<u32> {
     match (first.logs.is_empty(), second.logs.is_empty()) {
         (true, _) => second.logs.clone(),
         (false, true) if second.batch.is_empty() => vec![],
@@ -136,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_is_from_the_one_that_the_first_transformer_got() {
+    fn origins_refer_to_first_transformer_input() {
         for (first, second, expected) in [
             (transformed(3, &[]), transformed(3, &[]), &[][..]),
             (transformed(3, &[]), transformed(2, &[0, 2]), &[0, 2]),
@@ -145,7 +147,7 @@ mod tests {
             (transformed(3, &[1, 4, 5]), transformed(0, &[]), &[]),
             (transformed(0, &[]), transformed(0, &[]), &[]),
         ] {
-            assert_eq!(origins(&first, &second), expected);
+            assert_eq!(compose_origins(&first, &second), expected);
         }
     }
 }

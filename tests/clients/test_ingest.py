@@ -7,8 +7,10 @@ import unittest
 import cramjam
 from aliyun.log import LogException
 
-import service
-from service import Log
+from kit import service
+from kit.names import ADDRESS
+from kit.service import Log
+from kit.waiting import wait_for
 
 LINES = rb"""
 {"__time__":1700000000,"__time_ns_part__":123456789,"__topic__":"t","__source__":"s","__tag__:host":"h","a":"1"}
@@ -22,13 +24,13 @@ LOGS = [
         time=1700000001,
         nanos=500000000,
         # The sender's address.
-        source=service.ADDRESS,
+        source=ADDRESS,
         fields=(("text", 'line\nbreak "quoted" é😀 \\ /'), ("empty", ""), ("twice", "1"), ("twice", "2")),
     ),
     Log(
         time=1700000002,
         nanos=250000000,
-        source=service.ADDRESS,
+        source=ADDRESS,
         fields=(
             *(("n", "1.50"), ("big", "123456789012345678901"), ("o", '{"k" : [1, null]}')),
             *(("z", "null"), ("b", "true")),
@@ -64,7 +66,7 @@ class Case(unittest.TestCase):
 
 
 class Bodies(Case):
-    def test_every_form_comes_back_field_by_field(self):
+    def test_every_encoding_keeps_all_fields(self):
         key = self.service.admin
         number = 0
         for form, body in BODIES.items():
@@ -79,20 +81,20 @@ class Bodies(Case):
                         self.check(self.post(encode(body), headers, logstore=logstore), len(LOGS))
                         self.assertEqual(logstore.logs(), LOGS)
 
-    def test_a_body_may_come_in_chunks_of_unknown_number(self):
+    def test_accepts_chunked_body(self):
         pieces = (LINES[at : at + 7] for at in range(0, len(LINES), 7))
         headers = {**self.service.admin.basic(), "Transfer-Encoding": "chunked"}
         self.check(self.post(pieces, headers, encode_chunked=True), len(LOGS))
         self.assertEqual(self.logstore.logs(), LOGS)
 
-    def test_a_log_without_a_time_has_the_time_of_its_arrival(self):
+    def test_default_time_is_arrival_time(self):
         before = int(time.time())
         self.check(self.post(b'{"a":"1"}'), 1)
         (log,) = self.logstore.logs()
         self.assertTrue(before <= log.time <= time.time(), log)
-        self.assertEqual((log.source, log.fields), (service.ADDRESS, (("a", "1"),)))
+        self.assertEqual((log.source, log.fields), (ADDRESS, (("a", "1"),)))
 
-    def test_time_field_names_the_field_with_the_time_which_stays(self):
+    def test_time_field_sets_time_and_keeps_field(self):
         body = b"""
             {"at":"2023-11-14T22:13:20.5+00:00","a":"1"}
             {"at":1700000001250,"__time__":7}
@@ -105,7 +107,7 @@ class Bodies(Case):
         self.assertEqual(second.fields, (("at", "1700000001250"),))
         self.assertEqual(third.fields[0], ("__raw_log__", '            {"a":"no time"}'))
 
-    def test_a_line_that_is_no_log_is_kept_as_it_came(self):
+    def test_keeps_malformed_line_unchanged(self):
         lines = [b'{"a":"1"}', b"oops", b'{"a":"2"', b'{"a":"\xff"}', b'{"a":"3"}']
         self.check(self.post(b"\n".join(lines)), 5, malformed=3)
         logs = self.logstore.logs()
@@ -116,13 +118,13 @@ class Bodies(Case):
             self.assertEqual((raw, as_bytes(text), error), ("__raw_log__", line, "__parse_error__"))
             self.assertNotEqual(reason, "")
 
-    def test_strict_refuses_all_and_names_the_line(self):
+    def test_strict_rejects_all_and_names_line(self):
         reply = self.post(b'{"a":"1"}\n\noops\n{"a":"2"}', query="?strict=true")
         self.assertEqual(reply.refusal(), (400, "PostBodyInvalid"))
         self.assertRegex(reply.json()["errorMessage"], "^line 3: ")
         self.assertEqual(self.logstore.logs(), [])
 
-    def test_what_can_not_be_unpacked_is_refused(self):
+    def test_rejects_invalid_compression(self):
         bomb = gzip.compress(bytes(50 << 20))
         for encoding, body, code in [
             ("gzip", bomb, "PostBodyTooLarge"),
@@ -136,7 +138,7 @@ class Bodies(Case):
                 self.assertEqual(self.post(body, headers).refusal(), (400, code))
         self.assertEqual(self.logstore.logs(), [])
 
-    def test_a_missing_logstore_or_project_is_said_so(self):
+    def test_rejects_missing_logstore_and_project(self):
         headers = self.service.admin.basic()
         for path, code in [("clients/nowhere", "LogStoreNotExist"), ("nobody/logs", "ProjectNotExist")]:
             with self.subTest(path=path):
@@ -149,7 +151,7 @@ class Keys(Case):
         """A key that the service knows."""
         key = self.service.create_key(*options)
         headers = {**key.basic(), "x-acs-security-token": key.token}
-        service.wait_for(lambda: b"not found" not in self.post(b"", headers).body)
+        wait_for(lambda: b"not found" not in self.post(b"", headers).body)
         return key
 
     def assert_refused(self, call, *arguments):
@@ -158,7 +160,7 @@ class Keys(Case):
         error = refused.exception
         self.assertEqual((error.get_resp_status(), error.get_error_code()), REFUSED, error)
 
-    def test_who_does_not_know_the_secret_is_refused(self):
+    def test_rejects_wrong_secret(self):
         key = self.service.admin
         wrong, unknown = service.Key(key.id, key.secret[:-1]), service.Key("nobody", key.secret)
         texts = ["", "Basic", "Basic !", "Basic bm9jb2xvbg==", "Digest x", "Bearer x"]
@@ -168,7 +170,7 @@ class Keys(Case):
                 self.assertEqual(self.post(LINES, headers).refusal(), REFUSED)
         self.assertEqual(self.logstore.logs(), [])
 
-    def test_a_key_opens_what_it_is_for_and_no_more(self):
+    def test_key_grants_only_its_permissions(self):
         name = self.logstore.name
         write = self.create_key("--allow", "write")
         read = self.create_key("--allow", f"read={service.PROJECT}")
@@ -190,14 +192,14 @@ class Keys(Case):
         self.assert_refused(other.put, group)
         self.assert_refused(other.groups, 0)
 
-    def test_a_revoked_key_is_refused_within_two_seconds(self):
+    def test_rejects_revoked_key_within_two_seconds(self):
         key = self.create_key("--allow", "write")
         self.check(self.post(LINES, key.basic()), len(LOGS))
         self.service.command("key", "revoke", "--data", self.service.data, key.id)
-        service.wait_for(lambda: self.post(LINES, key.basic()).status != 200, patience=2)
+        wait_for(lambda: self.post(LINES, key.basic()).status != 200, patience=2)
         self.assertEqual(self.post(LINES, key.basic()).refusal(), REFUSED)
 
-    def test_a_temporary_key_needs_its_token(self):
+    def test_temporary_key_needs_token(self):
         key = self.create_key("--allow", "readwrite", "--hours", "1")
         header = "x-acs-security-token"
         self.check(self.post(LINES, {**key.basic(), header: key.token}), len(LOGS))
@@ -214,7 +216,3 @@ class Keys(Case):
 
 def as_bytes(text):
     return text if isinstance(text, bytes) else text.encode()
-
-
-if __name__ == "__main__":
-    unittest.main()

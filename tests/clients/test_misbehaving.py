@@ -11,7 +11,8 @@ import lz4.block
 from aliyun.log import LogException
 from aliyun.log.proto import LogGroup
 
-import service
+from kit import service
+from kit.names import ADDRESS
 
 MIB = 1 << 20
 PUT = "/logstores/logs/shards/lb"
@@ -44,7 +45,7 @@ class Case(unittest.TestCase):
         """Sends the head of a put, and gives the connection."""
         connection = self.service.connect()
         connection.sendall(
-            f"POST {PUT} HTTP/1.1\r\nHost: {service.PROJECT}.{service.ADDRESS}\r\n"
+            f"POST {PUT} HTTP/1.1\r\nHost: {service.PROJECT}.{ADDRESS}\r\n"
             f"Authorization: {authorization or self.service.admin.basic()['Authorization']}\r\n"
             f"Content-Type: application/x-protobuf\r\nx-log-bodyrawsize: {length}\r\n"
             f"Content-Length: {length}\r\n\r\n".encode()
@@ -59,7 +60,7 @@ class Case(unittest.TestCase):
 
 
 class Bodies(Case):
-    def test_bodies_that_are_no_log_groups_are_refused_by_the_right_code(self):
+    def test_rejects_bodies_that_are_no_log_groups(self):
         raw = group().SerializeToString()
         packed = lz4.block.compress(raw, store_size=False)
         lz = {"x-log-compresstype": "lz4"}
@@ -86,16 +87,16 @@ class Bodies(Case):
         self.assertEqual(self.logstore.logs(), [])
         self.check_others_are_served()
 
-    def test_sizes_beyond_memory_take_none(self):
+    def test_rejects_huge_declared_sizes_without_memory(self):
         block = lz4.block.compress(bytes(9 * MIB), store_size=False)
         for size in 4 << 30, (4 << 30) - 1, 1 << 63, 11 * MIB:
             with self.subTest(size=size):
                 reply = self.put(block, {"x-log-compresstype": "lz4", "x-log-bodyrawsize": str(size)})
                 self.assertEqual(reply.refusal(), (400, "PostBodyTooLarge"))
-        self.assertLess(self.service.most_memory(), 150 * MIB)
+        self.assertLess(self.service.memory("VmHWM"), 150 * MIB)
         self.check_others_are_served()
 
-    def test_a_body_declared_too_large_is_refused_at_once(self):
+    def test_rejects_large_content_length_at_once(self):
         for length in 1 << 40, 11 * MIB:
             with self.subTest(length=length), closing(self.begin_put(length)) as connection:
                 begun = time.monotonic()
@@ -120,7 +121,7 @@ class Clocks(Case):
         with mock.patch("aliyun.log.auth.datetime", Shifted):
             yield
 
-    def test_clocks_may_be_off_by_less_than_a_quarter_of_an_hour(self):
+    def test_accepts_clock_skew_below_15_minutes(self):
         for version in "v1", "v4":
             client = self.service.client(version=version)
             for minutes in -20, -16, 16, 20:
@@ -137,7 +138,7 @@ class Clocks(Case):
 class Stalls(Case):
     settings = SETTINGS
 
-    def test_half_a_head_is_given_up(self):
+    def test_closes_connection_with_incomplete_head(self):
         begun = time.monotonic()
         with closing(self.service.connect()) as connection:
             connection.sendall(b"POST /logstores HTTP/1.1\r\nHost: a")
@@ -145,7 +146,7 @@ class Stalls(Case):
             service.read_all(connection)
         self.assertTrue(IDLE - 0.5 < time.monotonic() - begun < ENDED)
 
-    def test_a_body_that_does_not_come_is_given_up(self):
+    def test_closes_connection_with_incomplete_body(self):
         begun = time.monotonic()
         with closing(self.begin_put(10 * MIB)) as connection:
             self.check_others_are_served()
@@ -154,15 +155,11 @@ class Stalls(Case):
         self.assertRegex(received, rb"^HTTP/1.1 [45]\d\d ")
         self.check_others_are_served()
 
-    def test_many_bodies_that_do_not_come_hurt_nobody(self):
-        # Who sends them knows the id of a key, which is no secret, and nothing else.
+    def test_incomplete_bodies_do_not_block_others(self):
+        # The sender knows only the id of a key, which is no secret.
         signature = f"LOG {self.service.admin.id}:{'A' * 27}="
         with ExitStack() as connections:
             for _ in range(50):
                 connections.enter_context(closing(self.begin_put(10 * MIB, authorization=signature)))
             time.sleep(0.2)
             self.check_others_are_served()
-
-
-if __name__ == "__main__":
-    unittest.main()

@@ -2,93 +2,11 @@
 
 import json
 import time
-import unittest
 
-from aliyun.log import LogException, LogItem, PutLogsRequest
-
-import service
-import shipped
-from object_stores import ID, SECRET, Moto, S3Server
-
-SETTINGS = """
-[shipping]
-longest-wait-seconds = 1
-"""
-# Seconds in which a task is made that can be made, with much to spare.
-WHILE = 4
-JSON = {"format": "json", "detail": {}}
-OSS = {"bufferInterval": 300, "bufferSize": 5, "compressType": "none", "pathFormat": "%Y/%m", "enable": True}
-
-
-def detail(name, bucket, **configuration):
-    """A rule as the SDK sends it."""
-    configuration = {"ossBucket": bucket, "ossPrefix": name, "storage": JSON, **OSS, **configuration}
-    return {"shipperName": name, "targetType": "oss", "targetConfiguration": configuration}
-
-
-class Case(unittest.TestCase):
-    shards = 1
-    settings = SETTINGS
-
-    def setUp(self):
-        self.service = service.Service(self, settings=self.settings)
-        self.logstore = self.service.logstore(shards=self.shards)
-        self.client = self.logstore.client
-        self.lake = self.service.bucket("lake")
-        self.count = 0
-
-    def sdk(self, call, *arguments):
-        """What the SDK says to a call about rules of the logstore."""
-        return getattr(self.client, call)(service.PROJECT, self.logstore.name, *arguments)
-
-    def refusal(self, call, *arguments):
-        """Status, code and message of a call that is refused."""
-        with self.assertRaises(LogException) as refused:
-            self.sdk(call, *arguments)
-        error = refused.exception
-        return error.get_resp_status(), error.get_error_code(), error.get_error_message()
-
-    def rule(self, action, *arguments):
-        return "rule", action, "--logstore", self.logstore.name, *arguments
-
-    def configuration(self, name):
-        return self.sdk("get_shipper", name).get_entity()["targetConfiguration"]
-
-    def put(self, logs=10):
-        """Puts so many more logs to each shard."""
-        shards = self.client.list_shards(service.PROJECT, self.logstore.name).get_shards_info()
-        for shard in shards:
-            ids = range(self.count, self.count + logs)
-            self.count += logs
-            items = [LogItem(contents=[("id", str(number))]) for number in ids]
-            key = shard["inclusiveBeginKey"]
-            self.client.put_logs(PutLogsRequest(service.PROJECT, self.logstore.name, "", "", items, hashKey=key))
-
-    def objects(self, prefix):
-        """The files of the objects below a prefix."""
-        folder = self.lake.parent
-        return sorted(path for path in folder.glob(f"*/{prefix}/**/*") if path.is_file())
-
-    def ids(self, prefix):
-        """The ids of all logs in JSON objects."""
-        lines = [line for path in self.objects(prefix) for line in path.read_text().splitlines()]
-        return sorted(int(json.loads(line)["id"]) for line in lines)
-
-    def wait_until_shipped(self, prefix):
-        """Until all logs are in JSON objects, once each."""
-        service.wait_for(lambda: len(self.ids(prefix)) >= self.count, message=f"{prefix} ships too little")
-        self.assertEqual(self.ids(prefix), list(range(self.count)))
-
-    def wait_for_tasks(self, rule, count, status):
-        """The tasks of a rule with a status, once there are so many."""
-
-        def found():
-            tasks = self.service.tasks("--rule", rule, "--status", status)
-            return tasks if len(tasks) >= count else None
-
-        tasks = service.wait_for(found, message=f"{rule} has no {count} tasks with status {status}")
-        self.assertEqual(len(tasks), count)
-        return tasks
+from kit import typed_logs
+from kit.object_stores import ID, SECRET, Moto, S3Server
+from kit.rules import SETTINGS, WHILE, Case, detail
+from kit.waiting import wait_for
 
 
 class Refusals(Case):
@@ -111,7 +29,7 @@ class Refusals(Case):
         yield {"logship": {"stages": {"encoder": "nothing"}}}, "encoder"
         yield {"logship": {"unknown": 1}}, "unknown"
 
-    def test_what_is_wrong_is_named_as_the_sdk_names_it(self):
+    def test_sdk_errors_name_wrong_member(self):
         self.sdk("create_shipper", detail("other", "lake"))
         before = self.configuration("other")
         for configuration, member in self.wrong_configurations():
@@ -125,13 +43,13 @@ class Refusals(Case):
         self.assertEqual(self.configuration("other"), before)
         self.assertEqual(self.sdk("list_shipper").get_entities(), ["other"])
 
-    def test_ranges_end_where_they_end(self):
+    def test_accepts_limits_of_ranges(self):
         ends = [{"bufferSize": 5}, {"bufferSize": 256}, {"bufferInterval": 300}, {"bufferInterval": 900}]
         for number, configuration in enumerate(ends):
             with self.subTest(configuration):
                 self.sdk("create_shipper", detail(f"rule-{number}", "lake", **configuration))
 
-    def test_names_are_refused_by_their_law(self):
+    def test_rejects_invalid_names(self):
         for name in "", "ab", "a" * 64, "Abc", "-abc", "abc-", "a b", "a.b", "äbc", "bad-$@#":
             with self.subTest(name=name):
                 status, code, message = self.refusal("create_shipper", detail(name, "lake"))
@@ -139,7 +57,7 @@ class Refusals(Case):
                 self.assertRegex(message, "shipper ?[nN]ame")
                 self.assertIn("name", self.service.refused(*self.rule("create", "--bucket", "lake", "--", name)))
 
-    def test_the_command_names_what_is_wrong_too(self):
+    def test_command_errors_name_wrong_option(self):
         wrong = {"--size": "4", "--time": "901", "--format": "xml", "--compression": "lzo", "--partition": "%Q"}
         wrong |= {"--destination": "nowhere", "--bucket": "a/b", "--time-zone": "Mars", "--prefix": "/smoke"}
         for option, value in wrong.items():
@@ -150,7 +68,7 @@ class Refusals(Case):
                 self.assertIn(option.strip("-").split("-")[0], said)
         self.assertEqual(self.sdk("list_shipper").get_total(), 0)
 
-    def test_a_deleted_rules_name_stays_taken(self):
+    def test_deleted_rule_name_stays_taken(self):
         self.sdk("create_shipper", detail("rule", "lake"))
         self.assertIn("already exists", self.refusal("create_shipper", detail("rule", "lake"))[2])
         self.service.command(*self.rule("delete", "rule"))
@@ -172,8 +90,8 @@ class MissingBuckets(Case):
         self.settings = SETTINGS + self.store.settings("s3")
         super().setUp()
 
-    def test_the_command_refuses_them_with_the_words_of_the_store(self):
-        for destination, words in ("default", "there is no folder"), ("s3", "NoSuchBucket"):
+    def test_command_rejects_missing_bucket(self):
+        for destination, words in ("default", "does not exist"), ("s3", "NoSuchBucket"):
             with self.subTest(destination=destination):
                 options = ("--bucket", "nothing", "--destination", destination)
                 said = self.service.refused(*self.rule("create", "rule", *options))
@@ -181,12 +99,12 @@ class MissingBuckets(Case):
                 self.assertIn(words, said)
                 self.assertEqual(self.sdk("list_shipper").get_total(), 0)
 
-    def test_without_a_probe_the_rule_is_made_all_the_same(self):
+    def test_no_probe_accepts_missing_bucket(self):
         done = self.service.run(*self.rule("create", "rule", "--bucket", "nothing", "--no-probe"))
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         self.assertEqual(self.sdk("list_shipper").get_total(), 1)
 
-    def test_the_sdk_gets_a_warning_and_the_rule_ships_once_the_bucket_is_there(self):
+    def test_sdk_gets_warning_for_missing_bucket(self):
         for destination in "default", "s3":
             with self.subTest(destination=destination):
                 rule = detail(f"to-{destination}", "later", logship={"destination": destination})
@@ -200,7 +118,7 @@ class MissingBuckets(Case):
             self.assertTrue(task["taskMessage"])
         self.service.bucket("later")
         self.store.client.create_bucket(Bucket="later")
-        self.assertIn("2 tasks are tried now", self.service.command("task", "retry", "--all-failed"))
+        self.assertIn("retrying 2 tasks now", self.service.command("task", "retry", "--all-failed"))
         for rule in "to-default", "to-s3":
             (task,) = self.wait_for_tasks(rule, 1, "success")
             self.assertEqual((task["taskCode"], task["taskMessage"], task["attempts"]), ("", "", 2))
@@ -226,16 +144,16 @@ class Apply(Case):
         entity = self.sdk("get_shipper", name).get_entity()
         return entity["createTime"], entity["lastModifyTime"]
 
-    def test_the_same_file_twice_changes_nothing(self):
+    def test_second_apply_changes_nothing(self):
         rules = {"one": {"size_mb": 5, "time_zone": "Asia/Shanghai"}, "two": {"from": "now", "prefix": "two"}}
-        self.assertEqual(self.apply(rules), ["+ logs/one made", "+ logs/two made"])
+        self.assertEqual(self.apply(rules), ["+ logs/one created", "+ logs/two created"])
         times = self.times("one")
         # Times are in seconds.
         time.sleep(1.1)
-        self.assertEqual(self.apply(rules), ["  logs/one is as it has to be", "  logs/two is as it has to be"])
+        self.assertEqual(self.apply(rules), ["  logs/one is up to date", "  logs/two is up to date"])
         self.assertEqual(self.times("one"), times)
 
-    def test_what_differs_is_shown_and_changed(self):
+    def test_apply_shows_and_makes_changes(self):
         self.apply({"one": {"size_mb": 5, "prefix": "a"}})
         changed = {"one": {"size_mb": 6, "prefix": "a", "compression": "zstd"}}
         before = self.configuration("one")
@@ -246,16 +164,16 @@ class Apply(Case):
         self.assertEqual(self.apply(changed), ["~ logs/one changed", *difference])
         self.assertEqual(self.configuration("one"), {**before, "bufferSize": 6, "compressType": "zstd"})
 
-    def test_rules_that_the_file_lacks_are_deleted_when_asked_for_only(self):
+    def test_apply_deletes_rules_only_with_prune(self):
         self.apply({"one": {}, "two": {}})
-        self.assertEqual(self.apply({"one": {}}), ["  logs/one is as it has to be"])
+        self.assertEqual(self.apply({"one": {}}), ["  logs/one is up to date"])
         dry = self.apply({"one": {}}, "--prune", "--dry-run")
         self.assertEqual(dry[1:], ["- logs/two would be deleted", "nothing was changed: --dry-run"])
         self.assertEqual(sorted(self.sdk("list_shipper").get_entities()), ["one", "two"])
         self.assertEqual(self.apply({"one": {}}, "--prune")[1:], ["- logs/two deleted"])
         self.assertEqual(self.sdk("list_shipper").get_entities(), ["one"])
 
-    def test_a_file_with_a_mistake_changes_nothing(self):
+    def test_invalid_file_changes_nothing(self):
         for mistake in {"size_mb": 4}, {"sizes": 5}, {"logstore": ""}:
             with self.subTest(mistake), self.assertRaisesRegex(AssertionError, next(iter(mistake))):
                 self.apply({"one": {}, "two": mistake})
@@ -265,7 +183,7 @@ class Apply(Case):
 class Changes(Case):
     shards = 2
 
-    def test_a_rule_that_is_disabled_stops_and_goes_on_where_it_was(self):
+    def test_enabled_rule_continues_at_checkpoint(self):
         self.sdk("create_shipper", detail("rule", "lake"))
         self.put()
         self.wait_until_shipped("rule")
@@ -283,15 +201,15 @@ class Changes(Case):
         self.put()
         self.wait_until_shipped("rule")
 
-    def test_a_rule_can_begin_with_what_comes_from_now_on(self):
+    def test_rule_can_start_at_end(self):
         self.put()
         self.service.command(*self.rule("create", "rule", "--bucket", "lake", "--prefix", "rule", "--from-now"))
         first = self.count
         self.put()
-        service.wait_for(lambda: len(self.ids("rule")) >= self.count - first, message="nothing is shipped")
+        wait_for(lambda: len(self.ids("rule")) >= self.count - first, message="nothing is shipped")
         self.assertEqual(self.ids("rule"), list(range(first, self.count)))
 
-    def test_a_failed_task_keeps_what_it_was_made_with(self):
+    def test_failed_task_keeps_configuration(self):
         old = {"ossPrefix": "old", "storage": {"format": "json", "detail": {}}}
         columns = {"columns": ["id"], "delimiter": ",", "quote": '"', "header": True}
         new = {"ossPrefix": "new", "storage": {"format": "csv", "detail": columns}, "compressType": "gzip"}
@@ -307,11 +225,11 @@ class Changes(Case):
         self.assertEqual(self.ids("old"), list(range(self.count // 2)))
         files = self.objects("new")
         self.assertEqual([path.name.partition(".")[2] for path in files], ["csv.gz"] * self.shards)
-        rows = shipped.duckdb.read_csv([str(path) for path in files], header=True, compression="gzip")
+        rows = typed_logs.duckdb.read_csv([str(path) for path in files], header=True, compression="gzip")
         ids = sorted(row[0] for row in rows.fetchall())
         self.assertEqual((rows.columns, ids), (["id"], list(range(self.count // 2, self.count))))
 
-    def test_open_tasks_of_a_deleted_rule_fail_for_good(self):
+    def test_deleted_rule_fails_open_tasks(self):
         self.sdk("create_shipper", detail("rule", "later"))
         self.put()
         self.wait_for_tasks("rule", self.shards, "failed")
@@ -320,7 +238,7 @@ class Changes(Case):
         tasks = self.service.tasks("--rule", "rule")
         self.assertEqual([task["taskCode"] for task in tasks], ["ConfigNotExist"] * self.shards)
         self.assertEqual({task["nextTry"] for task in tasks}, {None})
-        self.assertIn("0 tasks are tried", self.service.command("task", "retry", "--all-failed"))
+        self.assertIn("retrying 0 tasks", self.service.command("task", "retry", "--all-failed"))
         self.assertIn("deleted", self.service.refused("task", "retry", tasks[0]["id"]))
         self.assertEqual(self.refusal("get_shipper_tasks", "rule", 0, int(time.time()))[1], "ShipperNotExist")
         self.assertEqual(self.refusal("retry_shipper_tasks", "rule", [tasks[0]["id"]])[1], "ShipperNotExist")
@@ -337,7 +255,7 @@ class Tasks(Case):
         """The ids of tasks that the SDK lists."""
         return [task.task_id for task in self.sdk("get_shipper_tasks", rule, *arguments).get_tasks()]
 
-    def test_lists_of_tasks_are_of_what_is_asked_for(self):
+    def test_task_lists_obey_filters(self):
         self.sdk("create_shipper", detail("good", "lake"))
         self.sdk("create_shipper", detail("bad", "nothing"))
         self.put()
@@ -377,7 +295,7 @@ class Tasks(Case):
             with self.subTest(options=options):
                 self.assertEqual({task["id"] for task in self.service.tasks(*options)}, expected)
 
-    def test_tasks_say_what_they_made(self):
+    def test_tasks_describe_objects(self):
         self.sdk("create_shipper", detail("rule", "lake"))
         self.put(25)
         tasks = self.wait_for_tasks("rule", 2, "success")
@@ -389,7 +307,7 @@ class Tasks(Case):
             self.assertEqual({name: shown[name] for name in task}, task)
             self.assertEqual(shown["plan"]["shipperName"], "rule")
 
-    def test_an_object_that_was_changed_or_deleted_is_found(self):
+    def test_verify_finds_changed_and_deleted_objects(self):
         self.sdk("create_shipper", detail("rule", "lake"))
         self.put()
         self.wait_for_tasks("rule", 2, "success")
@@ -399,14 +317,14 @@ class Tasks(Case):
         done = self.service.run("verify")
         self.assertNotEqual(done.returncode, 0)
         self.assertRegex(done.stdout, f"{one.name}: it has .* bytes")
-        self.assertIn(f"{other.name}: it is not there", done.stdout)
+        self.assertIn(f"{other.name}: the object is missing", done.stdout)
         self.assertIn("0 of 2 objects", done.stdout)
 
 
 class Retries(Case):
     shards = 12
 
-    def test_failed_tasks_are_tried_again_one_by_one_ten_at_a_time_or_all(self):
+    def test_retries_one_ten_or_all_failed_tasks(self):
         self.sdk("create_shipper", detail("rule", "later"))
         self.put()
         self.wait_for_tasks("rule", self.shards, "failed")
@@ -420,17 +338,17 @@ class Retries(Case):
         self.assertEqual(self.objects("rule"), [])
         self.sdk("retry_shipper_tasks", "rule", ids[:1])
         self.assertEqual([task["id"] for task in self.wait_for_tasks("rule", 1, "success")], ids[:1])
-        # One of them needs it no more.
+        # One of the rules no longer needs it.
         self.sdk("retry_shipper_tasks", "rule", ids[:10])
         self.wait_for_tasks("rule", 10, "success")
-        self.assertIn("1 task is tried now", self.service.command("task", "retry", ids[10]))
+        self.assertIn("retrying 1 task now", self.service.command("task", "retry", ids[10]))
         self.wait_for_tasks("rule", 11, "success")
         self.assertIn("have not failed", self.service.refused("task", "retry", ids[0]))
-        self.assertIn("1 task is tried now", self.service.command("task", "retry", "--all-failed"))
+        self.assertIn("retrying 1 task now", self.service.command("task", "retry", "--all-failed"))
         self.wait_for_tasks("rule", 12, "success")
         self.wait_until_shipped("rule")
 
-    def test_a_retry_of_all_can_be_narrowed(self):
+    def test_retry_of_all_obeys_filters(self):
         for rule in "one", "two":
             self.sdk("create_shipper", detail(rule, "later"))
         self.put()
@@ -438,7 +356,7 @@ class Retries(Case):
             self.wait_for_tasks(rule, self.shards, "failed")
         self.service.bucket("later")
         narrow = ("--rule", "one", "--shard", "3")
-        self.assertIn("1 task is tried now", self.service.command("task", "retry", "--all-failed", *narrow))
+        self.assertIn("retrying 1 task now", self.service.command("task", "retry", "--all-failed", *narrow))
         (task,) = self.wait_for_tasks("one", 1, "success")
         self.assertEqual(task["shard"], 3)
         self.assertEqual(len(self.service.tasks("--status", "failed")), 2 * self.shards - 1)
@@ -455,7 +373,7 @@ class Secrets(Case):
         key = {"access-key-id": ID, "access-key-secret": secret}
         return detail("rule", self.store.bucket, logship={"destination": {**place, **key}})
 
-    def test_they_are_never_shown_and_stay_as_they_were(self):
+    def test_secrets_are_hidden_and_kept(self):
         self.sdk("create_shipper", self.own(SECRET))
         self.put()
         (task,) = self.wait_for_tasks("rule", 1, "success")
@@ -469,7 +387,7 @@ class Secrets(Case):
         said.append(self.service.command("task", "replay", task["id"], "--to", self.service.folder / "again"))
         for text in said:
             self.assertNotIn(SECRET, text)
-        # As it is shown it can be set.
+        # The shown configuration can be set.
         shown["bufferSize"] = 7
         self.sdk("update_shipper", {"shipperName": "rule", "targetType": "oss", "targetConfiguration": shown})
         for action in "disable", "enable":
@@ -477,7 +395,7 @@ class Secrets(Case):
         self.put()
         self.assertEqual([task["attempts"] for task in self.wait_for_tasks("rule", 2, "success")], [1, 1])
 
-    def test_a_wrong_one_can_be_put_right(self):
+    def test_wrong_secret_can_be_replaced(self):
         warning = self.sdk("create_shipper", self.own("a-wrong-one")).get_body()["warning"]
         self.assertEqual(warning["code"], "UnAuthorized")
         self.put()
@@ -492,15 +410,15 @@ class Secrets(Case):
 
 
 class Replays(Case):
-    def test_the_bytes_are_the_same(self):
-        columns = ("--columns", shipped.parquet_columns())
+    def test_replay_makes_same_bytes(self):
+        columns = ("--columns", typed_logs.parquet_columns())
         formats = {
             "json": ("--format", "json", "--compression", "snappy"),
-            "csv": ("--format", "csv", "--columns", ",".join(shipped.COLUMNS), "--compression", "gzip"),
+            "csv": ("--format", "csv", "--columns", ",".join(typed_logs.COLUMNS), "--compression", "gzip"),
             "parquet": ("--format", "parquet", *columns, "--compression", "snappy"),
         }
         # Larger than objects, which end within a log group then.
-        shipped.put(self.service, self.logstore.name, range(50_000))
+        typed_logs.put(self.service, self.logstore.name, range(50_000))
         for name, options in formats.items():
             self.service.command(*self.rule("create", name, "--bucket", "lake", "--size", "5", *options))
         for name in formats:
@@ -508,7 +426,7 @@ class Replays(Case):
                 for task in self.wait_until_all_shipped(name, 50_000):
                     again = self.service.folder / "again"
                     said = self.service.command("task", "replay", task["id"], "--to", again)
-                    self.assertIn("the same bytes as the task made", said)
+                    self.assertIn("identical to the task's object", said)
                     made, here = self.lake / task["object"], again / task["object"]
                     self.assertEqual(here.read_bytes(), made.read_bytes())
         self.assertTrue(any("+" in task["begin"] for task in self.service.tasks()), "none begins within a log group")
@@ -518,8 +436,4 @@ class Replays(Case):
             tasks = self.service.tasks("--rule", rule)
             return tasks if sum(task["rows"] or 0 for task in tasks) >= logs else None
 
-        return service.wait_for(found, message=f"{rule} ships too little")
-
-
-if __name__ == "__main__":
-    unittest.main()
+        return wait_for(found, message=f"{rule} ships too little")

@@ -8,7 +8,8 @@ from contextlib import closing
 from aliyun.log import LogException
 from aliyun.log.proto import LogGroup
 
-import service
+from kit import service
+from kit.waiting import wait_for
 
 SHARDS = 4
 PRODUCERS = 4
@@ -38,7 +39,7 @@ class Producer(threading.Thread):
             for number in range(LOGS_OF_A_GROUP):
                 group.Logs.add(Time=int(time.time())).Contents.add(Key="number", Value=str(number))
             try:
-                # Where nobody listens it is tried again, but not where a connection ends under a request.
+                # A refused connection is retried, but not one that ends during a request.
                 self.logstore.put(group)
                 self.acknowledged.add(name)
             except LogException:
@@ -46,7 +47,7 @@ class Producer(threading.Thread):
 
     def wait_for_more(self):
         count = len(self.acknowledged)
-        service.wait_for(lambda: len(self.acknowledged) >= count + 3, message="nothing is acknowledged")
+        wait_for(lambda: len(self.acknowledged) >= count + 3, message="nothing is acknowledged")
 
 
 class Stopping(unittest.TestCase):
@@ -56,8 +57,8 @@ class Stopping(unittest.TestCase):
 
     def stop(self):
         begun = time.monotonic()
-        self.service.ask_to_end()
-        self.assertEqual(self.service.wait(), 0)
+        self.service.terminate()
+        self.assertEqual(self.service.code(), 0)
         self.assertLess(time.monotonic() - begun, SECONDS_TO_END)
 
     def groups(self):
@@ -67,7 +68,7 @@ class Stopping(unittest.TestCase):
             for shard in range(SHARDS)
         }
 
-    def test_what_was_acknowledged_during_puts_is_there_after_a_restart(self):
+    def test_restart_keeps_acknowledged_logs(self):
         client, cursor = self.logstore.client, self.logstore.begin(0)
         client.create_consumer_group(service.PROJECT, "logs", "group", 60, False)
         client.update_check_point(service.PROJECT, "logs", "group", 0, cursor, "consumer")
@@ -103,7 +104,7 @@ class Stopping(unittest.TestCase):
         (saved,) = client.get_check_point(service.PROJECT, "logs", "group", 0).get_consumer_group_check_points()
         self.assertEqual((saved["checkpoint"], saved["consumer"]), (cursor, "consumer"))
 
-    def test_a_request_on_its_way_is_finished(self):
+    def test_shutdown_finishes_request(self):
         body = b'{"a":"1"}'
         authorization = self.service.admin.basic()["Authorization"]
         head = (
@@ -113,27 +114,23 @@ class Stopping(unittest.TestCase):
         with closing(self.service.connect()) as connection:
             connection.sendall(head.encode() + body[:4])
             time.sleep(0.3)
-            self.service.ask_to_end()
+            self.service.terminate()
             time.sleep(0.3)
             connection.sendall(body[4:])
             self.assertTrue(service.read_all(connection).startswith(b"HTTP/1.1 200 "))
-        self.assertEqual(self.service.wait(), 0)
+        self.assertEqual(self.service.code(), 0)
         self.service.start()
         self.assertEqual([log.fields for log in self.logstore.logs()], [(("a", "1"),)])
 
-    def test_connections_without_a_request_hold_nothing_up(self):
+    def test_idle_connections_do_not_delay_shutdown(self):
         with closing(self.service.connect()) as silent:
             # The SDK keeps its own, on which there was one.
             self.logstore.shards()
             self.stop()
             self.assertEqual(service.read_all(silent), b"")
 
-    def test_half_a_head_holds_nothing_up(self):
+    def test_incomplete_head_does_not_delay_shutdown(self):
         with closing(self.service.connect()) as connection:
             connection.sendall(b"GET /logstores HTTP/1.1\r\nHost: a")
             self.logstore.shards()
             self.stop()
-
-
-if __name__ == "__main__":
-    unittest.main()

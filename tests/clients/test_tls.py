@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-import service
+from kit import service
+from kit.process import temporary_folder
 
 # The head of a record with a handshake of 512 bytes.
 HALF_A_HANDSHAKE = bytes.fromhex("1603010200")
@@ -23,7 +24,7 @@ HALF_A_HANDSHAKE = bytes.fromhex("1603010200")
 
 class Tls(unittest.TestCase):
     def setUp(self):
-        folder = service.temporary_folder(self)
+        folder = temporary_folder(self)
         self.certificate, key = folder / "certificate.pem", folder / "key.pem"
         write_certificate(self.certificate, key)
         self.service = service.Service(self, "--tls-certificate", self.certificate, "--tls-key", key)
@@ -38,23 +39,23 @@ class Tls(unittest.TestCase):
             logstore.put(group)
             self.assertEqual([log.fields for log in logstore.logs()], [(("a", "1"),)])
 
-    def test_the_sdk_puts_and_pulls(self):
+    def test_sdk_puts_and_pulls_over_tls(self):
         self.assertTrue(self.service.endpoint().startswith("https://"))
         self.put_and_pull()
 
-    def test_a_client_that_does_not_trust_the_certificate_sends_nothing(self):
-        # It would try ten times, a second apart.
+    def test_untrusting_client_sends_nothing(self):
+        # By default the SDK tries ten times, a second apart.
         with mock.patch("time.sleep"), self.assertRaises(LogException) as refused:
             self.service.client().get_project(service.PROJECT)
         self.assertIn("CERTIFICATE_VERIFY_FAILED", refused.exception.get_error_message())
 
-    def test_clients_that_do_not_get_through_hurt_nobody(self):
+    def test_failed_handshakes_do_not_block_others(self):
         with closing(self.service.connect()) as silent, closing(self.service.connect()) as half:
             half.sendall(HALF_A_HANDSHAKE)
             with closing(self.service.connect()) as plain:
                 plain.sendall(b"GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n")
                 self.assertNotIn(b"HTTP", service.read_all(plain))
-            # One that is through and then says nothing.
+            # A client that is silent after the handshake.
             context = ssl.create_default_context(cafile=self.certificate)
             with context.wrap_socket(self.service.connect(), server_hostname=f"p.{service.NAME}"):
                 self.put_and_pull()
@@ -82,7 +83,3 @@ def write_certificate(certificate, key):
     )
     certificate.write_bytes(builder.sign(private, hashes.SHA256()).public_bytes(Encoding.PEM))
     key.write_bytes(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-
-
-if __name__ == "__main__":
-    unittest.main()

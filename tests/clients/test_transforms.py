@@ -6,12 +6,13 @@ import json
 import os
 import tomllib
 
-import service
-from test_rules import Case, detail
+from kit.process import temporary_folder
+from kit.rules import Case, detail
+from kit.waiting import PATIENCE
 
-STEPS = "Begun", "Made", "Sealed", "Settled"
-SAME = "the same bytes as the task made"
-NONE = "none: all of its logs were left out"
+STEPS = "Begun", "Made", "ManifestSaved", "Settled"
+SAME = "identical to the task's object"
+NONE = "none: all logs were filtered out"
 
 
 def fields(**settings):
@@ -27,7 +28,7 @@ class Transforms(Case):
     def logs(self, name):
         return [json.loads(line) for path in self.objects(name) for line in path.read_text().splitlines()]
 
-    def test_what_is_shipped_is_what_was_left_and_can_be_made_again(self):
+    def test_ships_and_replays_transformed_logs(self):
         where = {"id": {"matches": "[05]$"}}
         keyed = ("--transform", self.settings_file(hash=["id"], hash_key="key"))
         self.create("few", fields(where=where), fields(set={"env": "prod"}, rename={"id": "number"}))
@@ -38,8 +39,8 @@ class Transforms(Case):
         digests = [hmac.new(b"key", number, hashlib.sha256).hexdigest() for number in (b"0", b"5", b"10", b"15")]
         self.assertEqual([log["id"] for log in self.logs("hashed")], digests)
         self.assertEqual({task["rows"] for task in tasks.values()}, {4})
-        self.assertIn("2 of 2 objects are as their tasks say: 8 logs", self.service.command("verify"))
-        again = service.temporary_folder(self)
+        self.assertIn("2 of 2 objects match their tasks: 8 logs", self.service.command("verify"))
+        again = temporary_folder(self)
         for rule, task in tasks.items():
             self.assertIn(SAME, self.service.command("task", "replay", task["id"], "--to", again))
             plan = json.loads(self.service.command("task", "show", task["id"], "--report", "json"))["plan"]
@@ -52,7 +53,7 @@ class Transforms(Case):
         file.write_text(json.dumps(settings))
         return f"fields=@{file}"
 
-    def test_a_task_of_which_nothing_is_left_has_no_object_wherever_it_is_ended(self):
+    def test_task_without_logs_has_no_object_despite_aborts(self):
         self.create("none", fields(where={"id": "none"}))
         self.put()
         (task,) = self.wait_for_tasks("none", 1, "success")
@@ -61,15 +62,15 @@ class Transforms(Case):
         self.assertIn(NONE, self.service.command("task", "list"))
         self.assertIn(NONE, self.service.command("task", "show", task["id"]))
         self.assertIn("0 of 0 objects", self.service.command("verify"))
-        again = service.temporary_folder(self)
-        self.assertIn("left out all 10 logs", self.service.command("task", "replay", task["id"], "--to", again))
+        again = temporary_folder(self)
+        self.assertIn("filtered out all 10 logs", self.service.command("task", "replay", task["id"], "--to", again))
         for count, step in enumerate(STEPS, 2):
             with self.subTest(step=step):
-                self.service.ask_to_end()
-                self.service.wait()
+                self.service.terminate()
+                self.service.code()
                 self.start_with(LOGSHIP_TEST_STOP_AT=step)
                 self.put()
-                self.assertEqual(self.service.process.wait(service.PATIENCE), -6)
+                self.assertEqual(self.service.process.wait(PATIENCE), -6)
                 self.start_with()
                 tasks = self.wait_for_tasks("none", count, "success")
                 self.assertEqual({(task["rows"], task["sha256"]) for task in tasks}, {(0, "")})
@@ -86,20 +87,20 @@ class Transforms(Case):
             os.environ.clear()
             os.environ.update(before)
 
-    def test_a_rule_is_shown_as_it_can_be_applied(self):
+    def test_shown_rule_can_be_applied(self):
         self.create("shown", fields(drop=["a"], mask={"b": "\\d+"}), "--transform", "fields")
         text = self.service.command(*self.rule("show", "shown")).split("\n\nshard")[0]
         rule = tomllib.loads(text)
         self.assertEqual(rule["transform"], [{"type": "fields", "drop": ["a"], "mask": {"b": "\\d+"}}, "fields"])
         file = self.service.folder / "rules.toml"
         file.write_text(text)
-        self.assertIn("is as it has to be", self.service.command("rule", "apply", "-f", file))
+        self.assertIn("is up to date", self.service.command("rule", "apply", "-f", file))
         file.write_text(text.replace("\\\\d+", "\\\\w+").replace("\\d+", "\\w+"))
         self.assertIn("transform", self.service.command("rule", "apply", "-f", file))
         changed = self.configuration("shown")["logship"]["transform"]
         self.assertEqual(changed[0]["mask"], {"b": "\\w+"})
 
-    def test_what_is_wrong_with_a_transform_is_named_by_its_place(self):
+    def test_errors_name_position_of_transform(self):
         for transform, words in {
             ("fields", "nothing"): ("logship.transform[1]", "nothing"),
             ("fields", json.dumps({"mask": {"a": "("}})): ("logship.transform[1]", "mask.a", "unclosed group"),
@@ -114,7 +115,7 @@ class Transforms(Case):
                 for word in words:
                     self.assertIn(word, message)
 
-    def test_what_is_left_out_is_counted(self):
+    def test_counts_filtered_logs(self):
         self.create("counted", fields(where={"id": ["1", "2"]}))
         self.put()
         self.wait_for_tasks("counted", 1, "success")

@@ -133,7 +133,7 @@ pub(crate) async fn write_alone(client: Client, writer: u32, round: u32, groups:
         let group = Group { writer, round, sequence };
         match group.put(&client).await {
             Ok(()) => puts.acknowledged.push(group),
-            Err(ClientError::Refused(error)) if error.code == ErrorCode::InternalServerError => {
+            Err(ClientError::Rejected(error)) if error.code == ErrorCode::InternalServerError => {
                 puts.refused += 1;
                 if puts.refused == 20 {
                     break;

@@ -4,12 +4,11 @@ import base64
 import json
 import unittest
 
-from app import TASK, Application, manifest
-
-import debian
-from redis_server import RedisServer
-from store import Store
-from waiting import wait_for
+from kit import debian
+from kit.application import TASK, Application, manifest
+from kit.fakes.put_store import Store
+from kit.redis_server import RedisServer
+from kit.waiting import wait_for
 
 LINES = b'{"__time__":1760000000,"id":"1"}\n' * 5
 CALL = {"rule": "lake", "x-logship-task": TASK, "content-type": "application/x-ndjson"}
@@ -31,19 +30,19 @@ class Announcements(unittest.TestCase):
     def announce(self, **members):
         self.assertEqual(self.redis.publish("batches", json.dumps({**CALL, **members}).encode()), 1)
 
-    def test_a_batch_in_a_message_becomes_an_object(self):
+    def test_ships_batch_of_message(self):
         self.announce(body=base64.b64encode(LINES).decode())
         wait_for(lambda: self.store.objects, message=self.application.problem)
         [(path, (_, headers))] = self.store.objects.items()
         self.assertIn(TASK, path)
         self.assertEqual(headers["x-amz-meta-logship-rows"], "5")
 
-    def test_a_batch_is_fetched_from_where_it_is(self):
+    def test_fetches_batch_from_url(self):
         self.store.objects["/batches/1"] = (LINES, {})
         self.announce(url=f"{self.store.url}/batches/1")
         wait_for(lambda: len(self.store.objects) == 2, message=self.application.problem)
 
-    def test_what_comes_to_nothing_is_told_and_the_next_is_taken(self):
+    def test_failed_message_does_not_block_next(self):
         self.redis.publish("batches", b"nonsense")
         self.announce(rule="none", body="")
         self.announce(rule="back", body="")
@@ -51,9 +50,5 @@ class Announcements(unittest.TestCase):
         self.announce(url="http://192.0.2.1/")
         self.announce(body=base64.b64encode(LINES).decode())
         wait_for(lambda: self.store.objects, message=self.application.problem)
-        for words in "no JSON object", "unknown-rule", "delivers to the caller", "one of `url` and `body`", "forbidden":
+        for words in "not a JSON object", "unknown-rule", "delivers to the caller", "one of `url` and `body`", "forbidden":
             self.assertIn(words, self.application.problem())
-
-
-if __name__ == "__main__":
-    unittest.main()

@@ -1,15 +1,14 @@
 """Rules of a service whose objects a function makes: the bytes of a rule without one, each log once, whatever fails."""
 
 import threading
-import unittest
 
 import snappy
-from app import manifest
-from caller import PATIENCE, RULE, CallerCase, place
 
-from faults import Damage, Reset, ResetInBody, Respond, Run, Truncate
-from shipping import put
-from waiting import wait_for
+from kit.application import manifest
+from kit.fakes.faults import Damage, Reset, ResetInBody, Respond, Run, Truncate
+from kit.function_calls import PATIENCE, RULE, CallerCase, place
+from kit.shipping import put
+from kit.waiting import wait_for
 
 GROUPS = 3
 LOGS = 30
@@ -18,13 +17,13 @@ ABORTED = -6
 LARGE = {"logs": 400, "groups": 4, "size": 3000}
 CSV = ("--format", "csv", "--columns", "number,noise", "--set", "header=true", "--compression", "gzip")
 PARQUET = ("--format", "parquet", "--columns", "number:int64,noise", "--compression", "snappy")
-STOPS = "Begun", "Cut", "Made", "Sealed", "Published", "Settled"
+STOPS = "Begun", "RangeFixed", "Made", "ManifestSaved", "Published", "Settled"
 BUSY = Respond(503, "ServerBusy")
 BROKEN = Respond(502, "BadGateway")
 
 
 class Objects(CallerCase):
-    def test_an_object_is_that_of_a_rule_without_a_function(self):
+    def test_makes_object_of_rule_without_function(self):
         cases = [
             (("--compression", "snappy", "--partition", "ds=%Y/%H", "--prefix", "日志/a b"), {}),
             (CSV, {"encoder": "encode-csv", "compressor": "compress-gzip"}),
@@ -44,7 +43,7 @@ class Objects(CallerCase):
                 self.assertEqual(self.store.read(task["object"]), self.store.read(expected["object"]))
                 self.assertEqual(rule.replay(task), self.store.read(task["object"]))
 
-    def test_each_range_is_one_object_and_goes_on(self):
+    def test_each_range_becomes_one_object(self):
         self.begin()
         self.serve()
         rule = self.rule("--compression", "snappy", "--prefix", "日志/a b", **LARGE)
@@ -54,7 +53,7 @@ class Objects(CallerCase):
         put(rule.logstore, LOGS, 1, first=LARGE["logs"])
         self.assert_shipped(rule, LARGE["logs"] + LOGS, LARGE["groups"] + 1, snappy.uncompress)
 
-    def test_what_the_function_gives_back_is_put_by_the_service(self):
+    def test_service_puts_returned_object(self):
         self.begin({RULE: {}})
         self.serve()
         rule = self.rule(**LARGE)
@@ -62,14 +61,14 @@ class Objects(CallerCase):
         put(rule.logstore, LOGS, 1, first=LARGE["logs"])
         self.assert_shipped(rule, LARGE["logs"] + LOGS, LARGE["groups"] + 1)
 
-    def test_what_is_damaged_on_the_way_back_is_made_again(self):
+    def test_retries_damaged_answer(self):
         self.begin({RULE: {}})
         self.serve()
         damaged = self.proxy.inject(Damage(), method="POST", times=2)
         self.assert_shipped(self.rule(), LOGS, GROUPS)
         self.assertEqual((damaged.fired, len(self.calls())), (2, 3))
 
-    def test_a_call_has_no_more_than_it_may(self):
+    def test_obeys_limit_of_call(self):
         """Groups are cut, and what one call does not take is the next one's."""
         self.begin()
         self.serve(body_bytes=65_536)
@@ -79,7 +78,7 @@ class Objects(CallerCase):
         self.assertTrue(any("+" in task["end"] for task in tasks), "none ends within a group")
         self.assertLessEqual(max(call.size for call in self.calls()), 65_536)
 
-    def test_without_a_store_its_tasks_are_the_same_and_not_verified(self):
+    def test_tasks_without_store_are_not_verified(self):
         self.begin()
         self.serve(store=None)
         rule = self.rule(bucket="")
@@ -88,18 +87,18 @@ class Objects(CallerCase):
         self.assertEqual(rule.replay(task), self.store.read(task["object"]))
         verified = self.served.run("verify")
         self.assertEqual(verified.returncode, 1)
-        self.assertIn("0 of 1 objects are as their tasks say", verified.stdout)
+        self.assertIn("0 of 1 objects match their tasks", verified.stdout)
         self.assertIn("Name a `store`", verified.stdout)
-        self.assertIn("1 were not looked at", verified.stderr)
+        self.assertIn("1 objects could not be verified", verified.stderr)
 
 
 class Rules(CallerCase):
-    """What a rule is refused for when it is made."""
+    """The error of creating a rule."""
 
     def refusal(self, *options, bucket="lake", name=RULE):
         return self.served.refused("rule", "create", name, *place(self.logstore, bucket, "fleet"), *options)
 
-    def test_what_the_function_would_not_make_is_told(self):
+    def test_rejects_rule_that_function_cannot_run(self):
         rules = {
             RULE: self.to_store(compression="none"),
             "splunk": {"deliver": {"to": "hec", "url": self.store.url}},
@@ -122,9 +121,9 @@ class Rules(CallerCase):
                 for word in words:
                     self.assertIn(word, told)
         self.proxy.close()
-        self.assertIn("is not reached", self.refusal(bucket=""))
+        self.assertIn("can't reach", self.refusal(bucket=""))
 
-    def test_what_is_right_is_made(self):
+    def test_accepts_valid_rule(self):
         self.begin()
         self.serve()
         logstore = self.served.logstore()
@@ -132,17 +131,17 @@ class Rules(CallerCase):
         self.assertEqual([request.method for request in self.proxy.requests], ["GET"])
         self.assertEqual(self.store.keys(), [])
 
-    def test_what_is_given_back_needs_a_store(self):
+    def test_returned_objects_need_store(self):
         self.begin({RULE: {}})
         self.serve(store=None)
         self.logstore = self.served.logstore()
         self.assertIn("name a `store`", self.refusal(bucket=""))
 
-    def test_settings_that_can_not_be_are_refused(self):
+    def test_rejects_invalid_settings(self):
         self.begin()
         self.serve()
         for setting, value, words in [
-            ("url", "functions", "is no URL"),
+            ("url", "functions", "is not a URL"),
             ("store", "sea", 'no destination "sea"'),
             ("store", "fleet", "is a function"),
             ("calls", 0, "calls"),
@@ -159,28 +158,28 @@ class Failures(CallerCase):
     def check(self, rule, logs=LOGS, groups=GROUPS):
         return self.assert_shipped(rule, logs, groups)
 
-    def test_a_function_that_is_not_there_gets_all_when_it_is(self):
+    def test_delivers_all_after_outage(self):
         self.begin()
         self.serve()
         self.function.kill()
         rule = self.rule()
         task = self.wait_for_failure(rule)
         self.assertEqual(task["taskCode"], "InternalServerError")
-        self.assertIn("is not reached", task["taskMessage"])
+        self.assertIn("can't reach", task["taskMessage"])
         self.assertIn("/v1/ship/lake", task["taskMessage"])
         self.function.start()
         self.served.retry()
         (after,) = self.check(rule)
         self.assertEqual((after["id"], after["object"], after["attempts"]), (task["id"], task["object"], 2))
 
-    def test_a_task_is_tried_again_by_itself(self):
+    def test_retries_task_without_help(self):
         self.begin()
         self.serve(retry_seconds=1)
         self.proxy.inject(BROKEN, method="POST", times=4)
         (task,) = self.check(self.rule())
         self.assertEqual((task["attempts"], len(self.calls())), (2, 5))
 
-    def test_what_passes_soon_is_no_failure(self):
+    def test_short_fault_is_no_failure(self):
         """Neither what the way to the function does nor what it says of where it delivers to."""
         for number, fault in enumerate([BUSY, BROKEN, Reset(), Reset(before=False), ResetInBody(), Truncate()]):
             with self.subTest(fault):
@@ -191,7 +190,7 @@ class Failures(CallerCase):
                 (task,) = self.check(self.rule())
                 self.assertEqual((task["attempts"], len(self.calls())), (1, 3))
 
-    def test_a_destination_that_is_busy_is_left_alone_as_long_as_it_asks_for(self):
+    def test_obeys_retry_after(self):
         self.begin()
         self.serve()
         self.proxy.inject(Respond(503, "Busy", headers=(("retry-after", "6"),)), method="POST")
@@ -203,7 +202,7 @@ class Failures(CallerCase):
         (after,) = self.check(rule)
         self.assertEqual(after["attempts"], 2)
 
-    def test_what_the_function_refuses_is_told_and_can_be_mended(self):
+    def test_shows_refusal_and_retries_after_fix(self):
         self.begin({"other": self.to_store()}, "--variable", "call_token=secret", allowed=["http://192.0.2.1"])
         self.serve()
         rule = self.rule()
@@ -239,7 +238,7 @@ class Failures(CallerCase):
         self.function.file.write_text(manifest(rules, allowed))
         self.function.start()
 
-    def test_what_is_never_taken_is_not_tried_again_by_itself(self):
+    def test_permanent_refusal_is_not_retried(self):
         self.begin()
         self.serve(retry_seconds=1)
         self.proxy.inject(Respond(422, "Unprocessable"), method="POST")
@@ -247,14 +246,14 @@ class Failures(CallerCase):
         task = self.wait_for_failure(rule)
         self.assertIn("422", task["taskMessage"])
         self.assertIsNone(task["nextTry"])
-        # What comes after it is shipped meanwhile, and it when somebody says so.
+        # Later logs are shipped meanwhile, and this task after a manual retry.
         put(rule.logstore, LOGS, 1, first=LOGS)
         wait_for(lambda: len(rule.tasks()) == 2 and rule.tasks()[1]["taskStatus"] == "success", PATIENCE)
         self.assertEqual(len(self.calls()), 2)
         self.served.retry()
         self.check(rule, 2 * LOGS, GROUPS + 1)
 
-    def test_a_call_that_is_too_large_for_what_stands_between_is_cut_anew(self):
+    def test_splits_call_too_large_for_proxy(self):
         self.begin()
         self.serve()
         most = 200_000
@@ -270,7 +269,7 @@ class Failures(CallerCase):
         tasks = self.check(rule, LARGE["logs"], LARGE["groups"])
         self.assertGreater(len(tasks), 5)
 
-    def test_an_object_of_somebody_else_is_left_as_it_is(self):
+    def test_keeps_foreign_object(self):
         self.begin()
         self.serve()
         self.function.kill()
@@ -285,7 +284,7 @@ class Failures(CallerCase):
         self.assertIsNone(task["nextTry"])
         self.assertEqual(self.objects(), {task["object"]: b"somebody's"})
 
-    def test_an_object_that_other_stages_made_before_is_the_one_of_the_task(self):
+    def test_keeps_object_of_other_stages(self):
         """The function made it, was not heard, and is another one when it is called again."""
         self.begin()
         self.serve()
@@ -306,8 +305,8 @@ class Failures(CallerCase):
         (task,) = rule.tasks()
         self.assertEqual((task["sha256"], task["storedBytes"], task["rows"]), ("0" * 64, 9, LOGS))
 
-    def test_a_function_of_another_version_is_told(self):
-        """It does not know what it is asked for, and makes something else."""
+    def test_reports_version_mismatch(self):
+        """The function ignores the request and makes another object."""
         self.begin({RULE: self.to_store(prefix="elsewhere")})
         self.serve()
         rule = self.rule("--prefix", "here")
@@ -319,7 +318,7 @@ class Failures(CallerCase):
 class Crashes(CallerCase):
     """Something is killed. Nobody sees a difference afterwards."""
 
-    def test_the_function_in_the_middle_of_a_call(self):
+    def test_survives_kill_of_function(self):
         for before in True, False:
             with self.subTest(before=before):
                 self.setUp()
@@ -334,12 +333,12 @@ class Crashes(CallerCase):
                 self.served.retry()
                 self.assert_shipped(rule, LOGS, GROUPS)
 
-    def test_the_service_at_each_step(self):
+    def test_survives_abort_at_each_step(self):
         for rules in {RULE: self.to_store()}, {RULE: {}}:
             for step in STOPS:
                 with self.subTest(step=step, rules=rules):
                     self.setUp()
-                    # It is another server by now.
+                    # It is another process by now.
                     self.begin({RULE: self.to_store() if rules[RULE] else {}})
                     self.serve(environment={"LOGSHIP_TEST_STOP_AT": step})
                     rule = self.rule()
@@ -353,7 +352,7 @@ class Crashes(CallerCase):
                     put(rule.logstore, LOGS, 1, first=LOGS)
                     self.assert_shipped(rule, 2 * LOGS, GROUPS + 1)
 
-    def test_the_service_while_the_function_works(self):
+    def test_survives_kill_of_service(self):
         for before in True, False:
             with self.subTest(before=before):
                 self.setUp()
@@ -374,7 +373,7 @@ class Crashes(CallerCase):
 
 
 class Scale(CallerCase):
-    def test_calls_go_side_by_side_and_hold_up_nobody_else(self):
+    def test_runs_calls_in_parallel(self):
         """A function that answers nothing has all of its calls, and a rule without one ships."""
         self.begin()
         self.serve(calls=4, rule=RULE)
@@ -396,7 +395,3 @@ class Scale(CallerCase):
         for rule in rules:
             wait_for(lambda: rule.has_shipped(1), PATIENCE, self.served.log.read_text, 0.1)
         self.assertEqual([len(rule.tasks()) for rule in rules], [1] * 6)
-
-
-if __name__ == "__main__":
-    unittest.main()

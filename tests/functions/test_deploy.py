@@ -1,4 +1,4 @@
-"""What deploy/kubernetes says, against the program: options, variables, paths and settings that it has, and no others."""
+"""The manifests of deploy/kubernetes use only options, variables, paths and settings that the program has."""
 
 import json
 import os
@@ -10,12 +10,14 @@ import unittest
 import urllib.request
 
 import yaml
-from app import PROGRAM, ROOT, Application, folder
 
-import hec
-import service
-from shipping import put
-from waiting import wait_for
+from kit import service
+from kit.application import Application
+from kit.fakes import hec
+from kit.paths import PROGRAM, ROOT
+from kit.process import temporary_folder
+from kit.shipping import put
+from kit.waiting import wait_for
 
 MANIFESTS = ROOT / "deploy/kubernetes"
 RESTRICTED = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
@@ -63,7 +65,7 @@ class Deployment:
 
 
 class Manifests(unittest.TestCase):
-    def test_each_has_what_every_object_has(self):
+    def test_manifests_have_required_members(self):
         names = sorted(path.name for path in MANIFESTS.iterdir())
         self.assertEqual(names, ["consume.yaml", "function.yaml", "serve.yaml"])
         for name in names:
@@ -72,7 +74,7 @@ class Manifests(unittest.TestCase):
                 if document["kind"] != "Namespace":
                     self.assertEqual(document["metadata"]["namespace"], "logship", document["metadata"])
 
-    def test_options_and_variables_are_those_of_the_program(self):
+    def test_options_and_variables_exist(self):
         for name in "serve.yaml", "consume.yaml":
             with self.subTest(name):
                 deployment = Deployment(name)
@@ -82,7 +84,7 @@ class Manifests(unittest.TestCase):
                 for variable in deployment.variables:
                     self.assertRegex(known, rf"\[env: {variable}\b")
 
-    def test_parts_of_a_pod_fit(self):
+    def test_volumes_and_ports_match(self):
         for name in "serve.yaml", "consume.yaml":
             with self.subTest(name):
                 deployment = Deployment(name)
@@ -93,7 +95,7 @@ class Manifests(unittest.TestCase):
                 self.assertEqual(set(mounts), volumes)
                 self.assertTrue(deployment.pod["securityContext"]["runAsNonRoot"])
                 self.assertEqual(deployment.container["securityContext"], RESTRICTED)
-                # What is written is written to a volume: all else is read-only.
+                # All writes go to a volume, as all else is read-only.
                 paths = [entry["value"] for entry in deployment.variables.values() if "/" in entry.get("value", "")]
                 for path in (path for path in paths if path.startswith("/")):
                     self.assertTrue(any(path.startswith(f"{mount}/") for mount in mounts.values()), path)
@@ -102,7 +104,7 @@ class Manifests(unittest.TestCase):
                 for name, entry in deployment.variables.items():
                     self.assertEqual("valueFrom" in entry, bool(re.search("AK_|TOKEN", name)), name)
 
-    def test_services_lead_to_what_is_deployed(self):
+    def test_services_select_pods(self):
         served, reached = Deployment("serve.yaml"), find("serve.yaml", "Service")
         self.assertEqual(reached["spec"]["selector"], served.whole["spec"]["template"]["metadata"]["labels"])
         (port,) = reached["spec"]["ports"]
@@ -128,8 +130,8 @@ class Running(unittest.TestCase):
         below = {name: str(place) + value if value.startswith("/") else value for name, value in values.items()}
         return {**os.environ, **below, **others}
 
-    def test_the_service(self):
-        deployment, place = Deployment("serve.yaml"), folder(self)
+    def test_deploys_service(self):
+        deployment, place = Deployment("serve.yaml"), temporary_folder(self)
         files = find("serve.yaml", "Secret")["stringData"]
         (mount,) = (mount for mount in deployment.container["volumeMounts"] if mount["name"] == "settings")
         for mounted in deployment.container["volumeMounts"]:
@@ -153,8 +155,8 @@ class Running(unittest.TestCase):
             self.assertEqual(fetch(served + probe["path"]), 200)
         self.assertEqual(fetch(f"{served}/metrics"), 200)
 
-    def test_a_consumer(self):
-        deployment, place = Deployment("consume.yaml"), folder(self)
+    def test_deploys_consumer(self):
+        deployment, place = Deployment("consume.yaml"), temporary_folder(self)
         served = service.Service(self)
         logstore = served.logstore("access")
         put(logstore, 100)
@@ -181,7 +183,7 @@ class Running(unittest.TestCase):
         for probe in deployment.probes():
             self.assertEqual(fetch(f"http://127.0.0.1:{port}{probe['path']}"), 200)
 
-    def test_the_function(self):
+    def test_deploys_function(self):
         whole, application = find("function.yaml", "SpinApp")["spec"], tomllib.loads((ROOT / "spin.toml").read_text())
         self.assertLessEqual(set(whole["components"]), set(application["component"]))
         values = find("function.yaml", "ConfigMap")["data"]
@@ -206,7 +208,7 @@ class Running(unittest.TestCase):
             self.assertEqual(given["deliver_to"], f"{scheme}://{rule['deliver']['bucket']}.{host}")
         self.assertEqual(running.describe("lake").status, 401)
 
-    def test_the_autoscaler_scales_the_function(self):
+    def test_autoscaler_scales_function(self):
         function, scaled = find("function.yaml", "SpinApp"), find("function.yaml", "ScaledObject")
         self.assertEqual(scaled["spec"]["scaleTargetRef"]["name"], function["metadata"]["name"])
         self.assertTrue(function["spec"]["enableAutoscaling"])
@@ -215,7 +217,7 @@ class Running(unittest.TestCase):
         self.assertIn("cpu", function["spec"]["resources"]["requests"])
         self.assertLess(scaled["spec"]["minReplicaCount"], scaled["spec"]["maxReplicaCount"])
 
-    def test_the_image(self):
+    def test_image_matches_manifests(self):
         text = (ROOT / "deploy/Containerfile").read_text()
         (copied,) = re.findall(r"^COPY (\S+) (\S+)$", text, re.MULTILINE)
         self.assertEqual(copied[0], "target/release/logship")
@@ -224,7 +226,3 @@ class Running(unittest.TestCase):
         for name in "serve.yaml", "consume.yaml":
             context = Deployment(name).pod["securityContext"]
             self.assertEqual((context["runAsUser"], context["runAsGroup"]), (int(user[1]), int(user[2])))
-
-
-if __name__ == "__main__":
-    unittest.main()

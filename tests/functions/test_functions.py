@@ -11,11 +11,13 @@ import unittest
 
 import xxhash
 from aliyun.log.log_logs_pb2 import LogGroup, LogGroupList
-from app import LINES, PROGRAM, ROOT, TASK, Application, folder, manifest, stage
 
-import hec
-from store import Store
-from waiting import wait_for
+from kit.application import LINES, TASK, Application, manifest, stage
+from kit.fakes import hec
+from kit.fakes.put_store import Store
+from kit.paths import PROGRAM, ROOT
+from kit.process import temporary_folder
+from kit.waiting import wait_for
 
 HOSTILE = ["plain", "a,b\"c\"\r\nd", "||", "\u0000\u001f", "é😀", "", " 1", "x" * 70_000]
 
@@ -43,7 +45,7 @@ PAIRS += [("parquet", "none"), ("parquet", "snappy")]
 class Objects(unittest.TestCase):
     def shipped(self, format, compression, lines, pipeline=None, transform=None):
         """The bytes and the suffix of the object that the program makes, by stages or by a pipeline of them."""
-        place = folder(self)
+        place = temporary_folder(self)
         (place / "lines.ndjson").write_bytes(lines)
         rule = {"type": format, **COLUMNS[format]}
         members = ", ".join(f"{name} = {toml(value)}" for name, value in rule.items())
@@ -57,21 +59,21 @@ class Objects(unittest.TestCase):
 
     def fused(self, format, compression):
         """A pipeline of the stages that a rule would have."""
-        file = folder(self) / "fused.wasm"
+        file = temporary_folder(self) / "fused.wasm"
         command = [PROGRAM, "compose", "--encoder", f"encode-{format}", "--output", file]
         is_outer = format != "parquet" and compression != "none"
         command += ["--compressor", stage(f"compress-{compression}")] if is_outer else []
         subprocess.run(command, check=True, capture_output=True)
         return file
 
-    def test_an_object_is_the_one_that_a_fused_pipeline_makes(self):
+    def test_makes_object_of_fused_pipeline(self):
         lines = logs()
         for format, compression in PAIRS:
             with self.subTest(format=format, compression=compression):
                 fused = self.shipped(format, compression, lines, self.fused(format, compression))
                 self.assertEqual(fused, self.shipped(format, compression, lines))
 
-    def test_an_object_is_the_one_that_the_program_makes(self):
+    def test_makes_object_of_program(self):
         lines = logs()
         for format, compression in PAIRS:
             with self.subTest(format=format, compression=compression):
@@ -88,8 +90,8 @@ class Objects(unittest.TestCase):
                 self.assertEqual((answer.fact("sha256"), answer.fact("rows")), (digest, "3000"))
                 self.assertEqual(answer.fact("key").partition(".")[2], suffix)
 
-    def test_a_transformer_that_was_fused_with_the_encoder_takes_part(self):
-        lines, file = logs(), folder(self) / "fused.wasm"
+    def test_runs_transformer_fused_with_encoder(self):
+        lines, file = logs(), temporary_folder(self) / "fused.wasm"
         fuse = [PROGRAM, "compose", "--transform", "transform-fields", "--encoder", "encode-json", "-o", file]
         subprocess.run(fuse, check=True, capture_output=True)
         settings = {"mask": {"text": "plain"}, "drop": ["size"]}
@@ -102,9 +104,9 @@ class Objects(unittest.TestCase):
         wrong = {"lake": {"format": {"type": "json", "transform": [{"where": {"id": "1"}}]}, "compression": "none"}}
         refused = Application(self, manifest(wrong, encoder=file)).ship("lake", lines)
         self.assertEqual(refused.status, 422)
-        self.assertIn("log 0: the transformer before the encoder leaves it out", refused.problem()[2])
+        self.assertIn("log 0: the transformer filters or splits this log", refused.problem()[2])
 
-    def test_a_line_of_the_application_swaps_a_stage(self):
+    def test_one_line_swaps_stage(self):
         lines, rules = logs(20), {"lake": {"prefix": "p"}}
         text = manifest(rules)
         gzipped = text.replace("compress-snappy", "compress-gzip")
@@ -116,14 +118,14 @@ class Objects(unittest.TestCase):
         self.assertEqual((json_lines.count(b"\n"), logfmt_lines.count(b"\n")), (20, 20))
         self.assertTrue(json_lines.startswith(b"{") and b" id=0" in logfmt_lines)
 
-    def test_a_call_that_is_repeated_gives_the_same(self):
+    def test_repeated_call_makes_same_object(self):
         application = Application(self, manifest({"lake": {}}))
         first, second = (application.ship("lake", logs(50)) for _ in range(2))
         other = application.ship("lake", logs(50), task="1760000089123456789_4712")
         self.assertEqual((first.fact("key"), first.body), (second.fact("key"), second.body))
         self.assertNotEqual(first.fact("key"), other.fact("key"))
 
-    def test_a_caller_that_makes_the_sha256_itself_gets_another_digest(self):
+    def test_caller_can_choose_other_digest(self):
         application = Application(self, manifest({"lake": {}}))
         answer = application.ship("lake", logs(50), **{"x-logship-digest": "xxh3"})
         self.assertEqual(answer.fact("xxh3"), xxhash.xxh3_128_hexdigest(answer.body))
@@ -131,9 +133,9 @@ class Objects(unittest.TestCase):
         self.assertEqual(application.ship("lake", logs(50), **{"x-logship-digest": "sha256"}).body, answer.body)
         refused = application.ship("lake", logs(50), **{"x-logship-digest": "md5"})
         self.assertEqual(refused.status, 400)
-        self.assertIn("say sha256 or xxh3", refused.problem()[2])
+        self.assertIn("use sha256 or xxh3", refused.problem()[2])
 
-    def test_logs_are_the_same_in_any_form(self):
+    def test_every_input_format_gives_same_object(self):
         group = LogGroup(Topic="t", Source="s")
         group.LogTags.add(Key="host", Value="h")
         lines = []
@@ -162,7 +164,7 @@ class Objects(unittest.TestCase):
 
 
 class Problems(unittest.TestCase):
-    def test_each_is_told_with_its_place_and_the_same_again(self):
+    def test_reports_errors_with_position(self):
         rules = {"lake": {}, "csv": {"format": "csv"}, "odd": {"prefixx": 1}}
         application = Application(self, manifest(rules))
         protobuf = {"content-type": "application/x-protobuf"}
@@ -192,13 +194,13 @@ class Problems(unittest.TestCase):
                     self.assertEqual((again.status, again.body), (answer.status, answer.body))
         self.assertEqual(application.ship("lake", b"{}").status, 200)
 
-    def test_components_that_do_not_go_together_are_named(self):
+    def test_names_incompatible_components(self):
         cases = [
             (manifest({}, compressor=stage("encode-csv")), ["encode-csv.wasm", "logship:compress/compressor@1.0.0"]),
-            (manifest({}, encoder=folder(self) / "none.wasm"), ["none.wasm", "No such file"]),
-            (manifest({}, encoder=ROOT / "README.md"), ["README.md", "it is no WebAssembly"]),
-            (manifest({}, encoder=None), ["trigger-http.wasm", "logship:encode/encoder@1.0.0", "nothing serves it"]),
-            (manifest({}).replace("logship:encode/encoder@", "logship:encode/other@"), ["logship:encode/other", "imports no"]),
+            (manifest({}, encoder=temporary_folder(self) / "none.wasm"), ["none.wasm", "No such file"]),
+            (manifest({}, encoder=ROOT / "README.md"), ["README.md", "it is not WebAssembly"]),
+            (manifest({}, encoder=None), ["trigger-http.wasm", "logship:encode/encoder@1.0.0", "no dependency provides it"]),
+            (manifest({}).replace("logship:encode/encoder@", "logship:encode/other@"), ["logship:encode/other", "doesn't import"]),
             (manifest({}, allowed=["example.org"]), ["allowed_outbound_hosts", "example.org"]),
         ]
         for text, words in cases:
@@ -208,21 +210,21 @@ class Problems(unittest.TestCase):
             for word in words:
                 self.assertIn(word, application.problem())
 
-    def test_the_application_of_the_repository_goes_together(self):
-        made = folder(self) / "whole.wasm"
+    def test_repository_application_is_consistent(self):
+        made = temporary_folder(self) / "whole.wasm"
         for component in "trigger-http", "trigger-redis":
             command = [PROGRAM, "function", "compose", ROOT / "spin.toml", "--component", component, "-o", made]
             subprocess.run(command, check=True, capture_output=True)
             self.assertGreater(made.stat().st_size, 1 << 20)
 
-    def test_the_application_of_the_repository_runs_without_a_redis(self):
+    def test_repository_application_runs_without_redis(self):
         text = (ROOT / "spin.toml").read_text().replace('"target/', f'"{ROOT}/target/')
         nowhere = ("--variable", "redis_address=redis://:secret@127.0.0.1:1", "--log", "info")
         application = Application(self, text, *nowhere)
         wait_for(lambda: "Redis is tried again" in application.problem())
         answer = application.ship("lake", logs(5))
         self.assertEqual((answer.status, answer.fact("rows")), (200, "5"), answer.body)
-        # It is tried again after one second, and after two more.
+        # It is retried after one second, and after two more.
         time.sleep(3.5)
         told = [line for line in application.problem().splitlines() if "edis" in line]
         self.assertEqual(len(told), 1, told)
@@ -230,9 +232,9 @@ class Problems(unittest.TestCase):
 
 
 class Callers(unittest.TestCase):
-    """What the caller says of the object that it wants."""
+    """The headers that describe the wanted object."""
 
-    def test_a_rule_has_what_it_does_not_say_from_the_caller(self):
+    def test_caller_completes_rule(self):
         application = Application(self, manifest({"lake": {"prefix": "p"}}))
         wanted = {"prefix": "p", "partition": "ds=%Y", "time_zone": "+08:00", "compression": "none", "path": {}}
         wanted["format"] = {"type": "json", "tags": True}
@@ -242,7 +244,7 @@ class Callers(unittest.TestCase):
         key = {"x-logship-rule": json.dumps(wanted), "x-logship-key": answer.fact("key")}
         self.assertEqual(application.ship("lake", logs(5), **key).body, answer.body)
 
-    def test_what_would_be_another_object_is_none(self):
+    def test_rejects_call_for_different_object(self):
         application = Application(self, manifest({"lake": {"prefix": "p", "compression": "snappy"}}))
         cases = [
             ({"x-logship-rule": '{"prefix": "q"}'}, "another prefix"),
@@ -257,7 +259,7 @@ class Callers(unittest.TestCase):
                 self.assertEqual((answer.status, *answer.problem()[:2]), (500, "settings", True))
                 self.assertIn(words, answer.problem()[2])
 
-    def test_a_function_tells_what_it_would_make(self):
+    def test_describes_rule(self):
         rules = {"lake": {}, "splunk": {"deliver": {"to": "hec", "url": "http://127.0.0.1:1"}}, "csv": {"format": "csv"}}
         application = Application(self, manifest(rules))
         said = application.describe("lake")
@@ -272,7 +274,7 @@ class Callers(unittest.TestCase):
         answer = application.ship("splunk", logs(5), **{"x-logship-key": "a"})
         self.assertEqual(answer.problem()[:2], ("settings", True))
 
-    def test_a_function_with_a_token_is_for_those_who_have_it(self):
+    def test_rejects_calls_without_token(self):
         application = Application(self, manifest({"lake": {}}), "--variable", "call_token=right")
         for headers in {}, {"authorization": "Bearer wrong"}, {"authorization": "right"}, {"authorization": "Bearer "}:
             answer = application.ship("lake", logs(5), **headers)
@@ -290,7 +292,7 @@ class Misbehaviour(unittest.TestCase):
         text = manifest(rules, encoder=ROOT / "target/components-examples/misbehaving-stage.wasm")
         return Application(self, text, "--stage-deadline", str(deadline))
 
-    def test_it_ends_the_call_by_name_and_no_other(self):
+    def test_failing_stage_ends_only_its_call(self):
         application = self.application(2)
         cases = [
             ("trap", 500, "trapped: wasm `unreachable`"),
@@ -307,10 +309,10 @@ class Misbehaviour(unittest.TestCase):
                 self.assertEqual(answer.status, status, answer.body)
                 self.assertIn(words, answer.body.decode())
                 if status == 500:
-                    self.assertTrue(answer.body.startswith(b"the function ended: stage misbehaving-stage (sha256:"))
+                    self.assertTrue(answer.body.startswith(b"the function trapped: stage misbehaving-stage (sha256:"))
                 self.assertEqual(application.ship("behave", logs(5)).body, b"misbehaving-stage\n" * 5)
 
-    def test_others_are_answered_while_it_is_busy(self):
+    def test_busy_stage_does_not_block_others(self):
         application = self.application(5)
         # More than there are threads for calls.
         busy = [threading.Thread(target=application.ship, args=("loop", logs(5))) for _ in range(os.cpu_count() + 1)]
@@ -330,7 +332,7 @@ class Delivery(unittest.TestCase):
         self.deliver = {"to": "s3", "endpoint": self.destination.url, "bucket": "lake", "path-style": True}
         self.text = manifest({"lake": {"deliver": self.deliver}}, [self.destination.url])
 
-    def test_an_object_is_put_once(self):
+    def test_puts_object_once(self):
         application = Application(self, self.text)
         answers = [application.ship("lake", logs(50), **{"x-logship-range": "7-9"}) for _ in range(2)]
         self.assertEqual([answer.fact("delivered") for answer in answers], ["put", "was there"])
@@ -339,7 +341,7 @@ class Delivery(unittest.TestCase):
         self.assertEqual(hashlib.sha256(body).hexdigest(), answers[0].fact("sha256"))
         self.assertEqual(headers["x-amz-meta-logship-range"], "7-9")
 
-    def test_an_object_of_the_same_logs_by_other_stages_is_the_one_of_the_task(self):
+    def test_keeps_object_of_other_stages(self):
         whole = {"x-logship-range": "7-9", "x-logship-project": "p"}
         answer = Application(self, self.text).ship("lake", logs(50), **whole)
         ((path, (_, headers)),) = self.destination.objects.items()
@@ -355,7 +357,7 @@ class Delivery(unittest.TestCase):
         self.assertEqual((other.status, *other.problem()[:2]), (409, "other-object", False))
         self.assertEqual(self.destination.objects[path][0], b"by others")
 
-    def test_an_object_that_is_there_is_found_where_the_store_hangs_up_on_it(self):
+    def test_finds_object_when_store_hangs_up(self):
         application, many = Application(self, self.text), logs(20_000)
         self.assertEqual(application.ship("lake", many).fact("delivered"), "put")
         self.destination.hangs_up = True
@@ -364,14 +366,14 @@ class Delivery(unittest.TestCase):
         other = application.ship("lake", many, task="1760000089123456789_1")
         self.assertEqual(other.status // 100, 5, other.body)
 
-    def test_another_object_under_its_key_is_left_as_it_is(self):
+    def test_keeps_foreign_object(self):
         Application(self, self.text).ship("lake", logs(50))
         before = dict(self.destination.objects)
         answer = Application(self, self.text).ship("lake", logs(51))
         self.assertEqual((answer.status, *answer.problem()[:2]), (409, "other-object", False))
         self.assertEqual(self.destination.objects, before)
 
-    def test_a_destination_that_fails_is_told_and_gets_it_the_next_time(self):
+    def test_retry_delivers_after_failure(self):
         application = Application(self, self.text)
         cases = [
             ((503, {"retry-after": "7"}), (503, "destination-busy", True)),
@@ -392,7 +394,7 @@ class Delivery(unittest.TestCase):
                     self.assertEqual(len(self.destination.objects), number)
                 self.assertEqual(application.ship("lake", logs(5), task=task).fact("delivered"), "put")
 
-    def test_a_destination_that_is_not_there_or_not_allowed(self):
+    def test_rejects_unreachable_and_disallowed_destination(self):
         self.destination.close()
         forbidden = manifest({"lake": {"deliver": self.deliver}}, ["https://example.org"])
         for text, expected in [
@@ -405,14 +407,14 @@ class Delivery(unittest.TestCase):
                 self.assertEqual((answer.status, *answer.problem()[:2]), expected)
         self.assertEqual(self.destination.objects, {})
 
-    def test_a_presigned_url_gets_the_object(self):
+    def test_puts_to_presigned_url(self):
         application = Application(self, manifest({"lake": {"deliver": {"to": "url"}}}, [self.destination.url]))
         url = {"x-logship-put-url": f"{self.destination.url}/lake/given?signature=x"}
         answer = application.ship("lake", logs(5), **url)
         self.assertEqual(hashlib.sha256(self.destination.objects["/lake/given"][0]).hexdigest(), answer.fact("sha256"))
         self.assertEqual(application.ship("lake", logs(5)).problem()[:2], ("bad-call", False))
 
-    def test_splunk_gets_each_event(self):
+    def test_delivers_each_event_to_splunk(self):
         collector = hec.Collector()
         self.addCleanup(collector.close)
         deliver = {"to": "hec", "url": collector.endpoint, "batch-bytes": 20_000}
@@ -438,7 +440,3 @@ def literals(raw):
     while left >= 255:
         left, lengths = left - 255, lengths + b"\xff"
     return b"\xf0" + lengths + bytes([left]) + raw
-
-
-if __name__ == "__main__":
-    unittest.main()

@@ -2,10 +2,9 @@
 
 import sys
 
+from app import seen
 from wit_world import exports
 from wit_world.exports.transformer import Transformed
-
-from app import seen
 
 
 class Session(exports.transformer.Session):

@@ -10,11 +10,9 @@ import pyarrow
 import pyarrow.csv
 import snappy
 
-import columns
-import logship
-import ndjson
+from kit import columns, ndjson, ship
 
-INPUTS = [(logship.HOSTILE, columns.HOSTILE), (logship.SAMPLE, columns.SAMPLE)]
+INPUTS = [(ship.HOSTILE, columns.HOSTILE), (ship.SAMPLE, columns.SAMPLE)]
 
 
 class Csv(unittest.TestCase):
@@ -22,7 +20,7 @@ class Csv(unittest.TestCase):
 
     def ship(self, source, keys, compression):
         options = ("--format", "csv", "--columns", ",".join(keys), "--compression", compression)
-        return logship.ship(self, source, *options)
+        return ship.ship(self, source, *options)
 
     def check(self, rows, source, keys):
         """A missing key is nothing at all, and an empty value is two quotes: readers tell them apart."""
@@ -31,7 +29,7 @@ class Csv(unittest.TestCase):
         for row, values in zip(rows, expected):
             self.assertEqual(tuple(row), values)
 
-    def test_python_reads_all_values_under_any_compression(self):
+    def test_python_reads_all_values_with_each_compression(self):
         unpack = {
             "none": lambda data: data,
             "snappy": snappy.uncompress,
@@ -64,12 +62,12 @@ class Csv(unittest.TestCase):
                 rows = [row for path in self.ship(source, keys, "none") for row in read_by_pyarrow(path, keys)]
                 self.check(rows, source, keys)
 
-    def test_suffixes(self):
+    def test_keys_have_suffix(self):
         suffixes = {"none": ".csv", "snappy": ".snappy.csv", "gzip": ".csv.gz", "zstd": ".csv.zst"}
         for compression, suffix in suffixes.items():
             with self.subTest(compression=compression):
-                objects = self.ship(logship.HOSTILE, columns.HOSTILE, compression)
-                self.assertEqual({logship.suffix(path) for path in objects}, {suffix})
+                objects = self.ship(ship.HOSTILE, columns.HOSTILE, compression)
+                self.assertEqual({ship.suffix(path) for path in objects}, {suffix})
 
 
 def read_by_duckdb(files, keys, compression):
@@ -103,7 +101,3 @@ def read_by_pyarrow(path, keys):
     )
     table = pyarrow.csv.read_csv(path, read, parse, convert)
     return zip(*(column.to_pylist() for column in table.columns))
-
-
-if __name__ == "__main__":
-    unittest.main()

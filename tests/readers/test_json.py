@@ -10,9 +10,7 @@ import pyarrow
 import pyarrow.json
 import snappy
 
-import columns
-import logship
-import ndjson
+from kit import columns, ndjson, ship
 
 UNPACK = {
     "none": lambda data: data,
@@ -27,7 +25,7 @@ class Json(unittest.TestCase):
 
     def read(self, source, compression, *options):
         """The members of each log, in order."""
-        objects = logship.ship(self, source, "--format", "json", "--compression", compression, *options)
+        objects = ship.ship(self, source, "--format", "json", "--compression", compression, *options)
         logs = []
         for path in objects:
             text = UNPACK[compression](path.read_bytes()).decode()
@@ -36,8 +34,8 @@ class Json(unittest.TestCase):
             logs += [json.loads(line, object_pairs_hook=list) for line in text[:-1].split("\n")]
         return logs
 
-    def test_every_member_is_there_in_order_under_any_compression(self):
-        for source in logship.HOSTILE, logship.SAMPLE:
+    def test_keeps_members_in_order_with_each_compression(self):
+        for source in ship.HOSTILE, ship.SAMPLE:
             expected = [[list(member) for member in log.members()] for log in ndjson.read(source)]
             for compression in UNPACK:
                 with self.subTest(source=source.name, compression=compression):
@@ -46,24 +44,24 @@ class Json(unittest.TestCase):
                     for log, members in zip(logs, expected):
                         self.assertEqual([list(member) for member in log], members)
 
-    def test_shards_share_the_logs_out_without_loss(self):
-        source = logship.SAMPLE / "access.ndjson"
+    def test_shards_lose_nothing(self):
+        source = ship.SAMPLE / "access.ndjson"
         options = ("--shards", "8", "--shard-by", "request_id")
         logs = self.read(source, "none", *options)
         expected = [log.members() for log in ndjson.read(source)]
         self.assertEqual(sorted(map(repr, logs)), sorted(map(repr, expected)))
-        objects = logship.ship(self, source, "--format", "json", *options)
+        objects = ship.ship(self, source, "--format", "json", *options)
         self.assertEqual(len(objects), 8)
 
-    def test_suffixes(self):
+    def test_keys_have_suffix(self):
         for compression, suffix in {"none": "", "snappy": ".snappy"}.items():
-            objects = logship.ship(self, logship.HOSTILE, "--format", "json", "--compression", compression)
-            self.assertEqual({logship.suffix(path) for path in objects}, {suffix})
+            objects = ship.ship(self, ship.HOSTILE, "--format", "json", "--compression", compression)
+            self.assertEqual({ship.suffix(path) for path in objects}, {suffix})
 
-    def test_duckdb_and_pyarrow_read_the_same_values(self):
-        objects = logship.ship(self, logship.SAMPLE, "--format", "json")
+    def test_duckdb_and_pyarrow_read_all_values(self):
+        objects = ship.ship(self, ship.SAMPLE, "--format", "json")
         keys = columns.SAMPLE
-        expected = [log.row(keys) for log in ndjson.read(logship.SAMPLE)]
+        expected = [log.row(keys) for log in ndjson.read(ship.SAMPLE)]
         with self.subTest(reader="DuckDB"):
             types = dict.fromkeys(keys, "VARCHAR")
             files = [str(path) for path in objects]
@@ -79,7 +77,3 @@ class Json(unittest.TestCase):
                 values = [table.column(key).to_pylist() for key in keys]
                 rows += [(str(time), *rest) for time, *rest in zip(*values)]
             self.assertEqual(rows, expected)
-
-
-if __name__ == "__main__":
-    unittest.main()

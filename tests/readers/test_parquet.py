@@ -7,11 +7,9 @@ import duckdb
 import pyarrow
 import pyarrow.parquet
 
-import columns
-import logship
-import ndjson
+from kit import columns, ndjson, ship
 
-INPUTS = [(logship.HOSTILE, columns.HOSTILE), (logship.SAMPLE, columns.SAMPLE)]
+INPUTS = [(ship.HOSTILE, columns.HOSTILE), (ship.SAMPLE, columns.SAMPLE)]
 CODECS = {"none": "UNCOMPRESSED", "snappy": "SNAPPY"}
 SUFFIXES = {"none": ".parquet", "snappy": ".snappy.parquet"}
 
@@ -21,7 +19,7 @@ class Parquet(unittest.TestCase):
 
     def ship(self, source, keys, compression="none"):
         options = ("--format", "parquet", "--columns", ",".join(keys), "--compression", compression)
-        return logship.ship(self, source, *options)
+        return ship.ship(self, source, *options)
 
     def check(self, rows, source, keys):
         expected = [log.row(keys) for log in ndjson.read(source)]
@@ -36,7 +34,7 @@ class Parquet(unittest.TestCase):
                 with self.subTest(source=source.name, compression=compression):
                     rows = []
                     for path in self.ship(source, keys, compression):
-                        self.assertEqual(logship.suffix(path), SUFFIXES[compression])
+                        self.assertEqual(ship.suffix(path), SUFFIXES[compression])
                         file = pyarrow.parquet.ParquetFile(path)
                         self.assertEqual(file.schema_arrow.names, keys)
                         self.assertEqual(codecs(file), {codec})
@@ -51,8 +49,8 @@ class Parquet(unittest.TestCase):
                     rows = duckdb.execute("SELECT * FROM read_parquet(?)", [files]).fetchall()
                     self.check(rows, source, keys)
 
-    def test_types_and_what_does_not_convert(self):
-        source = logship.SAMPLE / "access.ndjson"
+    def test_unconvertible_values_become_null(self):
+        source = ship.SAMPLE / "access.ndjson"
         keys = ["__time__:int64", "status:int32", "bytes:int64", "latency:double", "host:int32", "path:string"]
         (path,) = self.ship(source, keys, "snappy")
         table = pyarrow.parquet.read_table(path)
@@ -64,18 +62,18 @@ class Parquet(unittest.TestCase):
             status, size, latency, path = (log.get(key) for key in ("status", "bytes", "latency", "path"))
             self.assertEqual(row, (log.time, int(status), int(size), float(latency), None, path))
 
-    def test_booleans_and_floats(self):
-        (path,) = self.ship(logship.HOSTILE, ["flag:boolean", "number:float"])
+    def test_reads_booleans_and_floats(self):
+        (path,) = self.ship(ship.HOSTILE, ["flag:boolean", "number:float"])
         table = pyarrow.parquet.read_table(path)
         self.assertEqual(table.schema.types, [pyarrow.bool_(), pyarrow.float32()])
-        logs = ndjson.read(logship.HOSTILE)
+        logs = ndjson.read(ship.HOSTILE)
         flags = [{"true": True, "false": False}.get(log.get("flag")) for log in logs]
         self.assertEqual(table.column("flag").to_pylist(), flags)
         for value, log in zip(table.column("number").to_pylist(), logs, strict=True):
             text = log.get("number")
             if text in (None, "", "null"):
                 self.assertIsNone(value)
-            # What is too large for a float is beyond this test.
+            # Values too large for a float are not tested.
             elif len(text) < 8 and text != "1e999":
                 self.assertEqual(value, single(float(text)))
 
@@ -88,7 +86,3 @@ def codecs(file):
 def single(value):
     """The nearest number of single precision."""
     return struct.unpack("f", struct.pack("f", value))[0]
-
-
-if __name__ == "__main__":
-    unittest.main()

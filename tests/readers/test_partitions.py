@@ -12,7 +12,7 @@ import duckdb
 import pyarrow.dataset
 import pyarrow.parquet
 
-import logship
+from kit import ship
 
 PARTITION = "ds=%Y%m%d/hour=%H/logs"
 LOGS = 6000
@@ -32,7 +32,7 @@ class Partitions(unittest.TestCase):
         """Ships logs of these times. Returns the directory of the table."""
         columns = ("--format", "parquet", "--columns", "__time__:int64,n:int64")
         by_hour = ("--partition", PARTITION, "--partition-by", "hour", "--time-zone", zone)
-        objects = logship.ship(self, self.write(times), *columns, *by_hour, *options)
+        objects = ship.ship(self, self.write(times), *columns, *by_hour, *options)
         self.assertEqual(len({path.name for path in objects}), len(objects), "two objects with one name")
         return objects[0].parents[2]
 
@@ -51,7 +51,7 @@ class Partitions(unittest.TestCase):
         found = pyarrow.dataset.dataset(table, format="parquet", partitioning="hive").to_table().to_pydict()
         self.check(list(zip(found["n"], found["__time__"], found["ds"], found["hour"])), times, zone)
 
-    def test_late_logs_of_three_days(self):
+    def test_ships_late_logs_to_their_hours(self):
         chance = random.Random(1)
         now = int(datetime(2026, 11, 23, 17, 30, tzinfo=ZoneInfo("UTC")).timestamp())
         # Most are of the last minutes, and some are late by up to three days.
@@ -61,35 +61,31 @@ class Partitions(unittest.TestCase):
             with self.subTest(zone=zone):
                 self.read(self.ship(times, zone), times, zone)
 
-    def test_few_open_objects(self):
+    def test_limits_open_objects(self):
         times = [1_795_450_000 + 3600 * (n % 9) for n in range(LOGS)]
         self.read(self.ship(times, "UTC", "--open-partitions", "2", "--threads", "1"), times, "UTC")
 
-    def test_a_night_in_which_the_clock_is_set_back(self):
+    def test_handles_end_of_daylight_saving(self):
         zone = "Europe/Berlin"
         begin = datetime(2026, 10, 25, 0, 0, tzinfo=ZoneInfo("UTC")) - timedelta(hours=2)
         times = [int(begin.timestamp()) + 5 * n for n in range(LOGS // 2)]
         table = self.ship(times, zone)
         self.read(table, times, zone)
-        # It shows two o'clock twice: two objects, each of one of these hours.
+        # Two o'clock comes twice: two objects, one for each of these hours.
         two = sorted((table / "ds=20261025/hour=02").iterdir())
         self.assertEqual(len(two), 2)
         for path in two:
             found = pyarrow.parquet.read_table(path, partitioning=None)["__time__"].to_pylist()
             self.assertLess(max(found) - min(found), 3600)
 
-    def test_a_day_is_one_object_whatever_its_hours(self):
+    def test_partitions_by_day(self):
         begin = int(datetime(2026, 10, 24, 22, tzinfo=ZoneInfo("UTC")).timestamp())
         times = [begin + 60 * minute for minute in range(25 * 60)]
         options = ("--partition", "%Y%m%d", "--partition-by", "day", "--time-zone", "Europe/Berlin")
-        (path,) = logship.ship(self, self.write(times), *options)
+        (path,) = ship.ship(self, self.write(times), *options)
         self.assertTrue(path.name.startswith("20261025_"), path.name)
 
-    def test_by_default_a_batch_stays_together(self):
+    def test_default_keeps_batch_together(self):
         times = [1_795_450_000 + 3600 * n for n in range(20)]
-        objects = logship.ship(self, self.write(times), "--partition", "%Y%m%d/%H")
+        objects = ship.ship(self, self.write(times), "--partition", "%Y%m%d/%H")
         self.assertEqual(len(objects), 1)
-
-
-if __name__ == "__main__":
-    unittest.main()

@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use logship::destination::DestinationConfig;
 use logship::engine::{Engine, Limits};
 use logship::registry::Registry;
-use logship::rule::{Choice, Rule};
+use logship::rule::{StageSpec, Rule};
 use logship::shipping::Shipper;
 use logship::shipping::settings::Shipping;
-use logship::target;
-use logship::trial::{Candidate, Extent, TrialError, Tried, Verdict};
+use logship::shipper_config;
+use logship::preview::{Candidate, PreviewLimits, PreviewError, TaskPreview, Verdict};
 use logship_logstore::{
     Clock, Logstore, LogstoreSettings, NewGroup, Options, RuleSettings, RuleStart, Status, Store, Task,
     TaskFilter,
@@ -67,14 +67,14 @@ impl Test {
     }
 
     pub(crate) fn create(&self, rule: &Rule) {
-        let settings = RuleSettings { target: "oss".into(), configuration: target::configuration(rule) };
+        let settings = RuleSettings { target: "oss".into(), configuration: shipper_config::from_rule(rule) };
         let logstore = self.logstore();
         let made = self.store.create_rule(&logstore, &rule.name, settings, RuleStart::Begin);
         self.runtime.block_on(made).unwrap();
     }
 
     pub(crate) fn update(&self, rule: &Rule) {
-        let settings = RuleSettings { target: "oss".into(), configuration: target::configuration(rule) };
+        let settings = RuleSettings { target: "oss".into(), configuration: shipper_config::from_rule(rule) };
         let logstore = self.logstore();
         let changed = self.store.update_rule(&logstore, &rule.name, settings);
         self.runtime.block_on(changed).unwrap();
@@ -111,7 +111,7 @@ impl Test {
 
     pub(crate) fn pass_and_ship(&self, time: u64) {
         self.pass(time);
-        self.shipper.catch_up().unwrap();
+        self.shipper.drain().unwrap();
     }
 
     /// The tasks, the oldest first.
@@ -126,15 +126,15 @@ impl Test {
     }
 
     /// Tries a component in the rule, on so many tasks.
-    pub(crate) fn try_stage(&self, component: &Path, last: usize) -> Result<Vec<Tried>, TrialError> {
-        let stage = self.shipper.registry().examine("mine", &fs::read(component).unwrap()).unwrap();
-        let extent = Extent { last, until: Instant::now() + Duration::from_secs(60) };
+    pub(crate) fn preview_stage(&self, component: &Path, last: usize) -> Result<Vec<TaskPreview>, PreviewError> {
+        let stage = self.shipper.registry().compile("mine", &fs::read(component).unwrap()).unwrap();
+        let extent = PreviewLimits { last, until: Instant::now() + Duration::from_secs(60) };
         let (logstore, candidate) = (self.logstore(), Candidate { stage, transform: None });
-        self.shipper.try_stage(&logstore, logstore.rule("to-lake").unwrap(), &candidate, extent)
+        self.shipper.preview_stage(&logstore, logstore.rule("to-lake").unwrap(), &candidate, extent)
     }
 
     pub(crate) fn verdicts(&self, component: &Path, last: usize) -> Vec<Verdict> {
-        self.try_stage(component, last).unwrap().iter().map(Tried::verdict).collect()
+        self.preview_stage(component, last).unwrap().iter().map(TaskPreview::verdict).collect()
     }
 
     /// The components that are kept.
@@ -206,7 +206,7 @@ pub(crate) fn open(
     let clock: Clock = Arc::new(move || now.load(Ordering::Relaxed));
     let options = Options { uptime: Arc::clone(&clock), clock, ..Options::default() };
     let store = Arc::new(Store::open(data, options).unwrap());
-    let registry = Registry::within(engine(), data.join("stages"));
+    let registry = Registry::with_folder(engine(), data.join("stages"));
     let directory = DestinationConfig::Directory { path: data.join("buckets") };
     let destinations = BTreeMap::from([("default".to_owned(), directory)]);
     let handle = runtime.handle().clone();
@@ -225,5 +225,5 @@ pub(crate) fn rule() -> Rule {
 /// A rule whose logs go through `transform-fields`.
 pub(crate) fn transformed(settings: serde_json::Value) -> Rule {
     let serde_json::Value::Object(settings) = settings else { panic!("{settings}") };
-    Rule { transform: vec![Choice { name: "fields".into(), settings }], ..rule() }
+    Rule { transform: vec![StageSpec { name: "fields".into(), settings }], ..rule() }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use logship::destination::DestinationConfig;
 use logship::partition::PartitionBy;
 use logship::shipping::Shipper;
-use logship::trial::{TrialError, Untried};
+use logship::preview::{PreviewError, SkipReason};
 
 use super::*;
 
@@ -72,11 +72,11 @@ fn late_logs_come_into_the_object_of_their_own_hour() {
     test.pass_and_ship(300 * SECOND);
     test.assert_each_log_in_its_hour();
     let task = test.tasks().remove(0);
-    let seal = task.seal.clone().unwrap();
+    let manifest = task.manifest.clone().unwrap();
     let objects = task.objects();
     assert_eq!(objects.iter().map(|object| object.rows).collect::<Vec<_>>(), [2, 1, 3]);
-    assert_eq!((seal.rows, &seal.sha256, &task.object), (6, &objects[0].sha256, &objects[0].object));
-    assert_eq!(seal.stored_bytes, objects.iter().map(|object| object.stored_bytes).sum::<u64>());
+    assert_eq!((manifest.rows, &manifest.sha256, &task.object), (6, &objects[0].sha256, &objects[0].object));
+    assert_eq!(manifest.stored_bytes, objects.iter().map(|object| object.stored_bytes).sum::<u64>());
     // What a task is called is at the end of the first, and in the names of the others.
     assert_eq!(objects[0].object, format!("ds=20231114/20_{}", task.id));
     assert_eq!(objects[1].object, format!("ds=20231114/21_{}0001", task.id));
@@ -306,7 +306,7 @@ fn rules_that_can_not_be_parted_are_refused_before_anything_is_written() {
     let stages = logship::rule::Stages { renderer: Some("mine".into()), ..Default::default() };
     let serde_json::Value::Object(path) = json!({ "key": "all" }) else { unreachable!() };
     let problem = test.check(&Rule { stages: stages.clone(), path: path.clone(), ..hourly() }).unwrap_err();
-    assert!(problem.contains("constant-path") && problem.contains("to two objects"), "{problem}");
+    assert!(problem.contains("constant-path") && problem.contains("for two objects"), "{problem}");
     assert_eq!(test.check(&Rule { stages, path, ..rule() }), Ok(()), "it makes one object at a time");
 
     let function = json!({ "type": "function", "url": "http://127.0.0.1:1/" });
@@ -326,12 +326,12 @@ fn a_trial_says_that_it_compares_one_object() {
     test.create(&hourly());
     test.put_at(0, &[minutes(0), minutes(60)], 10);
     test.pass_and_ship(300 * SECOND);
-    let refused = test.try_stage(&support::component("encode-json"), 1).unwrap_err();
-    assert!(matches!(refused, TrialError::Partitioned(_)), "{refused}");
+    let refused = test.preview_stage(&support::component("encode-json"), 1).unwrap_err();
+    assert!(matches!(refused, PreviewError::Partitioned(_)), "{refused}");
     // And so it does of tasks that are from before the option was taken out.
     test.update(&rule());
-    let tried = test.try_stage(&support::component("encode-json"), 1).unwrap();
-    assert!(matches!(&tried[0].result, Err(Untried::Other(why)) if why.contains("several objects")));
+    let tried = test.preview_stage(&support::component("encode-json"), 1).unwrap();
+    assert!(matches!(&tried[0].result, Err(SkipReason::Other(why)) if why.contains("several objects")));
 }
 
 #[test]
@@ -344,7 +344,7 @@ fn a_task_keeps_its_partitions_when_the_rule_changes() {
     test.update(&rule());
     test.show_bucket();
     test.now.fetch_add(HOUR, Ordering::Relaxed);
-    test.shipper.catch_up().unwrap();
+    test.shipper.drain().unwrap();
     test.assert_each_log_in_its_hour();
 }
 
@@ -356,7 +356,7 @@ fn a_fused_pipeline_makes_the_objects_of_each_hour_too() {
     let mut compose = support::logship();
     compose.args(["compose", "--compressor", "compress-snappy", "--output"]).arg(stages.join("fused.wasm"));
     assert!(compose.output().unwrap().status.success());
-    test.create(&Rule { compression: Choice::named("snappy"), ..hourly() });
+    test.create(&Rule { compression: StageSpec::named("snappy"), ..hourly() });
     let mut fused = Rule { name: "fused-one".into(), prefix: "fused".into(), ..hourly() };
     fused.stages.pipeline = Some("fused".into());
     test.create(&fused);

@@ -32,7 +32,7 @@ fn a_task_is_done_by_the_stages_that_it_was_made_with_though_another_took_their_
     let stages = test.data.path().join("stages");
     fs::create_dir_all(&stages).unwrap();
     fs::copy(support::example("encode-logfmt"), stages.join("mine.wasm")).unwrap();
-    let mut rule = Rule { format: Choice::named("logfmt"), ..rule() };
+    let mut rule = Rule { format: StageSpec::named("logfmt"), ..rule() };
     rule.stages.encoder = Some("mine".into());
     test.create(&rule);
     test.put(0, 3, 10);
@@ -49,7 +49,7 @@ fn a_task_is_done_by_the_stages_that_it_was_made_with_though_another_took_their_
     test.put(0, 3, 10);
     test.pass_and_ship(300 * SECOND);
     assert_eq!(test.tasks().len(), 1, "the next one has no such stage");
-    let why = test.shipper.why_held(test.logstore().rule("to-lake").unwrap().number()).unwrap();
+    let why = test.shipper.problem(test.logstore().rule("to-lake").unwrap().number()).unwrap();
     assert!(why.contains("mine"), "{why}");
 }
 
@@ -61,7 +61,7 @@ fn a_fused_pipeline_makes_the_objects_that_its_stages_make_and_tasks_keep_it() {
     let mut compose = support::logship();
     compose.args(["compose", "--compressor", "compress-snappy", "--output"]).arg(stages.join("fused.wasm"));
     assert!(compose.output().unwrap().status.success());
-    let driven = Rule { compression: Choice::named("snappy"), ..rule() };
+    let driven = Rule { compression: StageSpec::named("snappy"), ..rule() };
     let mut fused = Rule { name: "fused-one".into(), prefix: "fused".into(), ..rule() };
     fused.stages.pipeline = Some("fused".into());
     test.create(&driven);
@@ -94,15 +94,15 @@ fn calls_of_stages_are_counted_and_so_is_why_they_fail() {
     test.pass_and_ship(300 * SECOND);
     assert_eq!(test.statuses(), [Status::Failed]);
     let stage = test.shipper.registry().stage(None, "mine").unwrap();
-    let tallied = engine.tallied(stage.identity().digest(), Kind::Encoder).unwrap();
-    let failures: Vec<_> = tallied
+    let metrics = engine.stage_metrics_snapshot(stage.identity().digest(), Kind::Encoder).unwrap();
+    let failures: Vec<_> = metrics
         .failures()
         .map(|(cause, count)| (cause.as_str(), count))
         .filter(|(_, count)| *count > 0)
         .collect();
     assert_eq!(failures, [("trap", 1)]);
-    assert!(tallied.calls > 1 && tallied.seconds > 0.0 && tallied.memory >= 1 << 16, "{tallied:?}");
-    assert_eq!(engine.tallied(stage.identity().digest(), Kind::Renderer), None);
+    assert!(metrics.calls > 1 && metrics.seconds > 0.0 && metrics.memory >= 1 << 16, "{metrics:?}");
+    assert_eq!(engine.stage_metrics_snapshot(stage.identity().digest(), Kind::Renderer), None);
 }
 
 #[test]
@@ -119,21 +119,21 @@ fn a_component_is_kept_as_long_as_a_task_needs_it_and_then_deleted() {
     let file = stages.join(format!("sha256/{digest}.wasm"));
     let forget = |test: &Test| {
         let now = test.now.load(Ordering::Relaxed);
-        test.runtime.block_on(test.store.forget_tasks(now, now)).unwrap();
+        test.runtime.block_on(test.store.delete_old_tasks(now, now)).unwrap();
     };
     // The rule names another one, and the component no name.
     test.update(&rule());
     fs::remove_file(stages.join("mine.wasm")).unwrap();
     let mut test = test.restart();
-    test.shipper.tidy_stages();
+    test.shipper.collect_garbage();
     assert!(file.exists(), "the task has it");
     test.put(0, 3, 10);
     test.pass_and_ship(300 * SECOND);
-    test.shipper.tidy_stages();
+    test.shipper.collect_garbage();
     assert!(file.exists(), "the task before has it");
     test.pass(SECOND);
     forget(&test);
-    test.shipper.tidy_stages();
+    test.shipper.collect_garbage();
     assert!(!file.exists(), "nothing needs it");
     assert!(test.kept() > 0, "the others are the rule's");
 }

@@ -11,15 +11,15 @@ fn logs_that_are_left_out_are_in_no_object_and_the_others_fill_it() {
         test.put(0, 700, 1000);
     }
     test.pass_and_ship(0);
-    let seals: Vec<_> = test.tasks().iter().map(|task| task.seal.clone().unwrap()).collect();
-    assert!(seals.len() >= 3, "{seals:?}");
-    for seal in &seals {
-        assert!((4_500_000..=5_000_000).contains(&seal.raw_bytes), "{seals:?}");
-        assert_eq!(seal.raw_bytes, seal.stored_bytes);
+    let manifests: Vec<_> = test.tasks().iter().map(|task| task.manifest.clone().unwrap()).collect();
+    assert!(manifests.len() >= 3, "{manifests:?}");
+    for manifest in &manifests {
+        assert!((4_500_000..=5_000_000).contains(&manifest.raw_bytes), "{manifests:?}");
+        assert_eq!(manifest.raw_bytes, manifest.stored_bytes);
     }
     test.pass_and_ship(300 * SECOND);
     assert_eq!(test.shipped(), (0..test.logs).step_by(2).collect::<Vec<_>>());
-    let rows: u64 = test.tasks().iter().map(|task| task.seal.as_ref().unwrap().rows).sum();
+    let rows: u64 = test.tasks().iter().map(|task| task.manifest.as_ref().unwrap().rows).sum();
     assert_eq!(rows, test.logs / 2);
 }
 
@@ -30,7 +30,7 @@ fn a_task_of_which_no_log_is_left_succeeds_without_an_object() {
     test.put(0, 3, 10);
     test.pass_and_ship(300 * SECOND);
     let task = test.tasks().remove(0);
-    assert_eq!((task.status, task.seal.clone()), (Status::Success, Some(Seal::default())), "{task:?}");
+    assert_eq!((task.status, task.manifest.clone()), (Status::Success, Some(ObjectManifest::default())), "{task:?}");
     assert!(test.shipped().is_empty());
     assert!(!test.bucket().join(&task.object).exists());
     let progress = |test: &Test| test.store.progress(test.logstore().rule("to-lake").unwrap()).unwrap()[&0];
@@ -73,7 +73,7 @@ fn all_that_a_transformer_makes_of_a_log_is_in_one_object() {
     fs::create_dir_all(&stages).unwrap();
     fs::copy(support::example("misbehaving-transform"), stages.join("mine.wasm")).unwrap();
     let split = serde_json::from_value(json!({ "type": "mine", "act": "split" })).unwrap();
-    test.create(&Rule { transform: vec![split, Choice::named("fields")], ..rule() });
+    test.create(&Rule { transform: vec![split, StageSpec::named("fields")], ..rule() });
     test.put(0, 9_000, 1000);
     // Two of it are too large for any object, and are in one of their own.
     test.put(0, 1, 3_000_000);
@@ -87,6 +87,6 @@ fn all_that_a_transformer_makes_of_a_log_is_in_one_object() {
         let number =
             |line: &str| line.split(r#""n":""#).nth(1).unwrap().split('"').next().unwrap().to_owned();
         assert!(lines.chunks(2).all(|two| number(two[0]) == number(two[1])), "{}", task.object);
-        assert!(task.seal.unwrap().raw_bytes <= 5_000_000 || lines.len() == 2);
+        assert!(task.manifest.unwrap().raw_bytes <= 5_000_000 || lines.len() == 2);
     }
 }

@@ -4,12 +4,11 @@ and is read back as it was put."""
 import json
 import os
 import socket
-import unittest
 from pathlib import Path
 
-from consume import BEGIN, ConsumeCase, Log, hostile
-from siem_events import cef, leef
-from syslog_receivers import ADDRESS, Stream
+from kit.consume import BEGIN, ConsumeCase, Log, hostile
+from kit.fakes.siem_events import cef, leef
+from kit.fakes.syslog_receivers import ADDRESS, Stream
 
 TARGET = Path(os.environ.get("LOGSHIP", "target/release/logship")).resolve().parents[1]
 CONFIG = {
@@ -44,7 +43,7 @@ class Events(ConsumeCase):
         cls.logstore = cls.filled(cls.logs)
 
     def events(self, stage, parse, **config):
-        """What a receiver has of a stage of examples/, taken apart."""
+        """The parsed events that a receiver got from a stage of examples/."""
         component = TARGET / "components-examples" / f"{stage}.wasm"
         self.assertTrue(component.exists(), f"{component} is missing: run `cargo xtask build --examples`")
         file = self.folder / f"{stage}.json"
@@ -69,7 +68,7 @@ class Events(ConsumeCase):
             self.assertEqual(one, other)
         self.assertEqual(len(found), len(expected))
 
-    def test_cef(self):
+    def test_delivers_cef(self):
         events = self.events("siem-cef", cef, **{"event-class-from": "event", "name-from": "event"})
         by_id = {dict(event.fields)["externalId"]: event for event in events}
         for number, log in enumerate(self.logs):
@@ -84,7 +83,7 @@ class Events(ConsumeCase):
         ]
         self.assert_each([event.fields for event in events], expected)
 
-    def test_leef(self):
+    def test_delivers_leef(self):
         for delimiter in "\t", "^", "\u00a6":
             with self.subTest(delimiter=delimiter):
                 events = self.events("siem-leef", leef, **{"event-id-from": "event", "delimiter": delimiter})
@@ -111,14 +110,10 @@ def text(log):
 
 
 def header(value):
-    """What CEF has in its header, which is one line."""
+    """The text without line breaks, as in the header of CEF."""
     return value.replace("\n", " ")
 
 
 def blank(value, end):
-    """What LEEF has, which knows no escapes."""
+    """The text without breaks, as LEEF has no escapes."""
     return value.replace("\n", " ").replace("\r", " ").replace(end, " ")
-
-
-if __name__ == "__main__":
-    unittest.main()

@@ -3,11 +3,12 @@
 import json
 import unittest
 
-import sls_stub
 from aliyun.log.proto import LogGroup
-from group import GROUP, Member, collector_for, ids
-from sls_stub import LogService, Refused
-from waiting import wait_for
+
+from kit.fakes import sls
+from kit.fakes.sls import LogService, Refused
+from kit.group import GROUP, Member, collector_for, ids
+from kit.waiting import wait_for
 
 SHARDS = 4
 
@@ -26,10 +27,10 @@ class Foreign(unittest.TestCase):
                 self.count += 1
             self.service.put(number % SHARDS, group)
 
-    def member(self, *options, name="a", secret=sls_stub.SECRET):
-        place = {"SLS_ENDPOINT": self.service.endpoint, "SLS_PROJECT": sls_stub.PROJECT}
-        place |= {"SLS_AK_ID": sls_stub.ID, "SLS_AK_KEY": secret}
-        return Member(self, [sls_stub.LOGSTORE], name, *options, collector=self.collector, place=place)
+    def member(self, *options, name="a", secret=sls.SECRET):
+        place = {"SLS_ENDPOINT": self.service.endpoint, "SLS_PROJECT": sls.PROJECT}
+        place |= {"SLS_AK_ID": sls.ID, "SLS_AK_KEY": secret}
+        return Member(self, [sls.LOGSTORE], name, *options, collector=self.collector, place=place)
 
     def assert_all_came(self, duplicates=0):
         came = ids(self.collector.indexed())
@@ -37,19 +38,19 @@ class Foreign(unittest.TestCase):
         self.assertLessEqual(len(came) - self.count, duplicates)
 
     def saved(self):
-        group = self.service.groups.get(GROUP, sls_stub.Group(0, False))
+        group = self.service.groups.get(GROUP, sls.Group(0, False))
         return {shard: cursor for shard, (cursor, *_) in group.checkpoints.items()}
 
     def ends(self):
-        return {shard: sls_stub.cursor_of(self.service.end(shard)) for shard in range(SHARDS)}
+        return {shard: sls.cursor_of(self.service.end(shard)) for shard in range(SHARDS)}
 
-    def test_all_logs_come_once_and_no_checkpoint_is_ahead_of_them(self):
+    def test_delivers_each_log_once(self):
         self.put(200)
         logs = {shard: [LogGroup.FromString(group) for group in groups] for shard, groups in self.service.shards.items()}
 
         def is_delivered(shard, position):
             came = set(ids(self.collector.indexed()))
-            before = logs[shard][: position - sls_stub.FIRST]
+            before = logs[shard][: position - sls.FIRST]
             ahead.extend(log for group in before for log in group.Logs if int(log.Contents[0].Value) not in came)
 
         ahead = []
@@ -59,22 +60,22 @@ class Foreign(unittest.TestCase):
         self.assertEqual((self.saved(), ahead), (self.ends(), []))
         refused = [exchange for exchange in self.service.exchanges if exchange.status != 200]
         self.assertEqual(refused, [])
-        # It reports what it holds, and does not force what is not its own.
+        # The consumer reports its shards, and forces no checkpoints of others.
         self.assertEqual({exchange.query["forceSuccess"] for exchange in self.service.of("checkpoint")}, {"false"})
 
-    def test_what_fails_for_a_while_loses_nothing(self):
+    def test_temporary_errors_lose_nothing(self):
         busy, broken = Refused(503, "ServerBusy"), Refused(500, "InternalServerError")
         quota = Refused(403, "ReadQuotaExceed")
         for operation in "log", "heartbeat", "checkpoint", "cursor", "checkpoints":
             self.service.fail(operation, busy, None, broken, quota)
         self.put(100)
-        self.service.groups[GROUP] = sls_stub.Group(10, False)
+        self.service.groups[GROUP] = sls.Group(10, False)
         self.member().process
         wait_for(lambda: self.saved() == self.ends())
-        self.assertEqual(self.service.faults, [])
+        self.assertEqual(self.service.pending_faults(), [])
         self.assert_all_came()
 
-    def test_a_shard_that_is_taken_away_is_saved_before_it_is_let_go(self):
+    def test_saves_checkpoint_before_losing_shard(self):
         self.put(40)
         member = self.member()
         wait_for(lambda: self.saved() == self.ends(), message=member.said)
@@ -84,7 +85,7 @@ class Foreign(unittest.TestCase):
         wait_for(lambda: sorted(reports()[-1]) == [0, 3], message=member.said)
         came, saved = set(ids(self.collector.indexed())), self.saved()
         for shard in (1, 2):
-            position = self.service._position(shard, saved[shard]) - sls_stub.FIRST
+            position = self.service._position(shard, saved[shard]) - sls.FIRST
             logs = [LogGroup.FromString(group).Logs for group in self.service.shards[shard]]
             numbers = [[int(log.Contents[0].Value) for log in group] for group in logs]
             self.assertTrue(all(number in came for group in numbers[:position] for number in group))
@@ -93,7 +94,7 @@ class Foreign(unittest.TestCase):
         wait_for(lambda: self.saved() == self.ends(), message=member.said)
         self.assert_all_came()
 
-    def test_a_group_that_the_service_forgot_is_made_anew(self):
+    def test_recreates_forgotten_group(self):
         self.put(8)
         member = self.member()
         wait_for(lambda: self.saved() == self.ends(), message=member.said)
@@ -105,15 +106,15 @@ class Foreign(unittest.TestCase):
         # Its checkpoints are gone with it: what they stood for may be sent again.
         self.assert_all_came(duplicates=self.count)
 
-    def test_logs_that_were_deleted_before_they_were_read_are_told(self):
+    def test_reports_expired_logs(self):
         """A service of logship says where the first group of an answer stands."""
         self.put(40)
-        log, first = self.service._log, sls_stub.FIRST + 3
+        log, first = self.service._log, sls.FIRST + 3
 
         def after_three(path, query, body):
-            if query["cursor"] != sls_stub.cursor_of(sls_stub.FIRST):
+            if query["cursor"] != sls.cursor_of(sls.FIRST):
                 return log(path, query, body)
-            answer, headers = log(path, {**query, "cursor": sls_stub.cursor_of(first)}, body)
+            answer, headers = log(path, {**query, "cursor": sls.cursor_of(first)}, body)
             return answer, {**headers, "x-logship-first": first}
 
         self.service._log = after_three
@@ -122,11 +123,7 @@ class Foreign(unittest.TestCase):
         self.assertEqual([(line["level"], line["oldest"]) for line in told], [("ERROR", first)] * SHARDS)
         self.assertEqual(len(self.collector.indexed()), self.count - 3 * 10 * SHARDS)
 
-    def test_a_key_that_does_not_serve_is_told(self):
+    def test_reports_wrong_key(self):
         member = self.member(secret="another")
         self.assertNotEqual(member.code(), 0)
         self.assertIn("SignatureNotMatch", member.said())
-
-
-if __name__ == "__main__":
-    unittest.main()

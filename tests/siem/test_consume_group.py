@@ -2,19 +2,18 @@
 no log is lost, and none comes twice but by a kill."""
 
 import time
-import unittest
 from datetime import datetime, timedelta, timezone
 
 from aliyun.log import LogItem, PutLogsRequest
 
-import hec_faults
-from group import GROUP, SHARDS, GroupCase, Member, Producer, collector_for, describe, ids, service, twice
-from service import PROJECT
-from test_consumers import Worker
-from waiting import wait_for
+from kit.fakes import faults
+from kit.group import GROUP, SHARDS, GroupCase, Member, Producer, collector_for, describe, ids, twice
+from kit.sdk_worker import Worker
+from kit.service import PROJECT
+from kit.waiting import wait_for
 
 EVENT = "/services/collector/event"
-# As consumer.py has it: members of one group are taken for gone by the same timeout.
+# The heartbeat of kit.sdk_consumer: members of a group have the same timeout.
 BEAT_OF_THE_SDK = 2
 
 
@@ -44,7 +43,7 @@ class WithTheSdk(GroupCase):
         self.wait_until_delivered(members, self.producer.count)
         print(f"\n{describe(members)}; {len(twice(members))} came twice")
 
-    def test_they_share_the_shards_and_no_log_comes_twice_by_join_and_leave(self):
+    def test_logship_and_sdk_share_shards(self):
         worker, member = self.join()
         # The owner is who saved last: until the last shard has moved and been read from, there are others.
         half = [worker.name, "logship"] * (SHARDS // 2)
@@ -60,10 +59,10 @@ class WithTheSdk(GroupCase):
         self.wait_until_saved(self.store)
         self.assert_once([worker, member, second], self.producer.count)
 
-    def test_logship_killed_costs_what_was_in_flight_and_nothing_else(self):
+    def test_killed_logship_repeats_only_batches_in_flight(self):
         worker, member = self.join()
         # Right after a request was accepted: nothing can have been saved of it.
-        member.collector.inject(hec_faults.Run(lambda _: member.kill(), before=False), path=EVENT)
+        member.collector.inject(faults.Run(lambda _: member.kill(), before=False), path=EVENT)
         wait_for(lambda: not member.is_alive())
         time.sleep(0.5)
         in_flight = set(member.ids()) & self.unsaved(self.store)
@@ -73,7 +72,7 @@ class WithTheSdk(GroupCase):
         # Not a subset only: who takes over a shard goes on from its checkpoint.
         self.assertEqual(twice([worker, member]), in_flight)
 
-    def test_the_sdk_killed_costs_what_was_in_flight_and_nothing_else(self):
+    def test_killed_sdk_repeats_only_batches_in_flight(self):
         worker, member = self.join()
         worker.kill()
         time.sleep(0.5)
@@ -84,7 +83,7 @@ class WithTheSdk(GroupCase):
 
 
 class Members(GroupCase):
-    def test_members_join_and_leave_and_no_log_comes_twice(self):
+    def test_joining_and_leaving_members_repeat_nothing(self):
         store, producer = self.logstore()
         producer.put(100)
         members = [self.member(store, "a")]
@@ -105,14 +104,14 @@ class Members(GroupCase):
         print(f"\n{describe(members)}")
         self.assert_once(members, producer.count)
 
-    def test_killed_members_cost_what_was_in_flight(self):
+    def test_killed_members_repeat_only_batches_in_flight(self):
         store, producer = self.logstore()
         members = [self.member(store, name) for name in "abc"]
         producer.begin()
         self.wait_until_at_work(*members)
         in_flight = set()
         for killed in members[:2]:
-            killed.collector.inject(hec_faults.Run(lambda _: killed.kill(), before=False), path=EVENT)
+            killed.collector.inject(faults.Run(lambda _: killed.kill(), before=False), path=EVENT)
             wait_for(lambda: not killed.is_alive())
             time.sleep(0.3)
             in_flight |= set(killed.ids()) & self.unsaved(store)
@@ -122,12 +121,12 @@ class Members(GroupCase):
         print(f"\n{describe(members)}; {len(in_flight)} were in flight")
         self.assertEqual(twice(members), in_flight)
 
-    def test_a_member_that_leaves_ends_its_delivery_before_others_begin(self):
+    def test_leaving_member_finishes_delivery_first(self):
         """The receiver takes longer than the group's timeout: the member is still there, and says so."""
         store, producer = self.logstore(shards=1)
         producer.put(5)
         a = self.member(store, "a")
-        a.collector.inject(hec_faults.Slow(4), path=EVENT)
+        a.collector.inject(faults.Slow(4), path=EVENT)
         wait_for(lambda: a.collector.sent())
         b = self.member(store, "b")
         a.leave()
@@ -136,12 +135,12 @@ class Members(GroupCase):
         self.wait_until_saved(store)
         self.assert_once([a, b], producer.count)
 
-    def test_a_shard_that_goes_to_another_is_delivered_to_its_end_before(self):
+    def test_moving_shard_finishes_delivery_first(self):
         """Also when that takes longer than the group's timeout, in which the member is heard."""
         store, producer = self.logstore(shards=2)
         producer.put(20)
         a = self.member(store, "a")
-        a.collector.inject(hec_faults.Slow(4), path=EVENT, times=2)
+        a.collector.inject(faults.Slow(4), path=EVENT, times=2)
         wait_for(lambda: len(a.collector.sent()) == 2)
         b = self.member(store, "b")
         wait_for(lambda: len(b.reads()) == 1, message=b.said)
@@ -152,7 +151,7 @@ class Members(GroupCase):
         self.wait_until_delivered([a, b], producer.count)
         self.assert_once([a, b], producer.count)
 
-    def test_more_consumers_than_shards_stand_by(self):
+    def test_surplus_consumers_are_idle(self):
         store, producer = self.logstore(shards=2)
         members = [self.member(store, name) for name in "abcd"]
         producer.begin()
@@ -167,7 +166,7 @@ class Members(GroupCase):
         self.wait_until_delivered(members, producer.count)
         self.assert_once(members, producer.count)
 
-    def test_one_that_stands_by_ends_too_when_all_was_sent(self):
+    def test_idle_consumer_ends_with_until_end(self):
         store, producer = self.logstore(shards=1)
         producer.put(20)
         a = self.member(store, "a")
@@ -175,13 +174,13 @@ class Members(GroupCase):
         b = self.member(store, "b", "--until-end")
         b.wait(10)
 
-    def test_until_end_ends_and_reads_each_shard_once(self):
+    def test_until_end_reads_each_shard_once(self):
         """Although logs come all the time, and one of the shards takes longer than the others."""
         store, producer = self.logstore()
         producer.put(50)
         producer.begin()
         member = self.member(store, "a", "--until-end", start=False)
-        member.collector.inject(hec_faults.Slow(2.5), path=EVENT)
+        member.collector.inject(faults.Slow(2.5), path=EVENT)
         member.start()
         member.wait(15)
         producer.stop()
@@ -190,7 +189,7 @@ class Members(GroupCase):
 
 
 class Names(GroupCase):
-    def test_one_that_was_killed_gets_its_shards_at_once_by_its_old_name(self):
+    def test_same_name_regains_shards_at_once(self):
         store, producer = self.logstore()
         producer.put(50)
         member = self.member(store, "a", beat=10)
@@ -204,7 +203,7 @@ class Names(GroupCase):
         self.assertLess(time.monotonic() - begun, 8, "it waited for a timeout")
         self.assertLess(max(twice([member]), default=-1), count)
 
-    def test_two_of_one_name_lose_nothing(self):
+    def test_same_name_twice_loses_nothing(self):
         store, producer = self.logstore()
         a = self.member(store, "same")
         producer.begin()
@@ -217,7 +216,7 @@ class Names(GroupCase):
         self.wait_until_delivered([a, b], producer.count)
         self.wait_until_saved(store)
 
-    def test_without_a_name_each_has_its_own(self):
+    def test_default_names_are_unique(self):
         store, producer = self.logstore()
         producer.put(50)
         members = [self.member(store, None) for _ in range(2)]
@@ -235,14 +234,14 @@ class Groups(GroupCase):
         found = logstore.client.list_consumer_group(PROJECT, logstore.name).get_consumer_groups()
         return {group.get_consumer_group_name(): (group.get_timeout(), group.is_in_order()) for group in found}
 
-    def test_a_group_is_made_with_two_heartbeats_and_one_that_is_there_gets_them(self):
+    def test_group_timeout_is_two_heartbeats(self):
         store, _ = self.logstore(shards=1)
         self.member(store, "a", "--until-end", beat=3).wait()
         self.assertEqual(self.groups(store), {GROUP: (6, False)})
         self.member(store, "a", "--until-end", beat=7).wait()
         self.assertEqual(self.groups(store), {GROUP: (14, False)})
 
-    def test_what_members_send_is_shown(self):
+    def test_shows_sent_requests(self):
         store, producer = self.logstore(shards=2)
         producer.put(20)
         member = self.member(store, "a")
@@ -257,7 +256,7 @@ class Groups(GroupCase):
             "consumer": "a", "shards": "2", "speed": "", "events/s": "", "events": "200", "dead": "0", "retries": "0",
         })  # fmt: skip
 
-    def test_the_eleventh_group_is_refused_by_name(self):
+    def test_rejects_eleventh_group(self):
         store, _ = self.logstore(shards=1)
         for number in range(10):
             store.client.create_consumer_group(PROJECT, store.name, f"group-{number}", 10)
@@ -266,13 +265,13 @@ class Groups(GroupCase):
         self.assertIn("ConsumerGroupQuotaExceed", member.said())
         self.assertIn(store.name, member.said())
 
-    def test_a_logstore_that_is_not_there_is_named(self):
+    def test_names_missing_logstore(self):
         member = self.member("nothing", "a")
         self.assertNotEqual(member.code(), 0)
         self.assertIn("nothing", member.said())
         self.assertIn("LogStoreNotExist", member.said())
 
-    def test_several_logstores_in_one_process(self):
+    def test_reads_several_logstores(self):
         stores = [self.logstore(shards=2)[0] for _ in range(2)]
         producer = Producer(*stores)
         producer.put(60)
@@ -291,7 +290,7 @@ class Groups(GroupCase):
         self.wait_until_delivered([member, *members], producer.count)
         self.assert_once([member, *members], producer.count)
 
-    def test_a_new_group_begins_where_it_is_told(self):
+    def test_new_group_obeys_from(self):
         store, producer = self.logstore(shards=2)
         producer.put(20)
         early = producer.count
@@ -313,7 +312,7 @@ class Groups(GroupCase):
         wait_for(lambda: len(last.ids()) == 50)
         self.assertEqual(sorted(last.ids()), list(range(before, producer.count)))
 
-    def test_the_end_that_a_group_begins_at_is_that_of_its_first_start(self):
+    def test_from_end_means_first_start(self):
         """Also when nothing was delivered until the next one: the token was wrong, perhaps."""
         store, producer = self.logstore(shards=2)
         producer.put(20)
@@ -325,7 +324,7 @@ class Groups(GroupCase):
         second = self.member(store, "a", "--from", "end", "--until-end").wait()
         self.assertEqual(sorted(second.ids()), list(range(early, producer.count)))
 
-    def test_a_shard_that_comes_by_a_split_is_read_from_its_beginning(self):
+    def test_reads_split_shard_from_begin(self):
         store, producer = self.logstore(shards=1)
         producer.put(10)
         early = producer.count
@@ -337,17 +336,17 @@ class Groups(GroupCase):
         wait_for(lambda: len(set(member.ids())) == producer.count - early, message=member.said)
         self.assertEqual(sorted(member.ids()), list(range(early, producer.count)))
 
-    def test_many_small_log_groups_are_read_without_rest(self):
+    def test_reads_small_log_groups_without_pauses(self):
         store, producer = self.logstore(shards=1)
         client = store.client
         group = [LogItem(timestamp=1, contents=[("id", "0")])]
         for _ in range(2500):
             client.put_logs(PutLogsRequest(PROJECT, store.name, "", "", group))
-        # It would rest for a minute after each thousand.
+        # With pauses, each thousand would take a minute.
         member = self.member(store, "a", fetch=60)
         wait_for(lambda: len(member.ids()) == 2500, message=member.said)
 
-    def test_the_timeout_of_a_group_is_never_made_shorter(self):
+    def test_group_timeout_never_shrinks(self):
         store, producer = self.logstore(shards=1)
         store.client.create_consumer_group(PROJECT, store.name, GROUP, 77, True)
         producer.put(2)
@@ -355,7 +354,7 @@ class Groups(GroupCase):
         group = store.client.list_consumer_group(PROJECT, store.name).get_consumer_groups()[0]
         self.assertEqual((group.get_timeout(), group.is_in_order()), (77, True))
 
-    def test_a_group_that_was_deleted_is_made_anew(self):
+    def test_recreates_deleted_group(self):
         store, producer = self.logstore(shards=1)
         member = self.member(store, "a")
         wait_for(member.reads)
@@ -364,7 +363,7 @@ class Groups(GroupCase):
         producer.put(5)
         self.wait_until_delivered([member], producer.count)
 
-    def test_where_to_begin_counts_only_without_a_checkpoint(self):
+    def test_checkpoint_overrides_from(self):
         store, producer = self.logstore(shards=1)
         producer.put(10)
         collector = collector_for(self)
@@ -374,13 +373,9 @@ class Groups(GroupCase):
             self.member(store, "b", "--until-end", "--from", place, collector=collector).wait()
             self.assertEqual(sorted(ids(collector.indexed())), list(range(producer.count)))
 
-    def test_a_place_that_is_none_is_named(self):
+    def test_names_invalid_position(self):
         store, _ = self.logstore(shards=1)
         for place in "yesterday", "2026-11-24", "":
             member = self.member(store, "a", "--from", place)
             self.assertEqual(member.code(), 2)
             self.assertIn("--from", member.said())
-
-
-if __name__ == "__main__":
-    unittest.main()

@@ -1,27 +1,28 @@
-"""`logship consume` to an HTTP Event Collector: each event comes as it was put, whatever goes wrong."""
+"""`logship consume` to an HTTP Event Collector: each event arrives unchanged, despite faults."""
 
 import json
 import threading
 import time
-import unittest
 from dataclasses import dataclass
 
-import hec_faults
-from certificates import Authority, server_context
-from consume import BEGIN, GROUP, LOGS_OF_A_GROUP, MIB, PROJECT, ConsumeCase, Log, hostile, plain, service
-from hec import ACKS, TOKEN, Collector
-from hec_faults import Page, Refuse, Reset, Run, Silence, Slow, Trickle, Truncate
-from waiting import wait_for
+from kit import service
+from kit.certificates import Authority, server_context
+from kit.consume import BEGIN, LOGS_OF_A_GROUP, MIB, PROJECT, Log, hostile, plain
+from kit.fakes import hec_faults
+from kit.fakes.faults import Page, Reset, Run, Silence, Slow, Trickle, Truncate
+from kit.fakes.hec import ACKS, TOKEN
+from kit.fakes.hec_faults import Refuse
+from kit.siem_rules import EVENT, HecCase
+from kit.waiting import wait_for
 
-EVENT = "/services/collector/event"
 ACK = ACKS[0]
-# Small requests, so that there are some to do something to.
+# Small requests, so that faults hit some of many.
 SMALL = ("--set", "batch-bytes=60000")
 
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer of 200 by something that is no collector."""
+    """A 200 of a server that is no collector."""
 
     body: bytes
 
@@ -29,7 +30,7 @@ class Answer:
         exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(self.body), self.body))
 
 
-# Faults before events are accepted, and behind.
+# Faults before and after events are accepted.
 BEFORE = {
     "busy": Refuse(9),
     "busy, and says how long": Refuse(9, retry_after=1),
@@ -60,38 +61,8 @@ AFTER = {
 }
 
 
-def found(event):
-    """The time and the fields of an event, in their order, duplicates among them."""
-    members = dict(json.loads(event.text, object_pairs_hook=tuple))
-    return members["time"], members["event"]
-
-
-class HecCase(ConsumeCase):
-    def collector(self, **options):
-        collector = Collector(**options)
-        self.addCleanup(collector.close)
-        return collector
-
-    def consumer(self, logstore, to, *options, **how):
-        to = to if isinstance(to, str) else to.endpoint
-        return super().consumer(logstore, to, *options, **{"token": TOKEN, **how})
-
-    def received(self, *collectors):
-        """What collectors have that can be found by now."""
-        return [found(event) for collector in collectors for event in collector.indexed()]
-
-    def assert_received(self, logs, *collectors):
-        self.assert_once(self.received(*collectors), logs)
-
-    def repeated(self, collector, logs, what):
-        """How many events came once more, which is printed."""
-        count = self.duplicates(self.received(collector), logs)
-        print(f"{what}: {count} duplicates of {len(logs)} events")
-        return count
-
-
 class Events(HecCase):
-    def test_fifty_thousand_events_come_once_field_by_field(self):
+    def test_delivers_each_event_once(self):
         logs = hostile(50000)
         logstore, collector = self.filled(logs, shards=2), self.collector()
         self.consume(logstore, collector)
@@ -101,7 +72,7 @@ class Events(HecCase):
         self.assertTrue(all(len(request.body) <= 1_000_000 for request in requests))
         self.assertLessEqual(collector.connections, 8)
 
-    def test_metadata_are_constants_or_from_the_log(self):
+    def test_metadata_are_constants_or_fields(self):
         log = Log(BEGIN, (("app", b'a "b"\n\xff'), ("empty", b"")))
         group = {"topic": "audit", "source": "10.0.0.1", "tags": [("host", "web-1")]}
         logstore = self.filled([log], **group)
@@ -120,7 +91,7 @@ class Events(HecCase):
         self.assertEqual(self.only(logstore, "format=text").event, 'app=a "b"\n\ufffd||empty=')
         self.assertEqual(self.only(logstore, "format=text", "separator=\t").event, 'app=a "b"\n\ufffd\tempty=')
 
-    def test_fields_that_are_json_are_parsed_by_topic(self):
+    def test_parses_json_fields_by_topic(self):
         values = {"event": b'{"a": [1.50, null, {"b": "\\n"}], "a": 2}', "other": b"[1]", "broken": b'{"a":'}
         log = Log(BEGIN, tuple(values.items()))
         asked = json.dumps({"audit": ["event", "broken", "none"]})
@@ -139,7 +110,7 @@ class Events(HecCase):
         (event,) = collector.indexed()
         return event
 
-    def test_a_log_without_fields_and_one_of_many(self):
+    def test_delivers_logs_without_and_with_many_fields(self):
         logs = [Log(7, ()), Log(BEGIN, tuple((f"key {number}", b"%d" % number) for number in range(2000)))]
         collector = self.collector()
         self.consume(self.filled(logs), collector)
@@ -155,7 +126,7 @@ class Connections(HecCase):
         cls.logstore = cls.filled(cls.logs)
         cls.authority = Authority(cls.folder)
 
-    def test_https_with_an_authority(self):
+    def test_delivers_over_https(self):
         collector = self.collector(context=server_context(self.authority.issue()))
         stranger = self.consumer(self.logstore, collector, group="stranger")
         stranger.wait_for_problem("certificate")
@@ -166,13 +137,13 @@ class Connections(HecCase):
             self.assert_received(self.logs, collector)
             collector.events.clear()
 
-    def test_a_certificate_of_another_name_is_refused(self):
+    def test_rejects_certificate_of_other_name(self):
         collector = self.collector(context=server_context(self.authority.issue("far", hosts=["far.test"])))
         consumer = self.consumer(self.logstore, collector, "--set", f"ca={self.authority.file}", group="far")
         consumer.wait_for_problem("certificate")
         self.assertEqual(collector.requests, [])
 
-    def test_a_wrong_token_is_told_until_it_is_right(self):
+    def test_reports_wrong_token_until_fixed(self):
         collector = self.collector(token="another")
         consumer = self.consumer(self.logstore, collector, group="token")
         consumer.wait_for_problem("Invalid token (code 4)")
@@ -184,7 +155,7 @@ class Connections(HecCase):
         self.assert_received(self.logs, collector)
         self.assertFalse(consumer.letters.exists())
 
-    def test_several_endpoints_share_requests_and_one_may_die(self):
+    def test_endpoints_share_requests_and_one_may_die(self):
         one, other = self.collector(), self.collector()
         for collector in one, other:
             collector.inject(Slow(0.05), times=None)
@@ -194,7 +165,7 @@ class Connections(HecCase):
         wait_for(lambda: min(len(one.sent()), len(other.sent())) >= 3)
         other.close()
         consumer.wait()
-        # What had been accepted when the connections ended, but not answered.
+        # The events that were accepted without an answer when the connections ended.
         self.assertLessEqual(self.duplicates(self.received(one, other), self.logs), 2 * 1000)
         self.assertGreater(len(one.sent()), len(other.sent()))
         other.start()
@@ -225,7 +196,7 @@ class Faults(HecCase):
             with self.subTest(fault=name):
                 self.assertEqual(self.repeated(self.consume_with(fault), self.logs, f"before: {name}"), 0)
 
-    def test_faults_after_acceptance_repeat_what_was_accepted(self):
+    def test_faults_after_acceptance_repeat_accepted_events(self):
         for name, fault in AFTER.items():
             with self.subTest(fault=name):
                 collector = self.consume_with(fault)
@@ -233,7 +204,7 @@ class Faults(HecCase):
                 self.assertGreater(accepted, 0)
                 self.assertEqual(self.repeated(collector, self.logs, f"after: {name}"), accepted)
 
-    def test_a_collector_that_is_away_gets_all_when_it_is_back(self):
+    def test_delivers_all_after_outage(self):
         collector = self.collector()
         collector.close()
         consumer = self.consumer(self.logstore, collector, group="away")
@@ -242,7 +213,7 @@ class Faults(HecCase):
         consumer.wait()
         self.assert_received(self.logs, collector)
 
-    def test_a_collector_is_left_alone_for_as_long_as_it_asks(self):
+    def test_obeys_retry_after(self):
         collector, times = self.collector(), []
         collector.inject(Run(lambda request: times.append(time.monotonic())), times=None)
         collector.inject(Refuse(9, retry_after=2), nth=2)
@@ -270,7 +241,7 @@ class Acknowledgements(HecCase):
         self.assertTrue(rule is None or rule.fired == times, rule)
         return collector
 
-    def test_events_count_only_when_they_are_indexed(self):
+    def test_checkpoint_waits_for_indexing(self):
         collector = self.collector(acks=True, index_delay=1.5)
         consumer = self.consumer(self.logstore, collector, *SMALL, *self.ASKED, group="late")
         wait_for(lambda: len(collector.events) == len(self.logs))
@@ -286,7 +257,7 @@ class Acknowledgements(HecCase):
                 collector = self.acknowledging(fault=BEFORE[name])
                 self.assertEqual(self.repeated(collector, self.logs, f"acknowledged, before: {name}"), 0)
 
-    def test_faults_after_acceptance_repeat_what_was_accepted(self):
+    def test_faults_after_acceptance_repeat_accepted_events(self):
         for name in "internal error", "reset", "silence", "truncated":
             with self.subTest(fault=name):
                 collector = self.acknowledging(fault=AFTER[name])
@@ -294,33 +265,33 @@ class Acknowledgements(HecCase):
                 repeated = self.repeated(collector, self.logs, f"acknowledged, after: {name}")
                 self.assertEqual(repeated, accepted)
 
-    def test_events_that_are_lost_before_they_are_indexed_are_sent_again(self):
+    def test_resends_lost_events(self):
         collector = self.acknowledging(fault=hec_faults.Lose())
         self.assertEqual(self.repeated(collector, self.logs, "lost, never acknowledged"), 0)
 
-    def test_events_that_are_never_acknowledged_are_sent_again(self):
+    def test_resends_unacknowledged_events(self):
         collector = self.acknowledging(fault=hec_faults.Unacknowledged())
         accepted = sum(request.accepted for request in collector.sent() if request.fault)
         self.assertEqual(self.repeated(collector, self.logs, "indexed, never acknowledged"), accepted)
 
-    def test_questions_that_fail_are_asked_again(self):
+    def test_retries_failed_ack_queries(self):
         for fault in Refuse(9), Refuse(19), Page(502), Reset(), Silence():
             with self.subTest(fault=fault):
                 collector = self.acknowledging(fault=fault, path=ACK, nth=1, times=6)
                 self.assertEqual(self.repeated(collector, self.logs, f"question: {fault}"), 0)
 
-    def test_acknowledgements_that_are_lost_repeat_their_events(self):
+    def test_lost_acknowledgements_repeat_events(self):
         collector = self.acknowledging(fault=Reset(before=False), path=ACK, nth=1, times=6, delay=0)
         self.assertLessEqual(self.repeated(collector, self.logs, "acknowledgements lost"), 6 * 1500)
 
-    def test_a_token_without_acknowledgements_is_told(self):
+    def test_reports_token_without_acknowledgements(self):
         collector = self.collector()
         consumer = self.consumer(self.logstore, collector, *self.ASKED, group="off")
         consumer.wait_for_problem("indexer acknowledgement off")
-        # It would take them, and get them again and again.
+        # It would accept them, and get them again and again.
         self.assertEqual(collector.sent(), [])
 
-    def test_a_crash_repeats_nothing_that_was_indexed(self):
+    def test_crash_repeats_no_indexed_events(self):
         collector = self.collector(acks=True, index_delay=3)
         # Well above what indexing takes on a busy machine.
         options = (*SMALL, *self.ASKED[:3], "acknowledge-seconds=8", "--set", "requests=2")
@@ -333,7 +304,7 @@ class Acknowledgements(HecCase):
         consumer.wait()
         self.assertEqual(self.repeated(collector, self.logs, "crash"), 0)
 
-    def test_a_number_of_after_a_crash_is_not_taken_for_one_of_before(self):
+    def test_crash_invalidates_ack_ids(self):
         """Numbers begin anew on the same channel, while that of a lost event is still asked for: the question falls in
         the time when the next event, which now has that number, is indexed, and has not asked yet itself."""
         logstore, logs = self.empty(), plain(2)
@@ -346,7 +317,7 @@ class Acknowledgements(HecCase):
         accepted = time.monotonic()
         collector.crash()
         collector.start()
-        # It asks 0.1, 0.3, 0.7, 1.5 and 3.1 seconds after acceptance.
+        # The consumer asks 0.1, 0.3, 0.7, 1.5 and 3.1 seconds after acceptance.
         time.sleep(accepted + 1.85 - time.monotonic())
         self.put(logstore, logs[1:])
         wait_for(lambda: self.checkpoint(logstore, "anew") == 2, message=consumer.said)
@@ -405,7 +376,7 @@ class Poison(HecCase):
         whole = self.service.command("deadletter", "list", listed["key"], "--dead-letters", consumer.letters)
         self.assertEqual(whole.count(reason), len(self.BAD))
 
-    def test_events_that_are_refused_for_good_become_dead_letters(self):
+    def test_rejected_events_become_dead_letters(self):
         for code, reason in {6: "Invalid data format", 7: "Incorrect index", 13: "Event field cannot be blank"}.items():
             with self.subTest(code=code):
                 collector, consumer = self.poisoned(code)
@@ -413,30 +384,30 @@ class Poison(HecCase):
                 self.assertEqual(self.checkpoint(self.logstore, consumer.group), len(self.LOGS) // LOGS_OF_A_GROUP)
                 self.check_letters(consumer, str(code), reason)
 
-    def test_where_events_before_a_refused_one_are_taken_some_come_twice_and_none_never(self):
+    def test_partial_acceptance_may_repeat_but_loses_nothing(self):
         collector, consumer = self.poisoned(partial=True)
         repeated = self.repeated(collector, self.good(), "poison, partial")
         self.assertEqual(repeated, sum(request.accepted for request in collector.sent() if request.code == 6))
         self.check_letters(consumer, "6", "Invalid data format")
 
-    def test_dead_letters_are_sent_again(self):
+    def test_dead_letters_can_be_resent(self):
         collector, consumer = self.poisoned()
-        self.assertIn(f"{len(self.BAD)} dead letters are left", self.resend(consumer, collector, run="refused"))
+        self.assertIn(f"{len(self.BAD)} dead letters remain", self.resend(consumer, collector, run="refused"))
         self.check_letters(consumer, "6", "Invalid data format")
         collector.clear()
         collector.refuse_events(lambda members: members["event"]["id"] == "8", 12)
         (listed,) = self.letters(consumer)
-        self.assertIn("1 dead letters are left", self.resend(consumer, collector, listed["key"], run="refused"))
+        self.assertIn("1 dead letters remain", self.resend(consumer, collector, listed["key"], run="refused"))
         self.assert_received([log for number, log in enumerate(self.LOGS) if number != 8], collector)
         (left,) = self.letters(consumer)
         self.assertEqual([(letter["code"], letter["log"]) for letter in left["letters"]], [("12", 8)])
         collector.clear()
-        self.assertIn("1 received, 0 refused again", self.resend(consumer, collector))
+        self.assertIn("1 accepted, 0 rejected again", self.resend(consumer, collector))
         self.assert_received(self.LOGS, collector)
         self.assertEqual(self.letters(consumer), [])
         self.assertIn("no dead letters", self.resend(consumer, collector))
 
-    def test_an_event_larger_than_a_request_may_be_becomes_a_dead_letter(self):
+    def test_oversized_event_becomes_dead_letter(self):
         collector = self.collector(most_bytes=60000)
         options = ("--set", "batch-bytes=200000", "--set", "gzip=false")
         consumer = self.consume(self.logstore, collector, *options, group="large")
@@ -446,7 +417,7 @@ class Poison(HecCase):
         (listed,) = self.letters(consumer)
         self.assertEqual([letter["code"] for letter in listed["letters"]], ["413"] * len(large))
 
-    def test_an_index_that_no_event_may_go_to_is_no_fault_of_the_events(self):
+    def test_wrong_index_makes_no_dead_letters(self):
         collector = self.collector(indexes=("main",))
         consumer = self.consumer(self.logstore, collector, "--format", "index=other", group="index")
         consumer.wait_for_problem("the token has to open their index")
@@ -476,7 +447,7 @@ class Checkpoints(HecCase):
         ids = {event.event["id"] for event in collector.indexed()}
         return [log.texts()[0] for log in logs if log.texts()[0][1] not in ids]
 
-    def test_there_is_none_while_the_collector_holds_requests(self):
+    def test_checkpoint_waits_for_answers(self):
         collector, gate = self.collector(), threading.Event()
         self.addCleanup(gate.set)
         collector.inject(Run(lambda request: gate.wait()), nth=1, times=None)
@@ -492,7 +463,7 @@ class Checkpoints(HecCase):
         self.assert_received(self.logs, collector)
         self.assertEqual(self.checkpoint(self.logstore, "held"), len(self.logs) // LOGS_OF_A_GROUP)
 
-    def test_they_are_never_ahead_of_what_was_accepted(self):
+    def test_checkpoints_are_never_ahead_of_delivery(self):
         collector, seen = self.collector(), set()
         collector.inject(Slow(0.1), times=None)
         consumer = self.consumer(self.logstore, collector, "--set", "requests=2", group="slow")
@@ -505,13 +476,13 @@ class Checkpoints(HecCase):
         self.assertGreater(len(seen), 3)
         self.assert_received(self.logs, collector)
 
-    def test_a_kill_repeats_what_was_in_flight_and_loses_nothing(self):
+    def test_kill_repeats_only_batches_in_flight(self):
         collector = self.collector()
         collector.inject(Slow(0.1), times=None)
         consumer = self.consumer(self.logstore, collector, "--set", "requests=2", group="kill", beat=2)
         wait_for(lambda: len(collector.events) > len(self.logs) // 2)
         consumer.kill()
-        # What the collector has received it still takes.
+        # The collector still accepts requests that it has received.
         time.sleep(0.5)
         position = self.checkpoint(self.logstore, "kill")
         self.assertGreater(position, 0)
@@ -525,7 +496,7 @@ class Checkpoints(HecCase):
         repeated = self.repeated(collector, self.logs, "kill")
         self.assertEqual(repeated, in_flight)
 
-    def test_a_request_to_end_ends_with_what_was_delivered(self):
+    def test_shutdown_saves_delivered_events(self):
         collector = self.collector()
         collector.inject(Slow(0.1), times=None)
         consumer = self.consumer(self.logstore, collector, "--set", "requests=2", group="end")
@@ -537,7 +508,7 @@ class Checkpoints(HecCase):
         consumer.wait()
         self.assert_received(self.logs, collector)
 
-    def test_memory_is_bounded_while_much_waits_for_a_collector(self):
+    def test_memory_is_bounded_during_outage(self):
         logs = [Log(BEGIN, (("id", b"%d" % number), ("text", b"x" * (60 << 10)))) for number in range(2000)]
         logstore, collector = self.filled(logs, size=64), self.collector()
         collector.close()
@@ -557,7 +528,7 @@ class Checkpoints(HecCase):
 
 
 class Groups(HecCase):
-    def test_two_consumers_share_the_shards_and_one_may_die(self):
+    def test_consumers_share_shards_and_one_may_die(self):
         logs, collector = hostile(8000), self.collector()
         logstore = self.filled(logs[:4000], 4, 50)
         to = (logstore, collector, *SMALL)
@@ -575,7 +546,3 @@ class Groups(HecCase):
         wait_for(lambda: len({event.event["id"] for event in collector.indexed()}) >= len(logs), every=0.2)
         # The last checkpoints.
         time.sleep(0.5)
-
-
-if __name__ == "__main__":
-    unittest.main()

@@ -4,26 +4,22 @@ import socket
 import time
 import unittest
 
-import debian
-import rsyslog
-from certificates import Authority, server_context
-from consume import BEGIN, LOGS_OF_A_GROUP, ConsumeCase, Log, hostile, mixed, plain
-from syslog_frames import Lines
-from syslog_messages import parsed, parsed_3164
-from syslog_receivers import ADDRESS, Datagrams, Drop, Refuse, Slow, Stall, Stream
-from waiting import wait_for
+import pytest
+
+from kit import debian, rsyslog, soak
+from kit.certificates import Authority, server_context
+from kit.consume import BEGIN, LOGS_OF_A_GROUP, ConsumeCase, Log, hostile, mixed, plain
+from kit.fakes.syslog_frames import Lines
+from kit.fakes.syslog_messages import parsed, parsed_3164
+from kit.fakes.syslog_receivers import ADDRESS, Datagrams, Drop, Refuse, Slow, Stall, Stream
+from kit.siem_rules import SEPARATOR, fields
+from kit.waiting import wait_for
 
 # What stands in no value.
-SEPARATOR = "\u241f"
 EXACT = ("--format", f"separator={SEPARATOR}", "--format", "escape=none")
-# What breaks are to be where none may be: what was a backslash before stays one.
+# The escapes of breaks. Backslashes stay unchanged.
 ESCAPES = {"\n": "\\n", "\r": "\\r", "\0": "\\0"}
 QUICK = ("--set", "timeout-seconds=1")
-
-
-def fields(text):
-    """The fields of a text."""
-    return tuple((key, value) for key, _, value in (member.partition("=") for member in text.split(SEPARATOR)))
 
 
 def changed(logs, changes):
@@ -87,19 +83,21 @@ class Rsyslogd(SyslogCase):
         seconds = {f"{stamp}Z": BEGIN + number for number, stamp in enumerate(_stamps())}
         return [(seconds[message.time], fields(message.text)) for message in messages]
 
-    def test_two_hundred_thousand_messages_over_tcp(self):
-        logs = mixed(200000, every=400, large=20000)
+    @pytest.mark.soak
+    def test_delivers_over_tcp(self):
+        count = soak.scaled(200_000)
+        logs = mixed(count, every=400, large=count // 10)
         logstore, daemon = self.filled(logs, shards=2, size=2000), rsyslog.Rsyslog(self)
         self.consume(logstore, self.url("tcp", daemon), *EXACT)
         self.assert_once(self.understood(daemon), of_rsyslog(logs))
 
-    def test_tls(self):
+    def test_delivers_over_tls(self):
         daemon = rsyslog.Rsyslog(self, "tls", self.pair)
         options = (*EXACT, "--set", f"ca={self.authority.file}")
         self.consume(self.logstore, self.url("tls", daemon), *options, group="tls")
         self.assert_once(self.understood(daemon), of_rsyslog(self.logs))
 
-    def test_tls_with_a_certificate_of_the_client(self):
+    def test_delivers_over_tls_with_client_certificate(self):
         daemon = rsyslog.Rsyslog(self, "tls", self.pair, clients=self.authority.file)
         options = (*EXACT, *QUICK, "--set", f"ca={self.authority.file}")
         stranger = self.consumer(self.logstore, self.url("tls", daemon), *options, group="stranger")
@@ -112,7 +110,7 @@ class Rsyslogd(SyslogCase):
         self.consume(self.logstore, self.url("tls", daemon), *options, *known, group="known")
         self.assert_once(self.understood(daemon), of_rsyslog(self.logs))
 
-    def test_datagrams_at_a_rate(self):
+    def test_udp_obeys_rate(self):
         logs = mixed(10000, every=50)
         logstore, daemon = self.filled(logs), rsyslog.Rsyslog(self, "udp")
         begun = time.monotonic()
@@ -122,7 +120,7 @@ class Rsyslogd(SyslogCase):
         wait_for(lambda: len(daemon.messages()) >= len(logs), 5, lambda: len(daemon.messages()), 0.5)
         self.assert_once(self.understood(daemon), of_rsyslog(logs))
 
-    def test_it_may_be_stopped_and_killed_midway(self):
+    def test_receiver_survives_stop_and_kill(self):
         logs = hostile(12000, large=50)
         for end in "stop", "kill":
             with self.subTest(end=end):
@@ -145,7 +143,7 @@ class Rsyslogd(SyslogCase):
         repeated = self.duplicates(self.understood(daemon), of_rsyslog(logs))
         print(f"receiver, {what}: {repeated} duplicates of {len(logs)} messages")
 
-    def test_lines_and_the_old_form(self):
+    def test_delivers_lines_of_rfc_3164(self):
         logs, daemon = hostile(1000, large=0), rsyslog.Rsyslog(self)
         forms = ("rfc=3164", "tag=app", 'procid="7"', "facility=local0", "severity=error", "hostname=web-1")
         options = [option for form in (*forms, f"separator={SEPARATOR}") for option in ("--format", form)]
@@ -172,12 +170,12 @@ class Streams(SyslogCase):
         return self.consume(self.logstore, to, *EXACT, *options, group=group)
 
     def repeated(self, receiver, what):
-        """How many messages came once more, which is printed."""
+        """Counts and prints duplicate messages."""
         count = self.duplicates(self.received(receiver), self.logs)
         print(f"{what}: {count} duplicates of {len(self.logs)} messages")
         return count
 
-    def test_messages_come_in_order_and_to_the_byte(self):
+    def test_keeps_order_and_bytes(self):
         for context in None, server_context(self.pair):
             for confirm in "close", "sent":
                 with self.subTest(tls=bool(context), confirm=confirm):
@@ -212,14 +210,14 @@ class Streams(SyslogCase):
                     repeated = self.repeated(receiver, f"{name}{', TLS' * bool(context)}")
                     self.assertTrue(seen is None or repeated == seen, (repeated, seen))
 
-    def test_a_slow_receiver_is_waited_for(self):
-        """It takes seconds for a load, some of it in each."""
+    def test_waits_for_slow_receiver(self):
+        """The receiver needs seconds for a batch."""
         receiver = self.stream(buffer=1 << 16)
         receiver.inject(Slow(0.05, 1 << 16))
         self.consume_all(receiver, *QUICK)
         self.assertEqual(self.repeated(receiver, "slow"), 0)
 
-    def test_a_receiver_that_stops_and_starts_gets_all(self):
+    def test_delivers_all_after_outage(self):
         receiver = self.stream()
         receiver.inject(*[Slow(0.01, 1 << 16)] * 2)
         to = self.url("tcp", receiver)
@@ -234,7 +232,7 @@ class Streams(SyslogCase):
         consumer.wait()
         self.repeated(receiver, "stopped and started")
 
-    def test_a_kept_connection_that_breaks_loses_nothing_that_was_not_acknowledged(self):
+    def test_broken_connection_loses_nothing(self):
         receiver = self.stream()
         receiver.inject(Drop(octets=300000))
         consumer = self.consume_all(receiver, *QUICK, "--set", "confirm=sent")
@@ -242,7 +240,7 @@ class Streams(SyslogCase):
         wait_for(lambda: all(seen.ended for seen in receiver.connections))
         self.repeated(receiver, "confirm=sent, reset")
 
-    def test_a_receiver_that_never_closes_is_told_of_and_has_a_setting(self):
+    def test_reports_receiver_that_never_closes(self):
         receiver = self.stream()
         logs = plain(100)
         logstore = self.filled(logs)
@@ -257,7 +255,7 @@ class Streams(SyslogCase):
         wait_for(lambda: len(receiver.messages) >= len(logs))
         self.assert_received(receiver, logs)
 
-    def test_a_kill_repeats_what_was_in_flight(self):
+    def test_kill_repeats_batches_in_flight(self):
         receiver = self.stream()
         receiver.inject(*[Slow(0.02, 1 << 16)] * 9)
         to = self.url("tcp", receiver)
@@ -272,7 +270,7 @@ class Streams(SyslogCase):
         consumer.wait()
         self.assertEqual(self.repeated(receiver, "kill"), in_flight)
 
-    def test_a_wrong_name_and_a_wrong_authority_are_refused(self):
+    def test_rejects_wrong_name_and_wrong_authority(self):
         far = self.authority.issue("far", hosts=["far.test"])
         receiver = self.stream(context=server_context(far))
         ca = ("--set", f"ca={self.authority.file}")
@@ -293,7 +291,7 @@ class Forms(SyslogCase):
         options += [option for setting in settings for option in ("--set", setting)]
         return self.consume(logstore, self.url(protocol, receiver), *options, group=self.next_group(logstore))
 
-    def test_breaks_are_escaped_unless_it_is_said_otherwise(self):
+    def test_escapes_line_breaks_by_default(self):
         logs = hostile(2000, large=100)
         logstore = self.filled(logs)
         for frames, settings in (None, []), (Lines, ["framing=newline"]):
@@ -302,7 +300,7 @@ class Forms(SyslogCase):
                 self.consume_forms(logstore, receiver, settings=settings)
                 self.assert_received(receiver, changed(logs, ESCAPES))
 
-    def test_headers_are_from_the_log_where_it_has_them(self):
+    def test_headers_come_from_fields(self):
         values = (("level", b"ERROR"), ("app", b"my app"), ("host", b"web-1"), ("facility", b"local7"), ("id", b"7"))
         logstore = self.filled([Log(BEGIN, values)], topic="audit", source="10.0.0.1", tags=[("k", 'a"]\\')])
         receiver = self.stream()
@@ -316,7 +314,7 @@ class Forms(SyslogCase):
         self.assertEqual(message.structured_data, data)
         self.assertEqual(fields(message.msg), Log(BEGIN, values).texts())
 
-    def test_the_old_form(self):
+    def test_formats_rfc_3164(self):
         logs, receiver = hostile(1000), self.stream()
         self.consume_forms(self.filled(logs), receiver, "rfc=3164", "hostname=web-1", "tag=app", 'procid="7"', "escape=none")
         messages = [parsed_3164(message) for message in receiver.data()]
@@ -326,14 +324,14 @@ class Forms(SyslogCase):
         came = [(message.time, fields(message.msg)) for message in messages]
         self.assert_once(came, [log._replace(time=stamp) for log, stamp in zip(logs, times)])
 
-    def test_a_message_with_a_line_feed_has_no_place_in_lines(self):
+    def test_line_framing_rejects_line_feed(self):
         logs, receiver = hostile(1000, large=0), self.stream(Lines)
         consumer = self.consume_forms(self.filled(logs), receiver, "escape=none", settings=["framing=newline"])
         broken = [log for log in logs if any(b"\n" in value for _, value in log.fields)]
         self.assert_received(receiver, [log for log in logs if log not in broken])
         self.assertIn(f"{len(broken)} x a line feed", self.letters(consumer))
 
-    def test_datagrams(self):
+    def test_delivers_over_udp(self):
         # A datagram has no room for 64 KB and a header.
         logs = [Log(log.time, tuple((key, value[:60000]) for key, value in log.fields)) for log in hostile(3000, large=500)]
         receiver = self.datagrams()
@@ -353,7 +351,7 @@ class Forms(SyslogCase):
         wait_for(lambda: len(whole.messages) >= len(large))
         self.assert_received(whole, large)
 
-    def test_a_receiver_of_datagrams_that_is_away_is_told_of(self):
+    def test_reports_absent_udp_receiver(self):
         receiver = self.datagrams()
         logs = plain(20000)
         logstore = self.filled(logs)
@@ -371,7 +369,3 @@ class Forms(SyslogCase):
 def _stamps():
     """The times of logs, as RFC 5424 has them."""
     return (time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(BEGIN + number)) for number in range(10000))
-
-
-if __name__ == "__main__":
-    unittest.main()

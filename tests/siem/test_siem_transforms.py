@@ -1,14 +1,14 @@
-"""Logs that are transformed before they are formatted: what is left out counts as sent, what is refused is kept."""
+"""Transforms before formatting: filtered logs count as delivered, and rejected logs become dead letters."""
 
 import json
-import unittest
 
-from consume import LOGS_OF_A_GROUP, hostile, plain, service
-from test_consume_hec import HecCase
-from test_siem_rules import RulesCase
+from kit import service
+from kit.consume import LOGS_OF_A_GROUP, hostile, plain
+from kit.paths import COMPONENTS_EXAMPLES
+from kit.siem_rules import HecCase, RulesCase
 
 # A transformer that refuses logs, for tests only.
-REFUSING = service.PROGRAM.parents[1] / "components-examples" / "misbehaving-transform.wasm"
+REFUSING = COMPONENTS_EXAMPLES / "misbehaving-transform.wasm"
 
 
 def fields(**settings):
@@ -17,12 +17,12 @@ def fields(**settings):
 
 
 def kept(logs, digit):
-    """Those whose number ends so."""
+    """The logs whose number ends with a digit."""
     return [log for log in logs if log.fields[0][1].endswith(digit)]
 
 
 class Consume(HecCase):
-    def test_logs_that_are_left_out_count_as_sent(self):
+    def test_filtered_logs_count_as_delivered(self):
         logs = hostile(5000)
         logstore, collector = self.filled(logs), self.collector()
         few = fields(where={"id": {"matches": "7$"}})
@@ -30,14 +30,14 @@ class Consume(HecCase):
         self.assert_received(kept(logs, b"7"), collector)
         self.assertEqual(self.checkpoint(logstore, "few"), len(logs) // LOGS_OF_A_GROUP)
 
-    def test_where_none_is_left_nothing_is_sent(self):
+    def test_sends_nothing_if_all_logs_are_filtered(self):
         logstore, collector = self.filled(plain(2000)), self.collector()
         consumer = self.consume(logstore, collector, fields(where={"id": "none"}), group="none")
         self.assertEqual(collector.requests, [])
         self.assertEqual(self.checkpoint(logstore, "none"), 2000 // LOGS_OF_A_GROUP)
         self.assertIn("has 0 events", consumer.said())
 
-    def test_one_transform_works_after_the_other(self):
+    def test_transforms_run_in_order(self):
         logstore, collector = self.filled(plain(1000), source="10.0.0.1"), self.collector()
         options = (fields(rename={"method": "verb"}, set={"from": {"from": "__source__"}}), fields(drop=["path"]))
         self.consume(logstore, collector, *options, group="chain")
@@ -46,12 +46,12 @@ class Consume(HecCase):
         self.assertTrue(all(list(event) == ["id", "verb", "from"] for event in events), events[0])
         self.assertEqual({event["from"] for event in events}, {"10.0.0.1"})
 
-    def test_a_log_that_a_transformer_refuses_is_kept_and_the_others_are_sent(self):
+    def test_keeps_log_rejected_by_transformer(self):
         logs = plain(1200)
         bad = {3, 4, 499, 500, 1199}
         refused = [log._replace(fields=(*log.fields, ("refuse", b"yes"))) if n in bad else log for n, log in enumerate(logs)]
         logstore, collector = self.filled(refused), self.collector()
-        # It drops a secret before the other one sees the log.
+        # The first transform drops a secret before the second one sees the log.
         options = (fields(drop=["path"]), f'--transform={REFUSING}={{"act":"refuse"}}', fields(where={"id": {"matches": "[^5]$"}}))
         consumer = self.consume(logstore, collector, *options, group="refused")
         found = sorted(int(event.event["id"]) for event in collector.indexed())
@@ -66,14 +66,14 @@ class Consume(HecCase):
             self.assertNotIn("path", letter["fields"])
         self.assertEqual(self.checkpoint(logstore, "refused"), 3)
 
-    def test_what_is_wrong_is_told_at_once(self):
+    def test_reports_invalid_transform_at_start(self):
         logstore, collector = self.filled(plain(1)), self.collector()
         consumer = self.consumer(logstore, collector, fields(mask={"a": "["}), group="wrong")
         self.assertNotEqual(consumer.process.wait(60), 0)
 
 
 class Rules(RulesCase):
-    def test_tasks_say_how_many_were_sent(self):
+    def test_tasks_count_delivered_logs(self):
         logs = hostile(3000)
         rule = self.rule(self.filled(logs, shards=2, source="10.0.0.1"))
         rule.send(fields(where={"id": {"matches": "3$"}}, drop=["__source__"]), "--format", "host-from=__source__")
@@ -84,14 +84,10 @@ class Rules(RulesCase):
         self.assertEqual([stage.split()[0] for stage in plan["stages"]], ["transform-fields", "siem-hec"])
         self.assertIn('drop = ["__source__"]', rule.run("show"))
 
-    def test_what_is_wrong_is_named(self):
+    def test_errors_name_transform(self):
         logstore = self.filled(plain(1))
         rule = self.rule(logstore)
         send = ("rule", "send", rule.name, "--logstore", logstore.name, "--receiver", rule.receiver)
         said = self.service.refused(*send, fields(), fields(mask={"a": "["}))
         self.assertIn("transform[1]: stage transform-fields", said)
         self.assertIn("mask.a", said)
-
-
-if __name__ == "__main__":
-    unittest.main()

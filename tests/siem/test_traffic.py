@@ -1,18 +1,19 @@
-"""Members of a group in traffic that goes on: one is killed, one leaves, one joins, a receiver is away, again and again.
-LOGSHIP_TRAFFIC_SECONDS says for how long."""
+"""A group under continuous traffic: members are killed, leave and join, and receivers are away, again and again."""
 
-import os
 import time
-import unittest
 
-from group import DELIVERED, GroupCase, describe, twice
-from waiting import wait_for
+import pytest
 
-SECONDS = float(os.environ.get("LOGSHIP_TRAFFIC_SECONDS", 20))
+from kit import soak
+from kit.group import DELIVERED, GroupCase, describe, twice
+from kit.waiting import wait_for
+
+SECONDS = soak.scaled(200)
 
 
 class Traffic(GroupCase):
-    def test_nothing_is_lost_and_what_comes_twice_was_in_flight_at_a_kill(self):
+    @pytest.mark.soak
+    def test_loses_nothing_and_repeats_only_batches_in_flight(self):
         store, producer = self.logstore()
         self.members, self.in_flight, self.store = [], set(), store
         self.join(), self.join()
@@ -55,7 +56,7 @@ class Traffic(GroupCase):
         collector.start()
 
     def assert_no_checkpoint_is_ahead(self):
-        """What a group has saved, its receivers have."""
+        """Checks that the receivers have all logs behind the checkpoints."""
         checkpoints = self.checkpoints(self.store)
         saved = {
             int(log.Contents[0].Value)
@@ -65,7 +66,3 @@ class Traffic(GroupCase):
             for log in group.Logs
         }
         self.assertLessEqual(saved, {number for member in self.members for number in member.ids()})
-
-
-if __name__ == "__main__":
-    unittest.main()

@@ -1,17 +1,13 @@
 """Formatters of rules that send to SIEMs: swapped while a rule delivers, held where they fail, and tried."""
 
-import sys
 import threading
 import time
-import unittest
 from collections import Counter
-from pathlib import Path
 
-from marking import BUILD, COMPONENTS, SETTINGS, Case, service
-
-sys.path.append(str(Path(__file__).resolve().parents[1] / "siem"))
-
-from hec import TOKEN, Collector  # noqa: E402
+from kit.fakes.hec import TOKEN, Collector
+from kit.marking import BUILD, SETTINGS, Case
+from kit.paths import COMPONENTS_EXAMPLES
+from kit.waiting import wait_for
 
 RECEIVER = """
 [receivers.{name}]
@@ -33,12 +29,12 @@ class Formatters(Case):
         )
         self.settings = "".join([SETTINGS, *receivers])
         super().setUp()
-        # It has tokens, and says so where others can read them.
+        # The file has tokens, and the service warns if others can read them.
         self.service.settings.chmod(0o600)
         self.stage("add", self.file("0001"), "--name", "marker")
 
     def file(self, mark, act="work"):
-        component = (COMPONENTS / "marking-formatter.wasm").read_bytes()
+        component = (COMPONENTS_EXAMPLES / "marking-formatter.wasm").read_bytes()
         self.assertEqual(component.count(BUILD), 1)
         path = self.service.folder / f"{mark}-{act}.wasm"
         path.write_bytes(component.replace(BUILD, f"marking-build {mark} {act}".ljust(len(BUILD)).encode()))
@@ -55,9 +51,9 @@ class Formatters(Case):
         return marks
 
     def wait_until_sent(self, receiver="splunk", patience=20):
-        """Until all logs that were put are there, once each. Returns their marks."""
+        """Until each log was delivered once. Returns the marks."""
         sent = lambda: len(self.received(receiver)) >= self.count
-        service.wait_for(sent, patience, f"{receiver} gets too little")
+        wait_for(sent, patience, f"{receiver} gets too little")
         marks = self.received(receiver)
         self.assertEqual(sorted(marks), list(range(self.count)))
         return marks
@@ -68,7 +64,7 @@ class Formatters(Case):
         marks = self.wait_until_sent()
         return {marks[number] for number in ids}
 
-    def test_swaps_while_a_rule_delivers(self):
+    def test_swap_during_delivery_loses_nothing(self):
         self.stage("add", self.file("0002"), "--name", "marker")
         self.send("mine", "splunk")
         ended = threading.Event()
@@ -97,7 +93,7 @@ class Formatters(Case):
         tasks = self.service.tasks("--rule", "mine")
         self.assertEqual({task["taskStatus"] for task in tasks}, {"success"})
 
-    def test_one_that_fails_is_held_and_nothing_is_lost(self):
+    def test_failing_formatter_opens_breaker_and_loses_nothing(self):
         self.send("mine", "splunk")
         self.send("other", "other", "marker@0001")
         self.assertEqual(self.send_on(), {"0001"})
@@ -113,19 +109,19 @@ class Formatters(Case):
         self.stage("rollback", "marker")
         marks = self.wait_until_sent()
         self.assertEqual(set(marks.values()), {"0001"})
-        service.wait_for(lambda: self.problem("mine") is None)
-        service.wait_for(lambda: {task["taskStatus"] for task in self.service.tasks("--rule", "mine")} == {"success"})
+        wait_for(lambda: self.problem("mine") is None)
+        wait_for(lambda: {task["taskStatus"] for task in self.service.tasks("--rule", "mine")} == {"success"})
         # Another version does as well.
         self.stage("swap", "marker", self.file("0003", "trap"))
         ids = self.put()
-        service.wait_for(lambda: "failed 3 times" in (self.problem("mine") or ""), 60)
+        wait_for(lambda: "failed 3 times" in (self.problem("mine") or ""), 60)
         self.stage("swap", "marker", self.file("0004"))
         marks = self.wait_until_sent()
         self.assertEqual({marks[number] for number in ids}, {"0004"})
 
     def check_held(self, before):
         held = lambda: "marking-formatter 0002 failed 3 times" in (self.problem("mine") or "")
-        service.wait_for(held, 60, "the rule is not held")
+        wait_for(held, 60, "the rule is not held")
         problem = self.problem("mine")
         self.assertIn("logship stage rollback", problem)
         self.assertIn("trapped", problem)
@@ -142,11 +138,11 @@ class Formatters(Case):
         )
         self.assertEqual(value, "1")
 
-    def test_a_trial_sends_nothing(self):
+    def test_preview_sends_nothing(self):
         self.send("mine", "splunk")
         self.assertEqual(self.send_on(), {"0001"})
         done = lambda: {task["taskStatus"] for task in self.service.tasks("--rule", "mine")} == {"success"}
-        service.wait_for(done)
+        wait_for(done)
         tried = lambda *arguments: self.service.run("stage", "try", *arguments, "--rule", "mine")
         done = tried(self.file("0002"))
         self.assertEqual(done.returncode, 0, done.stderr)
@@ -161,7 +157,3 @@ class Formatters(Case):
         self.assertIn("it sends messages", tried("encode-json").stderr)
         self.assertIn("it has no transformers", tried("transform-fields").stderr)
         self.assertEqual(len(self.received()), self.count)
-
-
-if __name__ == "__main__":
-    unittest.main()

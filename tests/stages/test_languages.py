@@ -12,21 +12,24 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
-from marking import SETTINGS, Case, service
+from kit.marking import SETTINGS, Case
+from kit.paths import PROGRAM, ROOT
+from kit.process import temporary_folder
+from kit.waiting import wait_for
 
-EXAMPLES = service.ROOT / "examples"
-REDACT, TENANT, NOSY = EXAMPLES / "redact-py", EXAMPLES / "tenant-path-js", service.ROOT / "tests/nosy-py"
+EXAMPLES = ROOT / "examples"
+REDACT, TENANT, NOSY = EXAMPLES / "redact-py", EXAMPLES / "tenant-path-js", ROOT / "tests/nosy-py"
 # The stages of the templates in Rust, which `xtask build --examples` makes and builds.
-RUST = service.PROGRAM.parents[1] / "components-templates"
-# What is built here: kept from one run to the next, with what npm brings.
-BUILT = service.PROGRAM.parents[1] / "languages"
+RUST = PROGRAM.parents[1] / "components-templates"
+# The builds, which are kept for the next run, with the packages of npm.
+BUILT = PROGRAM.parents[1] / "languages"
 # componentize-py, and Node and Go, each of a wheel.
 TOOLS = {
     "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     "PYTHONDONTWRITEBYTECODE": "1",
-    "LOGSHIP": str(service.PROGRAM),
+    "LOGSHIP": str(PROGRAM),
     "GOCACHE": str(BUILT / "go-cache"),
-    # What Go would get of others is here.
+    # Go downloads nothing.
     "GOPROXY": "off",
     "GOTOOLCHAIN": "local",
 }
@@ -51,7 +54,7 @@ def run(*command, folder, expected=0, **environment):
 
 
 def logship(*arguments, folder=BUILT, expected=0):
-    return run(service.PROGRAM, *arguments, folder=folder, expected=expected)
+    return run(PROGRAM, *arguments, folder=folder, expected=expected)
 
 
 def python(project):
@@ -65,7 +68,7 @@ def python(project):
 def with_wasi(project):
     """Builds a project in Python as componentize-py does unless it is told otherwise."""
     component = BUILT / f"{project.name}-wasi.wasm"
-    wit = ("--wit-path", service.ROOT / "wit", "--world", "transformer")
+    wit = ("--wit-path", ROOT / "wit", "--world", "transformer")
     run("componentize-py", *wit, "componentize", "app", "--output", component, folder=project)
     return component
 
@@ -95,7 +98,7 @@ def built_in_go(project):
 
 
 def workspace(project):
-    """Where the package is that the bindings need: it comes with what made them. A user gets it by `go mod tidy`."""
+    """The Go workspace with the package of the bindings, which comes with wit-bindgen. Users get it with `go mod tidy`."""
     work = BUILT / f"{project.name}.work"
     work.write_text(f"go 1.27\nuse {project}\nreplace go.bytecodealliance.org/pkg => {bindings()}\n")
     return {"GOWORK": str(work)}
@@ -103,8 +106,8 @@ def workspace(project):
 
 @cache
 def bindings():
-    """Where the package is that bindings in Go need."""
-    metadata = json.loads(run("cargo", "metadata", "--format-version", "1", "--locked", folder=service.ROOT))
+    """The folder of the package that bindings in Go need."""
+    metadata = json.loads(run("cargo", "metadata", "--format-version", "1", "--locked", folder=ROOT))
     (manifest,) = (package["manifest_path"] for package in metadata["packages"] if package["name"] == "wit-bindgen-go")
     return Path(manifest).parent / "src/pkg"
 
@@ -129,7 +132,7 @@ def make(kind, language, name=None):
 
 
 def modules():
-    """What the examples in JavaScript need of npm, once for all: `build.mjs` looks in the folders above it."""
+    """Installs the npm packages of the examples in JavaScript once: `build.mjs` looks in the folders above it."""
     lock = (TENANT / "package-lock.json").read_bytes()
     stamp = BUILT / "node_modules.lock"
     if stamp.exists() and stamp.read_bytes() == lock:
@@ -146,7 +149,7 @@ def everything_in_js():
     project = BUILT / "examples" / TENANT.name
     shutil.rmtree(project.parent, ignore_errors=True)
     shutil.copytree(TENANT, project, ignore=shutil.ignore_patterns("node_modules", "*.wasm"))
-    shutil.copytree(service.ROOT / "wit", BUILT / "wit", dirs_exist_ok=True)
+    shutil.copytree(ROOT / "wit", BUILT / "wit", dirs_exist_ok=True)
     return [js(project), *(js(make(kind, "js")) for kind in ("transformer", "renderer"))]
 
 
@@ -172,7 +175,7 @@ def built(name):
 
 
 class Contract(unittest.TestCase):
-    def test_all_keep_the_contract_and_import_nothing(self):
+    def test_components_pass_check_and_import_nothing(self):
         components = [
             built("redact-py"),
             built("tenant-path-js"),
@@ -198,7 +201,7 @@ class Contract(unittest.TestCase):
 
 class Shipping(unittest.TestCase):
     def setUp(self):
-        self.folder = service.temporary_folder(self)
+        self.folder = temporary_folder(self)
         self.logs = self.folder / "logs.ndjson"
         self.logs.write_text(json.dumps(LOG) + "\n")
 
@@ -216,7 +219,7 @@ class Shipping(unittest.TestCase):
 
 
 class Examples(Shipping):
-    def test_addresses_and_cards_are_masked(self):
+    def test_redacts_addresses_and_cards(self):
         log = self.log("--transform", f"{built('redact-py')}={{}}")
         self.assertEqual((log["user"], log["card"]), ("***", "**** **** **** 1111"))
         self.assertEqual((log["password"], log["status"]), ("secret", "200"))
@@ -224,9 +227,9 @@ class Examples(Shipping):
         log = self.log("--transform", f"{built('redact-py')}={settings}")
         self.assertEqual((log["user"], log["card"]), ("<>", LOG["card"]))
         self.ship("--transform", f"{built('redact-py')}={{\"emial\":true}}", expected=1)
-        self.assertIn("refuses its configuration: emial: there is no setting emial", self.told)
+        self.assertIn("rejects its configuration: emial: unknown setting emial", self.told)
 
-    def test_more_is_redacted_than_there_is_room_for(self):
+    def test_redacts_more_than_buffer(self):
         """componentize-py does not free what a stage returns: a session leaves an instance that is worn."""
         line = json.dumps(LOG | {"text": "x" * 1000}) + "\n"
         self.logs.write_text(line * 40_000)
@@ -235,7 +238,7 @@ class Examples(Shipping):
         self.assertEqual(content.count(b'"user":"***"'), 40_000)
         self.assertGreater(len(content), 40 << 20)
 
-    def test_the_tenant_is_a_level_of_the_key(self):
+    def test_tenant_is_part_of_key(self):
         rule = self.folder / "rule.toml"
         rule.write_text(
             f'name = "acme-access"\nprefix = "logs"\npartition = "ds=%Y"\nstages.renderer = "{built("tenant-path-js")}"\n'
@@ -246,7 +249,7 @@ class Examples(Shipping):
 
 
 class Templates(Shipping):
-    def test_a_new_stage_does_something(self):
+    def test_new_stage_works(self):
         others = (built(f"new-transformer-{language}") for language in ("python", "js", "go"))
         for stage in (RUST / "new-transformer.wasm", *others):
             log = self.log("--transform", f"{stage}={{}}")
@@ -265,8 +268,8 @@ class Templates(Shipping):
         self.assertTrue(key.endswith(".zlib"), key)
         self.assertEqual(zlib.decompress(content), plain)
 
-    def test_a_stage_in_go_is_fused_as_any_is(self):
-        """What imports nothing can be in a pipeline, and in a function."""
+    def test_go_stage_can_be_fused(self):
+        """Components without imports can be in pipelines and functions."""
         fused = self.folder / "fused.wasm"
         stages = ("--encoder", built("new-encoder-go"), "--compressor", built("new-compressor-go"))
         (apart,) = self.ship(*stages).values()
@@ -275,15 +278,15 @@ class Templates(Shipping):
         self.assertEqual(together, apart)
         self.assertEqual(zlib.decompress(together).split(b"\t")[0], b"1760000000")
 
-    def test_a_stage_in_go_that_panics_is_contained(self):
+    def test_go_panic_fails_only_its_task(self):
         self.ship("--encoder", built("new-panicking-go"), expected=1)
         self.assertIn("stage new-panicking-go (sha256:", self.told)
         self.assertIn("trapped", self.told)
 
-    def test_a_module_of_another_kind_makes_no_component(self):
+    def test_rejects_module_of_other_kind(self):
         module = BUILT / "new-encoder-go/core.wasm"
         made = self.folder / "made.wasm"
-        for kind, problem in [("renderer", "core.wasm: no renderer can be made of it: "), ("encoder", "")]:
+        for kind, problem in [("renderer", "core.wasm: can't make a component of kind renderer from it: "), ("encoder", "")]:
             command = ("componentize", module, "--kind", kind, "--output", made)
             told = logship("stage", *command, expected=int(bool(problem)))
             self.assertIn(problem or "made.wasm: ", told)
@@ -292,38 +295,38 @@ class Templates(Shipping):
         told = logship("stage", "componentize", made, "--kind", "encoder", "--output", made, expected=1)
         self.assertIn("it is a component already", told)
 
-    def test_a_folder_that_is_there_is_left_alone(self):
+    def test_keeps_existing_folder(self):
         made = ("stage", "new", "mine", "--kind", "encoder")
-        self.assertIn("made mine/", logship(*made, folder=self.folder))
+        self.assertIn("created mine/", logship(*made, folder=self.folder))
         (self.folder / "mine/Cargo.toml").write_text("mine")
-        self.assertIn("mine is there already", logship(*made, folder=self.folder, expected=1))
+        self.assertIn("mine already exists", logship(*made, folder=self.folder, expected=1))
         self.assertEqual((self.folder / "mine/Cargo.toml").read_text(), "mine")
 
-    def test_what_is_not_offered_is_refused_and_makes_nothing(self):
+    def test_rejects_unknown_template(self):
         for arguments, problem in [
             (("mine", "--kind", "encoder", "--lang", "python"), "for --kind transformer and formatter"),
             (("mine", "--kind", "compressor", "--lang", "js"), "for --kind transformer and renderer"),
         ]:
             self.assertIn(problem, logship("stage", "new", *arguments, folder=self.folder, expected=1))
-        self.assertIn("a letter first", logship("stage", "new", "../a", "--kind", "encoder", folder=self.folder, expected=2))
+        self.assertIn("beginning with a letter", logship("stage", "new", "../a", "--kind", "encoder", folder=self.folder, expected=2))
         self.assertEqual([path.name for path in self.folder.iterdir()], ["logs.ndjson"])
 
 
 class Wasi(Shipping):
-    def test_it_is_refused_unless_it_is_allowed(self):
+    def test_rejects_wasi_by_default(self):
         stage = built("redact-py-wasi")
         for command in (("inspect", stage), ("check", stage)):
             refused = logship("stage", *command, expected=1)
             self.assertIn("this component wants wasi:cli/environment@0.2", refused)
-            self.assertIn("allow it an empty WASI: with --allow-wasi", refused)
+            self.assertIn("allow an empty WASI: with --allow-wasi", refused)
         self.ship("--transform", f"{stage}={{}}", expected=1)
-        self.assertIn("allow it an empty WASI", self.told)
+        self.assertIn("allow an empty WASI", self.told)
         self.ship("--transform", f"{stage}={{}}", "--allow-wasi", "other.wasm", expected=1)
-        self.assertIn("allow it an empty WASI", self.told)
+        self.assertIn("allow an empty WASI", self.told)
         inspected = json.loads(logship("stage", "inspect", stage, "--allow-wasi", "--report", "json"))
         self.assertTrue(all(name.startswith("wasi:") for name in inspected["imports"]) and inspected["imports"])
 
-    def test_a_runtime_that_wants_it_works_as_without(self):
+    def test_runtime_works_with_empty_wasi(self):
         self.assertRegex(logship("stage", "check", built("redact-py-wasi"), "--allow-wasi"), r"\d+ checks passed, 0 failed")
         stage = built("redact-py-wasi")
         digest = json.loads(logship("stage", "inspect", stage, "--allow-wasi", "--report", "json"))["sha256"]
@@ -332,7 +335,7 @@ class Wasi(Shipping):
             (content,) = self.ship("--transform", f"{stage}={{}}", "--allow-wasi", allowed).values()
             self.assertEqual(content, plain, allowed)
 
-    def test_there_is_nothing_in_it(self):
+    def test_wasi_is_empty(self):
         stage = built("nosy-py-wasi")
         options = ("--transform", f"{stage}={{}}", "--allow-wasi", stage)
         log = self.log(*options)
@@ -340,18 +343,18 @@ class Wasi(Shipping):
         for what in ("file", "written", "folder", "socket", "name"):
             self.assertRegex(log[what], r"^\w+(Error|Exception|gaierror): |^\w*[eE]rror", what)
         self.assertFalse(Path("/tmp/nosy").exists())
-        # It asks for the time and for random numbers, and is pure all the same.
+        # The component asks for the time and for random numbers, and is still deterministic.
         self.assertEqual(self.log(*options), log)
         self.assertEqual(len(log["random"]), 32)
 
-    def test_a_service_is_told_what_can_be_allowed(self):
+    def test_error_names_allowing_option(self):
         for allowed in ("./mine.wasm", "sha256:00", "Redact"):
             settings = self.folder / "settings.toml"
             settings.write_text(f'[stages]\nallow-wasi = ["{allowed}"]\n')
             refused = logship("serve", "--config", settings, folder=self.folder, expected=1)
-            self.assertIn(f'stages.allow-wasi: "{allowed}" is neither the name of a stage nor', refused)
+            self.assertIn(f'stages.allow-wasi: "{allowed}" is invalid: use a stage name', refused)
 
-    def test_the_end_of_a_runtime_is_told(self):
+    def test_reports_exit_of_runtime(self):
         stage = built("nosy-py-wasi")
         self.ship("--transform", f'{stage}={{"exit":true}}', "--allow-wasi", stage, expected=1)
         self.assertIn("stage nosy (sha256:", self.told)
@@ -361,24 +364,20 @@ class Wasi(Shipping):
 class Service(Case):
     settings = SETTINGS + 'allow-wasi = ["redact", "sha256:' + "0" * 64 + '"]\n'
 
-    def test_a_service_allows_it_by_name(self):
+    def test_service_allows_wasi_by_name(self):
         stage = built("redact-py-wasi")
-        self.assertIn("allow it an empty WASI", self.stage_refused("add", stage, "--name", "other"))
+        self.assertIn("allow an empty WASI", self.stage_refused("add", stage, "--name", "other"))
         self.assertIn("added redact 0.1.0", self.stage("add", stage, "--name", "redact"))
         self.rule("mine", "--transform", "redact={}")
         self.put(3)
         done = lambda: self.service.tasks("--rule", "mine", "--status", "success")
-        service.wait_for(done, message="nothing is shipped")
+        wait_for(done, message="nothing is shipped")
         # A task has it by its digest, also when the service begins again.
         self.service.restart()
         self.put(3)
-        service.wait_for(lambda: len(done()) > 1, message="nothing is shipped after the restart")
+        wait_for(lambda: len(done()) > 1, message="nothing is shipped after the restart")
         tried = ("try", stage, "--rule", "mine", "--last", "1")
-        self.assertIn("allow it an empty WASI", self.stage_refused("try", built("nosy-py-wasi"), *tried[2:]))
+        self.assertIn("allow an empty WASI", self.stage_refused("try", built("nosy-py-wasi"), *tried[2:]))
         self.stage(*tried)
         self.stage("try", built("nosy-py-wasi"), *tried[2:], "--allow-wasi")
-        self.assertIn("a component's file", self.stage_refused("try", "redact", *tried[2:], "--allow-wasi"))
-
-
-if __name__ == "__main__":
-    unittest.main()
+        self.assertIn("only to component files", self.stage_refused("try", "redact", *tried[2:], "--allow-wasi"))

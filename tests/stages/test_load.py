@@ -1,23 +1,27 @@
-"""Swaps under load: every log is shipped once, each object is made wholly by one version, and nobody waits for a swap."""
+"""Swaps under load: each log is shipped once, each object is made by one version, and swaps block nothing."""
 
 import multiprocessing
 import random
 import re
 import threading
 import time
-import unittest
 from collections import Counter
 
+import pytest
 from aliyun.log.proto import LogGroup
-from marking import Case, service
 
-LOGS = 1_000_000
+from kit import service, soak
+from kit.marking import Case
+from kit.waiting import wait_for
+
+# A full soak has 1,000,000 logs and 200 swaps in 24 seconds.
+LOGS = soak.scaled(1_000_000, step=50_000)
 SHARDS = 8
 LOGS_OF_A_GROUP = 2500
-SWAPS = 200
+SWAPS = soak.scaled(200, least=10)
 PRODUCERS = 2
-# Seconds that logs are put for; in the first of them nothing is swapped.
-LOAD, BEFORE = 24, 4
+# Seconds of puts, and those of them before the first swap.
+LOAD, BEFORE = soak.scaled(24, least=5), soak.scaled(4)
 # Seconds until all is shipped after the last put.
 REST = 60
 SECONDS = re.compile(r'logship_swap_wait_seconds_(?:bucket\{le="([^"]+)"\}|(sum|count)) (\S+)')
@@ -31,7 +35,7 @@ def group(ids):
 
 
 def produce(client, logstore, firsts, seconds):
-    """Puts log groups, at the same time one from another."""
+    """Puts log groups at equal intervals."""
     groups = [group(range(first, first + LOGS_OF_A_GROUP)) for first in firsts]
     begun = time.monotonic()
     for number, made in enumerate(groups):
@@ -40,7 +44,7 @@ def produce(client, logstore, firsts, seconds):
 
 
 class Probe(threading.Thread):
-    """Puts a log again and again, and knows how long each put took."""
+    """Puts logs one by one, and records the duration of each put."""
 
     def __init__(self, test):
         super().__init__()
@@ -64,7 +68,7 @@ class Load(Case):
     shards = SHARDS
 
     def swap(self, mark):
-        """Swaps by the API: starting a program takes longer. Returns the seconds that it took."""
+        """Swaps by the API, as a command takes longer. Returns the seconds."""
         begun = time.monotonic()
         path, body = "/stages/marker?action=swap", f'{{"to":"{mark}"}}'
         reply = self.service.request("PUT", path, body, headers=self.service.admin.basic())
@@ -72,14 +76,15 @@ class Load(Case):
         return time.monotonic() - begun
 
     def waits(self):
-        """How long tasks waited because of swaps: how many, in all, and the bound that all are below."""
+        """The waits of tasks for swaps: their number, their sum in seconds, and an upper bound."""
         text = self.service.request("GET", "/metrics", headers=self.service.admin.basic()).body.decode()
         found = [(bound, kind, float(value)) for bound, kind, value in SECONDS.findall(text)]
         totals = {kind: value for _, kind, value in found if kind}
         bounds = [bound for bound, kind, value in found if bound and value == totals["count"]]
         return int(totals["count"]), totals["sum"], bounds[0]
 
-    def test_two_hundred_swaps_under_load(self):
+    @pytest.mark.soak
+    def test_swaps_under_load_lose_nothing(self):
         self.service.logstore("probe")
         self.stage("add", self.file("0001"), "--name", "marker")
         self.stage("add", self.file("0002"), "--name", "marker")
@@ -111,7 +116,7 @@ class Load(Case):
 
         for rule in "mine", "pinned":
             shipped = lambda: sum(task["rows"] or 0 for task in self.service.tasks("--rule", rule, "--status", "success"))
-            service.wait_for(lambda: shipped() >= LOGS, patience=REST, every=1, message=f"{rule} ships too little")
+            wait_for(lambda: shipped() >= LOGS, patience=REST, every=1, message=f"{rule} ships too little")
             objects = self.objects(rule)
             ids = Counter(number for _, found in objects for number in found)
             self.assertEqual((len(ids), min(ids), max(ids), max(ids.values())), (LOGS, 0, LOGS - 1, 1))
@@ -125,7 +130,3 @@ class Load(Case):
             f"\nthe longest put of {len(probe.puts):,}: {1000 * before:.0f} ms before, {1000 * while_swapping:.0f} ms while swapping"
             f"\n{count} tasks waited for a swap: {1000 * seconds / count:.1f} ms each, none more than {1000 * float(bound):.0f} ms"
         )
-
-
-if __name__ == "__main__":
-    unittest.main()

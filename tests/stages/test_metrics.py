@@ -1,9 +1,9 @@
-"""What a service counts of its stages: their calls, bytes, failures and memory."""
+"""Stage metrics: calls, bytes, failures and memory."""
 
 import re
-import unittest
 
-from marking import Case, service
+from kit.marking import Case
+from kit.waiting import wait_for
 
 LABELS = r'\{([^}]*)\} (\S+)'
 
@@ -17,7 +17,7 @@ class Metrics(Case):
         self.assertLessEqual(len(found), 1, text)
         return found[0] if found else None
 
-    def test_calls_bytes_memory_and_failures_of_a_stage_are_counted(self):
+    def test_counts_calls_bytes_memory_and_failures(self):
         self.stage("add", self.file("0001"), "--name", "marker")
         self.rule("mine", "--encoder", "marker")
         self.ship("mine")
@@ -36,13 +36,13 @@ class Metrics(Case):
 
         self.stage("swap", "marker", self.file("0002", "trap"))
         self.put()
-        service.wait_for(lambda: self.service.tasks("--rule", "mine", "--status", "failed"))
+        wait_for(lambda: self.service.tasks("--rule", "mine", "--status", "failed"))
         bad = {**good, "version": "0002"}
         traps = self.metric("logship_stage_failures_total", reason="trap", **bad)
         attempts = sum(task["attempts"] for task in self.service.tasks("--rule", "mine", "--status", "failed"))
         self.assertIn(traps, (attempts, attempts + 1))
         self.assertEqual(self.metric("logship_stage_failures_total", reason="deadline", **bad), 0)
-        # What the name stands for is shown with it.
+        # The version is shown with the name.
         use = self.service.json("stage", "show", "marker", "--report", "json")["use"]
         self.assertGreater(use["calls"], 0)
         self.assertGreaterEqual(use["failures"]["trap"], 1)
@@ -50,7 +50,3 @@ class Metrics(Case):
 
     def bytes_of(self, rule):
         return sum(path.stat().st_size for path in self.lake.glob(f"{rule}/**/*") if path.is_file())
-
-
-if __name__ == "__main__":
-    unittest.main()

@@ -1,19 +1,21 @@
-"""What names of stages stand for: added, swapped, rolled back, pinned and removed in a running service."""
+"""Names of stages: added, swapped, rolled back, pinned and removed in a running service."""
 
 import hashlib
 import json
-import unittest
 
-from marking import COMPONENTS, Case, build, service
+from kit import service
+from kit.marking import Case, build
+from kit.paths import COMPONENTS_EXAMPLES
+from kit.waiting import wait_for
 
 
 class Names(Case):
-    def test_a_swap_counts_from_the_next_task_on_and_leads_back(self):
+    def test_swap_and_rollback_act_at_next_task(self):
         self.stage("add", self.file("0001"), "--name", "marker")
         self.rule("mine", "--encoder", "marker")
         self.assertEqual(self.ship("mine"), {"0001"})
         said = self.stage("add", self.file("0002"), "--name", "marker")
-        self.assertIn("stands for 0001", said)
+        self.assertIn("points to 0001", said)
         self.assertEqual(self.ship("mine"), {"0001"}, "another version changes nothing")
         said = self.stage("swap", "marker", "0002")
         self.assertIn("1 rule uses it", said)
@@ -24,7 +26,7 @@ class Names(Case):
         for mark in "0002", "0001":
             self.stage("rollback", "marker")
             self.assertEqual(self.ship("mine"), {mark})
-        self.assertIn("nothing else before", self.stage_refused("rollback", "marker"))
+        self.assertIn("has no previous version", self.stage_refused("rollback", "marker"))
 
         shown = self.show("marker")
         self.assertEqual([version["version"] for version in shown["all"]], ["0001", "0002", "0003"])
@@ -46,7 +48,7 @@ class Names(Case):
         self.assertRegex(listed, r"marker +encoder +0001 +[0-9a-f]{12} +added +3 +1")
         self.assertRegex(listed, r"encode-json +encoder +\S+ +[0-9a-f]{12} +built in")
 
-    def test_a_built_in_stage_is_swapped_for_all_rules_and_put_back(self):
+    def test_swaps_built_in_stage_for_all_rules(self):
         self.rule("default")
         self.rule("named", "--encoder", "encode-json")
         self.stage("swap", "encode-json", self.file("0007"))
@@ -60,29 +62,29 @@ class Names(Case):
         self.put()
         is_json = lambda path: path.is_file() and path.read_text().startswith("{")
         for rule in "default", "named":
-            service.wait_for(lambda: any(map(is_json, self.lake.glob(f"{rule}/**/*"))))
+            wait_for(lambda: any(map(is_json, self.lake.glob(f"{rule}/**/*"))))
         # Another built-in stage can stand for it too, and then it goes with the name.
         self.stage("swap", "encode-json", "0007")
         self.stage("swap", "encode-json", "built-in")
         self.stage("remove", "encode-json")
         self.assertEqual((self.show("encode-json")["versions"], self.show("encode-json")["builtIn"]), (0, True))
 
-    def test_a_compressor_of_another_compression_and_a_task_that_is_tried_again(self):
+    def test_swapped_compressor_applies_to_retry(self):
         self.rule("mine", "--compression", "snappy")
         self.stage("swap", "compress-snappy", "compress-zstd")
         hidden = self.lake.rename(self.lake.with_name("hidden"))
         self.put()
         failed = lambda: self.service.tasks("--rule", "mine", "--status", "failed")
-        service.wait_for(failed)
+        wait_for(failed)
         # Nothing is known any more but what is on disk.
         self.service.kill()
         self.service.start()
         hidden.rename(self.lake)
         done = lambda: self.service.tasks("--rule", "mine", "--status", "success")
-        service.wait_for(done, message="it is not done when it is tried again")
+        wait_for(done, message="it is not done when it is tried again")
         self.assertTrue(done()[0]["object"].endswith(".zst"), done())
 
-    def test_a_rule_can_name_a_version(self):
+    def test_rule_can_pin_version(self):
         self.stage("add", self.file("0001"), "--name", "marker")
         self.rule("pinned", "--encoder", "marker@0001")
         self.rule("moves", "--encoder", "marker")
@@ -95,9 +97,9 @@ class Names(Case):
         self.assertIn("pinned of clients/logs", said)
         self.assertIn("moves of clients/logs", self.stage_refused("remove", "marker"))
         said = self.service.refused("rule", "create", "late", "--logstore", "logs", "--bucket", "lake", "--encoder", "marker@3")
-        self.assertIn('no version "3"; there is 0001, 0002', said)
+        self.assertIn('no version "3"; its versions are 0001, 0002', said)
 
-    def test_a_component_is_deleted_when_nothing_needs_it(self):
+    def test_deletes_unused_component(self):
         kept = lambda mark: self.service.data / "stages" / "sha256" / f"{hashlib.sha256(build(mark)).hexdigest()}.wasm"
         for mark in "0001", "0002", "0003":
             self.stage("add", self.file(mark), "--name", "marker")
@@ -116,7 +118,7 @@ class Names(Case):
         self.assertFalse(kept("0004").exists())
         self.assertIn("no version", self.stage_refused("swap", "marker", "0004"))
 
-    def test_what_is_pinned_stays(self):
+    def test_keeps_pinned_version(self):
         self.stage("add", self.file("0001"), "--name", "marker")
         self.stage("add", self.file("0002"), "--name", "marker")
         self.stage("pin", "marker")
@@ -128,7 +130,7 @@ class Names(Case):
         self.stage("rollback", "marker")
         self.assertEqual((self.show("marker")["version"], self.show("marker")["pinned"]), ("0001", False))
 
-    def test_what_can_not_serve_is_refused_before_anything_changes(self):
+    def test_rejects_incompatible_swap(self):
         self.stage("add", self.file("0001"), "--name", "marker")
         self.rule("mine", "--encoder", "marker")
         self.rule("table", "--format", "csv", "--columns", "id")
@@ -137,30 +139,30 @@ class Names(Case):
         text.write_text("no component")
         core = self.service.folder / "core.wasm"
         core.write_bytes(b"\0asm\1\0\0\0")
-        path = COMPONENTS / "constant-path.wasm"
+        path = COMPONENTS_EXAMPLES / "constant-path.wasm"
         for arguments, word in (
             (("swap", "marker", path), "a renderer"),
             (("add", path, "--name", "marker"), "a renderer"),
-            (("swap", "marker", text), "no WebAssembly"),
+            (("swap", "marker", text), "not WebAssembly"),
             (("swap", "marker", core), "core module"),
             (("swap", "marker", "object-path"), "a renderer"),
             (("swap", "marker", "nothing"), "no version"),
             (("swap", "nothing", "marker"), "no stage is called nothing"),
             (("rollback", "nothing"), "no stage is called nothing"),
-            (("rollback", "encode-csv"), "nothing else before"),
-            (("remove", "encode-csv"), "comes with logship"),
-            (("remove", "marker@0001"), "swap it first"),
+            (("rollback", "encode-csv"), "has no previous version"),
+            (("remove", "encode-csv"), "is a built-in stage"),
+            (("remove", "marker@0001"), "is the current version of marker"),
             (("remove", "marker@0009"), "no version"),
-            (("add", self.file("0002"), "--name", "No Name"), "no name of a stage"),
-            # It takes its settings from a member that CSV has not.
-            (("swap", "encode-csv", COMPONENTS / "encode-logfmt.wasm"), "table of clients/logs"),
+            (("add", self.file("0002"), "--name", "No Name"), "is invalid: use 1-63 characters"),
+            # Its settings come from a member that CSV does not have.
+            (("swap", "encode-csv", COMPONENTS_EXAMPLES / "encode-logfmt.wasm"), "table of clients/logs"),
         ):
             with self.subTest(arguments):
                 self.assertIn(word, self.stage_refused(*arguments))
         self.assertEqual((self.show("marker"), self.show("encode-csv")), before)
         self.assertEqual(self.ship("mine"), {"0001"})
 
-    def test_who_may_change_names(self):
+    def test_changes_need_permission(self):
         reads = self.service.create_key("--allow", "read")
         manages_one = self.service.create_key("--allow", f"admin={service.PROJECT}")
         self.service.restart()
@@ -188,7 +190,7 @@ class Names(Case):
             reply = self.service.request(method, path, headers=admin.basic(), body=body)
             self.assertEqual(reply.status, 400, (method, path, reply.body))
 
-    def test_what_was_answered_survives_sudden_death(self):
+    def test_acknowledged_changes_survive_kill(self):
         self.stage("add", self.file("0001"), "--name", "marker")
         self.stage("add", self.file("0002"), "--name", "marker")
         self.rule("mine", "--encoder", "marker")
@@ -209,36 +211,32 @@ class Folder(Case):
         (folder / f"{name}.wasm").write_bytes(component)
 
     def wait_for_version(self, name, version):
-        service.wait_for(lambda: f" {version} " in self.stage("list") and self.show(name)["version"] == version)
+        wait_for(lambda: f" {version} " in self.stage("list") and self.show(name)["version"] == version)
 
-    def test_a_changed_file_is_a_new_version(self):
+    def test_changed_file_becomes_version(self):
         self.put_file("marker", build("0001"))
-        # It can be named at once.
+        # The name works at once.
         self.rule("mine", "--encoder", "marker")
         self.assertEqual(self.ship("mine"), {"0001"})
         self.put_file("marker", build("0002"))
         self.wait_for_version("marker", "0002")
         self.assertEqual(self.ship("mine"), {"0002"})
-        # What can't serve changes nothing, and is told.
+        # An invalid component changes nothing, and is reported.
         self.put_file("marker", build("0003")[:-100])
         said = lambda: self.service.run("stage", "list").stderr
-        service.wait_for(lambda: "marker.wasm is not taken" in said())
+        wait_for(lambda: "marker.wasm was not added" in said())
         self.assertEqual(self.ship("mine"), {"0002"})
         self.put_file("marker", build("0003"))
         self.wait_for_version("marker", "0003")
-        self.assertNotIn("not taken", said())
-        # What was rolled back or removed stays so, also after a restart: the file did not change.
+        self.assertNotIn("not added", said())
+        # A rollback or a removal survives a restart, as the file did not change.
         self.stage("rollback", "marker")
         self.stage("remove", "marker@0003")
         self.service.restart()
         self.assertEqual(self.ship("mine"), {"0002"})
         self.assertEqual(len(self.show("marker")["all"]), 2)
-        # It is kept, and not taken, where the name is pinned.
+        # A pinned name keeps its version, and the new one is stored.
         self.stage("pin", "marker")
         self.put_file("marker", build("0004"))
-        service.wait_for(lambda: len(self.show("marker")["all"]) == 3)
+        wait_for(lambda: len(self.show("marker")["all"]) == 3)
         self.assertEqual(self.show("marker")["version"], "0002")
-
-
-if __name__ == "__main__":
-    unittest.main()

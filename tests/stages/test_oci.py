@@ -7,11 +7,14 @@ import unittest
 from hashlib import sha256
 from unittest import mock
 
-from marking import Case, build, service
-from oci_registry import PASSWORD, USER, OciRegistry, debian
-from token_server import TokenServer
+from kit import debian
+from kit.fakes.token_server import TokenServer
+from kit.marking import Case, build
+from kit.oci_registry import PASSWORD, USER, OciRegistry
+from kit.paths import ROOT
+from kit.process import temporary_folder
 
-WIT = service.ROOT / "wit"
+WIT = ROOT / "wit"
 CONFIG = "application/vnd.wasm.config.v0+json"
 LAYER = "application/wasm"
 
@@ -21,7 +24,7 @@ class Oci(Case):
     def setUp(self):
         super().setUp()
         # Nobody is logged in.
-        self.docker = service.temporary_folder(self)
+        self.docker = temporary_folder(self)
         self.set(DOCKER_CONFIG=str(self.docker))
         self.registry = OciRegistry(self)
 
@@ -37,7 +40,7 @@ class Oci(Case):
         self.assertIn(f"marking-encoder {mark} is a stage: encoder", said)
         return said.split()[-1]
 
-    def test_what_was_pushed_is_added_by_tag_and_by_digest_and_ships(self):
+    def test_adds_pushed_stage_by_tag_and_digest(self):
         first, second = self.push("0001", "1.0"), self.push("0002", "1.1")
         self.stage("add", self.registry.place("acme/marker:1.0"), "--name", "marker")
         self.rule("mine", "--encoder", "marker")
@@ -46,7 +49,7 @@ class Oci(Case):
         checksum = sha256(build("0002")).hexdigest()
         self.stage("add", by_digest, "--name", "marker", "--sha256", checksum, "--swap")
         self.assertEqual(self.ship("mine"), {"0002"})
-        # Where it is from is known of each version.
+        # Each version has its origin.
         sources = [version["source"] for version in self.show("marker")["all"]]
         self.assertEqual(sources, [first, by_digest])
         self.assertIn(first, self.stage("show", "marker"))
@@ -57,7 +60,7 @@ class Oci(Case):
         self.stage("swap", "marker", self.registry.place("acme/marker:1.1"))
         self.assertEqual(self.ship("mine"), {"0003"})
 
-    def test_it_is_a_wasm_artifact_as_other_tools_know_it(self):
+    def test_pushes_standard_wasm_artifact(self):
         pushed = self.push("0001", "1.0")
         manifest, digest = self.registry.manifest("acme/marker", "1.0")
         self.assertTrue(pushed.endswith(f":1.0@{digest}"), pushed)
@@ -77,15 +80,15 @@ class Oci(Case):
         self.assertEqual((config["architecture"], config["layerDigests"]), ("wasm", [layer["digest"]]))
         self.assertIn("logship:encode/encoder@1.0.0", config["component"]["exports"])
 
-    def test_the_contract_is_pushed_as_a_wit_package(self):
+    def test_pushes_contract_as_wit_package(self):
         self.stage("push", WIT, self.registry.place("acme/stages:1.0.0"))
         manifest, _ = self.registry.manifest("acme/stages", "1.0.0")
         self.assertEqual((manifest["config"]["mediaType"], manifest["layers"][0]["mediaType"]), (CONFIG, LAYER))
         self.assertEqual(manifest["annotations"]["org.opencontainers.image.title"], "logship:stages")
-        # It is no stage.
+        # The package is no stage.
         self.stage_refused("add", self.registry.place("acme/stages:1.0.0"))
 
-    def test_what_is_not_there_or_no_component_is_refused_by_name(self):
+    def test_rejects_missing_and_invalid_artifacts(self):
         pushed = self.push("0001", "1.0")
         place = self.registry.place
         containers = "application/vnd.oci.image.config.v1+json"
@@ -98,29 +101,29 @@ class Oci(Case):
             (("add", place("acme/marker:9")), "404"),
             (("add", place("acme/nothing:1")), "404"),
             (("add", f"{pushed[:-64]}{'0' * 64}"), "404"),
-            (("add", place("acme/marker")), "a tag or a digest is missing"),
-            (("add", place("acme/image:1")), "an image of containers"),
+            (("add", place("acme/marker")), "a tag or digest is missing"),
+            (("add", place("acme/image:1")), "a container image"),
             (("add", place("acme/chart:1")), "application/x-chart"),
-            (("add", place("acme/text:1")), "no WebAssembly"),
-            (("add", pushed, "--sha256", "0" * 64), "the SHA-256 of the component is"),
+            (("add", place("acme/text:1")), "not WebAssembly"),
+            (("add", pushed, "--sha256", "0" * 64), "the component's SHA-256 is"),
             (("add", pushed, "--sha256", "12"), "64 hexadecimal digits"),
-            (("push", text, place("acme/text:2")), "no WebAssembly"),
-            (("push", self.file("0002"), pushed), "pushed to a tag"),
-            (("push", self.file("0002"), "acme/marker:1"), "begins with no host"),
+            (("push", text, place("acme/text:2")), "not WebAssembly"),
+            (("push", self.file("0002"), pushed), "push to a tag"),
+            (("push", self.file("0002"), "acme/marker:1"), "does not start with a host"),
         ):
             with self.subTest(arguments):
                 self.assertIn(word, self.stage_refused(*arguments))
-        self.registry.close()
+        self.registry.kill()
         self.assertIn("Connection refused", self.stage_refused("add", pushed))
         listed = self.service.json("stage", "list", "--report", "json")["stages"]
         self.assertNotIn("marking-encoder", [stage["name"] for stage in listed])
 
-    def test_what_was_tampered_with_is_refused(self):
+    def test_rejects_tampered_artifact(self):
         pushed = self.push("0001", "1.0")
         manifest, digest = self.registry.manifest("acme/marker", "1.0")
         layer = self.registry.blob_file(manifest["layers"][0]["digest"])
         layer.write_bytes(build("0666"))
-        self.assertIn("the layer is not what its digest says", self.stage_refused("add", pushed))
+        self.assertIn("the layer does not match its digest", self.stage_refused("add", pushed))
         layer.write_bytes(build("0001"))
         file = self.registry.blob_file(digest)
         file.write_bytes(file.read_bytes().replace(b'"0001"', b'"0666"'))
@@ -128,34 +131,34 @@ class Oci(Case):
         with self.assertRaises(AssertionError):
             self.show("marking-encoder")
 
-    def test_who_may_pull_and_push(self):
+    def test_basic_login_grants_pull_and_push(self):
         self.registry = OciRegistry(self, wants_user=True)
         place = self.registry.place("acme/marker:1.0")
         push = "push", self.file("0001"), place
-        self.assertIn("who gives no credentials", self.stage_refused(*push))
+        self.assertIn("requests without credentials", self.stage_refused(*push))
         self.set(LOGSHIP_REGISTRY_USERNAME=USER, LOGSHIP_REGISTRY_PASSWORD="wrong")
-        self.assertIn(f'refuses user "{USER}"', self.stage_refused(*push))
-        self.assertIn(f'refuses user "{USER}"', self.stage_refused("add", place))
+        self.assertIn(f'rejects user "{USER}"', self.stage_refused(*push))
+        self.assertIn(f'rejects user "{USER}"', self.stage_refused("add", place))
         self.set(LOGSHIP_REGISTRY_PASSWORD=PASSWORD)
         self.stage(*push)
         self.stage("add", place, "--name", "by-variables")
         for variable in "LOGSHIP_REGISTRY_USERNAME", "LOGSHIP_REGISTRY_PASSWORD":
             del os.environ[variable]
-        # As `docker login` writes it.
+        # The form of `docker login`.
         auth = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
         (self.docker / "config.json").write_text(json.dumps({"auths": {self.registry.host: {"auth": auth}}}))
         self.stage("add", place, "--name", "by-docker")
         (self.docker / "config.json").write_text("{")
         self.assertIn("Docker's config.json", self.stage_refused("add", place))
 
-    def test_a_registry_that_leaves_it_to_another_who_may_pull_and_push(self):
+    def test_token_server_grants_pull_and_push(self):
         tokens = TokenServer(self, USER, PASSWORD)
         self.registry = OciRegistry(self, tokens=tokens)
         place = self.registry.place("acme/marker:1.0")
         push = "push", self.file("0001"), place
-        self.assertIn("who gives no credentials", self.stage_refused(*push))
+        self.assertIn("requests without credentials", self.stage_refused(*push))
         self.set(LOGSHIP_REGISTRY_USERNAME=USER, LOGSHIP_REGISTRY_PASSWORD="wrong")
-        self.assertIn(f'refuses user "{USER}"', self.stage_refused(*push))
+        self.assertIn(f'rejects user "{USER}"', self.stage_refused(*push))
         self.set(LOGSHIP_REGISTRY_PASSWORD=PASSWORD)
         self.stage(*push)
         self.stage("push", self.file("0001"), self.registry.place("public/marker:1.0"))
@@ -163,9 +166,5 @@ class Oci(Case):
         self.assertEqual(tokens.scopes[-1], "repository:acme/marker:pull", "no more than it needs")
         for variable in "LOGSHIP_REGISTRY_USERNAME", "LOGSHIP_REGISTRY_PASSWORD":
             del os.environ[variable]
-        self.assertIn("who gives no credentials", self.stage_refused("add", place))
+        self.assertIn("requests without credentials", self.stage_refused("add", place))
         self.stage("add", self.registry.place("public/marker:1.0"), "--name", "by-anybody")
-
-
-if __name__ == "__main__":
-    unittest.main()

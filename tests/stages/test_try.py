@@ -3,9 +3,11 @@
 import hashlib
 import json
 import threading
-import unittest
 
-from marking import COMPONENTS, SETTINGS, Case, build, service
+from kit import service
+from kit.marking import SETTINGS, Case, build
+from kit.paths import COMPONENTS_EXAMPLES
+from kit.waiting import wait_for
 
 MISBEHAVING = "misbehaving-{}.wasm"
 # Nobody is there.
@@ -18,11 +20,11 @@ url = "http://127.0.0.1:9/"
 
 class Tries(Case):
     def tried(self, stage, rule="mine", *options):
-        """What came of a trial."""
+        """The outcome of a preview."""
         return self.service.json("stage", "try", stage, "--rule", rule, "--report", "json", *options)
 
     def task(self, *arguments):
-        """What came of the only task of a trial."""
+        """The outcome of a preview's only task."""
         (task,) = self.tried(*arguments)["tasks"]
         return task
 
@@ -42,7 +44,7 @@ class Tries(Case):
         before = len(self.service.tasks("--rule", rule, "--status", "success"))
         self.put(logs)
         done = lambda: self.service.tasks("--rule", rule, "--status", "success")
-        service.wait_for(lambda: len(done()) > before, message=f"{rule} ships nothing")
+        wait_for(lambda: len(done()) > before, message=f"{rule} ships nothing")
 
 
 class Encoders(Tries):
@@ -58,7 +60,7 @@ class Encoders(Tries):
         files = [path for path in sorted(self.service.data.rglob("*")) if path.is_file() and "logstore.db" not in path.name]
         return [(path, path.read_bytes()) for path in files], self.show("marker"), self.service.tasks()
 
-    def test_another_encoder_is_tried_and_nothing_is_changed(self):
+    def test_preview_of_encoder_changes_nothing(self):
         before = self.everything()
         code, said = self.run_try(self.file("0002"), "--rule", "mine")
         self.assertEqual(code, 0, said)
@@ -79,17 +81,17 @@ class Encoders(Tries):
             self.assertEqual(news, hashlib.sha256(object.replace(b"0001 ", b"0002 ")).hexdigest())
         self.assertEqual(self.everything(), before)
 
-    def test_what_changes_nothing_is_told_to_be_the_same(self):
+    def test_preview_reports_same_output(self):
         for stage in self.file("0001"), "marker@0001", "marker", "sha256:" + hashlib.sha256(build("0001")).hexdigest():
             code, said = self.run_try(stage, "--rule", "mine", "--expect", "same")
             self.assertEqual(code, 0, said)
             self.assertIn("2 tasks: 2 the same.", said)
         code, said = self.run_try(self.file("0002"), "--rule", "mine", "--expect", "same")
         self.assertEqual(code, 1)
-        self.assertIn("2 of 2 tasks would be other than they are", said)
+        self.assertIn("2 of 2 tasks would change", said)
         self.assertEqual(len(self.tried(self.file("0002"), "mine", "--last", "1")["tasks"]), 1)
 
-    def test_one_that_fails_is_told_of_and_fails_the_command(self):
+    def test_preview_of_failing_stage_fails(self):
         for act, word in ("trap", "trapped"), ("grow", "asked for"):
             code, said = self.run_try(self.file("0002", act), "--rule", "mine")
             self.assertEqual(code, 1)
@@ -103,20 +105,20 @@ class Encoders(Tries):
         self.assertEqual(self.made(task, "rawBytes")[1], (40 << 20) + len("0002 begin\n") + len("0002 end\n"))
         self.assertEqual(self.ship("mine"), {"0001"})
 
-    def test_one_that_mends_is_told_of(self):
+    def test_preview_reports_fixing_stage(self):
         self.stage("swap", "marker", self.file("0002", "trap"))
         self.put()
-        service.wait_for(lambda: self.service.tasks("--rule", "mine", "--status", "failed"))
+        wait_for(lambda: self.service.tasks("--rule", "mine", "--status", "failed"))
         task = self.tried(self.file("0003"), "mine", "--last", "1")["tasks"][0]
         self.assertEqual((task["verdict"], task["new"]["made"]["rows"]), ("mends", 10))
         code, said = self.run_try(self.file("0003"), "--rule", "mine")
         self.assertEqual(code, 0, said)
-        self.assertIn("succeeds, and the old one fails: ", said)
-        self.assertIn("1 failed before, and would not", said)
+        self.assertIn("succeeds; the old stage fails: ", said)
+        self.assertIn("1 fixed", said)
         code, said = self.run_try(self.file("0004", "trap"), "--rule", "mine")
-        self.assertIn("fails as before", said)
+        self.assertIn("still fails", said)
 
-    def test_what_has_no_place_is_refused(self):
+    def test_preview_rejects_unused_stage(self):
         text = self.service.folder / "text.wasm"
         text.write_text("no component")
         nothing = self.service.folder / "nothing.wasm"
@@ -127,8 +129,8 @@ class Encoders(Tries):
             (("compress-zstd", *mine), "it compresses nothing"),
             (("transform-fields", *mine), "it has no transformers"),
             (("marker", *mine, "--transform", "0"), "for a transformer only"),
-            ((COMPONENTS / "constant-path.wasm", *mine), "can't go on with stage constant-path"),
-            ((text, *mine), "no WebAssembly"),
+            ((COMPONENTS_EXAMPLES / "constant-path.wasm", *mine), "can't use stage constant-path"),
+            ((text, *mine), "not WebAssembly"),
             ((nothing, *mine), "the file is empty"),
             (("./missing.wasm", *mine), "No such file"),
             (("marker@0009", *mine), "no version"),
@@ -145,11 +147,11 @@ class Encoders(Tries):
                 self.assertNotEqual(code, 0)
                 self.assertIn(word, said)
 
-    def test_there_have_to_be_tasks(self):
+    def test_preview_needs_tasks(self):
         self.rule("late", "--encoder", "marker")
-        service.wait_for(lambda: self.service.tasks("--rule", "late"))
+        wait_for(lambda: self.service.tasks("--rule", "late"))
         self.service.command("rule", "delete", "late", "--logstore", "logs")
-        # Those of a rule that had the name before are not the rule's.
+        # Tasks of a previous rule with this name do not count.
         self.service.logstore("empty")
         arguments = ("--logstore", "empty", "--bucket", "lake", "--prefix", "late")
         self.service.command("rule", "create", "late", *arguments)
@@ -157,7 +159,7 @@ class Encoders(Tries):
         self.assertEqual(code, 1)
         self.assertIn("rule late has no tasks yet", said)
 
-    def test_requests_that_are_wrong_and_who_may_ask(self):
+    def test_preview_rejects_invalid_and_unauthorized_requests(self):
         path = "/logstores/logs/shipper/mine/trials"
 
         def ask(key, query, body):
@@ -187,19 +189,19 @@ class Encoders(Tries):
 
 
 class Others(Tries):
-    def test_a_renderer_shows_the_keys(self):
+    def test_preview_of_renderer_shows_keys(self):
         self.rule("mine")
         self.shipped("mine")
-        task = self.task(COMPONENTS / MISBEHAVING.format("renderer"))
+        task = self.task(COMPONENTS_EXAMPLES / MISBEHAVING.format("renderer"))
         self.assertEqual(task["verdict"], "different")
         self.assertEqual((task["old"]["made"], task["new"]["made"]), (None, None))
         self.assertTrue((self.lake / task["old"]["object"]).exists())
         self.assertNotEqual(task["old"]["object"], task["new"]["object"])
-        _, said = self.run_try(COMPONENTS / MISBEHAVING.format("renderer"), "--rule", "mine")
+        _, said = self.run_try(COMPONENTS_EXAMPLES / MISBEHAVING.format("renderer"), "--rule", "mine")
         self.assertIn(f"key: {task['old']['object']} -> {task['new']['object']}", said)
         self.assertEqual(self.task("object-path")["verdict"], "same")
 
-    def test_a_compressor_changes_what_is_stored_only(self):
+    def test_preview_of_compressor_changes_only_stored_bytes(self):
         self.rule("mine", "--compression", "snappy")
         self.shipped("mine", 2000)
         task = self.task("compress-zstd")
@@ -212,34 +214,34 @@ class Others(Tries):
         self.assertEqual(self.task("compress-snappy")["verdict"], "same")
         # Inside the format there is none.
         self.rule("table", "--format", "parquet", "--columns", "id", "--compression", "snappy")
-        service.wait_for(lambda: self.service.tasks("--rule", "table", "--status", "success"))
+        wait_for(lambda: self.service.tasks("--rule", "table", "--status", "success"))
         code, said = self.run_try("compress-zstd", "--rule", "table")
         self.assertEqual(code, 1)
         self.assertIn("parquet is compressed inside its format, by the encoder", said)
 
-    def test_an_encoder_behind_which_it_is_compressed(self):
+    def test_preview_of_encoder_keeps_compressor(self):
         self.rule("mine", "--compression", "gzip")
         self.shipped("mine", 100)
-        task = self.task(COMPONENTS / "encode-logfmt.wasm")
+        task = self.task(COMPONENTS_EXAMPLES / "encode-logfmt.wasm")
         self.assertEqual(task["verdict"], "different")
-        # What differs is seen before it is compressed.
+        # Differences are found before compression.
         self.assertTrue(task["difference"]["old"].startswith('{"__time__":'), task["difference"])
         self.assertTrue(task["difference"]["new"].startswith("ts="), task["difference"])
         self.assertTrue(task["new"]["object"].endswith(".logfmt.gz"))
 
-    def test_a_transformer_and_what_it_leaves_out(self):
+    def test_preview_counts_filtered_logs(self):
         few = "fields=" + json.dumps({"where": {"id": {"matches": "7$"}}})
         self.rule("mine", "--transform", few)
         self.shipped("mine", 100)
         task = self.task("transform-fields")
         self.assertEqual((task["verdict"], self.made(task, "rows"), self.made(task, "leftOut")), ("same", (10, 10), (90, 90)))
-        code, said = self.run_try(COMPONENTS / MISBEHAVING.format("transform"), "--rule", "mine")
+        code, said = self.run_try(COMPONENTS_EXAMPLES / MISBEHAVING.format("transform"), "--rule", "mine")
         self.assertEqual(code, 1)
-        self.assertIn("can't go on with stage misbehaving-transform", said)
-        # One of several.
+        self.assertIn("can't use stage misbehaving-transform", said)
+        # One task of several.
         self.rule("two", "--transform", "fields", "--transform", few)
-        service.wait_for(lambda: self.service.tasks("--rule", "two", "--status", "success"))
-        behaving = COMPONENTS / MISBEHAVING.format("transform")
+        wait_for(lambda: self.service.tasks("--rule", "two", "--status", "success"))
+        behaving = COMPONENTS_EXAMPLES / MISBEHAVING.format("transform")
         code, said = self.run_try(behaving, "--rule", "two")
         self.assertIn("several transformers, 0 (fields), 1 (fields)", said)
         _, said = self.run_try(behaving, "--rule", "two", "--transform", "2")
@@ -249,7 +251,7 @@ class Others(Tries):
 class Functions(Tries):
     settings = SETTINGS + FUNCTION
 
-    def test_a_function_has_stages_of_its_own(self):
+    def test_preview_rejects_rule_of_function(self):
         self.rule("mine", "--no-probe")
         self.shipped("mine")
         self.service.command("rule", "create", "called", "--logstore", "logs", "--destination", "away", "--no-probe")
@@ -265,13 +267,13 @@ class Loops(Tries):
         self.service.options += ("--stage-deadline", "6")
         self.service.restart()
 
-    def test_one_that_does_not_end_is_stopped_and_holds_up_nobody(self):
+    def test_endless_preview_is_stopped(self):
         self.stage("add", self.file("0001"), "--name", "marker")
         self.rule("mine", "--encoder", "marker")
         for _ in range(4):
             self.ship("mine")
         said = []
-        is_busy = lambda text: "another trial is running" in text
+        is_busy = lambda text: "another preview is running" in text
 
         def trial():
             code, text = self.run_try(self.file("0002", "loop"), "--rule", "mine", "--within", "3")
@@ -281,16 +283,12 @@ class Loops(Tries):
 
         thread = threading.Thread(target=trial)
         thread.start()
-        service.wait_for(lambda: is_busy(self.run_try("marker", "--rule", "mine", "--last", "1")[1]), every=0.2)
+        wait_for(lambda: is_busy(self.run_try("marker", "--rule", "mine", "--last", "1")[1]), every=0.2)
         self.assertEqual(self.ship("mine"), {"0001"})
         self.assertEqual(said, [], "shipping does not wait for it")
         thread.join()
         ((code, text),) = said
         self.assertEqual(code, 1)
         self.assertIn("did not answer within 6 s", text)
-        self.assertIn("not tried: no time was left for it", text)
-        self.assertIn("1 would fail, 3 not tried", text)
-
-
-if __name__ == "__main__":
-    unittest.main()
+        self.assertIn("not previewed: the time limit was reached before it", text)
+        self.assertIn("1 would fail, 3 not previewed", text)

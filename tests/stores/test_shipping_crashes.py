@@ -1,22 +1,21 @@
-"""The service ends in the middle of a task, at every place. The next one goes on, and nobody sees a difference."""
+"""The service ends at each point of a task. The next one continues, with the same objects."""
 
 import threading
-import unittest
 
-from faults import Reset, Run
-from shipping import LARGE, PATIENCE, Shipping, ShippingCase, files_below, put, temporary_folder
-from support import BUCKET
-from test_shipping_faults import OPERATIONS, SMALL
+from kit.fakes.faults import Reset, Run
+from kit.oss_client import BUCKET
+from kit.process import temporary_folder
+from kit.shipping import ABORTED, LARGE, OPERATIONS, PATIENCE, SMALL, Shipping, ShippingCase, put, read_all
 
-STEPS = "Begun", "Made", "Sealed", "Published", "Settled"
+STEPS = "Begun", "Made", "ManifestSaved", "Published", "Settled"
 GROUPS = 3
-ABORTED, KILLED = -6, -9
+KILLED = -9
 
 
 class Steps(ShippingCase):
-    """It ends by itself, between two writes to disk."""
+    """The service aborts between two writes to disk."""
 
-    def test_objects_for_a_store(self):
+    def test_abort_with_store(self):
         for step in STEPS:
             with self.subTest(step=step):
                 bucket = step.lower()
@@ -25,7 +24,7 @@ class Steps(ShippingCase):
                 self.assert_shipped(rule, SMALL["logs"], GROUPS)
                 self.assert_goes_on(rule)
 
-    def test_objects_of_several_parts_for_a_store(self):
+    def test_abort_with_multipart_objects(self):
         for step in STEPS:
             with self.subTest(step=step):
                 bucket = step.lower()
@@ -34,7 +33,7 @@ class Steps(ShippingCase):
                 self.assert_shipped(rule, LARGE["logs"], 1)
         self.assertEqual(self.server.uploads, {})
 
-    def test_objects_for_a_directory(self):
+    def test_abort_with_directory(self):
         for step in STEPS:
             with self.subTest(step=step):
                 folder = temporary_folder(self)
@@ -56,36 +55,36 @@ class Steps(ShippingCase):
         return rule
 
     def assert_goes_on(self, rule, bodies=None):
-        """What comes later is shipped too."""
+        """Checks that later logs are shipped too."""
         put(rule.logstore, SMALL["logs"], 1, first=SMALL["logs"])
         self.assert_shipped(rule, 2 * SMALL["logs"], GROUPS + 1, bodies)
 
 
 class Requests(ShippingCase):
-    """It is killed while it sends an object."""
+    """The service is killed while it sends an object."""
 
-    def test_when_a_small_object_has_come_but_not_to_the_store(self):
+    def test_kill_before_put(self):
         self.check("small", before=True, **OPERATIONS["PutObject"])
 
-    def test_when_a_small_object_is_there_but_the_answer_is_not(self):
+    def test_kill_after_put(self):
         rule = self.check("small", before=False, **OPERATIONS["PutObject"])
-        # What is there already is not sent again.
+        # An object that is there is not sent again.
         self.assertEqual([task["attempts"] for task in rule.tasks()], [2])
         sent = [call for call in self.server.calls if call.operation == "PutObject" and "probe" not in call.key]
         self.assertEqual([call.status for call in sent], [200])
 
-    def test_when_an_upload_begins(self):
+    def test_kill_at_begin_of_upload(self):
         for before in True, False:
             with self.subTest(before=before):
                 self.check("large", before, **OPERATIONS["InitiateMultipartUpload"])
 
-    def test_at_the_first_part(self):
+    def test_kill_at_first_part(self):
         self.check_part(1)
 
-    def test_at_the_second_part(self):
+    def test_kill_at_second_part(self):
         self.check_part(2)
 
-    def test_at_the_last_part(self):
+    def test_kill_at_last_part(self):
         self.check_part(3)
 
     def check_part(self, number):
@@ -93,14 +92,14 @@ class Requests(ShippingCase):
             with self.subTest(before=before):
                 self.check("large", before, method="PUT", query={"partNumber": number})
 
-    def test_when_all_parts_are_there_but_not_the_object(self):
+    def test_kill_before_completion(self):
         self.check("large", before=True, **OPERATIONS["CompleteMultipartUpload"])
 
-    def test_when_a_large_object_is_there_but_the_answer_is_not(self):
+    def test_kill_after_completion(self):
         self.check("large", before=False, **OPERATIONS["CompleteMultipartUpload"])
         self.assertEqual(self.server.count("InitiateMultipartUpload"), 1)
 
-    def test_again_and_again(self):
+    def test_repeated_kills(self):
         served, logstore = serve(self, self.lake(), "large")
         self.kill_at(served, before=True, method="PUT", query={"partNumber": 1})
         rule = served.rule(logstore, BUCKET)
@@ -154,12 +153,3 @@ def serve(test, lake, logs):
 
 def groups_of(logs):
     return GROUPS if logs == "small" else 1
-
-
-def read_all(folder):
-    """All files, hidden ones too."""
-    return {name: (folder / name).read_bytes() for name in files_below(folder)}
-
-
-if __name__ == "__main__":
-    unittest.main()

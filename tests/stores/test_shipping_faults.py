@@ -1,9 +1,8 @@
 """Networks and stores have bad days while the service ships: in the end each range is one object, as it has to be."""
 
-import unittest
 
-import oss
-from faults import (
+from kit.fakes import oss
+from kit.fakes.faults import (
     ACCESS_DENIED,
     INTERNAL_ERROR,
     SLOW_DOWN,
@@ -15,19 +14,11 @@ from faults import (
     Trickle,
     Truncate,
 )
-from shipping import LARGE, PATIENCE, Shipping, ShippingCase, put, wait_for
+from kit.shipping import LARGE, OPERATIONS, SMALL, Shipping, ShippingCase, put
 
 # Seconds without an answer after which a request is sent anew. Twelve at a time are busy with large objects.
 SILENCE = 15
-SMALL = {"logs": 30, "size": 20}
-# What to look for in requests, besides the bucket. That a bucket is tried when a rule is made is another matter.
-OPERATIONS = {
-    "PutObject": {"method": "PUT", "when": lambda request: not request.query and "probe" not in request.path},
-    "InitiateMultipartUpload": {"method": "POST", "query": "uploads"},
-    "UploadPart": {"method": "PUT", "query": "partNumber"},
-    "CompleteMultipartUpload": {"method": "POST", "query": "uploadId"},
-}
-# What the connection or the service does, what the task says while that goes on, and with which code.
+# The faults, with the code and the message of the task meanwhile.
 UNREACHED = ("InternalServerError", "send")
 FAULTS = {
     "reset": (Reset(), *UNREACHED),
@@ -36,7 +27,7 @@ FAULTS = {
     "slow-down": (SLOW_DOWN, "InternalServerError", "SlowDown: Injected."),
     "denied": (ACCESS_DENIED, "UnAuthorized", "AccessDenied: Injected."),
 }
-# The store does what it is asked for, and the client does not get to know it.
+# The store does its work, and the client does not know.
 UNKNOWN = {
     "reset-after": Reset(before=False),
     "error-after": Respond(500, "InternalError", before=False),
@@ -92,28 +83,28 @@ class Case(ShippingCase):
 
 
 class OnceOnly(Case):
-    def test_what_passes_is_overcome_within_a_try(self):
+    def test_short_faults_are_no_failure(self):
         faults = {name: fault for name, (fault, *_) in FAULTS.items() if name != "denied"}
         faults |= {"trickle": Trickle(pause=0.01, size=20)}
         self.serve()
         self.assert_all_shipped(self.spoil(faults), [1])
 
-    def test_a_request_that_was_done_without_an_answer_is_no_failure(self):
+    def test_lost_answer_is_no_failure(self):
         self.serve()
         self.assert_all_shipped(self.spoil({**UNKNOWN, "silence-after": Silence(before=False)}), [1])
 
-    def test_an_object_whose_answers_never_come_is_found_within_the_try(self):
+    def test_finds_object_without_answers(self):
         self.serve()
         ends = "PutObject", "CompleteMultipartUpload"
         self.assert_all_shipped(self.spoil(UNKNOWN, ends, times=None), [1])
 
-    def test_a_store_that_falls_silent_is_asked_again(self):
+    def test_retries_silent_store(self):
         self.serve()
         self.assert_all_shipped(self.spoil({"silence": Silence()}), [1])
 
 
 class UntilMended(Case):
-    def test_what_goes_on_is_told_and_a_retry_succeeds(self):
+    def test_long_faults_are_reported_and_retry_succeeds(self):
         self.serve()
         rules = self.spoil({name: fault for name, (fault, *_) in FAULTS.items()}, times=None)
         self.each(rules, lambda name, _, rule: self.assert_failure(rule, *FAULTS[name][1:]))
@@ -124,22 +115,22 @@ class UntilMended(Case):
         self.proxy.clear()
         self.served.command("task", "retry", "--all-failed")
 
-    def test_what_is_done_without_an_answer_for_long_is_found_by_a_retry(self):
+    def test_retry_finds_object_after_lost_answers(self):
         self.serve()
         rules = self.spoil(UNKNOWN, times=None)
         for rule in rules.values():
-            # That it is there can't be seen either.
+            # The check for the object fails too.
             self.inject(Reset(), "PutObject", rule.bucket, method="HEAD", times=None)
         self.each(rules, lambda *each: self.assertEqual(each[2].wait_for_failure()["taskCode"], "InternalServerError"))
         self.mend()
         self.assert_all_shipped(rules, [2])
 
-    def test_what_goes_on_for_a_while_is_overcome_without_help(self):
+    def test_retries_long_faults_without_help(self):
         self.serve(retry_seconds=1)
         rules = self.spoil({name: fault for name, (fault, *_) in FAULTS.items()}, times=5)
         self.assert_all_shipped(rules, range(2, 8))
 
-    def test_a_bucket_that_is_deleted_midway(self):
+    def test_reports_bucket_deleted_during_upload(self):
         self.serve()
         rules = {}
         for operation, before in ("UploadPart", True), ("UploadPart", False), ("CompleteMultipartUpload", True):
@@ -154,7 +145,7 @@ class UntilMended(Case):
         self.assert_failure(rule, "InvalidOssBucket", "NoSuchBucket: The specified bucket does not exist.")
         self.server.create_bucket(rule.bucket)
 
-    def test_a_bucket_that_is_deleted_with_all_in_it_does_not_verify(self):
+    def test_verify_finds_deleted_bucket(self):
         self.serve()
         rule = self.rule("PutObject", "lost")
         rule.wait_until_shipped(1)
@@ -170,7 +161,3 @@ class UntilMended(Case):
         self.assertIn(words, task["taskMessage"])
         self.assertFalse(rule.has_shipped(1))
         self.assertEqual(dict(self.server.buckets.get(rule.bucket, {})), {})
-
-
-if __name__ == "__main__":
-    unittest.main()

@@ -1,13 +1,13 @@
 """The service ships to OSS: what it signs is what the store verifies, with every way to have a key."""
 
-import unittest
 from functools import partial
 
-import sts
-from keys import ACCOUNT, OTHER_ACCOUNT, role_arn, root_arn
-from faults import Run
-from shipping import LARGE, PART, Shipping, ShippingCase, put, wait_for
-from support import BUCKET
+from kit.fakes import sts
+from kit.fakes.faults import Run
+from kit.fakes.keys import ACCOUNT, OTHER_ACCOUNT, role_arn, root_arn
+from kit.oss_client import BUCKET
+from kit.shipping import LARGE, PART, Shipping, ShippingCase, put
+from kit.waiting import wait_for
 
 LOGS, GROUPS = 30, 3
 # Keys are renewed two minutes before they expire, so these serve for a moment only.
@@ -50,7 +50,7 @@ class Case(ShippingCase):
         self.assertEqual(self.bodies() if BUCKET in self.server.buckets else {}, {})
 
     def assert_mended(self, rule):
-        """What failed succeeds, once it is tried again."""
+        """Checks that a retry succeeds."""
         self.assertEqual([task["taskStatus"] for task in rule.tasks()], ["fail"])
         self.served.command("task", "retry", "--all-failed")
         (task,) = self.assert_all_shipped(rule)
@@ -58,7 +58,7 @@ class Case(ShippingCase):
 
 
 class Objects(Case):
-    def test_a_small_object_is_put_with_a_signature_of_version_1(self):
+    def test_puts_small_object_with_v1_signature(self):
         rule = self.serve()("--prefix", "logs/a b+c&<é>")
         (task,) = self.assert_all_shipped(rule)
         self.assertTrue(task["object"].startswith("logs/a b+c&<é>/"), task["object"])
@@ -67,7 +67,7 @@ class Objects(Case):
         self.assert_meta(found, task)
         self.assert_requests()
 
-    def test_a_large_object_is_put_in_parts(self):
+    def test_puts_large_object_in_parts(self):
         self.serve()
         logstore = self.served.logstore("large")
         put(logstore, **LARGE)
@@ -93,7 +93,7 @@ class Objects(Case):
             self.assertRegex(request.headers["authorization"], f"^OSS {self.key.id}:")
         self.assertEqual([call for call in self.server.calls if call.code], [])
 
-    def test_every_format_and_compression_arrives(self):
+    def test_ships_each_format_and_compression(self):
         self.serve()
         columns = {"csv": "number,noise", "parquet": "number:int64,noise"}
         for format, compression in ("json", "snappy"), ("json", "gzip"), ("csv", "zstd"), ("parquet", "snappy"):
@@ -108,7 +108,7 @@ class Objects(Case):
                 self.assertEqual(key, task["object"])
                 self.assert_object(rule, task, body)
 
-    def test_what_was_changed_behind_its_back_does_not_verify(self):
+    def test_verify_finds_changed_object(self):
         rule = self.serve()()
         (task,) = self.assert_all_shipped(rule)
         self.bucket[task["object"]].body += b"\n"
@@ -116,7 +116,7 @@ class Objects(Case):
         del self.bucket[task["object"]]
         self.assertIn("1 are not", self.served.refused("verify"))
 
-    def test_another_object_of_that_name_is_left_as_it_is(self):
+    def test_keeps_foreign_object(self):
         rule = self.serve()
         self.server.deny(BUCKET, self.key.id)
         rule = rule()
@@ -133,18 +133,18 @@ class Objects(Case):
 
 
 class Keys(Case):
-    def test_a_key_of_the_settings(self):
+    def test_uses_key_of_settings(self):
         others = {"ALIBABA_CLOUD_ACCESS_KEY_ID": "x", "ALIBABA_CLOUD_ACCESS_KEY_SECRET": "x"}
         self.assert_all_shipped(self.serve(others)())
         self.assertEqual(self.writers(), {self.key.id})
 
-    def test_a_temporary_key_of_the_settings(self):
+    def test_uses_temporary_key_of_settings(self):
         key = self.temporary_key()
         rule = self.serve(access_key_id=key.id, access_key_secret=key.secret, security_token=key.token)
         self.assert_all_shipped(rule())
         self.assertEqual(self.writers(), {key.id})
 
-    def test_a_key_of_the_environment(self):
+    def test_uses_key_of_environment(self):
         key = self.temporary_key()
         cloud, store = "ALIBABA_CLOUD_ACCESS_KEY_{}", "OSS_ACCESS_KEY_{}"
         for names, key, token in [
@@ -161,7 +161,7 @@ class Keys(Case):
                 self.assert_all_shipped(rule())
                 self.assertEqual(self.writers(), {key.id})
 
-    def test_without_a_key_a_task_says_so(self):
+    def test_reports_missing_key(self):
         rule = self.without_key({})()
         self.assert_failure(rule, "UnAuthorized", "credential")
         self.served.set(access_key_id=self.key.id, access_key_secret=self.key.secret)
@@ -186,37 +186,37 @@ class Roles(Case):
         """All that was written was written by temporary keys of a role."""
         self.assertEqual({self.keys.find(key).role for key in self.writers()}, {role.arn})
 
-    def test_a_role_of_the_settings(self):
+    def test_assumes_role_of_settings(self):
         role = self.role()
         self.assert_all_shipped(self.serve(role=role.arn)())
         self.assert_written_as(role)
         (call,) = {call.parameters["RoleSessionName"] for call in self.sts.calls}
         self.assertEqual(call, "logship")
 
-    def test_a_role_of_the_rule(self):
+    def test_assumes_role_of_rule(self):
         role = self.role()
         self.assert_all_shipped(self.serve()("--role", role.arn))
         self.assert_written_as(role)
 
-    def test_the_role_of_the_rule_comes_before_that_of_the_settings(self):
+    def test_role_of_rule_overrides_settings(self):
         role = self.role()
         self.assert_all_shipped(self.serve(role=role_arn(ACCOUNT, "nobody"))("--role", role.arn))
         self.assert_written_as(role)
 
-    def test_a_role_with_a_key_of_the_environment(self):
+    def test_assumes_role_with_key_of_environment(self):
         role = self.role()
         variables = {"ALIBABA_CLOUD_ACCESS_KEY_ID": self.key.id, "ALIBABA_CLOUD_ACCESS_KEY_SECRET": self.key.secret}
         self.assert_all_shipped(self.without_key(variables, role=role.arn)())
         self.assert_written_as(role)
 
-    def test_a_role_by_way_of_another(self):
+    def test_assumes_role_through_role(self):
         first = self.role("first")
         role, key = self.role(trusts=[first.arn]), self.keys.issue(first.arn, "session", 900)
         rule = self.serve(access_key_id=key.id, access_key_secret=key.secret, security_token=key.token, role=role.arn)
         self.assert_all_shipped(rule())
         self.assert_written_as(role)
 
-    def test_a_role_of_another_account_with_an_external_id(self):
+    def test_assumes_role_of_other_account(self):
         role = self.role(account=OTHER_ACCOUNT, trusts=[root_arn(ACCOUNT)], external_id="agreed")
         self.bucket.account = OTHER_ACCOUNT
         rule = self.serve(role=role.arn)()
@@ -225,7 +225,7 @@ class Roles(Case):
         self.assert_mended(rule)
         self.assert_written_as(role)
 
-    def test_a_key_of_another_account_opens_nothing(self):
+    def test_key_of_other_account_is_denied(self):
         role = self.role()
         self.bucket.account = OTHER_ACCOUNT
         rule = self.serve(role=role.arn)()
@@ -234,13 +234,13 @@ class Roles(Case):
         self.assert_mended(rule)
 
     def wait_until_expired(self, request=None):
-        """Until the keys that wrote so far are due to be renewed. Only where a request waits do they still serve."""
+        """Until the current keys are due to be renewed. They still serve waiting requests."""
         for key in map(self.keys.find, self.writers()):
             wait_for(lambda: self.keys.now() > key.expires - 120)
             if request is None:
                 self.keys.expire(key)
 
-    def test_keys_that_expire_are_renewed(self):
+    def test_renews_expiring_keys(self):
         role = self.role(lifetime=BRIEF)
         rule = self.serve(role=role.arn)()
         self.assert_all_shipped(rule)
@@ -252,7 +252,7 @@ class Roles(Case):
         self.assertGreater(len(self.writers()), len(before))
         self.assert_written_as(role)
 
-    def test_keys_that_expire_while_parts_are_sent_are_renewed(self):
+    def test_renews_keys_during_upload(self):
         role = self.role(lifetime=BRIEF)
         self.serve(role=role.arn)
         logstore = self.served.logstore("large")
@@ -265,26 +265,26 @@ class Roles(Case):
         begun = [call.access_key_id for call in self.server.calls if call.operation == "InitiateMultipartUpload"]
         self.assertNotEqual(begun, completed)
 
-    def test_a_role_that_may_not_be_assumed(self):
+    def test_reports_denied_role(self):
         role = self.role(trusts=[role_arn(ACCOUNT, "somebody-else")])
         rule = self.serve(role=role.arn)()
         self.assert_failure(rule, "UnAuthorized", "credential")
         role.trusts = (self.key.principal,)
         self.assert_mended(rule)
 
-    def test_a_role_that_is_not_there(self):
+    def test_reports_missing_role(self):
         rule = self.serve(role=role_arn(ACCOUNT, "writer"))()
         self.assert_failure(rule, "UnAuthorized", "credential")
         self.role()
         self.assert_mended(rule)
 
-    def test_a_wrong_secret_does_not_assume_a_role(self):
+    def test_wrong_secret_assumes_no_role(self):
         rule = self.serve(role=self.role().arn, access_key_secret="wrong")()
         self.assert_failure(rule, "UnAuthorized", "credential")
         self.served.set(access_key_secret=self.key.secret)
         self.assert_mended(rule)
 
-    def test_a_token_service_that_is_not_reached(self):
+    def test_reports_unreachable_token_service(self):
         self.sts.close()
         rule = self.serve(role=self.role().arn)()
         self.assertEqual((rule.wait_for_failure()["attempts"], self.bodies()), (1, {}))
@@ -296,22 +296,22 @@ class Roles(Case):
 
 
 class Refusals(Case):
-    def test_a_wrong_secret(self):
+    def test_reports_wrong_secret(self):
         rule = self.serve(access_key_secret="wrong")()
         self.assert_failure(rule, "UnAuthorized", "SignatureDoesNotMatch", "The request signature we calculated")
         self.served.set(access_key_secret=self.key.secret)
         self.assert_mended(rule)
 
-    def test_what_is_refused_again_is_told_again(self):
+    def test_repeated_refusal_is_reported(self):
         rule = self.serve(access_key_secret="wrong")()
         self.assert_failure_again(rule, "UnAuthorized", "SignatureDoesNotMatch")
 
-    def test_a_bucket_of_another_region_is_told_again(self):
+    def test_repeated_wrong_region_is_reported(self):
         rule = self.serve()
         self.bucket.domain = "oss-elsewhere.test"
         self.assert_failure_again(rule(), "InvalidOssBucket", "must be addressed using the specified endpoint")
 
-    def test_a_bucket_that_is_missing_is_told_again(self):
+    def test_repeated_missing_bucket_is_reported(self):
         rule = self.serve()
         del self.server.buckets[BUCKET]
         self.assert_failure_again(rule(), "InvalidOssBucket", "NoSuchBucket")
@@ -322,13 +322,13 @@ class Refusals(Case):
         wait_for(lambda: rule.wait_for_failure()["attempts"] == 2)
         self.assert_failure(rule, code, words)
 
-    def test_a_key_that_is_unknown(self):
+    def test_reports_unknown_key(self):
         rule = self.serve(access_key_id="LTAI0000")()
         self.assert_failure(rule, "UnAuthorized", "InvalidAccessKeyId", "does not exist in our records")
         self.served.set(access_key_id=self.key.id)
         self.assert_mended(rule)
 
-    def test_a_temporary_key_that_has_expired(self):
+    def test_reports_expired_key(self):
         key = self.temporary_key()
         self.keys.expire(key)
         rule = self.serve(access_key_id=key.id, access_key_secret=key.secret, security_token=key.token)()
@@ -336,7 +336,7 @@ class Refusals(Case):
         self.served.set(access_key_id=self.key.id, access_key_secret=self.key.secret, security_token=None)
         self.assert_mended(rule)
 
-    def test_a_denied_write(self):
+    def test_reports_denied_write(self):
         rule = self.serve()
         self.server.deny(BUCKET, self.key.id)
         rule = rule()
@@ -344,7 +344,7 @@ class Refusals(Case):
         self.server.allow(BUCKET, self.key.id)
         self.assert_mended(rule)
 
-    def test_a_bucket_that_is_missing(self):
+    def test_reports_missing_bucket(self):
         rule = self.serve()
         del self.server.buckets[BUCKET]
         rule = rule()
@@ -352,13 +352,13 @@ class Refusals(Case):
         self.bucket = self.server.create_bucket(BUCKET)
         self.assert_mended(rule)
 
-    def test_a_wrong_endpoint(self):
+    def test_reports_wrong_endpoint(self):
         rule = self.serve(endpoint="http://oss-elsewhere.test")()
         self.assert_failure(rule, "InvalidOssBucket", "NoSuchBucket")
         self.served.set(endpoint=self.server.endpoint)
         self.assert_mended(rule)
 
-    def test_a_bucket_of_another_region(self):
+    def test_reports_wrong_region(self):
         rule = self.serve()
         self.bucket.domain = "oss-elsewhere.test"
         rule = rule()
@@ -366,19 +366,19 @@ class Refusals(Case):
         self.bucket.domain = None
         self.assert_mended(rule)
 
-    def test_an_endpoint_without_buckets_in_names(self):
+    def test_reports_endpoint_without_bucket_names(self):
         rule = self.serve(addressing="path")()
         self.assert_failure(rule, "UnAuthorized", "SecondLevelDomainForbidden", "Please use virtual hosted style")
         self.served.set(addressing="virtual")
         self.assert_mended(rule)
 
-    def test_a_store_that_is_not_reached(self):
+    def test_reports_unreachable_store(self):
         rule = self.serve(proxy="http://127.0.0.1:1")()
         self.assert_failure(rule, "InternalServerError", "onnect")
         self.served.set(proxy="http://{}:{}".format(*self.proxy.address))
         self.assert_mended(rule)
 
-    def test_a_rule_that_is_deleted_takes_its_tasks_along(self):
+    def test_deleting_rule_deletes_tasks(self):
         rule = self.serve()
         self.server.deny(BUCKET, self.key.id)
         rule = rule()
@@ -390,7 +390,3 @@ class Refusals(Case):
         self.served.run("task", "retry", "--all-failed")
         self.assertEqual([task["taskStatus"] for task in rule.tasks()], ["fail"])
         self.assertEqual(self.bodies(), {})
-
-
-if __name__ == "__main__":
-    unittest.main()

@@ -3,16 +3,15 @@
 import hashlib
 import json
 import random
-import unittest
 
 from aliyun.log.proto import LogGroup
 
-from faults import INTERNAL_ERROR
-from shipping import PATIENCE, Shipping, ShippingCase, files_below, numbers, temporary_folder
-from support import BUCKET
-from test_shipping_crashes import ABORTED, read_all
+from kit.fakes.faults import INTERNAL_ERROR
+from kit.oss_client import BUCKET
+from kit.process import temporary_folder
+from kit.shipping import ABORTED, PATIENCE, Shipping, ShippingCase, files_below, numbers, read_all
 
-STEPS = "Begun", "Made", "Sealed", "Partly", "Published", "Settled"
+STEPS = "Begun", "Made", "ManifestSaved", "PartlyPublished", "Published", "Settled"
 # 2026-11-23 17:00 UTC, and how many hours there are.
 BEGIN, HOURS = 1_795_453_200, 3
 LOGS = 300
@@ -47,10 +46,10 @@ class Partitions(ShippingCase):
         self.assertEqual(numbers(found.values()), list(range(LOGS)))
         self.assertEqual(rule.served.spool(), [])
         verified = rule.served.command("verify", "--rule", rule.name)
-        self.assertIn(f"{HOURS} of {HOURS} objects are as their tasks say: {LOGS} logs", verified)
+        self.assertIn(f"{HOURS} of {HOURS} objects match their tasks: {LOGS} logs", verified)
         return task
 
-    def test_the_second_object_is_refused_and_sent_alone_later(self):
+    def test_retry_sends_only_missing_object(self):
         served, logstore = self.serve(self.lake())
         second = lambda request: request.method == "PUT" and "/18_" in request.path.replace("%2F", "/")  # noqa: E731
         self.proxy.inject(INTERNAL_ERROR, when=second, times=None)
@@ -59,7 +58,7 @@ class Partitions(ShippingCase):
         self.assertIn("InternalError: Injected.", failed["taskMessage"])
         first = self.bodies()
         self.assertEqual([key.split("_")[0] for key in first], ["ds=20261123/17"])
-        # What is known of all of them stays, and is what they become.
+        # The manifest of all objects stays, and the objects match it.
         self.assertEqual(len(failed["objects"]), HOURS)
         self.proxy.clear()
         served.retry()
@@ -68,14 +67,14 @@ class Partitions(ShippingCase):
         sent = [call.key for call in self.server.calls if call.operation == "PutObject" and call.status == 200]
         self.assertEqual(len(sent), len(set(sent)), "one was sent twice")
 
-    def test_the_service_ends_between_any_two_steps(self):
+    def test_survives_abort_at_each_step(self):
         for step in STEPS:
             with self.subTest(step=step):
                 bucket = step.lower()
                 self.server.create_bucket(bucket)
                 self.check(self.crash(step, self.lake(), bucket))
 
-    def test_the_service_ends_between_any_two_steps_with_a_directory(self):
+    def test_survives_abort_at_each_step_with_directory(self):
         for step in STEPS:
             with self.subTest(step=step):
                 folder = temporary_folder(self)
@@ -92,13 +91,13 @@ class Partitions(ShippingCase):
         served.start()
         return rule
 
-    def test_all_objects_of_a_task_can_be_made_again_and_seen(self):
+    def test_replays_all_objects_of_task(self):
         served, logstore = self.serve(self.lake())
         rule = served.rule(logstore, BUCKET, *OPTIONS)
         task = self.check(rule)
         folder = temporary_folder(self)
         made = served.command("task", "replay", task["id"], "--to", folder)
-        self.assertEqual(made.count("the same bytes as the task made"), HOURS)
+        self.assertEqual(made.count("identical to the task's object"), HOURS)
         self.assertEqual({file: (folder / file).read_bytes() for file in files_below(folder)}, self.bodies())
         shown = served.command("task", "show", task["id"])
         listed = served.command("task", "list", "--rule", rule.name)
@@ -108,7 +107,7 @@ class Partitions(ShippingCase):
             stored = self.server.buckets[BUCKET][each["object"]]
             self.assertEqual(stored.headers["x-oss-meta-logship-task"], task["id"])
 
-    def test_an_object_that_is_gone_or_changed_is_told_of(self):
+    def test_verify_finds_changed_and_deleted_objects(self):
         served, logstore = self.serve(self.lake())
         rule = served.rule(logstore, BUCKET, *OPTIONS)
         task = self.check(rule)
@@ -116,8 +115,8 @@ class Partitions(ShippingCase):
         del self.server.buckets[BUCKET][gone]
         verified = served.run("verify", "--rule", rule.name)
         self.assertNotEqual(verified.returncode, 0)
-        self.assertIn(f"{gone}: it is not there", verified.stdout)
-        self.assertIn(f"{HOURS - 1} of {HOURS} objects are as their tasks say", verified.stdout)
+        self.assertIn(f"{gone}: the object is missing", verified.stdout)
+        self.assertIn(f"{HOURS - 1} of {HOURS} objects match their tasks", verified.stdout)
 
 
 def hourly():
@@ -132,7 +131,3 @@ def hourly():
         content = log.Contents.add()
         content.Key, content.Value = "number", str(number)
     return made
-
-
-if __name__ == "__main__":
-    unittest.main()

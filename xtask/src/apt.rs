@@ -8,22 +8,22 @@ use crate::command;
 
 const APT: &str = "/usr/bin/apt-get";
 
-/// Installs Debian packages, to do what `purpose` says.
+/// Installs Debian packages for a purpose.
 ///
 /// # Errors
-/// On another system, or without the right to install: they say what to install by hand.
+/// Fails on another system, or without the permission to install. The error names the packages to install by hand.
 pub(crate) fn install(packages: &[&str], purpose: &str) -> Result<()> {
     let names = packages.join(" ");
     if !Path::new(APT).exists() {
-        bail!("to {purpose}, this needs what Debian has as {names}; install it and try again");
+        bail!("cannot {purpose}: install the equivalents of the Debian packages {names}, and try again");
     }
-    println!("installing {names}, to {purpose}");
-    let done = command::run(apt().args(["update", "-qq"])).and_then(|()| {
+    println!("installing {names} to {purpose}");
+    let result = command::run(apt().args(["update", "-qq"])).and_then(|()| {
         command::run(apt().args(["install", "-y", "-qq", "--no-install-recommends"]).args(packages))
     });
-    match done {
+    match result {
         Ok(()) => Ok(()),
-        Err(error) => bail!("{error}\nto {purpose}, install {names} by hand and try again"),
+        Err(error) => bail!("{error}\nto {purpose}, install {names} by hand, and try again"),
     }
 }
 

@@ -8,22 +8,22 @@ use anyhow::Result;
 use crate::workspace::Workspace;
 use crate::{build, command};
 
-/// Each stage by itself, the Logstore service and its store, shipping a Logstore, sending it to a SIEM, stages in functions, the program from NDJSON to objects.
-/// All but the last are benchmarks of the package.
+/// Benchmarks: single stages, the service and its store, shipping, SIEM delivery, functions, and `logship ship`. All
+/// but `ship` are cargo benchmarks of the package logship-bench.
 pub(crate) const SECTIONS: [&str; 6] = ["stages", "service", "shipping", "siem", "functions", "ship"];
 
-/// What to measure.
+/// Options of a benchmark run.
 #[derive(Debug)]
 pub(crate) struct Options {
-    /// The sections: some of [`SECTIONS`].
+    /// The benchmarks to run, a subset of [`SECTIONS`].
     pub(crate) sections: Vec<String>,
-    /// Logs of the sample that the program ships.
+    /// Number of logs in the sample of `ship`.
     pub(crate) lines: u64,
-    /// Runs of each case.
+    /// Number of runs per case of `ship`.
     pub(crate) runs: usize,
-    /// Whether the tables go to BENCHMARKS.md.
+    /// Writes the tables to BENCHMARKS.md.
     pub(crate) write: bool,
-    /// For the benchmark of the stages.
+    /// Arguments for the cargo benchmarks.
     pub(crate) passed_on: Vec<String>,
 }
 
@@ -39,7 +39,7 @@ impl Default for Options {
     }
 }
 
-/// Measures, and prints the tables.
+/// Runs the benchmarks, and prints the tables.
 pub(crate) fn run(workspace: &Workspace, options: Options) -> Result<()> {
     build::run(workspace, build::Options::default())?;
     let machine = machine::describe(workspace)?;
@@ -48,7 +48,7 @@ pub(crate) fn run(workspace: &Workspace, options: Options) -> Result<()> {
     let is_wanted = |section: &str| options.sections.iter().any(|wanted| wanted == section);
     for name in SECTIONS.into_iter().filter(|name| *name != "ship" && is_wanted(name)) {
         println!();
-        // Its standard output is the section. Built as the program is, so that nothing is built twice.
+        // Standard output is the section. Uses the program's profile, so that nothing is built twice.
         let args = ["bench", "--package", "logship-bench", "--bench", name, "--profile", "release", "--"];
         sections.push((name, command::tee(workspace.cargo().args(args).args(&options.passed_on))?));
     }

@@ -5,21 +5,21 @@ use crate::toolchain::Toolchain;
 use crate::workspace::Workspace;
 use crate::{command, files, stages};
 
-/// The kinds of new stages.
+/// The kinds of stages that `logship stage new` supports.
 const KINDS: [&str; 5] = ["transformer", "encoder", "compressor", "renderer", "formatter"];
 
-/// What to build besides the program.
+/// Options of a build.
 #[derive(Debug, Default)]
 pub(crate) struct Options {
-    /// The stages of examples/ as well, and those of the templates of `logship stage new`.
+    /// Also the stages of examples/, and of the templates of `logship stage new`.
     pub(crate) examples: bool,
-    /// Not the program.
+    /// Skips the program.
     pub(crate) stages_only: bool,
-    /// The packages of the stages to build; none: all.
+    /// Packages of the stages to build. Empty means all.
     pub(crate) only: Vec<String>,
 }
 
-/// Builds the stages, and then the program, which has them inside.
+/// Builds the stages, and then the program, which embeds them.
 pub(crate) fn run(workspace: &Workspace, options: Options) -> Result<()> {
     let toolchain = Toolchain::find(workspace)?;
     println!("stages: compiled by {toolchain}");
@@ -38,20 +38,20 @@ fn build_stages(workspace: &Workspace, toolchain: &Toolchain, only: &[String]) -
     let mut project = Project::of_workspace(workspace)?;
     if let Some(unknown) = only.iter().find(|name| project.stages.iter().all(|stage| stage.package != **name))
     {
-        bail!("no stage {unknown:?} in components/; there are: {}", project.names().join(", "));
+        bail!("no stage {unknown:?} in components/; its stages are: {}", project.names().join(", "));
     }
-    // Functions have a folder of their own: what is in that of the stages, the program takes for a stage.
+    // Functions have a separate folder, as the program embeds each file of the stages' folder as a stage.
     let functions = project.split_off(Stage::is_function);
     for (folder, mut project) in [("components", project), ("functions", functions)] {
         let folder = workspace.target(folder);
-        stages::remove_strangers(&folder, &project.stages)?;
+        stages::remove_obsolete(&folder, &project.stages)?;
         project.stages.retain(|stage| only.is_empty() || only.contains(&stage.package));
         project.build(workspace, toolchain, &folder)?;
     }
     Ok(())
 }
 
-/// New stages of each kind in Rust, as `logship stage new` makes them.
+/// Builds a new Rust stage of each kind from the templates of `logship stage new`.
 fn build_templates(workspace: &Workspace, toolchain: &Toolchain) -> Result<()> {
     let (projects, folder) = (workspace.target("templates"), workspace.target("components-templates"));
     files::remove_dir(&projects)?;
@@ -66,10 +66,10 @@ fn build_templates(workspace: &Workspace, toolchain: &Toolchain) -> Result<()> {
         project.build(workspace, toolchain, &folder)?;
         stages.extend(project.stages);
     }
-    stages::remove_strangers(&folder, &stages)
+    stages::remove_obsolete(&folder, &stages)
 }
 
-/// Stages that are projects of their own: the examples, and those that only tests need.
+/// Builds the stages with separate workspaces: examples and test stages.
 fn build_examples(workspace: &Workspace, toolchain: &Toolchain) -> Result<()> {
     let folder = workspace.target("components-examples");
     let mut stages = vec![];
@@ -82,5 +82,5 @@ fn build_examples(workspace: &Workspace, toolchain: &Toolchain) -> Result<()> {
             stages.extend(project.stages);
         }
     }
-    stages::remove_strangers(&folder, &stages)
+    stages::remove_obsolete(&folder, &stages)
 }

@@ -8,12 +8,12 @@ use crate::{build, command, files, sample};
 const SAMPLE: &str = "sample";
 const LINES: u64 = 120_000;
 
-/// Ships a generated sample in each format, with and without snappy, and says where the objects are.
+/// Ships a generated sample in each format, with and without snappy, and lists the objects.
 pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     build::run(workspace, build::Options::default())?;
     let input = workspace.target(SAMPLE);
-    if !sample::is_in(&input) {
-        println!("writing {LINES} logs to {}", workspace.relative(&input).display());
+    if !sample::exists(&input) {
+        println!("generating {LINES} logs to {}", workspace.relative(&input).display());
         sample::generate(&input, LINES, sample::SEED)?;
     }
     let out = workspace.path("out/demo");

@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-/// Makes the folder, and those above it.
+/// Creates the folder and its parents.
 pub(crate) fn make_dir(dir: &Path) -> Result<()> {
-    fs::create_dir_all(dir).with_context(|| format!("cannot make the folder {}", dir.display()))
+    fs::create_dir_all(dir).with_context(|| format!("cannot create the folder {}", dir.display()))
 }
 
-/// Removes the folder and all in it, if it is there.
+/// Removes the folder and its content. Succeeds if the folder doesn't exist.
 pub(crate) fn remove_dir(dir: &Path) -> Result<()> {
     match fs::remove_dir_all(dir) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -19,7 +19,7 @@ pub(crate) fn remove_dir(dir: &Path) -> Result<()> {
     }
 }
 
-/// What stands directly in the folder, by name; nothing when there is no such folder.
+/// Returns the folder's entries, sorted by name. Returns nothing if the folder doesn't exist.
 pub(crate) fn list(dir: &Path) -> Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(dir) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(vec![]),
@@ -30,7 +30,7 @@ pub(crate) fn list(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// All files in the folder and those below it, by path.
+/// Returns all files in the folder and its subfolders, sorted by path.
 pub(crate) fn walk(dir: &Path) -> Result<Vec<PathBuf>> {
     let mut files = vec![];
     for path in list(dir)? {
@@ -43,16 +43,15 @@ pub(crate) fn walk(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Copies the file unless the same bytes stand there, so that nothing that depends on the copy is
-/// built again without need. Says whether it copied.
+/// Copies the file unless the destination has the same bytes, to avoid needless rebuilds. Returns true if it copied.
 pub(crate) fn copy_if_changed(from: &Path, to: &Path) -> Result<bool> {
     let bytes = fs::read(from).with_context(|| format!("cannot read {}", from.display()))?;
     if fs::read(to).is_ok_and(|old| old == bytes) {
         return Ok(false);
     }
-    // Renamed into place: a build that reads along never sees half a file.
-    let half = to.with_extension("part");
-    fs::write(&half, bytes).with_context(|| format!("cannot write {}", half.display()))?;
-    fs::rename(&half, to).with_context(|| format!("cannot write {}", to.display()))?;
+    // Renamed into place, so that a concurrent build never reads a partial file.
+    let temporary = to.with_extension("part");
+    fs::write(&temporary, bytes).with_context(|| format!("cannot write {}", temporary.display()))?;
+    fs::rename(&temporary, to).with_context(|| format!("cannot write {}", to.display()))?;
     Ok(true)
 }

@@ -1,10 +1,10 @@
-//! The commands that set up, build, try, test and measure logship: `cargo xtask COMMAND`.
+//! Development commands that build, demonstrate, test and benchmark logship: `cargo xtask COMMAND`.
 //!
-//! - `workspace`: where things are.
-//! - `stages`, `toolchain`, `rustup`, `debian`: stages as WebAssembly components, and what compiles them.
-//! - `build`, `demo`, `test`, `bench`, `sample`: the commands, one a file.
-//! - `venv`, `apt`: what a test needs besides Rust.
-//! - `command`, `files`: child processes and files, with errors that say what to do.
+//! - `workspace`: paths of the project.
+//! - `stages`, `toolchain`, `rustup`, `debian`: builds stages as WebAssembly components, and selects their toolchain.
+//! - `build`, `demo`, `test`, `bench`, `sample`: one command per file.
+//! - `venv`, `apt`: tools of the tests other than Rust.
+//! - `command`, `files`: helpers for child processes and files.
 
 mod apt;
 mod bench;
@@ -33,19 +33,22 @@ const HELP: &str = "\
 Usage: cargo xtask COMMAND
 
   build [--examples] [--stages-only] [-p STAGE]...
-                                     the stages (all, or those named), then the program
+                                     builds the stages (all, or only STAGEs), then the program
   demo                               ships a generated sample in every format, to out/demo
   sample --lines N --to DIR [--seed S]
-                                     writes access.ndjson and app.ndjson, the same for the same seed
-  test [-- ARG...]                   builds all, then runs the tests in Rust and those of other
-                                     readers in Python; ARGs go to cargo test
+                                     writes access.ndjson and app.ndjson; equal seeds give equal files
+  test [-- ARG...]                   builds everything, then runs the Rust tests and the Python tests;
+                                     ARGs go to cargo test
+  soak                               builds everything, then runs the long tests at full length;
+                                     test runs a tenth of it
   bench [stages|service|shipping|siem|functions|ship]... [--lines N] [--runs N] [--write] [-- ARG...]
-                                     measures (all, by default); --write puts the tables in
-                                     BENCHMARKS.md; ARGs go to the benchmarks of stages and service
+                                     runs the benchmarks (default: all); --write updates the tables
+                                     in BENCHMARKS.md; ARGs go to the cargo benchmarks
 
 Environment:
-  LOGSHIP_GUESTS=rustup|debian       what compiles the stages; else whichever works, rustup first
-  CARGO_TARGET_DIR                   instead of target/
+  LOGSHIP_SOAK=FRACTION              length of the long tests; 1 is full; default: 0.1
+  LOGSHIP_GUESTS=rustup|debian       toolchain of the stages; default: rustup, else debian
+  CARGO_TARGET_DIR                   build folder; default: target/
 ";
 
 fn main() -> ExitCode {
@@ -59,25 +62,28 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
-    // Before or behind a command: it is the same help.
-    let mut own = std::env::args_os().skip(1).take_while(|arg| arg != "--");
-    if own.any(|arg| arg == "--help" || arg == "-h") || std::env::args_os().len() == 1 {
+    // --help before or after a command prints the same help.
+    let mut own_args = std::env::args_os().skip(1).take_while(|arg| arg != "--");
+    if own_args.any(|arg| arg == "--help" || arg == "-h") || std::env::args_os().len() == 1 {
         print!("{HELP}");
         return Ok(());
     }
     let mut args = lexopt::Parser::from_env();
     let command = match args.next()? {
         Some(Value(command)) => command.string()?,
-        other => bail!("{}\n\n{HELP}", other.map_or("no command".into(), |arg| arg.unexpected().to_string())),
+        other => {
+            bail!("{}\n\n{HELP}", other.map_or("missing command".into(), |arg| arg.unexpected().to_string()))
+        }
     };
     let workspace = Workspace::find()?;
     match command.as_str() {
         "build" => build::run(&workspace, build_options(args)?),
-        "demo" => nothing_more(args).and_then(|()| demo::run(&workspace)),
+        "demo" => no_more_args(args).and_then(|()| demo::run(&workspace)),
         "sample" => sample(args),
         "test" => test::run(&workspace, &passed_on(args)?),
+        "soak" => no_more_args(args).and_then(|()| test::soak(&workspace)),
         "bench" => bench::run(&workspace, bench_options(args)?),
-        other => bail!("no command {other:?}\n\n{HELP}"),
+        other => bail!("unknown command {other:?}\n\n{HELP}"),
     }
 }
 
@@ -105,7 +111,9 @@ fn sample(mut args: lexopt::Parser) -> Result<()> {
         }
     }
     let (Some(lines), Some(to)) = (lines, to) else {
-        bail!("sample takes --lines N and --to DIR: cargo xtask sample --lines 120000 --to target/sample");
+        bail!(
+            "sample requires --lines N and --to DIR, such as: cargo xtask sample --lines 120000 --to target/sample"
+        );
     };
     sample::generate(to.as_ref(), lines, seed)
 }
@@ -142,6 +150,6 @@ fn passed_on(mut args: lexopt::Parser) -> Result<Vec<String>> {
     Ok(values)
 }
 
-fn nothing_more(mut args: lexopt::Parser) -> Result<()> {
+fn no_more_args(mut args: lexopt::Parser) -> Result<()> {
     args.next()?.map_or(Ok(()), |arg| Err(arg.unexpected().into()))
 }

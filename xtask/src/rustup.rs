@@ -6,17 +6,17 @@ use crate::command;
 use crate::toolchain::{Rustc, TARGETS, Toolchain};
 use crate::workspace::Workspace;
 
-/// For a download of 40 MB on a slow line; offline, rustup gives up by itself, as a rule at once.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Enough for a download of 40 MB on a slow connection. Offline, rustup usually fails at once.
+const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Whether rustup has the targets now, for the toolchain in use.
+/// Adds the targets to the active rustup toolchain. Returns true on success.
 pub(crate) fn add_targets(workspace: &Workspace) -> bool {
     let mut rustup = workspace.command("rustup");
     rustup.env("RUSTUP_MAX_RETRIES", "1").args(["target", "add"]).args(TARGETS);
-    command::succeeds(&mut rustup, PATIENCE)
+    command::succeeds(&mut rustup, TIMEOUT)
 }
 
-/// The cargo that runs us, for whose compiler the targets are there.
+/// Returns the toolchain of the running cargo, whose compiler has the targets.
 pub(crate) fn toolchain(rustc: &Rustc) -> Result<Toolchain> {
     Ok(Toolchain {
         name: format!("rustc {} with the targets {}", rustc.version, TARGETS.join(" and ")),

@@ -21,41 +21,41 @@ pub(crate) const SEED: u64 = 1;
 const ACCESS: &str = "access.ndjson";
 const APP: &str = "app.ndjson";
 
-/// The first log's `__time__`: 2025-10-09 08:53:20 UTC. Fixed, so that a sample is the same always.
+/// The first log's `__time__`: 2025-10-09 08:53:20 UTC. Fixed, so that samples are reproducible.
 const START: u64 = 1_760_000_000;
-/// What the times of a sample span, whatever its size.
+/// Time span of a sample of any size, in seconds.
 const SPAN: u64 = 3600;
 
-/// Logs of one kind, made one after the other.
+/// A generator of logs of one kind.
 pub(crate) trait Source {
-    /// The source whose logs a seed decides.
+    /// Creates a source. The random number generator determines its logs.
     fn new(rng: Rng) -> Self;
-    /// Appends a line for a log of that `__time__`.
+    /// Appends a line with a log of the given `__time__`.
     fn push(&mut self, out: &mut Vec<u8>, time: u64);
 }
 
-/// Writes access.ndjson and app.ndjson, `lines` together: four access logs for each log of the
-/// application. The same arguments give the same bytes.
+/// Writes access.ndjson and app.ndjson, with `lines` logs in total: four access logs per application log. Equal
+/// arguments give equal bytes.
 pub(crate) fn generate(dir: &Path, lines: u64, seed: u64) -> Result<()> {
     files::make_dir(dir)?;
     let app = lines / 5;
     write::<Access>(&dir.join(ACCESS), lines - app, seed)?;
-    // Not the same stream of random numbers for both.
+    // Uses different random numbers for both files.
     write::<App>(&dir.join(APP), app, !seed)
 }
 
-/// Whether a sample stands in the folder.
-pub(crate) fn is_in(dir: &Path) -> bool {
+/// Returns true if the folder contains a sample.
+pub(crate) fn exists(dir: &Path) -> bool {
     [ACCESS, APP].iter().all(|name| dir.join(name).exists())
 }
 
-/// Writes a file of one kind.
+/// Writes a file with logs of one kind.
 pub(crate) fn write<S: Source>(path: &Path, lines: u64, seed: u64) -> Result<()> {
     const BUFFER: usize = 1 << 20;
     let failed = || format!("cannot write {}", path.display());
-    // Renamed when whole: a sample that was broken off is not taken for one.
-    let half = path.with_extension("part");
-    let mut file = File::create(&half).with_context(failed)?;
+    // Renamed when complete, so that an interrupted sample is not used.
+    let temporary = path.with_extension("part");
+    let mut file = File::create(&temporary).with_context(failed)?;
     let mut source = S::new(Rng::with_seed(seed));
     let mut out = Vec::with_capacity(BUFFER + 4096);
     for line in 0..lines {
@@ -66,7 +66,7 @@ pub(crate) fn write<S: Source>(path: &Path, lines: u64, seed: u64) -> Result<()>
         }
     }
     file.write_all(&out).with_context(failed)?;
-    fs::rename(&half, path).with_context(failed)
+    fs::rename(&temporary, path).with_context(failed)
 }
 
 #[cfg(test)]
@@ -83,14 +83,14 @@ mod tests {
     }
 
     #[test]
-    fn a_seed_decides_every_byte() {
+    fn seed_determines_every_byte() {
         assert_eq!(lines::<Access>(1), lines::<Access>(1));
         assert_eq!(lines::<App>(1), lines::<App>(1));
         assert_ne!(lines::<Access>(1), lines::<Access>(2));
     }
 
     #[test]
-    fn every_line_is_an_object_with_the_reserved_members() {
+    fn every_line_is_an_object_with_reserved_fields() {
         for line in lines::<Access>(3).iter().chain(&lines::<App>(3)) {
             let log: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
             assert!(log["__time__"].as_u64().unwrap() >= START);
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn an_access_log_has_ten_fields_of_about_250_bytes() {
+    fn access_logs_have_ten_fields_of_about_250_bytes() {
         let lines = lines::<Access>(4);
         let mut bytes = 0;
         for line in &lines {
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn logs_of_the_application_have_what_is_hard_to_ship() {
+    fn application_logs_have_edge_cases() {
         let text = lines::<App>(5).concat();
         for part in [r#"\""#, r"\n", r"\t", "支付", "é", "🚀", r#""user":null"#, r#""context":{"#] {
             assert!(text.contains(part), "{part}");

@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use crate::toolchain::{FUNCTION, STAGE, TARGETS, Toolchain};
+use crate::toolchain::{FUNCTION_TARGET, STAGE_TARGET, TARGETS, Toolchain};
 use crate::workspace::Workspace;
 use crate::{command, files};
 
-/// A Cargo project with stages in it.
+/// A Cargo project that contains stages.
 #[derive(Debug)]
 pub(crate) struct Project {
     manifest: PathBuf,
@@ -16,28 +16,28 @@ pub(crate) struct Project {
     pub(crate) stages: Vec<Stage>,
 }
 
-/// A package that becomes a component.
+/// A package that is built as a component.
 #[derive(Debug)]
 pub(crate) struct Stage {
-    /// The package's name, which the component file has as well.
+    /// The package's name, which is also the component file's name.
     pub(crate) package: String,
-    /// The library's name: cargo writes dashes as underscores.
+    /// The library's name, with underscores instead of dashes.
     library: String,
-    /// What it is compiled for: `package.metadata.logship.target` of its manifest.
+    /// The compilation target: `package.metadata.logship.target` in the manifest.
     target: String,
-    /// Whether it joins stages: `package.metadata.logship.role` of its manifest is `joint`.
-    pub(crate) is_joint: bool,
+    /// True if the package is a fuse adapter: `package.metadata.logship.role` in the manifest is `fuse-adapter`.
+    pub(crate) is_fuse_adapter: bool,
 }
 
 impl Stage {
-    /// Whether it is a function, which works with stages, and not a stage.
+    /// Returns true if the package is a function, not a stage.
     pub(crate) fn is_function(&self) -> bool {
-        self.target == FUNCTION
+        self.target == FUNCTION_TARGET
     }
 }
 
 impl Project {
-    /// The stages in components/.
+    /// Returns the stages in components/.
     pub(crate) fn of_workspace(workspace: &Workspace) -> Result<Self> {
         let manifest = workspace.path("Cargo.toml");
         let mut stages = stages_of(workspace, &manifest)?;
@@ -45,8 +45,8 @@ impl Project {
         Ok(Self { manifest, profile: "stage", stages: stages.into_iter().map(|(stage, _)| stage).collect() })
     }
 
-    /// The stages of a project with a workspace of its own, built as its author would. None, of a member of another
-    /// workspace: it has a folder among these, and its neighbours are not its own.
+    /// Returns the stages of a separate project, to be built as its author would. Excludes packages outside the
+    /// project's folder, which are members of a surrounding workspace.
     pub(crate) fn standalone(workspace: &Workspace, manifest: &Path) -> Result<Self> {
         let mut stages = stages_of(workspace, manifest)?;
         stages.retain(|(_, folder)| manifest.parent().is_some_and(|parent| folder.starts_with(parent)));
@@ -54,7 +54,7 @@ impl Project {
         Ok(Self { manifest: manifest.to_owned(), profile: "release", stages })
     }
 
-    /// Takes those out that `is_other` says so of, as a project of their own.
+    /// Moves the stages for which `is_other` returns true to a new project, and returns it.
     pub(crate) fn split_off(&mut self, is_other: impl Fn(&Stage) -> bool) -> Self {
         let (others, own) = std::mem::take(&mut self.stages).into_iter().partition(|stage| is_other(stage));
         self.stages = own;
@@ -65,16 +65,16 @@ impl Project {
         self.stages.iter().map(|stage| &*stage.package).collect()
     }
 
-    /// Writes the components into `folder`, as NAME.wasm; what joins stages into the folder `joints` beside it, as it is
-    /// no stage itself.
+    /// Builds the components, and writes them to `folder` as NAME.wasm. Fuse adapters are not stages, and go to the
+    /// sibling folder `fuse-adapters`.
     pub(crate) fn build(&self, workspace: &Workspace, toolchain: &Toolchain, folder: &Path) -> Result<()> {
         files::make_dir(folder)?;
         if self.stages.is_empty() {
             return Ok(());
         }
         let target_dir = workspace.target("guests");
-        let joints = folder.with_file_name("joints");
-        files::make_dir(&joints)?;
+        let adapters = folder.with_file_name("fuse-adapters");
+        files::make_dir(&adapters)?;
         for target in TARGETS {
             let packages = self.stages.iter().filter(|stage| stage.target == target);
             let packages: Vec<_> = packages.flat_map(|stage| ["--package", &stage.package]).collect();
@@ -88,7 +88,7 @@ impl Project {
         }
         for stage in &self.stages {
             let built = target_dir.join(&stage.target).join(self.profile);
-            let folder = if stage.is_joint { &joints } else { folder };
+            let folder = if stage.is_fuse_adapter { &adapters } else { folder };
             let component = folder.join(&stage.package).with_extension("wasm");
             if files::copy_if_changed(&built.join(&stage.library).with_extension("wasm"), &component)? {
                 let size = fs::metadata(&component)?.len() / 1024;
@@ -99,8 +99,8 @@ impl Project {
     }
 }
 
-/// Removes components of stages that are no more, for the program would still take them in.
-pub(crate) fn remove_strangers(folder: &Path, stages: &[Stage]) -> Result<()> {
+/// Removes components of stages that no longer exist, as the program would still embed them.
+pub(crate) fn remove_obsolete(folder: &Path, stages: &[Stage]) -> Result<()> {
     for path in files::list(folder)? {
         let known = stages.iter().any(|stage| path.file_stem().is_some_and(|stem| *stem == *stage.package));
         if path.extension().is_some_and(|suffix| suffix == "wasm") && !known {
@@ -110,7 +110,7 @@ pub(crate) fn remove_strangers(folder: &Path, stages: &[Stage]) -> Result<()> {
     Ok(())
 }
 
-/// The project's packages that make a `cdylib`, each with its folder.
+/// Returns the project's packages with a `cdylib` target, each with its folder.
 fn stages_of(workspace: &Workspace, manifest: &Path) -> Result<Vec<(Stage, PathBuf)>> {
     let mut cargo = workspace.cargo();
     cargo.args(["metadata", "--no-deps", "--format-version", "1", "--manifest-path"]).arg(manifest);
@@ -127,8 +127,8 @@ fn stage_of(package: &Value) -> Option<(Stage, PathBuf)> {
     let stage = Stage {
         package: package["name"].as_str()?.to_owned(),
         library: target["name"].as_str()?.replace('-', "_"),
-        target: package["metadata"]["logship"]["target"].as_str().unwrap_or(STAGE).to_owned(),
-        is_joint: package["metadata"]["logship"]["role"] == "joint",
+        target: package["metadata"]["logship"]["target"].as_str().unwrap_or(STAGE_TARGET).to_owned(),
+        is_fuse_adapter: package["metadata"]["logship"]["role"] == "fuse-adapter",
     };
     let manifest = Path::new(package["manifest_path"].as_str()?);
     Some((stage, manifest.parent()?.to_owned()))

@@ -9,25 +9,25 @@ use anyhow::{Result, bail};
 use crate::workspace::Workspace;
 use crate::{command, debian, rustup};
 
-/// What stages are compiled for: the linker makes a component of it, without any import of WASI.
-pub(crate) const STAGE: &str = "wasm32-unknown-unknown";
+/// The target of stages. The linker produces a component without WASI imports.
+pub(crate) const STAGE_TARGET: &str = "wasm32-unknown-unknown";
 
-/// What functions are compiled for, which speak HTTP by WASI.
-pub(crate) const FUNCTION: &str = "wasm32-wasip2";
+/// The target of functions, which use WASI HTTP.
+pub(crate) const FUNCTION_TARGET: &str = "wasm32-wasip2";
 
-pub(crate) const TARGETS: [&str; 2] = [STAGE, FUNCTION];
+pub(crate) const TARGETS: [&str; 2] = [STAGE_TARGET, FUNCTION_TARGET];
 
-/// What compiles stages.
+/// The Rust toolchain that compiles stages and functions.
 #[derive(Debug)]
 pub(crate) struct Toolchain {
-    /// What it is, for people.
+    /// The display name.
     pub(crate) name: String,
     pub(crate) cargo: PathBuf,
     pub(crate) args: &'static [&'static str],
     pub(crate) env: Vec<(&'static str, OsString)>,
-    /// More flags of the compiler where it compiles a function.
+    /// Additional compiler flags for functions.
     pub(crate) function_flags: &'static str,
-    /// Folders of the linkers `wasm-component-ld` and, for that, `wasm-ld`.
+    /// Folders with the linker `wasm-component-ld`, and `wasm-ld`, which it calls.
     pub(crate) linkers: Vec<PathBuf>,
 }
 
@@ -38,22 +38,22 @@ impl fmt::Display for Toolchain {
 }
 
 impl Toolchain {
-    /// The first that works here: rustup's with the target, installed if it can be; then Debian's,
-    /// which compiles the standard library from its sources.
+    /// Finds a toolchain. Prefers rustup's, and adds its missing targets. Falls back to Debian's, which compiles the
+    /// standard library from source.
     pub(crate) fn find(workspace: &Workspace) -> Result<Self> {
-        let rustc = Rustc::ask(workspace)?;
+        let rustc = Rustc::query(workspace)?;
         let wanted = env::var("LOGSHIP_GUESTS").unwrap_or_default();
         match wanted.as_str() {
             "rustup" if rustc.has_targets() || rustup::add_targets(workspace) => rustup::toolchain(&rustc),
             "rustup" => {
                 bail!(
-                    "rustup cannot add the targets; try `rustup target add {}` to see why",
+                    "rustup cannot add the targets; run `rustup target add {}` to see the error",
                     TARGETS.join(" ")
                 )
             }
             "debian" => debian::toolchain(workspace, &rustc),
             "" if rustc.has_targets() => rustup::toolchain(&rustc),
-            // Asked once: offline, rustup may take its time to give up.
+            // rustup is tried only once, as it may take long to fail offline.
             "" if debian::is_remembered(workspace) => debian::toolchain(workspace, &rustc),
             "" if rustup::add_targets(workspace) && rustc.has_targets() => rustup::toolchain(&rustc),
             "" => {
@@ -61,11 +61,11 @@ impl Toolchain {
                 debian::remember(workspace)?;
                 Ok(toolchain)
             }
-            other => bail!("LOGSHIP_GUESTS={other}: say `rustup`, `debian`, or leave it out"),
+            other => bail!("LOGSHIP_GUESTS={other} is invalid: set it to `rustup` or `debian`, or unset it"),
         }
     }
 
-    /// `cargo build` for stages, with nothing in its environment that is meant for the program.
+    /// Returns a `cargo build` command for a target, without environment variables meant for the program's build.
     pub(crate) fn cargo_build(&self, workspace: &Workspace, target: &str) -> Command {
         let mut command = workspace.command(&self.cargo);
         for name in
@@ -74,8 +74,9 @@ impl Toolchain {
             command.env_remove(name);
         }
         command.env("PATH", self.path());
-        let own = if target == FUNCTION { self.function_flags } else { "" };
-        command.env("RUSTFLAGS", format!("-Clinker=wasm-component-ld -Ctarget-feature=+simd128 {own}"));
+        let target_flags = if target == FUNCTION_TARGET { self.function_flags } else { "" };
+        command
+            .env("RUSTFLAGS", format!("-Clinker=wasm-component-ld -Ctarget-feature=+simd128 {target_flags}"));
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command.args(["build", "--target", target]).args(self.args);
         command
@@ -88,7 +89,7 @@ impl Toolchain {
     }
 }
 
-/// The compiler of the program.
+/// The compiler that builds the program.
 #[derive(Debug)]
 pub(crate) struct Rustc {
     pub(crate) version: String,
@@ -97,7 +98,7 @@ pub(crate) struct Rustc {
 }
 
 impl Rustc {
-    fn ask(workspace: &Workspace) -> Result<Self> {
+    fn query(workspace: &Workspace) -> Result<Self> {
         let program = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
         let rustc = || workspace.command(&program);
         let [sysroot, host] =
@@ -105,7 +106,7 @@ impl Rustc {
         else {
             bail!("this rustc is too old for logship; get a newer one: `rustup update stable`");
         };
-        let version = number(&command::read(rustc().arg("--version"))?);
+        let version = version_number(&command::read(rustc().arg("--version"))?);
         Ok(Self { version, sysroot: sysroot.into(), host: host.to_owned() })
     }
 
@@ -113,7 +114,7 @@ impl Rustc {
         TARGETS.iter().all(|target| self.sysroot.join("lib/rustlib").join(target).join("lib").is_dir())
     }
 
-    /// Folders in which a toolchain keeps linkers: `wasm-component-ld`, and `wasm-ld` for that.
+    /// Returns the toolchain's folders with the linkers `wasm-component-ld` and `wasm-ld`.
     pub(crate) fn linkers(&self) -> Vec<PathBuf> {
         let bin = self.sysroot.join("lib/rustlib").join(&self.host).join("bin");
         vec![bin.clone(), bin.join("gcc-ld")]
@@ -124,7 +125,7 @@ fn lines(text: &str) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
-/// `1.95.0` of `rustc 1.95.0 (… 2026-04-14)`.
-pub(crate) fn number(version: &str) -> String {
+/// Returns the version number, such as `1.95.0` from `rustc 1.95.0 (… 2026-04-14)`.
+pub(crate) fn version_number(version: &str) -> String {
     version.split_whitespace().nth(1).unwrap_or(version).to_owned()
 }

@@ -8,31 +8,31 @@ use crate::{apt, command, files};
 
 const REQUIREMENTS: &str = "tests/requirements.txt";
 
-/// A Python with the packages of tests/requirements.txt. Made in target/venv when it is missing, or
-/// when the file has changed since.
+/// Returns a Python with the packages of tests/requirements.txt. Creates the environment in target/venv if it is
+/// missing, and again if the file has changed.
 pub(crate) fn python(workspace: &Workspace) -> Result<PathBuf> {
-    if let Some(python) = ready(workspace)? {
+    if let Some(python) = up_to_date(workspace)? {
         return Ok(python);
     }
     let venv = workspace.target("venv");
-    println!("making {}, with the packages of {REQUIREMENTS}", workspace.relative(&venv).display());
-    make(workspace).or_else(|_| {
-        // Debian's Python comes without the part that makes environments.
-        apt::install(&["python3-venv"], "make a Python environment for the tests")?;
-        make(workspace)
+    println!("creating {} with the packages of {REQUIREMENTS}", workspace.relative(&venv).display());
+    create(workspace).or_else(|_| {
+        // Debian's Python lacks the module that creates environments.
+        apt::install(&["python3-venv"], "create a Python environment for the tests")?;
+        create(workspace)
     })?;
     let python = venv.join("bin/python");
     let requirements = workspace.path(REQUIREMENTS);
     let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"];
     command::run(workspace.command(&python).args(install).arg(&requirements))
-        .context("the tests' Python packages could not be installed; is PyPI, or a mirror, in reach?")?;
-    // Last, so that an installation that was broken off is made again.
+        .context("cannot install the tests' Python packages; check the connection to PyPI or a mirror")?;
+    // Last, so that an interrupted installation is repeated.
     fs::copy(&requirements, venv.join("requirements.txt"))?;
     Ok(python)
 }
 
-/// The Python, if nothing is to be done for it.
-pub(crate) fn ready(workspace: &Workspace) -> Result<Option<PathBuf>> {
+/// Returns the Python if its packages are up to date.
+pub(crate) fn up_to_date(workspace: &Workspace) -> Result<Option<PathBuf>> {
     let venv = workspace.target("venv");
     let requirements = workspace.path(REQUIREMENTS);
     let wanted =
@@ -42,7 +42,7 @@ pub(crate) fn ready(workspace: &Workspace) -> Result<Option<PathBuf>> {
     Ok((installed && python.exists()).then_some(python))
 }
 
-fn make(workspace: &Workspace) -> Result<()> {
+fn create(workspace: &Workspace) -> Result<()> {
     let venv = workspace.target("venv");
     files::remove_dir(&venv)?;
     command::read(workspace.command("python3").args(["-m", "venv"]).arg(&venv)).map(drop)

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 
 use crate::command;
 
-/// Where the project and what is built of it are.
+/// The project's root folder and target folder.
 #[derive(Debug)]
 pub(crate) struct Workspace {
     root: PathBuf,
@@ -15,7 +15,7 @@ pub(crate) struct Workspace {
 
 impl Workspace {
     pub(crate) fn find() -> Result<Self> {
-        // Asked when it runs, not when it is compiled, so that a moved checkout goes on working.
+        // Read at run time, not at compile time, so that a moved checkout still works.
         let xtask = env::var_os("CARGO_MANIFEST_DIR").context("start this as `cargo xtask`")?;
         let root = Path::new(&xtask).parent().context("xtask is not inside a workspace")?.to_owned();
         let target = match env::var_os("CARGO_TARGET_DIR") {
@@ -33,25 +33,25 @@ impl Workspace {
         self.target.join(relative)
     }
 
-    /// The path from the root, which is the working directory of what we start.
+    /// Returns the path relative to the root, which is the working directory of child processes.
     pub(crate) fn relative<'p>(&self, path: &'p Path) -> &'p Path {
         path.strip_prefix(&self.root).unwrap_or(path)
     }
 
-    /// The program as `build` leaves it.
+    /// Returns the path of the built program.
     pub(crate) fn program(&self) -> PathBuf {
         self.target("release/logship")
     }
 
-    /// A command that runs at the root.
+    /// Creates a command that runs in the root folder.
     pub(crate) fn command(&self, program: impl AsRef<Path>) -> Command {
         let mut command = Command::new(program.as_ref());
         command.current_dir(&self.root);
-        command::clear_what_cargo_set(&mut command);
+        command::remove_cargo_env(&mut command);
         command
     }
 
-    /// The cargo that runs us, at the root.
+    /// Creates a command of the running cargo, in the root folder.
     pub(crate) fn cargo(&self) -> Command {
         self.command(env::var_os("CARGO").map_or_else(|| "cargo".into(), PathBuf::from))
     }

@@ -1,7 +1,7 @@
-//! The Logstore service, and the form that it stores logs in: `cargo xtask bench service`.
+//! Benchmark of the Logstore service and its storage format: `cargo xtask bench service`.
 //!
-//! The client shares the machine with the server, so it does as little as it can: its requests are made and
-//! signed before, it reads replies and throws them away. Standard output is tables for BENCHMARKS.md.
+//! The client shares the machine with the server, so it does as little work as possible: it signs requests before the
+//! measurement, and discards replies. Standard output is a section of BENCHMARKS.md.
 
 mod store;
 
@@ -19,13 +19,14 @@ use logship::ndjson::{Parser, Settings};
 use logship_bench::{line, median};
 use logship_sls::signature::{AccessKey, Request, v1};
 
-/// As the program has it.
+/// The same allocator as the program's.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const ROUNDS: usize = 5;
-/// Logs of a group of 1 MB, and of 4 KB.
+/// Number of logs in a group of 1 MB.
 const LARGE: usize = 3_000;
+/// Number of logs in a group of 4 KB.
 const SMALL: usize = 11;
 const LARGE_GROUPS: usize = 300;
 const SMALL_GROUPS: usize = 50_000;
@@ -33,45 +34,45 @@ const LARGE_CONNECTIONS: usize = 4;
 const SMALL_CONNECTIONS: usize = 64;
 
 fn main() {
-    let folder = scratch();
+    let folder = scratch_folder();
     let large: Vec<Vec<u8>> = (0..24).map(|index| group(index * LARGE..(index + 1) * LARGE)).collect();
     let small: Vec<Vec<u8>> = (0..512).map(|index| group(index * SMALL..(index + 1) * SMALL)).collect();
-    // `-- forms`, `-- ship` or `-- service` for a part.
+    // `-- forms`, `-- ship` or `-- service` runs only this part.
     let part = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
-    let wanted = |name| part.as_deref().is_none_or(|part| part == name);
-    if wanted("forms") {
-        store::forms(folder.path(), &large);
+    let is_selected = |name| part.as_deref().is_none_or(|part| part == name);
+    if is_selected("forms") {
+        store::storage_formats(folder.path(), &large);
     }
-    if wanted("ship") {
+    if is_selected("ship") {
         store::ship(folder.path(), &large);
     }
-    if wanted("service") {
+    if is_selected("service") {
         service(folder.path(), &large, &small);
     }
 }
 
-/// On the disk that the project is on: a folder for temporary files may be memory.
-fn scratch() -> tempfile::TempDir {
+/// Creates a temporary folder on the project's disk, as the system's temporary folder may be in memory.
+fn scratch_folder() -> tempfile::TempDir {
     tempfile::tempdir_in(program().parent().expect("a folder")).expect("a folder")
 }
 
-/// The program, beside this one.
+/// Returns the path of the program.
 fn program() -> PathBuf {
-    let own = std::env::current_exe().expect("a path");
-    own.ancestors().nth(2).expect("a target folder").join("logship")
+    let current = std::env::current_exe().expect("a path");
+    current.ancestors().nth(2).expect("a target folder").join("logship")
 }
 
-/// Access logs as a log group.
+/// Returns a log group of access logs.
 fn group(lines: Range<usize>) -> Vec<u8> {
     let settings = Settings { time_field: None, default_time: (0, 0), shards: 1, shard_field: String::new() };
     let lines: String = lines.map(|number| line(number as u64) + "\n").collect();
-    // One source, for a group has one.
+    // A log group has only one source.
     let lines = lines.replace(r#""__source__":"10.0.3."#, r#""__source__":"10.0.3.1","host_number":""#);
     let parsed = Parser::new(settings).parse(lines.as_bytes());
     log_groups(&parsed.batches[0].1, "").remove(0)
 }
 
-/// A running service, with its key.
+/// A running service, with an access key.
 struct Server {
     child: Child,
     address: String,
@@ -96,21 +97,21 @@ impl Server {
             }
         };
         std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
-        let made = Command::new(program())
+        let output = Command::new(program())
             .args(["key", "create", "--allow", "admin", "--data"])
             .arg(data)
             .output()
             .expect("a key");
-        let made = String::from_utf8(made.stdout).expect("text");
+        let output = String::from_utf8(output.stdout).expect("text");
         let value = |name: &str| {
-            let line = made.lines().find_map(|line| line.strip_prefix(name));
+            let line = output.lines().find_map(|line| line.strip_prefix(name));
             line.expect("a key").to_owned()
         };
         std::thread::sleep(std::time::Duration::from_millis(1100));
         Self { child, address, key: (value("SLS_AK_ID="), value("SLS_AK_KEY=")) }
     }
 
-    /// A signed request, with its head.
+    /// Returns the bytes of a signed request.
     fn request(
         &self,
         method: &str,
@@ -151,22 +152,23 @@ impl Server {
             &format!("/logstores/{logstore}/shards/lb"),
             &[],
             &headers,
-            &store::packed(group),
+            &store::compress(group),
         )
     }
 
-    fn make(&self, logstore: &str, shards: usize) {
+    fn create_logstore(&self, logstore: &str, shards: usize) {
         let json = [("content-type", "application/json")];
-        let mut connection = Connected::new(&self.address);
-        connection.ask(&self.request("POST", "/", &[], &json, br#"{"projectName":"bench"}"#), true);
+        let mut connection = Connection::new(&self.address);
+        connection.send(&self.request("POST", "/", &[], &json, br#"{"projectName":"bench"}"#), true);
         let body = format!(r#"{{"logstoreName":"{logstore}","ttl":1,"shardCount":{shards}}}"#);
-        connection.ask(&self.request("POST", "/logstores", &[], &json, body.as_bytes()), false);
+        connection.send(&self.request("POST", "/logstores", &[], &json, body.as_bytes()), false);
     }
 
-    /// Sends the requests in turn until there were so many, over so many connections. Returns seconds.
-    fn send(&self, requests: &[Vec<u8>], count: usize, connections: usize) -> f64 {
+    /// Sends `count` requests over the given number of connections, cycling through `requests`. Returns the seconds
+    /// taken.
+    fn send_all(&self, requests: &[Vec<u8>], count: usize, connections: usize) -> f64 {
         let next = AtomicUsize::new(0);
-        let mut open: Vec<Connected> = (0..connections).map(|_| Connected::new(&self.address)).collect();
+        let mut open: Vec<Connection> = (0..connections).map(|_| Connection::new(&self.address)).collect();
         seconds(|| {
             std::thread::scope(|scope| {
                 for connection in &mut open {
@@ -177,7 +179,7 @@ impl Server {
                             if index >= count {
                                 break;
                             }
-                            connection.ask(&requests[index % requests.len()], false);
+                            connection.send(&requests[index % requests.len()], false);
                         }
                     });
                 }
@@ -185,19 +187,19 @@ impl Server {
         })
     }
 
-    /// Pulls a shard from its beginning to its end. Returns bytes before compression, and on the wire.
+    /// Pulls a shard from beginning to end. Returns the bytes before compression, and on the wire.
     fn pull(&self, logstore: &str, shard: usize, encoding: &str) -> (usize, usize) {
         let path = format!("/logstores/{logstore}/shards/{shard}");
-        let mut connection = Connected::new(&self.address);
+        let mut connection = Connection::new(&self.address);
         let begin = self.request("GET", &path, &[("type", "cursor"), ("from", "begin")], &[], b"");
-        let (_, body) = connection.ask(&begin, false);
+        let (_, body) = connection.send(&begin, false);
         let reply: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
         let mut cursor = reply["cursor"].as_str().expect("a cursor").to_owned();
         let (mut raw, mut wire) = (0, 0);
         loop {
             let query = [("type", "log"), ("cursor", cursor.as_str()), ("count", "1000")];
             let request = self.request("GET", &path, &query, &[("accept-encoding", encoding)], b"");
-            let (head, body) = connection.ask(&request, false);
+            let (head, body) = connection.send(&request, false);
             let size: usize = header(&head, "x-log-bodyrawsize").parse().expect("a size");
             if size == 0 {
                 return (raw, wire);
@@ -208,8 +210,8 @@ impl Server {
         }
     }
 
-    /// The most memory that it ever had, in MiB.
-    fn most_memory(&self) -> f64 {
+    /// Returns the server's peak memory, in MiB.
+    fn peak_memory(&self) -> f64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("Linux");
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a size");
         line.trim().trim_end_matches(" kB").trim().parse::<f64>().expect("a number") / 1024.0
@@ -223,18 +225,18 @@ impl Drop for Server {
     }
 }
 
-/// A connection that is kept.
-struct Connected(BufReader<TcpStream>);
+/// A keep-alive connection.
+struct Connection(BufReader<TcpStream>);
 
-impl Connected {
+impl Connection {
     fn new(address: &str) -> Self {
         let stream = TcpStream::connect(address).expect("a connection");
         stream.set_nodelay(true).expect("a socket");
         Self(BufReader::with_capacity(64 << 10, stream))
     }
 
-    /// Sends a request, and reads the reply: its head and body.
-    fn ask(&mut self, request: &[u8], may_fail: bool) -> (String, Vec<u8>) {
+    /// Sends a request, and returns the reply's head and body.
+    fn send(&mut self, request: &[u8], may_fail: bool) -> (String, Vec<u8>) {
         self.0.get_mut().write_all(request).expect("sent");
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
@@ -252,7 +254,7 @@ fn header<'a>(head: &'a str, name: &str) -> &'a str {
     lines.find(|(other, _)| *other == name).map_or("0", |(_, value)| value)
 }
 
-/// Figures of each round.
+/// The results of all rounds.
 #[derive(Default)]
 struct Figures {
     large: Vec<f64>,
@@ -269,23 +271,24 @@ fn service(folder: &Path, large: &[Vec<u8>], small: &[Vec<u8>]) {
     let raw = |groups: &[Vec<u8>]| groups.iter().map(Vec::len).sum::<usize>() as f64 / groups.len() as f64;
     for round in 0..ROUNDS {
         let data = folder.join(format!("data{round}"));
-        // MB a second: writes of 1 MB.
-        figures.large_plain.push(plain(folder, 1_000_000, LARGE_GROUPS));
-        figures.small_plain.push(plain(folder, 4_096, 2_000));
+        // Writes of 1 MB per second are MB/s.
+        figures.large_plain.push(write_plain(folder, 1_000_000, LARGE_GROUPS));
+        figures.small_plain.push(write_plain(folder, 4_096, 2_000));
         let server = Server::start(&data);
-        server.make("large", 4);
-        server.make("small", 8);
+        server.create_logstore("large", 4);
+        server.create_logstore("small", 8);
         let requests: Vec<Vec<u8>> = large.iter().map(|group| server.put("large", group)).collect();
-        let seconds_large = server.send(&requests, LARGE_GROUPS, LARGE_CONNECTIONS);
+        let seconds_large = server.send_all(&requests, LARGE_GROUPS, LARGE_CONNECTIONS);
         figures.large.push(LARGE_GROUPS as f64 * raw(large) / seconds_large / 1e6);
         let requests: Vec<Vec<u8>> = small.iter().map(|group| server.put("small", group)).collect();
-        figures.small.push(SMALL_GROUPS as f64 / server.send(&requests, SMALL_GROUPS, SMALL_CONNECTIONS));
+        figures.small.push(SMALL_GROUPS as f64 / server.send_all(&requests, SMALL_GROUPS, SMALL_CONNECTIONS));
         for (encoding, figure) in [("lz4", &mut figures.pull), ("", &mut figures.pull_plain)] {
             let mut pulled = 0;
-            let took = seconds(|| pulled = (0..4).map(|shard| server.pull("large", shard, encoding).0).sum());
-            figure.push(pulled as f64 / took / 1e6);
+            let elapsed =
+                seconds(|| pulled = (0..4).map(|shard| server.pull("large", shard, encoding).0).sum());
+            figure.push(pulled as f64 / elapsed / 1e6);
         }
-        figures.memory = figures.memory.max(server.most_memory());
+        figures.memory = figures.memory.max(server.peak_memory());
         drop(server);
         fs::remove_dir_all(&data).expect("removed");
         eprintln!("round {}/{ROUNDS} of the service", round + 1);
@@ -293,8 +296,8 @@ fn service(folder: &Path, large: &[Vec<u8>], small: &[Vec<u8>]) {
     let Figures { large: ingest, large_plain, small: groups, small_plain, pull, pull_plain, memory } =
         figures;
     println!(
-        "The service on loopback, client and server on the same {} cores, requests signed and compressed by LZ4; every put is \
-         on disk (`fdatasync`) before it is answered. MB are those before compression. Medians of {ROUNDS} rounds.\n",
+        "The service on loopback, client and server on the same {} cores, requests are signed and compressed by LZ4; every put is \
+         on disk (`fdatasync`) before its reply. MB are those before compression. Medians of {ROUNDS} rounds.\n",
         std::thread::available_parallelism().map_or(1, usize::from)
     );
     println!("| | |\n|---|---:|");
@@ -307,7 +310,7 @@ fn service(folder: &Path, large: &[Vec<u8>], small: &[Vec<u8>]) {
         "| plain writes of 1 MB, each with `fdatasync`, same disk | {:.0} MB/s |",
         median(large_plain.clone())
     );
-    println!("| puts against plain writes | {:.2} |", median(ingest) / median(large_plain));
+    println!("| puts/plain writes | {:.2} |", median(ingest) / median(large_plain));
     println!(
         "| puts of {:.1} KB, {SMALL_CONNECTIONS} connections | {:.0} groups/s |",
         raw(small) / 1e3,
@@ -317,25 +320,25 @@ fn service(folder: &Path, large: &[Vec<u8>], small: &[Vec<u8>]) {
         "| plain writes of 4 KB, each with `fdatasync`, same disk | {:.0} writes/s |",
         median(small_plain.clone())
     );
-    println!("| puts against plain writes | {:.2} |", median(groups) / median(small_plain));
+    println!("| puts/plain writes | {:.2} |", median(groups) / median(small_plain));
     println!("| pulls, LZ4, one connection | {:.0} MB/s |", median(pull));
-    println!("| pulls, not compressed, one connection | {:.0} MB/s |", median(pull_plain));
-    println!("| most memory of the server | {memory:.0} MiB |");
+    println!("| pulls, uncompressed, one connection | {:.0} MB/s |", median(pull_plain));
+    println!("| peak memory of the server | {memory:.0} MiB |");
 }
 
-/// Writes one after the other to a file, each on disk before the next: writes a second.
-fn plain(folder: &Path, bytes: usize, count: usize) -> f64 {
+/// Writes blocks to a file, and syncs each before the next. Returns the writes per second.
+fn write_plain(folder: &Path, bytes: usize, count: usize) -> f64 {
     let path = folder.join("plain");
     let block: Vec<u8> = (0..bytes).map(|index| (index.wrapping_mul(2_654_435_761) >> 11) as u8).collect();
     let mut file = File::create(&path).expect("a file");
-    let took = seconds(|| {
+    let elapsed = seconds(|| {
         for _ in 0..count {
             file.write_all(&block).expect("written");
             file.sync_data().expect("on disk");
         }
     });
     fs::remove_file(path).expect("removed");
-    count as f64 / took
+    count as f64 / elapsed
 }
 
 fn seconds(work: impl FnOnce()) -> f64 {

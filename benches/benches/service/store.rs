@@ -1,4 +1,4 @@
-//! The store: which form it keeps logs in, and how fast shards are read for shipping.
+//! Benchmarks of the store: storage formats, and the speed of reading shards for shipping.
 
 use std::fs;
 use std::hint::black_box;
@@ -16,29 +16,29 @@ use rusqlite::Connection;
 
 use super::{ROUNDS, seconds};
 
-/// What is stored of a log group, and its size before.
-type Stored = (Vec<u8>, usize);
+/// A stored log group, and its uncompressed size.
+type StoredGroup = (Vec<u8>, usize);
 
-/// A way to store log groups.
-struct Form {
+/// A storage format of log groups.
+struct StorageFormat {
     name: &'static str,
-    /// What is stored, from what a client sends as a rule: an LZ4 block, and its size before.
+    /// Converts a client's LZ4 block with the given uncompressed size to its stored form.
     store: fn(&[u8], usize) -> Vec<u8>,
-    /// The logs of what was stored, for stages.
+    /// Reads a stored group as a batch for stages, and returns the number of logs.
     ship: fn(&[u8], usize, &mut BatchBuilder) -> usize,
-    /// The reply to a pull: one LZ4 block for all groups.
-    pull: fn(&[Stored]) -> usize,
+    /// Builds the reply to a pull, one LZ4 block for all groups, and returns its size.
+    pull: fn(&[StoredGroup]) -> usize,
 }
 
-const FORMS: [Form; 3] = [
-    Form {
-        name: "LogGroup as LZ4 block, as it came",
+const FORMATS: [StorageFormat; 3] = [
+    StorageFormat {
+        name: "LogGroup as LZ4 block, as received",
         store: |block, size| {
-            // What every form needs: a body is checked before it is stored.
-            checked(&unpacked(block, size));
+            // Every format requires validation before storage.
+            parse(&decompress(block, size));
             block.to_vec()
         },
-        ship: |stored, size, builder| added(&unpacked(stored, size), builder),
+        ship: |stored, size, builder| add_to_batch(&decompress(stored, size), builder),
         pull: |groups| {
             let mut list = BlockWriter::with_capacity(1 << 20);
             for (stored, size) in groups {
@@ -48,27 +48,27 @@ const FORMS: [Form; 3] = [
             list.finish().len()
         },
     },
-    Form {
+    StorageFormat {
         name: "LogGroup",
         store: |block, size| {
-            let raw = unpacked(block, size);
-            checked(&raw);
+            let raw = decompress(block, size);
+            parse(&raw);
             raw
         },
-        ship: |stored, _, builder| added(stored, builder),
+        ship: |stored, _, builder| add_to_batch(stored, builder),
         pull: |groups| {
             let mut list = vec![];
             for (stored, _) in groups {
                 list.extend_from_slice(&frame_header(stored.len()));
                 list.extend_from_slice(stored);
             }
-            packed(&list).len()
+            compress(&list).len()
         },
     },
-    Form {
+    StorageFormat {
         name: "flat batch",
         store: |block, size| {
-            let raw = unpacked(block, size);
+            let raw = decompress(block, size);
             let mut builder = BatchBuilder::default();
             builder.log_group(&raw).expect("a log group");
             flat::write(&builder.take())
@@ -82,31 +82,31 @@ const FORMS: [Form; 3] = [
                     list.extend_from_slice(&group);
                 }
             }
-            packed(&list).len()
+            compress(&list).len()
         },
     },
 ];
 
-fn unpacked(block: &[u8], size: usize) -> Vec<u8> {
+fn decompress(block: &[u8], size: usize) -> Vec<u8> {
     Compression::Lz4.decompress(block, size, size).expect("a block")
 }
 
-pub(super) fn packed(raw: &[u8]) -> Vec<u8> {
+pub(super) fn compress(raw: &[u8]) -> Vec<u8> {
     Compression::Lz4.compress(raw).expect("a block")
 }
 
-fn checked(raw: &[u8]) -> LogGroupView<'_> {
+fn parse(raw: &[u8]) -> LogGroupView<'_> {
     LogGroupView::parse(raw).expect("a log group")
 }
 
-fn added(raw: &[u8], builder: &mut BatchBuilder) -> usize {
+fn add_to_batch(raw: &[u8], builder: &mut BatchBuilder) -> usize {
     builder.log_group(raw).expect("a log group");
     let logs = builder.len();
     black_box(builder.take());
     logs
 }
 
-/// The columns of a batch end to end, as a file would have them.
+/// A flat encoding of a batch: its columns, concatenated.
 mod flat {
     use super::LogBatch;
 
@@ -177,27 +177,27 @@ mod flat {
     }
 }
 
-pub(super) fn forms(folder: &Path, groups: &[Vec<u8>]) {
-    let sent: Vec<(Vec<u8>, usize)> = groups.iter().map(|group| (packed(group), group.len())).collect();
+pub(super) fn storage_formats(folder: &Path, groups: &[Vec<u8>]) {
+    let sent: Vec<(Vec<u8>, usize)> = groups.iter().map(|group| (compress(group), group.len())).collect();
     let raw: usize = groups.iter().map(Vec::len).sum();
     println!(
-        "Which form to store: {} log groups of {:.2} MB from clients that compress by LZ4, in SQLite, one thread. \
-         MB are those before compression; reading is with the file in the system's cache. Medians of {ROUNDS} rounds in turns.\n",
+        "Storage formats: {} log groups of {:.2} MB from clients that compress by LZ4, in SQLite, one thread. \
+         MB are those before compression; reads are from the page cache. Medians of {ROUNDS} alternating rounds.\n",
         groups.len(),
         raw as f64 / groups.len() as f64 / 1e6
     );
     println!(
-        "| form | stored/raw | check and store MB/s | read as a batch MB/s | read as a pull's reply MB/s |\n|---|---:|---:|---:|---:|"
+        "| format | stored/raw | validate and store MB/s | read as a batch MB/s | read as a pull's reply MB/s |\n|---|---:|---:|---:|---:|"
     );
-    let mut figures: Vec<[Vec<f64>; 3]> = FORMS.iter().map(|_| Default::default()).collect();
-    let mut sizes = vec![0; FORMS.len()];
+    let mut figures: Vec<[Vec<f64>; 3]> = FORMATS.iter().map(|_| Default::default()).collect();
+    let mut sizes = vec![0; FORMATS.len()];
     for round in 0..=ROUNDS {
-        for (index, form) in FORMS.iter().enumerate() {
-            let path = folder.join("form.db");
+        for (index, format) in FORMATS.iter().enumerate() {
+            let path = folder.join("format.db");
             let connection = database(&path);
             let stored = seconds(|| {
                 for (block, size) in &sent {
-                    let body = (form.store)(block, *size);
+                    let body = (format.store)(block, *size);
                     connection
                         .execute("INSERT INTO g (size, body) VALUES (?1, ?2)", (*size as i64, body))
                         .expect("stored");
@@ -206,7 +206,7 @@ pub(super) fn forms(folder: &Path, groups: &[Vec<u8>]) {
             let mut builder = BatchBuilder::default();
             let shipped = seconds(|| {
                 read(&connection, |body, size| {
-                    black_box((form.ship)(body, size, &mut builder));
+                    black_box((format.ship)(body, size, &mut builder));
                 });
             });
             let pulled = seconds(|| {
@@ -214,7 +214,7 @@ pub(super) fn forms(folder: &Path, groups: &[Vec<u8>]) {
                 read(&connection, |body, size| {
                     reply.push((body.to_vec(), size));
                     if reply.len() == 4 {
-                        black_box((form.pull)(&std::mem::take(&mut reply)));
+                        black_box((format.pull)(&std::mem::take(&mut reply)));
                     }
                 });
             });
@@ -230,10 +230,10 @@ pub(super) fn forms(folder: &Path, groups: &[Vec<u8>]) {
             }
         }
     }
-    for ((form, figures), size) in FORMS.iter().zip(figures).zip(sizes) {
+    for ((format, figures), size) in FORMATS.iter().zip(figures).zip(sizes) {
         let [stored, shipped, pulled] = figures.map(median);
         let ratio = size as f64 / raw as f64;
-        println!("| {} | {ratio:.2} | {stored:.0} | {shipped:.0} | {pulled:.0} |", form.name);
+        println!("| {} | {ratio:.2} | {stored:.0} | {shipped:.0} | {pulled:.0} |", format.name);
     }
     println!();
 }
@@ -265,18 +265,18 @@ fn remove(path: &Path) {
     }
 }
 
-/// How fast shards are read as the batches that stages get.
+/// Measures the speed of reading shards as batches for stages.
 pub(super) fn ship(folder: &Path, groups: &[Vec<u8>]) {
     let data = folder.join("ship");
     let stored = store(&data, groups);
-    // As a service that begins to ship finds it.
+    // Reopened, as after a start of the service.
     let store = Store::open(&data, Options::default()).expect("a store");
     let catalog = store.catalog();
     let shard = catalog.logstore("bench", "ship").and_then(|logstore| logstore.shard(0)).expect("a shard");
     let limits = Limits { groups: usize::MAX >> 1, bytes: 512 << 10, end: u64::MAX };
     let mut reader = ShardReader::default();
     let figures = (0..ROUNDS).map(|_| {
-        let took = seconds(|| {
+        let elapsed = seconds(|| {
             let mut from = shard.begin();
             while from < shard.end() {
                 let slice = reader.read(&store, shard, from, limits).expect("logs");
@@ -284,24 +284,24 @@ pub(super) fn ship(folder: &Path, groups: &[Vec<u8>]) {
                 from = slice.next;
             }
         });
-        stored as f64 / took / 1e6
+        stored as f64 / elapsed / 1e6
     });
     println!(
-        "Reading a shard as the batches that stages get (unpacked, parsed, columns), from the store, one thread, {:.0} MB \
+        "Reading a shard from the store as batches for stages (decompressed, parsed, as columns), one thread, {:.0} MB \
          before compression: **{:.0} MB/s**, the median of {ROUNDS} rounds.\n",
         stored as f64 / 1e6,
         median(figures.collect())
     );
 }
 
-/// Stores the groups ten times over in one shard. Returns their bytes before compression.
+/// Stores the groups ten times in one shard. Returns the total size in bytes, before compression.
 fn store(data: &Path, groups: &[Vec<u8>]) -> usize {
     let store = Store::open(data, Options::default()).expect("a store");
     let put = |group: &Vec<u8>| NewGroup {
-        body: packed(group).into(),
+        body: compress(group).into(),
         size: group.len() as u32,
-        logs: checked(group).log_count(),
-        newest: checked(group).newest_time().unwrap_or_default(),
+        logs: parse(group).log_count(),
+        newest: parse(group).newest_time().unwrap_or_default(),
     };
     let groups: Vec<NewGroup> = groups.iter().map(put).collect();
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");

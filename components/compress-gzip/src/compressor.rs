@@ -8,14 +8,14 @@ use logship_stage::{Compressor, Error, Pieces, Result, config};
 
 use crate::Config;
 
-/// What deflate is given in one go: it promises that its output reads back, not that the output is
-/// the same however the input was cut.
+/// The input size of one call to deflate, in bytes. Deflate's output may depend on how its input is cut, so the input
+/// is always cut at the same places.
 const PIECE: usize = 1 << 16;
 
-/// The operating system in the header: unknown, as gzip counts them.
-const NO_SYSTEM: u8 = 255;
+/// The operating system in the header: unknown, in gzip's numbering.
+const UNKNOWN_SYSTEM: u8 = 255;
 
-/// A gzip member in the making.
+/// An open gzip member.
 pub struct GzipCompressor {
     pieces: Pieces,
     encoder: GzEncoder<Vec<u8>>,
@@ -37,18 +37,18 @@ impl Compressor for GzipCompressor {
     fn open(text: &str) -> Result<Self> {
         let config: Config = config::parse(text)?;
         config.check()?;
-        let header = GzBuilder::new().mtime(0).operating_system(NO_SYSTEM);
+        let header = GzBuilder::new().mtime(0).operating_system(UNKNOWN_SYSTEM);
         Ok(Self { pieces: Pieces::of(PIECE), encoder: header.write(vec![], Compression::new(config.level)) })
     }
 
     fn push(&mut self, bytes: &[u8]) -> Result<Vec<u8>> {
-        self.pieces.push(bytes, |piece| self.encoder.write_all(piece).map_err(refused))?;
+        self.pieces.push(bytes, |piece| self.encoder.write_all(piece).map_err(to_error))?;
         Ok(std::mem::take(self.encoder.get_mut()))
     }
 
     fn finish(mut self) -> Result<Ending> {
-        self.encoder.write_all(self.pieces.rest()).map_err(refused)?;
-        Ok(Ending { header: vec![], trailer: self.encoder.finish().map_err(refused)? })
+        self.encoder.write_all(self.pieces.rest()).map_err(to_error)?;
+        Ok(Ending { header: vec![], trailer: self.encoder.finish().map_err(to_error)? })
     }
 }
 
@@ -58,8 +58,8 @@ impl fmt::Debug for GzipCompressor {
     }
 }
 
-/// What can't be: a writer into memory fails at nothing.
-fn refused(error: std::io::Error) -> Error {
+/// Converts an error. It never occurs, because a writer into memory cannot fail.
+fn to_error(error: std::io::Error) -> Error {
     Error::TooLarge(format!("gzip: {error}"))
 }
 
@@ -69,7 +69,7 @@ mod tests {
 
     use super::*;
 
-    /// The object that a host puts together.
+    /// Assembles the object as a host does.
     fn compress<'a>(config: &str, chunks: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
         let mut compressor = GzipCompressor::open(config).unwrap();
         let mut body = vec![];
@@ -80,12 +80,12 @@ mod tests {
         [ending.header, body, ending.trailer].concat()
     }
 
-    /// Reads with another implementation, which checks length and checksum.
-    fn read(object: &[u8]) -> Vec<u8> {
+    /// Decompresses with another implementation, which checks length and checksum.
+    fn decompress(object: &[u8]) -> Vec<u8> {
         zune_inflate::DeflateDecoder::new(object).decode_gzip().unwrap()
     }
 
-    /// Bytes that compress somewhat.
+    /// Returns moderately compressible text.
     fn text(len: usize) -> Vec<u8> {
         let line =
             |number: u32| format!("GET /item/{} 200 {}\n", number.wrapping_mul(2_654_435_761), number % 7);
@@ -93,45 +93,45 @@ mod tests {
     }
 
     #[test]
-    fn every_level_reads_back_whatever_the_cuts() {
+    fn output_is_independent_of_chunks_at_every_level() {
         let text = text(5 * PIECE + 77);
         for level in 0..=9 {
             let config = format!(r#"{{"level": {level}}}"#);
-            let whole = compress(&config, [&text[..]]);
-            assert_eq!(read(&whole), text, "level {level}");
+            let at_once = compress(&config, [&text[..]]);
+            assert_eq!(decompress(&at_once), text, "level {level}");
             for cut in [997, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE] {
-                assert!(compress(&config, text.chunks(cut)) == whole, "level {level} in chunks of {cut}");
+                assert!(compress(&config, text.chunks(cut)) == at_once, "level {level} in chunks of {cut}");
             }
         }
     }
 
     #[test]
-    fn the_header_holds_neither_time_nor_name_nor_system() {
+    fn header_has_no_time_name_or_system() {
         let empty = compress("", []);
         assert_eq!(empty[..10], [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255]);
-        assert_eq!(read(&empty), b"");
+        assert_eq!(decompress(&empty), b"");
     }
 
     #[test]
-    fn a_level_that_gzip_does_not_have_is_refused() {
-        let refused = |config| GzipCompressor::open(config).unwrap_err().to_string();
-        assert_eq!(refused(r#"{"level": 10}"#), "level: 10 is not a level of gzip; 0 to 9 are");
-        assert!(refused(r#"{"level": -1}"#).starts_with("level: invalid value"));
-        assert!(refused(r#"{"Level": 1}"#).contains("unknown field"));
+    fn rejects_unknown_level() {
+        let rejected = |config| GzipCompressor::open(config).unwrap_err().to_string();
+        assert_eq!(rejected(r#"{"level": 10}"#), "level: 10 is not a gzip level; use 0 to 9");
+        assert!(rejected(r#"{"level": -1}"#).starts_with("level: invalid value"));
+        assert!(rejected(r#"{"Level": 1}"#).contains("unknown field"));
     }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(32))]
 
         #[test]
-        fn another_reader_reads_what_was_written(
+        fn output_round_trips_through_another_reader(
             chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..2000), 0..20),
             repeat in 1..60usize,
         ) {
             let chunks: Vec<_> = chunks.iter().map(|chunk| chunk.repeat(repeat)).collect();
             let object = compress("", chunks.iter().map(Vec::as_slice));
             prop_assert!(object == compress("", [&chunks.concat()[..]]));
-            prop_assert!(read(&object) == chunks.concat());
+            prop_assert!(decompress(&object) == chunks.concat());
         }
     }
 }

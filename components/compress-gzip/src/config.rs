@@ -1,12 +1,12 @@
 use logship_stage::{Error, JsonSchema, Result};
 use serde::Deserialize;
 
-/// How hard to compress.
+/// The compression level.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(crate = "logship_stage::schemars")]
 pub struct Config {
-    /// From 0, which stores the bytes as they are, over 1, the fastest, to 9, the smallest.
+    /// The level: 0 stores the bytes uncompressed, 1 is fastest, 9 is smallest.
     #[schemars(range(min = 0, max = 9))]
     pub level: u32,
 }
@@ -18,10 +18,10 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Refuses a level that gzip does not have.
+    /// Rejects unknown levels.
     pub(crate) fn check(&self) -> Result<()> {
         if self.level > 9 {
-            return Err(Error::config("level", format!("{} is not a level of gzip; 0 to 9 are", self.level)));
+            return Err(Error::config("level", format!("{} is not a gzip level; use 0 to 9", self.level)));
         }
         Ok(())
     }

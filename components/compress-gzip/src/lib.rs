@@ -1,9 +1,9 @@
-//! The stage `compress-gzip`: the object as one gzip member, which everything reads.
+//! The stage `compress-gzip`: compresses an object as one gzip member, which all tools read.
 //!
-//! Its header holds neither time nor name, so the same bytes give the same object at any time.
+//! The header has neither time nor name, so the same bytes always give the same object.
 //!
-//! Deflate is flate2's with zlib-rs, which is Rust, builds for wasm without a C compiler, and is
-//! twice as fast there as miniz_oxide, for one byte in a hundred more.
+//! Deflate comes from flate2 with zlib-rs. zlib-rs is written in Rust, builds for wasm without a C compiler, and is
+//! twice as fast there as miniz_oxide, with 1 % larger output.
 //!
 //! - [`config`](Config): the level.
 //! - [`compressor`](GzipCompressor): the member.

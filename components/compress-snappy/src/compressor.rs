@@ -4,16 +4,16 @@ use snap::raw::{Encoder, max_compress_len};
 
 use crate::Config;
 
-/// What a snappy compressor looks at in one go. It is part of the format in all but name: a copy
-/// never reaches further back.
+/// The size of the pieces that snappy compresses independently. Effectively part of the format: a copy never
+/// refers further back.
 const PIECE: usize = 1 << 16;
 
-/// A raw snappy block in the making.
+/// An open raw snappy block.
 #[derive(Debug)]
 pub struct SnappyCompressor {
     pieces: Pieces,
     body: Body,
-    /// Uncompressed bytes so far.
+    /// The number of uncompressed bytes so far.
     len: u64,
 }
 
@@ -25,7 +25,7 @@ impl Compressor for SnappyCompressor {
             compression: "snappy".into(),
             suffix: ".snappy".into(),
             suffix_place: SuffixPlace::BeforeFormat,
-            // As many as a length from 2 MiB to 256 MiB takes.
+            // The length of the header for 2 MiB to 256 MiB.
             header_room: 4,
             config_schema: config::schema::<Config>(),
         }
@@ -33,31 +33,31 @@ impl Compressor for SnappyCompressor {
 
     fn open(text: &str) -> Result<Self> {
         config::parse::<Config>(text)?;
-        let body = Body { encoder: Encoder::new(), piece: vec![0; max_compress_len(PIECE)], done: vec![] };
+        let body =
+            Body { encoder: Encoder::new(), piece: vec![0; max_compress_len(PIECE)], compressed: vec![] };
         Ok(Self { pieces: Pieces::of(PIECE), body, len: 0 })
     }
 
     fn push(&mut self, bytes: &[u8]) -> Result<Vec<u8>> {
-        self.len = grown(self.len, bytes.len())?;
-        self.body.done.reserve(bytes.len() / 2);
+        self.len = checked_len(self.len, bytes.len())?;
+        self.body.compressed.reserve(bytes.len() / 2);
         self.pieces.push(bytes, |piece| self.body.push(piece))?;
-        Ok(std::mem::take(&mut self.body.done))
+        Ok(std::mem::take(&mut self.body.compressed))
     }
 
     fn finish(mut self) -> Result<Ending> {
         self.body.push(self.pieces.rest())?;
-        Ok(Ending { header: varint(self.len), trailer: self.body.done })
+        Ok(Ending { header: varint(self.len), trailer: self.body.compressed })
     }
 }
 
-/// The pieces that are compressed.
+/// The compressed pieces.
 #[derive(Debug)]
 struct Body {
     encoder: Encoder,
-    /// Room for a compressed piece: small enough to stay in the processor's cache, and not to be
-    /// cleared for each push.
+    /// A buffer for one compressed piece. It fits into the processor's cache and is not cleared for each push.
     piece: Vec<u8>,
-    done: Vec<u8>,
+    compressed: Vec<u8>,
 }
 
 impl Body {
@@ -67,24 +67,23 @@ impl Body {
         }
         let len =
             self.encoder.compress(piece, &mut self.piece).map_err(|e| Error::TooLarge(e.to_string()))?;
-        // The piece came out as a block of its own, with its length in front.
-        self.done.extend_from_slice(&self.piece[varint(piece.len() as u64).len()..len]);
+        // Snappy returns each piece as a separate block, so its length prefix is removed.
+        self.compressed.extend_from_slice(&self.piece[varint(piece.len() as u64).len()..len]);
         Ok(())
     }
 }
 
-/// The length with `more` bytes, as long as a header can hold it.
-fn grown(len: u64, more: usize) -> Result<u64> {
+/// Returns the length plus `more` bytes, if the header can represent it.
+fn checked_len(len: u64, more: usize) -> Result<u64> {
     let len = len + more as u64;
     if len > u64::from(u32::MAX) {
-        let most = format!("a raw snappy block holds {} bytes, the object has {len} already", u32::MAX);
-        return Err(Error::TooLarge(format!("{most}; lower its shipping size")));
+        let max = format!("a raw snappy block holds at most {} bytes, but the object has {len}", u32::MAX);
+        return Err(Error::TooLarge(format!("{max}; lower the shipping size of the rule")));
     }
     Ok(len)
 }
 
-/// A number as snappy writes it: seven bits a byte, the lowest first, the top bit set where more
-/// follow.
+/// Encodes a number as snappy does: seven bits per byte, lowest first; the top bit is set if more bytes follow.
 fn varint(mut number: u64) -> Vec<u8> {
     let mut bytes = vec![];
     while number >= 0x80 {
@@ -101,7 +100,7 @@ mod tests {
 
     use super::*;
 
-    /// The object that a host puts together.
+    /// Assembles the object as a host does.
     fn compress<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
         let mut compressor = SnappyCompressor::open("").unwrap();
         let mut body = vec![];
@@ -112,7 +111,7 @@ mod tests {
         [ending.header, body, ending.trailer].concat()
     }
 
-    /// Bytes that compress somewhat.
+    /// Returns moderately compressible text.
     fn text(len: usize, seed: u32) -> Vec<u8> {
         let words = ["GET ", "POST ", "/index.html ", "200 ", "10.0.0."];
         let mut state = seed | 1;
@@ -127,14 +126,14 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_object_is_a_length_of_zero() {
+    fn empty_object_is_a_zero_length() {
         let ending = SnappyCompressor::open("{}").unwrap().finish().unwrap();
         assert_eq!((ending.header, ending.trailer), (vec![0], vec![]));
         assert_eq!(compress([&b""[..], b""]), [0]);
     }
 
     #[test]
-    fn lengths_around_a_piece_are_what_the_whole_gives() {
+    fn output_is_independent_of_chunks_around_a_piece() {
         for len in [1, 16, 17, PIECE - 1, PIECE, PIECE + 1, 2 * PIECE, 5 * PIECE + 3] {
             let text = text(len, 7);
             let expected = Encoder::new().compress_vec(&text).unwrap();
@@ -145,15 +144,15 @@ mod tests {
     }
 
     #[test]
-    fn what_a_header_cannot_hold_is_too_large() {
-        let most = u64::from(u32::MAX);
-        assert_eq!(grown(most - 1, 1), Ok(most));
-        assert!(matches!(grown(most, 1), Err(Error::TooLarge(reason)) if reason.contains("4294967296")));
-        assert_eq!(varint(most), [0xff, 0xff, 0xff, 0xff, 0x0f]);
+    fn rejects_objects_above_header_limit() {
+        let max = u64::from(u32::MAX);
+        assert_eq!(checked_len(max - 1, 1), Ok(max));
+        assert!(matches!(checked_len(max, 1), Err(Error::TooLarge(reason)) if reason.contains("4294967296")));
+        assert_eq!(varint(max), [0xff, 0xff, 0xff, 0xff, 0x0f]);
     }
 
     #[test]
-    fn a_member_of_the_configuration_is_refused() {
+    fn rejects_any_setting() {
         let error = SnappyCompressor::open(r#"{"level": 3}"#).unwrap_err().to_string();
         assert!(error.contains("level") && error.contains("unknown field"), "{error}");
     }
@@ -162,7 +161,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
-        fn any_cuts_give_the_same_block_and_it_reads_back(
+        fn output_is_independent_of_chunks_and_round_trips(
             len in 0..4 * PIECE, seed: u32, noise: bool, cuts in prop::collection::vec(0..4 * PIECE, 0..8),
         ) {
             let mut text = text(len, seed);

@@ -1,12 +1,12 @@
-//! The stage `compress-snappy`: the object as a whole becomes one raw snappy block, what
-//! `snappy::Compress` of the C++ library gives: no framing, no stream header.
+//! The stage `compress-snappy`: compresses an object as one raw snappy block, like `snappy::Compress` of the C++
+//! library: no framing, no stream header.
 //!
-//! A raw block is its uncompressed length and then a body, which every implementation makes of
-//! pieces of 64 KiB that know nothing of each other. So the body is made piece by piece as the bytes
-//! come, and the length is handed over at the end, as the object's header.
+//! A raw block is its uncompressed length followed by a body. Every implementation compresses the body in independent
+//! pieces of 64 KiB. So this stage compresses piece by piece as bytes arrive, and returns the length at the end, as
+//! the object's header.
 //!
-//! - [`config`](Config): nothing to choose.
-//! - [`compressor`](SnappyCompressor): pieces into body, and the header.
+//! - [`config`](Config): no settings.
+//! - [`compressor`](SnappyCompressor): compresses the pieces; makes the header.
 
 mod compressor;
 mod config;

@@ -6,11 +6,11 @@ use structured_zstd::encoding::{CompressionContext, CompressionLevel};
 
 use crate::Config;
 
-/// What the compressor is given in one go, a block of zstd's: it promises that its output reads
-/// back, not that the output is the same however the input was cut.
+/// The input size of one call to the compressor: one zstd block. The compressor's output may depend on how its input
+/// is cut, so the input is always cut at the same places.
 const PIECE: usize = 1 << 17;
 
-/// A zstd frame in the making.
+/// An open zstd frame.
 pub struct ZstdCompressor {
     pieces: Pieces,
     context: CompressionContext,
@@ -33,20 +33,20 @@ impl Compressor for ZstdCompressor {
         let config: Config = config::parse(text)?;
         config.check()?;
         let mut context = CompressionContext::new(CompressionLevel::from_level(config.level));
-        context.set_content_checksum(true).map_err(refused)?;
+        context.set_content_checksum(true).map_err(to_error)?;
         Ok(Self { pieces: Pieces::of(PIECE), context })
     }
 
     fn push(&mut self, bytes: &[u8]) -> Result<Vec<u8>> {
         let mut out = Vec::with_capacity(bytes.len() / 4);
-        self.pieces.push(bytes, |piece| self.context.write(&mut out, piece).map(drop).map_err(refused))?;
+        self.pieces.push(bytes, |piece| self.context.write(&mut out, piece).map(drop).map_err(to_error))?;
         Ok(out)
     }
 
     fn finish(mut self) -> Result<Ending> {
         let mut trailer = vec![];
-        self.context.write(&mut trailer, self.pieces.rest()).map_err(refused)?;
-        self.context.finish_frame(&mut trailer).map_err(refused)?;
+        self.context.write(&mut trailer, self.pieces.rest()).map_err(to_error)?;
+        self.context.finish_frame(&mut trailer).map_err(to_error)?;
         Ok(Ending { header: vec![], trailer })
     }
 }
@@ -57,8 +57,8 @@ impl fmt::Debug for ZstdCompressor {
     }
 }
 
-/// What can't be: a writer into memory fails at nothing.
-fn refused(error: impl fmt::Display) -> Error {
+/// Converts an error. It never occurs, because a writer into memory cannot fail.
+fn to_error(error: impl fmt::Display) -> Error {
     Error::TooLarge(format!("zstd: {error}"))
 }
 
@@ -68,7 +68,7 @@ mod tests {
 
     use super::*;
 
-    /// The object that a host puts together.
+    /// Assembles the object as a host does.
     fn compress<'a>(config: &str, chunks: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
         let mut compressor = ZstdCompressor::open(config).unwrap();
         let mut body = vec![];
@@ -79,18 +79,18 @@ mod tests {
         [ending.header, body, ending.trailer].concat()
     }
 
-    /// Reads with the C library, one frame and no more, and checks the checksum.
-    fn read(object: &[u8]) -> Vec<u8> {
-        let mut rest = object;
+    /// Decompresses exactly one frame with the C library, which verifies the checksum.
+    fn decompress(object: &[u8]) -> Vec<u8> {
+        let mut remainder = object;
         let mut text = vec![];
-        let mut reader = zstd::Decoder::with_buffer(&mut rest).unwrap().single_frame();
+        let mut reader = zstd::Decoder::with_buffer(&mut remainder).unwrap().single_frame();
         std::io::copy(&mut reader, &mut text).unwrap();
         drop(reader);
-        assert_eq!(rest, b"", "bytes behind the frame");
+        assert_eq!(remainder, b"", "bytes after the frame");
         text
     }
 
-    /// Bytes that compress somewhat.
+    /// Returns moderately compressible text.
     fn text(len: usize) -> Vec<u8> {
         let line =
             |number: u32| format!("GET /item/{} 200 {}\n", number.wrapping_mul(2_654_435_761), number % 7);
@@ -98,27 +98,27 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_of_level_reads_back_whatever_the_cuts() {
+    fn output_is_independent_of_chunks_at_each_kind_of_level() {
         let text = text(20 * PIECE + 77);
         for level in [1, 2, 3, 5, 8, 12] {
             let config = format!(r#"{{"level": {level}}}"#);
-            let whole = compress(&config, [&text[..]]);
-            assert!(read(&whole) == text, "level {level}");
+            let at_once = compress(&config, [&text[..]]);
+            assert!(decompress(&at_once) == text, "level {level}");
             for cut in [9973, PIECE - 1, 3 * PIECE + 1] {
-                assert!(compress(&config, text.chunks(cut)) == whole, "level {level} in chunks of {cut}");
+                assert!(compress(&config, text.chunks(cut)) == at_once, "level {level} in chunks of {cut}");
             }
         }
     }
 
     #[test]
-    fn an_empty_object_is_a_frame_too() {
+    fn empty_object_is_a_frame() {
         let empty = compress("", []);
-        assert_eq!(read(&empty), b"");
+        assert_eq!(decompress(&empty), b"");
         assert_eq!(compress("", [&b""[..], b""]), empty);
     }
 
     #[test]
-    fn a_damaged_byte_is_noticed() {
+    fn checksum_detects_corruption() {
         let text = text(3 * PIECE);
         let mut object = compress("", [&text[..]]);
         let last = object.len() - 1;
@@ -127,18 +127,18 @@ mod tests {
     }
 
     #[test]
-    fn a_level_that_is_not_offered_is_refused() {
-        let refused = |config| ZstdCompressor::open(config).unwrap_err().to_string();
-        assert_eq!(refused(r#"{"level": 22}"#), "level: 22 is not offered; 1 to 12 are");
-        assert_eq!(refused(r#"{"level": 0}"#), "level: 0 is not offered; 1 to 12 are");
-        assert!(refused(r#"{"window": 1}"#).contains("unknown field"));
+    fn rejects_unsupported_level() {
+        let rejected = |config| ZstdCompressor::open(config).unwrap_err().to_string();
+        assert_eq!(rejected(r#"{"level": 22}"#), "level: 22 is not supported; use 1 to 12");
+        assert_eq!(rejected(r#"{"level": 0}"#), "level: 0 is not supported; use 1 to 12");
+        assert!(rejected(r#"{"window": 1}"#).contains("unknown field"));
     }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(32))]
 
         #[test]
-        fn another_reader_reads_what_was_written(
+        fn output_round_trips_through_another_reader(
             chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..2000), 0..20),
             repeat in 1..60usize,
             level in 1..=12,
@@ -147,7 +147,7 @@ mod tests {
             let chunks: Vec<_> = chunks.iter().map(|chunk| chunk.repeat(repeat)).collect();
             let object = compress(&config, chunks.iter().map(Vec::as_slice));
             prop_assert!(object == compress(&config, [&chunks.concat()[..]]));
-            prop_assert!(read(&object) == chunks.concat());
+            prop_assert!(decompress(&object) == chunks.concat());
         }
     }
 }

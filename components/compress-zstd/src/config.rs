@@ -1,13 +1,12 @@
 use logship_stage::{Error, JsonSchema, Result};
 use serde::Deserialize;
 
-/// How hard to compress.
+/// The compression level.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(crate = "logship_stage::schemars")]
 pub struct Config {
-    /// From 1, the fastest, to 12, as zstd counts. Its levels beyond need more memory and time than
-    /// a stage should take.
+    /// The zstd level, from 1 (fastest) to 12. Higher levels need more memory and time than a stage should use.
     #[schemars(range(min = 1, max = 12))]
     pub level: i32,
 }
@@ -19,10 +18,10 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Refuses a level that this stage does not offer.
+    /// Rejects unsupported levels.
     pub(crate) fn check(&self) -> Result<()> {
         if !(1..=12).contains(&self.level) {
-            return Err(Error::config("level", format!("{} is not offered; 1 to 12 are", self.level)));
+            return Err(Error::config("level", format!("{} is not supported; use 1 to 12", self.level)));
         }
         Ok(())
     }

@@ -1,14 +1,12 @@
-//! The stage `compress-zstd`: the object as one zstd frame with a checksum.
+//! The stage `compress-zstd`: compresses an object as one zstd frame with a checksum.
 //!
-//! One frame and not several, because some readers stop behind the first (python-zstandard does
-//! unless told otherwise). Its header does not say how long the content is: that is known only at
-//! the end, and the format does not ask for it.
+//! It writes a single frame because some readers stop after the first one (python-zstandard by default). The frame
+//! header has no content size: the size is known only at the end, and the format does not require it.
 //!
-//! # Which zstd
-//! The library that is Rust, has zstd's levels, and compresses a stream within a window:
-//! structured-zstd. ruzstd, which it was forked from, has the fastest level only and wants the
-//! whole of a frame; libzstd-rs-sys is a translation of the C library, not finished yet. What comes
-//! out is read back by the C library in the tests.
+//! # Choice of library
+//! structured-zstd is written in Rust, has zstd's levels, and compresses a stream within a window. ruzstd, from which
+//! it was forked, has only the fastest level and needs the complete frame. libzstd-rs-sys, a translation of the C
+//! library, is unfinished. The tests decompress the output with the C library.
 //!
 //! - [`config`](Config): the level.
 //! - [`compressor`](ZstdCompressor): the frame.

@@ -5,17 +5,17 @@ use logship_stage::{Batch, Encoder, Output, Result, Text, config};
 use crate::field::{Fields, Quoting};
 use crate::{Config, InvalidUtf8};
 
-/// Lines of CSV in the making.
+/// An open CSV object.
 #[derive(Debug)]
 pub struct CsvEncoder {
     columns: Columns,
     dialect: Dialect,
-    /// The line that names the columns, as long as it was not returned.
+    /// The header line, until it is returned.
     header: Vec<u8>,
-    /// Bytes that the lines so far have, and the header.
+    /// The size of the header and the lines so far, in bytes.
     size: u64,
-    /// Room that a byte of a batch's values took at the last push, in sixteenths.
-    growth: usize,
+    /// The output bytes per byte of values in the last push, in sixteenths.
+    expansion: usize,
 }
 
 impl Encoder for CsvEncoder {
@@ -42,15 +42,15 @@ impl Encoder for CsvEncoder {
             dialect.push_line(&mut header, &names);
         }
         let header = header.out.into_bytes();
-        Ok(Self { columns, dialect, size: header.len() as u64, header, growth: 32 })
+        Ok(Self { columns, dialect, size: header.len() as u64, header, expansion: 32 })
     }
 
     fn push(&mut self, batch: &Batch) -> Result<Vec<u8>> {
         let values = &batch.raw().values;
-        let head = std::mem::take(&mut self.header);
+        let header = std::mem::take(&mut self.header);
         let lines = (self.columns.len() + 16) * batch.len();
-        let mut out = Output::with_capacity(head.len() + values.len() / 16 * self.growth + lines);
-        out.push(&head);
+        let mut out = Output::with_capacity(header.len() + values.len() / 16 * self.expansion + lines);
+        out.push(&header);
         let utf8 = self.dialect.invalid_utf8 == InvalidUtf8::Keep || batch.values_are_utf8();
         let mut fields = self.dialect.fields(out, values, utf8);
         self.columns.for_each_row(batch, |_, cells| {
@@ -58,8 +58,8 @@ impl Encoder for CsvEncoder {
             Ok(())
         })?;
         let bytes = fields.out.into_bytes();
-        self.growth = (bytes.len() / (values.len() / 16).max(1)).clamp(4, 64) + 1;
-        self.size += (bytes.len() - head.len()) as u64;
+        self.expansion = (bytes.len() / (values.len() / 16).max(1)).clamp(4, 64) + 1;
+        self.size += (bytes.len() - header.len()) as u64;
         Ok(bytes)
     }
 
@@ -72,23 +72,23 @@ impl Encoder for CsvEncoder {
     }
 }
 
-/// How a line is written.
+/// The CSV dialect.
 #[derive(Debug)]
 struct Dialect {
     quoting: Quoting,
     null: Vec<u8>,
-    /// The null text again, laid out to be appended.
+    /// The null text, padded for fast appending.
     missing: Text,
     invalid_utf8: InvalidUtf8,
 }
 
-/// What PostgreSQL takes for the end of the data when it is all that stands on a line.
+/// The line that PostgreSQL treats as the end of the data.
 const END_OF_DATA: &[u8] = b"\\.";
 
 impl Dialect {
     fn of(config: &Config) -> Self {
         Self {
-            // They are ASCII, as was checked.
+            // `Config::check` made sure that both are ASCII.
             quoting: Quoting { delimiter: config.delimiter as u8, quote: config.quote as u8 },
             null: config.null.clone().into_bytes(),
             missing: Text::from(config.null.as_bytes()),
@@ -103,23 +103,23 @@ impl Dialect {
     /// Appends a line.
     #[inline(never)]
     fn push_line(&self, fields: &mut Fields<'_>, cells: &[Cell<'_>]) {
-        let begin = fields.out.len();
-        let alone = cells.len() == 1;
-        let usual = fields.utf8 && !alone;
+        let start = fields.out.len();
+        let is_only_cell = cells.len() == 1;
+        let is_fast = fields.utf8 && !is_only_cell;
         let mut left = cells;
         while !left.is_empty() {
-            if usual {
-                left = &left[fields.push_usual(left, self.null.len())..];
+            if is_fast {
+                left = &left[fields.push_fast(left, self.null.len())..];
             }
-            if let Some((cell, behind)) = left.split_first() {
-                self.push_other(fields, alone, cell);
+            if let Some((cell, others)) = left.split_first() {
+                self.push_cell(fields, is_only_cell, cell);
                 fields.out.push_byte(self.quoting.delimiter);
-                left = behind;
+                left = others;
             }
         }
-        // The delimiter behind the last field makes room for the end of the line.
+        // The line break replaces the delimiter after the last field.
         fields.out.truncate(fields.out.len() - 1);
-        if fields.out.len() == begin {
+        if fields.out.len() == start {
             fields.push_quoted(b"");
         }
         fields.out.push_byte(b'\n');
@@ -127,12 +127,12 @@ impl Dialect {
 
     /// Appends any cell.
     #[inline(never)]
-    fn push_other(&self, fields: &mut Fields<'_>, alone: bool, cell: &Cell<'_>) {
+    fn push_cell(&self, fields: &mut Fields<'_>, is_only_cell: bool, cell: &Cell<'_>) {
         match *cell {
             Cell::Missing => fields.out.push_text(&self.missing),
-            // Digits are a value like any other: nothing keeps a rule from delimiting with one.
+            // Numbers need the same checks as texts: the delimiter may be a digit.
             Cell::Number(number) => self.push_value(fields, itoa::Buffer::new().format(number).as_bytes()),
-            Cell::Bytes(END_OF_DATA) if alone => fields.push_quoted(END_OF_DATA),
+            Cell::Bytes(END_OF_DATA) if is_only_cell => fields.push_quoted(END_OF_DATA),
             Cell::Bytes(value) if fields.utf8 || simdutf8::basic::from_utf8(value).is_ok() => {
                 self.push_value(fields, value);
             }
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_come_in_their_order_reserved_ones_too() {
+    fn columns_keep_their_order() {
         let batch = BatchBuilder::new()
             .group("nginx", "10.0.0.1", &[("host", "web,1")])
             .log(1_484_913_043, &[("z", "1"), ("a", "x"), ("z", "2")])
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_is_quoted_for_delimiter_quote_and_line_breaks() {
+    fn quotes_fields_with_delimiter_quote_or_line_break() {
         let quoted = |value| encode_text(r#"{"columns": ["a", "b"]}"#, &a(value));
         assert_eq!(quoted("plain; 'text'\t"), "plain; 'text'\t,\n");
         assert_eq!(quoted("x,y"), "\"x,y\",\n");
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_and_equal_to_the_null_text_stay_apart() {
+    fn null_differs_from_equal_value() {
         let two = |null: &str, value: &str| {
             encode_text(&format!(r#"{{"columns": ["a", "b"], "null": "{null}"}}"#), &a(value))
         };
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_single_column_leaves_no_blank_line_and_no_end_of_data() {
+    fn single_column_has_no_blank_line_or_end_of_data() {
         let batch = BatchBuilder::new().log(1, &[]).log(1, &[("a", "")]).log(1, &[("a", "\\.")]).build();
         assert_eq!(encode_text(r#"{"columns": ["a"]}"#, &batch), "\"\"\n\"\"\n\"\\.\"\n");
         assert_eq!(encode_text(r#"{"columns": ["a"], "null": "-"}"#, &batch), "-\n\"\"\n\"\\.\"\n");
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn the_header_comes_once_even_without_a_log() {
+    fn writes_header_once_even_without_logs() {
         let config = r#"{"columns": ["a,b", "__time__"], "header": true}"#;
         let mut encoder = CsvEncoder::open(config).unwrap();
         assert_eq!(encoder.push(&a("")).unwrap(), b"\"a,b\",__time__\n,1\n");
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn invalid_utf8_is_replaced_or_kept() {
+    fn replaces_or_keeps_invalid_utf8() {
         let batch = BatchBuilder::new().log_bytes(1, &[("a", b"x\xff,y"), ("b", "né".as_bytes())]).build();
         let config = r#"{"columns": ["a", "b"]}"#;
         assert_eq!(encode_text(config, &batch), "\"x\u{fffd},y\",né\n");
@@ -244,22 +244,22 @@ mod tests {
     }
 
     #[test]
-    fn what_no_reader_could_read_is_refused_by_name() {
-        let refused = |config: &str| {
+    fn rejects_unreadable_dialects_by_setting() {
+        let rejected = |config: &str| {
             let config = config.replacen('{', r#"{"columns": ["a"], "#, 1);
             CsvEncoder::open(&config).unwrap_err().to_string()
         };
         for path in ["delimiter", "quote"] {
             for value in [r"\n", r"\r", r"\u0000", "é", "ab", ""] {
-                let error = refused(&format!(r#"{{"{path}": "{value}"}}"#));
+                let error = rejected(&format!(r#"{{"{path}": "{value}"}}"#));
                 assert!(error.starts_with(&format!("{path}: ")), "{error}");
             }
         }
-        assert_eq!(refused(r#"{"delimiter": "\""}"#), "quote: '\"' is the delimiter too; choose another");
+        assert_eq!(rejected(r#"{"delimiter": "\""}"#), "quote: '\"' is also the delimiter; choose another");
         for null in [",", r#"\""#, r"a\nb"] {
-            assert!(refused(&format!(r#"{{"null": "{null}"}}"#)).starts_with("null: "));
+            assert!(rejected(&format!(r#"{{"null": "{null}"}}"#)).starts_with("null: "));
         }
-        assert!(refused(r#"{"escape": "x"}"#).contains("unknown field `escape`"));
+        assert!(rejected(r#"{"escape": "x"}"#).contains("unknown field `escape`"));
         assert!(CsvEncoder::open("").unwrap_err().to_string().starts_with("columns: no columns"));
         assert!(
             CsvEncoder::open(r#"{"columns": ["a", "a"]}"#).unwrap_err().to_string().starts_with("columns[1]")
@@ -267,12 +267,12 @@ mod tests {
     }
 
     #[test]
-    fn the_schema_asks_for_columns() {
+    fn schema_requires_columns() {
         let schema = CsvEncoder::describe().config_schema;
         assert!(schema.contains(r#""required":["columns"]"#), "{schema}");
     }
 
-    /// Values that hurt.
+    /// Generates hostile values.
     fn value() -> impl Strategy<Value = Vec<u8>> {
         let hostile = prop::sample::select(vec![
             &b","[..],
@@ -292,7 +292,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn another_reader_reads_what_was_written(
+        fn output_round_trips_through_another_reader(
             logs in prop::collection::vec(
                 (any::<u32>(), prop::option::of(value()), prop::option::of(value())), 0..8,
             ),
@@ -345,7 +345,7 @@ mod tests {
         }
 
         #[test]
-        fn cuts_between_batches_mean_nothing(
+        fn output_is_independent_of_batch_boundaries(
             values in prop::collection::vec(prop::option::of(value()), 0..20), cut in 0..20usize,
         ) {
             let batch = |values: &[Option<Vec<u8>>]| {
@@ -356,11 +356,11 @@ mod tests {
                 values.iter().fold(BatchBuilder::new(), log).build()
             };
             let mut encoder = CsvEncoder::open(r#"{"columns": ["a", "__time__"]}"#).unwrap();
-            let whole = encoder.push(&batch(&values)).unwrap();
-            let (before, behind) = values.split_at(cut.min(values.len()));
+            let at_once = encoder.push(&batch(&values)).unwrap();
+            let (before, others) = values.split_at(cut.min(values.len()));
             let mut encoder = CsvEncoder::open(r#"{"columns": ["a", "__time__"]}"#).unwrap();
-            let parts = [encoder.push(&batch(before)).unwrap(), encoder.push(&batch(behind)).unwrap()].concat();
-            prop_assert_eq!(whole, parts);
+            let parts = [encoder.push(&batch(before)).unwrap(), encoder.push(&batch(others)).unwrap()].concat();
+            prop_assert_eq!(at_once, parts);
         }
     }
 }

@@ -2,7 +2,7 @@ use logship_stage::columns::Cell;
 use logship_stage::{BLOCK, Output, block_at};
 use wide::u8x16;
 
-/// What a field is enclosed in, and when.
+/// The quote, and the delimiter that requires it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Quoting {
     pub(crate) delimiter: u8,
@@ -10,7 +10,7 @@ pub(crate) struct Quoting {
 }
 
 impl Quoting {
-    /// A bit for each byte of the block that can't stand in a field without quotes.
+    /// Returns a bit mask of the bytes in the block that require quotes.
     #[inline(always)]
     fn specials(self, block: [u8; BLOCK]) -> u32 {
         let block = u8x16::new(block);
@@ -19,21 +19,20 @@ impl Quoting {
         special.to_bitmask()
     }
 
-    /// Copies `len` bytes in whole blocks, and returns whether there is a special byte among them: not 0
-    /// if so.
+    /// Copies `len` bytes in full blocks. Returns a value other than 0 if they contain a special byte.
     ///
     /// # Safety
-    /// `len` bytes and a block may be read behind `from` and written behind `to`.
+    /// `from` must be valid for reads, and `to` for writes, of `len` bytes and a block.
     #[inline(always)]
     unsafe fn copy(self, mut from: *const u8, mut len: usize, mut to: *mut u8) -> u32 {
         let mut specials = 0;
         loop {
-            // SAFETY: a block behind `len` more bytes is left of both.
+            // SAFETY: both have space for `len` more bytes and a block.
             unsafe {
                 let block = from.cast::<[u8; BLOCK]>().read();
                 to.cast::<[u8; BLOCK]>().write(block);
                 if len <= BLOCK {
-                    // Bits past the text belong to the values behind it.
+                    // Bits past the text belong to the values after it.
                     return specials | self.specials(block) & !(u32::MAX << len);
                 }
                 specials |= self.specials(block);
@@ -47,29 +46,28 @@ impl Quoting {
     }
 }
 
-/// Fields in the making.
+/// Writes fields.
 ///
-/// The methods are functions of their own, with few arguments and no call inside the loop: a wasm
-/// compiler then keeps all of it in registers, which doubles the speed.
+/// The methods are separate functions with few arguments and loops without calls. A wasm compiler then keeps all
+/// variables in registers, which doubles the speed.
 #[derive(Debug)]
 pub(crate) struct Fields<'a> {
     pub(crate) out: Output,
     pub(crate) quoting: Quoting,
-    /// The values of the batch, where most fields are from.
+    /// The values of the batch. Most fields are slices of them.
     pub(crate) values: &'a [u8],
-    /// Whether no value needs to be looked at for its encoding.
+    /// True if all values are UTF-8, so that no value needs a check.
     pub(crate) utf8: bool,
 }
 
 impl Fields<'_> {
-    /// Appends cells like most, each with a delimiter behind it, and returns how many: up to one that
-    /// is no text, may be the null text, must be quoted, can't be copied in blocks or may have too
-    /// little room.
+    /// Appends cells, each followed by a delimiter, and returns their number. Stops at a cell that is not text, may be
+    /// the null text, needs quotes, cannot be copied in blocks, or may exceed the spare capacity.
     #[inline(never)]
-    pub(crate) fn push_usual(&mut self, cells: &[Cell<'_>], null_len: usize) -> usize {
+    pub(crate) fn push_fast(&mut self, cells: &[Cell<'_>], null_len: usize) -> usize {
         let Self { quoting, values, .. } = *self;
-        let room = self.out.spare();
-        let (mut to, end) = (room.as_mut_ptr(), room.len());
+        let spare = self.out.spare();
+        let (mut to, end) = (spare.as_mut_ptr(), spare.len());
         let mut left = end;
         let mut done = 0;
         for cell in cells {
@@ -78,23 +76,23 @@ impl Fields<'_> {
             if len == null_len || left < len + 2 * BLOCK {
                 break;
             }
-            let specials = match (offset_in(values, text), short(text)) {
-                // SAFETY: a block behind the text can be read, and written behind `to`.
+            let specials = match (offset_in(values, text), padded_block(text)) {
+                // SAFETY: a block can be read after the text, and written after the text's copy.
                 (Some(at), _) if at + len + BLOCK <= values.len() => unsafe {
                     quoting.copy(values.as_ptr().add(at), len, to)
                 },
-                // SAFETY: more than a block is left.
+                // SAFETY: there is space for more than a block.
                 (_, Some(block)) => unsafe {
                     to.cast::<[u8; BLOCK]>().write(block);
                     quoting.specials(block) & !(u32::MAX << len)
                 },
                 _ => break,
             };
-            // Only now is it known whether there is a quote to begin with.
+            // The copied text is discarded if the field needs quotes.
             if specials != 0 {
                 break;
             }
-            // SAFETY: more than the text and a delimiter is left.
+            // SAFETY: there is space for more than the text and a delimiter.
             unsafe {
                 to.add(len).write(quoting.delimiter);
                 to = to.add(len + 1);
@@ -106,10 +104,10 @@ impl Fields<'_> {
         done
     }
 
-    /// Appends any text, quoted where it must be.
+    /// Appends any text, quoted if necessary.
     #[inline(never)]
     pub(crate) fn push(&mut self, text: &[u8]) {
-        if let Some(block) = short(text) {
+        if let Some(block) = padded_block(text) {
             let specials = self.quoting.specials(block) & !(u32::MAX << text.len());
             if specials == 0 {
                 self.out.reserve(BLOCK);
@@ -123,7 +121,7 @@ impl Fields<'_> {
         }
     }
 
-    /// Appends a text within quotes.
+    /// Appends a quoted text.
     #[inline(never)]
     pub(crate) fn push_quoted(&mut self, text: &[u8]) {
         let Self { out, quoting, .. } = self;
@@ -148,17 +146,17 @@ impl Fields<'_> {
     }
 }
 
-/// Where `part` begins in `whole`, if it is a part of it.
+/// Returns the offset of `part` in `buffer`, if it is a slice of it.
 #[inline(always)]
-fn offset_in(whole: &[u8], part: &[u8]) -> Option<usize> {
-    let offset = (part.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize);
-    (offset <= whole.len() && part.len() <= whole.len() - offset).then_some(offset)
+fn offset_in(buffer: &[u8], part: &[u8]) -> Option<usize> {
+    let offset = (part.as_ptr() as usize).wrapping_sub(buffer.as_ptr() as usize);
+    (offset <= buffer.len() && part.len() <= buffer.len() - offset).then_some(offset)
 }
 
-/// A text of not more than a block, as one: put together from words, because in WebAssembly a copy
-/// whose length is not known is a call.
+/// Returns a text as one block, padded with zeros, if it fits. Copies words, because in WebAssembly a copy of
+/// unknown length is a call.
 #[inline(always)]
-fn short(text: &[u8]) -> Option<[u8; BLOCK]> {
+fn padded_block(text: &[u8]) -> Option<[u8; BLOCK]> {
     let len = text.len();
     let mut block = [0; BLOCK];
     match len {
@@ -183,16 +181,16 @@ mod tests {
     const QUOTING: Quoting = Quoting { delimiter: b';', quote: b'\'' };
 
     #[test]
-    fn every_byte_at_every_place_is_quoted_where_it_must_be() {
+    fn quotes_special_bytes_at_every_position() {
         for byte in 0..=255u8 {
-            for place in 0..40 {
+            for position in 0..40 {
                 let mut text = vec![b'x'; 40];
-                text[place] = byte;
-                // What stands around the range must not matter, nor whether a block can be read.
+                text[position] = byte;
+                // The bytes around the range must not matter, nor whether a full block can be read.
                 let values = [&b";'"[..], &text, b"';"].concat();
                 let longer = [&values[..], &[b';'; BLOCK]].concat();
                 let expected = match byte {
-                    b'\'' => [b"'", &text[..place], b"''", &text[place + 1..], b"'"].concat(),
+                    b'\'' => [b"'", &text[..position], b"''", &text[position + 1..], b"'"].concat(),
                     b';' | b'\r' | b'\n' => [b"'", &text[..], b"'"].concat(),
                     _ => text,
                 };
@@ -201,7 +199,7 @@ mod tests {
                         Fields { out: Output::default(), quoting: QUOTING, values: &values, utf8: true };
                     let cell = Cell::Bytes(&values[2..42]);
                     fields.out.reserve(100);
-                    if fields.push_usual(&[cell], 0) == 0 {
+                    if fields.push_fast(&[cell], 0) == 0 {
                         fields.push(&values[2..42]);
                         fields.out.push_byte(b';');
                     }
@@ -212,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_but_quotes_is_doubled_whatever_room_there_is() {
+    fn doubles_quotes_for_any_length() {
         for len in 0..100 {
             let mut fields = Fields { out: Output::default(), quoting: QUOTING, values: &[], utf8: true };
             fields.push_quoted(&vec![b'\''; len]);

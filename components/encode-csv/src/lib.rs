@@ -1,29 +1,27 @@
-//! The stage `encode-csv`: one line a log, with the columns of the configuration.
+//! The stage `encode-csv`: one line per log, with the configured columns.
 //!
-//! A field is quoted when it holds the delimiter, the quote or a line break; a quote inside is
-//! doubled. Lines end in `\n`. A key that a log has twice counts with its last value. `__time__` is
-//! in Unix seconds, `__time_ns_part__` the nanoseconds within.
+//! A field is quoted if it contains the delimiter, the quote or a line break; quotes inside are doubled. Lines end in
+//! `\n`. If a log repeats a key, its last value counts. `__time__` is in Unix seconds, `__time_ns_part__` has the
+//! nanoseconds within the second.
 //!
-//! # Missing or empty
-//! The null text stands, unquoted, for a key that the log does not have; a value that happens to be
-//! the same text is quoted, so that the two stay apart. With the null text empty, a missing key is
-//! nothing at all and an empty value is `""`, which is how PostgreSQL's `COPY … CSV` tells NULL from
-//! an empty string. pyarrow reads it so with
-//! `strings_can_be_null=True, quoted_strings_can_be_null=False`, DuckDB with `allow_quoted_nulls=false`
-//! and a null text that is not empty.
+//! # Missing and empty values
+//! A missing key is written as the unquoted null text. A value equal to the null text is quoted, so that the two stay
+//! distinct. With an empty null text, a missing key is an empty field and an empty value is `""`. PostgreSQL's
+//! `COPY … CSV` distinguishes NULL and the empty string in the same way. pyarrow does with
+//! `strings_can_be_null=True, quoted_strings_can_be_null=False`, DuckDB with `allow_quoted_nulls=false` and a
+//! non-empty null text.
 //!
 //! # One column
-//! A line that would be blank is written as `""`, because many readers skip a blank line, and with
-//! it the log. So with one column and an empty null text, a missing key reads as an empty value;
-//! `"null": "\\N"` keeps the two apart. A value `\.` alone on its line is quoted, since PostgreSQL
-//! would take it for the end of the data.
+//! A blank line is written as `""`, because many readers skip blank lines and would lose the log. So with one column
+//! and an empty null text, a missing key reads as an empty value; `"null": "\\N"` keeps the two distinct. A value `\.`
+//! alone on its line is quoted, because PostgreSQL would treat it as the end of the data.
 //!
-//! # Why not the crate csv
-//! It reads what is written here, in the tests. Its writer knows no null text, and goes byte by byte.
+//! # Comparison with the crate csv
+//! The tests read the output with the crate csv. Its writer has no null text and processes single bytes.
 //!
 //! - [`config`](Config): columns and dialect.
 //! - [`encoder`](CsvEncoder): the lines.
-//! - `field`: fields, a SIMD block at a time.
+//! - `field`: writes fields, one SIMD block at a time.
 
 mod config;
 mod encoder;

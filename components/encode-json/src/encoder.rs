@@ -1,17 +1,17 @@
 use logship_stage::encode::Description;
 use logship_stage::escape::{Json, push_escaped};
-use logship_stage::{BLOCK, Batch, Encoder, Group, Log, Members, Output, Result, Text, config};
+use logship_stage::{BLOCK, Batch, Encoder, Fields, Group, Log, Output, Result, Text, config};
 
 use crate::Config;
 
-/// JSON lines in the making.
+/// An open object of JSON lines.
 #[derive(Debug)]
 pub struct JsonEncoder {
     config: Config,
-    /// Bytes returned so far.
+    /// The number of bytes returned so far.
     size: u64,
-    /// Room that a byte of a batch's values took at the last push, in sixteenths.
-    growth: usize,
+    /// The output bytes per byte of values in the last push, in sixteenths.
+    expansion: usize,
 }
 
 impl Encoder for JsonEncoder {
@@ -28,24 +28,25 @@ impl Encoder for JsonEncoder {
     }
 
     fn open(text: &str) -> Result<Self> {
-        Ok(Self { config: config::parse(text)?, size: 0, growth: 32 })
+        Ok(Self { config: config::parse(text)?, size: 0, expansion: 32 })
     }
 
     fn push(&mut self, batch: &Batch) -> Result<Vec<u8>> {
         let values = batch.raw().values.len();
-        let keys: Vec<_> = batch.raw().keys.iter().map(|key| member(key)).collect();
+        let keys: Vec<_> = batch.raw().keys.iter().map(|key| key_text(key)).collect();
         let mut lines = Lines {
-            out: Output::with_capacity(values / 16 * self.growth + 64 * batch.len()),
-            members: Members::of(batch, &keys),
+            out: Output::with_capacity(values / 16 * self.expansion + 64 * batch.len()),
+            fields: Fields::of(batch, &keys),
             config: &self.config,
         };
-        let mut heads = vec![None; batch.raw().groups.len()];
+        let mut shared_by_group = vec![None; batch.raw().groups.len()];
         for group in batch.groups() {
-            let head = heads[group.index()].get_or_insert_with(|| head(&self.config, &group));
-            group.logs().for_each(|log| lines.push(head, &log));
+            let shared_fields =
+                shared_by_group[group.index()].get_or_insert_with(|| shared_fields(&self.config, &group));
+            group.logs().for_each(|log| lines.push(shared_fields, &log));
         }
         let bytes = lines.out.into_bytes();
-        self.growth = (bytes.len() / (values / 16).max(1)).clamp(16, 128) + 1;
+        self.expansion = (bytes.len() / (values / 16).max(1)).clamp(16, 128) + 1;
         self.size += bytes.len() as u64;
         Ok(bytes)
     }
@@ -59,9 +60,9 @@ impl Encoder for JsonEncoder {
     }
 }
 
-/// What stands between two values: `","key":"` ends the string before it, names the next member
-/// and begins its string.
-fn member(key: &str) -> Text {
+/// Returns the text between two values, `","key":"`. It ends the previous string, names the next field and begins its
+/// string.
+fn key_text(key: &str) -> Text {
     let mut out = Output::default();
     out.push(b"\",\"");
     push_escaped::<Json>(&mut out, key.as_bytes(), 0..key.len());
@@ -69,11 +70,11 @@ fn member(key: &str) -> Text {
     Text::from(out.into_bytes().as_slice())
 }
 
-/// The string members that all lines of a group share, up to the inside of the last one's string.
-fn head(config: &Config, group: &Group<'_>) -> Text {
+/// Returns the string fields that all lines of a group share, without the last closing quote.
+fn shared_fields(config: &Config, group: &Group<'_>) -> Text {
     let mut out = Output::default();
     let mut push = |key: &str, value: &str| {
-        out.push_text(&member(key));
+        out.push_text(&key_text(key));
         push_escaped::<Json>(&mut out, value.as_bytes(), 0..value.len());
     };
     if config.reserved {
@@ -86,41 +87,41 @@ fn head(config: &Config, group: &Group<'_>) -> Text {
     Text::from(out.into_bytes().as_slice())
 }
 
-/// The lines of a batch.
+/// Writes the lines of a batch.
 struct Lines<'a> {
     out: Output,
-    members: Members<'a>,
+    fields: Fields<'a>,
     config: &'a Config,
 }
 
-/// How much of a [`member`] is left out when no string stands before it.
-const BEHIND_NUMBER: usize = 1;
+/// The number of bytes of a [`key_text`] to omit after a number, and at the beginning of a line.
+const AFTER_NUMBER: usize = 1;
 const AT_BEGINNING: usize = 2;
 
 impl Lines<'_> {
     #[inline(always)]
-    fn push(&mut self, head: &Text, log: &Log<'_>) {
+    fn push(&mut self, shared_fields: &Text, log: &Log<'_>) {
         let mut skip = AT_BEGINNING;
         if self.config.reserved {
             self.out.push_range(&OPENING, 0..12);
             self.push_number(log.time());
-            skip = BEHIND_NUMBER;
+            skip = AFTER_NUMBER;
         } else {
             self.out.push_range(&OPENING, 0..1);
         }
         if let Some(nanos) = log.nanos().filter(|_| self.config.nanos) {
-            self.out.push(if skip == BEHIND_NUMBER { b"," } else { b"" });
+            self.out.push(if skip == AFTER_NUMBER { b"," } else { b"" });
             self.out.push(b"\"__time_ns_part__\":");
             self.push_number(nanos);
-            skip = BEHIND_NUMBER;
+            skip = AFTER_NUMBER;
         }
-        if !head.is_empty() {
-            self.out.push_text_from(head, skip);
+        if !shared_fields.is_empty() {
+            self.out.push_text_from(shared_fields, skip);
             skip = 0;
         }
         let (fields, begin) = log.span();
         let in_string = skip == 0 || !fields.is_empty();
-        self.members.push::<Json>(&mut self.out, fields, begin, skip);
+        self.fields.push::<Json>(&mut self.out, fields, begin, skip);
         self.out.push_range(&CLOSING, if in_string { 0..3 } else { 1..3 });
     }
 
@@ -130,7 +131,7 @@ impl Lines<'_> {
     }
 }
 
-/// Short texts with a block behind them, so that they are one store.
+/// Short texts followed by a padding block, so that each is copied by one store.
 const OPENING: [u8; 12 + BLOCK] = *b"{\"__time__\":\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
 const CLOSING: [u8; 3 + BLOCK] = *b"\"}\n\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
 
@@ -150,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn reserved_members_come_first_and_fields_keep_their_order() {
+    fn reserved_fields_come_first_and_fields_keep_their_order() {
         let batch = BatchBuilder::new()
             .group("nginx", "10.0.0.1", &[("host", "web-1")])
             .log(1_484_913_043, &[("z", "1"), ("a", ""), ("z", "2")])
@@ -172,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn nanoseconds_come_on_request_with_logs_that_have_them() {
+    fn writes_nanoseconds_if_enabled() {
         let batch = BatchBuilder::new().log(1, &[("a", "b")]).nanos(5).build();
         let with =
             "{\"__time__\":1,\"__time_ns_part__\":5,\"__topic__\":\"\",\"__source__\":\"\",\"a\":\"b\"}\n";
@@ -185,22 +186,22 @@ mod tests {
     }
 
     #[test]
-    fn invalid_utf8_becomes_the_replacement_character() {
+    fn replaces_invalid_utf8() {
         let batch = BatchBuilder::new().log_bytes(1, &[("a", b"x\xff\"y"), ("b", "né".as_bytes())]).build();
         let expected = "{\"a\":\"x\u{fffd}\\\"y\",\"b\":\"né\"}\n";
         assert_eq!(encode(r#"{"reserved":false}"#, &batch), expected);
     }
 
     #[test]
-    fn an_unknown_member_of_the_configuration_is_named() {
+    fn rejects_unknown_setting_by_name() {
         let error = JsonEncoder::open(r#"{"tag": true}"#).unwrap_err().to_string();
         assert!(error.contains("tag") && error.contains("unknown field"), "{error}");
     }
 
-    fn reads_back(values: &[String]) {
+    fn assert_round_trips(values: &[String]) {
         let fields: Vec<_> =
             values.iter().map(|value| ("a key of more than a block", value.as_str())).collect();
-        // Behind the last value there must be a block for the loop to take it.
+        // The fast loop needs a block after the last value.
         let batch =
             BatchBuilder::new().log(1, &fields).log(2, &[("k", "\"\\\"\\ filler, and more of it")]).build();
         let bytes = JsonEncoder::open("").unwrap().push(&batch).unwrap();
@@ -213,18 +214,18 @@ mod tests {
     }
 
     #[test]
-    fn every_byte_at_every_place_reads_back() {
+    fn bytes_round_trip_at_every_position() {
         for byte in 0..0x80u8 {
-            for place in 0..40 {
+            for position in 0..40 {
                 let mut text = "x".repeat(40);
-                text.replace_range(place..=place, char::from(byte).encode_utf8(&mut [0; 4]));
-                reads_back(&[text, String::new(), "y".into()]);
+                text.replace_range(position..=position, char::from(byte).encode_utf8(&mut [0; 4]));
+                assert_round_trips(&[text, String::new(), "y".into()]);
             }
         }
     }
 
     #[test]
-    fn values_shorter_than_a_block_are_not_read_past() {
+    fn does_not_read_past_short_values() {
         for value in ["", "x", "fifteen bytes.."] {
             let batch = BatchBuilder::new().log(1, &[("a", ""), ("b", value)]).build();
             let bytes = JsonEncoder::open(r#"{"tags":true}"#).unwrap().push(&batch).unwrap();
@@ -233,15 +234,15 @@ mod tests {
     }
 
     #[test]
-    fn values_that_outgrow_the_room_read_back() {
+    fn values_larger_than_the_capacity_round_trip() {
         for count in [1, 15, 16, 17, 100, 1000] {
-            reads_back(&vec!["\u{1}\u{1f}\"\u{e9}".repeat(count); 20]);
+            assert_round_trips(&vec!["\u{1}\u{1f}\"\u{e9}".repeat(count); 20]);
         }
     }
 
     proptest! {
         #[test]
-        fn another_reader_reads_what_was_written(
+        fn output_round_trips_through_another_reader(
             topic: String,
             logs in prop::collection::vec((any::<u32>(), prop::collection::vec((".{0,40}", any::<Vec<u8>>()), 0..8)), 0..8),
         ) {
@@ -266,7 +267,7 @@ mod tests {
         }
     }
 
-    /// A JSON object as it stands: order and duplicate keys kept.
+    /// A JSON object with its order and its duplicate keys.
     struct Members(Vec<(String, serde_json::Value)>);
 
     impl<'de> serde::Deserialize<'de> for Members {

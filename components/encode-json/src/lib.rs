@@ -1,10 +1,10 @@
-//! The stage `encode-json`: one JSON object a line for each log.
+//! The stage `encode-json`: one line with a JSON object per log.
 //!
-//! `__time__` (a number), `__topic__` and `__source__` come first, then the fields in the log's own
-//! order, as strings; a key that a log has twice stands in its object twice. Quotes, backslashes
-//! and control characters are escaped, bytes that are not UTF-8 become U+FFFD.
+//! `__time__` (a number), `__topic__` and `__source__` come first, then the fields in the log's order, as strings.
+//! Repeated keys of a log are repeated in the object. Quotes, backslashes and control characters are escaped; bytes
+//! that are not UTF-8 become U+FFFD.
 //!
-//! - [`config`](Config): tags, nanoseconds, and whether the reserved members come at all.
+//! - [`config`](Config): switches for tags, nanoseconds and the reserved fields.
 //! - [`encoder`](JsonEncoder): the lines.
 
 mod config;

@@ -14,11 +14,11 @@ use parquet::schema::types::ColumnDescPtr;
 
 use crate::Compression;
 
-/// At most so many bytes the header of a page takes.
+/// The largest page header, in bytes.
 pub(crate) const HEADER_BYTES: usize = 48;
 
-/// Parquet's own errors say that something is too large for the format: what is encoded is right by
-/// construction.
+/// Converts an error of the crate `parquet`. The encoded data is valid by construction, so an error means that it
+/// exceeds a limit of the format.
 pub(crate) fn too_large(error: impl std::fmt::Display) -> Error {
     Error::TooLarge(format!("{error}; ship smaller objects"))
 }
@@ -53,30 +53,30 @@ impl Codec {
     }
 }
 
-/// The pages of a column chunk, as they will stand in the file.
+/// The pages of a column chunk, as they are written to the file.
 #[derive(Debug, Default)]
 pub(crate) struct Chunk {
     dictionary: Option<Bytes>,
     /// The data pages.
     pages: Vec<Bytes>,
-    /// Bytes of all pages with their headers, uncompressed.
+    /// The uncompressed size of all pages with their headers, in bytes.
     uncompressed: u64,
     plain_pages: i32,
     dictionary_pages: i32,
 }
 
 impl Chunk {
-    /// Bytes of all pages with their headers, uncompressed.
+    /// The uncompressed size of all pages with their headers, in bytes.
     pub(crate) fn uncompressed(&self) -> u64 {
         self.uncompressed
     }
 
-    /// Bytes of all pages with their headers, as they will stand in the file.
+    /// Returns the size of all pages with their headers in the file, in bytes.
     pub(crate) fn compressed(&self) -> usize {
         self.dictionary.iter().chain(&self.pages).map(Bytes::len).sum()
     }
 
-    /// Adds a data page: definition levels and values.
+    /// Adds a data page with definition levels and values.
     pub(crate) fn push_data(
         &mut self,
         codec: &mut Codec,
@@ -100,7 +100,7 @@ impl Chunk {
         Ok(())
     }
 
-    /// Adds the dictionary page, which will stand before the data pages.
+    /// Adds the dictionary page, which precedes the data pages in the file.
     pub(crate) fn push_dictionary(&mut self, codec: &mut Codec, raw: Vec<u8>, values: u32) -> Result<()> {
         let page = self.page(codec, raw, |buf| Page::DictionaryPage {
             buf,
@@ -114,15 +114,15 @@ impl Chunk {
 
     fn page(&mut self, codec: &mut Codec, raw: Vec<u8>, page: impl FnOnce(Bytes) -> Page) -> Result<Bytes> {
         let uncompressed = raw.len();
-        let body = codec.compress(raw)?;
-        let mut out = TrackedWrite::new(Vec::with_capacity(body.len() + HEADER_BYTES));
-        let page = CompressedPage::new(page(body.into()), uncompressed);
+        let compressed = codec.compress(raw)?;
+        let mut out = TrackedWrite::new(Vec::with_capacity(compressed.len() + HEADER_BYTES));
+        let page = CompressedPage::new(page(compressed.into()), uncompressed);
         let written = SerializedPageWriter::new(&mut out).write_page(page).map_err(too_large)?;
         self.uncompressed += written.uncompressed_size as u64;
         Ok(out.into_inner().map_err(too_large)?.into())
     }
 
-    /// The chunk as the parquet crate's writer of row groups takes it.
+    /// Closes the chunk. Returns it in the form for the row group writer of the crate `parquet`.
     pub(crate) fn close(
         self,
         codec: &Codec,
@@ -167,11 +167,11 @@ impl Chunk {
     }
 }
 
-/// The name of the dictionary encoding in files of version 1, for dictionary and data pages: the one
-/// that the oldest readers know, and all others too.
+/// The dictionary encoding of version 1 files, for dictionary and data pages. All readers know it, including the
+/// oldest.
 pub(crate) const DICTIONARY: Encoding = Encoding::PLAIN_DICTIONARY;
 
-/// Pages end to end, to be read once from the beginning.
+/// Concatenated pages, readable once from the beginning.
 #[derive(Debug)]
 pub(crate) struct Pages(Vec<Bytes>);
 

@@ -8,76 +8,76 @@ use crate::Kind;
 use crate::chunk::{Chunk, Codec, DICTIONARY, HEADER_BYTES, Pages};
 use crate::convert;
 use crate::dictionary::{Dictionary, Interned};
-use crate::hybrid::{most_bytes, push_hybrid, push_packed, push_run, width_of};
+use crate::hybrid::{max_bytes, push_hybrid, push_packed, push_run, width_of};
 use crate::statistics::Extremes;
 
-/// A page ends with the row that reaches either. Both are what other writers take.
+/// A page ends with the row that reaches either limit. Other writers use the same limits.
 const PAGE_ROWS: u32 = 20_000;
 const PAGE_BYTES: usize = 1 << 20;
 
-/// A column of the open row group: values in, pages out.
+/// A column of the open row group: turns values into pages.
 ///
-/// Where a page ends, and how its values are encoded, depends on the rows alone: on their number,
-/// their bytes and the values before them.
+/// The end of a page and the encoding of its values depend only on the rows: on their number, their size and
+/// earlier values.
 #[derive(Debug)]
 pub(crate) struct Column {
     kind: Kind,
-    /// The pages that are complete.
+    /// The complete pages.
     chunk: Chunk,
     page: OpenPage,
     dictionary: Dictionary,
     mode: Mode,
-    /// Whether the next row group tries a dictionary: not if this one gave it up.
-    dictionary_pays: bool,
+    /// True if the next row group tries a dictionary. False if this row group abandoned its dictionary.
+    try_dictionary: bool,
     extremes: Extremes,
-    /// Of the pages that are complete.
+    /// The number of nulls in the complete pages.
     nulls: u64,
 }
 
-/// How values are encoded.
+/// The encoding of values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
-    /// By the dictionary, until the first page shows whether it pays.
+    /// Dictionary, tentatively: the first page decides whether it saves space.
     Trying,
-    /// By the dictionary: a page that uses it is complete.
+    /// Dictionary: at least one complete page uses it.
     Dictionary,
-    /// Each on its own, though pages before use the dictionary.
-    Full,
-    /// Each on its own.
+    /// Plain, after pages that use the dictionary.
+    PlainAfterDictionary,
+    /// Plain.
     Plain,
 }
 
-/// The page that is being filled.
+/// The open page.
 #[derive(Debug, Default)]
 struct OpenPage {
     rows: u32,
     nulls: u32,
-    /// A definition level a row, from the first null on: 1 for a value.
+    /// One definition level per row, from the first null on; 1 means a value.
     levels: Vec<u32>,
-    /// The values' indexes in the dictionary; of booleans the values.
+    /// The values' indexes in the dictionary; for booleans, the values themselves.
     indexes: Vec<u32>,
-    /// The values in the encoding PLAIN.
+    /// The values in PLAIN encoding.
     plain: Output,
-    /// How many bytes the values take in that encoding.
+    /// The size of the values in PLAIN encoding, in bytes.
     plain_bytes: usize,
 }
 
 impl Column {
     pub(crate) fn new(kind: Kind) -> Self {
-        let dictionary_pays = kind != Kind::Boolean;
+        let try_dictionary = kind != Kind::Boolean;
         Self {
             kind,
             chunk: Chunk::default(),
             page: OpenPage::default(),
             dictionary: Dictionary::new(kind == Kind::String),
-            mode: if dictionary_pays { Mode::Trying } else { Mode::Plain },
-            dictionary_pays,
+            mode: if try_dictionary { Mode::Trying } else { Mode::Plain },
+            try_dictionary,
             extremes: Extremes::new(kind),
             nulls: 0,
         }
     }
 
-    /// Adds the values of some rows. `utf8` says that all are known to be UTF-8.
+    /// Adds the values of some rows. `utf8` is true if all are known to be UTF-8.
     pub(crate) fn push<'a>(
         &mut self,
         codec: &mut Codec,
@@ -117,8 +117,8 @@ impl Column {
         }
     }
 
-    /// Adds the values of some rows by `push`, which says whether there is one and not a null. In
-    /// WebAssembly a function for each kind: its compiler keeps less of a larger one in registers.
+    /// Adds the values of some rows by `push`, which returns true for a value and false for null. In WebAssembly each
+    /// kind gets a function of its own: the compiler keeps fewer variables of a larger function in registers.
     #[cfg_attr(target_family = "wasm", inline(never))]
     #[cfg_attr(not(target_family = "wasm"), inline(always))]
     fn push_each<'a>(
@@ -130,7 +130,7 @@ impl Column {
         for cell in cells {
             let valid = push(self, codec, cell)?;
             self.page.push_level(valid);
-            let plain = matches!(self.mode, Mode::Plain | Mode::Full);
+            let plain = matches!(self.mode, Mode::Plain | Mode::PlainAfterDictionary);
             if self.page.rows >= PAGE_ROWS || plain && self.page.plain_bytes >= PAGE_BYTES {
                 self.close_page(codec)?;
             }
@@ -182,7 +182,7 @@ impl Column {
         Ok(true)
     }
 
-    /// Adds a value to the open page and returns whether the statistics don't know it yet.
+    /// Adds a value to the open page. Returns true if the value is new to the statistics.
     #[inline(always)]
     fn push_value(&mut self, codec: &mut Codec, value: &[u8], plain_bytes: usize) -> Result<bool> {
         if matches!(self.mode, Mode::Trying | Mode::Dictionary) {
@@ -208,13 +208,13 @@ impl Column {
         Ok(true)
     }
 
-    /// Ends the page where the dictionary became full.
+    /// Closes the page at which the dictionary became full.
     #[cold]
     #[inline(never)]
     fn leave_dictionary(&mut self, codec: &mut Codec) -> Result<()> {
         self.close_page(codec)?;
-        self.mode = if self.mode == Mode::Dictionary { Mode::Full } else { Mode::Plain };
-        self.dictionary_pays = false;
+        self.mode = if self.mode == Mode::Dictionary { Mode::PlainAfterDictionary } else { Mode::Plain };
+        self.try_dictionary = false;
         Ok(())
     }
 
@@ -225,9 +225,9 @@ impl Column {
             return Ok(());
         }
         if self.mode == Mode::Trying && !self.page.indexes.is_empty() {
-            self.decide();
+            self.decide_encoding();
         }
-        let mut raw = Vec::with_capacity(self.page.most_bytes(self.dictionary.len()));
+        let mut raw = Vec::with_capacity(self.page.max_bytes(self.dictionary.len()));
         self.page.push_levels(&mut raw);
         let encoding = if self.kind == Kind::Boolean {
             push_packed(&mut raw, &self.page.indexes, 1);
@@ -247,37 +247,36 @@ impl Column {
         self.chunk.push_data(codec, raw, rows, encoding)
     }
 
-    /// Takes the dictionary where it saves a quarter of the first page, else encodes the page anew.
-    fn decide(&mut self) {
+    /// Keeps the dictionary if it saves a quarter of the first page. Otherwise, encodes the page again as PLAIN.
+    fn decide_encoding(&mut self) {
         let page = &mut self.page;
-        let coded = most_bytes(page.indexes.len(), width_of(self.dictionary.len()));
-        if coded + self.dictionary.page().len() < page.plain_bytes / 4 * 3 {
+        let dictionary_bytes = max_bytes(page.indexes.len(), width_of(self.dictionary.len()));
+        if dictionary_bytes + self.dictionary.page().len() < page.plain_bytes / 4 * 3 {
             self.mode = Mode::Dictionary;
             return;
         }
         page.indexes.drain(..).for_each(|index| page.plain.push_value(self.dictionary.plain(index)));
         self.mode = Mode::Plain;
-        self.dictionary_pays = false;
+        self.try_dictionary = false;
     }
 
-    /// How many bytes the row group will have for this column, uncompressed, if it ends now; not
-    /// fewer than it will be.
+    /// Returns an upper bound of this column's uncompressed size in bytes if the row group ended now.
     pub(crate) fn size(&self) -> u64 {
         let dictionary = match self.mode {
-            // A dictionary that is taken makes the page smaller than without.
+            // If the dictionary is kept, dictionary and page are smaller than the PLAIN page.
             Mode::Trying | Mode::Plain => 0,
-            Mode::Dictionary | Mode::Full => self.dictionary.page().len() + HEADER_BYTES,
+            Mode::Dictionary | Mode::PlainAfterDictionary => self.dictionary.page().len() + HEADER_BYTES,
         };
         let page = match self.mode {
             _ if self.page.rows == 0 => 0,
-            // It may yet be encoded without, and with a dictionary has two headers.
+            // Either the page is encoded as PLAIN, or there are a dictionary and two headers.
             Mode::Trying => self.page.levels_bytes() + self.page.plain_bytes + 2 * HEADER_BYTES,
-            _ => self.page.most_bytes(self.dictionary.len()) + HEADER_BYTES,
+            _ => self.page.max_bytes(self.dictionary.len()) + HEADER_BYTES,
         };
         self.chunk.uncompressed() + (dictionary + page) as u64
     }
 
-    /// Ends the row group: its pages, and what the footer says of them.
+    /// Closes the row group. Returns its pages and their metadata for the footer.
     pub(crate) fn close(
         &mut self,
         codec: &mut Codec,
@@ -285,14 +284,14 @@ impl Column {
         rows: u64,
     ) -> Result<(Pages, ColumnCloseResult)> {
         self.close_page(codec)?;
-        if matches!(self.mode, Mode::Dictionary | Mode::Full) {
+        if matches!(self.mode, Mode::Dictionary | Mode::PlainAfterDictionary) {
             let raw = self.dictionary.page().to_vec();
             self.chunk.push_dictionary(codec, raw, self.dictionary.len() as u32)?;
         }
         let statistics = self.extremes.statistics(self.kind, self.nulls);
         let chunk = std::mem::take(&mut self.chunk);
         self.dictionary.clear();
-        self.mode = if self.dictionary_pays { Mode::Trying } else { Mode::Plain };
+        self.mode = if self.try_dictionary { Mode::Trying } else { Mode::Plain };
         self.extremes = Extremes::new(self.kind);
         self.nulls = 0;
         chunk.close(codec, column, rows, statistics)
@@ -314,36 +313,36 @@ impl OpenPage {
         self.nulls += u32::from(!valid);
     }
 
-    /// Appends the definition levels, with their length before them.
+    /// Appends the definition levels, preceded by their length.
     fn push_levels(&self, raw: &mut Vec<u8>) {
-        let begin = raw.len() + 4;
+        let start = raw.len() + 4;
         raw.extend_from_slice(&[0; 4]);
         if self.nulls == 0 {
             push_run(raw, 1, self.rows as usize, 1);
         } else {
             push_hybrid(raw, &self.levels, 1);
         }
-        let len = (raw.len() - begin) as u32;
-        raw[begin - 4..begin].copy_from_slice(&len.to_le_bytes());
+        let len = (raw.len() - start) as u32;
+        raw[start - 4..start].copy_from_slice(&len.to_le_bytes());
     }
 
-    /// At most so many bytes the definition levels take.
+    /// Returns an upper bound of the size of the definition levels, in bytes.
     fn levels_bytes(&self) -> usize {
-        4 + if self.nulls == 0 { 8 } else { most_bytes(self.levels.len(), 1) }
+        4 + if self.nulls == 0 { 8 } else { max_bytes(self.levels.len(), 1) }
     }
 
-    /// At most so many bytes the page takes as it is encoded so far.
-    fn most_bytes(&self, dictionary_len: usize) -> usize {
+    /// Returns an upper bound of the page's size in its current encoding, in bytes.
+    fn max_bytes(&self, dictionary_len: usize) -> usize {
         self.levels_bytes()
             + 1
             + self.plain.len()
             + match self.indexes.len() {
                 0 => 0,
-                count => most_bytes(count, width_of(dictionary_len)),
+                count => max_bytes(count, width_of(dictionary_len)),
             }
     }
 
-    /// Forgets the page; the memory is kept.
+    /// Clears the page but keeps its memory.
     fn clear(&mut self) {
         (self.rows, self.nulls, self.plain_bytes) = (0, 0, 0);
         self.levels.clear();

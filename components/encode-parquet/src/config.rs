@@ -3,36 +3,36 @@ use std::ops::RangeInclusive;
 use logship_stage::{Error, JsonSchema, Result};
 use serde::Deserialize;
 
-/// The columns of a file, and how it is laid out.
+/// The columns and the layout of a file.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(crate = "logship_stage::schemars")]
 pub struct Config {
     /// The columns, in order.
     pub columns: Vec<ColumnConfig>,
-    /// How pages are compressed. The host sets it from the compression of the rule.
+    /// The compression of pages. The host sets it from the rule's compression.
     #[serde(default)]
     pub compression: Compression,
-    /// How many bytes of values, as the logs have them, a row group holds: it ends with the log that
-    /// reaches them. Bigger groups are read faster, and take as much memory to write.
+    /// The size of a row group, in bytes of unconverted values. A row group ends with the log that reaches this size.
+    /// Larger row groups are faster to read, but need that much memory to write.
     #[serde(default = "row_group_bytes")]
     #[schemars(range(min = 1_048_576, max = 67_108_864))]
     pub row_group_bytes: u64,
 }
 
-/// One column.
+/// A column.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(crate = "logship_stage::schemars")]
 pub struct ColumnConfig {
-    /// The key of the values, and the name of the column.
+    /// The key of the values; also the column's name.
     pub key: String,
-    /// What the values are converted to.
+    /// The type that values are converted to.
     #[serde(rename = "type", default)]
     pub kind: Kind,
 }
 
-/// What a column holds.
+/// The type of a column.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(crate = "logship_stage::schemars")]
@@ -42,25 +42,25 @@ pub enum Kind {
     String,
     /// `true` or `false`.
     Boolean,
-    /// An integer of 32 bits.
+    /// A 32-bit integer.
     Int32,
-    /// An integer of 64 bits.
+    /// A 64-bit integer.
     Int64,
-    /// A floating-point number of 32 bits.
+    /// A 32-bit floating-point number.
     Float,
-    /// A floating-point number of 64 bits.
+    /// A 64-bit floating-point number.
     Double,
 }
 
-/// How pages are compressed.
+/// The compression of pages.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(crate = "logship_stage::schemars")]
 pub enum Compression {
-    /// Not at all.
+    /// No compression.
     #[default]
     None,
-    /// By a raw snappy block each.
+    /// One raw snappy block per page.
     Snappy,
 }
 
@@ -71,7 +71,7 @@ fn row_group_bytes() -> u64 {
 }
 
 impl Config {
-    /// Reads a configuration and checks what its types can't say.
+    /// Parses a configuration and checks the constraints that its types cannot express.
     pub(crate) fn parse(text: &str) -> Result<Self> {
         let config: Self = logship_stage::config::parse(text)?;
         if config.columns.is_empty() {
@@ -79,8 +79,8 @@ impl Config {
             return Err(Error::config("columns", format!("no columns; name the keys to ship, {example}")));
         }
         if !ROW_GROUP_BYTES.contains(&config.row_group_bytes) {
-            let (least, most) = (ROW_GROUP_BYTES.start(), ROW_GROUP_BYTES.end());
-            let reason = format!("{} bytes; give from {least} to {most}", config.row_group_bytes);
+            let (min, max) = (ROW_GROUP_BYTES.start(), ROW_GROUP_BYTES.end());
+            let reason = format!("{} bytes is out of range; use {min} to {max}", config.row_group_bytes);
             return Err(Error::config("row_group_bytes", reason));
         }
         Ok(config)

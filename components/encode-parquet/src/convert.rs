@@ -1,10 +1,10 @@
-//! From what a log holds to what a column holds; none where it does not convert.
+//! Converts a log's values to a column's type. Returns `None` for values that cannot be converted.
 
 use std::str::FromStr;
 
 use logship_stage::columns::Cell;
 
-/// An integer: decimal digits with an optional sign, in the range of the type.
+/// Converts to an integer: decimal digits with an optional sign, in the range of the type.
 #[inline(always)]
 pub(crate) fn integer<T: FromStr + TryFrom<u32> + TryFrom<i64>>(cell: Cell<'_>) -> Option<T> {
     match cell {
@@ -17,22 +17,22 @@ pub(crate) fn integer<T: FromStr + TryFrom<u32> + TryFrom<i64>>(cell: Cell<'_>) 
     }
 }
 
-/// An integer that is short enough not to overflow; none leaves the text to the library.
+/// Parses an integer that is too short to overflow. Returns `None` if the standard library must parse the text.
 #[inline(always)]
 fn short_integer(bytes: &[u8]) -> Option<i64> {
     if !(1..=18).contains(&bytes.len()) {
         return None;
     }
-    let (mut number, mut wrong) = (0i64, false);
+    let (mut number, mut invalid) = (0i64, false);
     for byte in bytes {
         let digit = byte.wrapping_sub(b'0');
-        wrong |= digit > 9;
+        invalid |= digit > 9;
         number = number * 10 + i64::from(digit & 15);
     }
-    (!wrong).then_some(number)
+    (!invalid).then_some(number)
 }
 
-/// A floating-point number: decimal or scientific, and finite.
+/// Converts to a floating-point number: decimal or scientific notation, finite.
 #[inline(always)]
 pub(crate) fn float<T: FromStr + Into<f64> + Copy>(cell: Cell<'_>) -> Option<T> {
     let number: T = match cell {
@@ -43,7 +43,7 @@ pub(crate) fn float<T: FromStr + Into<f64> + Copy>(cell: Cell<'_>) -> Option<T> 
     number.into().is_finite().then_some(number)
 }
 
-/// `true` and `false` in any case, `1` and `0`; a time is neither.
+/// Converts to a boolean: `true` and `false` in any case, `1` and `0`. Times do not convert.
 #[inline(always)]
 pub(crate) fn boolean(cell: Cell<'_>) -> Option<bool> {
     match cell {

@@ -1,21 +1,21 @@
 use logship_stage::Output;
 
-/// The most that a dictionary page holds.
-const MOST_BYTES: usize = 1 << 20;
-const MOST_VALUES: usize = 1 << 15;
-/// How many slots are looked at before a value is taken for new to a full dictionary, so that logs
-/// made to collide can't make it slow.
-const MOST_PROBES: usize = 256;
+/// The limits of a dictionary page.
+const MAX_BYTES: usize = 1 << 20;
+const MAX_VALUES: usize = 1 << 15;
+/// The number of slots to probe before the dictionary counts as full. The limit keeps lookups fast even for logs that
+/// were crafted to collide.
+const MAX_PROBES: usize = 256;
 const FIRST_SLOTS: usize = 1 << 9;
 
-/// The distinct values of a column chunk, in the order in which they first came.
+/// The distinct values of a column chunk, in order of first occurrence.
 #[derive(Debug)]
 pub(crate) struct Dictionary {
-    /// The values in the encoding PLAIN: the dictionary page.
+    /// The values in PLAIN encoding: the dictionary page.
     page: Output,
-    /// Where each value ends in the page.
+    /// The end of each value in the page.
     ends: Vec<u32>,
-    /// How many bytes of length stand before each value in the page.
+    /// The size of the length prefix of each value in the page, in bytes.
     prefix: usize,
     /// The hash of each value.
     hashes: Vec<u32>,
@@ -23,42 +23,42 @@ pub(crate) struct Dictionary {
     slots: Vec<Slot>,
 }
 
-/// Small, so that the table of a full dictionary stays in the cache.
+/// A slot of the hash table. Small, so that the table of a full dictionary fits into the cache.
 #[derive(Debug, Clone, Copy, Default)]
 struct Slot {
     /// The upper half of the hash.
     tag: u16,
-    /// The index of the value and one; 0 in an empty slot.
+    /// The index of the value plus one; 0 for an empty slot.
     number: u16,
 }
 
-/// What became of a value.
+/// The result of a lookup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Interned {
     Known(u32),
     New(u32),
-    /// There is no room for it.
+    /// The dictionary is full.
     Full,
 }
 
 impl Dictionary {
-    /// An empty dictionary of texts, or of numbers.
+    /// Creates an empty dictionary of texts or of numbers.
     pub(crate) fn new(texts: bool) -> Self {
         let prefix = if texts { 4 } else { 0 };
         Self { page: Output::default(), ends: Vec::new(), prefix, hashes: Vec::new(), slots: Vec::new() }
     }
 
-    /// How many values there are.
+    /// Returns the number of values.
     pub(crate) fn len(&self) -> usize {
         self.ends.len()
     }
 
-    /// The values in the encoding PLAIN.
+    /// Returns the values in PLAIN encoding.
     pub(crate) fn page(&self) -> &[u8] {
         self.page.as_bytes()
     }
 
-    /// The value at `index` in the encoding PLAIN.
+    /// Returns the value at `index` in PLAIN encoding.
     #[inline(always)]
     pub(crate) fn plain(&self, index: u32) -> &[u8] {
         let index = index as usize;
@@ -66,7 +66,7 @@ impl Dictionary {
         &self.page.as_bytes()[start..self.ends[index] as usize]
     }
 
-    /// Forgets all values; the memory is kept.
+    /// Removes all values but keeps the memory.
     pub(crate) fn clear(&mut self) {
         self.page.truncate(0);
         self.ends.clear();
@@ -74,7 +74,7 @@ impl Dictionary {
         self.slots.fill(Slot::default());
     }
 
-    /// The index of a value, which is added if it is new and there is room.
+    /// Returns the index of a value. Adds a new value unless the dictionary is full.
     #[inline(always)]
     pub(crate) fn intern(&mut self, value: &[u8]) -> Interned {
         if self.ends.len() * 2 >= self.slots.len() {
@@ -83,14 +83,14 @@ impl Dictionary {
         let hash = hash(value);
         let mask = self.slots.len() - 1;
         let mut at = hash as usize & mask;
-        for _ in 0..MOST_PROBES {
+        for _ in 0..MAX_PROBES {
             let slot = self.slots[at];
             if slot.number == 0 {
                 return self.add(value, hash, at);
             }
             if slot.tag == tag(hash) {
                 let index = u32::from(slot.number) - 1;
-                if same(&self.plain(index)[self.prefix..], value) {
+                if equal(&self.plain(index)[self.prefix..], value) {
                     return Interned::Known(index);
                 }
             }
@@ -102,7 +102,7 @@ impl Dictionary {
     #[inline(never)]
     fn add(&mut self, value: &[u8], hash: u32, at: usize) -> Interned {
         let index = self.ends.len();
-        if index == MOST_VALUES || self.page.len() + self.prefix + value.len() > MOST_BYTES {
+        if index == MAX_VALUES || self.page.len() + self.prefix + value.len() > MAX_BYTES {
             return Interned::Full;
         }
         if self.prefix > 0 {
@@ -130,7 +130,7 @@ impl Dictionary {
     }
 }
 
-/// What of a hash stands in its slot; the place of the slot comes from the rest.
+/// Returns the part of a hash that is stored in its slot. The other part determines the slot's position.
 #[inline(always)]
 fn tag(hash: u32) -> u16 {
     (hash >> 16) as u16
@@ -146,8 +146,8 @@ fn half_word(bytes: &[u8], at: usize) -> u64 {
     u32::from_le_bytes(bytes[at..at + 4].try_into().expect("4 bytes")).into()
 }
 
-/// Words of 64 bits, multiplied and rotated in two lanes: the same in every target, since the order
-/// of a dictionary must not depend on it where [`MOST_PROBES`] is reached.
+/// Hashes words of 64 bits, multiplied and rotated in two lanes. Must be the same on every target: the dictionary
+/// depends on the hashes if a lookup reaches [`MAX_PROBES`].
 #[inline(always)]
 fn hash(value: &[u8]) -> u32 {
     const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -173,10 +173,9 @@ fn hash(value: &[u8]) -> u32 {
     (both >> 32) as u32
 }
 
-/// Whether two values of one length are equal, a word at a time: in WebAssembly `memcmp` goes byte
-/// by byte.
+/// Returns true if two values are equal. Compares words, because `memcmp` compares single bytes in WebAssembly.
 #[inline(always)]
-fn same(a: &[u8], b: &[u8]) -> bool {
+fn equal(a: &[u8], b: &[u8]) -> bool {
     let len = b.len();
     if a.len() != len {
         return false;
@@ -228,17 +227,17 @@ mod tests {
     }
 
     #[test]
-    fn it_is_full_at_its_limits() {
+    fn is_full_at_its_limits() {
         let mut numbers = Dictionary::new(false);
-        for number in 0..MOST_VALUES as u64 {
+        for number in 0..MAX_VALUES as u64 {
             assert_eq!(numbers.intern(&number.to_le_bytes()), Interned::New(number as u32));
         }
         assert_eq!(numbers.intern(&u64::MAX.to_le_bytes()), Interned::Full);
         assert_eq!(numbers.intern(&7u64.to_le_bytes()), Interned::Known(7));
 
         let mut texts = Dictionary::new(true);
-        assert_eq!(texts.intern(&vec![b'x'; MOST_BYTES]), Interned::Full);
-        assert_eq!(texts.intern(&vec![b'x'; MOST_BYTES - 4]), Interned::New(0));
+        assert_eq!(texts.intern(&vec![b'x'; MAX_BYTES]), Interned::Full);
+        assert_eq!(texts.intern(&vec![b'x'; MAX_BYTES - 4]), Interned::New(0));
         assert_eq!(texts.intern(b""), Interned::Full);
     }
 }

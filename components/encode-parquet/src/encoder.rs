@@ -5,11 +5,10 @@ use logship_stage::{Batch, Encoder, Result, config};
 use crate::Config;
 use crate::file::File;
 
-/// How many rows are gathered before they are encoded, column by column: few enough to stay in the
-/// cache.
+/// The number of rows that are encoded together, column by column. Few enough to fit into the cache.
 const BLOCK_ROWS: usize = 256;
 
-/// A Parquet file in the making.
+/// An open Parquet file.
 #[derive(Debug)]
 pub struct ParquetEncoder {
     columns: Columns,
@@ -108,7 +107,7 @@ mod tests {
     ]}"#;
 
     #[test]
-    fn values_are_converted_and_null_where_they_do_not() {
+    fn values_convert_or_become_null() {
         let batch = BatchBuilder::new()
             .log(
                 1,
@@ -138,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn reserved_keys_convert_as_fields_do() {
+    fn reserved_keys_convert_like_fields() {
         let column = |key: &str, kind: &str| format!(r#"{{"key": "{key}", "type": "{kind}"}}"#);
         let config = |columns: [String; 4]| format!(r#"{{"columns": [{}]}}"#, columns.join(","));
         let batch = BatchBuilder::new()
@@ -170,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn the_schema_is_what_readers_expect() {
+    fn schema_matches_readers_expectations() {
         let file = reader(encode(ALL_TYPES, &[]));
         let mut text = Vec::new();
         parquet::schema::printer::print_schema(&mut text, file.metadata().file_metadata().schema());
@@ -187,19 +186,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_configuration_is_named() {
+    fn rejects_invalid_configurations_by_setting() {
         for (config, expected) in [
             ("", "missing field `columns`"),
             (r#"{"columns": []}"#, "columns: no columns; name the keys to ship"),
             (r#"{"columns": [{"key": "a"}, {"key": "a", "type": "int32"}]}"#, "columns[1]: key \"a\""),
-            (r#"{"columns": [{"key": ""}]}"#, "columns[0]: an empty key"),
+            (r#"{"columns": [{"key": ""}]}"#, "columns[0]: empty key"),
             (r#"{"columns": [{"key": "a", "kind": "int32"}]}"#, "columns[0].kind: unknown field"),
             (r#"{"columns": [{"key": "a", "type": "int8"}]}"#, "columns[0].type: unknown variant `int8`"),
             (r#"{"columns": [{"key": "a"}], "compression": "gzip"}"#, "compression: unknown variant `gzip`"),
             (r#"{"columns": [{"key": "a"}], "page": 1}"#, "page: unknown field"),
             (
                 r#"{"columns": [{"key": "a"}], "row_group_bytes": 1}"#,
-                "row_group_bytes: 1 bytes; give from 1048576",
+                "row_group_bytes: 1 bytes is out of range; use 1048576",
             ),
         ] {
             let error = ParquetEncoder::open(config).unwrap_err().to_string();
@@ -207,7 +206,7 @@ mod tests {
         }
     }
 
-    /// Columns of every shape: few values, many, long ones, none, sorted ones, and nulls among them.
+    /// Columns of every kind: few, many, long, sorted or no values, and nulls.
     const MIXED: &str = r#"{"columns": [
         {"key": "__time__", "type": "int64"},
         {"key": "__topic__"},
@@ -237,7 +236,7 @@ mod tests {
                 log.push(("flag", (noise >> 45 & 1).to_string()));
             }
             if index > count / 3 {
-                // A dictionary that pays at first and fills up then.
+                // A dictionary that saves space at first and becomes full later.
                 log.push((
                     "late",
                     if index < count / 2 { "same".into() } else { format!("{noise:x}").repeat(5) },
@@ -270,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn files_of_several_row_groups_read_back_with_their_statistics() {
+    fn files_with_several_row_groups_round_trip_with_statistics() {
         let logs = mixed(60_000);
         for (compression, codec) in [("none", Codec::UNCOMPRESSED), ("snappy", Codec::SNAPPY)] {
             let bytes =
@@ -343,7 +342,7 @@ mod tests {
         }
     }
 
-    /// For each prefix of the logs: what `size` says of it, and how long its file is.
+    /// Returns `size` and the file's length for each prefix of the logs.
     fn sizes(logs: &[Log], cuts: &[usize]) -> Vec<(u64, u64)> {
         let config = MIXED.replace("COMPRESSION", "none");
         let mut sizes = Vec::new();
@@ -360,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn the_size_is_never_less_than_the_file_and_seldom_much_more() {
+    fn size_is_a_close_upper_bound_of_the_file() {
         let cuts: Vec<_> = [1, 10, 100, 500, 2000].into_iter().chain([3001; 16]).collect();
         for (size, len) in sizes(&mixed(50_000), &cuts) {
             assert!(size >= len, "{size} < {len}");
@@ -371,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn the_size_counts_the_footer_of_small_files_with_long_keys() {
+    fn size_includes_the_footer_of_small_files_with_long_keys() {
         let value = "x".repeat(200);
         for key_len in [1, 100, 1000, 50_000] {
             let keys: Vec<_> = (0..20).map(|index| format!("{index:x<key_len$}")).collect();
@@ -387,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn the_size_counts_compressed_objects_uncompressed() {
+    fn size_of_compressed_objects_is_uncompressed() {
         let batches = batches(&mixed(20_000), std::iter::repeat(1000));
         let sizes = ["none", "snappy"].map(|compression| {
             let mut encoder = ParquetEncoder::open(&MIXED.replace("COMPRESSION", compression)).unwrap();
@@ -401,18 +400,18 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(8))]
 
         #[test]
-        fn cuts_between_chunks_do_not_show(cuts in prop::collection::vec(0..9000usize, 1..12)) {
+        fn output_is_independent_of_chunks(cuts in prop::collection::vec(0..9000usize, 1..12)) {
             let logs = mixed(30_000);
             let config = MIXED.replace("COMPRESSION", "snappy");
-            let whole = encode(&config, &batches(&logs, std::iter::once(usize::MAX)));
+            let at_once = encode(&config, &batches(&logs, std::iter::once(usize::MAX)));
             let cut = encode(&config, &batches(&logs, cuts.into_iter().chain([usize::MAX])));
-            prop_assert!(whole == cut);
+            prop_assert!(at_once == cut);
         }
     }
 
     proptest! {
         #[test]
-        fn another_reader_reads_what_was_written(
+        fn output_round_trips_through_another_reader(
             topic: String,
             logs in prop::collection::vec(
                 (any::<u32>(), prop::collection::vec(("[abc]", prop_oneof![any::<Vec<u8>>(), "-?[0-9]{1,20}".prop_map(Vec::from)]), 0..6)),

@@ -12,11 +12,11 @@ use crate::chunk::{Codec, too_large};
 use crate::column::Column;
 use crate::{ColumnConfig, Config, Kind};
 
-/// In the form that readers take apart, to tell whose statistics they can trust.
+/// The writer's name, in the form that readers parse to decide whether to trust its statistics.
 const CREATED_BY: &str = concat!("logship version ", env!("CARGO_PKG_VERSION"), " (build encode-parquet)");
 const MAGIC: &[u8] = b"PAR1";
 
-/// A Parquet file in the making.
+/// An open Parquet file.
 pub(crate) struct File {
     /// Writes complete row groups, and the footer at the end.
     writer: SerializedFileWriter<Vec<u8>>,
@@ -25,14 +25,14 @@ pub(crate) struct File {
     /// The open row group.
     columns: Vec<Column>,
     rows: u64,
-    /// What its values count for: their bytes as the logs have them, with a length each.
+    /// The size of its unconverted values with a length each, in bytes.
     bytes: u64,
-    /// Bytes of the complete row groups, uncompressed.
-    complete: u64,
-    /// Bytes of the columns' keys, which the footer has once for the schema and once a row group.
-    keys: u64,
-    /// At most so many bytes the footer takes for what is complete.
-    footer: u64,
+    /// The uncompressed size of the complete row groups, in bytes.
+    complete_bytes: u64,
+    /// The size of the columns' keys in bytes. The footer has them once for the schema and once per row group.
+    key_bytes: u64,
+    /// An upper bound of the footer's size for the schema and the complete row groups, in bytes.
+    footer_size: u64,
 }
 
 impl std::fmt::Debug for File {
@@ -53,7 +53,7 @@ impl File {
             .set_offset_index_disabled(true)
             .build();
         let writer = SerializedFileWriter::new(Vec::new(), Arc::new(schema), Arc::new(properties));
-        let keys = config.columns.iter().map(|column| column.key.len() as u64).sum();
+        let key_bytes = config.columns.iter().map(|column| column.key.len() as u64).sum();
         Ok(Self {
             writer: writer.map_err(too_large)?,
             codec: Codec::new(config.compression),
@@ -61,14 +61,13 @@ impl File {
             columns: config.columns.iter().map(|column| Column::new(column.kind)).collect(),
             rows: 0,
             bytes: 0,
-            complete: 0,
-            keys,
-            footer: 256 + keys + 64 * config.columns.len() as u64,
+            complete_bytes: 0,
+            key_bytes,
+            footer_size: 256 + key_bytes + 64 * config.columns.len() as u64,
         })
     }
 
-    /// Counts a row that is about to be pushed, and says whether the row group ends with it: then it
-    /// must be the last that is pushed at a time.
+    /// Counts a row before it is pushed. Returns true if it ends the row group: it must then be the last row of a push.
     #[inline(always)]
     pub(crate) fn count(&mut self, cells: &[Cell<'_>]) -> bool {
         let count = |cell: &Cell<'_>| match cell {
@@ -81,7 +80,7 @@ impl File {
         self.bytes >= self.row_group_bytes
     }
 
-    /// Adds rows, each with a cell a column, and ends the row group if it is large enough.
+    /// Adds rows with one cell per column. Closes the row group if it is large enough.
     pub(crate) fn push(&mut self, rows: &[Cell<'_>], utf8: bool) -> Result<()> {
         let width = self.columns.len();
         for (first, column) in self.columns.iter_mut().enumerate() {
@@ -102,7 +101,7 @@ impl File {
         for (column, schema) in self.columns.iter_mut().zip(schema) {
             chunks.push(column.close(&mut self.codec, schema, self.rows)?);
         }
-        // Once, for all: a vector that grows would take three times the memory for a while.
+        // Reserved at once: a growing vector would temporarily need three times the memory.
         let bytes = chunks.iter().map(|(_, close)| close.bytes_written as usize).sum();
         self.writer.inner_mut().reserve_exact(bytes);
         let mut group = self.writer.next_row_group().map_err(too_large)?;
@@ -110,28 +109,28 @@ impl File {
             group.append_column(&pages, close).map_err(too_large)?;
         }
         let group = group.close().map_err(too_large)?;
-        self.complete += group.total_byte_size() as u64;
-        self.footer += footer_bytes(&group);
+        self.complete_bytes += group.total_byte_size() as u64;
+        self.footer_size += footer_bytes(&group);
         (self.rows, self.bytes) = (0, 0);
         Ok(())
     }
 
-    /// The bytes that were not taken yet.
+    /// Takes the bytes written since the last call.
     pub(crate) fn take(&mut self) -> Result<Vec<u8>> {
         self.writer.flush().map_err(too_large)?;
         Ok(std::mem::take(self.writer.inner_mut()))
     }
 
-    /// Bytes that the file would have if it were finished now, uncompressed; not fewer.
+    /// Returns an upper bound of the file's uncompressed size in bytes if it were finished now.
     pub(crate) fn size(&self) -> u64 {
-        let open = match self.rows {
+        let open_bytes = match self.rows {
             0 => 0,
-            _ => self.keys + self.columns.iter().map(|column| column.size() + FOOTER_BYTES).sum::<u64>(),
+            _ => self.key_bytes + self.columns.iter().map(|column| column.size() + FOOTER_BYTES).sum::<u64>(),
         };
-        MAGIC.len() as u64 + self.complete + open + self.footer
+        MAGIC.len() as u64 + self.complete_bytes + open_bytes + self.footer_size
     }
 
-    /// Ends the file and returns its last bytes.
+    /// Finishes the file and returns its last bytes.
     pub(crate) fn finish(mut self) -> Result<Vec<u8>> {
         if self.rows > 0 {
             self.close_row_group()?;
@@ -141,11 +140,10 @@ impl File {
     }
 }
 
-/// At most so many bytes the footer takes for a column chunk, without its key and with statistics of
-/// texts that were cut.
+/// The largest footer entry of a column chunk in bytes, without its key and with truncated texts in its statistics.
 const FOOTER_BYTES: u64 = 320;
 
-/// At most so many bytes the footer takes for a row group.
+/// Returns an upper bound of the footer's size for a row group, in bytes.
 fn footer_bytes(group: &RowGroupMetaData) -> u64 {
     let column = |column: &ColumnChunkMetaData| {
         let key: usize = column.column_path().parts().iter().map(String::len).sum();

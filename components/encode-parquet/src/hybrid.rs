@@ -1,7 +1,6 @@
-//! Parquet's hybrid of run-length encoding and bit-packing: definition levels and the indexes of a
-//! dictionary.
+//! Parquet's hybrid of run-length encoding and bit-packing, for definition levels and dictionary indexes.
 
-/// A run is packed or repeated in steps of so many values.
+/// The number of values per step: runs and packed values are multiples of it.
 const STEP: usize = 8;
 
 /// Appends `values`, each below 2^`width`, where `width` is from 1 to 32.
@@ -23,7 +22,7 @@ pub(crate) fn push_hybrid(out: &mut Vec<u8>, values: &[u32], width: u32) {
     }
 }
 
-/// Whether the first [`STEP`] values are there and all the same.
+/// Returns true if there are at least [`STEP`] values and the first [`STEP`] are equal.
 #[inline(always)]
 fn repeats(values: &[u32]) -> bool {
     values
@@ -37,8 +36,7 @@ pub(crate) fn push_run(out: &mut Vec<u8>, value: u32, count: usize, width: u32) 
     out.extend_from_slice(&value.to_le_bytes()[..width.div_ceil(8) as usize]);
 }
 
-/// Appends `values` end to end, `width` bits each, lowest bits first, filled up to a whole
-/// [`STEP`] with zeroes.
+/// Appends `values` with `width` bits each, lowest bits first, padded with zeros to a multiple of [`STEP`].
 pub(crate) fn push_packed(out: &mut Vec<u8>, values: &[u32], width: u32) {
     let end = out.len() + values.len().div_ceil(STEP) * width as usize;
     out.reserve(end - out.len() + 8);
@@ -56,9 +54,9 @@ pub(crate) fn push_packed(out: &mut Vec<u8>, values: &[u32], width: u32) {
     out.resize(end, 0);
 }
 
-/// At most so many bytes [`push_hybrid`] appends for `count` values.
-pub(crate) fn most_bytes(count: usize, width: u32) -> usize {
-    // The worst is a packed step and a run of one step by turns.
+/// Returns an upper bound of the bytes that [`push_hybrid`] appends for `count` values.
+pub(crate) fn max_bytes(count: usize, width: u32) -> usize {
+    // The worst case alternates between a packed step and a run of one step.
     (count / STEP + 1) * (width as usize + 2) + 8
 }
 
@@ -70,7 +68,7 @@ fn push_varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-/// How many bits the indexes below `count` take, at least one.
+/// Returns the number of bits for indexes below `count`, at least one.
 pub(crate) fn width_of(count: usize) -> u32 {
     (usize::BITS - count.saturating_sub(1).leading_zeros()).max(1)
 }
@@ -81,8 +79,8 @@ mod tests {
 
     use super::*;
 
-    /// Reads as the format's text says, one value at a time.
-    fn read(mut bytes: &[u8], count: usize, width: u32) -> Vec<u32> {
+    /// Decodes as specified by the format, one value at a time.
+    fn decode(mut bytes: &[u8], count: usize, width: u32) -> Vec<u32> {
         let mut values = Vec::new();
         while values.len() < count {
             let mut header = 0u64;
@@ -115,7 +113,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn runs_and_steps_read_back(
+        fn runs_and_steps_round_trip(
             runs in prop::collection::vec((any::<u32>(), 1..40usize), 0..60),
             width in 1..=32u32,
         ) {
@@ -125,8 +123,8 @@ mod tests {
                 .collect();
             let mut out = Vec::new();
             push_hybrid(&mut out, &values, width);
-            prop_assert!(out.len() <= most_bytes(values.len(), width));
-            prop_assert_eq!(read(&out, values.len(), width), values);
+            prop_assert!(out.len() <= max_bytes(values.len(), width));
+            prop_assert_eq!(decode(&out, values.len(), width), values);
         }
     }
 

@@ -1,4 +1,4 @@
-//! The least and the greatest value of a column chunk, by which readers skip row groups.
+//! The minimum and the maximum of a column chunk. Readers use them to skip row groups.
 
 use std::cmp::Ordering;
 
@@ -7,10 +7,10 @@ use parquet::file::statistics::{Statistics, ValueStatistics};
 
 use crate::Kind;
 
-/// Longer texts are cut in the statistics, the greatest rounded up.
+/// The longest text in the statistics, in bytes. Longer texts are truncated; a truncated maximum is rounded up.
 const TEXT_BYTES: usize = 64;
 
-/// The least and the greatest of numbers.
+/// The minimum and the maximum of numbers.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Numbers<T>(Option<(T, T)>);
 
@@ -28,18 +28,18 @@ impl<T: PartialOrd + Copy> Numbers<T> {
     }
 }
 
-/// The least and the greatest of texts, in the order of their bytes.
+/// The minimum and the maximum of texts, in byte order.
 #[derive(Debug, Default)]
 pub(crate) struct Texts {
     any: bool,
     min: Vec<u8>,
     max: Vec<u8>,
-    /// The first 8 bytes of each as a number in the order of texts: most values lie between, and
-    /// need no look at the rest.
+    /// The first 8 bytes of each as a number that sorts like the texts. Most values lie between these numbers and
+    /// need no further comparison.
     heads: (u64, u64),
 }
 
-/// The first 8 bytes of a text as a number, zeroes behind it where it is shorter.
+/// Returns the first 8 bytes of a text as a number, padded with zeros.
 #[inline(always)]
 fn head(text: &[u8]) -> u64 {
     let half = |at: usize| u64::from(u32::from_be_bytes(text[at..at + 4].try_into().expect("4 bytes")));
@@ -50,7 +50,7 @@ fn head(text: &[u8]) -> u64 {
     }
 }
 
-/// Whether `a` comes before `b`, a word at a time: in WebAssembly `memcmp` goes byte by byte.
+/// Returns true if `a` sorts before `b`. Compares words, because `memcmp` compares single bytes in WebAssembly.
 fn less(a: &[u8], b: &[u8]) -> bool {
     let (words_a, rest_a) = a.as_chunks::<8>();
     let (words_b, rest_b) = b.as_chunks::<8>();
@@ -61,7 +61,7 @@ fn less(a: &[u8], b: &[u8]) -> bool {
     }
     match words_a.len().cmp(&words_b.len()) {
         Ordering::Equal => rest_a < rest_b,
-        // The shorter has no more than its rest against a word of the longer.
+        // Only the remainder of the shorter text is left to compare with a word of the longer.
         Ordering::Less => rest_a <= words_b[words_a.len()].as_slice(),
         Ordering::Greater => words_a[words_b.len()].as_slice() < rest_b,
     }
@@ -92,7 +92,7 @@ impl Texts {
     }
 }
 
-/// What a column chunk's statistics come from.
+/// The minimum and the maximum of a column chunk.
 #[derive(Debug)]
 pub(crate) enum Extremes {
     Texts(Texts),
@@ -102,7 +102,7 @@ pub(crate) enum Extremes {
 }
 
 impl Extremes {
-    /// Those of a column without values.
+    /// Returns the extremes of a column without values.
     pub(crate) fn new(kind: Kind) -> Self {
         match kind {
             Kind::String => Self::Texts(Texts::default()),
@@ -112,11 +112,11 @@ impl Extremes {
         }
     }
 
-    /// The statistics as they stand in the file's footer.
+    /// Returns the statistics for the file's footer.
     pub(crate) fn statistics(&self, kind: Kind, nulls: u64) -> Statistics {
         let nulls = Some(nulls);
-        // Readers from before the format had orders look for the old members too, in which only
-        // numbers were ever compared rightly.
+        // Old readers, from before the format defined orders, use deprecated fields. Only numbers are
+        // compared correctly there.
         macro_rules! numbers {
             ($min:expr, $max:expr) => {
                 ValueStatistics::new($min, $max, None, nulls, false).with_backwards_compatible_min_max(true)
@@ -135,7 +135,7 @@ impl Extremes {
                 Statistics::Boolean(numbers!(both.map(|both| both.0), both.map(|both| both.1)))
             }
             Self::Integers(Numbers(both)) if kind == Kind::Int32 => {
-                // They came from numbers of 32 bits.
+                // The values were 32-bit numbers.
                 let (min, max) = (both.map(|both| both.0 as i32), both.map(|both| both.1 as i32));
                 Statistics::Int32(numbers!(min, max))
             }
@@ -143,7 +143,7 @@ impl Extremes {
                 Statistics::Int64(numbers!(both.map(|both| both.0), both.map(|both| both.1)))
             }
             Self::Floats(Numbers(both)) => {
-                // Of the two zeroes a reader may look for either, whichever came.
+                // A reader may look for either zero, so the range includes both.
                 let min = both.map(|both| if both.0 == 0.0 { -0.0 } else { both.0 });
                 let max = both.map(|both| if both.1 == 0.0 { 0.0 } else { both.1 });
                 if kind == Kind::Float {
@@ -156,14 +156,14 @@ impl Extremes {
     }
 }
 
-/// The text, or the longest beginning of it that the statistics hold.
+/// Returns the text, or its longest prefix that fits into the statistics.
 fn floor(text: &[u8]) -> Vec<u8> {
-    beginning(text).to_vec()
+    prefix(text).to_vec()
 }
 
-/// The text, or a short one that is greater; none if there is none.
+/// Returns the text, or a short text that sorts after it, if one exists.
 fn ceiling(text: &[u8]) -> Option<Vec<u8>> {
-    let begin = beginning(text);
+    let begin = prefix(text);
     if begin.len() == text.len() {
         return Some(text.to_vec());
     }
@@ -178,7 +178,7 @@ fn ceiling(text: &[u8]) -> Option<Vec<u8>> {
     None
 }
 
-fn beginning(text: &[u8]) -> &[u8] {
+fn prefix(text: &[u8]) -> &[u8] {
     let mut len = text.len().min(TEXT_BYTES);
     while len < text.len() && text[len] & 0xc0 == 0x80 {
         len -= 1;
@@ -205,7 +205,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_text_lies_between(texts in prop::collection::vec("[ab\u{0}é\u{d7ff}\u{10ffff}]{0,90}", 1..20)) {
+        fn bounds_include_every_text(texts in prop::collection::vec("[ab\u{0}é\u{d7ff}\u{10ffff}]{0,90}", 1..20)) {
             let (min, max) = bounds(&texts);
             let least = texts.iter().min().unwrap().as_bytes();
             let greatest = texts.iter().max().unwrap().as_bytes();
@@ -221,19 +221,19 @@ mod tests {
         }
 
         #[test]
-        fn words_have_the_order_of_texts(a in "[ab]{0,20}", b in "[ab]{0,20}", same in "[ab]{0,20}") {
+        fn words_sort_like_texts(a in "[ab]{0,20}", b in "[ab]{0,20}", same in "[ab]{0,20}") {
             let (a, b) = (same.clone() + &a, same + &b);
             prop_assert_eq!(less(a.as_bytes(), b.as_bytes()), a < b);
         }
 
         #[test]
-        fn heads_have_the_order_of_texts(a: Vec<u8>, b: Vec<u8>) {
+        fn heads_sort_like_texts(a: Vec<u8>, b: Vec<u8>) {
             prop_assert!(a < b || head(&a) >= head(&b));
         }
     }
 
     #[test]
-    fn a_long_greatest_text_is_rounded_up() {
+    fn long_maximum_is_rounded_up() {
         let text = |end: &str| format!("{}{end}", "x".repeat(60));
         let max = |text: String| String::from_utf8(bounds(&[text]).1.unwrap()).unwrap();
         assert_eq!(max(text("abcd")), text("abcd"));
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn zero_has_both_signs() {
+    fn zero_range_includes_both_signs() {
         let mut zero = Numbers::NONE;
         zero.add(0.0);
         match Extremes::Floats(zero).statistics(Kind::Double, 3) {

@@ -3,7 +3,7 @@ use std::ops::Range;
 pub use crate::bindings::encoder::logship::batch::types::{LogBatch, LogGroup, Tag};
 use crate::{Error, Result};
 
-/// A [`LogBatch`] whose invariants were checked: groups of logs of fields, to iterate over.
+/// A [`LogBatch`] with checked invariants. Iterates over groups of logs of fields.
 ///
 /// ```
 /// use logship_stage::{Batch, BatchBuilder};
@@ -23,10 +23,10 @@ use crate::{Error, Result};
 pub struct Batch(LogBatch);
 
 impl Batch {
-    /// Checks the invariants of `log-batch`, once for the whole batch.
+    /// Checks the invariants of `log-batch` once for the whole batch.
     ///
     /// # Errors
-    /// [`Error::InvalidBatch`] with the invariant that is broken.
+    /// [`Error::InvalidBatch`] with the broken invariant.
     pub fn new(raw: LogBatch) -> Result<Self> {
         let broken = |invariant: &str| Err(Error::InvalidBatch(invariant.to_owned()));
         let (logs, fields) = (raw.times.len(), raw.field_keys.len());
@@ -55,27 +55,27 @@ impl Batch {
         Ok(Self(raw))
     }
 
-    /// How many logs there are.
+    /// Returns the number of logs.
     pub fn len(&self) -> usize {
         self.0.times.len()
     }
 
-    /// Whether there is no log.
+    /// Returns true if the batch has no logs.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The batch as it crossed the boundary.
+    /// Returns the columns as they crossed the component boundary.
     pub fn raw(&self) -> &LogBatch {
         &self.0
     }
 
-    /// The same, to be passed on.
+    /// Consumes the batch and returns its columns.
     pub fn into_raw(self) -> LogBatch {
         self.0
     }
 
-    /// The runs of logs of the same group, in the order of the logs.
+    /// Iterates over the runs of consecutive logs of one group, in log order.
     pub fn groups(&self) -> impl Iterator<Item = Group<'_>> {
         let mut begin = 0;
         self.0.log_groups.chunk_by(|one, next| one == next).map(move |run| {
@@ -85,35 +85,35 @@ impl Batch {
         })
     }
 
-    /// Whether every value is UTF-8, found for all of them at once: false only sends a stage the
-    /// slower way, value by value.
+    /// Returns true if every value is UTF-8. One pass checks all values. If false, a stage must check each value,
+    /// which is slower.
     pub fn values_are_utf8(&self) -> bool {
         let values = &self.0.values;
-        // The whole may be UTF-8 with a character that begins in one value and ends in the next.
+        // The concatenation may be UTF-8 although a character begins in one value and ends in the next.
         is_ascii(values)
             || simdutf8::basic::from_utf8(values)
                 .is_ok_and(|text| self.0.value_ends.iter().all(|&end| text.is_char_boundary(end as usize)))
     }
 }
 
-/// Whether there is nothing but ASCII, in a way that becomes SIMD in wasm (the library's is not).
+/// Returns true if all bytes are ASCII. Compiles to SIMD in wasm, unlike the standard library's `is_ascii`.
 fn is_ascii(bytes: &[u8]) -> bool {
     let (blocks, rest) = bytes.as_chunks::<128>();
     let ascii = |bytes: &[u8]| bytes.iter().fold(0, |bits, byte| bits | byte).is_ascii();
     blocks.iter().all(|block| ascii(block)) && ascii(rest)
 }
 
-/// Whether `ends` never falls and ends at `count`: each element is one past a run's last.
+/// Returns true if `ends` is sorted and ends with `count`. Each element is one past the end of a run.
 fn covers(ends: &[u32], count: usize) -> bool {
-    // Without a way out of the loop, so that it becomes SIMD.
+    // The loop has no early exit, so that it compiles to SIMD.
     let sorted =
         ends.iter().zip(ends.iter().skip(1)).fold(true, |sorted, (end, next)| sorted & (end <= next));
     sorted && ends.last().map_or(0, |&end| end as usize) == count
 }
 
-/// Whether every index is one of `count` things.
+/// Returns true if every index is below `count`.
 fn within(indices: &[u32], count: usize) -> bool {
-    indices.is_empty() || (indices.iter().fold(0, |most, &index| most.max(index)) as usize) < count
+    indices.is_empty() || (indices.iter().fold(0, |max, &index| max.max(index)) as usize) < count
 }
 
 /// A run of logs that share topic, source and tags.
@@ -125,23 +125,23 @@ pub struct Group<'a> {
 }
 
 impl<'a> Group<'a> {
-    /// The group's index among the groups of the batch: what to look things up by that were worked
-    /// out once for each group. Several runs may be of one group.
+    /// Returns the group's index in the batch, for lookups in tables computed once per group. Several runs may
+    /// share one group.
     pub fn index(&self) -> usize {
         self.index
     }
 
-    /// `__topic__`, maybe empty.
+    /// Returns `__topic__`; may be empty.
     pub fn topic(&self) -> &'a str {
         &self.raw().topic
     }
 
-    /// `__source__`, maybe empty.
+    /// Returns `__source__`; may be empty.
     pub fn source(&self) -> &'a str {
         &self.raw().source
     }
 
-    /// The tags, in order.
+    /// Returns the tags, in order.
     pub fn tags(&self) -> &'a [Tag] {
         &self.raw().tags
     }
@@ -150,10 +150,10 @@ impl<'a> Group<'a> {
         &self.batch.groups[self.index]
     }
 
-    /// The logs, in order.
+    /// Iterates over the logs, in order.
     pub fn logs(&self) -> impl Iterator<Item = Log<'a>> + use<'a> {
         let batch = self.batch;
-        let mut first = first_of(&batch.field_ends, self.logs.start);
+        let mut first = run_start(&batch.field_ends, self.logs.start);
         self.logs.clone().map(move |index| {
             let fields = first..batch.field_ends[index] as usize;
             first = fields.end;
@@ -171,31 +171,31 @@ pub struct Log<'a> {
 }
 
 impl<'a> Log<'a> {
-    /// The log's index in the batch.
+    /// Returns the log's index in the batch.
     pub fn index(&self) -> usize {
         self.index
     }
 
-    /// `__time__`, in Unix seconds.
+    /// Returns `__time__`, in Unix seconds.
     pub fn time(&self) -> u32 {
         self.batch.times[self.index]
     }
 
-    /// Nanoseconds within the second, where the batch has them.
+    /// Returns the nanoseconds within the second, if the batch has them.
     pub fn nanos(&self) -> Option<u32> {
         self.batch.nanos.get(self.index).copied()
     }
 
-    /// Where the fields stand among the fields of the batch, and the first value among the values: for
-    /// a loop over what is [`raw`](Batch::raw).
+    /// Returns the log's range in the batch's fields, and the offset of its first value in the batch's values. For
+    /// loops over the [`raw`](Batch::raw) columns.
     pub fn span(&self) -> (Range<usize>, usize) {
-        (self.fields.clone(), first_of(&self.batch.value_ends, self.fields.start))
+        (self.fields.clone(), run_start(&self.batch.value_ends, self.fields.start))
     }
 
-    /// The fields, in the log's own order; a key may come twice.
+    /// Iterates over the fields, in the log's order. Keys may repeat.
     pub fn fields(&self) -> impl Iterator<Item = Field<'a>> + use<'a> {
         let batch = self.batch;
-        let mut begin = first_of(&batch.value_ends, self.fields.start);
+        let mut begin = run_start(&batch.value_ends, self.fields.start);
         let (keys, ends) = (&batch.field_keys[self.fields.clone()], &batch.value_ends[self.fields.clone()]);
         keys.iter().zip(ends).zip(self.fields.clone()).map(move |((&key, &end), index)| {
             let range = begin..end as usize;
@@ -215,36 +215,35 @@ pub struct Field<'a> {
 }
 
 impl<'a> Field<'a> {
-    /// The field's index among the fields of the batch.
+    /// Returns the field's index among the batch's fields.
     pub fn index(&self) -> usize {
         self.index
     }
 
-    /// The key.
+    /// Returns the key.
     pub fn key(&self) -> &'a str {
         &self.batch.keys[self.key]
     }
 
-    /// The key's index among the keys of the batch: what to look things up by that were worked out
-    /// once for each key.
+    /// Returns the key's index among the batch's keys, for lookups in tables computed once per key.
     pub fn key_index(&self) -> usize {
         self.key
     }
 
-    /// The value: text as a rule, but any bytes may come.
+    /// Returns the value: usually text, but any bytes are possible.
     #[inline(always)]
     pub fn value(&self) -> &'a [u8] {
         &self.batch.values[self.range.clone()]
     }
 
-    /// Where the value stands among the values of the batch.
+    /// Returns the value's byte range in the batch's values.
     pub fn range(&self) -> Range<usize> {
         self.range.clone()
     }
 }
 
-/// Where run `index` begins, given one past the last of each.
-pub(crate) fn first_of(ends: &[u32], index: usize) -> usize {
+/// Returns the start of run `index`, given the (exclusive) ends of all runs.
+pub(crate) fn run_start(ends: &[u32], index: usize) -> usize {
     index.checked_sub(1).map_or(0, |before| ends[before] as usize)
 }
 
@@ -265,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_logs_and_fields_come_in_order() {
+    fn iterates_groups_logs_and_fields_in_order() {
         let batch = Batch::new(raw()).unwrap();
         let seen: Vec<_> = batch
             .groups()
@@ -287,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn each_broken_invariant_is_named() {
+    fn names_each_broken_invariant() {
         type Damage = fn(&mut LogBatch);
         let cases: [(&str, Damage); 9] = [
             ("differ in length", |raw| raw.times.push(1)),
@@ -309,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_character_over_two_values_is_not_utf8() {
+    fn character_across_two_values_is_not_utf8() {
         let e = "é".as_bytes();
         let builder = || BatchBuilder::new().group("", "", &[]);
         assert!(builder().log_bytes(1, &[("a", e), ("b", e)]).build().values_are_utf8());

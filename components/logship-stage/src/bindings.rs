@@ -1,5 +1,5 @@
-//! What `wit-bindgen` makes of `wit/`: one module for each world. Stages use the traits of the crate
-//! root and its export macros; these modules are for them.
+//! Bindings that `wit-bindgen` generates from `wit/`, one module per world. Internal: stages use the traits and the
+//! export macros of the crate root.
 #![allow(missing_docs, unreachable_pub, clippy::undocumented_unsafe_blocks)]
 
 pub mod encoder {
@@ -7,7 +7,7 @@ pub mod encoder {
         path: "../../wit",
         world: "logship:stages/encoder",
         generate_all,
-        // Groups are looked up by what they are.
+        // Groups are keys of hash maps.
         additional_derives: [PartialEq, Eq, Hash],
         pub_export_macro: true,
         export_macro_name: "export_encoder_world",
@@ -30,7 +30,7 @@ pub mod formatter {
     wit_bindgen::generate!({
         path: "../../wit",
         world: "logship:stages/formatter",
-        // Its batches are those of encoders.
+        // Shares the batch type with encoders.
         with: { "logship:batch/types@1.0.0": crate::bindings::encoder::logship::batch::types },
         pub_export_macro: true,
         export_macro_name: "export_formatter_world",
@@ -53,7 +53,7 @@ pub mod transformer {
     wit_bindgen::generate!({
         path: "../../wit",
         world: "logship:stages/transformer",
-        // Its batches are those of encoders.
+        // Shares the batch type with encoders.
         with: { "logship:batch/types@1.0.0": crate::bindings::encoder::logship::batch::types },
         pub_export_macro: true,
         export_macro_name: "export_transformer_world",

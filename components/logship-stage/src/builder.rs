@@ -11,7 +11,7 @@ struct Columns {
     times: Vec<u32>,
     nanos: Vec<u32>,
     log_groups: Vec<u32>,
-    /// Index of the group that logs are added to.
+    /// Index of the group that new logs belong to.
     group: u32,
     field_ends: Vec<u32>,
     field_keys: Vec<u32>,
@@ -20,12 +20,12 @@ struct Columns {
 }
 
 impl BatchBuilder {
-    /// A batch without groups.
+    /// Returns an empty builder, without groups.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Begins a group; the logs that follow are in it.
+    /// Starts a group for the logs that follow.
     pub fn group(mut self, topic: &str, source: &str, tags: &[(&str, &str)]) -> Self {
         let tags = tags.iter().map(|&(key, value)| Tag { key: key.into(), value: value.into() }).collect();
         self.0.groups.push(LogGroup { topic: topic.into(), source: source.into(), tags });
@@ -39,7 +39,7 @@ impl BatchBuilder {
         self.log_bytes(time, &fields)
     }
 
-    /// Adds a log whose values may be any bytes to the last group, or to a nameless one.
+    /// Adds a log with arbitrary bytes as values to the last group. Creates an unnamed group if there is no group.
     pub fn log_bytes(mut self, time: u32, fields: &[(&str, &[u8])]) -> Self {
         if self.0.groups.is_empty() {
             self = self.group("", "", &[]);
@@ -60,14 +60,14 @@ impl BatchBuilder {
         self
     }
 
-    /// Gives the last log its nanoseconds, and 0 to those before it that have none.
+    /// Sets the nanoseconds of the last log, and 0 for earlier logs without nanoseconds.
     pub fn nanos(mut self, nanos: u32) -> Self {
         self.0.nanos.resize(self.0.times.len().saturating_sub(1), 0);
         self.0.nanos.push(nanos);
         self
     }
 
-    /// The batch.
+    /// Returns the batch.
     pub fn build(mut self) -> Batch {
         if !self.0.nanos.is_empty() {
             self.0.nanos.resize(self.0.times.len(), 0);
@@ -86,6 +86,6 @@ impl BatchBuilder {
         } = self.0;
         let raw =
             LogBatch { groups, keys, times, nanos, log_groups, field_ends, field_keys, value_ends, values };
-        Batch::new(raw).expect("a built batch keeps the invariants")
+        Batch::new(raw).expect("the builder keeps the invariants")
     }
 }

@@ -1,10 +1,10 @@
-//! Columns of a table format: which value of a log stands in which column.
+//! Columns of a table format: maps each log's values to columns.
 
 use std::collections::HashMap;
 
 use crate::{Batch, Error, Group, Log, Result};
 
-/// Where a column's values come from, found from its key.
+/// The source of a column's values, derived from the column's key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Origin {
     Time,
@@ -27,22 +27,22 @@ impl Origin {
     }
 }
 
-/// What a log has in a column.
+/// A log's value in a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cell<'a> {
-    /// The log has no such key.
+    /// The log does not have the key.
     Missing,
     /// `__time__` (Unix seconds) or `__time_ns_part__` (nanoseconds in the second).
     Number(u32),
-    /// A value; text as a rule, but any bytes may come.
+    /// A value: usually text, but any bytes are possible.
     Bytes(&'a [u8]),
 }
 
-/// The columns that a table format was configured with.
+/// The configured columns of a table format.
 ///
-/// `__time__`, `__time_ns_part__`, `__topic__`, `__source__` and `__tag__:KEY` are reserved, every
-/// other key is a field's. Where a log has a key twice the last value counts, as it does for a
-/// reader of the JSON object that `encode-json` writes.
+/// `__time__`, `__time_ns_part__`, `__topic__`, `__source__` and `__tag__:KEY` are reserved; every other key is the
+/// key of a field. If a log repeats a key, the last value counts. Readers of the JSON objects of `encode-json` do
+/// the same.
 #[derive(Debug)]
 pub struct Columns {
     origins: Vec<Origin>,
@@ -50,19 +50,19 @@ pub struct Columns {
 }
 
 impl Columns {
-    /// The columns with these keys, in this order.
+    /// Creates the columns with these keys, in this order.
     ///
     /// # Errors
-    /// [`Error::InvalidConfig`] when there is none, or a key is empty or comes twice.
+    /// [`Error::InvalidConfig`] if there are no columns, or if a key is empty or repeated.
     pub fn new<'k>(keys: impl IntoIterator<Item = &'k str>) -> Result<Self> {
         let mut seen = HashMap::new();
         for (index, key) in keys.into_iter().enumerate() {
-            let refused = |reason: String| Err(Error::config(format!("columns[{index}]"), reason));
+            let rejected = |reason: String| Err(Error::config(format!("columns[{index}]"), reason));
             if key.is_empty() {
-                return refused("an empty key; name the field that the column is for".into());
+                return rejected("empty key; name the field of the column".into());
             }
             if let Some(first) = seen.insert(key.to_owned(), index) {
-                return refused(format!("key {key:?} is that of columns[{first}] too; name it once"));
+                return rejected(format!("key {key:?} repeats that of columns[{first}]; name each key once"));
             }
         }
         if seen.is_empty() {
@@ -77,22 +77,22 @@ impl Columns {
         Ok(Self { origins, fields: seen })
     }
 
-    /// How many columns there are.
-    #[allow(clippy::len_without_is_empty, reason = "there is always one")]
+    /// Returns the number of columns.
+    #[allow(clippy::len_without_is_empty, reason = "a table has at least one column")]
     pub fn len(&self) -> usize {
         self.origins.len()
     }
 
-    /// Calls `row` with each log of the batch and its cells, one a column.
+    /// Calls `row` with each log of the batch and its cells, one per column.
     ///
     /// # Errors
-    /// The first that `row` returns.
+    /// The first error that `row` returns.
     pub fn for_each_row<'a>(
         &self,
         batch: &'a Batch,
         mut row: impl FnMut(&Log<'a>, &[Cell<'a>]) -> Result<()>,
     ) -> Result<()> {
-        // Worked out once a batch, so that a field costs one look into a table.
+        // Computed once per batch, so that each field costs one table lookup.
         let column_of: Vec<Option<usize>> =
             batch.raw().keys.iter().map(|key| self.fields.get(key).copied()).collect();
         let numbers = self.origins.iter().enumerate().filter_map(|(column, origin)| match origin {
@@ -100,7 +100,7 @@ impl Columns {
             Origin::NanosPart => Some((column, Number::NanosPart)),
             _ => None,
         });
-        let filling = Filling { column_of, numbers: numbers.collect() };
+        let own_cells = OwnCells { column_of, numbers: numbers.collect() };
         let mut shared_by_group = vec![None; batch.raw().groups.len()];
         let mut cells = vec![Cell::Missing; self.len()];
         for group in batch.groups() {
@@ -109,7 +109,7 @@ impl Columns {
             });
             for log in group.logs() {
                 cells.copy_from_slice(shared);
-                filling.fill(&log, &mut cells);
+                own_cells.fill(&log, &mut cells);
                 row(&log, &cells)?;
             }
         }
@@ -117,23 +117,23 @@ impl Columns {
     }
 }
 
-/// A number that a log has of its own.
+/// A numeric value of a log.
 #[derive(Debug)]
 enum Number {
     Time,
     NanosPart,
 }
 
-/// Where in a row the cells go that a log does not share with its group.
+/// The positions in a row of the cells that a log does not share with its group.
 #[derive(Debug)]
-struct Filling {
-    /// By key index, the column of the field.
+struct OwnCells {
+    /// The column of each key, by key index.
     column_of: Vec<Option<usize>>,
     numbers: Vec<(usize, Number)>,
 }
 
-impl Filling {
-    /// A function of its own, small enough for a wasm compiler to keep its loop in registers.
+impl OwnCells {
+    /// A separate function, small enough for a wasm compiler to keep the loop in registers.
     #[inline(never)]
     fn fill<'a>(&self, log: &Log<'a>, cells: &mut [Cell<'a>]) {
         for (column, number) in &self.numbers {
@@ -150,7 +150,7 @@ impl Filling {
     }
 }
 
-/// What every log of the group has in the column.
+/// Returns the cell that all logs of the group share in the column.
 fn shared_cell<'a>(origin: &Origin, group: &Group<'a>) -> Cell<'a> {
     match origin {
         Origin::Topic => Cell::Bytes(group.topic().as_bytes()),
@@ -169,7 +169,7 @@ mod tests {
     use crate::BatchBuilder;
 
     #[test]
-    fn reserved_keys_fields_and_what_is_missing() {
+    fn fills_reserved_keys_fields_and_missing_cells() {
         let keys = ["b", "__time__", "__topic__", "__source__", "__tag__:host", "__time_ns_part__", "gone"];
         let columns = Columns::new(keys).unwrap();
         let batch = BatchBuilder::new()
@@ -195,10 +195,10 @@ mod tests {
     }
 
     #[test]
-    fn columns_that_cannot_be_are_refused_by_place() {
-        let refused = |keys: &[&str]| Columns::new(keys.iter().copied()).unwrap_err().to_string();
-        assert!(refused(&[]).starts_with("columns: no columns"));
-        assert!(refused(&["a", ""]).starts_with("columns[1]: an empty key"));
-        assert!(refused(&["a", "b", "a"]).starts_with("columns[2]: key \"a\" is that of columns[0] too"));
+    fn rejects_invalid_columns_with_their_index() {
+        let rejected = |keys: &[&str]| Columns::new(keys.iter().copied()).unwrap_err().to_string();
+        assert!(rejected(&[]).starts_with("columns: no columns"));
+        assert!(rejected(&["a", ""]).starts_with("columns[1]: empty key"));
+        assert!(rejected(&["a", "b", "a"]).starts_with("columns[2]: key \"a\" repeats that of columns[0]"));
     }
 }

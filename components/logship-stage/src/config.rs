@@ -1,12 +1,15 @@
-//! A stage's configuration: JSON text, read into a struct of the stage's own.
+//! A stage's configuration: parses JSON text into a struct that the stage defines.
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
 use crate::{Error, Result};
 
-/// Reads `text` (empty: `{}`) as `T`. The error names the offending member by its path. Put
-/// `#[serde(deny_unknown_fields)]` on `T`: a member that nobody reads is a mistake of somebody's.
+/// Parses `text` (empty: `{}`) as `T`. The error names the invalid key by its path. Put
+/// `#[serde(deny_unknown_fields)]` on `T`, so that misspelled keys are rejected.
+///
+/// # Errors
+/// [`Error::InvalidConfig`] with the path and the reason.
 ///
 /// ```
 /// #[derive(Debug, serde::Deserialize)]
@@ -16,8 +19,8 @@ use crate::{Error, Result};
 ///
 /// let config: Config = logship_stage::config::parse(r#"{"level": 5}"#)?;
 /// assert_eq!(config.level, 5);
-/// let refused = logship_stage::config::parse::<Config>(r#"{"level": "high"}"#).unwrap_err();
-/// assert!(refused.to_string().starts_with("level: invalid type"));
+/// let rejected = logship_stage::config::parse::<Config>(r#"{"level": "high"}"#).unwrap_err();
+/// assert!(rejected.to_string().starts_with("level: invalid type"));
 /// # Ok::<(), logship_stage::Error>(())
 /// ```
 pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T> {
@@ -25,10 +28,10 @@ pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T> {
     let mut json = serde_json::Deserializer::from_str(text);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = match error.path().to_string() {
-            whole if whole == "." => String::new(),
+            root if root == "." => String::new(),
             path => path,
         };
-        // A configuration is one line as a rule, and the path says more than its column.
+        // A configuration is usually one line, so the path says more than the line and column.
         let text = error.into_inner().to_string();
         Error::config(path, text.split(" at line ").next().unwrap_or(&text))
     })?;
@@ -36,7 +39,7 @@ pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T> {
     Ok(value)
 }
 
-/// The JSON Schema of `T`, for a stage's description.
+/// Returns the JSON Schema of `T`, for a stage's description.
 pub fn schema<T: JsonSchema>() -> String {
     schemars::schema_for!(T).to_value().to_string()
 }

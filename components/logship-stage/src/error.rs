@@ -1,38 +1,38 @@
 use std::fmt::Display;
 
-/// Why a stage refused: the union of what the interfaces of `wit/` can say.
+/// A stage's error: the union of the error variants of the interfaces in `wit/`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// The configuration is wrong. Trying again can't help until the rule is changed.
+    /// The configuration is invalid. A retry fails until the rule is changed.
     #[error("{}{reason}", if path.is_empty() { String::new() } else { format!("{path}: ") })]
     InvalidConfig {
-        /// Path of the offending member, such as `columns[2].type`; empty for the text as a whole.
+        /// Path of the invalid key, such as `columns[2].type`; empty for the whole text.
         path: String,
-        /// What is wrong with it, and what would be right.
+        /// The problem, and how to fix it.
         reason: String,
     },
-    /// The batch breaks an invariant of `log-batch`: a defect of the host.
+    /// The batch breaks an invariant of `log-batch`: a bug in the host.
     #[error("invalid batch: {0}")]
     InvalidBatch(String),
-    /// The format can't hold this log.
+    /// The format cannot represent this log.
     #[error("log {log} of the batch: {reason}")]
     Rejected {
-        /// Its index in the batch.
+        /// The log's index in the batch.
         log: u32,
-        /// Why, and what would be right.
+        /// The problem, and how to fix it.
         reason: String,
     },
-    /// The object has outgrown what the format or the stage can hold.
+    /// The object exceeds a limit of the format or the stage.
     #[error("{0}")]
     TooLarge(String),
 }
 
 impl Error {
-    /// An [`Error::InvalidConfig`] at `path`.
+    /// Returns an [`Error::InvalidConfig`] for the key at `path`.
     pub fn config(path: impl Into<String>, reason: impl Display) -> Self {
         Self::InvalidConfig { path: path.into(), reason: reason.to_string() }
     }
 }
 
-/// What a stage's functions return.
+/// The result of a stage's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,31 +1,32 @@
-//! Values that may not stand in the output as they are, a SIMD block at a time.
+//! Escapes values, one SIMD block at a time.
 
 use wide::u8x16;
 
 use crate::{BLOCK, Output, block_at};
 
-/// Which bytes of a value are written otherwise, and how.
+/// An escaping scheme: the bytes to escape and their replacements.
 pub trait Escape {
-    /// A bit for each byte of the block that is.
+    /// Returns a bit mask of the bytes in the block that must be escaped.
     fn specials(block: [u8; BLOCK]) -> u32;
 
-    /// What stands for such a byte, and in the last place how many bytes that are: six at most.
+    /// Returns the replacement of such a byte. The last element is the replacement's length: at most six.
     fn escape(byte: u8) -> &'static [u8; 8];
 }
 
-/// The inside of a JSON string: quotes, backslashes and what is below a space are escaped.
+/// Escapes for JSON strings: quotes, backslashes and bytes below 0x20.
 #[derive(Debug, Clone, Copy)]
 pub struct Json;
 
-/// A line: line feeds, carriage returns and NUL become `\n`, `\r` and `\0`; backslashes stay alone.
+/// Escapes for single lines: line feeds, carriage returns and NUL become `\n`, `\r` and `\0`. Backslashes are not
+/// escaped.
 #[derive(Debug, Clone, Copy)]
 pub struct Line;
 
-/// Anything: nothing is escaped.
+/// Escapes nothing.
 #[derive(Debug, Clone, Copy)]
 pub struct Verbatim;
 
-/// Appends `buffer[range]`, which is UTF-8, escaped.
+/// Appends `buffer[range]`, escaped. The range must be UTF-8.
 #[inline(always)]
 pub fn push_escaped<E: Escape>(out: &mut Output, buffer: &[u8], range: std::ops::Range<usize>) {
     let mut at = range.start;
@@ -33,7 +34,7 @@ pub fn push_escaped<E: Escape>(out: &mut Output, buffer: &[u8], range: std::ops:
     while at < range.end {
         let block = block_at(buffer, at);
         let len = (range.end - at).min(BLOCK);
-        // Bits past the range belong to the values behind it.
+        // Bits past the range belong to the values after it.
         let clean = (E::specials(block) | 1 << len).trailing_zeros() as usize;
         out.push_block(block, clean);
         at += clean;
@@ -91,18 +92,18 @@ impl Escape for Verbatim {
     }
 }
 
-/// For each ASCII byte its escape, and in the last place its length.
+/// The escape of each ASCII byte. The last element is the escape's length.
 static JSON: [[u8; 8]; 128] = {
     let mut escapes = [[0; 8]; 128];
     let mut byte = 0;
     while byte < escapes.len() {
-        escapes[byte] = in_json(byte as u8);
+        escapes[byte] = json_escape(byte as u8);
         byte += 1;
     }
     escapes
 };
 
-const fn in_json(byte: u8) -> [u8; 8] {
+const fn json_escape(byte: u8) -> [u8; 8] {
     let short = match byte {
         b'"' | b'\\' => byte,
         b'\n' => b'n',
@@ -124,12 +125,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_byte_at_every_place_reads_back() {
+    fn escaped_bytes_round_trip_at_every_position() {
         for byte in 0..0x80u8 {
-            for place in 0..40 {
+            for position in 0..40 {
                 let mut text = vec![b'x'; 40];
-                text[place] = byte;
-                // What stands around the range must not matter.
+                text[position] = byte;
+                // Bytes around the range must not matter.
                 let buffer = [&b"\"\\"[..], &text, b"\n\"\\"].concat();
                 let mut out = Output::default();
                 out.push(b"\"");

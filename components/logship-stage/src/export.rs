@@ -1,4 +1,4 @@
-//! From the traits of the crate root to the worlds of `wit/`.
+//! Implements the worlds of `wit/` with the traits of the crate root.
 #![allow(missing_docs)]
 
 use std::cell::RefCell;
@@ -15,7 +15,7 @@ use crate::{Batch, Compressor, Encoder, Error, Formatter, Renderer, Transformer}
 #[derive(Debug)]
 pub struct EncoderComponent<E>(PhantomData<E>);
 
-/// An object in the making, as the world's resource: calls on it are never nested.
+/// A stage's state as the world's resource. Calls on it are never nested.
 #[derive(Debug)]
 pub struct Object<T>(RefCell<T>);
 
@@ -58,7 +58,7 @@ impl From<Error> for wit_encode::Error {
     }
 }
 
-/// The component that a [`Compressor`] becomes.
+/// The component for a type that implements [`Encoder`].
 #[derive(Debug)]
 pub struct CompressorComponent<C>(PhantomData<C>);
 
@@ -90,13 +90,13 @@ impl From<Error> for wit_compress::Error {
             Error::InvalidConfig { path, reason } => {
                 Self::InvalidConfig(wit_compress::ConfigProblem { path, reason })
             }
-            // A compressor knows neither batch nor log: whatever else it says is about its object.
+            // A compressor knows neither batches nor logs, so any other error concerns its object.
             other => Self::TooLarge(other.to_string()),
         }
     }
 }
 
-/// The component that a [`Renderer`] becomes.
+/// The component for a type that implements [`Compressor`].
 #[derive(Debug)]
 pub struct RendererComponent<R>(PhantomData<R>);
 
@@ -116,7 +116,7 @@ impl<R: Renderer> wit_path::Guest for RendererComponent<R> {
     }
 }
 
-/// The component that a [`Formatter`] becomes.
+/// The component for a type that implements [`Renderer`].
 #[derive(Debug)]
 pub struct FormatterComponent<F>(PhantomData<F>);
 
@@ -146,13 +146,13 @@ impl From<Error> for wit_siem::Error {
             }
             Error::InvalidBatch(invariant) => Self::InvalidBatch(invariant),
             Error::Rejected { log, reason } => Self::Rejected(wit_siem::Rejection { log, reason }),
-            // A formatter makes no object that could be too large: what it says is about the batch.
+            // A formatter has no object that can be too large, so the error concerns the batch.
             Error::TooLarge(reason) => Self::Rejected(wit_siem::Rejection { log: 0, reason }),
         }
     }
 }
 
-/// The component that a [`Transformer`] becomes.
+/// The component for a type that implements [`Formatter`].
 #[derive(Debug)]
 pub struct TransformerComponent<T>(PhantomData<T>);
 
@@ -185,14 +185,14 @@ impl From<Error> for wit_transform::Error {
             }
             Error::InvalidBatch(invariant) => Self::InvalidBatch(invariant),
             Error::Rejected { log, reason } => Self::Rejected(wit_transform::Rejection { log, reason }),
-            // A transformer makes no object that could be too large: what it says is about the batch.
+            // A transformer has no object that can be too large, so the error concerns the batch.
             Error::TooLarge(reason) => Self::Rejected(wit_transform::Rejection { log: 0, reason }),
         }
     }
 }
 
-/// Makes the crate a component of the world `encoder`, served by a type that implements
-/// [`Encoder`]. Off WebAssembly it does nothing, so that the same crate is tested natively.
+/// Exports the crate as a component of the world `encoder` with a type that implements
+/// [`Encoder`]. Does nothing on other targets than WebAssembly, so that native tests can use the crate.
 #[macro_export]
 macro_rules! export_encoder {
     ($type:ident) => {
@@ -200,8 +200,8 @@ macro_rules! export_encoder {
     };
 }
 
-/// Makes the crate a component of the world `compressor`, served by a type that implements
-/// [`Compressor`]. Off WebAssembly it does nothing.
+/// Exports the crate as a component of the world `compressor` with a type that implements
+/// [`Compressor`]. Does nothing on other targets than WebAssembly.
 #[macro_export]
 macro_rules! export_compressor {
     ($type:ident) => {
@@ -209,8 +209,8 @@ macro_rules! export_compressor {
     };
 }
 
-/// Makes the crate a component of the world `renderer`, served by a type that implements
-/// [`Renderer`]. Off WebAssembly it does nothing.
+/// Exports the crate as a component of the world `renderer` with a type that implements
+/// [`Renderer`]. Does nothing on other targets than WebAssembly.
 #[macro_export]
 macro_rules! export_renderer {
     ($type:ident) => {
@@ -218,8 +218,8 @@ macro_rules! export_renderer {
     };
 }
 
-/// Makes the crate a component of the world `formatter`, served by a type that implements
-/// [`Formatter`]. Off WebAssembly it does nothing.
+/// Exports the crate as a component of the world `formatter` with a type that implements
+/// [`Formatter`]. Does nothing on other targets than WebAssembly.
 #[macro_export]
 macro_rules! export_formatter {
     ($type:ident) => {
@@ -227,8 +227,8 @@ macro_rules! export_formatter {
     };
 }
 
-/// Makes the crate a component of the world `transformer`, served by a type that implements
-/// [`Transformer`]. Off WebAssembly it does nothing.
+/// Exports the crate as a component of the world `transformer` with a type that implements
+/// [`Transformer`]. Does nothing on other targets than WebAssembly.
 #[macro_export]
 macro_rules! export_transformer {
     ($type:ident) => {

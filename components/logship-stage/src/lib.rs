@@ -1,18 +1,18 @@
 //! Write a logship stage in Rust.
 //!
-//! A stage is a WebAssembly component that turns logs into bytes and can touch nothing else. This
-//! crate has a trait for each kind of stage, a view of the batch to iterate over, and a macro that
-//! makes a component of an implementation. `wit/` holds the contract; what it promises to a stage
-//! and asks of it is written there once, in `stages.wit`.
+//! A stage is a WebAssembly component that turns logs into bytes and has access to nothing else. This
+//! crate has a trait for each kind of stage, an iterable view of the batch, and macros that export
+//! an implementation as a component. `wit/` is the contract; `stages.wit` documents the guarantees
+//! and the requirements of stages.
 //!
 //! # A complete stage
 //! `Cargo.toml`:
 //! ```toml
 //! [lib]
-//! crate-type = ["cdylib", "rlib"] # the component, and the library that tests use
+//! crate-type = ["cdylib", "rlib"] # the component, and the library for tests
 //!
 //! [dependencies]
-//! logship-stage = { path = "…/components/logship-stage" } # where your copy of logship is
+//! logship-stage = { path = "…/components/logship-stage" } # in your checkout of logship
 //! serde = { version = "1", features = ["derive"] }
 //! ```
 //! `src/lib.rs`:
@@ -20,14 +20,14 @@
 //! use logship_stage::encode::Description;
 //! use logship_stage::{Batch, Encoder, JsonSchema, Result, config};
 //!
-//! /// One line a log: its time, and its values with a tab between them.
+//! /// One line per log: its time and its values, separated by tabs.
 //! pub struct Tsv { empty: String, size: u64 }
 //!
 //! #[derive(serde::Deserialize, JsonSchema)]
 //! #[serde(deny_unknown_fields, default)]
 //! #[schemars(crate = "logship_stage::schemars")]
 //! struct Config {
-//!     /// What stands for an empty value.
+//!     /// Replacement of an empty value.
 //!     empty: String,
 //! }
 //!
@@ -80,7 +80,7 @@
 //!     }
 //! }
 //!
-//! # #[cfg(any())] // a doc test is a function, and a component is a crate
+//! # #[cfg(any())] // a doc test is a function, but a component must be a crate
 //! logship_stage::export_encoder!(Tsv);
 //!
 //! let mut tsv = Tsv::open(r#"{"empty": "?"}"#)?;
@@ -88,20 +88,20 @@
 //! assert_eq!(tsv.push(&batch)?, b"7\tGET\t?\n");
 //! # Ok::<(), logship_stage::Error>(())
 //! ```
-//! `examples/encode-logfmt` is such a project on disk: build it as its README says, and
+//! `examples/encode-logfmt` is a complete project of this kind. Its README says how to build it;
 //! `logship ship … --encoder FILE.wasm` runs it.
 //!
 //! # Layout
-//! - [`Batch`], [`Group`], [`Log`], [`Field`]: the logs of a chunk; [`BatchBuilder`] makes some for
+//! - [`Batch`], [`Group`], [`Log`], [`Field`]: the logs of a chunk; [`BatchBuilder`] builds batches for
 //!   tests.
-//! - [`BatchWriter`]: for transformers, a batch made of another one.
-//! - [`config`]: the stage's configuration from JSON, with its schema.
-//! - [`columns`]: for table formats, which value of a log stands in which column.
-//! - [`Members`] and [`escape`](mod@escape): the fields of logs one after the other, escaped.
-//! - [`Origin`]: a value that a configuration names, such as a field or a tag, found in logs.
-//! - [`Output`] and [`Text`]: bytes in the making, at the speed that short copies allow in wasm.
-//! - [`Pieces`]: a stream cut into pieces of one size, whatever its chunks.
-//! - [`Error`]: what a stage may answer.
+//! - [`BatchWriter`]: derives a batch from another one, for transformers.
+//! - [`config`]: parses the stage's configuration from JSON and generates its schema.
+//! - [`columns`]: maps the values of a log to columns, for table formats.
+//! - [`Fields`] and [`escape`](mod@escape): writes the fields of logs, escaped.
+//! - [`Origin`]: the source of a value, such as a field or a tag, that a configuration names.
+//! - [`Output`] and [`Text`]: an output buffer with fast short copies in wasm.
+//! - [`Pieces`]: cuts a stream into pieces of one size, independent of its chunks.
+//! - [`Error`]: the errors of a stage.
 
 mod batch;
 pub mod bindings;
@@ -111,7 +111,7 @@ pub mod config;
 mod error;
 pub mod escape;
 mod export;
-mod members;
+mod fields;
 mod origin;
 mod output;
 mod pieces;
@@ -124,7 +124,7 @@ pub use error::{Error, Result};
 pub use export::{
     CompressorComponent, EncoderComponent, FormatterComponent, RendererComponent, TransformerComponent,
 };
-pub use members::Members;
+pub use fields::Fields;
 pub use origin::{Origin, Place};
 pub use output::{BLOCK, Output, Text, block_at};
 pub use pieces::Pieces;
@@ -164,25 +164,25 @@ pub mod transform {
 
 /// One object being encoded: the resource `object` of `logship:encode`.
 pub trait Encoder: Sized + 'static {
-    /// What the encoder is.
+    /// Describes the encoder.
     fn describe() -> encode::Description;
 
-    /// Begins an object with a configuration, JSON text (empty: `{}`).
+    /// Starts an object. `config` is JSON text (empty: `{}`).
     ///
     /// # Errors
-    /// [`Error::InvalidConfig`], and no other.
+    /// Only [`Error::InvalidConfig`].
     fn open(config: &str) -> Result<Self>;
 
-    /// Takes the next logs and returns the object's next bytes, none if it holds them back.
+    /// Encodes the next logs. Returns the object's next bytes, or none if the encoder buffers them.
     ///
     /// # Errors
-    /// [`Error::Rejected`] or [`Error::TooLarge`]; the object is lost then.
+    /// [`Error::Rejected`] or [`Error::TooLarge`]. The object is unusable afterwards.
     fn push(&mut self, batch: &Batch) -> Result<Vec<u8>>;
 
-    /// Bytes that the object would have if it were finished now, uncompressed.
+    /// Returns the object's uncompressed size in bytes if it were finished now.
     fn size(&self) -> u64;
 
-    /// Ends the object and returns its last bytes.
+    /// Finishes the object and returns its last bytes.
     ///
     /// # Errors
     /// As [`push`](Self::push).
@@ -191,22 +191,22 @@ pub trait Encoder: Sized + 'static {
 
 /// One object being compressed: the resource `object` of `logship:compress`.
 pub trait Compressor: Sized + 'static {
-    /// What the compressor is.
+    /// Describes the compressor.
     fn describe() -> compress::Description;
 
-    /// Begins an object with a configuration, JSON text (empty: `{}`).
+    /// Starts an object. `config` is JSON text (empty: `{}`).
     ///
     /// # Errors
-    /// [`Error::InvalidConfig`], and no other.
+    /// Only [`Error::InvalidConfig`].
     fn open(config: &str) -> Result<Self>;
 
-    /// Takes the object's next bytes and returns compressed ones, none if it holds them back.
+    /// Compresses the object's next bytes. Returns compressed bytes, or none if the compressor buffers them.
     ///
     /// # Errors
-    /// [`Error::TooLarge`]; the object is lost then.
+    /// [`Error::TooLarge`]. The object is unusable afterwards.
     fn push(&mut self, bytes: &[u8]) -> Result<Vec<u8>>;
 
-    /// Ends the object: the bytes before and behind all that [`push`](Self::push) returned.
+    /// Finishes the object. Returns the bytes before and after all bytes that [`push`](Self::push) returned.
     ///
     /// # Errors
     /// As [`push`](Self::push).
@@ -215,37 +215,37 @@ pub trait Compressor: Sized + 'static {
 
 /// Names objects: the function `render` of `logship:object-path`.
 pub trait Renderer: 'static {
-    /// What the renderer is.
+    /// Describes the renderer.
     fn describe() -> object_path::Description;
 
-    /// The object's key within its bucket.
+    /// Returns the object's key in its bucket.
     ///
     /// # Errors
-    /// [`Error::InvalidConfig`], with `prefix`, `partition-format` or a member of `config` as path.
+    /// [`Error::InvalidConfig`]. The path is `prefix`, `partition-format` or a key of `config`.
     fn render(config: &str, request: &object_path::Request) -> Result<String>;
 }
 
-/// A run of batches that become messages for a SIEM: the resource `session` of `logship:siem`.
+/// Formats a sequence of batches as messages for a SIEM: the resource `session` of `logship:siem`.
 pub trait Formatter: Sized + 'static {
-    /// What the formatter is.
+    /// Describes the formatter.
     fn describe() -> siem::Description;
 
-    /// Begins with a configuration, JSON text (empty: `{}`).
+    /// Starts a session. `config` is JSON text (empty: `{}`).
     ///
     /// # Errors
-    /// [`Error::InvalidConfig`], and no other.
+    /// Only [`Error::InvalidConfig`].
     fn open(config: &str) -> Result<Self>;
 
     /// Formats the logs of a batch.
     ///
     /// # Errors
-    /// [`Error::Rejected`]; it goes on with other batches then.
+    /// [`Error::Rejected`]. The session continues with other batches.
     fn push(&mut self, batch: &Batch) -> Result<siem::Messages>;
 }
 
-/// A run of batches that become other batches: the resource `session` of `logship:transform`.
+/// Transforms a sequence of batches into other batches: the resource `session` of `logship:transform`.
 ///
-/// Here is one that leaves out the logs of a level, and the field that names it:
+/// This example filters the logs of one level and removes the field with the level:
 /// ```
 /// use logship_stage::transform::{Description, Transformed};
 /// use logship_stage::{Batch, BatchWriter, JsonSchema, Result, Transformer, config};
@@ -256,7 +256,7 @@ pub trait Formatter: Sized + 'static {
 /// #[serde(deny_unknown_fields)]
 /// #[schemars(crate = "logship_stage::schemars")]
 /// struct Config {
-///     /// The level whose logs are left out.
+///     /// The level of the filtered logs.
 ///     #[serde(default = "debug")]
 ///     level: String,
 /// }
@@ -295,7 +295,7 @@ pub trait Formatter: Sized + 'static {
 ///     }
 /// }
 ///
-/// # #[cfg(any())] // a doc test is a function, and a component is a crate
+/// # #[cfg(any())] // a doc test is a function, but a component must be a crate
 /// logship_stage::export_transformer!(Quiet);
 ///
 /// let batch = logship_stage::BatchBuilder::new()
@@ -304,22 +304,22 @@ pub trait Formatter: Sized + 'static {
 ///     .build();
 /// let Transformed { batch, logs } = Quiet::open("")?.push(batch)?;
 /// assert_eq!((batch.times, batch.values), (vec![8], b"no answer".to_vec()));
-/// assert_eq!(logs, [1], "the log that comes out is the second one that went in");
+/// assert_eq!(logs, [1], "the output has the second input log");
 /// # Ok::<(), logship_stage::Error>(())
 /// ```
 pub trait Transformer: Sized + 'static {
-    /// What the transformer is.
+    /// Describes the transformer.
     fn describe() -> transform::Description;
 
-    /// Begins with a configuration, JSON text (empty: `{}`).
+    /// Starts a session. `config` is JSON text (empty: `{}`).
     ///
     /// # Errors
-    /// [`Error::InvalidConfig`], and no other.
+    /// Only [`Error::InvalidConfig`].
     fn open(config: &str) -> Result<Self>;
 
-    /// Transforms the logs of a batch: each by itself, whatever the others are.
+    /// Transforms the logs of a batch. The result for a log must not depend on other logs.
     ///
     /// # Errors
-    /// [`Error::Rejected`]; it goes on with other batches then.
+    /// [`Error::Rejected`]. The session continues with other batches.
     fn push(&mut self, batch: Batch) -> Result<transform::Transformed>;
 }

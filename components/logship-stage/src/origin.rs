@@ -1,6 +1,6 @@
 use crate::{Batch, Error, Group, Log, Result};
 
-/// Where a value is from, as a configuration names it: the key of a field, `__topic__`, `__source__` or `__tag__:KEY`.
+/// The source of a value that a configuration names: the key of a field, `__topic__`, `__source__` or `__tag__:KEY`.
 ///
 /// ```
 /// use logship_stage::{BatchBuilder, Origin};
@@ -19,24 +19,24 @@ pub enum Origin {
     Topic,
     /// `__source__`.
     Source,
-    /// The tag of the log group with this key.
+    /// The log group's tag with this key.
     Tag(String),
     /// The field with this key.
     Field(String),
 }
 
 impl Origin {
-    /// The origin of that name. `path` is the member of the configuration that has it.
+    /// Parses the name of an origin. `path` is the configuration key that contains the name.
     ///
     /// # Errors
-    /// [`Error::InvalidConfig`] for a name that no value can be from.
+    /// [`Error::InvalidConfig`] for a name that is not a source of values.
     pub fn parse(path: &str, name: &str) -> Result<Self> {
         match name {
             "__topic__" => Ok(Self::Topic),
             "__source__" => Ok(Self::Source),
             "" | "__tag__:" | "__time__" | "__time_ns_part__" => {
                 let known = "the key of a field, __topic__, __source__ or __tag__:KEY";
-                Err(Error::config(path, format!("{name:?} is not where a value can be from; name {known}")))
+                Err(Error::config(path, format!("{name:?} is not a source of values; use {known}")))
             }
             name => Ok(match name.strip_prefix("__tag__:") {
                 Some(tag) => Self::Tag(tag.to_owned()),
@@ -45,12 +45,12 @@ impl Origin {
         }
     }
 
-    /// Whether logs of the same group may differ in it.
+    /// Returns true if the value may differ between logs of one group.
     pub fn is_by_log(&self) -> bool {
         matches!(self, Self::Field(_))
     }
 
-    /// Looks the key up, once for a batch.
+    /// Looks up the origin's key in a batch; call it once per batch.
     pub fn within<'a>(&'a self, batch: &'a Batch) -> Place<'a> {
         let key = match self {
             Self::Field(key) => batch.raw().keys.iter().position(|known| known == key),
@@ -60,18 +60,18 @@ impl Origin {
     }
 }
 
-/// Where a value is in a batch.
+/// An origin that was looked up in a batch.
 #[derive(Debug, Clone, Copy)]
 pub struct Place<'a> {
     origin: &'a Origin,
     batch: &'a Batch,
-    /// The key's index, if the batch has it.
+    /// The key's index, if the batch has the key.
     key: Option<u32>,
 }
 
 impl<'a> Place<'a> {
-    /// The value, if there is one with something in it: of a log, or of all logs of a group. Where a tag or a field
-    /// comes twice the last one counts.
+    /// Returns the non-empty value of a log, or of all logs of a group. If a tag or a field is repeated, the last one
+    /// counts.
     pub fn value(&self, group: &Group<'a>, log: Option<&Log<'a>>) -> Option<&'a [u8]> {
         let found = match self.origin {
             Origin::Topic => Some(group.topic().as_bytes()),
@@ -101,7 +101,7 @@ mod tests {
     use crate::BatchBuilder;
 
     #[test]
-    fn the_last_of_two_counts_and_an_empty_one_is_none() {
+    fn last_value_counts_and_empty_value_is_none() {
         let batch = BatchBuilder::new()
             .group("", "s", &[("k", "first"), ("k", "last")])
             .log(1, &[("a", "1"), ("b", "x"), ("a", "2")])
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_value_is_from_is_refused() {
+    fn rejects_names_that_are_not_sources() {
         for name in ["", "__time__", "__tag__:"] {
             let error = Origin::parse("host-from", name).unwrap_err().to_string();
             assert!(error.starts_with("host-from: ") && error.contains("__tag__:KEY"), "{error}");

@@ -1,35 +1,35 @@
 use std::ops::Range;
 
-/// How many bytes a block has: one SIMD register.
+/// The size of a block in bytes: one SIMD register.
 pub const BLOCK: usize = 16;
 
-/// Bytes in the making, with room behind them, so that short strings are copied in whole blocks of
-/// [`BLOCK`] bytes: in WebAssembly a `memory.copy` of a few bytes costs as much as one of a few
-/// hundred, a block is one load and one store.
+/// An output buffer with spare capacity at its end, so that short strings are copied in full blocks of
+/// [`BLOCK`] bytes. In WebAssembly a `memory.copy` of a few bytes costs as much as one of a few
+/// hundred; a block is one load and one store.
 #[derive(Debug, Default)]
 pub struct Output {
-    /// The bytes, and room behind `len` with what was written there before.
+    /// The output, and after `len` spare capacity with arbitrary content.
     bytes: Vec<u8>,
     len: usize,
 }
 
 impl Output {
-    /// An empty output with room for `capacity` bytes.
+    /// Creates an empty output with capacity for `capacity` bytes.
     pub fn with_capacity(capacity: usize) -> Self {
         Self { bytes: vec![0; capacity + BLOCK], len: 0 }
     }
 
-    /// How many bytes there are.
+    /// Returns the number of bytes.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there are none.
+    /// Returns true if the output is empty.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Makes room for `more` bytes and a block behind them.
+    /// Reserves capacity for `more` bytes and a block.
     #[inline(always)]
     pub fn reserve(&mut self, more: usize) {
         if self.bytes.len() - self.len < more + BLOCK {
@@ -44,7 +44,7 @@ impl Output {
         self.bytes.resize(need.max(self.bytes.len() * 2), 0);
     }
 
-    /// Appends the first `len` bytes of `block`. Room for `len` bytes must have been reserved.
+    /// Appends the first `len` bytes of `block`. The caller must have reserved `len` bytes.
     #[inline(always)]
     pub fn push_block(&mut self, block: [u8; BLOCK], len: usize) {
         self.bytes[self.len..self.len + BLOCK].copy_from_slice(&block);
@@ -58,8 +58,8 @@ impl Output {
         self.len += bytes.len();
     }
 
-    /// Appends `bytes`, without a `memory.copy` where they are few: for values of which only the
-    /// slice is at hand. [`push_range`](Self::push_range) is faster still.
+    /// Appends `bytes`, without `memory.copy` if they are few. For callers that have only the slice:
+    /// [`push_range`](Self::push_range) is faster.
     #[inline(always)]
     pub fn push_value(&mut self, bytes: &[u8]) {
         let len = bytes.len();
@@ -68,7 +68,7 @@ impl Output {
         }
         self.reserve(len);
         let out = &mut self.bytes[self.len..self.len + len];
-        // Two copies of one size that overlap stand for one of any size between.
+        // Two overlapping copies of a fixed size cover any length between that size and twice that size.
         if len >= BLOCK {
             for (to, from) in out.chunks_exact_mut(BLOCK).zip(bytes.chunks_exact(BLOCK)) {
                 to.copy_from_slice(from);
@@ -88,7 +88,7 @@ impl Output {
         self.len += len;
     }
 
-    /// Appends `buffer[range]`, in blocks that may read (and drop) what stands behind the range.
+    /// Appends `buffer[range]` in blocks. The blocks may read, and discard, bytes after the range.
     #[inline(always)]
     pub fn push_range(&mut self, buffer: &[u8], range: Range<usize>) {
         let len = range.len();
@@ -103,7 +103,7 @@ impl Output {
         }
     }
 
-    /// Appends a text that was laid out for it.
+    /// Appends a padded text.
     #[inline(always)]
     pub fn push_text(&mut self, text: &Text) {
         self.push_text_from(text, 0);
@@ -123,42 +123,42 @@ impl Output {
         self.len += 1;
     }
 
-    /// All the room that there is behind the bytes, for [`advance`](Self::advance) to append what was
-    /// written there.
+    /// Returns the spare capacity after the output. [`advance`](Self::advance) appends the bytes that were
+    /// written to it.
     #[inline(always)]
     pub fn spare(&mut self) -> &mut [u8] {
         &mut self.bytes[self.len..]
     }
 
-    /// Appends the first `len` bytes of the [`spare`](Self::spare) room.
+    /// Appends the first `len` bytes of the [`spare`](Self::spare) capacity.
     #[inline(always)]
     pub fn advance(&mut self, len: usize) {
         self.len = (self.len + len).min(self.bytes.len());
     }
 
-    /// Takes back all but the first `len` bytes, where there are more.
+    /// Shortens the output to at most `len` bytes.
     #[inline(always)]
     pub fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
     }
 
-    /// The bytes so far.
+    /// Returns the bytes written so far.
     #[inline(always)]
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..self.len]
     }
 
-    /// The bytes.
+    /// Consumes the output and returns its bytes.
     pub fn into_bytes(mut self) -> Vec<u8> {
         self.bytes.truncate(self.len);
         self.bytes
     }
 }
 
-/// The block of `buffer` that begins at `at`, filled up with zeroes where the buffer ends.
+/// Returns the block of `buffer` at offset `at`, padded with zeros past the buffer's end.
 #[inline(always)]
 pub fn block_at(buffer: &[u8], at: usize) -> [u8; BLOCK] {
-    // Chosen by reference, so that the block is loaded once, into a register.
+    // Selecting a reference makes the compiler load the block once, into a register.
     let padded;
     *match buffer.get(at..).and_then(|rest| rest.first_chunk()) {
         Some(block) => block,
@@ -178,8 +178,8 @@ fn last_block(buffer: &[u8], at: usize) -> [u8; BLOCK] {
     block
 }
 
-/// A text that is appended again and again, such as a key with its quotes: with a block behind it,
-/// so that all of it is copied in whole blocks.
+/// A text that is appended repeatedly, such as a quoted key. A padding block follows it, so that it is copied in full
+/// blocks.
 #[derive(Debug, Clone, Default)]
 pub struct Text {
     bytes: Vec<u8>,
@@ -187,17 +187,17 @@ pub struct Text {
 }
 
 impl Text {
-    /// How many bytes it has.
+    /// Returns the text's length in bytes.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there is nothing in it.
+    /// Returns true if the text is empty.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The bytes, and a [`BLOCK`] behind them.
+    /// Returns the text followed by a padding [`BLOCK`].
     pub fn padded(&self) -> &[u8] {
         &self.bytes
     }
@@ -214,7 +214,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_taken_back_is_gone() {
+    fn truncated_bytes_are_gone() {
         let mut output = Output::default();
         output.push(b"kept, taken back");
         output.truncate(4);
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn every_way_in_appends_the_same() {
+    fn all_push_functions_append_the_same() {
         let buffer: Vec<u8> = (0..=255).collect();
         for (start, end) in [(0, 0), (3, 4), (0, 16), (5, 36), (0, 128), (7, 200), (250, 256), (256, 256)] {
             let mut expected = b"before".to_vec();

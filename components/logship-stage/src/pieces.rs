@@ -1,7 +1,7 @@
 use crate::Result;
 
-/// Cuts a stream into pieces of one size, whatever the chunks that it comes in: for a stage whose
-/// bytes would otherwise depend on where one chunk ends and the next begins.
+/// Cuts a stream into pieces of one size, independent of its chunks. For stages whose output would otherwise depend
+/// on the boundaries between chunks.
 ///
 /// ```
 /// let mut pieces = logship_stage::Pieces::of(4);
@@ -19,39 +19,39 @@ use crate::Result;
 #[derive(Debug)]
 pub struct Pieces {
     size: usize,
-    /// The piece that is not full yet.
-    held: Vec<u8>,
+    /// The incomplete piece.
+    partial: Vec<u8>,
 }
 
 impl Pieces {
-    /// Pieces of `size` bytes, at least one.
+    /// Creates pieces of `size` bytes, at least one.
     pub fn of(size: usize) -> Self {
-        Self { size: size.max(1), held: vec![] }
+        Self { size: size.max(1), partial: vec![] }
     }
 
-    /// Takes the next bytes, and calls `piece` with each piece that they fill: straight from
-    /// `bytes`, except for one that began in an earlier chunk.
+    /// Appends bytes and calls `piece` with each complete piece. Only a piece that began in an earlier chunk is copied;
+    /// the others are slices of `bytes`.
     ///
     /// # Errors
-    /// The first that `piece` returns.
+    /// The first error that `piece` returns.
     pub fn push(&mut self, mut bytes: &[u8], mut piece: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
-        if !self.held.is_empty() {
-            let (begin, behind) = bytes.split_at((self.size - self.held.len()).min(bytes.len()));
-            self.held.extend_from_slice(begin);
-            if self.held.len() < self.size {
+        if !self.partial.is_empty() {
+            let (completing, after) = bytes.split_at((self.size - self.partial.len()).min(bytes.len()));
+            self.partial.extend_from_slice(completing);
+            if self.partial.len() < self.size {
                 return Ok(());
             }
-            piece(&self.held)?;
-            self.held.clear();
-            bytes = behind;
+            piece(&self.partial)?;
+            self.partial.clear();
+            bytes = after;
         }
-        let whole = bytes.chunks_exact(self.size);
-        self.held.extend_from_slice(whole.remainder());
-        whole.into_iter().try_for_each(piece)
+        let complete = bytes.chunks_exact(self.size);
+        self.partial.extend_from_slice(complete.remainder());
+        complete.into_iter().try_for_each(piece)
     }
 
-    /// The last piece, shorter than the others; maybe empty.
+    /// Returns the incomplete last piece; may be empty.
     pub fn rest(&self) -> &[u8] {
-        &self.held
+        &self.partial
     }
 }

@@ -1,4 +1,4 @@
-//! Batches that are announced.
+//! Batches announced by a message.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -10,21 +10,23 @@ use crate::deliver::{self, Delivered};
 use crate::problem::Problem;
 use crate::rule::Deliver;
 
-/// A message that announces a batch: a JSON object with the rule, the headers of a call, and the batch or where it is.
+/// A message that announces a batch: a JSON object with the rule, the headers of a call, and the batch or its URL.
 #[derive(Debug)]
 pub struct Announcement(Map<String, Value>);
 
 impl Announcement {
-    /// Reads a message.
+    /// Parses a message.
     ///
     /// # Errors
-    /// When it is no JSON object.
+    /// If the message is not a JSON object.
     pub fn read(message: &[u8]) -> Result<Self, Problem> {
-        let read = serde_json::from_slice(message);
-        read.map(Self).map_err(|error| Problem::bad_call(format!("the message is no JSON object: {error}")))
+        let parsed = serde_json::from_slice(message);
+        parsed
+            .map(Self)
+            .map_err(|error| Problem::bad_call(format!("the message is not a JSON object: {error}")))
     }
 
-    fn member(&self, name: &str) -> Option<String> {
+    fn field(&self, name: &str) -> Option<String> {
         match self.0.get(name)? {
             Value::String(text) => Some(text.clone()),
             Value::Null => None,
@@ -32,26 +34,26 @@ impl Announcement {
         }
     }
 
-    /// Gets the batch, and ships it.
+    /// Fetches the batch and ships it.
     ///
     /// # Errors
-    /// As [`ship`](crate::ship); and for a rule that delivers to the caller, as there is none.
+    /// As [`ship`](crate::ship), or if the rule delivers to the caller: a message has no caller.
     pub async fn ship(&self) -> Result<Delivered, Problem> {
-        let rule = self.member("rule").ok_or_else(|| Problem::bad_call("the message has no `rule`"))?;
-        let call = Call::read(&rule, |name| self.member(name))?;
+        let rule = self.field("rule").ok_or_else(|| Problem::bad_call("the message has no `rule`"))?;
+        let call = Call::read(&rule, |name| self.field(name))?;
         if crate::rule::Rule::named(&rule).await?.deliver == Deliver::Caller {
             let detail = format!(
-                "rule {rule:?} delivers to the caller, and a message has none: say `deliver` in the rule"
+                "rule {rule:?} delivers to the caller, but a message has no caller: set `deliver` in the rule"
             );
             return Err(Problem::settings(detail));
         }
-        let body = match (self.member("body"), self.member("url")) {
+        let body = match (self.field("body"), self.field("url")) {
             (Some(body), None) => STANDARD
                 .decode(body)
-                .map_err(|error| Problem::bad_batch(format!("`body` is no base64: {error}")))?,
+                .map_err(|error| Problem::bad_batch(format!("`body` is not base64: {error}")))?,
             (None, Some(url)) => deliver::get(&url).await?,
             _ => return Err(Problem::bad_call("the message needs one of `url` and `body`")),
         };
-        crate::ship(&call, Body::read(body, |name| self.member(name))?).await
+        crate::ship(&call, Body::read(body, |name| self.field(name))?).await
     }
 }

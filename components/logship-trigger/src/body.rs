@@ -1,4 +1,4 @@
-//! Batches from what was sent.
+//! Parses the body of a call as batches.
 
 use std::io::Read;
 
@@ -11,16 +11,16 @@ use logship_sls::log_group::{Malformed, groups};
 
 use crate::problem::Problem;
 
-/// Bytes that a body may have on its way: a function has it in memory as a whole.
-pub const MOST: usize = 16 << 20;
+/// The largest body as sent, in bytes. A function keeps the complete body in memory.
+pub const MAX_BODY: usize = 16 << 20;
 
-/// Bytes that it may have in the end.
-pub const MOST_RAW: usize = 64 << 20;
+/// The largest decompressed body, in bytes.
+pub const MAX_RAW_BODY: usize = 64 << 20;
 
-/// Bytes of lines, or of log groups, that become a batch: some half a megabyte, as the host has it.
+/// The size of the lines or log groups of a batch, in bytes. The host uses the same size.
 const CHUNK: usize = 512 << 10;
 
-/// A body, and how it is to be read.
+/// A decompressed body and its type.
 #[derive(Debug)]
 pub struct Body {
     bytes: Vec<u8>,
@@ -55,11 +55,11 @@ impl Kind {
 }
 
 impl Body {
-    /// Takes a body by its headers: what it is, and how it is compressed (`Content-Encoding: gzip` or `lz4`; or
-    /// `x-log-compresstype` as Log Service has it). LZ4 needs `x-log-bodyrawsize`.
+    /// Decompresses a body. The headers give its type (`Content-Type`) and its compression (`Content-Encoding: gzip` or
+    /// `lz4`, or `x-log-compresstype` as in Log Service). LZ4 needs `x-log-bodyrawsize`.
     ///
     /// # Errors
-    /// When the headers say nothing that is known, the body is too large, or it is not what they say.
+    /// If the type or the compression is unknown, the body is too large, or the body is not valid.
     pub fn read(bytes: Vec<u8>, header: impl Fn(&str) -> Option<String>) -> Result<Self, Problem> {
         let content_type = header("content-type").unwrap_or_default();
         let kind = Kind::of(&content_type).ok_or_else(|| {
@@ -75,12 +75,11 @@ impl Body {
         Ok(Self { bytes: decompress(bytes, &encoding, raw_size)?, kind })
     }
 
-    /// Gives the logs to `take`, some half a megabyte of them at a time. `default_time` is that of lines without a
-    /// time.
+    /// Calls `take` with the logs in batches of about half a megabyte. Lines without a time get `default_time`.
     ///
     /// # Errors
-    /// When a line or a log group is none, or `take` refuses. Nothing is left out: what was taken before is not all.
-    pub fn each(
+    /// If a line or a log group is invalid, or if `take` fails. Earlier batches were already taken.
+    pub fn for_each_batch(
         &self,
         default_time: Time,
         mut take: impl FnMut(LogBatch) -> Result<(), Problem>,
@@ -92,13 +91,13 @@ impl Body {
         }
     }
 
-    /// All of them.
+    /// Returns all batches.
     ///
     /// # Errors
-    /// When a line or a log group is none.
+    /// If a line or a log group is invalid.
     pub fn batches(&self, default_time: Time) -> Result<Vec<LogBatch>, Problem> {
         let mut batches = vec![];
-        self.each(default_time, |batch| {
+        self.for_each_batch(default_time, |batch| {
             batches.push(batch);
             Ok(())
         })?;
@@ -108,58 +107,63 @@ impl Body {
 
 fn decompress(bytes: Vec<u8>, encoding: &str, raw_size: Option<String>) -> Result<Vec<u8>, Problem> {
     let too_large =
-        || Problem::too_large(format!("the body has more than {MOST_RAW} bytes when it is unpacked"));
+        || Problem::too_large(format!("the decompressed body has more than {MAX_RAW_BODY} bytes"));
     match encoding.trim().to_ascii_lowercase().as_str() {
         "" | "identity" => Ok(bytes),
         "gzip" => {
             let mut raw = vec![];
-            let mut reader = GzDecoder::new(&bytes[..]).take(MOST_RAW as u64 + 1);
+            let mut reader = GzDecoder::new(&bytes[..]).take(MAX_RAW_BODY as u64 + 1);
             reader
                 .read_to_end(&mut raw)
-                .map_err(|error| Problem::bad_batch(format!("the body is no gzip: {error}")))?;
-            if raw.len() > MOST_RAW { Err(too_large()) } else { Ok(raw) }
+                .map_err(|error| Problem::bad_batch(format!("the body is not valid gzip: {error}")))?;
+            if raw.len() > MAX_RAW_BODY { Err(too_large()) } else { Ok(raw) }
         }
         name => {
             let compression = match Compression::from_header(name) {
                 Ok(compression @ (Compression::Lz4 | Compression::Deflate)) => compression,
                 _ => {
-                    let detail =
-                        format!("the body is compressed by {name:?}: send it as it is, or by gzip or lz4");
+                    let detail = format!(
+                        "unknown compression {name:?} of the body: send it uncompressed, or use gzip or lz4"
+                    );
                     return Err(Problem::new(415, "unknown-encoding", detail));
                 }
             };
             let size = raw_size
                 .and_then(|size| size.parse().ok())
-                .ok_or_else(|| Problem::bad_call("x-log-bodyrawsize is missing or no number: the bytes of the body before it was compressed"))?;
-            if size > MOST_RAW {
+                .ok_or_else(|| Problem::bad_call("x-log-bodyrawsize is missing or not a number: send the uncompressed size of the body in bytes"))?;
+            if size > MAX_RAW_BODY {
                 return Err(too_large());
             }
             compression
-                .decompress(&bytes, size, MOST_RAW)
+                .decompress(&bytes, size, MAX_RAW_BODY)
                 .map_err(|error| Problem::bad_batch(error.to_string()))
         }
     }
 }
 
-/// What takes the logs.
+/// The consumer of batches.
 type Take<'a> = &'a mut dyn FnMut(LogBatch) -> Result<(), Problem>;
 
 fn lines(text: &[u8], default_time: Time, take: Take) -> Result<(), Problem> {
     let settings = Settings { time_field: None, default_time, shards: 1, shard_field: String::new() };
     let mut parser = Parser::new(settings);
-    let (mut begin, mut before) = (0, 0);
-    while begin < text.len() {
-        let end = (begin + CHUNK).min(text.len());
+    let (mut start, mut lines_before) = (0, 0);
+    while start < text.len() {
+        let end = (start + CHUNK).min(text.len());
         let end = text[end..].iter().position(|&byte| byte == b'\n').map_or(text.len(), |at| end + at + 1);
-        let parsed = parser.parse(&text[begin..end]);
+        let parsed = parser.parse(&text[start..end]);
         if let Some(reject) = parsed.rejects.first() {
-            return Err(Problem::bad_batch(format!("line {}: {}", before + reject.line + 1, reject.reason)));
+            return Err(Problem::bad_batch(format!(
+                "line {}: {}",
+                lines_before + reject.line + 1,
+                reject.reason
+            )));
         }
         for (_, batch) in parsed.batches {
             take(batch)?;
         }
-        before += parsed.lines;
-        begin = end;
+        lines_before += parsed.lines;
+        start = end;
     }
     Ok(())
 }
@@ -170,11 +174,11 @@ fn log_groups<'a>(
 ) -> Result<(), Problem> {
     let mut builder = BatchBuilder::default();
     let mut bytes = 0;
-    for (number, group) in groups.enumerate() {
-        let wrong =
-            |error: &dyn std::fmt::Display| Problem::bad_batch(format!("log group {}: {error}", number + 1));
-        let group = group.map_err(|error| wrong(&error))?;
-        builder.log_group(group).map_err(|error| wrong(&error))?;
+    for (index, group) in groups.enumerate() {
+        let invalid =
+            |error: &dyn std::fmt::Display| Problem::bad_batch(format!("log group {}: {error}", index + 1));
+        let group = group.map_err(|error| invalid(&error))?;
+        builder.log_group(group).map_err(|error| invalid(&error))?;
         bytes += group.len();
         if bytes >= CHUNK {
             take(builder.take())?;
@@ -198,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_all_logs_or_none_is() {
+    fn one_invalid_line_rejects_the_body() {
         let lines = ("content-type", "application/x-ndjson; charset=utf-8");
         assert_eq!(read(b"{\"a\":1}\n\n{\"b\":2}", &[lines]), Ok(2));
         assert_eq!(read(b"{\"a\":1}\nno\n", &[lines]), Err(400));
@@ -208,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unknown_or_damaged_is_refused() {
+    fn rejects_unknown_and_corrupt_bodies() {
         let lines = ("content-type", "application/x-ndjson");
         let group = ("content-type", "application/x-protobuf");
         let list = ("content-type", "application/x-protobuf; message=LogGroupList");

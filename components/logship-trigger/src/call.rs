@@ -1,4 +1,4 @@
-//! What a call is about.
+//! The parameters of a call.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,42 +7,42 @@ use crate::digest::{DIGEST, Digest};
 use crate::problem::Problem;
 use crate::rule::{SPEC, Spec};
 
-/// The headers of a call, or the members of an announcement.
+/// The parameters of a call: its headers, or the fields of an announcement.
 #[derive(Debug, Clone)]
 pub struct Call {
-    /// The rule that the batch is shipped by.
+    /// The rule that ships the batch.
     pub rule: String,
-    /// The task: an object's key has it, so that a call that is repeated writes the same one.
+    /// The task. The object's key contains it, so that a retry writes the same key.
     pub task: TaskId,
-    /// The shard that the logs are from.
+    /// The logs' shard.
     pub shard: u32,
-    /// The cursors of the logs, as the caller writes them; told on.
+    /// The cursor range of the logs, in the caller's notation; passed on unchanged.
     pub range: String,
-    /// The project of the logstore; may be empty.
+    /// The Logstore's project; may be empty.
     pub project: String,
-    /// The logstore; may be empty.
+    /// The Logstore; may be empty.
     pub logstore: String,
-    /// A presigned URL that the object is to be put to, for rules that deliver so.
+    /// The presigned URL for the object, for rules that deliver to a URL.
     pub put_url: Option<String>,
-    /// What the object is to be like.
+    /// The caller's settings for the object.
     pub spec: Spec,
-    /// The key that it is to have, where the caller knows it: under another one it would be somebody else's.
+    /// The object's expected key, if the caller knows it. Another key would belong to another object.
     pub key: Option<String>,
-    /// What the caller checks the object by, if it gets it.
+    /// The digest by which the caller verifies a returned object.
     pub digest: Digest,
 }
 
-/// The id of a task: when it was created, in nanoseconds since the Unix epoch, and a number.
+/// The id of a task: its creation time and a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TaskId {
-    /// The time.
+    /// The creation time, in nanoseconds since the Unix epoch.
     pub created: u64,
     /// The number.
     pub number: u64,
 }
 
 impl TaskId {
-    /// The time as a log has it: Unix seconds, and nanoseconds within the second.
+    /// Returns the creation time as a log's time: Unix seconds, and nanoseconds within the second.
     pub fn created_time(self) -> (u32, u32) {
         ((self.created / 1_000_000_000).try_into().unwrap_or(u32::MAX), (self.created % 1_000_000_000) as u32)
     }
@@ -53,9 +53,9 @@ impl FromStr for TaskId {
 
     fn from_str(text: &str) -> Result<Self, ()> {
         let (created, number) = text.split_once('_').ok_or(())?;
-        let read = |text: &str| text.parse::<u64>().map_err(drop);
-        let id = Self { created: read(created)?, number: read(number)? };
-        // Read as it is written, so that one task has one id. A time is an i64 of nanoseconds elsewhere.
+        let parse = |text: &str| text.parse::<u64>().map_err(drop);
+        let id = Self { created: parse(created)?, number: parse(number)? };
+        // Only the canonical form is valid, so that a task has one id. Elsewhere a time is an i64 of nanoseconds.
         if id.to_string() == text && i64::try_from(id.created).is_ok() { Ok(id) } else { Err(()) }
     }
 }
@@ -74,7 +74,7 @@ pub const SHARD: &str = "x-logship-shard";
 pub const RANGE: &str = "x-logship-range";
 /// The header with the project.
 pub const PROJECT: &str = "x-logship-project";
-/// The header with the logstore.
+/// The header with the Logstore.
 pub const LOGSTORE: &str = "x-logship-logstore";
 /// The header with the key of the object.
 pub const KEY: &str = "x-logship-key";
@@ -82,7 +82,7 @@ pub const KEY: &str = "x-logship-key";
 pub const PUT_URL: &str = "x-logship-put-url";
 
 impl Call {
-    /// A call that says nothing but its rule and its task.
+    /// Creates a call with a rule, a task and defaults.
     pub fn of(rule: &str, task: TaskId) -> Self {
         Self {
             rule: rule.to_owned(),
@@ -98,34 +98,34 @@ impl Call {
         }
     }
 
-    /// Reads what a call is about; `member` has each by its header's name.
+    /// Parses the parameters of a call. `header` returns the value of a header.
     ///
     /// # Errors
-    /// When the task or the shard is missing, or not what it should be.
-    pub fn read(rule: &str, member: impl Fn(&str) -> Option<String>) -> Result<Self, Problem> {
-        let task = member(TASK).ok_or_else(|| {
+    /// If the task is missing, or if a parameter is invalid.
+    pub fn read(rule: &str, header: impl Fn(&str) -> Option<String>) -> Result<Self, Problem> {
+        let task = header(TASK).ok_or_else(|| {
             Problem::bad_call(format!(
-                "{TASK} is missing: the task's id, CREATED_NUMBER; a call that is repeated must have the same"
+                "{TASK} is missing: send the task's id, CREATED_NUMBER; a retry must send the same id"
             ))
         })?;
-        let wrong = || {
+        let invalid = || {
             Problem::bad_call(format!(
-                "{TASK} is {task:?}: say CREATED_NUMBER, the time in nanoseconds since 1970 and a number, as in 1760000089123456789_4711"
+                "{TASK} {task:?} is invalid: send CREATED_NUMBER, the time in nanoseconds since 1970 and a number, such as 1760000089123456789_4711"
             ))
         };
-        let shard = member(SHARD).unwrap_or_else(|| "0".into());
+        let shard = header(SHARD).unwrap_or_else(|| "0".into());
         Ok(Self {
-            shard: shard
-                .parse()
-                .map_err(|_| Problem::bad_call(format!("{SHARD} is {shard:?}: say the shard's number")))?,
-            range: member(RANGE).unwrap_or_default(),
-            project: member(PROJECT).unwrap_or_default(),
-            logstore: member(LOGSTORE).unwrap_or_default(),
-            put_url: member(PUT_URL),
-            spec: Spec::read(member(SPEC))?,
-            key: member(KEY),
-            digest: Digest::read(member(DIGEST).as_deref())?,
-            ..Self::of(rule, task.parse().map_err(|()| wrong())?)
+            shard: shard.parse().map_err(|_| {
+                Problem::bad_call(format!("{SHARD} {shard:?} is invalid: send the shard's number"))
+            })?,
+            range: header(RANGE).unwrap_or_default(),
+            project: header(PROJECT).unwrap_or_default(),
+            logstore: header(LOGSTORE).unwrap_or_default(),
+            put_url: header(PUT_URL),
+            spec: Spec::read(header(SPEC))?,
+            key: header(KEY),
+            digest: Digest::read(header(DIGEST).as_deref())?,
+            ..Self::of(rule, task.parse().map_err(|()| invalid())?)
         })
     }
 }
@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_task_has_one_id() {
+    fn task_id_has_one_canonical_form() {
         let id: TaskId = "1760000089123456789_4711".parse().unwrap();
         assert_eq!(id.created_time(), (1_760_000_089, 123_456_789));
         for text in

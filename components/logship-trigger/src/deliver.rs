@@ -1,4 +1,4 @@
-//! Where the bytes go.
+//! Delivery of objects.
 
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
@@ -15,68 +15,68 @@ use crate::s3;
 /// A request to a destination.
 type Request = hyperium::Request<FullBody<Bytes>>;
 
-/// What came of a call.
+/// The result of a call.
 #[derive(Debug)]
 pub struct Delivered {
-    /// What the headers of the answer say of it.
-    pub facts: Vec<(&'static str, String)>,
-    /// The object, where the caller gets it.
+    /// The headers of the response.
+    pub headers: Vec<(&'static str, String)>,
+    /// The object, for rules that deliver to the caller.
     pub object: Option<Object>,
 }
 
-/// Brings an object to where the rule says.
+/// Delivers an object to the rule's destination.
 ///
 /// # Errors
-/// When it is not there for sure.
+/// If the delivery was not confirmed.
 pub async fn object(deliver: &Deliver, call: &Call, object: Object) -> Result<Delivered, Problem> {
     let mut stored = Stored::of(&object);
-    let there = match deliver {
+    let outcome = match deliver {
         Deliver::S3(bucket) => match s3::put(bucket, call, &object).await? {
-            There::Put => PUT,
-            There::Same => WAS_THERE,
-            There::Earlier(earlier) => {
+            PutOutcome::Put => PUT,
+            PutOutcome::Identical => WAS_PUT_BEFORE,
+            PutOutcome::Earlier(earlier) => {
                 stored = earlier;
-                WAS_THERE
+                WAS_PUT_BEFORE
             }
         },
         Deliver::Url => put(call, &object).await?,
         Deliver::Caller | Deliver::Hec(_) => {
-            return Ok(Delivered { facts: facts(call, &object, stored), object: Some(object) });
+            return Ok(Delivered { headers: headers(call, &object, stored), object: Some(object) });
         }
     };
-    let mut facts = facts(call, &object, stored);
-    facts.push((DELIVERED, there.to_owned()));
-    Ok(Delivered { facts, object: None })
+    let mut headers = headers(call, &object, stored);
+    headers.push((DELIVERED, outcome.to_owned()));
+    Ok(Delivered { headers, object: None })
 }
 
-/// The header with the stages that take part: name and version of each.
+/// The header with the name and version of each stage used.
 pub const STAGES: &str = "x-logship-stages";
-/// The header with where a rule delivers to.
+/// The header with the kind of the rule's destination.
 pub const DELIVERS: &str = "x-logship-delivers";
-/// The header of an object that is where it has to be; without it, it is the body.
+/// The header of a delivered object. Without it, the object is the response's body.
 const DELIVERED: &str = "x-logship-delivered";
 const PUT: &str = "put";
-const WAS_THERE: &str = "was there";
+const WAS_PUT_BEFORE: &str = "was there";
 
-/// What became of an object at its destination.
+/// The outcome of putting an object.
 #[derive(Debug)]
-pub(crate) enum There {
-    /// It was put.
+pub(crate) enum PutOutcome {
+    /// This call put the object.
     Put,
-    /// A call before this one had put it.
-    Same,
-    /// A call before this one had put the object of this task, as other stages make it.
+    /// An earlier call put the identical object.
+    Identical,
+    /// An earlier call put this task's object, made by other stages.
     Earlier(Stored),
 }
 
-/// What is at the destination.
+/// The object at the destination.
 #[derive(Debug)]
 pub(crate) struct Stored {
-    /// Bytes of it.
+    /// The object's size in bytes.
     pub(crate) bytes: u64,
-    /// What they are checked by, in hexadecimal.
+    /// The object's digest, in hexadecimal.
     pub(crate) digest: String,
-    /// The stages that made it.
+    /// The stages that made the object.
     pub(crate) stages: String,
 }
 
@@ -87,36 +87,36 @@ impl Stored {
     }
 }
 
-fn facts(call: &Call, object: &Object, stored: Stored) -> Vec<(&'static str, String)> {
+fn headers(call: &Call, object: &Object, stored: Stored) -> Vec<(&'static str, String)> {
     vec![
         ("x-logship-task", call.task.to_string()),
         ("x-logship-key", object.key.clone()),
         ("x-logship-rows", object.rows.to_string()),
         ("x-logship-raw-bytes", object.raw_bytes.to_string()),
         ("x-logship-stored-bytes", stored.bytes.to_string()),
-        (object.checked_by.header(), stored.digest),
+        (object.digest_kind.header(), stored.digest),
         (STAGES, stored.stages),
     ]
 }
 
-/// Puts an object to the presigned URL of the call. The URL was made for its key, by who knows it.
+/// Puts an object to the presigned URL of the call. The caller signed the URL for the object's key.
 async fn put(call: &Call, object: &Object) -> Result<&'static str, Problem> {
     let Some(url) = &call.put_url else {
         return Err(Problem::bad_call(format!(
-            "{} is missing: the presigned URL that the rule delivers to",
+            "{} is missing: send the presigned URL that the rule delivers to",
             crate::call::PUT_URL
         )));
     };
     let request = http::Request::put(url)
         .body(FullBody::new(Bytes::from(object.bytes.clone())))
         .map_err(|error| Problem::bad_call(format!("{}: {error}", crate::call::PUT_URL)))?;
-    let answer = send(request).await?;
-    if answer.is_success() { Ok(PUT) } else { Err(answer.problem("the presigned URL")) }
+    let response = send(request).await?;
+    if response.is_success() { Ok(PUT) } else { Err(response.problem("the presigned URL")) }
 }
 
-/// What a destination answered.
+/// The response of a destination.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct Response {
     /// The status.
     pub(crate) status: u16,
     /// The body.
@@ -124,7 +124,7 @@ pub(crate) struct Answer {
     headers: HeaderMap,
 }
 
-impl Answer {
+impl Response {
     pub(crate) fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
     }
@@ -133,15 +133,15 @@ impl Answer {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// A refusal, as a problem: what the destination says of itself passes, and is told apart from what it says of
-    /// this call.
-    pub(crate) fn problem(&self, what: &str) -> Problem {
+    /// Converts an error response to a problem. A retry can help for problems of the destination, but not for
+    /// problems of this call.
+    pub(crate) fn problem(&self, destination: &str) -> Problem {
         let Self { status, body, .. } = self;
-        let said: String = String::from_utf8_lossy(body).chars().take(300).collect();
-        let detail = format!("{what} answered {status}: {said}");
+        let excerpt: String = String::from_utf8_lossy(body).chars().take(300).collect();
+        let detail = format!("{destination} responded {status}: {excerpt}");
         let problem = match status {
             429 | 503 => Problem::new(503, "destination-busy", detail),
-            // A key that is renewed, or a bucket that is made, makes the same call succeed.
+            // The same call succeeds after the access key is renewed or the bucket is created.
             401 | 403 => Problem::new(502, "destination-refused", detail),
             404 => Problem::new(502, "destination-missing", detail),
             500.. => Problem::new(502, "destination-failed", detail),
@@ -151,38 +151,36 @@ impl Answer {
     }
 }
 
-/// Gets a batch from where it was announced to be.
+/// Fetches an announced batch.
 pub(crate) async fn get(url: &str) -> Result<Vec<u8>, Problem> {
-    let wrong = |error| Problem::bad_call(format!("`url`: {error}"));
-    let answer = send(http::Request::get(url).body(FullBody::new(Bytes::new())).map_err(wrong)?).await?;
-    if !answer.is_success() {
-        return Err(answer.problem("`url`"));
+    let invalid = |error| Problem::bad_call(format!("`url`: {error}"));
+    let response = send(http::Request::get(url).body(FullBody::new(Bytes::new())).map_err(invalid)?).await?;
+    if !response.is_success() {
+        return Err(response.problem("`url`"));
     }
-    if answer.body.len() > crate::body::MOST {
-        return Err(Problem::too_large(format!("{url} has more than {} bytes", crate::body::MOST)));
+    if response.body.len() > crate::body::MAX_BODY {
+        return Err(Problem::too_large(format!("{url} has more than {} bytes", crate::body::MAX_BODY)));
     }
-    Ok(answer.body.into())
+    Ok(response.body.into())
 }
 
-/// The kind of problem that is no answer at all.
+/// The kind of problem if a destination does not respond.
 pub(crate) const UNREACHABLE: &str = "destination-unreachable";
 
 /// Sends a request to a destination.
-pub(crate) async fn send(request: Request) -> Result<Answer, Problem> {
+pub(crate) async fn send(request: Request) -> Result<Response, Problem> {
     let host = request.uri().authority().map(ToString::to_string).unwrap_or_default();
     let unreachable = |error: ErrorCode| match error {
         ErrorCode::HttpRequestDenied => Problem::new(
             500,
             "destination-forbidden",
-            format!(
-                "the function may not reach {host}: it is not in its allowed_outbound_hosts in spin.toml"
-            ),
+            format!("the function may not connect to {host}: add it to allowed_outbound_hosts in spin.toml"),
         ),
-        error => Problem::new(502, UNREACHABLE, format!("{host} can't be reached: {error}")),
+        error => Problem::new(502, UNREACHABLE, format!("cannot connect to {host}: {error}")),
     };
     let response = http::send(request).await.map_err(unreachable)?;
     let status = response.status().as_u16();
     let (head, body) = response.into_parts();
     let body = body.collect().await.map_err(unreachable)?.to_bytes();
-    Ok(Answer { status, body, headers: head.headers })
+    Ok(Response { status, body, headers: head.headers })
 }

@@ -1,39 +1,39 @@
-//! What an object is checked by, where it comes to.
+//! Digests by which receivers verify objects.
 
 use sha2::{Digest as _, Sha256};
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::problem::Problem;
 
-/// The header in which a caller that gets the object says what it checks it by.
+/// The header that selects the digest of an object returned to the caller.
 pub const DIGEST: &str = "x-logship-digest";
 
-/// What an object is checked by.
+/// A kind of digest.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Digest {
-    /// SHA-256: what names an object for ever.
+    /// SHA-256: the permanent identity of an object.
     #[default]
     Sha256,
-    /// XXH3 of 128 bits, for a caller that makes the SHA-256 itself of what it gets. It finds what was damaged on the way as
-    /// well, and takes a tenth of the time: a function has no instructions for SHA-256, of which a third of a call with an
-    /// object that is not compressed was.
+    /// XXH3 with 128 bits, for callers that compute the SHA-256 of the returned object themselves. It also detects
+    /// corruption in transit, in a tenth of the time. A function has no SHA-256 instructions: SHA-256 took a third of a
+    /// call with an uncompressed object.
     Xxh3,
 }
 
 impl Digest {
-    /// Reads the header.
+    /// Parses the header.
     ///
     /// # Errors
-    /// When it names none.
+    /// If the header names an unknown digest.
     pub(crate) fn read(text: Option<&str>) -> Result<Self, Problem> {
         match text {
             None | Some("sha256") => Ok(Self::Sha256),
             Some("xxh3") => Ok(Self::Xxh3),
-            Some(other) => Err(Problem::bad_call(format!("{DIGEST} is {other:?}: say sha256 or xxh3"))),
+            Some(other) => Err(Problem::bad_call(format!("unknown {DIGEST} {other:?}: use sha256 or xxh3"))),
         }
     }
 
-    /// The digest of bytes, in hexadecimal.
+    /// Returns the digest of `bytes`, in hexadecimal.
     pub(crate) fn of(self, bytes: &[u8]) -> String {
         match self {
             Self::Sha256 => hex::encode(Sha256::digest(bytes)),
@@ -41,7 +41,7 @@ impl Digest {
         }
     }
 
-    /// The header that tells it.
+    /// Returns the response header for the digest.
     pub(crate) fn header(self) -> &'static str {
         match self {
             Self::Sha256 => "x-logship-sha256",

@@ -1,4 +1,4 @@
-//! Events to Splunk's HTTP Event Collector.
+//! Sends events to Splunk's HTTP Event Collector.
 
 use bytes::Bytes;
 use logship_core::batch::LogBatch;
@@ -10,8 +10,8 @@ use crate::problem::Problem;
 use crate::rule::{Hec, Rule, variable};
 use crate::stages::formatter::{self, Transport};
 
-/// Sends the logs as events, in order. Splunk has no identities of events: what a call sent before it failed is sent
-/// again by the one that repeats it.
+/// Sends the logs as events, in order. Splunk events have no identity: if a call fails halfway, its retry sends all
+/// events again.
 pub(crate) async fn send_all(
     rule: &Rule,
     receiver: &Hec,
@@ -19,39 +19,39 @@ pub(crate) async fn send_all(
 ) -> Result<Delivered, Problem> {
     let token = variable("hec_token").await?;
     let (stages, session) = open(rule, receiver)?;
-    let (mut events, mut requests, mut bytes, mut before) = (0, 0, 0, 0);
+    let (mut events, mut requests, mut bytes, mut logs_before) = (0, 0, 0, 0);
     for batch in batches {
-        let messages = session.push(batch).map_err(|error| problem(at(error, before)))?;
-        before += batch.len() as u32;
-        for range in requests_of(&messages.ends, receiver.batch_bytes) {
+        let messages = session.push(batch).map_err(|error| problem(with_log_offset(error, logs_before)))?;
+        logs_before += batch.len() as u32;
+        for range in request_ranges(&messages.ends, receiver.batch_bytes) {
             post(receiver, &token, &messages.bytes[range]).await?;
             requests += 1;
         }
         events += messages.ends.len();
         bytes += messages.bytes.len();
     }
-    let facts = vec![
+    let headers = vec![
         ("x-logship-rows", events.to_string()),
         ("x-logship-stored-bytes", bytes.to_string()),
         ("x-logship-requests", requests.to_string()),
         (STAGES, stages),
         ("x-logship-delivered", "sent".to_owned()),
     ];
-    Ok(Delivered { facts, object: None })
+    Ok(Delivered { headers, object: None })
 }
 
-/// Whether the function can make the events of a rule: returns the stage that would.
+/// Checks that the function can make the events of a rule. Returns the name and version of the formatter.
 pub(crate) fn check(rule: &Rule, receiver: &Hec) -> Result<String, Problem> {
     Ok(open(rule, receiver)?.0)
 }
 
-/// The formatter, by its name and version, with its settings.
+/// Opens the formatter with the rule's settings. Returns its name and version, and the session.
 fn open(rule: &Rule, receiver: &Hec) -> Result<(String, formatter::Session), Problem> {
     let stage = formatter::describe();
     if stage.transport != Transport::Hec {
         return Err(Problem::settings(format!(
-            "rule {:?} delivers to Splunk, and this function's formatter is {}, which makes messages for syslog: \
-             put siem-hec into the dependency logship:siem/formatter in spin.toml",
+            "rule {:?} delivers to Splunk, but this function's formatter {} makes syslog messages: \
+             set the dependency logship:siem/formatter in spin.toml to siem-hec",
             rule.name, stage.name
         )));
     }
@@ -60,19 +60,19 @@ fn open(rule: &Rule, receiver: &Hec) -> Result<(String, formatter::Session), Pro
     Ok((format!("{}@{}", stage.name, stage.version), session))
 }
 
-/// The bytes of each request: whole events, as many as have room, one at least.
-fn requests_of(ends: &[u32], most: usize) -> Vec<std::ops::Range<usize>> {
-    let (mut requests, mut begin, mut end) = (vec![], 0, 0);
+/// Returns the byte range of each request: as many complete events as fit into `max_bytes`, but at least one.
+fn request_ranges(ends: &[u32], max_bytes: usize) -> Vec<std::ops::Range<usize>> {
+    let (mut requests, mut start, mut end) = (vec![], 0, 0);
     for &next in ends {
         let next = next as usize;
-        if next - begin > most && end > begin {
-            requests.push(begin..end);
-            begin = end;
+        if next - start > max_bytes && end > start {
+            requests.push(start..end);
+            start = end;
         }
         end = next;
     }
-    if end > begin {
-        requests.push(begin..end);
+    if end > start {
+        requests.push(start..end);
     }
     requests
 }
@@ -84,24 +84,25 @@ async fn post(receiver: &Hec, token: &str, events: &[u8]) -> Result<(), Problem>
         .header("content-type", "application/json")
         .body(FullBody::new(Bytes::copy_from_slice(events)))
         .map_err(|error| Problem::settings(format!("deliver: url {:?}: {error}", receiver.url)))?;
-    let answer = send(request).await?;
-    // A proxy may answer 200 as well: Splunk says code 0.
-    let code = serde_json::from_slice::<Value>(&answer.body).ok().and_then(|body| body.get("code")?.as_u64());
-    match (answer.status, code) {
+    let response = send(request).await?;
+    // A proxy may also respond 200; only Splunk sends code 0.
+    let code =
+        serde_json::from_slice::<Value>(&response.body).ok().and_then(|body| body.get("code")?.as_u64());
+    match (response.status, code) {
         (200, Some(0)) => Ok(()),
         (200, _) => Err(Problem::new(
             502,
             "destination-failed",
-            format!("{} answered 200, but not as Splunk does", receiver.url),
+            format!("{} responded 200, but not like Splunk: check the URL", receiver.url),
         )),
-        _ => Err(answer.problem("Splunk")),
+        _ => Err(response.problem("Splunk")),
     }
 }
 
-fn at(error: formatter::Error, before: u32) -> formatter::Error {
+fn with_log_offset(error: formatter::Error, logs_before: u32) -> formatter::Error {
     match error {
         formatter::Error::Rejected(formatter::Rejection { log, reason }) => {
-            formatter::Error::Rejected(formatter::Rejection { log: before + log, reason })
+            formatter::Error::Rejected(formatter::Rejection { log: logs_before + log, reason })
         }
         error => error,
     }
@@ -113,7 +114,7 @@ fn problem(error: formatter::Error) -> Problem {
             Problem::settings(format!("deliver: format: {}: {}", problem.path, problem.reason))
         }
         formatter::Error::InvalidBatch(problem) => {
-            Problem::new(500, "defect", format!("a defect of the function: {problem}"))
+            Problem::new(500, "defect", format!("bug in the function: {problem}"))
         }
         formatter::Error::Rejected(rejection) => {
             Problem::rejected(format!("log {}: {}", rejection.log, rejection.reason))
@@ -126,9 +127,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn requests_are_whole_events() {
-        assert_eq!(requests_of(&[], 10), []);
-        assert_eq!(requests_of(&[4, 8, 12], 10), [0..8, 8..12]);
-        assert_eq!(requests_of(&[40, 44, 100], 10), [0..40, 40..44, 44..100]);
+    fn requests_have_complete_events() {
+        assert_eq!(request_ranges(&[], 10), []);
+        assert_eq!(request_ranges(&[4, 8, 12], 10), [0..8, 8..12]);
+        assert_eq!(request_ranges(&[40, 44, 100], 10), [0..40, 40..44, 44..100]);
     }
 }

@@ -1,21 +1,22 @@
-//! What the triggers of logship share: functions of a serverless platform, which make an object or messages of one
-//! batch, and deliver them.
+//! Shared code of the triggers of logship. A trigger is a function of a serverless platform that turns one batch into
+//! an object or messages, and delivers them.
 //!
-//! A trigger does not have the stages inside: it imports them, and the application ([`spin.toml`]) says which
-//! component serves each. So an encoder is swapped by a line in that file.
+//! A trigger does not contain the stages but imports them. The application ([`spin.toml`]) maps each import to a
+//! component, so changing one line replaces an encoder.
 //!
-//! - [`call`]: what a call is about: rule, task, shard, range.
-//! - [`rule`]: the rules that the function knows, from its variables.
-//! - [`body`]: batches from what was sent; [`announcement`]: what is announced, and has to be fetched.
+//! - [`call`]: the parameters of a call: rule, task, shard, range.
+//! - [`rule`]: the function's rules, from its variables.
+//! - [`body`]: parses the body as batches; [`announcement`]: messages that announce a batch.
 //! - [`stages`]: the imported stages; [`object`]: render, encode, compress.
-//! - [`deliver`]: where the bytes go; [`s3`], [`hec`]; [`digest`]: what they are checked by.
-//! - [`problem`]: what went wrong, for the caller.
+//! - [`deliver`]: delivery of objects, to [`s3`] among others; [`hec`]: delivery of events; [`digest`]: digests of
+//!   objects.
+//! - [`problem`]: errors for the caller.
 //!
-//! [`ship`] is all of it; [`describe`] only tells whether it would.
+//! [`ship`] makes and delivers an object or events; [`describe`] only checks the rule and the stages.
 //!
-//! # Safe to repeat
-//! An object's key and bytes depend on nothing but the rule, the stages, the task and the logs. A call that is
-//! repeated writes the same bytes to the same key, and says so.
+//! # Retries
+//! An object's key and bytes depend only on the rule, the stages, the task and the logs. A retry writes the same bytes
+//! to the same key, and its response says that the object existed.
 //!
 //! [`spin.toml`]: https://spinframework.dev/v4/writing-apps
 
@@ -37,20 +38,20 @@ use deliver::{DELIVERS, Delivered, STAGES};
 use problem::Problem;
 use rule::{Deliver, Rule, Spec};
 
-/// Makes what the rule asks for of a batch, and delivers it.
+/// Makes a rule's object or events from a batch, and delivers them.
 ///
 /// # Errors
-/// What is wrong, and whether trying again can help.
+/// The problem. Its status tells whether a retry can help.
 pub async fn ship(call: &Call, body: Body) -> Result<Delivered, Problem> {
-    let rule = Rule::named(&call.rule).await?.agreed(&call.spec)?;
+    let rule = Rule::named(&call.rule).await?.merged_with(&call.spec)?;
     if matches!(rule.deliver, Deliver::Hec(_)) && call.key.is_some() {
         return Err(Problem::settings(format!(
-            "the caller wants an object, and rule {:?} of this function delivers events to Splunk: let it call another",
+            "the caller wants an object, but rule {:?} of this function delivers events to Splunk: call another rule",
             rule.name
         )));
     }
     match &rule.deliver {
-        // All are read before any is sent: a body that is wrong somewhere is not sent in part.
+        // All batches are parsed before the first is sent, so that no part of an invalid body is sent.
         Deliver::Hec(receiver) => {
             hec::send_all(&rule, receiver, &body.batches(call.task.created_time())?).await
         }
@@ -58,19 +59,22 @@ pub async fn ship(call: &Call, body: Body) -> Result<Delivered, Problem> {
     }
 }
 
-/// Tells what makes the objects of a rule, and where they go, if all that can be checked without logs is right.
+/// Checks a rule without logs. Returns the stages that make its objects or events, and its kind of destination.
 ///
 /// # Errors
-/// What is wrong: there is no such rule, it contradicts the caller, or its stages don't go together.
+/// If the rule is unknown, contradicts the caller, or has incompatible stages.
 pub async fn describe(rule: &str, caller: Spec) -> Result<Delivered, Problem> {
-    let rule = Rule::named(rule).await?.agreed(&caller)?;
+    let rule = Rule::named(rule).await?.merged_with(&caller)?;
     let stages = match &rule.deliver {
         Deliver::Hec(receiver) => hec::check(&rule, receiver)?,
         _ => {
-            // A key of the length that real ones have.
+            // A realistic task id, so that the key has a realistic length.
             let task = TaskId { created: 1_900_000_000_000_000_000, number: 9_999_999 };
             object::check(&rule, &Call::of(&rule.name, task))?
         }
     };
-    Ok(Delivered { facts: vec![(STAGES, stages), (DELIVERS, rule.deliver.name().to_owned())], object: None })
+    Ok(Delivered {
+        headers: vec![(STAGES, stages), (DELIVERS, rule.deliver.name().to_owned())],
+        object: None,
+    })
 }

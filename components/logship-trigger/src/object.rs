@@ -1,8 +1,8 @@
-//! The object of a batch: render, encode, compress.
+//! Makes the object of a batch: render, encode, compress.
 
 use chrono::DateTime;
 use logship_core::batch::LogBatch;
-use logship_core::choice::{Choice, NONE};
+use logship_core::stage_spec::{NONE, StageSpec};
 use serde_json::{Map, Value, json};
 
 use crate::body::Body;
@@ -13,77 +13,77 @@ use crate::rule::{Deliver, Rule};
 use crate::stages::compressor::{self, SuffixPlace};
 use crate::stages::{encoder, renderer};
 
-/// An object.
+/// A finished object.
 #[derive(Debug)]
 pub struct Object {
-    /// Its key within the bucket.
+    /// The object's key in the bucket.
     pub key: String,
-    /// Its bytes.
+    /// The object's content.
     pub bytes: Vec<u8>,
-    /// How many logs it has.
+    /// The number of logs.
     pub rows: usize,
-    /// Bytes before compression; an upper estimate where it was compressed inside its format.
+    /// The size in bytes before compression; an upper estimate for compression inside the format.
     pub raw_bytes: u64,
-    /// Its media type.
+    /// The media type.
     pub media_type: String,
-    /// What it is checked by: SHA-256, unless the caller that gets it wants another.
-    pub checked_by: Digest,
-    /// That of its bytes, in hexadecimal.
+    /// The kind of `digest`: SHA-256, unless the object is returned to a caller that selected another.
+    pub digest_kind: Digest,
+    /// The digest of the content, in hexadecimal.
     pub digest: String,
-    /// The stages that made it: name and version.
+    /// The name and version of each stage used.
     pub stages: String,
 }
 
-/// Makes the object of a call's logs. All the same for the same rule, stages, task and logs.
+/// Makes the object of a call's logs. The same rule, stages, task and logs give the same object.
 ///
 /// # Errors
-/// When the rule and the function's stages don't go together, or a stage refuses.
+/// If the rule and the function's stages are incompatible, or a stage fails.
 pub fn make(rule: &Rule, call: &Call, body: &Body) -> Result<Object, Problem> {
     let plan = Plan::new(rule)?;
     let key = render(rule, call, &plan.suffix)?;
-    if let Some(wanted) = call.key.as_ref().filter(|wanted| **wanted != key) {
+    if let Some(expected) = call.key.as_ref().filter(|expected| **expected != key) {
         return Err(Problem::settings(format!(
-            "the caller's object is {wanted:?}, and this function would name it {key:?}: its stages are not those of the caller"
+            "the caller expects the key {expected:?}, but this function makes {key:?}: use the same renderer and settings on both sides"
         )));
     }
-    let mut making = plan.begin()?;
-    // Each batch is let go before the next is read: memory that a call has not had yet is what it waits for most.
-    body.each(call.task.created_time(), |batch| making.push(&batch))?;
-    let rows = making.rows;
+    let mut writer = plan.open()?;
+    // Each batch is freed before the next is parsed, because allocating fresh memory takes most of a call's time.
+    body.for_each_batch(call.task.created_time(), |batch| writer.push(&batch))?;
+    let rows = writer.rows;
     if rows == 0 {
-        return Err(Problem::bad_batch("the body has no logs, and an object without logs is none"));
+        return Err(Problem::bad_batch("the body has no logs, but an object needs at least one"));
     }
-    let (bytes, raw_bytes) = making.finish()?;
-    let checked_by = if rule.deliver == Deliver::Caller { call.digest } else { Digest::Sha256 };
+    let (bytes, raw_bytes) = writer.finish()?;
+    let digest_kind = if rule.deliver == Deliver::Caller { call.digest } else { Digest::Sha256 };
     Ok(Object {
         key,
         rows,
         raw_bytes,
         media_type: plan.media_type(),
-        checked_by,
-        digest: checked_by.of(&bytes),
+        digest_kind,
+        digest: digest_kind.of(&bytes),
         stages: plan.stages(),
         bytes,
     })
 }
 
-/// Whether the function can make the objects of a rule: returns the stages that would.
+/// Checks that the function can make the objects of a rule. Returns the name and version of the stages.
 ///
 /// # Errors
-/// When the rule and the function's stages don't go together, or a stage refuses its settings.
+/// If the rule and the function's stages are incompatible, or a stage rejects its settings.
 pub fn check(rule: &Rule, call: &Call) -> Result<String, Problem> {
     let plan = Plan::new(rule)?;
     render(rule, call, &plan.suffix)?;
-    plan.begin()?;
+    plan.open()?;
     Ok(plan.stages())
 }
 
-/// How the stages work together for a rule.
+/// The stages for a rule, with their settings.
 struct Plan {
     encoder: encoder::Description,
     encoder_config: String,
     compressor: Option<(compressor::Description, String)>,
-    /// Whether the encoder compresses inside its format.
+    /// True if the encoder compresses inside its format.
     inner: bool,
     suffix: String,
 }
@@ -107,7 +107,7 @@ impl Plan {
         }
         let compressor = compressor::describe();
         if encoder.compressions.is_empty() {
-            let compressor = outer(rule, compressor)?;
+            let compressor = outer_compression(rule, compressor)?;
             let suffix = match &compressor {
                 None => encoder.suffix.clone(),
                 Some((stage, _)) => match stage.suffix_place {
@@ -116,19 +116,19 @@ impl Plan {
                 },
             };
             return Ok(Self {
-                encoder_config: text(&encoder_config),
+                encoder_config: config_text(&encoder_config),
                 encoder,
                 compressor,
                 inner: false,
                 suffix,
             });
         }
-        let name = inner(rule, &encoder, &compressor)?;
+        let name = inner_compression(rule, &encoder, &compressor)?;
         encoder_config.insert("compression".into(), json!(name));
         let inner = encoder.compressions.iter().find(|inner| inner.name == name);
         let suffix = format!("{}{}", inner.map_or("", |inner| &inner.suffix), encoder.suffix);
         Ok(Self {
-            encoder_config: text(&encoder_config),
+            encoder_config: config_text(&encoder_config),
             encoder,
             compressor: None,
             inner: name != NONE,
@@ -136,14 +136,14 @@ impl Plan {
         })
     }
 
-    fn begin(&self) -> Result<Making, Problem> {
+    fn open(&self) -> Result<Writer, Problem> {
         let encoder = encoder::Object::open(&self.encoder_config).map_err(encoder_problem)?;
         let compressor = match &self.compressor {
             Some((_, config)) => Some(compressor::Object::open(config).map_err(compressor_problem)?),
             None => None,
         };
-        let output = Output { compressor, returned: 0, bytes: vec![] };
-        Ok(Making { encoder, inner: self.inner, rows: 0, output })
+        let output = Output { compressor, encoded_bytes: 0, bytes: vec![] };
+        Ok(Writer { encoder, inner: self.inner, rows: 0, output })
     }
 
     fn media_type(&self) -> String {
@@ -164,49 +164,50 @@ impl Plan {
     }
 }
 
-/// The bytes of an object in the making.
-struct Making {
+/// An open object.
+struct Writer {
     encoder: encoder::Object,
-    /// Whether these compress inside their format.
+    /// True if the encoder compresses inside its format.
     inner: bool,
     rows: usize,
     output: Output,
 }
 
-impl Making {
+impl Writer {
     fn push(&mut self, batch: &LogBatch) -> Result<(), Problem> {
         let encoded = self.encoder.push(batch);
-        self.output.take(encoded.map_err(|error| encoder_problem(at(error, self.rows as u32)))?)?;
+        self.output
+            .take(encoded.map_err(|error| encoder_problem(with_log_offset(error, self.rows as u32)))?)?;
         self.rows += batch.len();
         Ok(())
     }
 
-    /// The bytes, and how many they were before compression.
+    /// Finishes the object. Returns its content, and its size before compression.
     fn finish(self) -> Result<(Vec<u8>, u64), Problem> {
         let Self { encoder, inner, mut output, .. } = self;
         let size = if inner { encoder.size() } else { 0 };
         output.take(encoder::Object::finish(encoder).map_err(encoder_problem)?)?;
-        let Output { compressor, returned, mut bytes } = output;
+        let Output { compressor, encoded_bytes, mut bytes } = output;
         if let Some(compressor) = compressor {
             let mut ending = compressor::Object::finish(compressor).map_err(compressor_problem)?;
             bytes.append(&mut ending.trailer);
             bytes.splice(..0, ending.header);
         }
-        Ok((bytes, size.max(returned)))
+        Ok((bytes, size.max(encoded_bytes)))
     }
 }
 
-/// What an encoder returned, compressed.
+/// Compresses the encoder's output.
 struct Output {
     compressor: Option<compressor::Object>,
-    /// Bytes that the encoder returned.
-    returned: u64,
+    /// The number of bytes that the encoder returned.
+    encoded_bytes: u64,
     bytes: Vec<u8>,
 }
 
 impl Output {
     fn take(&mut self, encoded: Vec<u8>) -> Result<(), Problem> {
-        self.returned += encoded.len() as u64;
+        self.encoded_bytes += encoded.len() as u64;
         match &self.compressor {
             Some(_) if encoded.is_empty() => {}
             Some(compressor) => {
@@ -219,24 +220,24 @@ impl Output {
     }
 }
 
-/// The compressor behind the encoder, if the rule has one.
-fn outer(
+/// Returns the compressor after the encoder and its settings, if the rule has one.
+fn outer_compression(
     rule: &Rule,
     compressor: compressor::Description,
 ) -> Result<Option<(compressor::Description, String)>, Problem> {
     match &rule.spec.compression {
         None => Ok(Some((compressor, String::new()))),
-        Some(Choice { name, settings }) if name == NONE => {
+        Some(StageSpec { name, settings }) if name == NONE => {
             if settings.is_empty() {
                 Ok(None)
             } else {
                 Err(no_settings(rule))
             }
         }
-        Some(Choice { name, settings }) if *name == compressor.compression => {
-            Ok(Some((compressor, text(settings))))
+        Some(StageSpec { name, settings }) if *name == compressor.compression => {
+            Ok(Some((compressor, config_text(settings))))
         }
-        Some(Choice { name, .. }) => Err(other_stage(
+        Some(StageSpec { name, .. }) => Err(other_stage(
             rule,
             "compression",
             name,
@@ -247,8 +248,8 @@ fn outer(
     }
 }
 
-/// The compression inside the encoder's format.
-fn inner(
+/// Returns the name of the compression inside the encoder's format.
+fn inner_compression(
     rule: &Rule,
     encoder: &encoder::Description,
     compressor: &compressor::Description,
@@ -262,7 +263,7 @@ fn inner(
         Some(choice) => {
             let known: Vec<_> = encoder.compressions.iter().map(|inner| inner.name.as_str()).collect();
             Err(Problem::settings(format!(
-                "rule {:?}: {} has no compression {:?}; there is {NONE}, {}",
+                "rule {:?}: {} has no compression {:?}; use {NONE}, {}",
                 rule.name,
                 encoder.format,
                 choice.name,
@@ -287,39 +288,40 @@ fn render(rule: &Rule, call: &Call, suffix: &str) -> Result<String, Problem> {
         number: call.task.number,
         suffix: suffix.to_owned(),
     };
-    let key = renderer::render(&text(rule.spec.path.as_ref().unwrap_or(&Map::new())), &request).map_err(
-        |error| {
+    let key = renderer::render(&config_text(rule.spec.path.as_ref().unwrap_or(&Map::new())), &request)
+        .map_err(|error| {
             let renderer::Error::InvalidConfig(problem) = error;
             Problem::settings(format!("rule {:?}: {}: {}", rule.name, problem.path, problem.reason))
-        },
-    )?;
-    // What the host refuses as well: see `wit/deps/object-path`.
-    let level = |level: &str| {
+        })?;
+    // The host rejects the same keys: see `wit/deps/object-path`.
+    let is_valid_level = |level: &str| {
         !matches!(level, "" | "." | "..") && !level.contains(|c: char| c == '\\' || c.is_control())
     };
-    if key.len() > 1023 || !key.split('/').all(level) {
-        return Err(Problem::settings(format!("the renderer made a key that is none: {key:?}")));
+    if key.len() > 1023 || !key.split('/').all(is_valid_level) {
+        return Err(Problem::settings(format!(
+            "the renderer made an invalid key {key:?}: change its settings"
+        )));
     }
     Ok(key)
 }
 
-fn other_stage(rule: &Rule, member: &str, wanted: &str, kind: &str, name: &str, makes: &str) -> Problem {
+fn other_stage(rule: &Rule, setting: &str, expected: &str, kind: &str, name: &str, makes: &str) -> Problem {
     Problem::settings(format!(
-        "rule {:?} wants {member} {wanted:?}, and this function's {kind} is {name}, which makes {makes:?}: \
-         put another component into its dependency in spin.toml, or change the rule",
+        "rule {:?} has {setting} {expected:?}, but this function's {kind} {name} makes {makes:?}: \
+         change the {kind} in spin.toml, or change the rule",
         rule.name
     ))
 }
 
 fn no_settings(rule: &Rule) -> Problem {
-    Problem::settings(format!("rule {:?}: compression has no settings here: take them out", rule.name))
+    Problem::settings(format!("rule {:?}: this compression has no settings: remove them", rule.name))
 }
 
-/// The error, with the log's number counted from the beginning of the body.
-fn at(error: encoder::Error, before: u32) -> encoder::Error {
+/// Changes the log's index in an error to its index in the body.
+fn with_log_offset(error: encoder::Error, logs_before: u32) -> encoder::Error {
     match error {
         encoder::Error::Rejected(encoder::Rejection { log, reason }) => {
-            encoder::Error::Rejected(encoder::Rejection { log: before + log, reason })
+            encoder::Error::Rejected(encoder::Rejection { log: logs_before + log, reason })
         }
         error => error,
     }
@@ -331,7 +333,7 @@ fn encoder_problem(error: encoder::Error) -> Problem {
             Problem::settings(format!("format: {}: {}", problem.path, problem.reason))
         }
         encoder::Error::InvalidBatch(problem) => {
-            Problem::new(500, "defect", format!("a defect of the function: {problem}"))
+            Problem::new(500, "defect", format!("bug in the function: {problem}"))
         }
         encoder::Error::Rejected(rejection) => {
             Problem::rejected(format!("log {}: {}", rejection.log, rejection.reason))
@@ -349,6 +351,6 @@ fn compressor_problem(error: compressor::Error) -> Problem {
     }
 }
 
-fn text(settings: &Map<String, Value>) -> String {
+fn config_text(settings: &Map<String, Value>) -> String {
     if settings.is_empty() { String::new() } else { json!(settings).to_string() }
 }

@@ -1,68 +1,68 @@
-//! What went wrong, for the caller.
+//! Errors for the caller.
 
 use serde_json::json;
 
-/// A problem, as `application/problem+json` (RFC 9457) has it.
+/// A problem: an error response of type `application/problem+json` (RFC 9457).
 ///
-/// The status tells whether trying again can help: with one of 5xx, 429, 401 (another token), or 404 (the function does
-/// not know the rule yet), it can; with any other of 4xx the same call always ends so.
+/// The status tells whether a retry can help. It can for 5xx, 429, 401 (another token) and 404 (the function does not
+/// know the rule yet). For any other 4xx, the same call always fails.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{detail}")]
 pub struct Problem {
     /// The HTTP status.
     pub status: u16,
-    /// What kind it is: the last part of `urn:logship:problem:…`.
+    /// The kind of problem: the last part of `urn:logship:problem:…`.
     pub kind: &'static str,
-    /// What is wrong, and what would be right.
+    /// The problem, and how to fix it.
     pub detail: String,
-    /// Seconds after which to try again, where the destination said so.
+    /// The destination's `Retry-After`, in seconds, if it sent one.
     pub retry_after: Option<String>,
 }
 
 impl Problem {
-    /// A problem of a kind.
+    /// Returns a problem of a kind.
     pub fn new(status: u16, kind: &'static str, detail: impl Into<String>) -> Self {
         Self { status, kind, detail: detail.into(), retry_after: None }
     }
 
-    /// The call lacks something.
+    /// Returns a problem for a missing or invalid parameter of the call.
     pub fn bad_call(detail: impl Into<String>) -> Self {
         Self::new(400, "bad-call", detail)
     }
 
-    /// The body is none that a batch can be read from.
+    /// Returns a problem for a body that cannot be parsed as a batch.
     pub fn bad_batch(detail: impl Into<String>) -> Self {
         Self::new(400, "bad-batch", detail)
     }
 
-    /// The body is larger than the function takes.
+    /// Returns a problem for a body that exceeds the function's limit.
     pub fn too_large(detail: impl Into<String>) -> Self {
         Self::new(413, "too-large", detail)
     }
 
-    /// The function's own settings are wrong.
+    /// Returns a problem for invalid settings of the function.
     pub fn settings(detail: impl Into<String>) -> Self {
         Self::new(500, "settings", detail)
     }
 
-    /// A stage can't make what the rule asks for of these logs.
+    /// Returns a problem for logs that a stage rejects.
     pub fn rejected(detail: impl Into<String>) -> Self {
         Self::new(422, "rejected", detail)
     }
 
-    /// Whether the same call can end otherwise another time.
-    pub fn can_pass(&self) -> bool {
+    /// Returns true if a retry of the same call can succeed.
+    pub fn is_retryable(&self) -> bool {
         self.status >= 500 || matches!(self.status, 401 | 404 | 429)
     }
 
-    /// The body of the answer.
+    /// Returns the body of the response.
     pub fn body(&self) -> String {
         json!({
             "type": format!("urn:logship:problem:{}", self.kind),
             "title": self.kind.replace('-', " "),
             "status": self.status,
             "detail": self.detail,
-            "retry": self.can_pass(),
+            "retry": self.is_retryable(),
         })
         .to_string()
     }

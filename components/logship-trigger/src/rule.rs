@@ -1,8 +1,8 @@
-//! The rules that a function knows.
+//! The rules of a function.
 
 use std::collections::BTreeMap;
 
-use logship_core::choice::Choice;
+use logship_core::stage_spec::StageSpec;
 use logship_core::time_zone::TimeZone;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -10,91 +10,90 @@ use spin_sdk::variables;
 
 use crate::problem::Problem;
 
-/// How batches become objects, and where these go.
+/// A rule: how batches become objects, and the objects' destination.
 #[derive(Debug, Clone)]
 pub struct Rule {
-    /// Its name.
+    /// The rule's name.
     pub name: String,
-    /// What its objects are like.
+    /// The settings that decide keys and bytes of objects.
     pub spec: Spec,
-    /// Where the bytes go.
+    /// The destination.
     pub deliver: Deliver,
 }
 
-/// What objects are like: all of a rule that decides their keys and bytes. The members are those of a rule of the
-/// service. One that is none is not said: the caller may say it, and else it has its default.
+/// The settings of a rule that decide the keys and bytes of objects. They are those of the service's rules. A setting
+/// that is `None` is not set: the caller may set it, otherwise its default applies.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Spec {
-    /// The directory of the bucket that objects go to; may be empty.
+    /// The directory of the objects in the bucket; may be empty.
     pub prefix: Option<String>,
-    /// Pattern of the levels below the prefix.
+    /// The pattern of the levels below the prefix.
     pub partition: Option<String>,
-    /// Time zone in which the partition is rendered.
+    /// The time zone of the partition.
     pub time_zone: Option<TimeZone>,
-    /// The format, with its settings. By default what the function's encoder makes.
-    pub format: Option<Choice>,
-    /// The compression, with its settings. By default what the function's compressor makes.
-    pub compression: Option<Choice>,
+    /// The format, with its settings. By default the format of the function's encoder.
+    pub format: Option<StageSpec>,
+    /// The compression, with its settings. By default the compression of the function's compressor.
+    pub compression: Option<StageSpec>,
     /// Settings of the renderer.
     pub path: Option<Map<String, Value>>,
 }
 
-/// The header in which a caller says what the object is to be like: a [`Spec`] as JSON.
+/// The header with the caller's settings for the object: a [`Spec`] as JSON.
 pub const SPEC: &str = "x-logship-rule";
 
 impl Spec {
-    /// What the caller says; nothing, without the header.
+    /// Parses the caller's settings. Without the header, nothing is set.
     ///
     /// # Errors
-    /// When it is none, or says what this function does not know.
+    /// If the header is invalid, or if it has a setting that this function does not know.
     pub fn read(header: Option<String>) -> Result<Self, Problem> {
         let Some(text) = header else { return Ok(Self::default()) };
-        // A newer function may know it: the same call may succeed then.
+        // A newer version of the function may know the setting, so a retry can succeed.
         serde_json::from_str(&text).map_err(|error| Problem::settings(format!("{SPEC}: {error}")))
     }
 
-    /// The partition, or its default, which is that of rules of the service.
+    /// Returns the partition. Its default is that of the service's rules.
     pub fn partition(&self) -> &str {
         self.partition.as_deref().unwrap_or("%Y/%m/%d/%H/%M")
     }
 
-    /// What both say, if they don't contradict each other; else the member of which they do.
-    fn agreed(&self, caller: &Self) -> Result<Self, &'static str> {
-        fn one<T: Clone + PartialEq>(
-            member: &'static str,
+    /// Merges both specs. Returns the name of the setting if they contradict each other.
+    fn merged_with(&self, caller: &Self) -> Result<Self, &'static str> {
+        fn merge<T: Clone + PartialEq>(
+            setting: &'static str,
             own: &Option<T>,
             caller: &Option<T>,
         ) -> Result<Option<T>, &'static str> {
             match (own, caller) {
-                (Some(own), Some(caller)) if own != caller => Err(member),
+                (Some(own), Some(caller)) if own != caller => Err(setting),
                 (own, caller) => Ok(own.as_ref().or(caller.as_ref()).cloned()),
             }
         }
         Ok(Self {
-            prefix: one("prefix", &self.prefix, &caller.prefix)?,
-            partition: one("partition", &self.partition, &caller.partition)?,
-            time_zone: one("time_zone", &self.time_zone, &caller.time_zone)?,
-            format: one("format", &self.format, &caller.format)?,
-            compression: one("compression", &self.compression, &caller.compression)?,
-            path: one("path", &self.path, &caller.path)?,
+            prefix: merge("prefix", &self.prefix, &caller.prefix)?,
+            partition: merge("partition", &self.partition, &caller.partition)?,
+            time_zone: merge("time_zone", &self.time_zone, &caller.time_zone)?,
+            format: merge("format", &self.format, &caller.format)?,
+            compression: merge("compression", &self.compression, &caller.compression)?,
+            path: merge("path", &self.path, &caller.path)?,
         })
     }
 }
 
-/// Where the bytes go.
+/// The destination.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(tag = "to", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Deliver {
-    /// Back to the caller, in the answer.
+    /// The caller, in the response.
     #[default]
     Caller,
-    /// To the presigned URL that the call has.
+    /// The presigned URL in the call.
     Url,
-    /// To a bucket of S3 or a store compatible with it, with the variables `s3_access_key_id` and
-    /// `s3_secret_access_key`.
+    /// A bucket of S3 or a compatible store. Uses the variables `s3_access_key_id` and `s3_secret_access_key`.
     S3(S3),
-    /// To Splunk, as events, with the variable `hec_token`.
+    /// Splunk; logs become events. Uses the variable `hec_token`.
     Hec(Hec),
 }
 
@@ -102,14 +101,14 @@ pub enum Deliver {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct S3 {
-    /// Such as `https://s3.eu-west-1.amazonaws.com`.
+    /// The endpoint, such as `https://s3.eu-west-1.amazonaws.com`.
     pub endpoint: String,
     /// The bucket's name.
     pub bucket: String,
-    /// Such as `eu-west-1`.
+    /// The region, such as `eu-west-1`.
     #[serde(default = "us_east_1")]
     pub region: String,
-    /// Whether the bucket is a level of the path, and not a part of the host's name.
+    /// True if the bucket is part of the URL's path, not of its host name.
     #[serde(default)]
     pub path_style: bool,
 }
@@ -122,12 +121,12 @@ fn us_east_1() -> String {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Hec {
-    /// Such as `https://splunk.example.org:8088`.
+    /// The URL, such as `https://splunk.example.org:8088`.
     pub url: String,
     /// Settings of the formatter.
     #[serde(default)]
     pub format: Map<String, Value>,
-    /// Bytes of events in a request.
+    /// The largest request, in bytes of events.
     #[serde(default = "megabyte")]
     pub batch_bytes: usize,
 }
@@ -137,7 +136,7 @@ fn megabyte() -> usize {
 }
 
 impl Deliver {
-    /// As a rule says it.
+    /// Returns the destination's name in a rule.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Caller => "caller",
@@ -148,46 +147,46 @@ impl Deliver {
     }
 }
 
-/// The variable with the rules: a JSON object, by name.
+/// The variable with the rules: a JSON object of rules by name.
 pub const RULES: &str = "rules";
 
 impl Rule {
-    /// The rule of that name, of those in the variable [`RULES`].
+    /// Returns the rule with this name from the variable [`RULES`].
     ///
     /// # Errors
-    /// When there is none, or the variable is not what it should be.
+    /// If there is no such rule, or if the variable is invalid.
     pub async fn named(name: &str) -> Result<Self, Problem> {
         let text = variable(RULES).await?;
         Self::of(&text, name)
     }
 
     fn of(text: &str, name: &str) -> Result<Self, Problem> {
-        let wrong = |error: serde_json::Error| {
-            Problem::settings(format!("the variable {RULES} is no JSON object of rules by name: {error}"))
+        let invalid = |error: serde_json::Error| {
+            Problem::settings(format!("the variable {RULES} is not a JSON object of rules by name: {error}"))
         };
-        let mut rules: BTreeMap<String, Value> = serde_json::from_str(text).map_err(wrong)?;
+        let mut rules: BTreeMap<String, Value> = serde_json::from_str(text).map_err(invalid)?;
         let Some(rule) = rules.remove(name) else {
             let known: Vec<_> = rules.keys().map(String::as_str).collect();
             let detail = format!("there is no rule {name:?}; the variable {RULES} has: {}", known.join(", "));
             return Err(Problem::new(404, "unknown-rule", detail));
         };
-        let wrong = |error: serde_json::Error| {
+        let invalid = |error: serde_json::Error| {
             Problem::settings(format!("rule {name:?} in the variable {RULES}: {error}"))
         };
-        let mut members: Map<String, Value> = serde_json::from_value(rule).map_err(wrong)?;
-        let deliver = members.remove("deliver").map(serde_json::from_value).transpose().map_err(wrong)?;
-        let spec = serde_json::from_value(members.into()).map_err(wrong)?;
+        let mut settings: Map<String, Value> = serde_json::from_value(rule).map_err(invalid)?;
+        let deliver = settings.remove("deliver").map(serde_json::from_value).transpose().map_err(invalid)?;
+        let spec = serde_json::from_value(settings.into()).map_err(invalid)?;
         Ok(Self { name: name.to_owned(), spec, deliver: deliver.unwrap_or_default() })
     }
 
-    /// The rule, with what it does not say as the caller says it.
+    /// Returns the rule with unset settings filled in from the caller's.
     ///
     /// # Errors
-    /// When they contradict each other: what the caller waits for would not be made.
-    pub fn agreed(self, caller: &Spec) -> Result<Self, Problem> {
-        let spec = self.spec.agreed(caller).map_err(|member| {
+    /// If the rule and the caller contradict each other: the function would not make the object that the caller expects.
+    pub fn merged_with(self, caller: &Spec) -> Result<Self, Problem> {
+        let spec = self.spec.merged_with(caller).map_err(|setting| {
             let detail = format!(
-                "the caller has another {member} for rule {:?} than the variable {RULES} says: change one of them, or leave it out there",
+                "the caller has another {setting} for rule {:?} than the variable {RULES}: use the same value in both, or remove it from one",
                 self.name
             );
             Problem::settings(detail)
@@ -196,20 +195,20 @@ impl Rule {
     }
 }
 
-/// The value of a variable that must be there.
+/// Returns the value of a required variable.
 ///
 /// # Errors
-/// When it is not.
+/// If the variable is not set.
 pub async fn variable(name: &str) -> Result<String, Problem> {
     optional(name)
         .await?
-        .ok_or_else(|| Problem::settings(format!("the variable {name} of the function: is not set")))
+        .ok_or_else(|| Problem::settings(format!("the variable {name} of the function is not set")))
 }
 
-/// The value of a variable, if it is there.
+/// Returns the value of a variable, if it is set.
 ///
 /// # Errors
-/// When that can't be told.
+/// If the variable cannot be read.
 pub async fn optional(name: &str) -> Result<Option<String>, Problem> {
     match variables::get(name).await {
         Ok(value) => Ok(Some(value)),
@@ -229,7 +228,7 @@ mod tests {
     }"#;
 
     #[test]
-    fn rules_are_found_by_name() {
+    fn finds_rules_by_name() {
         let rule = Rule::of(RULES, "a").unwrap();
         assert_eq!((rule.name.as_str(), rule.spec.format.unwrap().name.as_str()), ("a", "csv"));
         assert_eq!(rule.deliver, Deliver::Caller);
@@ -237,34 +236,34 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn errors_name_the_problem() {
         let of = |text, name| Rule::of(text, name).unwrap_err();
-        assert_eq!((of(RULES, "d").status, of(RULES, "d").can_pass()), (404, true));
+        assert_eq!((of(RULES, "d").status, of(RULES, "d").is_retryable()), (404, true));
         assert!(of(RULES, "d").detail.contains("a, b, c"));
         assert!(of(RULES, "c").detail.contains("prefixx"));
         assert_eq!(of("[]", "a").status, 500);
     }
 
     #[test]
-    fn a_caller_says_what_the_rule_does_not_and_nothing_against_it() {
-        let agreed = |told: &str| {
+    fn caller_fills_unset_settings_and_contradicts_none() {
+        let merged_with = |header: &str| {
             Rule::of(RULES, "a")
                 .unwrap()
-                .agreed(&Spec::read(Some(told.into())).unwrap())
+                .merged_with(&Spec::read(Some(header.into())).unwrap())
                 .map(|rule| rule.spec)
         };
-        let spec = agreed(r#"{"prefix": "p", "compression": "none"}"#).unwrap();
+        let spec = merged_with(r#"{"prefix": "p", "compression": "none"}"#).unwrap();
         assert_eq!((spec.prefix.as_deref(), spec.partition()), (Some("p"), "%Y/%m/%d/%H/%M"));
         assert_eq!(spec.format.unwrap().name, "csv");
-        for (told, member) in [
+        for (header, setting) in [
             (r#"{"format": "csv"}"#, "format"),
             (r#"{"compression": "gzip"}"#, "compression"),
             (r#"{"time_zone": "+07:00"}"#, "time_zone"),
         ] {
-            let problem = agreed(told).unwrap_err();
-            assert!(problem.detail.contains(member) && problem.can_pass(), "{problem}");
+            let problem = merged_with(header).unwrap_err();
+            assert!(problem.detail.contains(setting) && problem.is_retryable(), "{problem}");
         }
-        assert!(agreed(r#"{"format": {"header": true, "type": "csv"}}"#).is_ok());
-        assert!(Spec::read(Some(r#"{"size": 1}"#.into())).unwrap_err().can_pass());
+        assert!(merged_with(r#"{"format": {"header": true, "type": "csv"}}"#).is_ok());
+        assert!(Spec::read(Some(r#"{"size": 1}"#.into())).unwrap_err().is_retryable());
     }
 }

@@ -1,4 +1,4 @@
-//! Objects into a bucket of S3, or of a store compatible with it.
+//! Puts objects into a bucket of S3 or of a compatible store.
 
 use std::time::Duration;
 
@@ -8,79 +8,80 @@ use rusty_s3::{Bucket, Credentials, S3Action, UrlStyle};
 use spin_sdk::http::{self, FullBody};
 
 use crate::call::Call;
-use crate::deliver::{Answer, Stored, There, UNREACHABLE, send};
+use crate::deliver::{PutOutcome, Response, Stored, UNREACHABLE, send};
 use crate::object::Object;
 use crate::problem::Problem;
 use crate::rule::{S3, variable};
 
-/// How long a signature is good for.
-const GOOD_FOR: Duration = Duration::from_secs(600);
+/// The lifetime of a signature.
+const SIGNATURE_LIFETIME: Duration = Duration::from_secs(600);
 
-/// Puts an object where none is. One that is there and has the same bytes is what a call before this one wrote; so is
-/// one of the same task and the same logs, which other stages made: the logs are where they belong, and are so once.
-pub(crate) async fn put(settings: &S3, call: &Call, object: &Object) -> Result<There, Problem> {
-    let wrong = |problem: String| Problem::settings(format!("deliver: {problem}"));
+/// Puts an object if its key is unused. An existing object with the same bytes was put by an earlier call. An existing
+/// object with the same task and logs was made by other stages. Both count as delivered, so that logs are delivered
+/// exactly once.
+pub(crate) async fn put(settings: &S3, call: &Call, object: &Object) -> Result<PutOutcome, Problem> {
+    let invalid = |problem: String| Problem::settings(format!("deliver: {problem}"));
     let endpoint = settings
         .endpoint
         .parse()
-        .map_err(|error| wrong(format!("endpoint {:?}: {error}", settings.endpoint)))?;
+        .map_err(|error| invalid(format!("endpoint {:?}: {error}", settings.endpoint)))?;
     let style = if settings.path_style { UrlStyle::Path } else { UrlStyle::VirtualHost };
     let bucket = Bucket::new(endpoint, style, settings.bucket.clone(), settings.region.clone())
-        .map_err(|error| wrong(error.to_string()))?;
+        .map_err(|error| invalid(error.to_string()))?;
     let credentials =
         Credentials::new(variable("s3_access_key_id").await?, variable("s3_secret_access_key").await?);
-    let answer = match put_if_absent(&bucket, &credentials, call, object).await {
-        Ok(answer) => answer,
-        // It may be there all the same: some stores say so before they have read all of it, and hang up.
+    let response = match put_if_absent(&bucket, &credentials, call, object).await {
+        Ok(response) => response,
+        // The object may exist: some stores respond before they have read the complete request, then disconnect.
         Err(problem) if problem.kind == UNREACHABLE => {
             let found = head(&bucket, &credentials, &object.key).await;
-            let Some(found) = found.ok().filter(Answer::is_success) else { return Err(problem) };
-            return there(call, object, &found).ok_or_else(|| of_others(object));
+            let Some(found) = found.ok().filter(Response::is_success) else { return Err(problem) };
+            return outcome_of(call, object, &found).ok_or_else(|| other_object(object));
         }
         Err(problem) => return Err(problem),
     };
-    if answer.is_success() {
-        return Ok(There::Put);
+    if response.is_success() {
+        return Ok(PutOutcome::Put);
     }
-    // Another call is writing it (409), or has (412).
-    if !matches!(answer.status, 409 | 412) {
-        return Err(answer.problem(&format!("bucket {:?}", settings.bucket)));
+    // Another call is writing the object (409) or has written it (412).
+    if !matches!(response.status, 409 | 412) {
+        return Err(response.problem(&format!("bucket {:?}", settings.bucket)));
     }
     let found = head(&bucket, &credentials, &object.key).await?;
-    if let Some(there) = there(call, object, &found) {
-        return Ok(there);
+    if let Some(outcome) = outcome_of(call, object, &found) {
+        return Ok(outcome);
     }
-    if answer.status == 409 || !found.is_success() {
+    if response.status == 409 || !found.is_success() {
         return Err(Problem::new(503, "destination-busy", "another call is writing the object"));
     }
-    Err(of_others(object))
+    Err(other_object(object))
 }
 
-fn of_others(object: &Object) -> Problem {
+fn other_object(object: &Object) -> Problem {
     let detail = format!(
-        "{} is there already with other logs, and was left as it is: a key must be an object's own",
+        "{} already exists with other logs and was not overwritten: use a key of its own for each object",
         object.key
     );
     Problem::new(409, "other-object", detail)
 }
 
-/// Whether what was found is the object of the task.
-fn there(call: &Call, object: &Object, found: &Answer) -> Option<There> {
+/// Returns the outcome if the existing object is the task's object.
+fn outcome_of(call: &Call, object: &Object, found: &Response) -> Option<PutOutcome> {
     if found.header(SHA256) == Some(&object.digest) {
-        return Some(There::Same);
+        return Some(PutOutcome::Identical);
     }
-    earlier(call, object, found).map(There::Earlier)
+    earlier_object(call, object, found).map(PutOutcome::Earlier)
 }
 
-/// What a call of this task put before, with stages that made other bytes of the same logs.
-fn earlier(call: &Call, object: &Object, found: &Answer) -> Option<Stored> {
-    let is = |name: &str, value: &str| found.header(name) == Some(value);
-    let of_same_logs = is(TASK, &call.task.to_string())
-        && is(SOURCE, &source(call))
+/// Returns the existing object if an earlier call of this task put it, with other stages but the same logs.
+fn earlier_object(call: &Call, object: &Object, found: &Response) -> Option<Stored> {
+    let has = |name: &str, value: &str| found.header(name) == Some(value);
+    let has_same_logs = has(TASK, &call.task.to_string())
+        && has(SOURCE, &source(call))
         && !call.range.is_empty()
-        && is(RANGE, &call.range)
-        && is(ROWS, &object.rows.to_string());
-    if !of_same_logs {
+        && has(RANGE, &call.range)
+        && has(ROWS, &object.rows.to_string());
+    if !has_same_logs {
         return None;
     }
     Some(Stored {
@@ -90,7 +91,7 @@ fn earlier(call: &Call, object: &Object, found: &Answer) -> Option<Stored> {
     })
 }
 
-/// The metadata of an object.
+// Metadata of objects.
 const TASK: &str = "x-amz-meta-logship-task";
 const SOURCE: &str = "x-amz-meta-logship-source";
 const RANGE: &str = "x-amz-meta-logship-range";
@@ -107,7 +108,7 @@ async fn put_if_absent(
     credentials: &Credentials,
     call: &Call,
     object: &Object,
-) -> Result<Answer, Problem> {
+) -> Result<Response, Problem> {
     let mut action = PutObject::new(bucket, Some(credentials), &object.key);
     let headers = [
         ("content-type", object.media_type.clone()),
@@ -122,7 +123,7 @@ async fn put_if_absent(
     for (name, value) in &headers {
         action.headers_mut().insert(*name, value.clone());
     }
-    let mut request = http::Request::put(action.sign(GOOD_FOR).as_str());
+    let mut request = http::Request::put(action.sign(SIGNATURE_LIFETIME).as_str());
     for (name, value) in headers {
         request = request.header(name, value);
     }
@@ -130,8 +131,8 @@ async fn put_if_absent(
     send(request.map_err(|error| Problem::bad_call(format!("the call's headers: {error}")))?).await
 }
 
-async fn head(bucket: &Bucket, credentials: &Credentials, key: &str) -> Result<Answer, Problem> {
-    let url = HeadObject::new(bucket, Some(credentials), key).sign(GOOD_FOR);
+async fn head(bucket: &Bucket, credentials: &Credentials, key: &str) -> Result<Response, Problem> {
+    let url = HeadObject::new(bucket, Some(credentials), key).sign(SIGNATURE_LIFETIME);
     let request = http::Request::head(url.as_str()).body(FullBody::new(Bytes::new()));
     send(request.map_err(|error| Problem::settings(error.to_string()))?).await
 }

@@ -1,4 +1,4 @@
-//! The imported stages, as `wit/` has them. Which component serves each is said by the application.
+//! Bindings of the imported stages, generated from `wit/`. The application maps each import to a component.
 #![allow(missing_docs, clippy::undocumented_unsafe_blocks)]
 
 spin_sdk::wit_bindgen::generate!({

@@ -1,7 +1,7 @@
 use logship_stage::JsonSchema;
 use serde::Deserialize;
 
-/// Nothing can be chosen: all that a key is made of comes with the rule.
+/// No settings: the rule determines the key.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(crate = "logship_stage::schemars")]

@@ -1,12 +1,12 @@
-//! The stage `object-path`: `PREFIX/PARTITION_ID` and the suffix, the key of an object.
+//! The stage `object-path`: makes the key of an object, `PREFIX/PARTITION_ID` followed by the suffix.
 //!
-//! - PREFIX is the rule's, with or without a `/` at its end; without a prefix there is no `/`.
-//! - PARTITION is the partition format rendered at the partition time, in the rule's time zone; a
-//!   `/` in it makes a level. Without a partition format the id stands alone, without a `_`.
-//! - ID is the task's, `CREATION-NS_NUMBER`.
+//! - PREFIX is the rule's prefix, with or without a final `/`. Without a prefix, the `/` is omitted.
+//! - PARTITION is the partition time rendered by the partition format, in the rule's time zone. A `/` in it separates
+//!   levels. Without a partition format, the `_` is omitted.
+//! - ID is the task's id, `CREATION-NS_NUMBER`.
 //!
 //! # Partition format
-//! As `strptime` reads it, with English names and every number padded with zeroes:
+//! The specifiers are those of `strptime`, with English names and zero-padded numbers:
 //!
 //! | | |
 //! |---|---|
@@ -21,16 +21,16 @@
 //! | `%M` `%S` `%s` | minute, second, second again (not the Unix time) |
 //! | `%z` `%%` | offset from UTC such as `+0800`, a percent sign |
 //!
-//! Everything else behind a `%` is refused. That includes what renders spaces or slashes of its own
-//! (`%e`, `%c`, `%D`), and what systems disagree on (`%f`, `%Z`).
+//! Other specifiers are rejected. They include those that render spaces or slashes (`%e`, `%c`, `%D`), and those that
+//! differ between systems (`%f`, `%Z`).
 //!
-//! # What a key may be
-//! At most 1,023 bytes, no `/` or `\` at its beginning, no empty, `.` or `..` level, no control
-//! character: what object stores refuse, or would confuse tools that take a key for a path.
+//! # Valid keys
+//! A key has at most 1,023 bytes, no leading `/` or `\`, no empty, `.` or `..` level, and no control characters.
+//! Object stores reject other keys, or tools that treat keys as paths fail on them.
 //!
-//! - [`config`](Config): nothing to choose.
-//! - `partition`: the partition format.
-//! - [`renderer`](PathRenderer): the key.
+//! - [`config`](Config): no settings.
+//! - `partition`: renders the partition format.
+//! - [`renderer`](PathRenderer): makes the key.
 
 mod config;
 mod partition;

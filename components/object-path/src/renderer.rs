@@ -3,10 +3,10 @@ use logship_stage::{Error, Renderer, Result, config};
 
 use crate::{Config, partition};
 
-/// The most bytes of a key that every object store takes.
+/// The longest key that every object store accepts, in bytes.
 const MAX_KEY: usize = 1023;
 
-/// Names objects as the rule says.
+/// Renders keys from a rule's prefix and partition format.
 #[derive(Debug)]
 pub struct PathRenderer;
 
@@ -27,33 +27,36 @@ impl Renderer for PathRenderer {
         let partition = partition::render(format, request.partition_time, request.utc_offset)?;
 
         let directory = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
-        let behind = if format.is_empty() { "" } else { "_" };
+        let separator = if format.is_empty() { "" } else { "_" };
         let (time, number, suffix) = (request.creation_time, request.number, &request.suffix);
-        let rest = format!("{partition}{behind}{time}_{number}{suffix}");
-        check("partition-format", format, &rest)?;
-        let key = directory + &rest;
+        let file_name = format!("{partition}{separator}{time}_{number}{suffix}");
+        check("partition-format", format, &file_name)?;
+        let key = directory + &file_name;
         if key.len() > MAX_KEY {
-            let reason = format!("the key has {} bytes, and {MAX_KEY} are the most; shorten it", key.len());
-            let longer = if prefix.len() > rest.len() { "prefix" } else { "partition-format" };
+            let reason =
+                format!("the key has {} bytes, but at most {MAX_KEY} are allowed; shorten it", key.len());
+            let longer = if prefix.len() > file_name.len() { "prefix" } else { "partition-format" };
             return Err(Error::config(longer, reason));
         }
         Ok(key)
     }
 }
 
-/// Refuses what makes no good levels of a key. `text` is what the rule says, `levels` what comes of it.
+/// Rejects invalid levels of a key. `text` is the rule's setting at `path`, `levels` the rendered levels.
 fn check(path: &str, text: &str, levels: &str) -> Result<()> {
-    let refused = |what: &str| Err(Error::config(path, format!("{text:?} {what}")));
+    let rejected = |problem: &str| Err(Error::config(path, format!("{text:?} {problem}")));
     if text.starts_with(['/', '\\']) || levels.starts_with(['/', '\\']) {
-        return refused("begins with a slash; leave it out");
+        return rejected("begins with a slash; remove it");
     }
     if levels.chars().any(char::is_control) {
-        return refused("has a control character; leave it out");
+        return rejected("has a control character; remove it");
     }
     for level in levels.split('/') {
         match level {
-            "" if !levels.is_empty() => return refused("has an empty level; write one / between two levels"),
-            "." | ".." => return refused("has a level . or ..; name the directory itself"),
+            "" if !levels.is_empty() => {
+                return rejected("has an empty level; write one / between two levels");
+            }
+            "." | ".." => return rejected("has a level . or ..; name the directory itself"),
             _ => {}
         }
     }
@@ -87,12 +90,12 @@ mod tests {
         PathRenderer::render("", &request(prefix, partition_format, suffix))
     }
 
-    fn refused(prefix: &str, partition_format: &str) -> String {
+    fn rejected(prefix: &str, partition_format: &str) -> String {
         render(prefix, partition_format, "").unwrap_err().to_string()
     }
 
     #[test]
-    fn the_addresses_of_the_guide() {
+    fn renders_the_examples_of_the_guide() {
         let cases = [
             ("test-table", "%Y/%m/%d/%H/%M", "", "test-table/2017/01/20/19/50_1484913043351525351_2850008"),
             (
@@ -126,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn prefix_and_partition_may_be_missing() {
+    fn prefix_and_partition_are_optional() {
         assert_eq!(render("", "%Y/%m", ".csv").unwrap(), "2017/01_1484913043351525351_2850008.csv");
         assert_eq!(render("a/b/", "", "").unwrap(), "a/b/1484913043351525351_2850008");
         assert_eq!(render("a/b/", "%Y", "").unwrap(), render("a/b", "%Y", "").unwrap());
@@ -134,40 +137,40 @@ mod tests {
     }
 
     #[test]
-    fn the_partition_may_be_of_another_time_than_the_id() {
+    fn partition_time_may_differ_from_task_time() {
         let request = Request { partition_time: 0, utc_offset: -3_600, ..request("p", "%Y%m%d-%H", "") };
         let key = PathRenderer::render("", &request).unwrap();
         assert_eq!(key, "p/19691231-23_1484913043351525351_2850008");
     }
 
     #[test]
-    fn what_makes_no_key_is_refused_by_place() {
+    fn rejects_invalid_keys_by_setting() {
         for prefix in ["/a", "/", "\\a", "a//b", "a//", "a/./b", "..", "a/..", "a\nb", "a/\u{7f}"] {
-            assert!(refused(prefix, "%Y").starts_with("prefix: "), "{prefix:?}");
+            assert!(rejected(prefix, "%Y").starts_with("prefix: "), "{prefix:?}");
         }
         for format in ["/%Y", "\\%Y", "%Y//%m", "%Y//", "./%Y", "%Y/../%m", "%Y\t", "%q", "%"] {
-            assert!(refused("a", format).starts_with("partition-format: "), "{format:?}");
-            assert!(refused("", format).starts_with("partition-format: "), "{format:?}");
+            assert!(rejected("a", format).starts_with("partition-format: "), "{format:?}");
+            assert!(rejected("", format).starts_with("partition-format: "), "{format:?}");
         }
         assert_eq!(
-            refused("a//b", ""),
+            rejected("a//b", ""),
             r#"prefix: "a//b" has an empty level; write one / between two levels"#
         );
         assert!(PathRenderer::render(r#"{"a": 1}"#, &request("", "", "")).is_err());
     }
 
     #[test]
-    fn a_key_has_1023_bytes_at_most() {
+    fn rejects_keys_above_1023_bytes() {
         let id = "/1484913043351525351_2850008".len();
         let longest = "é".repeat((MAX_KEY - id) / 2) + "x";
         assert_eq!(render(&longest, "", "").unwrap().len(), MAX_KEY);
-        assert!(refused(&format!("{longest}x"), "").starts_with("prefix: the key has 1024 bytes"));
-        assert!(refused("a", &"%B".repeat(200)).starts_with("partition-format: the key has"));
+        assert!(rejected(&format!("{longest}x"), "").starts_with("prefix: the key has 1024 bytes"));
+        assert!(rejected("a", &"%B".repeat(200)).starts_with("partition-format: the key has"));
     }
 
     proptest! {
         #[test]
-        fn whatever_is_not_refused_is_a_good_key(
+        fn accepted_settings_give_valid_keys(
             prefix in r"[a./\\%é\n]{0,6}", format in r"[a./\\%YHq\t]{0,6}",
             partition_time: u64, utc_offset in -86_399..86_400i32,
         ) {

@@ -3,62 +3,62 @@ use std::collections::BTreeMap;
 use logship_stage::{Error, JsonSchema, Result};
 use serde::Deserialize;
 
-/// What stands in an event.
+/// The content of an event.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 #[schemars(crate = "logship_stage::schemars")]
 pub struct Config {
-    /// How the fields stand in `event`: as a JSON object, or as text.
+    /// The format of the fields in `event`: a JSON object, or text.
     pub format: Format,
-    /// What stands between two fields in text; by default `||`.
+    /// The separator between two fields in text; `||` by default.
     pub separator: Option<String>,
-    /// The sourcetype of events.
+    /// The events' sourcetype.
     pub sourcetype: Option<String>,
-    /// Their index.
+    /// The events' index.
     pub index: Option<String>,
-    /// Their source.
+    /// The events' source.
     pub source: Option<String>,
-    /// Their host.
+    /// The events' host.
     pub host: Option<String>,
-    /// Where the sourcetype is from, if the log has it: the key of a field, `__topic__`, `__source__` or
-    /// `__tag__:KEY`.
+    /// The origin of the sourcetype, for logs that have it: the key of a field, `__topic__`, `__source__` or
+    /// `__tag__:KEY`. Overrides `sourcetype`.
     pub sourcetype_from: Option<String>,
-    /// Where the index is from, in the same way.
+    /// The origin of the index, as for `sourcetype-from`.
     pub index_from: Option<String>,
-    /// Where the source is from, in the same way.
+    /// The origin of the source, as for `sourcetype-from`.
     pub source_from: Option<String>,
-    /// Where the host is from, in the same way.
+    /// The origin of the host, as for `sourcetype-from`.
     pub host_from: Option<String>,
-    /// Whether `__topic__` and `__source__` stand in the event.
+    /// True if events have `__topic__` and `__source__`.
     pub reserved: bool,
-    /// Whether the tags of the log group stand in the event, as `__tag__:KEY`.
+    /// True if events have the tags of the log group, as `__tag__:KEY`.
     pub tags: bool,
-    /// By topic, the fields that are JSON text and become real JSON; `*` is any topic. What does not parse stays text.
+    /// By topic, the keys of fields with JSON text that is embedded as JSON; `*` is any topic. Invalid JSON stays text.
     pub json_fields: BTreeMap<String, Vec<String>>,
 }
 
 impl Config {
-    /// Refuses what means nothing in the format.
+    /// Rejects settings that the format does not use.
     pub(crate) fn check(&self) -> Result<()> {
-        let refused = |path: &str, format| {
-            Err(Error::config(path, format!("it means nothing unless the format is {format}; leave it out")))
+        let unused = |path: &str, format| {
+            Err(Error::config(path, format!("it has no effect unless the format is {format}; remove it")))
         };
         match self.format {
-            Format::Json if self.separator.is_some() => refused("separator", "text"),
-            Format::Text if !self.json_fields.is_empty() => refused("json-fields", "json"),
+            Format::Json if self.separator.is_some() => unused("separator", "text"),
+            Format::Text if !self.json_fields.is_empty() => unused("json-fields", "json"),
             _ => Ok(()),
         }
     }
 }
 
-/// How the fields stand in an event.
+/// The format of the fields in an event.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(crate = "logship_stage::schemars")]
 pub enum Format {
-    /// As a JSON object.
+    /// A JSON object.
     #[default]
     Json,
-    /// As `KEY=VALUE`, with the separator between two.
+    /// `KEY=VALUE`, separated by the separator.
     Text,
 }

@@ -1,9 +1,9 @@
 use logship_stage::escape::{Json, push_escaped};
 use logship_stage::siem::{Description, Messages, Transport};
-use logship_stage::{Batch, Formatter, Group, Log, Members, Output, Place, Result, Text, config};
+use logship_stage::{Batch, Fields, Formatter, Group, Log, Output, Place, Result, Text, config};
 
+use crate::json_fields::{self, JsonFields};
 use crate::metadata::Metadata;
-use crate::parsed::{self, Parsed};
 use crate::{Config, Format};
 
 /// Formats logs as events.
@@ -11,14 +11,14 @@ use crate::{Config, Format};
 pub struct HecFormatter {
     config: Config,
     metadata: Metadata,
-    /// What stands between two fields of a text, escaped.
+    /// The escaped separator between two fields of a text.
     separator: Text,
-    /// Room that a byte of a batch's values took at the last push, in sixteenths.
-    growth: usize,
+    /// The output bytes per byte of values in the last push, in sixteenths.
+    expansion: usize,
 }
 
-/// What stands between two fields of a text.
-const SEPARATOR: &str = "||";
+/// The default separator between two fields of a text.
+const DEFAULT_SEPARATOR: &str = "||";
 
 impl Formatter for HecFormatter {
     fn describe() -> Description {
@@ -33,51 +33,52 @@ impl Formatter for HecFormatter {
     fn open(text: &str) -> Result<Self> {
         let config: Config = config::parse(text)?;
         config.check()?;
-        let separator = escaped(config.separator.as_deref().unwrap_or(SEPARATOR));
-        Ok(Self { metadata: Metadata::of(&config)?, separator, config, growth: 32 })
+        let separator = escaped(config.separator.as_deref().unwrap_or(DEFAULT_SEPARATOR));
+        Ok(Self { metadata: Metadata::of(&config)?, separator, config, expansion: 32 })
     }
 
     fn push(&mut self, batch: &Batch) -> Result<Messages> {
         let values = batch.raw().values.len();
-        let keys: Vec<_> = batch.raw().keys.iter().map(|key| self.before_value(key)).collect();
-        let parsed = Parsed::of(&self.config.json_fields);
+        let keys: Vec<_> = batch.raw().keys.iter().map(|key| self.key_text(key)).collect();
+        let parsed = JsonFields::of(&self.config.json_fields);
         let mut events = Events {
             formatter: self,
             batch,
             places: self.metadata.places(batch),
-            out: Output::with_capacity(values / 16 * self.growth + 128 * batch.len()),
+            out: Output::with_capacity(values / 16 * self.expansion + 128 * batch.len()),
             ends: Vec::with_capacity(batch.len()),
-            members: Members::of(batch, &keys),
+            fields: Fields::of(batch, &keys),
         };
-        let mut heads = vec![None; batch.raw().groups.len()];
+        let mut shared_by_group = vec![None; batch.raw().groups.len()];
         for group in batch.groups() {
-            let head: &Head = heads[group.index()].get_or_insert_with(|| events.head(&group, &parsed));
-            group.logs().for_each(|log| events.push(head, &group, &log));
+            let shared: &Shared =
+                shared_by_group[group.index()].get_or_insert_with(|| events.shared(&group, &parsed));
+            group.logs().for_each(|log| events.push(shared, &group, &log));
         }
         let Events { out, ends, .. } = events;
         let bytes = out.into_bytes();
-        self.growth = (bytes.len() / (values / 16).max(1)).clamp(16, 128) + 1;
+        self.expansion = (bytes.len() / (values / 16).max(1)).clamp(16, 128) + 1;
         Ok(Messages { bytes, ends, logs: vec![] })
     }
 }
 
 impl HecFormatter {
-    /// What stands between two values. In JSON it ends the string before it, names the next member and begins its
-    /// string: `","key":"`; in text it is `||key=`.
-    fn before_value(&self, key: &str) -> Text {
+    /// Returns the text between two values. In JSON it is `","key":"`: it ends the previous string, names the next
+    /// field and begins its string. In text it is `||key=`.
+    fn key_text(&self, key: &str) -> Text {
         let mut out = Output::default();
-        let (before, behind) = match self.config.format {
+        let (before, after) = match self.config.format {
             Format::Text => (&self.separator, b"=".as_slice()),
             Format::Json => (&Text::from(b"\",\"".as_slice()), b"\":\"".as_slice()),
         };
         out.push_text(before);
         push_escaped::<Json>(&mut out, key.as_bytes(), 0..key.len());
-        out.push(behind);
+        out.push(after);
         Text::from(out.as_bytes())
     }
 
-    /// How much of that is left out when no value stands before it.
-    fn at_beginning(&self) -> usize {
+    /// Returns the number of bytes of a key text to omit before the first value.
+    fn first_skip(&self) -> usize {
         match self.config.format {
             Format::Json => 2,
             Format::Text => self.separator.len(),
@@ -85,39 +86,39 @@ impl HecFormatter {
     }
 }
 
-/// A text as the inside of a JSON string.
+/// Returns a text escaped for a JSON string.
 fn escaped(text: &str) -> Text {
     let mut out = Output::default();
     push_escaped::<Json>(&mut out, text.as_bytes(), 0..text.len());
     Text::from(out.as_bytes())
 }
 
-/// What all events of a group share.
+/// The parts that all events of a group share.
 #[derive(Debug, Clone)]
-struct Head {
-    /// Up to the time.
+struct Shared {
+    /// The text up to the time.
     before_time: Text,
-    /// From the time to the first field.
+    /// The text from the time to the first field.
     before_fields: Text,
-    /// Whether a value stands in it, whose string is open.
+    /// True if `before_fields` has a value, whose string is still open.
     in_string: bool,
-    /// Which keys are JSON, if any are.
+    /// By key index, true if the field is JSON; `None` if no field is.
     json: Option<Vec<bool>>,
 }
 
-/// The events of a batch.
+/// Writes the events of a batch.
 struct Events<'a> {
     formatter: &'a HecFormatter,
     batch: &'a Batch,
-    /// Where the metadata are in it.
+    /// The metadata's origins, looked up in the batch.
     places: Vec<Option<Place<'a>>>,
     out: Output,
     ends: Vec<u32>,
-    members: Members<'a>,
+    fields: Fields<'a>,
 }
 
 impl<'a> Events<'a> {
-    fn head(&self, group: &Group<'a>, parsed: &Parsed<'_>) -> Head {
+    fn shared(&self, group: &Group<'a>, parsed: &JsonFields<'_>) -> Shared {
         let HecFormatter { config, metadata, .. } = self.formatter;
         let mut before_time = Output::default();
         metadata.push(&mut before_time, &self.places, group, None);
@@ -135,9 +136,9 @@ impl<'a> Events<'a> {
             Format::Json => b",\"event\":{",
             Format::Text => b",\"event\":\"",
         });
-        let mut skip = self.formatter.at_beginning();
+        let mut skip = self.formatter.first_skip();
         for (key, value) in &fields {
-            before_fields.push_text_from(&self.formatter.before_value(key), skip);
+            before_fields.push_text_from(&self.formatter.key_text(key), skip);
             push_escaped::<Json>(&mut before_fields, value.as_bytes(), 0..value.len());
             skip = 0;
         }
@@ -145,7 +146,7 @@ impl<'a> Events<'a> {
             Format::Json => parsed.keys(self.batch, group),
             Format::Text => None,
         };
-        Head {
+        Shared {
             before_time: Text::from(before_time.as_bytes()),
             before_fields: Text::from(before_fields.as_bytes()),
             in_string: !fields.is_empty(),
@@ -154,27 +155,27 @@ impl<'a> Events<'a> {
     }
 
     #[inline(always)]
-    fn push(&mut self, head: &Head, group: &Group<'a>, log: &Log<'a>) {
+    fn push(&mut self, shared: &Shared, group: &Group<'a>, log: &Log<'a>) {
         if self.formatter.metadata.by_log {
             self.formatter.metadata.push(&mut self.out, &self.places, group, Some(log));
         } else {
-            self.out.push_text(&head.before_time);
+            self.out.push_text(&shared.before_time);
         }
         self.out.push_value(itoa::Buffer::new().format(log.time()).as_bytes());
         if let Some(nanos) = log.nanos().filter(|nanos| *nanos > 0) {
-            // The zeroes before it stay behind a digit that is no part of it.
+            // The extra leading digit keeps leading zeros; it is dropped afterwards.
             self.out.push_byte(b'.');
             self.out.push_value(&itoa::Buffer::new().format(1_000_000_000 + nanos).as_bytes()[1..]);
         }
-        self.out.push_text(&head.before_fields);
+        self.out.push_text(&shared.before_fields);
         let (fields, begin) = log.span();
-        if fields.is_empty() && !head.in_string {
+        if fields.is_empty() && !shared.in_string {
             self.push_empty(log);
-        } else if let Some(json) = &head.json {
-            self.push_with_json(head, json, log);
+        } else if let Some(json) = &shared.json {
+            self.push_with_json(shared, json, log);
         } else {
-            let skip = if head.in_string { 0 } else { self.formatter.at_beginning() };
-            self.members.push::<Json>(&mut self.out, fields, begin, skip);
+            let skip = if shared.in_string { 0 } else { self.formatter.first_skip() };
+            self.fields.push::<Json>(&mut self.out, fields, begin, skip);
             self.out.push_value(match self.formatter.config.format {
                 Format::Json => b"\"}}".as_slice(),
                 Format::Text => b"\"}",
@@ -183,7 +184,7 @@ impl<'a> Events<'a> {
         self.ends.push(self.out.len() as u32);
     }
 
-    /// What stands for a log without fields: Splunk refuses an event that is blank.
+    /// Appends a placeholder for a log without fields: Splunk rejects blank events.
     #[cold]
     fn push_empty(&mut self, log: &Log<'_>) {
         match self.formatter.config.format {
@@ -192,21 +193,21 @@ impl<'a> Events<'a> {
         }
     }
 
-    /// Appends fields some of which are JSON.
-    fn push_with_json(&mut self, head: &Head, json: &[bool], log: &Log<'_>) {
-        // Whether the last value was a string, whose quote is still missing; none if there was no value.
-        let mut last = head.in_string.then_some(true);
+    /// Appends the fields of a log with JSON fields.
+    fn push_with_json(&mut self, shared: &Shared, json: &[bool], log: &Log<'_>) {
+        // True if the last value was a string, whose closing quote is still missing; `None` before the first value.
+        let mut last = shared.in_string.then_some(true);
         let (fields, mut begin) = log.span();
         for (field, at) in log.fields().zip(fields) {
-            let parsed = if json[field.key_index()] { parsed::json(field.value()) } else { None };
+            let parsed = if json[field.key_index()] { json_fields::json(field.value()) } else { None };
             let end = field.range().end;
             match (parsed, last) {
                 (None, Some(true)) => {
-                    self.members.push_any::<Json>(&mut self.out, at, begin, 0);
+                    self.fields.push_field::<Json>(&mut self.out, at, begin, 0);
                 }
                 (None, last) => {
                     self.out.push(if last.is_some() { b"," } else { b"" });
-                    self.members.push_any::<Json>(&mut self.out, at, begin, 2);
+                    self.fields.push_field::<Json>(&mut self.out, at, begin, 2);
                 }
                 (Some(value), _) => {
                     self.out.push(match last {
@@ -260,18 +261,18 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_time_and_fields_in_their_order() {
+    fn event_has_time_and_fields_in_order() {
         let fields = r#"{"z":"1","a":"né \"q\"\n","z":"2"}"#;
         let plain = format!(r#"{{"time":1484913043,"event":{fields}}}"#);
         assert_eq!(events("", &batch()), [&plain, r#"{"time":7,"event":{"__time__":7}}"#]);
         let with = events(r#"{"reserved":true,"tags":true}"#, &batch());
-        let head = r#""__topic__":"nginx","__source__":"10.0.0.1","__tag__:host":"web-1""#;
-        assert_eq!(with[0], plain.replace(r#"{"z""#, &format!(r#"{{{head},"z""#)));
-        assert_eq!(with[1], format!(r#"{{"time":7,"event":{{{head}}}}}"#));
+        let shared = r#""__topic__":"nginx","__source__":"10.0.0.1","__tag__:host":"web-1""#;
+        assert_eq!(with[0], plain.replace(r#"{"z""#, &format!(r#"{{{shared},"z""#)));
+        assert_eq!(with[1], format!(r#"{{"time":7,"event":{{{shared}}}}}"#));
     }
 
     #[test]
-    fn text_has_keys_values_and_the_separator() {
+    fn text_has_keys_values_and_separator() {
         let text = events(r#"{"format":"text"}"#, &batch());
         assert_eq!(text[0], r#"{"time":1484913043,"event":"z=1||a=né \"q\"\n||z=2"}"#);
         assert_eq!(text[1], r#"{"time":7,"event":"-"}"#);
@@ -280,10 +281,10 @@ mod tests {
     }
 
     #[test]
-    fn metadata_are_constants_or_from_the_log() {
+    fn metadata_is_constant_or_from_the_log() {
         let config = r#"{"sourcetype":"sls","index":"main","host":"none","host-from":"__tag__:host","source-from":"__source__"}"#;
-        let head = r#"{"sourcetype":"sls","index":"main","source":"10.0.0.1","host":"web-1","time":7,"#;
-        assert!(events(config, &batch())[1].starts_with(head), "{}", events(config, &batch())[1]);
+        let shared = r#"{"sourcetype":"sls","index":"main","source":"10.0.0.1","host":"web-1","time":7,"#;
+        assert!(events(config, &batch())[1].starts_with(shared), "{}", events(config, &batch())[1]);
         let by_log = events(r#"{"index":"main","index-from":"a","source-from":"no"}"#, &batch());
         assert!(by_log[0].starts_with(r#"{"index":"né \"q\"\n","time":1484913043,"#), "{}", by_log[0]);
         assert!(by_log[1].starts_with(r#"{"index":"main","time":7,"#), "{}", by_log[1]);
@@ -292,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_that_are_json_are_parsed_by_topic() {
+    fn embeds_json_fields_by_topic() {
         let batch = BatchBuilder::new()
             .group("audit", "", &[])
             .log(1, &[("event", "{\"n\": 1.10}"), ("x", "[1]"), ("event", "[]")])
@@ -305,18 +306,18 @@ mod tests {
         assert_eq!(found[1], r#"{"time":1,"event":{"x":"1","event":"{broken","event":2}}"#);
         assert_eq!(found[2], r#"{"time":1,"event":{"event":"{}"}}"#);
         let all = events(r#"{"json-fields":{"*":["event","x"]},"reserved":true}"#, &batch);
-        let head = r#"{"time":1,"event":{"__topic__":"audit","__source__":"","#;
-        assert_eq!(all[0], format!(r#"{head}"event":{{"n":1.10}},"x":[1],"event":[]}}}}"#));
+        let shared = r#"{"time":1,"event":{"__topic__":"audit","__source__":"","#;
+        assert_eq!(all[0], format!(r#"{shared}"event":{{"n":1.10}},"x":[1],"event":[]}}}}"#));
     }
 
     #[test]
-    fn nanoseconds_stand_behind_the_point() {
+    fn nanoseconds_are_the_fraction_of_the_time() {
         let batch = BatchBuilder::new().log(1, &[("a", "b")]).nanos(5).build();
         assert_eq!(events("", &batch), [r#"{"time":1.000000005,"event":{"a":"b"}}"#]);
     }
 
     #[test]
-    fn a_wrong_configuration_is_named() {
+    fn rejects_invalid_configurations_by_setting() {
         let error = |text| HecFormatter::open(text).unwrap_err().to_string();
         assert!(error(r#"{"token":"x"}"#).contains("unknown field `token`"));
         assert!(error(r#"{"format":"xml"}"#).starts_with("format: "), "{}", error(r#"{"format":"xml"}"#));
@@ -328,7 +329,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn another_reader_reads_what_was_written(
+        fn output_round_trips_through_another_reader(
             fields in prop::collection::vec((".{0,40}", any::<Vec<u8>>()), 0..8),
             parsed: bool,
         ) {
@@ -337,7 +338,7 @@ mod tests {
             let json = if parsed { json!({ "json-fields": { "*": ["none", "filler"] } }) } else { json!({}) };
             let event: Value = serde_json::from_str(&events(&json.to_string(), &batch)[0]).unwrap();
             prop_assert_eq!(&event["time"], &json!(9));
-            // Of keys that come twice, serde_json keeps the last.
+            // serde_json keeps the last of repeated keys.
             let mut expected = serde_json::Map::new();
             for (key, value) in fields {
                 expected.insert(key.to_owned(), String::from_utf8_lossy(value).into());

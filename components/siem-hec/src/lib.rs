@@ -1,19 +1,19 @@
 //! The stage `siem-hec`: one event for Splunk's HTTP Event Collector for each log.
 //!
-//! `{"sourcetype":"sls","time":1484913043,"event":{"method":"GET","status":"200"}}`: metadata where they are
-//! configured, the log's time, and its fields in their order as a JSON object, or as text. Fields that are JSON
-//! themselves can be parsed, by topic. Bytes that are not UTF-8 become U+FFFD. Splunk refuses an event with nothing in
-//! it, so a log without fields has its time there: `{"__time__":1484913043}`, or `-` as text.
+//! `{"sourcetype":"sls","time":1484913043,"event":{"method":"GET","status":"200"}}`: an event has the configured
+//! metadata, the log's time, and its fields in order as a JSON object or as text. Fields with JSON text can be embedded
+//! as JSON, by topic. Bytes that are not UTF-8 become U+FFFD. Splunk rejects blank events, so the event of a log
+//! without fields is its time, `{"__time__":1484913043}`, or `-` as text.
 //!
-//! - [`config`](Config): what stands in an event.
-//! - [`formatter`](HecFormatter): the events.
-//! - `metadata`: what stands before the time, and where it is from.
-//! - `parsed`: fields that are JSON.
+//! - [`config`](Config): the content of events.
+//! - [`formatter`](HecFormatter): writes events.
+//! - `metadata`: writes the metadata before the time.
+//! - `json_fields`: validates and compacts JSON fields.
 
 mod config;
 mod formatter;
+mod json_fields;
 mod metadata;
-mod parsed;
 
 pub use config::{Config, Format};
 pub use formatter::HecFormatter;

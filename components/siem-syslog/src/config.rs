@@ -4,56 +4,56 @@ use logship_stage::schemars::{Schema, SchemaGenerator, json_schema};
 use logship_stage::{Error, JsonSchema, Result};
 use serde::{Deserialize, Deserializer, de};
 
-use crate::header::LEAST_MAX_BYTES;
-use crate::priority::Given;
+use crate::header::MIN_MAX_BYTES;
+use crate::priority::NameOrNumber;
 use crate::{Facility, Severity};
 
-/// What stands in a message. Where a `…-from` is set the value is from the log, if it has one that serves: the key of a
-/// field, `__topic__`, `__source__` or `__tag__:KEY`.
+/// The content of a message. A `…-from` setting names the origin of a value: the key of a field, `__topic__`,
+/// `__source__` or `__tag__:KEY`. A valid value of the log overrides the constant.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 #[schemars(crate = "logship_stage::schemars")]
 pub struct Config {
-    /// Which RFC messages are after.
+    /// The RFC that messages follow.
     pub rfc: Rfc,
-    /// What stands between two fields. Line breaks in it are escaped as those of values are.
+    /// The separator between two fields. Line breaks in it are escaped like those in values.
     pub separator: String,
     /// The facility, by name or number.
     pub facility: Facility,
-    /// Where it is from.
+    /// The origin of the facility.
     pub facility_from: Option<String>,
     /// The severity, by name or number.
     pub severity: Severity,
-    /// Where it is from.
+    /// The origin of the severity.
     pub severity_from: Option<String>,
-    /// The host that messages are from; logship puts in the name of its own.
+    /// The host name; logship sets the name of its own host.
     pub hostname: String,
-    /// Where it is from.
+    /// The origin of the host name.
     pub hostname_from: Option<String>,
     /// The tag: APP-NAME of RFC 5424.
     pub tag: String,
-    /// Where it is from.
+    /// The origin of the tag.
     pub tag_from: Option<String>,
-    /// PROCID; after RFC 3164, what stands in brackets behind the tag, if anything but `-`.
+    /// PROCID. In RFC 3164 messages, it follows the tag in brackets, unless it is `-`.
     pub procid: String,
-    /// Where it is from.
+    /// The origin of the PROCID.
     pub procid_from: Option<String>,
-    /// MSGID; RFC 5424 only.
+    /// MSGID (RFC 5424 only).
     pub msgid: String,
-    /// Where it is from.
+    /// The origin of the MSGID.
     pub msgid_from: Option<String>,
-    /// Whether topic, source and tags stand in the structured data; RFC 5424 only.
+    /// True if messages have topic, source and tags as structured data (RFC 5424 only).
     pub structured_data: bool,
-    /// The SD-ID of these.
+    /// The SD-ID of the structured data.
     pub sd_id: String,
-    /// The offset from UTC that timestamps have: `+08:00`, `+0800` or `Z`.
+    /// The UTC offset of timestamps: `+08:00`, `+0800` or `Z`.
     pub utc_offset: String,
-    /// Which characters of keys and values are escaped.
+    /// The characters of keys and values to escape.
     pub escape: Escaping,
-    /// Whether a byte order mark stands before the text; RFC 5424 only.
+    /// True if the text begins with a byte order mark (RFC 5424 only).
     pub bom: bool,
-    /// The longest message, in bytes, 1024 at least; the text of a longer one is cut, between two characters, and
-    /// structured data that leaves no room for a header is left out. 0: none is.
+    /// The longest message in bytes, at least 1024; 0 means no limit. The text of longer messages is truncated between
+    /// two characters. Structured data that leaves no space for a header is omitted.
     pub max_bytes: usize,
 }
 
@@ -86,33 +86,33 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Refuses a limit that headers do not fit in.
+    /// Rejects a limit that is too small for headers.
     pub(crate) fn check(&self) -> Result<()> {
-        if (1..LEAST_MAX_BYTES).contains(&self.max_bytes) {
+        if (1..MIN_MAX_BYTES).contains(&self.max_bytes) {
             let reason =
-                format!("{} is too few; choose {LEAST_MAX_BYTES} or more, or 0 for no limit", self.max_bytes);
+                format!("{} is too small; use {MIN_MAX_BYTES} or more, or 0 for no limit", self.max_bytes);
             return Err(Error::config("max-bytes", reason));
         }
         Ok(())
     }
 }
 
-/// Which RFC messages are after.
+/// The RFC that messages follow.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Rfc {
     /// RFC 5424.
     #[default]
     Rfc5424,
-    /// RFC 3164, as BSD had it.
+    /// RFC 3164 (BSD syslog).
     Rfc3164,
 }
 
 impl<'de> Deserialize<'de> for Rfc {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match Given::deserialize(deserializer)?.text().as_str() {
+        match NameOrNumber::deserialize(deserializer)?.text().as_str() {
             "5424" => Ok(Self::Rfc5424),
             "3164" => Ok(Self::Rfc3164),
-            other => Err(de::Error::custom(format!("{other:?} is no RFC of syslog: 5424 or 3164"))),
+            other => Err(de::Error::custom(format!("unknown syslog RFC {other:?}: use 5424 or 3164"))),
         }
     }
 }
@@ -127,7 +127,7 @@ impl JsonSchema for Rfc {
     }
 }
 
-/// Which characters of keys and values are escaped.
+/// The characters of keys and values to escape.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(crate = "logship_stage::schemars")]
@@ -135,6 +135,6 @@ pub enum Escaping {
     /// Line feeds, carriage returns and NUL: `\n`, `\r`, `\0`.
     #[default]
     Breaks,
-    /// None.
+    /// No characters.
     None,
 }

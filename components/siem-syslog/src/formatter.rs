@@ -1,6 +1,6 @@
 use logship_stage::escape::{Line, Verbatim, push_escaped};
 use logship_stage::siem::{Description, Messages, Transport};
-use logship_stage::{Batch, Error, Formatter, Group, Log, Members, Output, Result, Text, config};
+use logship_stage::{Batch, Error, Fields, Formatter, Group, Log, Output, Result, Text, config};
 
 use crate::header::{Header, Places};
 use crate::timestamp::{Timestamps, offset};
@@ -12,8 +12,8 @@ pub struct SyslogFormatter {
     config: Config,
     header: Header,
     timestamps: Timestamps,
-    /// Room that a byte of a batch's values took at the last push, in sixteenths.
-    growth: usize,
+    /// The output bytes per byte of values in the last push, in sixteenths.
+    expansion: usize,
 }
 
 impl Formatter for SyslogFormatter {
@@ -30,41 +30,44 @@ impl Formatter for SyslogFormatter {
         let config: Config = config::parse(text)?;
         config.check()?;
         let offset = offset(&config.utc_offset).ok_or_else(|| {
-            Error::config("utc-offset", format!("{:?} is no offset such as +08:00", config.utc_offset))
+            Error::config(
+                "utc-offset",
+                format!("{:?} is not a UTC offset; use one such as +08:00", config.utc_offset),
+            )
         })?;
         let timestamps = Timestamps::new(config.rfc, offset);
-        Ok(Self { header: Header::of(&config)?, timestamps, config, growth: 24 })
+        Ok(Self { header: Header::of(&config)?, timestamps, config, expansion: 24 })
     }
 
     fn push(&mut self, batch: &Batch) -> Result<Messages> {
         let values = batch.raw().values.len();
-        let keys: Vec<_> = batch.raw().keys.iter().map(|key| self.before_value(key)).collect();
+        let keys: Vec<_> = batch.raw().keys.iter().map(|key| self.key_text(key)).collect();
         let skip = self.separator().len();
         let mut lines = Lines {
             config: &self.config,
             header: &self.header,
             places: self.header.places(batch),
             timestamps: &mut self.timestamps,
-            out: Output::with_capacity(values / 16 * self.growth + 128 * batch.len()),
+            out: Output::with_capacity(values / 16 * self.expansion + 128 * batch.len()),
             ends: Vec::with_capacity(batch.len()),
-            members: Members::of(batch, &keys),
+            fields: Fields::of(batch, &keys),
             skip,
         };
-        let mut heads = vec![None; batch.raw().groups.len()];
+        let mut shared_by_group = vec![None; batch.raw().groups.len()];
         for group in batch.groups() {
-            let head: &Head = heads[group.index()].get_or_insert_with(|| lines.head(&group));
-            group.logs().for_each(|log| lines.push(head, &group, &log));
+            let shared: &Shared = shared_by_group[group.index()].get_or_insert_with(|| lines.shared(&group));
+            group.logs().for_each(|log| lines.push(shared, &group, &log));
         }
         let Lines { out, ends, .. } = lines;
         let bytes = out.into_bytes();
-        self.growth = (bytes.len() / (values / 16).max(1)).clamp(16, 128) + 1;
+        self.expansion = (bytes.len() / (values / 16).max(1)).clamp(16, 128) + 1;
         Ok(Messages { bytes, ends, logs: vec![] })
     }
 }
 
 impl SyslogFormatter {
-    /// What stands between two values: `||key=`.
-    fn before_value(&self, key: &str) -> Text {
+    /// Returns the text between two values: `||key=`.
+    fn key_text(&self, key: &str) -> Text {
         let mut out = self.separator();
         self.push_escaped(&mut out, key);
         out.push(b"=");
@@ -85,16 +88,16 @@ impl SyslogFormatter {
     }
 }
 
-/// What messages of a group share of the header.
+/// The parts of the header that all messages of a group share.
 #[derive(Debug, Clone)]
-struct Head {
-    /// Up to the timestamp, where that is not by log.
+struct Shared {
+    /// The header before the timestamp; empty if it differs by log.
     before: Text,
-    /// From the timestamp to the text, or where it is by log only what stands behind that.
-    behind: Text,
+    /// The header from the timestamp to the text. If the words differ by log, only the part after the words.
+    after: Text,
 }
 
-/// The messages of a batch.
+/// Writes the messages of a batch.
 struct Lines<'a> {
     config: &'a Config,
     header: &'a Header,
@@ -102,56 +105,56 @@ struct Lines<'a> {
     timestamps: &'a mut Timestamps,
     out: Output,
     ends: Vec<u32>,
-    members: Members<'a>,
-    /// What is left out before the first value: the separator.
+    fields: Fields<'a>,
+    /// The length of the separator, which is omitted before the first value.
     skip: usize,
 }
 
 impl<'a> Lines<'a> {
-    fn head(&self, group: &Group<'a>) -> Head {
-        let (mut before, mut behind) = (Output::default(), Output::default());
+    fn shared(&self, group: &Group<'a>) -> Shared {
+        let (mut before, mut after) = (Output::default(), Output::default());
         if !self.header.by_log {
             self.header.push_pri(&mut before, &self.places, group, None);
-            self.header.push_words(&mut behind, &self.places, group, None);
+            self.header.push_words(&mut after, &self.places, group, None);
         }
-        behind.push_text(&self.header.tail(group));
-        Head { before: Text::from(before.as_bytes()), behind: Text::from(behind.as_bytes()) }
+        after.push_text(&self.header.tail(group));
+        Shared { before: Text::from(before.as_bytes()), after: Text::from(after.as_bytes()) }
     }
 
     #[inline(always)]
-    fn push(&mut self, head: &Head, group: &Group<'a>, log: &Log<'a>) {
-        let begin = self.out.len();
+    fn push(&mut self, shared: &Shared, group: &Group<'a>, log: &Log<'a>) {
+        let start = self.out.len();
         if self.header.by_log {
             self.header.push_pri(&mut self.out, &self.places, group, Some(log));
         } else {
-            self.out.push_text(&head.before);
+            self.out.push_text(&shared.before);
         }
         self.out.push_value(self.timestamps.of(log.time(), log.nanos().unwrap_or(0)));
         if self.header.by_log {
             self.header.push_words(&mut self.out, &self.places, group, Some(log));
         }
-        self.out.push_text(&head.behind);
+        self.out.push_text(&shared.after);
         let (fields, first) = log.span();
         match self.config.escape {
-            Escaping::Breaks => self.members.push::<Line>(&mut self.out, fields, first, self.skip),
-            Escaping::None => self.members.push::<Verbatim>(&mut self.out, fields, first, self.skip),
+            Escaping::Breaks => self.fields.push::<Line>(&mut self.out, fields, first, self.skip),
+            Escaping::None => self.fields.push::<Verbatim>(&mut self.out, fields, first, self.skip),
         }
-        if self.config.max_bytes > 0 && self.out.len() - begin > self.config.max_bytes {
-            self.cut(begin);
+        if self.config.max_bytes > 0 && self.out.len() - start > self.config.max_bytes {
+            self.truncate(start);
         }
         self.ends.push(self.out.len() as u32);
     }
 
-    /// Cuts the message that begins at `begin`, between two characters; its header is shorter.
+    /// Truncates the message that starts at `start`, between two characters. Its header is always shorter.
     #[cold]
-    fn cut(&mut self, begin: usize) {
-        let message = &self.out.as_bytes()[begin..];
+    fn truncate(&mut self, start: usize) {
+        let message = &self.out.as_bytes()[start..];
         let mut end = self.config.max_bytes;
-        // The bytes of a character behind its first begin with the bits 10.
+        // Continuation bytes of a character begin with the bits 10.
         while end > 0 && message[end] & 0xc0 == 0x80 {
             end -= 1;
         }
-        self.out.truncate(begin + end);
+        self.out.truncate(start + end);
     }
 }
 
@@ -168,13 +171,13 @@ mod tests {
         assert!(logs.is_empty());
         assert_eq!(ends.len(), batch.len());
         let text = String::from_utf8(bytes).unwrap();
-        let mut begin = 0;
-        let cut = |&end: &u32| {
-            let message = text[begin..end as usize].to_owned();
-            begin = end as usize;
+        let mut start = 0;
+        let split = |&end: &u32| {
+            let message = text[start..end as usize].to_owned();
+            start = end as usize;
             message
         };
-        ends.iter().map(cut).collect()
+        ends.iter().map(split).collect()
     }
 
     fn batch() -> Batch {
@@ -189,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_that_of_rfc_5424() {
+    fn message_follows_rfc_5424() {
         let found = messages(r#"{"hostname":"web-1"}"#, &batch());
         let text = "method=GET||path=a\\nb\\r\\0c\\n||level=ERROR||app=my app";
         assert_eq!(found[0], format!("<14>1 2017-01-20T11:50:43Z web-1 - - - - {text}"));
@@ -197,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_that_of_rfc_3164() {
+    fn message_follows_rfc_3164() {
         let config = r#"{"rfc":"3164","hostname":"web-1","tag":"app","separator":" ","facility":"local0","severity":4}"#;
         let found = messages(config, &batch());
         assert_eq!(
@@ -208,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn header_fields_are_from_the_log_where_it_has_them() {
+    fn log_overrides_header_fields() {
         let config = r#"{"severity-from":"level","facility-from":"method","tag-from":"app","hostname-from":"__source__","msgid-from":"__topic__","procid":"9"}"#;
         let found = messages(config, &batch());
         assert!(
@@ -220,14 +223,14 @@ mod tests {
     }
 
     #[test]
-    fn structured_data_have_topic_source_and_tags() {
+    fn structured_data_has_topic_source_and_tags() {
         let found = messages(r#"{"structured-data":true,"bom":true}"#, &batch());
         let data = r#"[logship@32473 topic="nginx" source="10.0.0.1" host_name="web \"1\"\]\\\n"]"#;
         assert!(found[1].ends_with(&format!("- - - - {data} \u{feff}")), "{}", found[1]);
     }
 
     #[test]
-    fn a_message_of_rfc_3164_has_a_tag_and_its_pid() {
+    fn rfc_3164_message_has_tag_and_pid() {
         let first = |config: &str| messages(config, &batch()).remove(0);
         let plain = first(r#"{"rfc":3164}"#);
         assert!(plain.starts_with("<14>Jan 20 11:50:43 - -: method=GET||"), "{plain}");
@@ -238,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_twice_counts_with_the_last() {
+    fn last_of_repeated_values_counts() {
         let batch = BatchBuilder::new()
             .group("", "", &[("k", "first"), ("k", "last")])
             .log(7, &[("a", "1"), ("a", "2")])
@@ -248,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_separator_breaks_no_message() {
+    fn escapes_line_breaks_in_separator() {
         let found = messages(r#"{"separator":"\n"}"#, &batch()).remove(0);
         assert!(found.contains(r"- method=GET\npath=a\nb\r\0c\n\nlevel=ERROR\napp="), "{found}");
         let kept = messages(r#"{"separator":"\n","escape":"none"}"#, &batch()).remove(0);
@@ -256,20 +259,23 @@ mod tests {
     }
 
     #[test]
-    fn a_long_message_is_cut_between_two_characters() {
+    fn truncates_long_message_between_two_characters() {
         let batch = BatchBuilder::new().log(7, &[("a", &"é".repeat(600))]).build();
-        let whole = messages("", &batch).remove(0);
-        for most in whole.len() - 9..=whole.len() {
-            let cut = messages(&format!(r#"{{"max-bytes":{most}}}"#), &batch).remove(0);
-            assert!(whole.starts_with(&cut) && cut.len() <= most && cut.len() + 2 > most, "{most}: {cut}");
+        let full = messages("", &batch).remove(0);
+        for max in full.len() - 9..=full.len() {
+            let truncated = messages(&format!(r#"{{"max-bytes":{max}}}"#), &batch).remove(0);
+            assert!(
+                full.starts_with(&truncated) && truncated.len() <= max && truncated.len() + 2 > max,
+                "{max}: {truncated}"
+            );
         }
     }
 
     #[test]
-    fn structured_data_that_is_too_long_for_a_message_is_left_out() {
+    fn omits_structured_data_that_is_too_long() {
         let batch = BatchBuilder::new().group(&"]".repeat(300), "", &[]).log(7, &[("a", "é")]).build();
-        let found = |most| {
-            let config = format!(r#"{{"max-bytes":{most},"structured-data":true}}"#);
+        let found = |max| {
+            let config = format!(r#"{{"max-bytes":{max},"structured-data":true}}"#);
             messages(&config, &batch).remove(0)
         };
         assert_eq!(found(1024), "<14>1 1970-01-01T00:00:07Z - - - - - a=é");
@@ -277,27 +283,29 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_configuration_is_named() {
+    fn rejects_invalid_configurations_by_setting() {
         let error = |text| SyslogFormatter::open(text).unwrap_err().to_string();
-        assert!(error(r#"{"facility":"users"}"#).contains("facility: \"users\" is no facility: kern, user"));
-        assert!(error(r#"{"severity":9}"#).contains("severity: \"9\" is no severity"));
+        assert!(
+            error(r#"{"facility":"users"}"#).contains("facility: unknown facility \"users\": use kern, user")
+        );
+        assert!(error(r#"{"severity":9}"#).contains("severity: unknown severity \"9\""));
         assert!(error(r#"{"utc-offset":"8"}"#).contains("utc-offset: "));
-        assert!(error(r#"{"max-bytes":100}"#).starts_with("max-bytes: 100 is too few"));
-        assert!(error(r#"{"rfc":"rfc5424"}"#).starts_with("rfc: \"rfc5424\" is no RFC of syslog"));
+        assert!(error(r#"{"max-bytes":100}"#).starts_with("max-bytes: 100 is too small"));
+        assert!(error(r#"{"rfc":"rfc5424"}"#).starts_with("rfc: unknown syslog RFC \"rfc5424\""));
         assert!(error(r#"{"severity-from":"__time__"}"#).starts_with("severity-from: "));
         assert!(error(r#"{"host":"x"}"#).contains("unknown field `host`"));
     }
 
     proptest! {
         #[test]
-        fn another_reader_reads_what_was_written(
+        fn output_round_trips_through_another_reader(
             tag in "\\PC{0,60}",
             value in any::<Vec<u8>>(),
             facility in 0..24i32,
             severity in 0..8i32,
             time in 0..2_000_000_000u32,
         ) {
-            // RFC 5424 allows a word that is a colon; this reader takes it for the end of an older header.
+            // RFC 5424 allows a colon as a word, but this reader treats it as the end of an RFC 3164 header.
             prop_assume!(tag != ":");
             let fields = [("key", value.as_slice()), ("tag", tag.as_bytes())];
             let batch = BatchBuilder::new().log_bytes(time, &fields).build();

@@ -2,20 +2,20 @@ use logship_stage::{Batch, Group, Log, Origin, Output, Place, Result, Text};
 
 use crate::{Config, Facility, Rfc, Severity};
 
-/// What stands before the text of a message.
+/// The part of a message before its text.
 #[derive(Debug, Clone)]
 pub(crate) struct Header {
     rfc: Rfc,
     facility: (Facility, Option<Origin>),
     severity: (Severity, Option<Origin>),
-    /// HOSTNAME, and after RFC 5424 APP-NAME, PROCID and MSGID, after RFC 3164 the tag and its PID.
+    /// HOSTNAME, then APP-NAME, PROCID and MSGID (RFC 5424), or the tag and its PID (RFC 3164).
     words: Vec<Word>,
-    /// The SD-ID, if there is structured data.
+    /// The SD-ID, if messages have structured data.
     structured_data: Option<String>,
-    /// The longest message, where that is limited.
+    /// The longest message in bytes, if limited.
     max_bytes: Option<usize>,
     bom: bool,
-    /// Whether it differs within a group.
+    /// True if it may differ between logs of one group.
     pub(crate) by_log: bool,
 }
 
@@ -27,42 +27,48 @@ struct Word {
     kind: Kind,
 }
 
-/// What a word may be.
+/// The syntax of a word.
 #[derive(Debug, Clone, Copy)]
 struct Kind {
-    longest: usize,
-    /// Whether that is what receivers take for a tag of RFC 3164, which ends at a colon or a bracket.
+    max_len: usize,
+    /// True for an RFC 3164 tag, which receivers end at a colon or a bracket.
     tag: bool,
 }
 
-/// Where the words of a header are in a batch, PRI's two before them.
+/// The origins of a header's values, looked up in a batch: facility and severity, then the words.
 #[derive(Debug)]
 pub(crate) struct Places<'a>(Vec<Option<Place<'a>>>);
 
-/// Bytes of the longest header after RFC 5424 without its structured data.
-const LONGEST: usize = 512;
-/// The least that messages may be limited to: what any receiver takes.
-pub(crate) const LEAST_MAX_BYTES: usize = 1024;
+/// The longest RFC 5424 header without structured data, in bytes.
+const MAX_HEADER: usize = 512;
+/// The smallest limit for messages, in bytes: every receiver accepts messages of this size.
+pub(crate) const MIN_MAX_BYTES: usize = 1024;
 
 impl Header {
     pub(crate) fn of(config: &Config) -> Result<Self> {
-        let old = config.rfc == Rfc::Rfc3164;
-        let from = |path: &str, name: &Option<String>| {
-            name.as_deref().map(|name| Origin::parse(path, name)).transpose()
+        let is_rfc3164 = config.rfc == Rfc::Rfc3164;
+        let from = |path: &str, origin: &Option<String>| {
+            origin.as_deref().map(|origin| Origin::parse(path, origin)).transpose()
         };
-        let word = |path, constant: &str, name, longest, tag| {
-            let kind = Kind { longest, tag };
+        let word = |path, constant: &str, origin, max_len, tag| {
+            let kind = Kind { max_len, tag };
             let mut out = Output::default();
             kind.push(&mut out, constant.as_bytes());
-            Result::Ok(Word { constant: Text::from(out.as_bytes()), from: from(path, name)?, kind })
+            Result::Ok(Word { constant: Text::from(out.as_bytes()), from: from(path, origin)?, kind })
         };
         let mut words = vec![
             word("hostname-from", &config.hostname, &config.hostname_from, 255, false)?,
-            word("tag-from", &config.tag, &config.tag_from, if old { 32 } else { 48 }, old)?,
-            word("procid-from", &config.procid, &config.procid_from, if old { 32 } else { 128 }, old)?,
+            word("tag-from", &config.tag, &config.tag_from, if is_rfc3164 { 32 } else { 48 }, is_rfc3164)?,
+            word(
+                "procid-from",
+                &config.procid,
+                &config.procid_from,
+                if is_rfc3164 { 32 } else { 128 },
+                is_rfc3164,
+            )?,
             word("msgid-from", &config.msgid, &config.msgid_from, 32, false)?,
         ];
-        if old {
+        if is_rfc3164 {
             words.truncate(3);
         }
         let facility = (config.facility, from("facility-from", &config.facility_from)?);
@@ -76,7 +82,7 @@ impl Header {
             severity,
             words,
             structured_data: config.structured_data.then(|| config.sd_id.clone()),
-            max_bytes: Some(config.max_bytes).filter(|&most| most > 0),
+            max_bytes: Some(config.max_bytes).filter(|&max| max > 0),
             bom: config.bom,
         })
     }
@@ -87,7 +93,7 @@ impl Header {
         Places(from.map(|from| Some(from.as_ref()?.within(batch))).collect())
     }
 
-    /// Appends what stands before the timestamp: of a log, or of all logs of a group.
+    /// Appends the part before the timestamp, for a log or for all logs of a group.
     pub(crate) fn push_pri<'a>(
         &self,
         out: &mut Output,
@@ -103,7 +109,7 @@ impl Header {
         out.push_value(if self.rfc == Rfc::Rfc3164 { b">" } else { b">1 " });
     }
 
-    /// Appends the words behind the timestamp: of a log, or of all logs of a group.
+    /// Appends the words after the timestamp, for a log or for all logs of a group.
     pub(crate) fn push_words<'a>(
         &self,
         out: &mut Output,
@@ -112,83 +118,84 @@ impl Header {
         log: Option<&Log<'a>>,
     ) {
         for (index, (word, place)) in self.words.iter().zip(&places.0[2..]).enumerate() {
-            // The third after RFC 3164 is the tag's, in brackets, where there is one.
-            let pid = self.rfc == Rfc::Rfc3164 && index == 2;
-            let begin = out.len();
-            out.push_byte(if pid { b'[' } else { b' ' });
+            // The third word of RFC 3164 is the tag's PID, in brackets, if there is one.
+            let is_pid = self.rfc == Rfc::Rfc3164 && index == 2;
+            let start = out.len();
+            out.push_byte(if is_pid { b'[' } else { b' ' });
             match place.and_then(|place| place.value(group, log)) {
                 Some(value) => word.kind.push(out, value),
                 None => out.push_text(&word.constant),
             }
-            if pid && out.len() == begin + 2 && out.as_bytes().ends_with(b"-") {
-                out.truncate(begin);
-            } else if pid {
+            if is_pid && out.len() == start + 2 && out.as_bytes().ends_with(b"-") {
+                out.truncate(start);
+            } else if is_pid {
                 out.push_byte(b']');
             }
         }
     }
 
-    /// What stands between the words and the text, in messages of a group.
+    /// Returns the part between the words and the text, for messages of a group.
     pub(crate) fn tail(&self, group: &Group<'_>) -> Text {
         if self.rfc == Rfc::Rfc3164 {
             return Text::from(b": ".as_slice());
         }
-        let data = self.structured_data.as_ref().map(|id| structured(id, group));
-        // Structured data that is cut is none, and longer than the message it can't be.
-        let data = data.filter(|data| self.max_bytes.is_none_or(|most| data.len() + LONGEST <= most));
+        let data = self.structured_data.as_ref().map(|id| structured_element(id, group));
+        // Truncated structured data would be invalid, so it is omitted if it is too long.
+        let data = data.filter(|data| self.max_bytes.is_none_or(|max| data.len() + MAX_HEADER <= max));
         let bom = if self.bom { "\u{feff}" } else { "" };
         Text::from(format!(" {} {bom}", data.as_deref().unwrap_or("-")).as_bytes())
     }
 }
 
 impl Kind {
-    /// Appends a value as such a word: printable ASCII, not too much, and a dash for nothing.
+    /// Appends a value as a word: printable ASCII, truncated to the maximum length, a dash for an empty value.
     #[inline(always)]
     fn push(self, out: &mut Output, value: &[u8]) {
-        let fits = value.len().wrapping_sub(1) < self.longest;
-        if fits && value.iter().fold(true, |fits, &byte| fits & self.takes(byte)) {
+        let fits = value.len().wrapping_sub(1) < self.max_len;
+        if fits && value.iter().fold(true, |fits, &byte| fits & self.allows(byte)) {
             out.push_value(value);
         } else {
-            self.push_made_fit(out, value);
+            self.push_sanitized(out, value);
         }
     }
 
     #[inline(never)]
-    fn push_made_fit(self, out: &mut Output, value: &[u8]) {
-        // More bytes than that do not become more characters.
-        let value = &value[..value.len().min(4 * self.longest)];
-        let begin = out.len();
-        for letter in String::from_utf8_lossy(value).chars().take(self.longest) {
-            let byte = u8::try_from(letter).ok().filter(|&byte| self.takes(byte));
+    fn push_sanitized(self, out: &mut Output, value: &[u8]) {
+        // More bytes cannot make more characters.
+        let value = &value[..value.len().min(4 * self.max_len)];
+        let start = out.len();
+        for character in String::from_utf8_lossy(value).chars().take(self.max_len) {
+            let byte = u8::try_from(character).ok().filter(|&byte| self.allows(byte));
             out.push_byte(byte.unwrap_or(b'_'));
         }
-        if out.len() == begin {
+        if out.len() == start {
             out.push_byte(b'-');
         }
     }
 
-    /// What RFC 5424 allows in a header; in a tag, letters and digits, and what everybody has besides.
+    /// Returns true if the word may contain `byte`. RFC 5424 allows printable ASCII; tags may have letters, digits and
+    /// common punctuation.
     #[inline(always)]
-    fn takes(self, byte: u8) -> bool {
+    fn allows(self, byte: u8) -> bool {
         byte.is_ascii_graphic() && (!self.tag || byte.is_ascii_alphanumeric() || b"-_./".contains(&byte))
     }
 }
 
-/// Topic, source and tags as an element of structured data.
-fn structured(id: &str, group: &Group<'_>) -> String {
-    let mut element = format!("[{}", name(id));
+/// Returns topic, source and tags as an element of structured data.
+fn structured_element(id: &str, group: &Group<'_>) -> String {
+    let mut element = format!("[{}", sd_name(id));
     let mut push = |key: &str, value: &str| {
-        element.push_str(&format!(" {}=\"", name(key)));
-        for letter in value.chars() {
-            if matches!(letter, '"' | '\\' | ']') {
+        element.push_str(&format!(" {}=\"", sd_name(key)));
+        for character in value.chars() {
+            if matches!(character, '"' | '\\' | ']') {
                 element.push('\\');
             }
-            match letter {
-                // No message is two.
+            match character {
+                // A line break would split the message in two.
                 '\n' => element.push_str("\\n"),
                 '\r' => element.push_str("\\r"),
                 '\0' => element.push_str("\\0"),
-                letter => element.push(letter),
+                character => element.push(character),
             }
         }
         element.push('"');
@@ -204,10 +211,10 @@ fn structured(id: &str, group: &Group<'_>) -> String {
     element
 }
 
-/// An SD-NAME: as in a header, without what ends it.
-fn name(text: &str) -> String {
+/// Returns an SD-NAME: a header word without the characters that end a name.
+fn sd_name(text: &str) -> String {
     let mut out = Output::default();
-    Kind { longest: 32, tag: false }.push(&mut out, text.as_bytes());
+    Kind { max_len: 32, tag: false }.push(&mut out, text.as_bytes());
     String::from_utf8_lossy(out.as_bytes()).replace(['=', ']', '"'], "_")
 }
 
@@ -215,22 +222,22 @@ fn name(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn made_fit(text: &[u8], longest: usize, tag: bool) -> String {
+    fn sanitized(text: &[u8], max_len: usize, tag: bool) -> String {
         let mut out = Output::default();
-        Kind { longest, tag }.push(&mut out, text);
+        Kind { max_len, tag }.push(&mut out, text);
         String::from_utf8(out.into_bytes()).unwrap()
     }
 
     #[test]
-    fn what_a_header_can_not_hold_is_replaced() {
-        assert_eq!(made_fit(b"", 5, false), "-");
-        assert_eq!(made_fit("a b\né".as_bytes(), 10, false), "a_b__");
-        assert_eq!(made_fit("ab\u{7f}é\0".as_bytes(), 10, false), "ab___");
-        assert_eq!(made_fit("ééééé".as_bytes(), 3, false), "___");
-        assert_eq!(made_fit(b"a\xff", 9, false), "a_");
-        assert_eq!(made_fit(b"abcdef", 5, false), "abcde");
-        assert_eq!(made_fit(b"abcde", 5, false), "abcde");
-        assert_eq!(made_fit(b"app[7]: x", 32, true), "app_7___x");
-        assert_eq!(name("a=b]\"c d"), "a_b__c_d");
+    fn replaces_characters_not_allowed_in_headers() {
+        assert_eq!(sanitized(b"", 5, false), "-");
+        assert_eq!(sanitized("a b\né".as_bytes(), 10, false), "a_b__");
+        assert_eq!(sanitized("ab\u{7f}é\0".as_bytes(), 10, false), "ab___");
+        assert_eq!(sanitized("ééééé".as_bytes(), 3, false), "___");
+        assert_eq!(sanitized(b"a\xff", 9, false), "a_");
+        assert_eq!(sanitized(b"abcdef", 5, false), "abcde");
+        assert_eq!(sanitized(b"abcde", 5, false), "abcde");
+        assert_eq!(sanitized(b"app[7]: x", 32, true), "app_7___x");
+        assert_eq!(sd_name("a=b]\"c d"), "a_b__c_d");
     }
 }

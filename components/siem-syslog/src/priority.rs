@@ -12,7 +12,7 @@ const FACILITIES: [&str; 24] = [
 
 const SEVERITIES: [&str; 8] = ["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"];
 
-/// Other names of severities.
+/// Alternative names of severities.
 const SYNONYMS: [(&str, u8); 9] = [
     ("emergency", 0),
     ("panic", 0),
@@ -25,11 +25,11 @@ const SYNONYMS: [(&str, u8); 9] = [
     ("trace", 7),
 ];
 
-/// What kind of program a message is from.
+/// The kind of program that a message is from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Facility(u8);
 
-/// How severe a message is.
+/// The severity of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Severity(u8);
 
@@ -46,28 +46,28 @@ impl Default for Severity {
 }
 
 impl Facility {
-    /// By name or number, whatever the case.
+    /// Parses a name, in any case, or a number.
     pub fn parse(text: &str) -> Option<Self> {
-        found(bare(text), &FACILITIES).map(Self)
+        parse_number(without_prefix(text), &FACILITIES).map(Self)
     }
 
-    /// PRI of a message.
+    /// Returns the PRI of a message.
     pub(crate) fn pri(self, severity: Severity) -> u8 {
         self.0 * 8 + severity.0
     }
 }
 
 impl Severity {
-    /// By name or number, whatever the case.
+    /// Parses a name, in any case, or a number.
     pub fn parse(text: &str) -> Option<Self> {
-        let name = bare(text);
+        let name = without_prefix(text);
         let synonym = || SYNONYMS.iter().find(|(synonym, _)| synonym.eq_ignore_ascii_case(name));
-        found(name, &SEVERITIES).or_else(|| synonym().map(|(_, number)| *number)).map(Self)
+        parse_number(name, &SEVERITIES).or_else(|| synonym().map(|(_, number)| *number)).map(Self)
     }
 }
 
-/// A name without what C has before it: `info` of `LOG_INFO`.
-fn bare(text: &str) -> &str {
+/// Returns a name without the prefix of its C constant: `info` for `LOG_INFO`.
+fn without_prefix(text: &str) -> &str {
     let text = text.trim_ascii();
     match text.split_at_checked(4) {
         Some((prefix, name)) if prefix.eq_ignore_ascii_case("log_") => name,
@@ -75,21 +75,21 @@ fn bare(text: &str) -> &str {
     }
 }
 
-fn found(name: &str, names: &[&str]) -> Option<u8> {
+fn parse_number(name: &str, names: &[&str]) -> Option<u8> {
     let number = name.parse().ok().filter(|number| *number < names.len());
-    let place = || names.iter().position(|known| known.eq_ignore_ascii_case(name));
-    number.or_else(place).map(|number| number as u8)
+    let position = || names.iter().position(|known| known.eq_ignore_ascii_case(name));
+    number.or_else(position).map(|number| number as u8)
 }
 
-/// A name, or its number.
+/// A name or its number.
 #[derive(Deserialize)]
 #[serde(untagged, expecting = "a name or a number")]
-pub(crate) enum Given {
+pub(crate) enum NameOrNumber {
     Name(String),
     Number(u64),
 }
 
-impl Given {
+impl NameOrNumber {
     pub(crate) fn text(self) -> String {
         match self {
             Self::Name(name) => name,
@@ -100,18 +100,19 @@ impl Given {
 
 impl<'de> Deserialize<'de> for Facility {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = Given::deserialize(deserializer)?.text();
-        let unknown =
-            || de::Error::custom(format!("{text:?} is no facility: {}, or 0-23", FACILITIES.join(", ")));
+        let text = NameOrNumber::deserialize(deserializer)?.text();
+        let unknown = || {
+            de::Error::custom(format!("unknown facility {text:?}: use {}, or 0-23", FACILITIES.join(", ")))
+        };
         Self::parse(&text).ok_or_else(unknown)
     }
 }
 
 impl<'de> Deserialize<'de> for Severity {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = Given::deserialize(deserializer)?.text();
+        let text = NameOrNumber::deserialize(deserializer)?.text();
         let unknown =
-            || de::Error::custom(format!("{text:?} is no severity: {}, or 0-7", SEVERITIES.join(", ")));
+            || de::Error::custom(format!("unknown severity {text:?}: use {}, or 0-7", SEVERITIES.join(", ")));
         Self::parse(&text).ok_or_else(unknown)
     }
 }
@@ -141,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_and_numbers_are_known() {
+    fn parses_names_and_numbers() {
         let pri_of = |facility, severity| Some(Facility::parse(facility)?.pri(Severity::parse(severity)?));
         assert_eq!(pri_of("USER", "INFO"), Some(14));
         assert_eq!(pri_of("local7", "LOG_DEBUG"), Some(191));

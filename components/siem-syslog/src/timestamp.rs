@@ -2,25 +2,25 @@ use chrono::{DateTime, FixedOffset};
 
 use crate::Rfc;
 
-/// Bytes of `hh:mm:ss`.
+/// The length of `hh:mm:ss`, in bytes.
 const CLOCK: usize = 8;
 
-/// Writes times. Logs of the same second follow one another, and those of the same day all the more, so the last ones
-/// are kept.
+/// Formats timestamps. Consecutive logs often have the same second or at least the same day, so the last second and
+/// day are cached.
 #[derive(Debug, Clone)]
 pub(crate) struct Timestamps {
     rfc: Rfc,
     /// Seconds east of UTC.
     east: i64,
-    /// What stands behind the time: the offset.
+    /// The offset after the time.
     zone: Vec<u8>,
     /// The day of `text`, in days since 1970.
     day: Option<i64>,
     seconds: Option<u32>,
-    /// The last second, up to a fraction.
+    /// The last timestamp without fraction and offset.
     text: Vec<u8>,
-    /// The last time with all that is behind the second.
-    whole: Vec<u8>,
+    /// The last complete timestamp.
+    timestamp: Vec<u8>,
 }
 
 impl Timestamps {
@@ -31,33 +31,33 @@ impl Timestamps {
             (Rfc::Rfc5424, 0) => "Z".into(),
             (Rfc::Rfc5424, _) => offset.to_string(),
         };
-        let (text, whole) = (vec![], vec![]);
-        Self { rfc, east: east.into(), zone: zone.into(), day: None, seconds: None, text, whole }
+        let (text, timestamp) = (vec![], vec![]);
+        Self { rfc, east: east.into(), zone: zone.into(), day: None, seconds: None, text, timestamp }
     }
 
-    /// A time, in Unix seconds and nanoseconds.
+    /// Formats a time, given in Unix seconds and nanoseconds.
     #[inline(always)]
     pub(crate) fn of(&mut self, seconds: u32, nanos: u32) -> &[u8] {
         if self.seconds != Some(seconds) {
             self.set(seconds);
         }
-        // RFC 5424 has no more than microseconds, RFC 3164 has none.
+        // RFC 5424 has at most microseconds; RFC 3164 has no fractions.
         if nanos > 0 && self.rfc == Rfc::Rfc5424 {
             return self.with_fraction(nanos / 1000);
         }
-        &self.whole
+        &self.timestamp
     }
 
     #[inline(never)]
     fn with_fraction(&mut self, micros: u32) -> &[u8] {
         self.seconds = None;
-        let begin = self.text.len();
-        self.whole.truncate(begin);
-        // The zeroes of the fraction stay behind a digit, for which there is a point instead.
-        self.whole.extend_from_slice(itoa::Buffer::new().format(1_000_000 + micros).as_bytes());
-        self.whole[begin] = b'.';
-        self.whole.extend_from_slice(&self.zone);
-        &self.whole
+        let start = self.text.len();
+        self.timestamp.truncate(start);
+        // The extra leading digit keeps the fraction's leading zeros; the point replaces it.
+        self.timestamp.extend_from_slice(itoa::Buffer::new().format(1_000_000 + micros).as_bytes());
+        self.timestamp[start] = b'.';
+        self.timestamp.extend_from_slice(&self.zone);
+        &self.timestamp
     }
 
     #[inline(never)]
@@ -71,13 +71,13 @@ impl Timestamps {
         let two = |number: i64| [b'0' + (number / 10) as u8, b'0' + (number % 10) as u8];
         let [[h, i], [m, n], [s, t]] = [two(clock / 3600), two(clock / 60 % 60), two(clock % 60)];
         self.text.extend_from_slice(&[h, i, b':', m, n, b':', s, t]);
-        self.whole.clear();
-        self.whole.extend_from_slice(&self.text);
-        self.whole.extend_from_slice(&self.zone);
+        self.timestamp.clear();
+        self.timestamp.extend_from_slice(&self.text);
+        self.timestamp.extend_from_slice(&self.zone);
         self.seconds = Some(seconds);
     }
 
-    /// Begins the text with a day, and leaves the clock to be written.
+    /// Sets the day of the text. The caller overwrites the clock.
     #[cold]
     fn set_day(&mut self, day: i64) {
         let time = DateTime::from_timestamp(day * 86_400, 0).unwrap_or_default();
@@ -90,7 +90,7 @@ impl Timestamps {
     }
 }
 
-/// An offset from UTC: `Z`, `+08:00` or `+0800`.
+/// Parses an offset from UTC: `Z`, `+08:00` or `+0800`.
 pub(crate) fn offset(text: &str) -> Option<FixedOffset> {
     if text == "Z" {
         return FixedOffset::east_opt(0);
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_those_of_the_rfcs() {
+    fn timestamps_follow_the_rfcs() {
         let of = |rfc, east, seconds, nanos| {
             let mut timestamps = Timestamps::new(rfc, FixedOffset::east_opt(east).unwrap());
             String::from_utf8(timestamps.of(seconds, nanos).to_vec()).unwrap()
@@ -127,19 +127,19 @@ mod tests {
     }
 
     #[test]
-    fn offsets_are_hours_and_minutes() {
+    fn parses_offsets_of_hours_and_minutes() {
         let seconds = |text| offset(text).map(|offset| offset.local_minus_utc());
         assert_eq!(["Z", "+0000", "-00:00"].map(seconds), [Some(0); 3]);
         assert_eq!(["+08:00", "+0800", "-03:30"].map(seconds), [Some(28_800), Some(28_800), Some(-12_600)]);
-        for wrong in ["", "8", "+8", "+08", "0800", "+24:00", "+08:60", "+08:001", "+08:00 ", "UTC", "+0é0"]
+        for invalid in ["", "8", "+8", "+08", "0800", "+24:00", "+08:60", "+08:001", "+08:00 ", "UTC", "+0é0"]
         {
-            assert_eq!(seconds(wrong), None, "{wrong}");
+            assert_eq!(seconds(invalid), None, "{invalid}");
         }
     }
 
     proptest! {
         #[test]
-        fn times_one_after_the_other_are_each_as_chrono_has_it(
+        fn consecutive_timestamps_match_chrono(
             times in prop::collection::vec((0..3u32, prop_oneof![0..100u32, any::<u32>()], prop_oneof![Just(0), 0..1_000_000_000u32]), 0..20),
             minutes in -1439..1440i32,
         ) {
@@ -148,7 +148,7 @@ mod tests {
             let mut old = Timestamps::new(Rfc::Rfc3164, offset);
             let mut seconds = 0u32;
             for (step, far, nanos) in times {
-                // Again and again the same second, the next, or any.
+                // Repeats the same second, or takes the next or any second.
                 seconds = [seconds, seconds.wrapping_add(1), far][step as usize];
                 let time = DateTime::from_timestamp(seconds.into(), nanos).unwrap().with_timezone(&offset);
                 let format = if nanos == 0 { "%Y-%m-%dT%H:%M:%S" } else { "%Y-%m-%dT%H:%M:%S%.6f" };

@@ -10,36 +10,36 @@ use serde::{Deserialize, Deserializer};
 
 use crate::shape::{Either, Short};
 
-/// What becomes of logs, in this order. Members have keys of fields; where it is said, also what all logs of a group
+/// The transformations of logs, in this order. Settings name keys of fields. Some also accept what all logs of a group
 /// share: `__topic__`, `__source__`, `__tag__:KEY`.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(crate = "logship_stage::schemars")]
 pub struct Config {
-    /// The logs that stay: those that meet all conditions of the table, or of one of the tables of a list. A value that
-    /// is not there is an empty one. Also of what a group shares.
+    /// The logs to keep: those that meet all conditions of the table, or of one table of a list. A missing value counts
+    /// as empty. Also accepts what a group shares.
     pub r#where: Conditions,
-    /// The logs that are left out, by conditions of the same kind.
+    /// The logs to filter, by the same kind of conditions.
     pub unless: Conditions,
-    /// Fields whose values have fields in them, which take their place. A value that is not wholly of the format stays.
+    /// Fields to replace by the fields parsed from their values. A value that is not completely of the format is kept.
     pub parse: BTreeMap<String, Either<Parse>>,
-    /// New keys of fields, by old ones.
+    /// New keys of fields, by old keys.
     pub rename: BTreeMap<String, String>,
-    /// Values that are set, at the end of the log; what it had of that key is left out. Also of what a group shares.
+    /// Values to set at the end of the log. They replace fields with the same key. Also accepts what a group shares.
     pub set: BTreeMap<String, Either<Value>>,
-    /// What in a value nobody is to see; `*` is every field. Also of what a group shares.
+    /// The parts of values to mask; `*` is every field. Also accepts what a group shares.
     pub mask: BTreeMap<String, Either<Mask>>,
-    /// Values that become their SHA-256, in hexadecimal; empty ones stay empty. Also of what a group shares.
+    /// Values to replace by their SHA-256, in hexadecimal; empty values stay empty. Also accepts what a group shares.
     pub hash: Vec<String>,
-    /// With it they become their HMAC-SHA-256 under this key: who does not have it can't find values by trying.
+    /// The key for HMAC-SHA-256 instead of SHA-256. Without the key, nobody can find values by trying.
     pub hash_key: Option<String>,
-    /// The only fields that stay.
+    /// The only fields to keep.
     pub keep: Option<Vec<String>>,
-    /// Fields that are left out. A topic or source is made empty, a tag left out.
+    /// Fields to drop. Also accepts what a group shares: a topic or source becomes empty, a tag is dropped.
     pub drop: Vec<String>,
 }
 
-/// Conditions on a log: all that a table says, of one of the tables.
+/// Conditions on a log: all conditions of at least one table.
 #[derive(Debug, Clone, Default)]
 pub struct Conditions(pub Vec<Table>);
 
@@ -55,8 +55,8 @@ impl<'de> Deserialize<'de> for Conditions {
                 f.write_str("a table of conditions, or a list of such tables")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Conditions, A::Error> {
-                Ok(Conditions(vec![Table::deserialize(MapAccessDeserializer::new(members))?]))
+            fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<Conditions, A::Error> {
+                Ok(Conditions(vec![Table::deserialize(MapAccessDeserializer::new(entries))?]))
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<Conditions, A::Error> {
@@ -78,18 +78,18 @@ impl JsonSchema for Conditions {
     }
 }
 
-/// What a value has to be: a text, one of the texts of a list, or something that a pattern is found in.
+/// A condition on a value: equal to a text, equal to one text of a list, or matched by a pattern.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(from = "Pattern")]
 #[schemars(crate = "logship_stage::schemars")]
 pub enum Condition {
-    /// One of these.
+    /// The value is one of these texts.
     OneOf(Vec<String>),
-    /// Something that the pattern is found in.
+    /// The pattern matches a part of the value.
     Matches(String),
 }
 
-/// A pattern that is found in a value.
+/// A pattern that matches a part of a value.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(crate = "logship_stage::schemars")]
@@ -113,30 +113,30 @@ impl Short for Condition {
     }
 }
 
-/// Fields in a value.
+/// The parsing of a value into fields.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(crate = "logship_stage::schemars")]
 pub struct Parse {
-    /// What the value is.
+    /// The format of the value.
     pub r#as: Format,
-    /// What stands before the key of each field.
+    /// The prefix of each parsed field's key.
     #[serde(default)]
     pub prefix: String,
-    /// What stands between two pairs of `key-value`; by default blanks.
+    /// The separator between two pairs of `key-value`; whitespace by default.
     #[serde(default)]
     pub separator: Option<String>,
 }
 
-/// What a value with fields in it is.
+/// The format of a value with fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[schemars(crate = "logship_stage::schemars")]
 pub enum Format {
-    /// A JSON object: texts as they are, anything else as its JSON text.
+    /// A JSON object. Strings are used unquoted, other values as their JSON text.
     Json,
-    /// `KEY=VALUE KEY="VALUE"`; in quotes a backslash stands before quotes and backslashes, `\n`, `\r` and `\t` are
-    /// what they are in JSON.
+    /// `KEY=VALUE KEY="VALUE"`. In quotes, a backslash escapes quotes and backslashes; `\n`, `\r` and `\t` mean the
+    /// same as in JSON.
     KeyValue,
 }
 
@@ -147,29 +147,29 @@ impl Short for Parse {
         let r#as = match texts.concat().as_str() {
             "json" => Format::Json,
             "key-value" => Format::KeyValue,
-            other => return Err(format!("there is no format {other:?}; there is json and key-value")),
+            other => return Err(format!("unknown format {other:?}; use json or key-value")),
         };
         Ok(Self { r#as, prefix: String::new(), separator: None })
     }
 }
 
-/// A value that is set: a text, or where it is from.
+/// A value to set: a text, or the origin of the value.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(from = "Source")]
 #[schemars(crate = "logship_stage::schemars")]
 pub enum Value {
-    /// This one.
+    /// This text.
     Is(String),
-    /// What something else has, if there is something in it; nothing is set otherwise.
+    /// The value of this origin. If it is missing or empty, nothing is set.
     From(String),
 }
 
-/// Where a value is from.
+/// The origin of a value.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(crate = "logship_stage::schemars")]
 struct Source {
-    /// The key of a field, as it is before any is renamed, or what a group shares. Nothing is set where the log has none.
+    /// The key of a field before renaming, or what a group shares. Nothing is set if the log has no value.
     from: String,
 }
 
@@ -187,19 +187,19 @@ impl Short for Value {
     }
 }
 
-/// What in a value nobody is to see: a pattern, or a pattern with what takes the place of its matches.
+/// The masking of a value: a pattern and the replacement of its matches.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(crate = "logship_stage::schemars")]
 pub struct Mask {
     /// The pattern, in the syntax of the crate regex.
     pub matches: String,
-    /// What takes the place of each match; `$1` or `${name}` is what a group of the pattern matched, `$$` a dollar.
-    #[serde(default = "stars")]
+    /// The replacement of each match; `$1` or `${name}` is the match of a capture group, `$$` is a dollar sign.
+    #[serde(default = "default_replacement")]
     pub with: String,
 }
 
-fn stars() -> String {
+fn default_replacement() -> String {
     "***".into()
 }
 
@@ -207,6 +207,6 @@ impl Short for Mask {
     const EXPECTED: &'static str = "a pattern, or a table with `matches`";
 
     fn of_texts(texts: Vec<String>) -> Result<Self, String> {
-        Ok(Self { matches: texts.concat(), with: stars() })
+        Ok(Self { matches: texts.concat(), with: default_replacement() })
     }
 }

@@ -8,27 +8,27 @@ use crate::config::{Condition, Conditions, Config};
 use crate::pattern;
 use crate::shape::Either;
 
-/// Which logs stay.
+/// Decides which logs to keep.
 #[derive(Debug)]
 pub(crate) struct Filter {
-    /// Those that meet one of these, if there is any.
-    wanted: Vec<All>,
-    /// But not those that meet one of these.
-    unwanted: Vec<All>,
+    /// Keeps the logs that meet one of these, or all logs if empty.
+    include: Vec<All>,
+    /// Filters the logs that meet one of these.
+    exclude: Vec<All>,
 }
 
-/// Conditions that have to be met together.
+/// Conditions that must all be met.
 #[derive(Debug)]
 struct All(Vec<(Origin, Test)>);
 
-/// What a value has to be.
+/// A test of a value.
 #[derive(Debug)]
 enum Test {
     OneOf(Vec<Vec<u8>>),
     Matches(Regex),
 }
 
-/// The logs of a batch that stay.
+/// The kept logs of a batch.
 #[derive(Debug)]
 pub(crate) enum Kept {
     All,
@@ -37,36 +37,36 @@ pub(crate) enum Kept {
 
 impl Filter {
     pub(crate) fn of(config: &Config) -> Result<Self> {
-        Ok(Self { wanted: tables("where", &config.r#where)?, unwanted: tables("unless", &config.unless)? })
+        Ok(Self { include: tables("where", &config.r#where)?, exclude: tables("unless", &config.unless)? })
     }
 
-    /// The logs of a batch that stay.
+    /// Returns the kept logs of a batch.
     pub(crate) fn apply(&self, batch: &Batch) -> Kept {
-        if self.wanted.is_empty() && self.unwanted.is_empty() {
+        if self.include.is_empty() && self.exclude.is_empty() {
             return Kept::All;
         }
-        let (wanted, unwanted) = (places(&self.wanted, batch), places(&self.unwanted, batch));
+        let (include, exclude) = (locate_all(&self.include, batch), locate_all(&self.exclude, batch));
         let mut kept = Vec::with_capacity(batch.len());
         for group in batch.groups() {
             for log in group.logs() {
-                let is_wanted = wanted.is_empty() || is_met(&wanted, &group, &log);
-                kept.push(is_wanted && !is_met(&unwanted, &group, &log));
+                let is_included = include.is_empty() || matches_any(&include, &group, &log);
+                kept.push(is_included && !matches_any(&exclude, &group, &log));
             }
         }
         if kept.contains(&false) { Kept::Some(kept) } else { Kept::All }
     }
 }
 
-/// Conditions whose keys were looked up in a batch.
-type Looked<'a> = Vec<Vec<(Place<'a>, &'a Test)>>;
+/// Conditions with their origins looked up in a batch.
+type Located<'a> = Vec<Vec<(Place<'a>, &'a Test)>>;
 
-fn places<'a>(tables: &'a [All], batch: &'a Batch) -> Looked<'a> {
-    let looked = |All(all): &'a All| all.iter().map(|(origin, test)| (origin.within(batch), test)).collect();
-    tables.iter().map(looked).collect()
+fn locate_all<'a>(tables: &'a [All], batch: &'a Batch) -> Located<'a> {
+    let locate = |All(all): &'a All| all.iter().map(|(origin, test)| (origin.within(batch), test)).collect();
+    tables.iter().map(locate).collect()
 }
 
-/// Whether a log meets all conditions of one of the tables.
-fn is_met<'a>(tables: &Looked<'a>, group: &Group<'a>, log: &Log<'a>) -> bool {
+/// Returns true if a log meets all conditions of one of the tables.
+fn matches_any<'a>(tables: &Located<'a>, group: &Group<'a>, log: &Log<'a>) -> bool {
     let holds = |(place, test): &(Place<'a>, &Test)| {
         let value = place.value(group, Some(log)).unwrap_or_default();
         match test {
@@ -77,12 +77,15 @@ fn is_met<'a>(tables: &Looked<'a>, group: &Group<'a>, log: &Log<'a>) -> bool {
     tables.iter().any(|all| all.iter().all(holds))
 }
 
-fn tables(member: &str, Conditions(tables): &Conditions) -> Result<Vec<All>> {
-    let mut made = vec![];
+fn tables(setting: &str, Conditions(tables): &Conditions) -> Result<Vec<All>> {
+    let mut compiled = vec![];
     for (index, table) in tables.iter().enumerate() {
-        let place = if tables.len() == 1 { member.to_owned() } else { format!("{member}[{index}]") };
+        let place = if tables.len() == 1 { setting.to_owned() } else { format!("{setting}[{index}]") };
         if table.is_empty() {
-            return Err(Error::config(place, "has no condition, and every log meets none; name one"));
+            return Err(Error::config(
+                place,
+                "has no conditions, so it would match every log; add a condition",
+            ));
         }
         let mut all = vec![];
         for (name, Either(condition)) in table {
@@ -97,29 +100,29 @@ fn tables(member: &str, Conditions(tables): &Conditions) -> Result<Vec<All>> {
             };
             all.push((Origin::parse(&path, name)?, test));
         }
-        made.push(All(all));
+        compiled.push(All(all));
     }
-    Ok(made)
+    Ok(compiled)
 }
 
 impl Kept {
-    /// Whether a log stays.
-    pub(crate) fn has(&self, log: usize) -> bool {
+    /// Returns true if a log is kept.
+    pub(crate) fn contains(&self, log: usize) -> bool {
         match self {
             Self::All => true,
             Self::Some(kept) => kept[log],
         }
     }
 
-    /// The runs of logs that stay, of so many.
+    /// Returns the runs of kept logs; `logs` is the number of all logs.
     pub(crate) fn runs(&self, logs: usize) -> Vec<Range<usize>> {
         let Self::Some(kept) = self else { return iter::once(0..logs).collect() };
-        let mut begin = 0;
+        let mut start = 0;
         let runs = kept.chunk_by(|one, next| one == next).map(|run| {
-            let range = begin..begin + run.len();
-            begin = range.end;
+            let range = start..start + run.len();
+            start = range.end;
             (run[0], range)
         });
-        runs.filter(|(stays, _)| *stays).map(|(_, range)| range).collect()
+        runs.filter(|(is_kept, _)| *is_kept).map(|(_, range)| range).collect()
     }
 }

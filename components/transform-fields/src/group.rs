@@ -4,7 +4,7 @@ use crate::config::{Config, Value};
 use crate::redact::{Redaction, Redactions, Scratch};
 use crate::shape::Either;
 
-/// What is made of topic, source and tags.
+/// Reshapes topic, source and tags of groups.
 #[derive(Debug, Default)]
 pub(crate) struct GroupReshape {
     set: Vec<(Origin, GroupValue)>,
@@ -20,7 +20,7 @@ enum GroupValue {
 
 impl GroupReshape {
     pub(crate) fn of(config: &Config, redactions: &Redactions) -> Result<Self> {
-        let mut made = Self::default();
+        let mut reshaped = Self::default();
         for (name, Either(value)) in &config.set {
             let path = format!("set.{name}");
             let place = Origin::parse(&path, name)?;
@@ -33,47 +33,48 @@ impl GroupReshape {
                     let path = format!("{path}.from");
                     let origin = Origin::parse(&path, name)?;
                     if origin.is_by_log() {
-                        let reason = "all logs of a group share it, and fields are of one log each; name what they share";
+                        let reason =
+                            "it differs between the logs of a group; name what all logs of a group share";
                         return Err(Error::config(path, format!("{name:?} is a field: {reason}")));
                     }
                     GroupValue::From(origin)
                 }
             };
-            made.set.push((place, value));
+            reshaped.set.push((place, value));
         }
         for (name, redaction) in redactions.named() {
             let place = Origin::parse("mask", name)?;
             if !place.is_by_log() {
-                made.redacted.push((place, redaction.clone()));
+                reshaped.redacted.push((place, redaction.clone()));
             }
         }
         for (index, name) in config.drop.iter().enumerate() {
             let place = Origin::parse(&format!("drop[{index}]"), name)?;
             if !place.is_by_log() {
-                made.dropped.push(place);
+                reshaped.dropped.push(place);
             }
         }
-        Ok(made)
+        Ok(reshaped)
     }
 
-    /// What a group becomes, if anything else.
+    /// Returns the reshaped group, or `None` if it is unchanged.
     pub(crate) fn apply(&self, group: &LogGroup, scratch: &mut Scratch) -> Option<LogGroup> {
         if self.set.is_empty() && self.redacted.is_empty() && self.dropped.is_empty() {
             return None;
         }
-        let mut made = group.clone();
+        let mut reshaped = group.clone();
         for (place, value) in &self.set {
             match value {
-                GroupValue::Is(text) => set(&mut made, place, text),
+                GroupValue::Is(text) => set(&mut reshaped, place, text),
                 GroupValue::From(origin) => {
                     if let Some(text) = value_of(group, origin) {
-                        set(&mut made, place, text);
+                        set(&mut reshaped, place, text);
                     }
                 }
             }
         }
         for (place, redaction) in &self.redacted {
-            values(&mut made, place).for_each(|value| {
+            values(&mut reshaped, place).for_each(|value| {
                 if let Some(redacted) = redaction.apply(value.as_bytes(), scratch) {
                     *value = String::from_utf8_lossy(redacted).into_owned();
                 }
@@ -81,27 +82,27 @@ impl GroupReshape {
         }
         for place in &self.dropped {
             match place {
-                Origin::Tag(key) => made.tags.retain(|tag| tag.key != *key),
-                _ => values(&mut made, place).for_each(String::clear),
+                Origin::Tag(key) => reshaped.tags.retain(|tag| tag.key != *key),
+                _ => values(&mut reshaped, place).for_each(String::clear),
             }
         }
-        (made != *group).then_some(made)
+        (reshaped != *group).then_some(reshaped)
     }
 }
 
-/// The values of a place: one, or as many as there are tags of the key.
+/// Returns the values at a place: one, or one for each tag with the key.
 fn values<'a>(group: &'a mut LogGroup, place: &'a Origin) -> impl Iterator<Item = &'a mut String> {
     let LogGroup { topic, source, tags } = group;
-    let (alone, tags) = match place {
+    let (single, tags) = match place {
         Origin::Topic => (Some(topic), None),
         Origin::Source => (Some(source), None),
         Origin::Tag(key) => (None, Some(tags.iter_mut().filter(move |tag| tag.key == *key))),
         Origin::Field(_) => (None, None),
     };
-    alone.into_iter().chain(tags.into_iter().flatten().map(|tag| &mut tag.value))
+    single.into_iter().chain(tags.into_iter().flatten().map(|tag| &mut tag.value))
 }
 
-/// The value of a place, if there is one with something in it. The last of two tags counts.
+/// Returns the value at a place, unless it is missing or empty. The last of repeated tags counts.
 fn value_of<'a>(group: &'a LogGroup, place: &Origin) -> Option<&'a str> {
     let found = match place {
         Origin::Topic => Some(group.topic.as_str()),

@@ -1,4 +1,4 @@
-//! The stage `transform-fields`: logs filtered, their fields redacted and reshaped, by a configuration.
+//! The stage `transform-fields`: filters logs, redacts and reshapes their fields.
 //!
 //! ```toml
 //! [[transform]]
@@ -12,19 +12,20 @@
 //! hash_key = "…"
 //! drop = ["cookie"]
 //! ```
-//! It is done in this order, which is that of the members of [`Config`]: what stands further down sees what the
-//! members above it made. For another order, transforms are chained.
+//! The settings apply in this order, which is the order of [`Config`]. Each setting sees the result of those before
+//! it. For another order, chain several transforms.
 //!
-//! A value is the one of the key of a field, `__topic__`, `__source__` or `__tag__:KEY`. Values may be any bytes: patterns
-//! pass over what is not UTF-8. A key that a log has twice is filtered by its last value; all else is done to both.
+//! Settings name values by the key of a field, `__topic__`, `__source__` or `__tag__:KEY`. Values may be any bytes:
+//! patterns skip bytes that are not UTF-8. If a log repeats a key, conditions test the last value; other settings apply
+//! to all values.
 //!
-//! - [`config`](Config): the members.
-//! - `filter`: which logs stay. `pattern`: patterns, for it and for `redact`.
-//! - `parse`: fields in the value of a field.
-//! - `redact`: values that nobody is to see.
-//! - `reshape`: fields renamed, set, redacted and left out; `group`: the same of topic, source and tags.
-//! - `shape`: members of the configuration that have a short form.
-//! - [`transformer`](FieldsTransformer): all of it.
+//! - [`config`](Config): the settings.
+//! - `filter`: decides which logs to keep. `pattern`: compiles patterns, also for `redact`.
+//! - `parse`: parses values into fields.
+//! - `redact`: masks and hashes values.
+//! - `reshape`: renames, sets, redacts and drops fields. `group`: does the same for topic, source and tags.
+//! - `shape`: settings with a short form.
+//! - [`transformer`](FieldsTransformer): applies all settings.
 
 mod config;
 mod filter;

@@ -10,28 +10,28 @@ use crate::config::{self, Config, Format};
 use crate::filter::Kept;
 use crate::shape::Either;
 
-/// Which fields have fields in them.
+/// The fields to parse, with their formats.
 #[derive(Debug)]
-pub(crate) struct Parsing(Vec<(String, config::Parse)>);
+pub(crate) struct Parser(Vec<(String, config::Parse)>);
 
-/// Fields of a value: keys and values.
-type Members<'v> = Vec<(Cow<'v, str>, Cow<'v, [u8]>)>;
+/// Keys and values parsed from a value.
+type ParsedFields<'v> = Vec<(Cow<'v, str>, Cow<'v, [u8]>)>;
 
-impl Parsing {
+impl Parser {
     pub(crate) fn of(config: &Config) -> Result<Self> {
         let mut fields = vec![];
         for (name, Either(parse)) in &config.parse {
             let path = format!("parse.{name}");
             if !Origin::parse(&path, name)?.is_by_log() {
-                return Err(Error::config(path, "only values of fields are parsed"));
+                return Err(Error::config(path, "only fields can be parsed; name the key of a field"));
             }
             match (parse.r#as, &parse.separator) {
                 (Format::Json, Some(_)) => {
-                    let reason = "it means nothing unless `as` is key-value; leave it out";
+                    let reason = "it has no effect unless `as` is key-value; remove it";
                     return Err(Error::config(format!("{path}.separator"), reason));
                 }
                 (_, Some(separator)) if separator.is_empty() => {
-                    let reason = "is empty; leave it out for blanks";
+                    let reason = "is empty; remove it to separate by whitespace";
                     return Err(Error::config(format!("{path}.separator"), reason));
                 }
                 _ => fields.push((name.clone(), parse.clone())),
@@ -44,20 +44,20 @@ impl Parsing {
         self.0.is_empty()
     }
 
-    /// The logs that stay, with the fields that were found.
+    /// Returns the kept logs with their parsed fields.
     pub(crate) fn apply(&self, batch: &Batch, kept: &Kept) -> Transformed {
         let parser = |key: &String| self.0.iter().find(|(name, _)| name == key).map(|(_, parse)| parse);
         let parsers: Vec<_> = batch.raw().keys.iter().map(parser).collect();
         let mut writer = BatchWriter::of(batch);
         let mut key = String::new();
-        for log in batch.groups().flat_map(|group| group.logs()).filter(|log| kept.has(log.index())) {
+        for log in batch.groups().flat_map(|group| group.logs()).filter(|log| kept.contains(log.index())) {
             let mut copied = log.span().0;
             for field in log.fields() {
                 let Some(parse) = parsers[field.key_index()] else { continue };
-                let Some(members) = members(field.value(), parse) else { continue };
+                let Some(fields) = fields(field.value(), parse) else { continue };
                 writer.copy_fields(copied.start..field.index());
                 copied.start = field.index() + 1;
-                for (name, value) in &members {
+                for (name, value) in &fields {
                     key.clear();
                     key.push_str(&parse.prefix);
                     key.push_str(name);
@@ -72,17 +72,17 @@ impl Parsing {
     }
 }
 
-/// The fields of a value, if it is wholly of the format.
-fn members<'v>(value: &'v [u8], parse: &config::Parse) -> Option<Members<'v>> {
+/// Parses a value into fields, if it is completely of the format.
+fn fields<'v>(value: &'v [u8], parse: &config::Parse) -> Option<ParsedFields<'v>> {
     match parse.r#as {
         Format::Json => json(value),
         Format::KeyValue => pairs(value, parse.separator.as_deref()),
     }
 }
 
-/// The members of a JSON object.
-fn json(value: &[u8]) -> Option<Members<'_>> {
-    // Most values that are no objects are told by their first byte.
+/// Parses a JSON object into fields.
+fn json(value: &[u8]) -> Option<ParsedFields<'_>> {
+    // The first byte rules out most values that are not objects.
     if value.trim_ascii_start().first() != Some(&b'{') {
         return None;
     }
@@ -95,21 +95,21 @@ fn json(value: &[u8]) -> Option<Members<'_>> {
         }
 
         fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Self::Value, A::Error> {
-            let mut members = vec![];
+            let mut fields = vec![];
             while let Some(key) = object.next_key_seed(Text)? {
-                members.push((key, object.next_value()?));
+                fields.push((key, object.next_value()?));
             }
-            Ok(members)
+            Ok(fields)
         }
     }
     let mut json = serde_json::Deserializer::from_slice(value);
-    let members = json.deserialize_map(Object).ok()?;
+    let fields = json.deserialize_map(Object).ok()?;
     json.end().ok()?;
-    members.into_iter().map(|(key, value)| Some((key, text(value.get())?))).collect()
+    fields.into_iter().map(|(key, value)| Some((key, text(value.get())?))).collect()
 }
 
-/// A text as it is, anything else as its JSON text. None for a text that no text can be, such as half of a surrogate
-/// pair.
+/// Returns a string unquoted, any other value as its JSON text. Returns `None` for an invalid string, such as a lone
+/// surrogate.
 fn text(json: &str) -> Option<Cow<'_, [u8]>> {
     if !json.starts_with('"') {
         return Some(Cow::Borrowed(json.as_bytes()));
@@ -121,7 +121,7 @@ fn text(json: &str) -> Option<Cow<'_, [u8]>> {
     })
 }
 
-/// Reads a text, borrowed where it stands in the JSON as it is.
+/// Deserializes a string; borrows it if it has no escapes.
 struct Text;
 
 impl<'de> DeserializeSeed<'de> for Text {
@@ -148,9 +148,9 @@ impl<'de> Visitor<'de> for Text {
     }
 }
 
-/// Pairs `KEY=VALUE`, if there is nothing else and one at least.
-fn pairs<'v>(value: &'v [u8], separator: Option<&str>) -> Option<Members<'v>> {
-    let mut members = vec![];
+/// Parses pairs `KEY=VALUE`, if the value has at least one pair and nothing else.
+fn pairs<'v>(value: &'v [u8], separator: Option<&str>) -> Option<ParsedFields<'v>> {
+    let mut fields = vec![];
     let mut rest = value.trim_ascii();
     while !rest.is_empty() {
         let sign = rest.iter().position(|&byte| byte == b'=')?;
@@ -158,32 +158,32 @@ fn pairs<'v>(value: &'v [u8], separator: Option<&str>) -> Option<Members<'v>> {
         if key.is_empty() || key.contains(|c: char| c.is_whitespace() || c == '"') {
             return None;
         }
-        let (value, behind) = match rest[sign + 1..].strip_prefix(b"\"") {
+        let (value, after) = match rest[sign + 1..].strip_prefix(b"\"") {
             Some(quoted) => {
-                let (value, behind) = unquoted(quoted)?;
-                (value, after_separator(behind, separator)?)
+                let (value, after) = quoted_value(quoted)?;
+                (value, after_separator(after, separator)?)
             }
-            None => plain(&rest[sign + 1..], separator),
+            None => unquoted_value(&rest[sign + 1..], separator),
         };
-        members.push((Cow::Borrowed(key), value));
-        rest = behind.trim_ascii_start();
+        fields.push((Cow::Borrowed(key), value));
+        rest = after.trim_ascii_start();
     }
-    (!members.is_empty()).then_some(members)
+    (!fields.is_empty()).then_some(fields)
 }
 
-/// A value up to the next separator, and what is behind that.
-fn plain<'v>(rest: &'v [u8], separator: Option<&str>) -> (Cow<'v, [u8]>, &'v [u8]) {
-    let (value, behind) = match separator.map(str::as_bytes) {
+/// Splits off an unquoted value up to the next separator. Returns it and the rest after the separator.
+fn unquoted_value<'v>(rest: &'v [u8], separator: Option<&str>) -> (Cow<'v, [u8]>, &'v [u8]) {
+    let (value, after) = match separator.map(str::as_bytes) {
         None => rest.split_at(rest.iter().position(u8::is_ascii_whitespace).unwrap_or(rest.len())),
         Some(separator) => match rest.windows(separator.len()).position(|part| part == separator) {
             Some(end) => (rest[..end].trim_ascii(), &rest[end + separator.len()..]),
             None => (rest.trim_ascii(), &rest[rest.len()..]),
         },
     };
-    (Cow::Borrowed(value), behind)
+    (Cow::Borrowed(value), after)
 }
 
-/// What is behind the separator that stands there, if one does or there is nothing more.
+/// Skips a separator. Returns the rest after it, or `None` if there is other text.
 fn after_separator<'v>(rest: &'v [u8], separator: Option<&str>) -> Option<&'v [u8]> {
     match separator {
         None if rest.first().is_none_or(u8::is_ascii_whitespace) => Some(rest),
@@ -195,8 +195,8 @@ fn after_separator<'v>(rest: &'v [u8], separator: Option<&str>) -> Option<&'v [u
     }
 }
 
-/// A value in quotes, whose first is gone, and what is behind it.
-fn unquoted(rest: &[u8]) -> Option<(Cow<'_, [u8]>, &[u8])> {
+/// Parses a quoted value after its opening quote. Returns it and the rest after the closing quote.
+fn quoted_value(rest: &[u8]) -> Option<(Cow<'_, [u8]>, &[u8])> {
     let special =
         |from: usize| rest[from..].iter().position(|byte| b"\"\\".contains(byte)).map(|at| from + at);
     let mut at = special(0)?;
@@ -210,7 +210,7 @@ fn unquoted(rest: &[u8]) -> Option<(Cow<'_, [u8]>, &[u8])> {
             b'r' => value.push(b'\r'),
             b't' => value.push(b'\t'),
             byte @ (b'"' | b'\\') => value.push(*byte),
-            // Whoever wrote it did not mean an escape.
+            // An unknown escape stays as it is.
             byte => value.extend([b'\\', *byte]),
         }
         let next = special(at + 2)?;
@@ -227,48 +227,49 @@ mod tests {
     fn parsed(format: Format, separator: Option<&str>, value: &str) -> Option<String> {
         let parse =
             config::Parse { r#as: format, prefix: String::new(), separator: separator.map(str::to_owned) };
-        let members = members(value.as_bytes(), &parse)?;
-        let member = |(key, value): &(Cow<'_, str>, Cow<'_, [u8]>)| {
+        let fields = fields(value.as_bytes(), &parse)?;
+        let field = |(key, value): &(Cow<'_, str>, Cow<'_, [u8]>)| {
             format!("{key}→{}", String::from_utf8_lossy(value))
         };
-        Some(members.iter().map(member).collect::<Vec<_>>().join(" | "))
+        Some(fields.iter().map(field).collect::<Vec<_>>().join(" | "))
     }
 
     #[test]
-    fn members_of_json_are_texts_or_their_json() {
+    fn json_fields_are_strings_or_json_text() {
         let json = |value| parsed(Format::Json, None, value);
         assert_eq!(
             json(r#" {"a":"x\n\"é","n":1.50,"big":123456789012345678901,"o": {"k" : [1, 2]} ,"z":null,"b":true,"a":"","\u0061b":"k"} "#).unwrap(),
             "a→x\n\"é | n→1.50 | big→123456789012345678901 | o→{\"k\" : [1, 2]} | z→null | b→true | a→ | ab→k"
         );
         assert_eq!(json("{}").unwrap(), "");
-        for none in
+        for invalid in
             ["", "x", "[1]", "7", "{", r#"{"a":1} {}"#, r#"{"a":1} x"#, r#"{"a"}"#, r#"{"a":"\ud800"}"#]
         {
-            assert_eq!(json(none), None, "{none}");
+            assert_eq!(json(invalid), None, "{invalid}");
         }
         let deep = format!("{{\"a\":{}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
-        assert!(json(&deep).is_some(), "what is nested is text, however deep");
+        assert!(json(&deep).is_some(), "nested values are text at any depth");
         let parse = config::Parse { r#as: Format::Json, prefix: String::new(), separator: None };
-        assert!(members(b"{\"a\":\"\xff\"}", &parse).is_none());
+        assert!(fields(b"{\"a\":\"\xff\"}", &parse).is_none());
     }
 
     #[test]
-    fn pairs_have_blanks_or_a_separator_between_them() {
-        let blanks = |value| parsed(Format::KeyValue, None, value);
+    fn pairs_are_separated_by_whitespace_or_separator() {
+        let by_whitespace = |value| parsed(Format::KeyValue, None, value);
         assert_eq!(
-            blanks(r#" level=info msg="a \"b\" \\ \x c\n"  n= url=/?a=b "#).unwrap(),
+            by_whitespace(r#" level=info msg="a \"b\" \\ \x c\n"  n= url=/?a=b "#).unwrap(),
             "level→info | msg→a \"b\" \\ \\x c\n | n→ | url→/?a=b"
         );
-        assert_eq!(blanks(r#"a="" b="x y""#).unwrap(), "a→ | b→x y");
-        for none in ["", "  ", "a", "a b=c", "=b", "a=b c", r#"a="b"#, r#"a="b"c"#, r#"a="b\"#, r#""a"=b"#] {
-            assert_eq!(blanks(none), None, "{none}");
+        assert_eq!(by_whitespace(r#"a="" b="x y""#).unwrap(), "a→ | b→x y");
+        for invalid in ["", "  ", "a", "a b=c", "=b", "a=b c", r#"a="b"#, r#"a="b"c"#, r#"a="b\"#, r#""a"=b"#]
+        {
+            assert_eq!(by_whitespace(invalid), None, "{invalid}");
         }
-        let between = |separator, value| parsed(Format::KeyValue, Some(separator), value);
-        assert_eq!(between("||", "a=1||b=x y|| c = z ||").unwrap(), "a→1 | b→x y | c→z");
-        assert_eq!(between("&", "a=1&b=&c=x=y").unwrap(), "a→1 | b→ | c→x=y");
-        assert_eq!(between(", ", r#"a="1, 2", b=3"#).unwrap(), "a→1, 2 | b→3");
-        assert_eq!(between(",", r#"a="1"b=3"#), None);
-        assert_eq!(between(",", "a=1,b"), None);
+        let by_separator = |separator, value| parsed(Format::KeyValue, Some(separator), value);
+        assert_eq!(by_separator("||", "a=1||b=x y|| c = z ||").unwrap(), "a→1 | b→x y | c→z");
+        assert_eq!(by_separator("&", "a=1&b=&c=x=y").unwrap(), "a→1 | b→ | c→x=y");
+        assert_eq!(by_separator(", ", r#"a="1, 2", b=3"#).unwrap(), "a→1, 2 | b→3");
+        assert_eq!(by_separator(",", r#"a="1"b=3"#), None);
+        assert_eq!(by_separator(",", "a=1,b"), None);
     }
 }

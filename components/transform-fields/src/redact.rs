@@ -9,18 +9,18 @@ use crate::config::{self, Config};
 use crate::pattern;
 use crate::shape::Either;
 
-/// The name that stands for every field.
-const EVERY: &str = "*";
+/// The name that means every field.
+const ALL_FIELDS: &str = "*";
 
-/// What is done to the values of which name.
+/// The redactions of values, by name.
 #[derive(Debug)]
 pub(crate) struct Redactions {
     by_name: BTreeMap<String, Redaction>,
-    /// To fields that have none of their own.
-    every: Option<Redaction>,
+    /// The redaction of fields without one of their own.
+    default: Option<Redaction>,
 }
 
-/// What is done to a value.
+/// The redaction of a value.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Redaction {
     masks: Vec<Mask>,
@@ -31,14 +31,14 @@ pub(crate) struct Redaction {
 struct Mask {
     regex: Regex,
     with: Vec<u8>,
-    /// Whether `with` has what groups matched in it.
+    /// True if `with` refers to capture groups.
     expands: bool,
 }
 
-/// Room for what is made of a value.
+/// Reusable buffers for redacted values.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
-    made: Vec<u8>,
+    redacted: Vec<u8>,
     next: Vec<u8>,
 }
 
@@ -51,49 +51,49 @@ impl Redactions {
             Origin::parse(&path, name)?;
             masks.insert(name.as_str(), Mask::of(&path, mask)?);
         }
-        let every = masks.remove(EVERY);
+        let default = masks.remove(ALL_FIELDS);
         let names = masks.keys().copied().chain(config.hash.iter().map(String::as_str));
         let redaction = |name: &str| Redaction {
-            masks: masks.get(name).into_iter().chain(&every).cloned().collect(),
+            masks: masks.get(name).into_iter().chain(&default).cloned().collect(),
             hasher: config.hash.iter().any(|hashed| hashed == name).then(|| hasher.clone()),
         };
         let by_name = names.map(|name| (name.to_owned(), redaction(name))).collect();
-        Ok(Self { by_name, every: every.map(|mask| Redaction { masks: vec![mask], hasher: None }) })
+        Ok(Self { by_name, default: default.map(|mask| Redaction { masks: vec![mask], hasher: None }) })
     }
 
-    /// What is done to the values of a field.
+    /// Returns the redaction of a field's values.
     pub(crate) fn of_field(&self, key: &str) -> Option<&Redaction> {
-        self.by_name.get(key).or(self.every.as_ref())
+        self.by_name.get(key).or(self.default.as_ref())
     }
 
-    /// All that have a name.
+    /// Iterates over the redactions with a name.
     pub(crate) fn named(&self) -> impl Iterator<Item = (&String, &Redaction)> {
         self.by_name.iter()
     }
 }
 
 impl Redaction {
-    /// What a value becomes, if anything else.
+    /// Returns the redacted value, or `None` if it is unchanged.
     pub(crate) fn apply<'s>(&self, value: &[u8], scratch: &'s mut Scratch) -> Option<&'s [u8]> {
-        let Scratch { made, next } = scratch;
+        let Scratch { redacted, next } = scratch;
         let mut changed = false;
         for mask in &self.masks {
             next.clear();
-            if mask.apply(if changed { made } else { value }, next) {
-                std::mem::swap(made, next);
+            if mask.apply(if changed { redacted } else { value }, next) {
+                std::mem::swap(redacted, next);
                 changed = true;
             }
         }
         if let Some(hasher) = &self.hasher {
-            let value = if changed { made.as_slice() } else { value };
+            let value = if changed { redacted.as_slice() } else { value };
             if !value.is_empty() {
                 let digest = hasher.hex(value);
-                made.clear();
-                made.extend_from_slice(&digest);
+                redacted.clear();
+                redacted.extend_from_slice(&digest);
                 changed = true;
             }
         }
-        changed.then_some(made)
+        changed.then_some(redacted)
     }
 }
 
@@ -104,38 +104,38 @@ impl Mask {
         Ok(Self { regex, with: mask.with.clone().into(), expands })
     }
 
-    /// Appends a value with its matches masked, if there are any.
+    /// Appends a value with its matches masked. Returns false, and appends nothing, if there is no match.
     fn apply(&self, value: &[u8], out: &mut Vec<u8>) -> bool {
         let mut rest = 0;
-        let mut found = false;
+        let mut has_match = false;
         if self.expands {
             for captures in self.regex.captures_iter(value) {
-                let whole = captures.get_match();
-                out.extend_from_slice(&value[rest..whole.start()]);
+                let found_match = captures.get_match();
+                out.extend_from_slice(&value[rest..found_match.start()]);
                 captures.expand(&self.with, out);
-                (rest, found) = (whole.end(), true);
+                (rest, has_match) = (found_match.end(), true);
             }
         } else {
-            for whole in self.regex.find_iter(value) {
-                out.extend_from_slice(&value[rest..whole.start()]);
+            for found_match in self.regex.find_iter(value) {
+                out.extend_from_slice(&value[rest..found_match.start()]);
                 out.extend_from_slice(&self.with);
-                (rest, found) = (whole.end(), true);
+                (rest, has_match) = (found_match.end(), true);
             }
         }
-        if found {
+        if has_match {
             out.extend_from_slice(&value[rest..]);
         }
-        found
+        has_match
     }
 }
 
-/// Bytes of a digest in hexadecimal.
+/// The length of a digest in hexadecimal.
 const HEX: usize = 64;
 
 #[derive(Debug, Clone)]
 enum Hasher {
     Plain,
-    /// Under a key.
+    /// HMAC with a key.
     Keyed(Hmac<Sha256>),
 }
 
@@ -143,10 +143,13 @@ impl Hasher {
     fn of(config: &Config) -> Result<Self> {
         let Some(key) = &config.hash_key else { return Ok(Self::Plain) };
         if config.hash.is_empty() {
-            return Err(Error::config("hash_key", "nothing is hashed; name what is to be in `hash`"));
+            return Err(Error::config(
+                "hash_key",
+                "it has no effect, because `hash` is empty; name values to hash in `hash`",
+            ));
         }
         if key.is_empty() {
-            return Err(Error::config("hash_key", "is empty; leave it out for a hash without a key"));
+            return Err(Error::config("hash_key", "is empty; remove it to hash without a key"));
         }
         let keyed = Hmac::new_from_slice(key.as_bytes());
         Ok(Self::Keyed(keyed.map_err(|error| Error::config("hash_key", error))?))
@@ -158,7 +161,7 @@ impl Hasher {
             Self::Keyed(hmac) => hmac.clone().chain_update(value).finalize().into_bytes().into(),
         };
         let mut hex = [0; HEX];
-        // Of the right length: there is nothing that could be wrong.
+        // The buffer has the right length, so this cannot fail.
         let _ = hex::encode_to_slice(digest, &mut hex);
         hex
     }

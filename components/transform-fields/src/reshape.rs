@@ -9,7 +9,7 @@ use crate::group::GroupReshape;
 use crate::redact::{Redaction, Redactions, Scratch};
 use crate::shape::Either;
 
-/// What is made of fields and groups.
+/// Reshapes fields and groups.
 #[derive(Debug)]
 pub(crate) struct Reshape {
     rename: BTreeMap<String, String>,
@@ -21,7 +21,7 @@ pub(crate) struct Reshape {
     scratch: Scratch,
 }
 
-/// A field that is set.
+/// A field to set.
 #[derive(Debug)]
 struct Set {
     key: String,
@@ -34,7 +34,7 @@ enum FieldValue {
     From(Origin),
 }
 
-/// What becomes of the fields of a key.
+/// The action for the fields of a key.
 #[derive(Debug, Clone, Copy)]
 enum Action<'a> {
     Copy,
@@ -42,24 +42,24 @@ enum Action<'a> {
     Redact(&'a Redaction),
 }
 
-/// What becomes of a key of a batch.
+/// The treatment of a key of a batch.
 #[derive(Debug, Clone, Copy)]
-struct Fate<'a> {
+struct KeyPlan<'a> {
     action: Action<'a>,
-    /// Its key where it comes out.
+    /// The output key.
     key: u32,
-    /// Which field that is set takes its place, if there is a value for it.
+    /// The index of the set field that replaces this key's fields, if that field has a value.
     set: Option<usize>,
 }
 
-/// A field that is set, in a batch.
-struct Setting<'a> {
+/// A field to set, looked up in a batch.
+struct BoundSet<'a> {
     key: u32,
     redaction: Option<&'a Redaction>,
-    value: SettingValue<'a>,
+    value: BoundValue<'a>,
 }
 
-enum SettingValue<'a> {
+enum BoundValue<'a> {
     Is(&'a [u8]),
     From(Place<'a>),
 }
@@ -70,14 +70,14 @@ impl Reshape {
         for (old, new) in &config.rename {
             let path = format!("rename.{old}");
             if !Origin::parse(&path, old)?.is_by_log() || !Origin::parse(&path, new)?.is_by_log() {
-                let reason = "only fields have keys that can be others; `set` with `from` copies a value";
+                let reason = "only fields can be renamed; to copy a value, use `set` with `from`";
                 return Err(Error::config(path, reason));
             }
         }
         for (index, key) in config.keep.iter().flatten().enumerate() {
             let path = format!("keep[{index}]");
             if !Origin::parse(&path, key)?.is_by_log() {
-                let reason = "topic, source and tags stay without it; `drop` takes them away";
+                let reason = "topic, source and tags are always kept; to remove them, use `drop`";
                 return Err(Error::config(path, reason));
             }
         }
@@ -107,13 +107,13 @@ impl Reshape {
         })
     }
 
-    /// The logs that stay, reshaped.
+    /// Returns the kept logs, reshaped.
     pub(crate) fn apply(&mut self, batch: Batch, kept: &Kept) -> Transformed {
         let mut scratch = std::mem::take(&mut self.scratch);
-        let made = self.reshaped(&batch, kept, &mut scratch);
+        let transformed = self.reshaped(&batch, kept, &mut scratch);
         self.scratch = scratch;
-        // Nothing of it is another: it goes on as it came.
-        made.unwrap_or_else(|| Transformed::same(batch))
+        // An unchanged batch is passed on as it is.
+        transformed.unwrap_or_else(|| Transformed::same(batch))
     }
 
     fn reshaped(&self, batch: &Batch, kept: &Kept, scratch: &mut Scratch) -> Option<Transformed> {
@@ -123,11 +123,11 @@ impl Reshape {
             self.groups.apply(group, scratch).map(|to| writer.regroup(index, to))
         });
         let is_regrouped = regrouped.count() > 0;
-        let settings = self.settings(batch, &mut writer);
-        let fates = self.fates(batch, &mut writer);
-        let is_copied = fates.iter().all(|fate| matches!(fate.action, Action::Copy) && fate.set.is_none())
-            && settings.is_empty();
-        let is_renamed = fates.iter().zip(0..).any(|(fate, key)| fate.key != key);
+        let bound_sets = self.bound_sets(batch, &mut writer);
+        let plans = self.plans(batch, &mut writer);
+        let is_copied = plans.iter().all(|plan| matches!(plan.action, Action::Copy) && plan.set.is_none())
+            && bound_sets.is_empty();
+        let is_renamed = plans.iter().zip(0..).any(|(plan, key)| plan.key != key);
         if is_copied && !is_renamed && !is_regrouped && matches!(kept, Kept::All) {
             return None;
         }
@@ -135,30 +135,30 @@ impl Reshape {
             kept.runs(batch.len()).into_iter().for_each(|run| writer.copy_logs(run));
             return Some(writer.finish());
         }
-        let mut rewriting = Rewriting { batch, writer, fates, settings, scratch };
+        let mut rewriter = Rewriter { batch, writer, plans, bound_sets, scratch };
         for group in batch.groups() {
-            group.logs().filter(|log| kept.has(log.index())).for_each(|log| rewriting.push(&group, &log));
+            group.logs().filter(|log| kept.contains(log.index())).for_each(|log| rewriter.push(&group, &log));
         }
-        Some(rewriting.writer.finish())
+        Some(rewriter.writer.finish())
     }
 
-    /// The fields that are set, where they are not left out.
-    fn settings<'a>(&'a self, batch: &'a Batch, writer: &mut BatchWriter<'_>) -> Vec<Setting<'a>> {
-        let stays = self.set.iter().filter(|set| self.stays(&set.key));
-        let setting = |set: &'a Set| Setting {
+    /// Returns the fields to set, without those that are dropped.
+    fn bound_sets<'a>(&'a self, batch: &'a Batch, writer: &mut BatchWriter<'_>) -> Vec<BoundSet<'a>> {
+        let is_kept = self.set.iter().filter(|set| self.is_kept(&set.key));
+        let bound_set = |set: &'a Set| BoundSet {
             key: writer.key(&set.key),
             redaction: self.redactions.of_field(&set.key),
             value: match &set.value {
-                FieldValue::Is(value) => SettingValue::Is(value),
-                FieldValue::From(origin) => SettingValue::From(origin.within(batch)),
+                FieldValue::Is(value) => BoundValue::Is(value),
+                FieldValue::From(origin) => BoundValue::From(origin.within(batch)),
             },
         };
-        stays.map(setting).collect()
+        is_kept.map(bound_set).collect()
     }
 
-    /// What becomes of each key.
-    fn fates<'a>(&'a self, batch: &Batch, writer: &mut BatchWriter<'_>) -> Vec<Fate<'a>> {
-        let mut fates = Vec::with_capacity(batch.raw().keys.len());
+    /// Returns the plan for each key.
+    fn plans<'a>(&'a self, batch: &Batch, writer: &mut BatchWriter<'_>) -> Vec<KeyPlan<'a>> {
+        let mut plans = Vec::with_capacity(batch.raw().keys.len());
         for (index, old) in batch.raw().keys.iter().enumerate() {
             let new = self.rename.get(old);
             let key = match new {
@@ -170,43 +170,43 @@ impl Reshape {
             };
             let name = new.unwrap_or(old);
             let action = match self.redactions.of_field(name) {
-                _ if !self.stays(name) => Action::Drop,
+                _ if !self.is_kept(name) => Action::Drop,
                 Some(redaction) => Action::Redact(redaction),
                 None => Action::Copy,
             };
-            let mut staying = self.set.iter().filter(|set| self.stays(&set.key));
-            fates.push(Fate { action, key, set: staying.position(|set| set.key == *name) });
+            let mut kept_sets = self.set.iter().filter(|set| self.is_kept(&set.key));
+            plans.push(KeyPlan { action, key, set: kept_sets.position(|set| set.key == *name) });
         }
-        fates
+        plans
     }
 
-    fn stays(&self, key: &str) -> bool {
+    fn is_kept(&self, key: &str) -> bool {
         !self.drop.contains(key) && self.keep.as_ref().is_none_or(|keep| keep.contains(key))
     }
 }
 
-/// A batch that is rewritten field by field.
-struct Rewriting<'a, 's> {
+/// Rewrites a batch field by field.
+struct Rewriter<'a, 's> {
     batch: &'a Batch,
     writer: BatchWriter<'a>,
-    fates: Vec<Fate<'a>>,
-    settings: Vec<Setting<'a>>,
+    plans: Vec<KeyPlan<'a>>,
+    bound_sets: Vec<BoundSet<'a>>,
     scratch: &'s mut Scratch,
 }
 
-impl<'a> Rewriting<'a, '_> {
+impl<'a> Rewriter<'a, '_> {
     #[inline]
     fn push(&mut self, group: &Group<'a>, log: &Log<'a>) {
         let raw = self.batch.raw();
         let (fields, mut begin) = log.span();
-        // What is copied as it is, and what stands behind it may be as well.
-        let mut copied = fields.start;
+        // The start of the pending run of unchanged fields. It is copied as late as possible.
+        let mut pending = fields.start;
         for field in fields.clone() {
             let value = begin..raw.value_ends[field] as usize;
             begin = value.end;
-            let fate = self.fates[raw.field_keys[field] as usize];
-            let redacted = match fate.action {
-                _ if fate.set.is_some_and(|set| self.settings[set].value(group, log).is_some()) => None,
+            let plan = self.plans[raw.field_keys[field] as usize];
+            let redacted = match plan.action {
+                _ if plan.set.is_some_and(|set| self.bound_sets[set].value(group, log).is_some()) => None,
                 Action::Copy => continue,
                 Action::Drop => None,
                 Action::Redact(redaction) => match redaction.apply(&raw.values[value], self.scratch) {
@@ -214,28 +214,28 @@ impl<'a> Rewriting<'a, '_> {
                     redacted => redacted,
                 },
             };
-            self.writer.copy_fields(copied..field);
-            copied = field + 1;
+            self.writer.copy_fields(pending..field);
+            pending = field + 1;
             if let Some(redacted) = redacted {
-                self.writer.field(fate.key, redacted);
+                self.writer.field(plan.key, redacted);
             }
         }
-        self.writer.copy_fields(copied..fields.end);
-        for setting in &self.settings {
-            if let Some(value) = setting.value(group, log) {
-                let redacted = setting.redaction.and_then(|redaction| redaction.apply(value, self.scratch));
-                self.writer.field(setting.key, redacted.unwrap_or(value));
+        self.writer.copy_fields(pending..fields.end);
+        for bound_set in &self.bound_sets {
+            if let Some(value) = bound_set.value(group, log) {
+                let redacted = bound_set.redaction.and_then(|redaction| redaction.apply(value, self.scratch));
+                self.writer.field(bound_set.key, redacted.unwrap_or(value));
             }
         }
         self.writer.end_log(log);
     }
 }
 
-impl<'a> Setting<'a> {
+impl<'a> BoundSet<'a> {
     fn value(&self, group: &Group<'a>, log: &Log<'a>) -> Option<&'a [u8]> {
         match &self.value {
-            SettingValue::Is(value) => Some(value),
-            SettingValue::From(place) => place.value(group, Some(log)),
+            BoundValue::Is(value) => Some(value),
+            BoundValue::From(place) => place.value(group, Some(log)),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Members that have a short form. An untagged enum would not say where in the long one something is wrong.
+//! Settings with a short form. Unlike an untagged enum, errors in the long form have an exact path.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,21 +10,21 @@ use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{DeserializeOwned, Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-/// What may be a text instead of a table: a number or a truth value stands for its text.
+/// A setting that is a table or, in its short form, a text. A number or a boolean means its text.
 pub trait Short: Sized {
-    /// What there may be, for errors.
+    /// The accepted forms, for errors.
     const EXPECTED: &'static str;
-    /// Whether it may be a list of texts, too.
+    /// True if the short form may be a list of texts.
     const LIST: bool = false;
 
-    /// The short form: one text, or those of a list.
+    /// Converts the short form: one text, or the texts of a list.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The problem with the texts.
     fn of_texts(texts: Vec<String>) -> Result<Self, String>;
 }
 
-/// A member that is a table, or short.
+/// A setting as a table or in its short form.
 #[derive(Debug, Clone)]
 pub struct Either<T>(pub T);
 
@@ -87,8 +87,8 @@ impl<'de, T: Short + DeserializeOwned> Visitor<'de> for Forms<T> {
         T::of_texts(texts.into_iter().map(String::from).collect()).map_err(A::Error::custom)
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<T, A::Error> {
-        T::deserialize(MapAccessDeserializer::new(members))
+    fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<T, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(entries))
     }
 }
 

@@ -3,14 +3,14 @@ use logship_stage::{Batch, Result, Transformer, config};
 
 use crate::Config;
 use crate::filter::{Filter, Kept};
-use crate::parse::Parsing;
+use crate::parse::Parser;
 use crate::reshape::Reshape;
 
-/// Filters logs, and redacts and reshapes their fields.
+/// Filters logs, redacts and reshapes their fields.
 #[derive(Debug)]
 pub struct FieldsTransformer {
     filter: Filter,
-    parsing: Parsing,
+    parser: Parser,
     reshape: Reshape,
 }
 
@@ -27,20 +27,20 @@ impl Transformer for FieldsTransformer {
         let config: Config = config::parse(text)?;
         Ok(Self {
             filter: Filter::of(&config)?,
-            parsing: Parsing::of(&config)?,
+            parser: Parser::of(&config)?,
             reshape: Reshape::of(&config)?,
         })
     }
 
     fn push(&mut self, batch: Batch) -> Result<Transformed> {
         let kept = self.filter.apply(&batch);
-        if self.parsing.is_empty() {
+        if self.parser.is_empty() {
             return Ok(self.reshape.apply(batch, &kept));
         }
-        let Transformed { batch, logs } = self.parsing.apply(&batch, &kept);
-        let made = self.reshape.apply(Batch::new(batch)?, &Kept::All);
-        // All logs that were parsed come out.
-        Ok(Transformed { batch: made.batch, logs })
+        let Transformed { batch, logs } = self.parser.apply(&batch, &kept);
+        let transformed = self.reshape.apply(Batch::new(batch)?, &Kept::All);
+        // `reshape` keeps all parsed logs.
+        Ok(Transformed { batch: transformed.batch, logs })
     }
 }
 
@@ -69,15 +69,15 @@ mod tests {
             .build()
     }
 
-    /// Each log that comes out: which one it is, topic, source, tags and fields.
+    /// Renders each output log with its input index, topic, source, tags and fields.
     fn transform(config: &str, batch: Batch) -> Vec<String> {
-        told(FieldsTransformer::open(config).unwrap().push(batch).unwrap())
+        rendered(FieldsTransformer::open(config).unwrap().push(batch).unwrap())
     }
 
-    fn told(made: Transformed) -> Vec<String> {
-        let Transformed { batch, logs } = made;
+    fn rendered(transformed: Transformed) -> Vec<String> {
+        let Transformed { batch, logs } = transformed;
         let batch = Batch::new(batch).unwrap();
-        let mut told = vec![];
+        let mut rendered = vec![];
         for group in batch.groups() {
             let tags: String = group.tags().iter().map(|tag| format!(" {}:{}", tag.key, tag.value)).collect();
             for log in group.logs() {
@@ -86,28 +86,28 @@ mod tests {
                     .fields()
                     .map(|field| format!(" {}={}", field.key(), String::from_utf8_lossy(field.value())));
                 let fields: String = fields.collect();
-                told.push(format!("{from} {} {}{tags} |{fields}", group.topic(), group.source()));
+                rendered.push(format!("{from} {} {}{tags} |{fields}", group.topic(), group.source()));
             }
         }
-        told
+        rendered
     }
 
-    fn which(config: &str) -> Vec<u32> {
+    fn kept_logs(config: &str) -> Vec<u32> {
         let logs = transform(config, batch());
         logs.iter().map(|log| log.split(' ').next().unwrap().parse().unwrap()).collect()
     }
 
-    fn refused(config: &str) -> String {
+    fn error_of(config: &str) -> String {
         FieldsTransformer::open(config).unwrap_err().to_string()
     }
 
     #[test]
-    fn without_a_configuration_nothing_is_another() {
-        assert_eq!(transform("", batch()), told(Transformed::same(batch())));
+    fn empty_configuration_changes_nothing() {
+        assert_eq!(transform("", batch()), rendered(Transformed::same(batch())));
     }
 
     #[test]
-    fn conditions_say_which_logs_stay() {
+    fn conditions_filter_logs() {
         for (config, expected) in [
             (r#"{"where":{"level":"info"}}"#, &[0][..]),
             (r#"{"where":{"level":["info","error"]}}"#, &[0, 2]),
@@ -124,12 +124,12 @@ mod tests {
             (r#"{"where":{"no such":"x"}}"#, &[]),
             (r#"{"unless":{"no such":"x"}}"#, &[0, 1, 2, 3, 4]),
         ] {
-            assert_eq!(which(config), expected, "{config}");
+            assert_eq!(kept_logs(config), expected, "{config}");
         }
     }
 
     #[test]
-    fn numbers_and_truth_values_are_their_texts() {
+    fn numbers_and_booleans_mean_their_texts() {
         let batch = || BatchBuilder::new().log(1, &[("status", "200"), ("ok", "true"), ("t", "0.5")]).build();
         for config in [
             r#"{"where":{"status":200,"ok":true,"t":0.5}}"#,
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_are_kept_dropped_and_renamed() {
+    fn keeps_drops_and_renames_fields() {
         assert_eq!(
             transform(r#"{"keep":["path","user"]}"#, batch())[0],
             "0 nginx 10.0.0.1 host:web-1 zone:a host:web-2 | user=ann path=/a?card=4111111111111111 user=bob"
@@ -152,7 +152,7 @@ mod tests {
         let dropped = transform(r#"{"drop":["path","__source__","__tag__:host"]}"#, batch());
         assert_eq!(dropped[0], "0 nginx  zone:a | level=info user=ann user=bob");
         assert_eq!(dropped[4], "4 app  |");
-        // It is the new key that is dropped.
+        // `drop` applies to the new key.
         assert_eq!(
             transform(r#"{"rename":{"user":"who","path":"level"},"drop":["path"]}"#, batch())[0],
             "0 nginx 10.0.0.1 host:web-1 zone:a host:web-2 | level=info who=ann level=/a?card=4111111111111111 who=bob"
@@ -164,15 +164,18 @@ mod tests {
     }
 
     #[test]
-    fn values_are_set_at_the_end() {
+    fn sets_values_at_the_end() {
         let set = r#"{"set":{"env":"prod","user":{"from":"__tag__:host"},"__topic__":"t","__tag__:zone":"b","host":{"from":"level"}}}"#;
-        let made = transform(set, batch());
+        let transformed = transform(set, batch());
         assert_eq!(
-            made[0],
+            transformed[0],
             "0 t 10.0.0.1 host:web-1 host:web-2 zone:b | level=info path=/a?card=4111111111111111 env=prod host=info user=web-2"
         );
-        // There is no such tag, so the user stays; an empty level is none.
-        assert_eq!(made[3], "3 t 10.0.0.2 zone:b | user=\u{fffd} card=4111111111111111 level= env=prod");
+        // The tag is missing, so the user stays; an empty level counts as missing.
+        assert_eq!(
+            transformed[3],
+            "3 t 10.0.0.2 zone:b | user=\u{fffd} card=4111111111111111 level= env=prod"
+        );
         assert_eq!(transform(r#"{"set":{"a":"1"},"drop":["a"]}"#, batch())[4], "4 app 10.0.0.2 |");
         assert_eq!(
             transform(r#"{"set":{"__topic__":{"from":"__source__"},"__source__":""}}"#, batch())[4],
@@ -181,14 +184,14 @@ mod tests {
     }
 
     #[test]
-    fn values_are_masked_and_hashed() {
+    fn masks_and_hashes_values() {
         let mask = r#"{"mask":{"*":"\\b\\d{16}\\b","__source__":{"matches":"(\\d+)\\.\\d+$","with":"$1.0"},"user":"^a"}}"#;
-        let made = transform(mask, batch());
+        let transformed = transform(mask, batch());
         assert_eq!(
-            made[0],
+            transformed[0],
             "0 nginx 10.0.0.0 host:web-1 zone:a host:web-2 | level=info user=***nn path=/a?card=*** user=bob"
         );
-        assert_eq!(made[3], "3 app 10.0.0.0 | user=\u{fffd} card=*** level=");
+        assert_eq!(transformed[3], "3 app 10.0.0.0 | user=\u{fffd} card=*** level=");
         // https://csrc.nist.gov/csrc/media/projects/cryptographic-standards-and-guidelines/documents/examples/sha256.pdf
         let abc = || {
             BatchBuilder::new().group("", "abc", &[("t", "abc")]).log(1, &[("a", "abc"), ("b", "")]).build()
@@ -204,7 +207,7 @@ mod tests {
             transform(r#"{"hash":["a"],"hash_key":"Jefe"}"#, data),
             ["0   | a=5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"]
         );
-        // What is set is redacted as well, and what is masked is hashed.
+        // Set values are redacted too, and masked values are hashed.
         assert_eq!(
             transform(
                 r#"{"set":{"a":"xyz","b":{"from":"__source__"}},"mask":{"a":{"matches":"xyz","with":"abc"}},"hash":["a","b"],"drop":["__tag__:t"]}"#,
@@ -215,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_that_become_the_same_are_one() {
+    fn merges_equal_groups() {
         let batch = BatchBuilder::new()
             .group("t", "10.0.0.1", &[])
             .log(1, &[("a", "1")])
@@ -223,12 +226,15 @@ mod tests {
             .log(2, &[("a", "2")])
             .build();
         let mut transformer = FieldsTransformer::open(r#"{"drop":["__source__"]}"#).unwrap();
-        let made = transformer.push(batch).unwrap();
-        assert_eq!((made.batch.groups.len(), made.batch.log_groups, made.logs.len()), (1, vec![0, 0], 0));
+        let transformed = transformer.push(batch).unwrap();
+        assert_eq!(
+            (transformed.batch.groups.len(), transformed.batch.log_groups, transformed.logs.len()),
+            (1, vec![0, 0], 0)
+        );
     }
 
     #[test]
-    fn fields_in_fields_take_their_place() {
+    fn parsed_fields_replace_their_field() {
         let parsed = transform(
             r#"{"parse":{"message":"json"},"rename":{"text":"said"},"where":{"level":"error"}}"#,
             batch(),
@@ -243,17 +249,17 @@ mod tests {
     }
 
     #[test]
-    fn a_configuration_that_is_wrong_is_refused_by_member() {
+    fn rejects_invalid_configurations_by_setting() {
         for (config, expected) in [
             (r#"{"droop":[]}"#, "droop: unknown field `droop`"),
             (r#"{"drop":"a"}"#, "drop: invalid type"),
-            (r#"{"drop":[""]}"#, r#"drop[0]: "" is not where a value can be from"#),
+            (r#"{"drop":[""]}"#, r#"drop[0]: "" is not a source of values"#),
             (r#"{"drop":["__time__"]}"#, r#"drop[0]: "__time__" is not"#),
-            (r#"{"keep":["a","__source__"]}"#, "keep[1]: topic, source and tags stay without it"),
+            (r#"{"keep":["a","__source__"]}"#, "keep[1]: topic, source and tags are always kept"),
             (r#"{"hash":["__tag__:"]}"#, "hash[0]: "),
-            (r#"{"hash_key":"k"}"#, "hash_key: nothing is hashed"),
+            (r#"{"hash_key":"k"}"#, "hash_key: it has no effect"),
             (r#"{"hash_key":"","hash":["a"]}"#, "hash_key: is empty"),
-            (r#"{"mask":{"ip":"("}}"#, "mask.ip: the pattern '(' can't be read: unclosed group"),
+            (r#"{"mask":{"ip":"("}}"#, "mask.ip: the pattern '(' is invalid: unclosed group"),
             (r#"{"mask":{"ip":{"matches":"a","wit":"b"}}}"#, "mask.ip.wit: unknown field"),
             (r#"{"mask":{"ip":{"with":"b"}}}"#, "mask.ip: missing field `matches`"),
             (r#"{"mask":{"ip":["a"]}}"#, "mask.ip: invalid type: sequence, expected a pattern, or a table"),
@@ -265,49 +271,49 @@ mod tests {
                 "where.a: invalid type: null, expected a text, a list of texts, or a table",
             ),
             (r#"{"where":{"a":["b",[]]}}"#, "where.a[1]: a text, a number, true or false"),
-            (r#"{"unless":{}}"#, "unless: has no condition"),
-            (r#"{"unless":[{"a":"b"},{}]}"#, "unless[1]: has no condition"),
+            (r#"{"unless":{}}"#, "unless: has no conditions"),
+            (r#"{"unless":[{"a":"b"},{}]}"#, "unless[1]: has no conditions"),
             (r#"{"where":"a"}"#, "where: invalid type: string \"a\", expected a table of conditions"),
-            (r#"{"rename":{"__topic__":"t"}}"#, "rename.__topic__: only fields have keys"),
-            (r#"{"rename":{"a":"__source__"}}"#, "rename.a: only fields have keys"),
+            (r#"{"rename":{"__topic__":"t"}}"#, "rename.__topic__: only fields can be renamed"),
+            (r#"{"rename":{"a":"__source__"}}"#, "rename.a: only fields can be renamed"),
             (r#"{"set":{"__time__":"7"}}"#, "set.__time__: "),
             (r#"{"set":{"a":{"form":"b"}}}"#, "set.a.form: unknown field"),
             (r#"{"set":{"a":{"from":"__time__"}}}"#, "set.a.from: "),
             (r#"{"set":{"__source__":{"from":"host"}}}"#, r#"set.__source__.from: "host" is a field"#),
-            (r#"{"parse":{"m":"xml"}}"#, r#"parse.m: there is no format "xml"; there is json and key-value"#),
+            (r#"{"parse":{"m":"xml"}}"#, r#"parse.m: unknown format "xml"; use json or key-value"#),
             (r#"{"parse":{"m":{"as":"xml"}}}"#, "parse.m.as: unknown variant `xml`"),
-            (r#"{"parse":{"m":{"as":"json","separator":","}}}"#, "parse.m.separator: it means nothing"),
+            (r#"{"parse":{"m":{"as":"json","separator":","}}}"#, "parse.m.separator: it has no effect"),
             (r#"{"parse":{"m":{"as":"key-value","separator":""}}}"#, "parse.m.separator: is empty"),
-            (r#"{"parse":{"__source__":"json"}}"#, "parse.__source__: only values of fields"),
+            (r#"{"parse":{"__source__":"json"}}"#, "parse.__source__: only fields can be parsed"),
         ] {
-            let error = refused(config);
+            let error = error_of(config);
             assert!(error.starts_with(expected), "{config}: {error}");
         }
     }
 
     #[test]
-    fn the_schema_has_the_members_in_the_order_of_their_work() {
+    fn schema_has_all_settings() {
         let schema: serde_json::Value =
             serde_json::from_str(&FieldsTransformer::describe().config_schema).unwrap();
-        let members: Vec<_> = schema["properties"].as_object().unwrap().keys().collect();
-        assert_eq!(members.len(), 10, "{members:?}");
+        let properties: Vec<_> = schema["properties"].as_object().unwrap().keys().collect();
+        assert_eq!(properties.len(), 10, "{properties:?}");
         assert_eq!(schema["additionalProperties"], false);
     }
 
     type Fields = Vec<(String, Vec<u8>)>;
 
-    /// Logs of few keys and values, so that they come twice and conditions are met.
+    /// Generates logs with few keys and values, so that keys repeat and conditions match.
     fn some_logs() -> impl Strategy<Value = Vec<(u8, Fields)>> {
         let value = prop_oneof![Just(b"a".to_vec()), Just(b"b 12".to_vec()), any::<Vec<u8>>()];
         let fields = prop::collection::vec(("[a-d]", value), 0..6);
         prop::collection::vec((0..3_u8, fields), 0..20)
     }
 
-    fn built(logs: &[(u8, Fields)]) -> Batch {
+    fn build_batch(logs: &[(u8, Fields)]) -> Batch {
         let mut builder = BatchBuilder::new();
         for (group, fields) in logs {
             let fields: Vec<_> = fields.iter().map(|(key, value)| (key.as_str(), value.as_slice())).collect();
-            // A group comes once.
+            // Groups are deduplicated below.
             builder = builder.group(&format!("t{group}"), "s", &[]).log_bytes(7, &fields);
         }
         let mut raw = builder.build().into_raw();
@@ -316,7 +322,7 @@ mod tests {
             .groups
             .iter()
             .map(|group| match distinct.iter().position(|known| known == group) {
-                Some(place) => place as u32,
+                Some(position) => position as u32,
                 None => {
                     distinct.push(group.clone());
                     distinct.len() as u32 - 1
@@ -328,12 +334,12 @@ mod tests {
     }
 
     proptest! {
-        /// The plain way to say it, field by field and without any dictionary.
+        /// Compares with a simple implementation that works field by field, without dictionaries.
         #[test]
-        fn it_is_what_the_configuration_says(logs in some_logs()) {
+        fn matches_simple_implementation(logs in some_logs()) {
             let config = r#"{"unless":{"a":"a"},"rename":{"b":"c"},"set":{"d":"x","e":{"from":"a"}},
                 "mask":{"c":{"matches":"[0-9]+","with":"N"}},"drop":["a","__topic__"]}"#;
-            let made = transform(config, built(&logs));
+            let transformed = transform(config, build_batch(&logs));
             let mut expected = vec![];
             for (index, (_, fields)) in logs.iter().enumerate() {
                 let last = |key: &str| fields.iter().rev().find(|(known, _)| known == key).map(|(_, value)| value);
@@ -359,23 +365,23 @@ mod tests {
                 }
                 expected.push(text);
             }
-            prop_assert_eq!(made, expected);
+            prop_assert_eq!(transformed, expected);
         }
 
         #[test]
-        fn cuts_mean_nothing(logs in some_logs(), cut in 0..20_usize) {
+        fn output_is_independent_of_batch_boundaries(logs in some_logs(), cut in 0..20_usize) {
             let config = r#"{"where":[{"b":{"matches":"^[a-z]"}},{"__topic__":"t1"}],"parse":{"d":"key-value"},
                 "rename":{"a":"b"},"hash":["c"],"mask":{"*":"a"},"keep":["b","c"]}"#;
             let cut = cut.min(logs.len());
             let mut transformer = FieldsTransformer::open(config).unwrap();
             let mut cut_up = vec![];
             for (logs, first) in [(&logs[..cut], 0), (&logs[cut..], cut)] {
-                for log in told(transformer.push(built(logs)).unwrap()) {
+                for log in rendered(transformer.push(build_batch(logs)).unwrap()) {
                     let (index, rest) = log.split_once(' ').unwrap();
                     cut_up.push(format!("{} {rest}", index.parse::<usize>().unwrap() + first));
                 }
             }
-            prop_assert_eq!(transform(config, built(&logs)), cut_up);
+            prop_assert_eq!(transform(config, build_batch(&logs)), cut_up);
         }
     }
 }

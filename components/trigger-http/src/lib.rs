@@ -1,9 +1,9 @@
-//! A function that ships the batches it receives: `POST /v1/ship/RULE` with a batch as its body. `GET` of the same tells
-//! what would be made.
+//! A function that ships the batches it receives by `POST /v1/ship/RULE`. `GET` of the same path checks the rule and
+//! returns its stages.
 //!
-//! What the headers say, and what is answered, is told in docs/serverless.md.
+//! docs/serverless.md describes the headers and the responses.
 
-use logship_trigger::body::{Body, MOST};
+use logship_trigger::body::{Body, MAX_BODY};
 use logship_trigger::call::Call;
 use logship_trigger::deliver::Delivered;
 use logship_trigger::problem::Problem;
@@ -17,58 +17,60 @@ use spin_sdk::wasip3::wit_future;
 
 #[http_service]
 async fn handle(request: Request) -> impl IntoResponse {
-    answer(shipped(request).await)
+    to_response(ship(request).await)
 }
 
-async fn shipped(request: Request) -> Result<Delivered, Problem> {
+async fn ship(request: Request) -> Result<Delivered, Problem> {
     let (path, method) = (request.uri().path().to_owned(), request.method().clone());
     let Some(rule) = path.strip_prefix("/v1/ship/").filter(|rule| !rule.is_empty() && !rule.contains('/'))
     else {
-        let detail = format!("{path} is nothing here: POST a batch to /v1/ship/RULE");
+        let detail = format!("unknown path {path}: POST a batch to /v1/ship/RULE");
         return Err(Problem::new(400, "bad-path", detail));
     };
     let headers = request.headers().clone();
-    // Keys of objects may have any letters.
+    // Object keys may have non-ASCII characters.
     let header = |name: &str| Some(std::str::from_utf8(headers.get(name)?.as_bytes()).ok()?.to_owned());
     authorize(header("authorization")).await?;
     match method.as_str() {
         "POST" => {}
         "GET" => return logship_trigger::describe(rule, Spec::read(header(SPEC))?).await,
         other => {
-            let detail = format!("{other} does nothing here: POST a batch");
+            let detail = format!("method {other} is not supported: POST a batch");
             return Err(Problem::new(405, "bad-method", detail));
         }
     }
     let call = Call::read(rule, header)?;
     let length = header("content-length").and_then(|length| length.parse().ok());
-    // Before the body is read: nothing is taken of one that is too large anyway.
-    if length.is_some_and(|length| length > MOST) {
+    // Checked before the body is read, so that a body that is too large is not read at all.
+    if length.is_some_and(|length| length > MAX_BODY) {
         return Err(Problem::too_large(too_large()));
     }
     let bytes = read(request, length).await?;
     logship_trigger::ship(&call, Body::read(bytes, header)?).await
 }
 
-/// Whether the caller may call: has the token, if the function has one.
+/// Checks the caller's token, if the function has a token.
 async fn authorize(authorization: Option<String>) -> Result<(), Problem> {
     let Some(token) = optional("token").await?.filter(|token| !token.is_empty()) else { return Ok(()) };
     let given = authorization.unwrap_or_default();
-    // Of hashes nothing can be learned by how long it takes to compare them.
+    // Comparing hashes leaks nothing about the token through timing.
     let hash = |text: &str| Sha256::digest(text);
     if hash(given.strip_prefix("Bearer ").unwrap_or_default()) == hash(&token) {
         return Ok(());
     }
-    let detail = "the call has not the token of this function: Authorization: Bearer TOKEN";
+    let detail = "the call does not have the function's token: send Authorization: Bearer TOKEN";
     Err(Problem::new(401, "unauthorized", detail))
 }
 
-/// The body, read into one piece of memory: as frames it would be copied twice, sixteen kilobytes at a time.
+/// Reads the body into one buffer. Reading frames would copy the body twice, 16 KiB at a time.
 async fn read(mut request: Request, length: Option<usize>) -> Result<Vec<u8>, Problem> {
-    let broken = |error: &str| Problem::new(503, "broken-off", format!("the body broke off: {error}"));
-    let request = request.body_mut().take_unstarted().ok_or_else(|| broken("it was read before"))?;
+    let cut_off = |error: &str| {
+        Problem::new(503, "broken-off", format!("the body was cut off: {error}; send the call again"))
+    };
+    let request = request.body_mut().take_unstarted().ok_or_else(|| cut_off("it was read before"))?;
     let (_done, done) = wit_future::new(|| Ok(()));
     let (mut stream, trailers) = types::Request::consume_body(request, done);
-    // A byte more than there should be, so that the end is seen without growing.
+    // One byte more than the body, so that the end is detected without growing the buffer.
     let mut bytes = Vec::with_capacity(length.unwrap_or(0) + 1);
     loop {
         if bytes.len() == bytes.capacity() {
@@ -76,7 +78,7 @@ async fn read(mut request: Request, length: Option<usize>) -> Result<Vec<u8>, Pr
         }
         let (result, read) = stream.read(bytes).await;
         bytes = read;
-        if bytes.len() > MOST {
+        if bytes.len() > MAX_BODY {
             return Err(Problem::too_large(too_large()));
         }
         if !matches!(result, StreamResult::Complete(_)) {
@@ -85,19 +87,19 @@ async fn read(mut request: Request, length: Option<usize>) -> Result<Vec<u8>, Pr
     }
     match trailers.await {
         Ok(_) => Ok(bytes),
-        Err(error) => Err(broken(&error.to_string())),
+        Err(error) => Err(cut_off(&error.to_string())),
     }
 }
 
 fn too_large() -> String {
-    format!("the body has more than {MOST} bytes: send fewer logs at once, or compress them")
+    format!("the body has more than {MAX_BODY} bytes: send fewer logs per call, or compress them")
 }
 
-fn answer(result: Result<Delivered, Problem>) -> Response<FullBody<bytes::Bytes>> {
+fn to_response(result: Result<Delivered, Problem>) -> Response<FullBody<bytes::Bytes>> {
     let mut response = Response::builder();
     let body = match result {
-        Ok(Delivered { facts, object }) => {
-            for (name, value) in facts {
+        Ok(Delivered { headers, object }) => {
+            for (name, value) in headers {
                 response = response.header(name, value);
             }
             match object {
@@ -117,8 +119,8 @@ fn answer(result: Result<Delivered, Problem>) -> Response<FullBody<bytes::Bytes>
         }
     };
     response.body(FullBody::new(body.into())).unwrap_or_else(|_| {
-        // A stage that has a line break in its name, for one.
-        let mut response = Response::new(FullBody::new("a header can't be written".into()));
+        // For example, a stage's name with a line break is not a valid header.
+        let mut response = Response::new(FullBody::new("a response header is invalid".into()));
         *response.status_mut() = spin_sdk::http::StatusCode::INTERNAL_SERVER_ERROR;
         response
     })

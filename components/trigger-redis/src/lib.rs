@@ -1,8 +1,8 @@
-//! A function that ships the batches that are announced on a channel of Redis.
+//! A function that ships the batches announced on a Redis channel.
 //!
-//! A message is a JSON object: `rule`, the headers of a call (`x-logship-task`, `x-logship-shard` …), and either `url`,
-//! where the batch is to be had by GET, or `body`, the batch itself in base64, with `content-type` and, if it is
-//! compressed, `content-encoding`. docs/serverless.md has examples.
+//! A message is a JSON object with `rule`, the headers of a call (`x-logship-task`, `x-logship-shard` …), `content-type`
+//! and, for a compressed batch, `content-encoding`. It has either `url`, from which the batch is fetched by GET, or
+//! `body`, the batch in base64. docs/serverless.md has examples.
 
 use anyhow::{Result, bail};
 use logship_trigger::announcement::Announcement;
@@ -13,12 +13,12 @@ async fn announced(message: Vec<u8>) -> Result<()> {
     let shipped = async { Announcement::read(&message)?.ship().await }.await;
     match shipped {
         Ok(delivered) => {
-            let facts: Vec<_> =
-                delivered.facts.iter().map(|(name, value)| format!("{name}={value}")).collect();
-            println!("shipped {}", facts.join(" "));
+            let headers: Vec<_> =
+                delivered.headers.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            println!("shipped {}", headers.join(" "));
             Ok(())
         }
-        // Redis keeps no message: whoever announces looks for what was shipped, and announces again.
+        // Redis keeps no messages: the sender must check what was shipped and announce the batch again.
         Err(problem) => bail!("{}: {problem}", problem.kind),
     }
 }

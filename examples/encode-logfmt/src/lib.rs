@@ -1,9 +1,9 @@
-//! An encoder of one's own: logs as logfmt, `ts=1484913043 method=GET path="/a b"`.
+//! A custom encoder: logs as logfmt, `ts=1484913043 method=GET path="/a b"`.
 
 use logship_stage::encode::Description;
 use logship_stage::{Batch, Encoder, JsonSchema, Log, Result, config};
 
-/// Lines of logfmt in the making.
+/// An open object of logfmt lines.
 pub struct Logfmt {
     config: Config,
     size: u64,
@@ -13,7 +13,7 @@ pub struct Logfmt {
 #[serde(deny_unknown_fields, default)]
 #[schemars(crate = "logship_stage::schemars")]
 struct Config {
-    /// What the time is called.
+    /// The key of the log's time.
     time_key: String,
 }
 
@@ -43,7 +43,7 @@ impl Encoder for Logfmt {
     fn push(&mut self, batch: &Batch) -> Result<Vec<u8>> {
         let mut lines = String::with_capacity(batch.raw().values.len() * 2);
         for log in batch.groups().flat_map(|group| group.logs()) {
-            self.line(&log, &mut lines);
+            self.push_line(&log, &mut lines);
         }
         self.size += lines.len() as u64;
         Ok(lines.into_bytes())
@@ -59,7 +59,7 @@ impl Encoder for Logfmt {
 }
 
 impl Logfmt {
-    fn line(&self, log: &Log<'_>, out: &mut String) {
+    fn push_line(&self, log: &Log<'_>, out: &mut String) {
         *out += &format!("{}={}", self.config.time_key, log.time());
         for field in log.fields() {
             let value = String::from_utf8_lossy(field.value());
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_quoted_where_they_must_be() {
+    fn quotes_values_if_necessary() {
         let fields = [("method", "GET"), ("path", "/a b"), ("a key", ""), ("note", "say \"hi\"\n")];
         let batch = BatchBuilder::new().log(7, &fields).build();
         let mut logfmt = Logfmt::open(r#"{"time_key": "time"}"#).unwrap();

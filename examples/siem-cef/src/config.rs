@@ -3,8 +3,8 @@ use std::collections::BTreeMap;
 use logship_stage::{Error, JsonSchema, Result};
 use serde::Deserialize;
 
-/// What stands in an event. Where a `…-from` is set the value is from the log, if it has one: the key of a field,
-/// `__topic__`, `__source__` or `__tag__:KEY`.
+/// The content of an event. A `…-from` setting names the origin of a value: the key of a field, `__topic__`,
+/// `__source__` or `__tag__:KEY`. A value of the log overrides the constant.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 #[schemars(crate = "logship_stage::schemars")]
@@ -15,31 +15,31 @@ pub(crate) struct Config {
     pub(crate) product: String,
     /// Device Version.
     pub(crate) version: String,
-    /// Device Event Class ID: which kind of event it is, for a machine.
+    /// Device Event Class ID: the kind of event, for machines.
     pub(crate) event_class: String,
-    /// Where it is from.
+    /// The origin of the event class.
     pub(crate) event_class_from: Option<String>,
-    /// Name: which kind of event it is, for people.
+    /// Name: the kind of event, for people.
     pub(crate) name: String,
-    /// Where it is from.
+    /// The origin of the name.
     pub(crate) name_from: Option<String>,
-    /// Severity of events that say none, 0-10.
+    /// The severity of events without one, 0-10.
     pub(crate) severity: u8,
-    /// Where it is from: a number from 0 to 10, a word of `severities`, of syslog, or of CEF.
+    /// The origin of the severity: a number from 0 to 10, or a word of `severities`, syslog or CEF.
     pub(crate) severity_from: Option<String>,
-    /// The severities of more words, whatever their case.
+    /// The severities of additional words, in any case.
     pub(crate) severities: BTreeMap<String, u8>,
-    /// The extension's key of a field, such as `src`; an empty one leaves the field out.
+    /// The extension keys of fields, such as `src`; an empty key drops the field.
     pub(crate) fields: BTreeMap<String, String>,
-    /// Whether fields that `fields` does not name stand in the extension, under their own keys.
+    /// True if the extension has the fields that `fields` does not name, under their own keys.
     pub(crate) others: bool,
-    /// The extension's key of the log's time, in milliseconds since 1970; empty: it stands nowhere.
+    /// The extension key of the log's time, in milliseconds since 1970; empty: the time is omitted.
     pub(crate) time_key: String,
-    /// Whether a header of RFC 3164 stands before the event.
+    /// True if an RFC 3164 header precedes the event.
     pub(crate) syslog_header: bool,
     /// The facility in that header, 0-23.
     pub(crate) facility: u8,
-    /// The host in that header; logship puts in the name of its own.
+    /// The host name in that header; logship sets the name of its own host.
     pub(crate) hostname: String,
 }
 
@@ -67,25 +67,25 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Refuses what the format can't have.
+    /// Rejects settings that the format does not allow.
     pub(crate) fn check(&self) -> Result<()> {
-        let within = |path: String, number: u8, most: u8| {
-            let reason = format!("{number} is none: 0 to {most}");
-            if number > most { Err(Error::config(path, reason)) } else { Ok(()) }
+        let check_range = |path: String, number: u8, max: u8| {
+            let reason = format!("{number} is out of range; use 0 to {max}");
+            if number > max { Err(Error::config(path, reason)) } else { Ok(()) }
         };
-        within("severity".into(), self.severity, 10)?;
-        within("facility".into(), self.facility, 23)?;
+        check_range("severity".into(), self.severity, 10)?;
+        check_range("facility".into(), self.facility, 23)?;
         for (word, severity) in &self.severities {
-            within(format!("severities.{word}"), *severity, 10)?;
+            check_range(format!("severities.{word}"), *severity, 10)?;
         }
-        is_key("time-key".into(), &self.time_key)?;
-        self.fields.iter().try_for_each(|(name, key)| is_key(format!("fields.{name}"), key))
+        check_key("time-key".into(), &self.time_key)?;
+        self.fields.iter().try_for_each(|(name, key)| check_key(format!("fields.{name}"), key))
     }
 }
 
-fn is_key(path: String, key: &str) -> Result<()> {
+fn check_key(path: String, key: &str) -> Result<()> {
     if key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
         return Ok(());
     }
-    Err(Error::config(path, format!("{key:?} is no key of an extension: letters, digits and `_`")))
+    Err(Error::config(path, format!("{key:?} is not an extension key; use letters, digits and `_`")))
 }

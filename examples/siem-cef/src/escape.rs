@@ -1,6 +1,6 @@
 use std::borrow::Cow;
 
-/// Text of a value. What is no UTF-8, and NUL, which ends strings in some receivers, is U+FFFD.
+/// Returns a value as text. Bytes that are not UTF-8, and NUL, which ends strings in some receivers, become U+FFFD.
 fn text(value: &[u8]) -> Cow<'_, str> {
     match String::from_utf8_lossy(value) {
         text if text.contains('\0') => text.replace('\0', "\u{fffd}").into(),
@@ -8,7 +8,7 @@ fn text(value: &[u8]) -> Cow<'_, str> {
     }
 }
 
-/// Appends a value of the header: it has one line.
+/// Appends a header value; line breaks become spaces.
 pub(crate) fn push_header(out: &mut Vec<u8>, value: &[u8]) {
     for byte in text(value).bytes() {
         match byte {
@@ -19,7 +19,7 @@ pub(crate) fn push_header(out: &mut Vec<u8>, value: &[u8]) {
     }
 }
 
-/// Appends a value of the extension.
+/// Appends an extension value.
 pub(crate) fn push_value(out: &mut Vec<u8>, value: &[u8]) {
     for byte in text(value).bytes() {
         match byte {
@@ -31,10 +31,10 @@ pub(crate) fn push_value(out: &mut Vec<u8>, value: &[u8]) {
     }
 }
 
-/// A field's key as one of the extension.
-pub(crate) fn key(name: &str) -> String {
+/// Returns a field's key as an extension key.
+pub(crate) fn extension_key(name: &str) -> String {
     match name {
         "" => "_".into(),
-        name => name.replace(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_', "_"),
+        name => name.replace(|character: char| !character.is_ascii_alphanumeric() && character != '_', "_"),
     }
 }

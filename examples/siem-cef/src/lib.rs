@@ -1,8 +1,8 @@
 //! Logs as events of ArcSight's Common Event Format, for any SIEM that reads CEF over syslog:
 //! `<14>Jan 20 11:50:43 web-1 CEF:0|vendor|product|1|login|login failed|7|rt=1484913043000 src=10.0.0.1 act=deny`.
 //!
-//! The format is that of "ArcSight Common Event Format, Implementation Standard", version 26: in the header `\` and `|`
-//! are escaped, in the extension `\`, `=` and line breaks; an extension's key is of letters, digits and `_`.
+//! The format follows "ArcSight Common Event Format, Implementation Standard", version 26. In the header `\` and `|` are
+//! escaped, in the extension `\`, `=` and line breaks. Extension keys have letters, digits and `_`.
 
 mod config;
 mod escape;
@@ -13,7 +13,7 @@ use logship_stage::siem::{Description, Messages, Transport};
 use logship_stage::{Batch, Formatter, Group, Log, Origin, Place, Result, config as stage_config};
 
 use config::Config;
-use escape::{key, push_header, push_value};
+use escape::{extension_key, push_header, push_value};
 use severity::Severities;
 use syslog::SyslogHeader;
 
@@ -62,8 +62,8 @@ impl Formatter for Cef {
     }
 
     fn push(&mut self, batch: &Batch) -> Result<Messages> {
-        // Worked out once a batch, so that a field costs one look into a table.
-        let keys: Vec<_> = batch.raw().keys.iter().map(|name| self.before_value(name)).collect();
+        // Computed once per batch, so that each field costs one table lookup.
+        let keys: Vec<_> = batch.raw().keys.iter().map(|name| self.key_text(name)).collect();
         let mut lines = Lines {
             event_class: self.event_class_from.as_ref().map(|origin| origin.within(batch)),
             name: self.name_from.as_ref().map(|origin| origin.within(batch)),
@@ -84,17 +84,17 @@ impl Formatter for Cef {
 }
 
 impl Cef {
-    /// What stands before a field's value, `src=`; nothing where the field is left out.
-    fn before_value(&self, name: &str) -> Option<String> {
+    /// Returns the text before a field's value, such as `src=`; `None` if the field is dropped.
+    fn key_text(&self, name: &str) -> Option<String> {
         let own = || self.config.others.then_some(name);
         match self.config.fields.get(name).map_or_else(own, |renamed| Some(renamed.as_str()))? {
             "" if self.config.fields.contains_key(name) => None,
-            name => Some(key(name) + "="),
+            name => Some(extension_key(name) + "="),
         }
     }
 }
 
-/// The messages of a batch.
+/// Writes the messages of a batch.
 struct Lines<'a> {
     config: &'a Config,
     severities: &'a Severities,
@@ -124,14 +124,14 @@ impl<'a> Lines<'a> {
         }
         self.out.extend_from_slice(severity.to_string().as_bytes());
         self.out.push(b'|');
-        let begin = self.out.len();
+        let start = self.out.len();
         if !self.config.time_key.is_empty() {
             let millis = u64::from(log.time()) * 1000 + u64::from(log.nanos().unwrap_or(0) / 1_000_000);
             self.out.extend_from_slice(format!("{}={millis}", self.config.time_key).as_bytes());
         }
         for field in log.fields() {
             if let Some(key) = &self.keys[field.key_index()] {
-                if self.out.len() > begin {
+                if self.out.len() > start {
                     self.out.push(b' ');
                 }
                 self.out.extend_from_slice(key.as_bytes());
@@ -153,13 +153,13 @@ mod tests {
     fn messages(config: &str, batch: &Batch) -> Vec<String> {
         let Messages { bytes, ends, logs } = Cef::open(config).unwrap().push(batch).unwrap();
         assert!(logs.is_empty() && ends.len() == batch.len());
-        let mut begin = 0;
-        let cut = |&end: &u32| {
-            let message = String::from_utf8(bytes[begin..end as usize].to_vec()).unwrap();
-            begin = end as usize;
+        let mut start = 0;
+        let split = |&end: &u32| {
+            let message = String::from_utf8(bytes[start..end as usize].to_vec()).unwrap();
+            start = end as usize;
             message
         };
-        ends.iter().map(cut).collect()
+        ends.iter().map(split).collect()
     }
 
     fn message(config: &str, fields: &[(&str, &str)]) -> String {
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_is_an_event() {
+    fn formats_log_as_event() {
         let config = r#"{"vendor":"acme","product":"gate","version":"2.1","hostname":"web-1","event-class-from":"event",
             "name-from":"event","severity-from":"level","fields":{"client":"src","level":"","event":""}}"#;
         let fields = [("event", "login"), ("client", "10.0.0.1"), ("level", "ERROR"), ("outcome", "denied")];
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_a_meaning_in_the_format_is_escaped() {
+    fn escapes_special_characters() {
         let config =
             r#"{"vendor":"a|b\\c","name-from":"n","syslog-header":false,"time-key":"","fields":{"n":""}}"#;
         let found = message(config, &[("n", "one|two\\three\nfour=4"), ("a key", "a|b=c\\d\r\ne")]);
@@ -190,14 +190,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_text_and_ends_strings_is_replaced() {
+    fn replaces_invalid_utf8_and_nul() {
         let batch = BatchBuilder::new().log_bytes(7, &[("é", b"\xff\0x")]).build();
         let found = messages(r#"{"syslog-header":false,"time-key":""}"#, &batch).remove(0);
         assert_eq!(found, "CEF:0|logship|logship|1|log|log|3|_=\u{fffd}\u{fffd}x");
     }
 
     #[test]
-    fn only_what_is_named_stands_there_if_so_wanted() {
+    fn drops_other_fields_if_configured() {
         let config = r#"{"fields":{"b":"cs1"},"others":false,"syslog-header":false,"time-key":""}"#;
         assert_eq!(
             message(config, &[("a", "1"), ("b", "2"), ("c", "3")]),
@@ -206,24 +206,24 @@ mod tests {
     }
 
     #[test]
-    fn milliseconds_count() {
+    fn time_has_milliseconds() {
         let batch = BatchBuilder::new().log(7, &[]).nanos(123_456_789).build();
         let found = messages(r#"{"time-key":"end","syslog-header":false}"#, &batch).remove(0);
         assert!(found.ends_with("|end=7123"), "{found}");
     }
 
     #[test]
-    fn a_wrong_configuration_is_refused_by_its_member() {
-        let refused = |config: &str| Cef::open(config).err().unwrap().to_string();
-        for (config, told) in [
-            (r#"{"severity":11}"#, "severity: 11 is none"),
-            (r#"{"severities":{"bad":12}}"#, "severities.bad: 12 is none"),
-            (r#"{"fields":{"a":"b c"}}"#, "fields.a: \"b c\" is no key"),
-            (r#"{"time-key":"r t"}"#, "time-key: \"r t\" is no key"),
-            (r#"{"facility":24}"#, "facility: 24 is none"),
+    fn rejects_invalid_configuration_by_setting() {
+        let error_of = |config: &str| Cef::open(config).err().unwrap().to_string();
+        for (config, expected) in [
+            (r#"{"severity":11}"#, "severity: 11 is out of range"),
+            (r#"{"severities":{"bad":12}}"#, "severities.bad: 12 is out of range"),
+            (r#"{"fields":{"a":"b c"}}"#, "fields.a: \"b c\" is not an extension key"),
+            (r#"{"time-key":"r t"}"#, "time-key: \"r t\" is not an extension key"),
+            (r#"{"facility":24}"#, "facility: 24 is out of range"),
             (r#"{"vendr":"x"}"#, "vendr: unknown field"),
         ] {
-            assert!(refused(config).starts_with(told), "{}", refused(config));
+            assert!(error_of(config).starts_with(expected), "{}", error_of(config));
         }
     }
 }

@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, HashMap};
 
-/// The words of syslog and of CEF.
+/// The severities of the words of syslog and CEF.
 const WORDS: [(&str, u8); 22] = [
     ("emerg", 10),
     ("emergency", 10),
@@ -19,7 +19,7 @@ const WORDS: [(&str, u8); 22] = [
     ("information", 3),
     ("debug", 1),
     ("trace", 0),
-    // CEF has them for 0-3, 4-6, 7-8 and 9-10.
+    // CEF's words for 0-3, 4-6, 7-8 and 9-10.
     ("low", 2),
     ("medium", 5),
     ("high", 8),
@@ -27,27 +27,27 @@ const WORDS: [(&str, u8); 22] = [
     ("very high", 10),
 ];
 
-/// Finds severities.
+/// Parses severities.
 pub(crate) struct Severities {
     words: HashMap<String, u8>,
-    otherwise: u8,
+    default: u8,
 }
 
 impl Severities {
-    pub(crate) fn new(otherwise: u8, configured: &BTreeMap<String, u8>) -> Self {
+    pub(crate) fn new(default: u8, configured: &BTreeMap<String, u8>) -> Self {
         let configured = configured.iter().map(|(word, severity)| (word.to_lowercase(), *severity));
         let known = WORDS.map(|(word, severity)| (word.to_owned(), severity));
-        Self { words: known.into_iter().chain(configured).collect(), otherwise }
+        Self { words: known.into_iter().chain(configured).collect(), default }
     }
 
-    /// The severity that a value says, 0-10.
+    /// Returns the severity in a value, 0-10, or the default.
     pub(crate) fn of(&self, value: Option<&[u8]>) -> u8 {
         let found = || {
             let word = std::str::from_utf8(value?).ok()?.trim();
             let number = || word.parse().ok().filter(|number| *number <= 10);
             self.words.get(&word.to_lowercase()).copied().or_else(number)
         };
-        found().unwrap_or(self.otherwise)
+        found().unwrap_or(self.default)
     }
 }
 
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_and_numbers_are_severities() {
+    fn parses_words_and_numbers() {
         let severities = Severities::new(3, &BTreeMap::from([("Blocked".into(), 9), ("info".into(), 0)]));
         for (value, severity) in [
             ("ERROR", 7),

@@ -3,13 +3,13 @@ use std::collections::BTreeMap;
 use logship_stage::{Error, JsonSchema, Result};
 use serde::Deserialize;
 
-/// What stands in an event. Where a `…-from` is set the value is from the log, if it has one: the key of a field,
-/// `__topic__`, `__source__` or `__tag__:KEY`.
+/// The content of an event. A `…-from` setting names the origin of a value: the key of a field, `__topic__`,
+/// `__source__` or `__tag__:KEY`. A value of the log overrides the constant.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 #[schemars(crate = "logship_stage::schemars")]
 pub(crate) struct Config {
-    /// Which LEEF.
+    /// The version of LEEF.
     pub(crate) leef: Version,
     /// Vendor.
     pub(crate) vendor: String,
@@ -17,27 +17,27 @@ pub(crate) struct Config {
     pub(crate) product: String,
     /// Version.
     pub(crate) version: String,
-    /// EventID: which kind of event it is.
+    /// EventID: the kind of event.
     pub(crate) event_id: String,
-    /// Where it is from.
+    /// The origin of the event id.
     pub(crate) event_id_from: Option<String>,
-    /// Where the attribute `sev` is from: a number from 1 to 10, a word of `severities`, or one of syslog.
+    /// The origin of the attribute `sev`: a number from 1 to 10, or a word of `severities` or syslog.
     pub(crate) severity_from: Option<String>,
-    /// The severities of more words, 1-10, whatever their case.
+    /// The severities of additional words, 1-10, in any case.
     pub(crate) severities: BTreeMap<String, u8>,
-    /// The attribute of a field, such as `src` or `usrName`; an empty one leaves the field out.
+    /// The attribute keys of fields, such as `src` or `usrName`; an empty key drops the field.
     pub(crate) fields: BTreeMap<String, String>,
-    /// Whether fields that `fields` does not name are attributes, under their own keys.
+    /// True if fields that `fields` does not name become attributes, under their own keys.
     pub(crate) others: bool,
-    /// Whether the attribute `devTime` has the log's time, in milliseconds since 1970.
+    /// True if the attribute `devTime` has the log's time, in milliseconds since 1970.
     pub(crate) dev_time: bool,
-    /// What stands between two attributes: a character, of LEEF 1.0 always a tab.
+    /// The delimiter between two attributes: one character; always a tab in LEEF 1.0.
     pub(crate) delimiter: String,
-    /// Whether a header of RFC 3164 stands before the event.
+    /// True if an RFC 3164 header precedes the event.
     pub(crate) syslog_header: bool,
     /// The facility in that header, 0-23.
     pub(crate) facility: u8,
-    /// The host in that header, by which QRadar finds the log source; logship puts in the name of its own.
+    /// The host name in that header, by which QRadar finds the log source; logship sets the name of its own host.
     pub(crate) hostname: String,
 }
 
@@ -85,31 +85,34 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Refuses what the format can't have.
+    /// Rejects settings that the format does not allow.
     pub(crate) fn check(&self) -> Result<Delimiter> {
         if self.facility > 23 {
-            return Err(Error::config("facility", format!("{} is none: 0 to 23", self.facility)));
+            return Err(Error::config("facility", format!("{} is out of range; use 0 to 23", self.facility)));
         }
         for (word, severity) in &self.severities {
             if !(1..=10).contains(severity) {
-                let reason = format!("{severity} is none: 1 to 10");
+                let reason = format!("{severity} is out of range; use 1 to 10");
                 return Err(Error::config(format!("severities.{word}"), reason));
             }
         }
         for (name, key) in &self.fields {
             if !key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
-                let reason = format!("{key:?} is no key of an attribute: letters, digits and `_`");
+                let reason = format!("{key:?} is not an attribute key; use letters, digits and `_`");
                 return Err(Error::config(format!("fields.{name}"), reason));
             }
         }
         if self.leef == Version::One && self.delimiter != "\t" {
-            return Err(Error::config("delimiter", "LEEF 1.0 has tabs; take 2.0, or leave it out"));
+            return Err(Error::config(
+                "delimiter",
+                "LEEF 1.0 always uses tabs; use LEEF 2.0, or remove the delimiter",
+            ));
         }
         Delimiter::parse(&self.delimiter).map_err(|reason| Error::config("delimiter", reason))
     }
 }
 
-/// What stands between two attributes.
+/// The delimiter between two attributes.
 pub(crate) struct Delimiter {
     character: char,
     text: String,
@@ -120,14 +123,14 @@ impl Delimiter {
     fn parse(text: &str) -> std::result::Result<Self, String> {
         let mut characters = text.chars();
         let (Some(character), None) = (characters.next(), characters.next()) else {
-            return Err(format!("{text:?} is no single character"));
+            return Err(format!("{text:?} is not a single character"));
         };
-        let taken = character.is_alphanumeric() || "|=_- .:/\\\n\r\0".contains(character);
+        let is_reserved = character.is_alphanumeric() || "|=_- .:/\\\n\r\0".contains(character);
         let code = u32::from(character);
-        if taken || code > 0xffff {
-            return Err(format!("{text:?} is in headers, keys or most values: take a tab, or `^`"));
+        if is_reserved || code > 0xffff {
+            return Err(format!("{text:?} occurs in headers, keys or most values; use a tab or `^`"));
         }
-        // What is no printable ASCII is named by its code.
+        // Characters other than printable ASCII are written by their code.
         let plain = character.is_ascii_graphic();
         let in_header = if plain { text.to_owned() } else { format!("x{code:02X}") };
         Ok(Self { character, text: text.to_owned(), in_header })
@@ -141,7 +144,7 @@ impl Delimiter {
         &self.text
     }
 
-    /// As the header of LEEF 2.0 has it.
+    /// Returns the delimiter as written in the header of LEEF 2.0.
     pub(crate) fn in_header(&self) -> &str {
         &self.in_header
     }

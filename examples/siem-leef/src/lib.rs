@@ -1,8 +1,8 @@
 //! Logs as events of the Log Event Extended Format, for IBM QRadar:
 //! `<14>Jan 20 11:50:43 web-1 LEEF:2.0|vendor|product|1|login|x09|devTime=1484913043000	sev=7	src=10.0.0.1`.
 //!
-//! The format is that of "QRadar Log Event Extended Format (LEEF) Guide", version 2. It has no escapes: what would end a
-//! value is replaced by a blank. That is the pipe in the header, and the delimiter and line breaks in attributes.
+//! The format follows "QRadar Log Event Extended Format (LEEF) Guide", version 2. It has no escapes: characters that
+//! would end a value become spaces. These are the pipe in the header, and the delimiter and line breaks in attributes.
 
 mod config;
 mod severity;
@@ -15,10 +15,10 @@ use logship_stage::{Batch, Formatter, Group, Log, Origin, Place, Result, config 
 use config::{Config, Delimiter, Version};
 use severity::Severities;
 use syslog::SyslogHeader;
-use text::{key, push_attribute, push_header};
+use text::{attribute_key, push_attribute, push_header};
 
-/// Characters of an event's id: QRadar takes no more.
-const LONGEST_ID: usize = 255;
+/// The longest event id that QRadar accepts, in characters.
+const MAX_ID_CHARS: usize = 255;
 
 /// Formats logs as LEEF.
 pub struct Leef {
@@ -65,8 +65,8 @@ impl Formatter for Leef {
     }
 
     fn push(&mut self, batch: &Batch) -> Result<Messages> {
-        // Worked out once a batch, so that a field costs one look into a table.
-        let keys: Vec<_> = batch.raw().keys.iter().map(|name| self.before_value(name)).collect();
+        // Computed once per batch, so that each field costs one table lookup.
+        let keys: Vec<_> = batch.raw().keys.iter().map(|name| self.key_text(name)).collect();
         let mut lines = Lines {
             event_id: self.event_id_from.as_ref().map(|origin| origin.within(batch)),
             severity: self.severity_from.as_ref().map(|origin| origin.within(batch)),
@@ -87,17 +87,17 @@ impl Formatter for Leef {
 }
 
 impl Leef {
-    /// What stands before a field's value, `src=`; nothing where the field is left out.
-    fn before_value(&self, name: &str) -> Option<String> {
+    /// Returns the text before a field's value, such as `src=`; `None` if the field is dropped.
+    fn key_text(&self, name: &str) -> Option<String> {
         let own = || self.config.others.then_some(name);
         match self.config.fields.get(name).map_or_else(own, |renamed| Some(renamed.as_str()))? {
             "" if self.config.fields.contains_key(name) => None,
-            name => Some(key(name) + "="),
+            name => Some(attribute_key(name) + "="),
         }
     }
 }
 
-/// The messages of a batch.
+/// Writes the messages of a batch.
 struct Lines<'a> {
     config: &'a Config,
     delimiter: &'a Delimiter,
@@ -120,31 +120,31 @@ impl<'a> Lines<'a> {
             header.push(&mut self.out, log.time(), severity);
         }
         self.out.extend_from_slice(self.device);
-        push_header(&mut self.out, event_id, LONGEST_ID);
+        push_header(&mut self.out, event_id, MAX_ID_CHARS);
         self.out.push(b'|');
         if self.config.leef == Version::Two {
             self.out.extend_from_slice(self.delimiter.in_header().as_bytes());
             self.out.push(b'|');
         }
-        let begin = self.out.len();
+        let start = self.out.len();
         if self.config.dev_time {
             let millis = u64::from(log.time()) * 1000 + u64::from(log.nanos().unwrap_or(0) / 1_000_000);
-            self.attribute(begin, "devTime=", millis.to_string().as_bytes());
+            self.push_attribute_pair(start, "devTime=", millis.to_string().as_bytes());
         }
         if let Some(severity) = severity {
-            self.attribute(begin, "sev=", severity.to_string().as_bytes());
+            self.push_attribute_pair(start, "sev=", severity.to_string().as_bytes());
         }
         let keys = self.keys;
         for field in log.fields() {
             if let Some(key) = &keys[field.key_index()] {
-                self.attribute(begin, key, field.value());
+                self.push_attribute_pair(start, key, field.value());
             }
         }
         self.ends.push(self.out.len() as u32);
     }
 
-    fn attribute(&mut self, begin: usize, key: &str, value: &[u8]) {
-        if self.out.len() > begin {
+    fn push_attribute_pair(&mut self, start: usize, key: &str, value: &[u8]) {
+        if self.out.len() > start {
             self.out.extend_from_slice(self.delimiter.text().as_bytes());
         }
         self.out.extend_from_slice(key.as_bytes());
@@ -163,13 +163,13 @@ mod tests {
     fn messages(config: &str, batch: &Batch) -> Vec<String> {
         let Messages { bytes, ends, logs } = Leef::open(config).unwrap().push(batch).unwrap();
         assert!(logs.is_empty() && ends.len() == batch.len());
-        let mut begin = 0;
-        let cut = |&end: &u32| {
-            let message = String::from_utf8(bytes[begin..end as usize].to_vec()).unwrap();
-            begin = end as usize;
+        let mut start = 0;
+        let split = |&end: &u32| {
+            let message = String::from_utf8(bytes[start..end as usize].to_vec()).unwrap();
+            start = end as usize;
             message
         };
-        ends.iter().map(cut).collect()
+        ends.iter().map(split).collect()
     }
 
     fn message(config: &str, fields: &[(&str, &str)]) -> String {
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_is_an_event() {
+    fn formats_log_as_event() {
         let config = r#"{"vendor":"acme","product":"gate","version":"2.1","hostname":"web-1","event-id-from":"event",
             "severity-from":"level","fields":{"client":"src","level":"","event":""}}"#;
         let fields = [("event", "login"), ("client", "10.0.0.1"), ("level", "ERROR"), ("outcome", "a=b c")];
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn the_delimiter_is_one_of_ones_own() {
+    fn uses_configured_delimiter() {
         let plain = r#""syslog-header":false,"dev-time":false"#;
         let fields = [("a", "1^2\t3"), ("b", "x")];
         let caret = message(&format!(r#"{{"delimiter":"^",{plain}}}"#), &fields);
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_end_a_value_is_a_blank() {
+    fn replaces_terminators_by_spaces() {
         let config = r#"{"vendor":"a|b","event-id-from":"id","dev-time":false,"syslog-header":false,"fields":{"id":""}}"#;
         let found = message(config, &[("id", "x|y\nz"), ("a key", "1\t2\r\n3|4=5\\6")]);
         assert_eq!(found, "LEEF:2.0|a b|logship|1|x y z|x09|a_key=1 2  3|4=5\\6");
@@ -213,26 +213,26 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_text_and_ends_strings_is_replaced() {
+    fn replaces_invalid_utf8_and_nul() {
         let batch = BatchBuilder::new().log_bytes(7, &[("é", b"\xff\0x")]).build();
         let found = messages(r#"{"syslog-header":false,"dev-time":false}"#, &batch).remove(0);
         assert_eq!(found, "LEEF:2.0|logship|logship|1|log|x09|_=\u{fffd}\u{fffd}x");
     }
 
     #[test]
-    fn a_wrong_configuration_is_refused_by_its_member() {
-        let refused = |config: &str| Leef::open(config).err().unwrap().to_string();
-        for (config, told) in [
-            (r#"{"severities":{"bad":0}}"#, "severities.bad: 0 is none"),
-            (r#"{"fields":{"a":"b c"}}"#, "fields.a: \"b c\" is no key"),
-            (r#"{"facility":24}"#, "facility: 24 is none"),
-            (r#"{"delimiter":"ab"}"#, "delimiter: \"ab\" is no single character"),
-            (r#"{"delimiter":"|"}"#, "delimiter: \"|\" is"),
-            (r#"{"delimiter":"a"}"#, "delimiter: \"a\" is"),
-            (r#"{"delimiter":"^","leef":"1.0"}"#, "delimiter: LEEF 1.0 has tabs"),
+    fn rejects_invalid_configuration_by_setting() {
+        let error_of = |config: &str| Leef::open(config).err().unwrap().to_string();
+        for (config, expected) in [
+            (r#"{"severities":{"bad":0}}"#, "severities.bad: 0 is out of range"),
+            (r#"{"fields":{"a":"b c"}}"#, "fields.a: \"b c\" is not an attribute key"),
+            (r#"{"facility":24}"#, "facility: 24 is out of range"),
+            (r#"{"delimiter":"ab"}"#, "delimiter: \"ab\" is not a single character"),
+            (r#"{"delimiter":"|"}"#, "delimiter: \"|\" occurs"),
+            (r#"{"delimiter":"a"}"#, "delimiter: \"a\" occurs"),
+            (r#"{"delimiter":"^","leef":"1.0"}"#, "delimiter: LEEF 1.0 always uses tabs"),
             (r#"{"leef":"3"}"#, "leef: unknown variant"),
         ] {
-            assert!(refused(config).starts_with(told), "{}", refused(config));
+            assert!(error_of(config).starts_with(expected), "{}", error_of(config));
         }
     }
 }

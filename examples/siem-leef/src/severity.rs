@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, HashMap};
 
-/// The words of syslog.
+/// The severities of the words of syslog.
 const WORDS: [(&str, u8); 17] = [
     ("emerg", 10),
     ("emergency", 10),
@@ -21,7 +21,7 @@ const WORDS: [(&str, u8); 17] = [
     ("trace", 1),
 ];
 
-/// Finds severities.
+/// Parses severities.
 pub(crate) struct Severities(HashMap<String, u8>);
 
 impl Severities {
@@ -31,7 +31,7 @@ impl Severities {
         Self(known.into_iter().chain(configured).collect())
     }
 
-    /// The severity that a value says, 1-10, if it says one.
+    /// Returns the severity in a value, 1-10, if it has one.
     pub(crate) fn of(&self, value: Option<&[u8]>) -> Option<u8> {
         let word = std::str::from_utf8(value?).ok()?.trim();
         let number = || word.parse().ok().filter(|number| (1..=10).contains(number));
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_and_numbers_are_severities() {
+    fn parses_words_and_numbers() {
         let severities = Severities::new(&BTreeMap::from([("Blocked".into(), 9)]));
         for (value, severity) in [
             ("ERROR", Some(7)),

@@ -1,24 +1,24 @@
 use chrono::DateTime;
 
-/// The severity of syslog for each of LEEF, which begin at 1.
+/// The syslog severity for each LEEF severity; these begin at 1.
 const SYSLOG: [u8; 11] = [7, 7, 6, 6, 5, 4, 4, 3, 2, 1, 0];
 
-/// The header of RFC 3164 without a tag, which LEEF has none of: `<14>Jan 20 11:50:43 web-1 `.
+/// The RFC 3164 header without a tag, which LEEF does not use: `<14>Jan 20 11:50:43 web-1 `.
 pub(crate) struct SyslogHeader {
     facility: u8,
     hostname: String,
-    /// The last time, which most logs share with the one before.
+    /// The time of `text`. Consecutive logs often have the same time.
     seconds: Option<u32>,
     text: String,
 }
 
 impl SyslogHeader {
     pub(crate) fn new(facility: u8, hostname: &str) -> Self {
-        let hostname = hostname.replace(|letter: char| !letter.is_ascii_graphic(), "_");
+        let hostname = hostname.replace(|character: char| !character.is_ascii_graphic(), "_");
         Self { facility, hostname, seconds: None, text: String::new() }
     }
 
-    /// Appends it for a time, in Unix seconds, and a severity of LEEF, if there is one.
+    /// Appends the header for a time, in Unix seconds, and a LEEF severity, if any.
     pub(crate) fn push(&mut self, out: &mut Vec<u8>, seconds: u32, severity: Option<u8>) {
         if self.seconds != Some(seconds) {
             let time = DateTime::from_timestamp(seconds.into(), 0).unwrap_or_default();

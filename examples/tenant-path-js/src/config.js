@@ -1,7 +1,7 @@
-// The configuration: JSON, checked before a key is made of it.
+// The configuration: JSON, validated before a key is made.
 
 import { parse as settings } from "./settings.js";
-import { Wrong } from "./wrong.js";
+import { InvalidSetting } from "./invalid-setting.js";
 
 const SOURCES = ["project", "logstore", "rule"];
 
@@ -10,55 +10,55 @@ export const SCHEMA = {
   type: "object",
   additionalProperties: false,
   properties: {
-    from: { enum: SOURCES, default: "project", description: "Whose name has the tenant in it." },
+    from: { enum: SOURCES, default: "project", description: "The name that contains the tenant." },
     pattern: {
       type: "string",
       default: "^(.+)$",
-      description: "A regular expression of JavaScript. Its first group is the tenant.",
+      description: "A JavaScript regular expression. Its first group is the tenant.",
     },
     otherwise: {
       type: "string",
       minLength: 1,
       default: "unknown",
-      description: "The tenant of a name that the pattern does not match.",
+      description: "The tenant for names that the pattern does not match.",
     },
     level: {
       type: "string",
       pattern: "^[a-z][a-z0-9_]*$",
       default: "tenant",
-      description: "What stands before the `=`.",
+      description: "The name before the `=`.",
     },
   },
 };
 
-/** The configuration that JSON text has; the empty text stands for `{}`. */
+/** Parses a configuration from JSON text; the empty text means `{}`. */
 export function parse(text) {
   const { from = "project", pattern = "^(.+)$", otherwise = "unknown", level = "tenant" } = settings(text, SCHEMA);
   if (!SOURCES.includes(from)) {
-    throw new Wrong("from", `one of ${SOURCES.join(", ")} is wanted`);
+    throw new InvalidSetting("from", `must be one of ${SOURCES.join(", ")}`);
   }
   if (typeof otherwise !== "string" || otherwise === "") {
-    throw new Wrong("otherwise", "a text is wanted, and no empty one");
+    throw new InvalidSetting("otherwise", "must be a non-empty string");
   }
   if (typeof level !== "string" || !/^[a-z][a-z0-9_]*$/.test(level)) {
-    throw new Wrong("level", "a name of a-z, 0-9 and _ is wanted");
+    throw new InvalidSetting("level", "must be a name of a-z, 0-9 and _, beginning with a letter");
   }
   return { from, pattern: expression(pattern), otherwise, level };
 }
 
 function expression(pattern) {
   if (typeof pattern !== "string") {
-    throw new Wrong("pattern", "a regular expression is wanted");
+    throw new InvalidSetting("pattern", "must be a regular expression");
   }
   let compiled;
   try {
     compiled = new RegExp(pattern, "u");
   } catch (error) {
-    throw new Wrong("pattern", error.message);
+    throw new InvalidSetting("pattern", error.message);
   }
-  // Beside nothing, which always matches, the pattern shows its groups.
+  // With an empty alternative, the pattern always matches and shows its number of groups.
   if (new RegExp(`${pattern}|`, "u").exec("").length < 2) {
-    throw new Wrong("pattern", "a group in parentheses is wanted, which is the tenant");
+    throw new InvalidSetting("pattern", "must have a capture group, which is the tenant");
   }
   return compiled;
 }

@@ -1,10 +1,10 @@
-// The partition format, in the style of strptime.
+// Renders the partition format, in the style of strptime.
 
-import { Wrong } from "./wrong.js";
+import { InvalidSetting } from "./invalid-setting.js";
 
 const two = (number) => String(number).padStart(2, "0");
 
-// By the letter behind the `%`. Dates are in UTC, moved by the time zone's offset.
+// By the letter after the `%`. Dates are in UTC, shifted by the time zone's offset.
 const DIRECTIVES = {
   Y: (date) => String(date.getUTCFullYear()).padStart(4, "0"),
   m: (date) => two(date.getUTCMonth() + 1),
@@ -16,13 +16,13 @@ const DIRECTIVES = {
   "%": () => "%",
 };
 
-/** The partition format rendered at the partition time, in the rule's time zone. */
+/** Renders the partition format at the partition time, in the rule's time zone. */
 export function partition({ partitionFormat, partitionTime, utcOffset }) {
   const date = new Date(Number(partitionTime / 1_000_000n) + utcOffset * 1000);
-  return partitionFormat.replace(/%(.?)/gsu, (whole, letter) => {
+  return partitionFormat.replace(/%(.?)/gsu, (directive, letter) => {
     if (!Object.hasOwn(DIRECTIVES, letter)) {
       const known = Object.keys(DIRECTIVES).map((known) => `%${known}`).join(" ");
-      throw new Wrong("partition-format", `${whole} is not one of ${known}`);
+      throw new InvalidSetting("partition-format", `${directive} is not supported; use one of ${known}`);
     }
     return DIRECTIVES[letter](date);
   });

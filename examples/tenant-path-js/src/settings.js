@@ -1,23 +1,23 @@
-// Settings: JSON, with the names that a schema has.
+// Parses settings: a JSON object with the keys of a schema.
 
-import { Wrong } from "./wrong.js";
+import { InvalidSetting } from "./invalid-setting.js";
 
-/** The members of JSON text, of those that a schema knows; the empty text stands for `{}`. */
+/** Parses JSON text into settings that the schema knows; the empty text means `{}`. */
 export function parse(text, schema) {
-  let members;
+  let settings;
   try {
-    members = JSON.parse(text || "{}");
+    settings = JSON.parse(text || "{}");
   } catch (error) {
-    throw new Wrong("", `no JSON: ${error.message}`);
+    throw new InvalidSetting("", `invalid JSON: ${error.message}`);
   }
-  if (typeof members !== "object" || members === null || Array.isArray(members)) {
-    throw new Wrong("", "a JSON object is wanted");
+  if (typeof settings !== "object" || settings === null || Array.isArray(settings)) {
+    throw new InvalidSetting("", "must be a JSON object");
   }
-  for (const name of Object.keys(members)) {
+  for (const name of Object.keys(settings)) {
     if (!Object.hasOwn(schema.properties, name)) {
       const known = Object.keys(schema.properties).join(", ");
-      throw new Wrong(name, `there is no setting ${name}; there are ${known}`);
+      throw new InvalidSetting(name, `unknown setting ${name}; use one of ${known}`);
     }
   }
-  return members;
+  return settings;
 }

@@ -1,8 +1,8 @@
-// The stage `tenant-path-js`: `PREFIX/tenant=TENANT/PARTITION_ID` and the suffix, the key of an object.
+// The stage `tenant-path-js`: makes the key of an object, `PREFIX/tenant=TENANT/PARTITION_ID` followed by the suffix.
 
 import { SCHEMA, parse } from "./config.js";
 import { render } from "./key.js";
-import { Wrong } from "./wrong.js";
+import { InvalidSetting } from "./invalid-setting.js";
 
 export const renderer = {
   describe() {
@@ -13,7 +13,7 @@ export const renderer = {
     try {
       return render(parse(config), request);
     } catch (error) {
-      throw error instanceof Wrong ? error.refusal : error;
+      throw error instanceof InvalidSetting ? error.witError : error;
     }
   },
 };

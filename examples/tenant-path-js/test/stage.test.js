@@ -19,17 +19,17 @@ const REQUEST = {
 
 const key = (config, changed = {}) => renderer.render(JSON.stringify(config), { ...REQUEST, ...changed });
 
-const refused = (config, changed = {}) => {
+const rejectedPath = (config, changed = {}) => {
   try {
     key(config, changed);
   } catch (error) {
     assert.equal(error.tag, "invalid-config");
     return error.val.path;
   }
-  assert.fail("it was taken");
+  assert.fail("the setting was accepted");
 };
 
-test("the tenant is a level of the key, and the partition follows", () => {
+test("key has the tenant's level before the partition", () => {
   assert.equal(
     key({ pattern: "^([a-z]+)-" }),
     "logs/tenant=acme/ds=20170120/19_1484913043351525351_2850008.snappy.parquet",
@@ -40,34 +40,34 @@ test("the tenant is a level of the key, and the partition follows", () => {
   );
 });
 
-test("the tenant may be in the name of the logstore or of the rule", () => {
+test("tenant may come from the name of the Logstore or the rule", () => {
   const changed = { logstore: "acme.access", prefix: "", partitionFormat: "" };
   const config = { from: "logstore", pattern: "^(\\w+)\\.", level: "customer" };
   assert.equal(key(config, changed), "customer=acme/1484913043351525351_2850008.snappy.parquet");
   assert.match(key({ from: "rule" }), /^logs\/tenant=to-lake\//);
 });
 
-test("a name without a tenant has the one of the configuration", () => {
+test("name without a tenant gets the configured tenant", () => {
   assert.match(key({ pattern: "^([a-z]+):" }), /^logs\/tenant=unknown\//);
   assert.match(key({ otherwise: "files" }, { project: "" }), /^logs\/tenant=files\//);
 });
 
-test("a tenant is one level, whatever its name", () => {
+test("tenant is always one level", () => {
   assert.match(key({}, { project: "a/../b c=(d)" }), /^logs\/tenant=a%2F..%2Fb%20c%3D%28d%29\//);
 });
 
-test("a setting that does not serve is named", () => {
-  assert.equal(refused({ tenant: "acme" }), "tenant");
-  assert.equal(refused({ from: "shard" }), "from");
-  assert.equal(refused({ pattern: "(" }), "pattern");
-  assert.equal(refused({ pattern: "^acme" }), "pattern");
-  assert.equal(refused({ otherwise: "" }), "otherwise");
-  assert.equal(refused({ level: "a=b" }), "level");
-  assert.equal(refused([]), "");
-  assert.equal(refused({}, { partitionFormat: "%Q" }), "partition-format");
-  assert.equal(refused({}, { partitionFormat: "%Y/%" }), "partition-format");
-  assert.equal(refused({}, { partitionFormat: "%Y//%m" }), "partition-format");
+test("rejects invalid setting by path", () => {
+  assert.equal(rejectedPath({ tenant: "acme" }), "tenant");
+  assert.equal(rejectedPath({ from: "shard" }), "from");
+  assert.equal(rejectedPath({ pattern: "(" }), "pattern");
+  assert.equal(rejectedPath({ pattern: "^acme" }), "pattern");
+  assert.equal(rejectedPath({ otherwise: "" }), "otherwise");
+  assert.equal(rejectedPath({ level: "a=b" }), "level");
+  assert.equal(rejectedPath([]), "");
+  assert.equal(rejectedPath({}, { partitionFormat: "%Q" }), "partition-format");
+  assert.equal(rejectedPath({}, { partitionFormat: "%Y/%" }), "partition-format");
+  assert.equal(rejectedPath({}, { partitionFormat: "%Y//%m" }), "partition-format");
   for (const prefix of ["../a", "/a", "a//b", "\\a", "a\nb", "x".repeat(1023)]) {
-    assert.equal(refused({}, { prefix }), "prefix", prefix);
+    assert.equal(rejectedPath({}, { prefix }), "prefix", prefix);
   }
 });

@@ -1,4 +1,4 @@
-//! The logs that a stage works on: flat columns, and how they are built.
+//! The batch of logs that stages process: flat columns, and their builder.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
@@ -10,16 +10,16 @@ pub use crate::types::{LogBatch, LogGroup, Tag};
 
 /// Builds a [`LogBatch`] log by log.
 ///
-/// Logs of one kind have the same keys in the same order, so the builder guesses each key from the
-/// one before it, and looks into its table only where the guess is wrong.
+/// Similar logs have the same keys in the same order. So the builder predicts each key from the key before it, and
+/// consults its hash table only after a misprediction.
 #[derive(Debug)]
 pub struct BatchBuilder {
     batch: LogBatch,
     key_index: HashMap<Box<str>, u32, RandomState>,
-    /// For each key, the one that came behind it last time; the first element: the log's first.
-    followers: Vec<u32>,
-    /// Where the last key's follower stands in `followers`.
-    last: usize,
+    /// The predicted next key of each key, at its index plus one. Index 0 predicts the first key of a log.
+    next_keys: Vec<u32>,
+    /// The index into `next_keys` of the prediction for the next field.
+    prediction: usize,
     group_index: HashMap<LogGroup, u32, RandomState>,
     last_group: u32,
 }
@@ -29,8 +29,8 @@ impl Default for BatchBuilder {
         Self {
             batch: empty(),
             key_index: HashMap::default(),
-            followers: vec![0],
-            last: 0,
+            next_keys: vec![0],
+            prediction: 0,
             group_index: HashMap::default(),
             last_group: 0,
         }
@@ -38,31 +38,31 @@ impl Default for BatchBuilder {
 }
 
 impl BatchBuilder {
-    /// How many logs there are.
+    /// Returns the number of logs.
     pub fn len(&self) -> usize {
         self.batch.times.len()
     }
 
-    /// Whether there is no log.
+    /// Returns true if there are no logs.
     pub fn is_empty(&self) -> bool {
         self.batch.times.is_empty()
     }
 
-    /// Adds a field to the log that the next [`end_log`](Self::end_log) ends.
+    /// Adds a field to the current log, which the next [`end_log`](Self::end_log) completes.
     #[inline]
     pub fn field(&mut self, key: &str, value: &[u8]) {
         self.field_bytes(key.as_bytes(), value);
     }
 
-    /// As [`field`](Self::field); what of the key is not UTF-8 becomes the replacement character.
+    /// Adds a field like [`field`](Self::field). Bytes of the key that are not UTF-8 become replacement characters.
     #[inline(always)]
     pub fn field_bytes(&mut self, key: &[u8], value: &[u8]) {
-        let guess = self.followers[self.last];
-        let index = match self.batch.keys.get(guess as usize) {
-            Some(guessed) if same(guessed.as_bytes(), key) => guess,
+        let predicted = self.next_keys[self.prediction];
+        let index = match self.batch.keys.get(predicted as usize) {
+            Some(known) if keys_equal(known.as_bytes(), key) => predicted,
             _ => self.look_up(&String::from_utf8_lossy(key)),
         };
-        self.last = index as usize + 1;
+        self.prediction = index as usize + 1;
         let batch = &mut self.batch;
         batch.field_keys.push(index);
         batch.values.extend_from_slice(value);
@@ -76,16 +76,16 @@ impl BatchBuilder {
             None => {
                 let index = self.batch.keys.len() as u32;
                 self.batch.keys.push(key.to_owned());
-                self.followers.push(0);
+                self.next_keys.push(0);
                 self.key_index.insert(key.into(), index);
                 index
             }
         };
-        self.followers[self.last] = index;
+        self.next_keys[self.prediction] = index;
         index
     }
 
-    /// Ends a log with the fields added since the last one. `nanos` are those within the second.
+    /// Completes a log with the fields added since the last one. `nanos` counts nanoseconds within the second.
     pub fn end_log(&mut self, group: u32, time: u32, nanos: u32) {
         let batch = &mut self.batch;
         if nanos != 0 && batch.nanos.is_empty() {
@@ -97,20 +97,20 @@ impl BatchBuilder {
         batch.times.push(time);
         batch.log_groups.push(group);
         batch.field_ends.push(batch.field_keys.len() as u32);
-        self.last = 0;
+        self.prediction = 0;
     }
 
-    /// Takes the fields added since the last log back.
+    /// Removes the fields added since the last completed log.
     pub fn drop_log(&mut self) {
         let batch = &mut self.batch;
         let fields = batch.field_ends.last().map_or(0, |&end| end as usize);
         batch.field_keys.truncate(fields);
         batch.value_ends.truncate(fields);
         batch.values.truncate(batch.value_ends.last().map_or(0, |&end| end as usize));
-        self.last = 0;
+        self.prediction = 0;
     }
 
-    /// Takes back the logs from `len` on, and the fields added since the last.
+    /// Removes the logs from index `len` on, and the fields of the current log.
     pub fn truncate(&mut self, len: usize) {
         let batch = &mut self.batch;
         batch.times.truncate(len);
@@ -120,12 +120,12 @@ impl BatchBuilder {
         self.drop_log();
     }
 
-    /// Puts the logs from `log` on into another group.
-    pub fn regroup(&mut self, log: usize, group: u32) {
+    /// Sets the group of all logs from index `log` on.
+    pub fn set_group(&mut self, log: usize, group: u32) {
         self.batch.log_groups[log..].fill(group);
     }
 
-    /// The index of a group for [`end_log`](Self::end_log).
+    /// Returns the index of a group, for [`end_log`](Self::end_log).
     pub fn group(&mut self, group: &LogGroup) -> u32 {
         if self.batch.groups.get(self.last_group as usize) == Some(group) {
             return self.last_group;
@@ -144,10 +144,10 @@ impl BatchBuilder {
         index
     }
 
-    /// The batch; the builder is empty then, with room for another one like it.
+    /// Returns the batch and leaves the builder empty, with capacity for a similar batch.
     pub fn take(&mut self) -> LogBatch {
         let mut next = Self::default();
-        next.batch.make_room_as(&self.batch);
+        next.batch.reserve_like(&self.batch);
         std::mem::replace(self, next).batch
     }
 }
@@ -166,9 +166,9 @@ pub(crate) fn empty() -> LogBatch {
     }
 }
 
-/// Whether two keys are the same. Most have no more than 16 bytes, and are compared without a call.
+/// Returns true if two keys are equal. Compares keys of up to 16 bytes, which most are, without a call to `memcmp`.
 #[inline(always)]
-fn same(a: &[u8], b: &[u8]) -> bool {
+fn keys_equal(a: &[u8], b: &[u8]) -> bool {
     if a.len() != b.len() {
         return false;
     }
@@ -182,15 +182,15 @@ fn same(a: &[u8], b: &[u8]) -> bool {
     }
 }
 
-/// What an object takes for a log besides its values, about: quotes and separators of a field, and
-/// the reserved fields.
+/// The approximate overhead of a field in an object, in bytes: quotes and separators.
 const FIELD_WEIGHT: usize = 6;
+/// The approximate overhead of a log in an object, in bytes: the reserved fields.
 const LOG_WEIGHT: usize = 64;
 
 impl LogBatch {
-    /// Takes room for as much as `other` has in its columns.
-    fn make_room_as(&mut self, other: &Self) {
-        for (column, like) in [
+    /// Reserves capacity for as much as the columns of `other` hold.
+    fn reserve_like(&mut self, other: &Self) {
+        for (column, other) in [
             (&mut self.times, &other.times),
             (&mut self.nanos, &other.nanos),
             (&mut self.log_groups, &other.log_groups),
@@ -198,19 +198,19 @@ impl LogBatch {
             (&mut self.field_keys, &other.field_keys),
             (&mut self.value_ends, &other.value_ends),
         ] {
-            column.reserve(like.len() + like.len() / 8);
+            column.reserve(other.len() + other.len() / 8);
         }
         self.values.reserve(other.values.len() + other.values.len() / 8);
     }
 
-    /// Whether it keeps the invariants of `log-batch` in `wit/deps/batch`: one that a stage made may not.
+    /// Checks the invariants of `log-batch` in `wit/deps/batch`, which a batch made by a stage may violate.
     ///
     /// # Errors
-    /// The invariant that is broken.
+    /// Returns a description of the violated invariant.
     pub fn check(&self) -> Result<(), &'static str> {
         let (logs, fields) = (self.times.len(), self.field_keys.len());
         let nanos = self.nanos.is_empty() || self.nanos.len() == logs;
-        let broken = [
+        let violations = [
             (
                 self.field_ends.len() != logs || self.log_groups.len() != logs || !nanos,
                 "times, nanos, log-groups and field-ends differ in length",
@@ -218,26 +218,26 @@ impl LogBatch {
             (self.value_ends.len() != fields, "field-keys and value-ends differ in length"),
             (!covers(&self.field_ends, fields), "field-ends do not cover the fields"),
             (!covers(&self.value_ends, self.values.len()), "value-ends do not cover the values"),
-            (!within(&self.log_groups, self.groups.len()), "log-groups has an index outside groups"),
-            (!within(&self.field_keys, self.keys.len()), "field-keys has an index outside keys"),
+            (!are_below(&self.log_groups, self.groups.len()), "log-groups has an index outside groups"),
+            (!are_below(&self.field_keys, self.keys.len()), "field-keys has an index outside keys"),
             (self.nanos.iter().any(|&nanos| nanos >= 1_000_000_000), "nanos has a value of a second or more"),
-            (!are_distinct(&self.groups), "groups has one twice"),
-            (!are_distinct(&self.keys), "keys has one twice"),
+            (!are_distinct(&self.groups), "groups contains a duplicate"),
+            (!are_distinct(&self.keys), "keys contains a duplicate"),
         ];
-        broken.into_iter().find(|(broken, _)| *broken).map_or(Ok(()), |(_, invariant)| Err(invariant))
+        violations.into_iter().find(|(violated, _)| *violated).map_or(Ok(()), |(_, invariant)| Err(invariant))
     }
 
-    /// How many logs there are.
+    /// Returns the number of logs.
     pub fn len(&self) -> usize {
         self.times.len()
     }
 
-    /// Whether there is no log.
+    /// Returns true if there are no logs.
     pub fn is_empty(&self) -> bool {
         self.times.is_empty()
     }
 
-    /// About how much memory it takes, in bytes.
+    /// Returns the approximate memory use, in bytes.
     pub fn bytes(&self) -> usize {
         let texts = self.keys.iter().map(String::len).chain(self.groups.iter().map(LogGroup::bytes));
         self.values.len()
@@ -246,8 +246,8 @@ impl LogBatch {
             + texts.map(|text| text + 24).sum::<usize>()
     }
 
-    /// At least the weights of all logs together, known at once.
-    pub fn heaviest(&self) -> usize {
+    /// Returns an upper bound of the total weight of all logs, without visiting every log.
+    pub fn max_weight(&self) -> usize {
         let longest = self.keys.iter().map(String::len).max().unwrap_or(0);
         let group = self.groups.iter().map(LogGroup::bytes).max().unwrap_or(0);
         self.values.len()
@@ -255,7 +255,7 @@ impl LogBatch {
             + self.len() * (LOG_WEIGHT + group)
     }
 
-    /// About how many bytes log `log` takes as text with its keys.
+    /// Returns the approximate size of a log as text with its keys, in bytes.
     pub fn weight(&self, log: usize) -> usize {
         let fields = self.fields(log..log + 1);
         let keys: usize = self.field_keys[fields.clone()]
@@ -266,7 +266,7 @@ impl LogBatch {
         keys + self.value_range(fields).len() + LOG_WEIGHT + group
     }
 
-    /// The logs in `logs` as a batch of its own.
+    /// Returns the logs in a range as a batch of their own.
     pub fn slice(&self, logs: Range<usize>) -> Self {
         let fields = self.fields(logs.clone());
         let values = self.value_range(fields.clone());
@@ -275,8 +275,8 @@ impl LogBatch {
             groups: self.groups.clone(),
             keys: self.keys.clone(),
             times: self.times[logs.clone()].to_vec(),
-            // None where none of these has any, as if the others had never been beside them: an object's bytes must
-            // not depend on what was read behind its end.
+            // Empty if none of these logs has nanoseconds: the bytes of an object must not depend on logs outside
+            // its range.
             nanos: self
                 .nanos
                 .get(logs.clone())
@@ -291,7 +291,7 @@ impl LogBatch {
         }
     }
 
-    /// The fields of log `log`, keys and values.
+    /// Returns the keys and values of a log's fields.
     pub fn log_fields(&self, log: usize) -> impl Iterator<Item = (&str, &[u8])> {
         self.fields(log..log + 1).map(|field| {
             let value = &self.values[self.value_range(field..field + 1)];
@@ -309,23 +309,23 @@ impl LogBatch {
 }
 
 impl LogGroup {
-    /// Bytes of its texts.
+    /// Returns the size of the texts, in bytes.
     fn bytes(&self) -> usize {
         let tags = self.tags.iter().map(|tag| tag.key.len() + tag.value.len() + 2 * FIELD_WEIGHT);
         self.topic.len() + self.source.len() + tags.sum::<usize>()
     }
 }
 
-/// Whether `ends` never falls and ends at `count`: each element is one past a run's last.
+/// Returns true if `ends` never decreases and its last element is `count`. Each element is the end of a run.
 fn covers(ends: &[u32], count: usize) -> bool {
-    // Without a way out of the loop, so that it becomes SIMD.
+    // The loop has no early exit, so that the compiler vectorizes it.
     let sorted =
         ends.iter().zip(ends.iter().skip(1)).fold(true, |sorted, (end, next)| sorted & (end <= next));
     sorted && ends.last().map_or(0, |&end| end as usize) == count
 }
 
-/// Whether every index is one of `count` things.
-fn within(indices: &[u32], count: usize) -> bool {
+/// Returns true if every index is less than `count`.
+fn are_below(indices: &[u32], count: usize) -> bool {
     indices.is_empty() || (indices.iter().fold(0, |most, &index| most.max(index)) as usize) < count
 }
 
@@ -334,7 +334,7 @@ fn are_distinct<T: Hash + Eq>(items: &[T]) -> bool {
     items.iter().all(|item| seen.insert(item))
 }
 
-/// Where run `index` begins, given one past the last of each.
+/// Returns the start of run `index`, given the ends of all runs.
 fn start(ends: &[u32], index: usize) -> usize {
     index.checked_sub(1).map_or(0, |before| ends[before] as usize)
 }
@@ -367,7 +367,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_broken_invariant_is_named() {
+    fn reports_violated_invariant() {
         type Damage = fn(&mut LogBatch);
         let cases: [(&str, Damage); 12] = [
             ("differ in length", |batch| batch.times.push(1)),
@@ -380,8 +380,8 @@ mod tests {
             ("value-ends do not cover", |batch| batch.value_ends[0] = u32::MAX),
             ("outside keys", |batch| batch.field_keys[0] = 2),
             ("second or more", |batch| batch.nanos = vec![0, 1_000_000_000]),
-            ("groups has one twice", |batch| batch.groups.push(batch.groups[0].clone())),
-            ("keys has one twice", |batch| batch.keys.push("key".into())),
+            ("groups contains a duplicate", |batch| batch.groups.push(batch.groups[0].clone())),
+            ("keys contains a duplicate", |batch| batch.keys.push("key".into())),
         ];
         let mut builder = BatchBuilder::default();
         let group = builder.group(&LogGroup { topic: String::new(), source: String::new(), tags: vec![] });
@@ -389,18 +389,18 @@ mod tests {
             builder.field_bytes(b"key", b"value");
             builder.end_log(group, time, 0);
         }
-        let whole = builder.take();
-        assert_eq!(whole.check(), Ok(()));
+        let valid = builder.take();
+        assert_eq!(valid.check(), Ok(()));
         for (message, damage) in cases {
-            let mut batch = whole.clone();
+            let mut batch = valid.clone();
             damage(&mut batch);
-            let broken = batch.check().unwrap_err();
-            assert!(broken.contains(message), "{broken} should say {message}");
+            let violation = batch.check().unwrap_err();
+            assert!(violation.contains(message), "{violation} should contain {message}");
         }
     }
 
     #[test]
-    fn a_slice_is_as_if_the_other_logs_had_never_been_there() {
+    fn slice_is_independent_of_other_logs() {
         let mut builder = BatchBuilder::default();
         let group = builder.group(&LogGroup { topic: String::new(), source: String::new(), tags: vec![] });
         for (time, nanos) in [(1, 0), (2, 0), (3, 5)] {
@@ -408,7 +408,7 @@ mod tests {
             builder.end_log(group, time, nanos);
         }
         let batch = builder.take();
-        assert_eq!(batch.slice(0..2).nanos, Vec::<u32>::new(), "none of these has any");
+        assert_eq!(batch.slice(0..2).nanos, Vec::<u32>::new(), "none of these logs has nanoseconds");
         assert_eq!((batch.slice(1..3).times, batch.slice(1..3).nanos), (vec![2, 3], vec![0, 5]));
     }
 }

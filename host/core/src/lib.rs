@@ -1,17 +1,17 @@
-//! What the host and the triggers share, so that a batch becomes the same object wherever its stages run.
+//! Code shared by the host and the function triggers, so that a batch becomes the same object wherever its stages run.
 //!
-//! - [`types`]: a batch, as `wit/` has it.
-//! - [`batch`]: how batches are built and cut; `split`: into several.
-//! - [`log_group`]: batches from log groups, and log groups from batches; [`ndjson`]: batches from lines, with
-//!   [`time`].
-//! - [`choice`], [`time_zone`]: what a rule says of format, compression and partition; [`partition`]: by the time of logs.
+//! - [`types`]: the record types of a batch, as declared in `wit/`.
+//! - [`batch`]: builds, validates and slices batches; `split` divides a batch into several.
+//! - [`log_group`]: converts between log groups and batches. [`ndjson`]: parses lines into batches, with [`time`].
+//! - [`stage_spec`], [`time_zone`]: the format, compression and time zone of a rule.
+//! - [`partition`]: assigns logs to partitions by their own time.
 
 pub mod batch;
-pub mod choice;
 pub mod log_group;
 pub mod ndjson;
 pub mod partition;
 mod split;
+pub mod stage_spec;
 pub mod time;
 pub mod time_zone;
 pub mod types;

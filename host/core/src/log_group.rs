@@ -1,4 +1,4 @@
-//! Batches from log groups, as a Logstore keeps them, and log groups from batches.
+//! Converts log groups, as a Logstore keeps them, to batches and back.
 
 use logship_sls::log_group::{Header, LogGroupBuilder, LogGroupView, Malformed, Visitor};
 
@@ -8,10 +8,10 @@ impl BatchBuilder {
     /// Adds the logs of a log group, in their order, in one pass.
     ///
     /// # Errors
-    /// When the bytes are no log group; nothing is added then.
+    /// Returns an error if the bytes are not a log group. Nothing is added then.
     pub fn log_group(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
         let before = self.len();
-        let view = match LogGroupView::parse_into(bytes, &mut Adding(self)) {
+        let view = match LogGroupView::parse_into(bytes, &mut LogAppender(self)) {
             Ok(view) => view,
             Err(error) => {
                 self.truncate(before);
@@ -22,15 +22,15 @@ impl BatchBuilder {
         let tags = view.tags().iter().map(|&(key, value)| Tag { key: text(key), value: text(value) });
         let group = LogGroup { topic: text(view.topic()), source: text(view.source()), tags: tags.collect() };
         let group = self.group(&group);
-        self.regroup(before, group);
+        self.set_group(before, group);
         Ok(())
     }
 }
 
-/// Adds to no group yet: what the logs share comes behind them.
-struct Adding<'a>(&'a mut BatchBuilder);
+/// Appends logs with group 0. The real group is set at the end: in the encoding, its fields follow the logs.
+struct LogAppender<'a>(&'a mut BatchBuilder);
 
-impl Visitor for Adding<'_> {
+impl Visitor for LogAppender<'_> {
     #[inline(always)]
     fn field(&mut self, key: &[u8], value: &[u8]) {
         self.0.field_bytes(key, value);
@@ -42,19 +42,19 @@ impl Visitor for Adding<'_> {
     }
 }
 
-/// The logs of a batch as log groups: one for each of the batch's groups that has logs.
+/// Encodes a batch as log groups, one for each group of the batch that has logs.
 ///
-/// A group without a source gets `source`.
+/// `source` is the default for groups without a source.
 pub fn log_groups(batch: &LogBatch, source: &str) -> Vec<Vec<u8>> {
     let mut builders: Vec<Option<LogGroupBuilder>> = batch.groups.iter().map(|_| None).collect();
     for log in 0..batch.len() {
         let group = batch.log_groups[log] as usize;
         let builder = builders[group].get_or_insert_with(|| start(&batch.groups[group], source));
-        let mut written = builder.begin_log(batch.times[log], batch.nanos.get(log).copied());
+        let mut writer = builder.begin_log(batch.times[log], batch.nanos.get(log).copied());
         for (key, value) in batch.log_fields(log) {
-            written.field(key, value);
+            writer.field(key, value);
         }
-        written.end_log();
+        writer.end_log();
     }
     builders.into_iter().flatten().map(LogGroupBuilder::finish).collect()
 }
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_batch_comes_back_from_its_log_groups() {
+    fn log_groups_round_trip() {
         let mut builder = BatchBuilder::default();
         let tags = vec![Tag { key: "host".into(), value: "h".into() }];
         let first = LogGroup { topic: "t".into(), source: "s".into(), tags };
@@ -91,13 +91,13 @@ mod tests {
         }
         let groups = log_groups(&builder.take(), "10.0.0.1");
         assert_eq!(groups.len(), 2);
-        let mut again = BatchBuilder::default();
+        let mut decoded = BatchBuilder::default();
         for group in &groups {
-            again.log_group(group).unwrap();
-            let cut = &group[..group.len() - 1];
-            assert!(again.log_group(cut).is_err(), "nothing of it may stay");
+            decoded.log_group(group).unwrap();
+            let truncated = &group[..group.len() - 1];
+            assert!(decoded.log_group(truncated).is_err(), "it must leave nothing behind");
         }
-        let batch = again.take();
+        let batch = decoded.take();
         assert_eq!((&batch.times, &batch.nanos), (&vec![1, 3, 2], &vec![5, 0, 0]));
         assert_eq!(batch.groups[0], first);
         assert_eq!(batch.groups[1].source, "10.0.0.1");

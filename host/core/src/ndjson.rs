@@ -1,7 +1,8 @@
-//! Logs from NDJSON: one JSON object a line.
+//! Parses NDJSON: one log as a JSON object per line.
 //!
-//! `__time__`, `__time_ns_part__`, `__topic__`, `__source__` and `__tag__:KEY` become what they are in a log group,
-//! every other member a field: a string as it is, anything else as its JSON text.
+//! The reserved keys `__time__`, `__time_ns_part__`, `__topic__`, `__source__` and `__tag__:KEY` set the corresponding
+//! properties of the log or its group. Every other key becomes a field: a string as it is, any other value as its JSON
+//! text.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -14,73 +15,71 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::batch::{BatchBuilder, LogBatch, LogGroup, Tag};
 use crate::time::{self, Time};
 
-/// How lines become logs.
+/// The settings of a parser.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The member that has the log's time: RFC 3339 or Unix time. It stays a field as well. Without
-    /// one, `__time__` has it.
+    /// The field with the log's time, as RFC 3339 or Unix time. It stays a field as well. The default is `__time__`.
     pub time_field: Option<String>,
-    /// The time of a log without `__time__`, where no `time_field` is asked for.
+    /// The time of a log without `__time__`. Not used if `time_field` is set.
     pub default_time: Time,
-    /// How many shards there are.
+    /// The number of shards.
     pub shards: u32,
-    /// The member whose hash gives the shard; a log without it has the hash of the empty string.
+    /// The field whose hash selects the shard. A log without the field uses the hash of the empty string.
     pub shard_field: String,
 }
 
-/// A line that is no log.
+/// A rejected line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reject {
-    /// Its index among the lines of the block.
+    /// The index of the line in the block.
     pub line: usize,
-    /// Its bytes, without the line break.
+    /// The bytes of the line, without the line break.
     pub text: Vec<u8>,
-    /// What is wrong with it.
+    /// The reason for the rejection.
     pub reason: String,
 }
 
-/// What a block of lines became.
+/// The result of parsing a block.
 #[derive(Debug, Default)]
 pub struct Parsed {
-    /// For each shard that got logs, its number and its logs, in the order of the lines.
+    /// The batch of each shard that has logs, by shard number. Logs keep the order of the lines.
     pub batches: Vec<(u32, LogBatch)>,
-    /// The lines that are no logs.
+    /// The rejected lines.
     pub rejects: Vec<Reject>,
-    /// How many lines the block had, blank ones too.
+    /// The number of lines in the block, including blank lines.
     pub lines: usize,
 }
 
-/// Turns blocks of lines into batches, one for each shard.
+/// Parses blocks of lines into batches, one for each shard.
 #[derive(Debug)]
 pub struct Parser {
     settings: Settings,
     builder: BatchBuilder,
-    group: GroupReader,
+    group: GroupBuilder,
     /// The shard of each log in the builder.
     shard_of: Vec<u32>,
 }
 
 impl Parser {
-    /// A parser, to be used for block after block.
+    /// Creates a parser. Reuse it for all blocks.
     pub fn new(settings: Settings) -> Self {
-        Self { settings, builder: BatchBuilder::default(), group: GroupReader::default(), shard_of: vec![] }
+        Self { settings, builder: BatchBuilder::default(), group: GroupBuilder::default(), shard_of: vec![] }
     }
 
-    /// From now on logs without a time have this one.
+    /// Sets the time of logs without a time.
     pub fn set_default_time(&mut self, time: Time) {
         self.settings.default_time = time;
     }
 
-    /// Parses `block`: whole lines, the last with or without its line break. Blank lines are passed
-    /// over.
+    /// Parses a block of complete lines. The last line may lack its line break. Blank lines are skipped.
     pub fn parse(&mut self, block: &[u8]) -> Parsed {
         let mut parsed = Parsed::default();
-        // As a rule all of the block is UTF-8, and its lines need not be looked at one by one.
-        let all = simdutf8::basic::from_utf8(block).ok();
+        // Usually the whole block is UTF-8, so its lines need no check of their own.
+        let valid = simdutf8::basic::from_utf8(block).ok();
         let mut begin = 0;
         while begin < block.len() {
             let end = memchr::memchr(b'\n', &block[begin..]).map_or(block.len(), |at| begin + at);
-            let text = all.map_or_else(|| utf8(&block[begin..end]), |all| Ok(&all[begin..end]));
+            let text = valid.map_or_else(|| utf8(&block[begin..end]), |valid| Ok(&valid[begin..end]));
             if let Err(reason) = text.and_then(|line| self.line(line.trim_ascii())) {
                 self.builder.drop_log();
                 parsed.rejects.push(Reject { line: parsed.lines, text: block[begin..end].to_vec(), reason });
@@ -131,7 +130,7 @@ impl Parser {
         let time = match (time, time_field) {
             (Some(time), _) => time,
             (None, None) => self.settings.default_time,
-            (None, Some(field)) => return Err(format!("there is no {field:?}, the field with the time")),
+            (None, Some(field)) => return Err(format!("field {field:?} with the time is missing")),
         };
         let group = builder.group(self.group.finish());
         builder.end_log(group, time.0, nanos.unwrap_or(time.1));
@@ -147,7 +146,7 @@ fn utf8(line: &[u8]) -> Result<&str, String> {
 fn read_time(key: &str, text: &str) -> Result<Time, String> {
     time::parse(text).ok_or_else(|| {
         let shown: String = text.chars().take(40).collect();
-        format!("{key:?} has {shown:?}, which is no time: RFC 3339 or Unix time from 1970 to 2106")
+        format!("{key:?} is not a time: {shown:?}; use RFC 3339 or Unix time from 1970 to 2106")
     })
 }
 
@@ -156,26 +155,26 @@ fn read_nanos(key: &str, text: &str) -> Result<u32, String> {
     nanos.ok_or_else(|| format!("{key:?} is not a number of nanoseconds below 1,000,000,000"))
 }
 
-/// The shard of a value: the high bits of its hash choose, as with the hash ranges of a Logstore.
+/// Returns the shard of a value. The high bits of the hash select it, as with the hash ranges of a Logstore.
 fn shard_for(value: &str, shards: u32) -> u32 {
     ((u128::from(xxh3_64(value.as_bytes())) * u128::from(shards)) >> 64) as u32
 }
 
-/// The group of a line, read into the same memory line after line.
+/// Builds the group of each line in reused memory.
 #[derive(Debug)]
-struct GroupReader {
+struct GroupBuilder {
     group: LogGroup,
-    /// How many tags are of this line.
+    /// The number of tags of the current line.
     tags: usize,
 }
 
-impl Default for GroupReader {
+impl Default for GroupBuilder {
     fn default() -> Self {
         Self { group: LogGroup { topic: String::new(), source: String::new(), tags: vec![] }, tags: 0 }
     }
 }
 
-impl GroupReader {
+impl GroupBuilder {
     fn clear(&mut self) {
         self.group.topic.clear();
         self.group.source.clear();
@@ -183,18 +182,18 @@ impl GroupReader {
     }
 
     fn topic(&mut self, value: &str) {
-        put(&mut self.group.topic, value);
+        set(&mut self.group.topic, value);
     }
 
     fn source(&mut self, value: &str) {
-        put(&mut self.group.source, value);
+        set(&mut self.group.source, value);
     }
 
     fn tag(&mut self, key: &str, value: &str) {
         match self.group.tags.get_mut(self.tags) {
             Some(tag) => {
-                put(&mut tag.key, key);
-                put(&mut tag.value, value);
+                set(&mut tag.key, key);
+                set(&mut tag.value, value);
             }
             None => self.group.tags.push(Tag { key: key.to_owned(), value: value.to_owned() }),
         }
@@ -207,12 +206,12 @@ impl GroupReader {
     }
 }
 
-fn put(place: &mut String, text: &str) {
-    place.clear();
-    place.push_str(text);
+fn set(target: &mut String, text: &str) {
+    target.clear();
+    target.push_str(text);
 }
 
-/// Which reserved member of a log a key is.
+/// The reserved keys.
 enum Reserved<'a> {
     Time,
     NanosPart,
@@ -234,29 +233,29 @@ impl<'a> Reserved<'a> {
     }
 }
 
-/// Calls `member` with each key and value of a JSON object, which must be all there is in `line`:
-/// the text of a string, or the JSON text of anything else.
+/// Calls `on_field` with each key and value of the JSON object in `line`. A string value is passed unescaped, any other
+/// value as its JSON text. Text after the object is an error.
 #[inline(always)]
-fn read_object(line: &str, member: impl FnMut(&str, &str) -> Result<(), String>) -> Result<(), String> {
-    if is_deep(line) {
-        return Err(format!("values are nested deeper than {DEEPEST}"));
+fn read_object(line: &str, on_field: impl FnMut(&str, &str) -> Result<(), String>) -> Result<(), String> {
+    if is_too_deep(line) {
+        return Err(format!("values are nested deeper than {MAX_DEPTH}"));
     }
     let mut json = sonic_rs::Deserializer::from_str(line);
-    let members = Members { member, refused: None };
-    let refused = json.deserialize_map(members).map_err(|error| reason(line, &error))?;
-    if let Some(refused) = refused {
-        return Err(refused);
+    let fields = Fields { on_field, rejection: None };
+    let rejection = json.deserialize_map(fields).map_err(|error| reason(line, &error))?;
+    if let Some(rejection) = rejection {
+        return Err(rejection);
     }
     json.end().map_err(|error| reason(line, &error))
 }
 
-/// How deep values may be nested. The reader recurses, and a stack ends.
-pub const DEEPEST: usize = 128;
+/// The maximum nesting depth of values. The JSON reader recurses, so unlimited depth would overflow the stack.
+pub const MAX_DEPTH: usize = 128;
 
-/// Whether values are nested deeper than [`DEEPEST`].
-pub fn is_deep(json: &str) -> bool {
-    // As a rule there are too few brackets for it, and nothing more is looked at.
-    if memchr::memchr2_iter(b'[', b'{', json.as_bytes()).nth(DEEPEST).is_none() {
+/// Returns true if values are nested deeper than [`MAX_DEPTH`].
+pub fn is_too_deep(json: &str) -> bool {
+    // Usually the text has too few brackets, so nothing else needs a check.
+    if memchr::memchr2_iter(b'[', b'{', json.as_bytes()).nth(MAX_DEPTH).is_none() {
         return false;
     }
     let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
@@ -269,43 +268,43 @@ pub fn is_deep(json: &str) -> bool {
             b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
             _ => {}
         }
-        if depth > DEEPEST {
+        if depth > MAX_DEPTH {
             return true;
         }
     }
     false
 }
 
-/// Visits the members of an object. What `member` refuses ends the visit.
-struct Members<F> {
-    member: F,
-    refused: Option<String>,
+/// Visits the fields of an object. After `on_field` rejects a field, it is not called again.
+struct Fields<F> {
+    on_field: F,
+    rejection: Option<String>,
 }
 
-impl<'de, F: FnMut(&str, &str) -> Result<(), String>> Visitor<'de> for Members<F> {
+impl<'de, F: FnMut(&str, &str) -> Result<(), String>> Visitor<'de> for Fields<F> {
     type Value = Option<String>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(mut self, mut members: A) -> Result<Self::Value, A::Error> {
-        while let Some(key) = members.next_key::<Key<'de>>()? {
-            let value: LazyValue<'de> = members.next_value()?;
+    fn visit_map<A: MapAccess<'de>>(mut self, mut entries: A) -> Result<Self::Value, A::Error> {
+        while let Some(key) = entries.next_key::<Key<'de>>()? {
+            let value: LazyValue<'de> = entries.next_value()?;
             let text = match value.as_str() {
                 Some(text) => text,
-                None if value.is_str() => return Err(A::Error::custom("a string has half a surrogate pair")),
+                None if value.is_str() => return Err(A::Error::custom("a string has an unpaired surrogate")),
                 None => value.as_raw_str(),
             };
-            if self.refused.is_none() {
-                self.refused = (self.member)(&key.0, text).err();
+            if self.rejection.is_none() {
+                self.rejection = (self.on_field)(&key.0, text).err();
             }
         }
-        Ok(self.refused)
+        Ok(self.rejection)
     }
 }
 
-/// A key, borrowed unless it has escapes.
+/// A key: borrowed, or owned if it has escapes.
 struct Key<'a>(Cow<'a, str>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Key<'a> {
@@ -335,13 +334,13 @@ fn reason(line: &str, error: &sonic_rs::Error) -> String {
     if !line.starts_with('{') {
         return format!("not a JSON object: it begins with {:?}", shorten(line));
     }
-    // The error goes on with its place among lines, of which there is one, and draws it.
+    // Drop the line number and the excerpt from the message: there is only one line.
     let text = error.to_string();
-    let what = text.split(" at line ").next().unwrap_or_default().trim_end_matches(" while parsing");
+    let cause = text.split(" at line ").next().unwrap_or_default().trim_end_matches(" while parsing");
     format!(
         "not JSON at byte {}: {}",
         error.offset() + 1,
-        what.replace("Expected this character to be", "expected")
+        cause.replace("Expected this character to be", "expected")
     )
 }
 
@@ -377,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn reserved_members_are_taken_out_and_the_rest_is_kept_as_text() {
+    fn reserved_keys_are_extracted_and_others_kept_as_text() {
         let line = br#" {"a":"x\n\"\u00e9","__time__":9,"n":1.50,"__topic__":"t","big":123456789012345678901,"o": {"k" : [1, 2]} ,"z":null,"b":true,"__source__":"s","__tag__:h":"v","a":"","\u0061b":"k"} "#;
         let parsed = parse(settings(), line);
         assert_eq!(parsed.rejects, []);
@@ -399,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_are_no_logs_are_told_apart_and_the_rest_goes_on() {
+    fn rejects_bad_lines_and_keeps_the_others() {
         let cases: [(&[u8], &str); 15] = [
             (b"[1]", "not a JSON object"),
             (b"plain text", "not a JSON object"),
@@ -413,7 +412,7 @@ mod tests {
             (b"{\"a\":\"\x01\"}", ""),
             (b"{\"a\":{\"b\":tru}}", ""),
             (b"{\"a\":\"\xff\"}", "byte 7 is not UTF-8"),
-            (b"{\"__time__\":\"noon\"}", "is no time"),
+            (b"{\"__time__\":\"noon\"}", "is not a time"),
             (b"{\"a\":\"\\ud800\"}", ""),
             (b"{\"__time_ns_part__\":1e9}", "number of nanoseconds"),
         ];
@@ -435,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_nested_without_end_is_rejected_and_brackets_in_strings_are_not_counted() {
+    fn rejects_deep_nesting_but_ignores_brackets_in_strings() {
         let deep = format!("{{\"a\":{}1{}}}", "[".repeat(200_000), "]".repeat(200_000));
         let flat =
             format!("{{\"a\":\"{}\",\"b\":{}1{}}}", "[{".repeat(500), "[".repeat(127), "]".repeat(127));
@@ -446,24 +445,24 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_object_is_a_log_without_fields() {
+    fn empty_object_is_a_log_without_fields() {
         let parsed = parse(settings(), b"{}\n{ }\n");
         assert_eq!(parsed.rejects, []);
         assert_eq!(parsed.batches[0].1.times, [7, 7]);
     }
 
     #[test]
-    fn the_time_is_read_from_the_field_that_was_named() {
+    fn reads_time_from_configured_field() {
         let named = Settings { time_field: Some("ts".into()), ..settings() };
         let parsed = parse(named, b"{\"ts\":\"2017-01-20T19:50:43.5+08:00\",\"__time__\":1}\n{\"x\":1}\n");
         let batch = &parsed.batches[0].1;
         assert_eq!((batch.times[0], batch.nanos[0]), (1_484_913_043, 500_000_000));
         assert_eq!(fields(batch, 0), pairs(&[("ts", "2017-01-20T19:50:43.5+08:00")]));
-        assert_eq!(parsed.rejects[0].reason, "there is no \"ts\", the field with the time");
+        assert_eq!(parsed.rejects[0].reason, "field \"ts\" with the time is missing");
     }
 
     #[test]
-    fn a_value_always_falls_into_the_same_shard() {
+    fn same_value_selects_same_shard() {
         let sharded = Settings { shards: 4, shard_field: "user".into(), ..settings() };
         let text: String = (0..200).map(|i| format!("{{\"user\":\"u{}\",\"n\":{i}}}\n", i % 20)).collect();
         let parsed = parse(sharded, text.as_bytes());
@@ -482,19 +481,19 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_line_is_a_log_exactly_when_another_reader_takes_it_for_json() {
-        let whole = r#"{"a":"x\n\u00e9 \"q\"","n":-1.50e3,"t":true,"o":{"k":[1,{"z":null}]},"e":"","é":"\ud83d\ude00"}"#;
-        let marks = b"{}[]\",:\\0e.-tn \x01\xc3\xff";
+    fn accepts_same_damaged_lines_as_serde_json() {
+        let valid_line = r#"{"a":"x\n\u00e9 \"q\"","n":-1.50e3,"t":true,"o":{"k":[1,{"z":null}]},"e":"","é":"\ud83d\ude00"}"#;
+        let noise = b"{}[]\",:\\0e.-tn \x01\xc3\xff";
         let mut random = fastrand::Rng::with_seed(7);
         let (mut logs, mut rejects) = (0, 0);
         for _ in 0..30_000 {
-            let mut line = whole.as_bytes().to_vec();
+            let mut line = valid_line.as_bytes().to_vec();
             for _ in 0..random.usize(0..3) {
                 let at = random.usize(0..line.len());
                 match random.u8(0..3) {
-                    0 => line[at] = marks[random.usize(0..marks.len())],
+                    0 => line[at] = noise[random.usize(0..noise.len())],
                     1 => drop(line.remove(at)),
-                    _ => line.insert(at, marks[random.usize(0..marks.len())]),
+                    _ => line.insert(at, noise[random.usize(0..noise.len())]),
                 }
             }
             let parsed = parse(settings(), &line);

@@ -1,4 +1,4 @@
-//! Batches that become several.
+//! Divides a batch into several.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -7,7 +7,7 @@ use crate::batch::empty;
 use crate::types::LogBatch;
 
 impl LogBatch {
-    /// The batches of the shards that have logs, given the shard of each log.
+    /// Splits the batch by shard, given the shard of each log. Returns only shards that have logs.
     pub fn split(self, shard_of: &[u32]) -> Vec<(u32, Self)> {
         let Some(&first) = shard_of.first() else { return vec![] };
         if shard_of.iter().all(|&shard| shard == first) {
@@ -20,28 +20,28 @@ impl LogBatch {
         parts.into_iter().collect()
     }
 
-    /// The logs of these numbers, which rise, as a batch of its own: as if the others had never been beside them.
-    pub fn pick(&self, logs: &[u32]) -> Self {
-        let mut picked = self.without_logs();
-        picked.make_room_for(logs.len(), self);
+    /// Returns the logs at these ascending indices as a batch of their own, independent of all other logs.
+    pub fn select(&self, logs: &[u32]) -> Self {
+        let mut selected = self.without_logs();
+        selected.reserve_for(logs.len(), self);
         for run in logs.chunk_by(|log, next| log + 1 == *next) {
             let first = run[0] as usize;
-            picked.append_from(self, first..first + run.len());
+            selected.append_from(self, first..first + run.len());
         }
-        if picked.nanos.iter().all(|&nanos| nanos == 0) {
-            picked.nanos.clear();
+        if selected.nanos.iter().all(|&nanos| nanos == 0) {
+            selected.nanos.clear();
         }
-        picked
+        selected
     }
 
-    /// One that has the same groups and keys.
+    /// Returns an empty batch with the same groups and keys.
     fn without_logs(&self) -> Self {
         Self { groups: self.groups.clone(), keys: self.keys.clone(), ..empty() }
     }
 
-    /// Takes room for so many logs of another batch, as they are on average.
-    fn make_room_for(&mut self, logs: usize, other: &Self) {
-        let share = |of_all: usize| of_all * logs / other.len().max(1);
+    /// Reserves capacity for a number of average logs of another batch.
+    fn reserve_for(&mut self, logs: usize, other: &Self) {
+        let share = |total: usize| total * logs / other.len().max(1);
         for column in [&mut self.times, &mut self.log_groups, &mut self.field_ends] {
             column.reserve(logs);
         }
@@ -51,7 +51,7 @@ impl LogBatch {
         self.values.reserve(share(other.values.len()));
     }
 
-    /// Appends a log of a batch that has the same groups and keys.
+    /// Appends a log from a batch with the same groups and keys.
     fn push_from(&mut self, other: &Self, log: usize) {
         let fields = other.fields(log..log + 1);
         let values = other.value_range(fields.clone());
@@ -65,7 +65,7 @@ impl LogBatch {
         self.values.extend_from_slice(&other.values[values]);
     }
 
-    /// Appends logs of a batch that has the same groups and keys.
+    /// Appends logs from a batch with the same groups and keys.
     fn append_from(&mut self, other: &Self, logs: Range<usize>) {
         let fields = other.fields(logs.clone());
         let values = other.value_range(fields.clone());
@@ -74,11 +74,11 @@ impl LogBatch {
         self.nanos.extend_from_slice(other.nanos.get(logs.clone()).unwrap_or_default());
         self.log_groups.extend_from_slice(&other.log_groups[logs.clone()]);
         self.field_keys.extend_from_slice(&other.field_keys[fields.clone()]);
-        let moved = |end: &u32, from: usize, to: u32| end - from as u32 + to;
+        let shifted = |end: &u32, from: usize, to: u32| end - from as u32 + to;
         let ends = other.field_ends[logs].iter();
-        self.field_ends.extend(ends.map(|end| moved(end, fields.start, field)));
+        self.field_ends.extend(ends.map(|end| shifted(end, fields.start, field)));
         let ends = other.value_ends[fields].iter();
-        self.value_ends.extend(ends.map(|end| moved(end, values.start, value)));
+        self.value_ends.extend(ends.map(|end| shifted(end, values.start, value)));
         self.values.extend_from_slice(&other.values[values]);
     }
 }
@@ -90,7 +90,7 @@ mod tests {
     use crate::batch::BatchBuilder;
     use crate::types::{LogBatch, LogGroup};
 
-    /// A log for each element: its time, its nanoseconds, and so many fields.
+    /// Builds a log from each element: time, nanoseconds, number of fields.
     fn batch(logs: &[(u32, u32, u8)]) -> LogBatch {
         let mut builder = BatchBuilder::default();
         for &(time, nanos, fields) in logs {
@@ -104,7 +104,7 @@ mod tests {
         builder.take()
     }
 
-    /// All that a log says.
+    /// Returns the whole content of a log.
     fn log(batch: &LogBatch, log: usize) -> (u32, u32, String, Vec<(String, Vec<u8>)>) {
         let fields = batch.log_fields(log).map(|(key, value)| (key.to_owned(), value.to_owned()));
         let topic = batch.groups[batch.log_groups[log] as usize].topic.clone();
@@ -112,32 +112,32 @@ mod tests {
     }
 
     #[test]
-    fn what_is_picked_does_not_show_what_was_beside_it() {
-        let whole = batch(&[(1, 0, 2), (2, 5, 0), (3, 0, 1), (4, 0, 3)]);
-        let picked = whole.pick(&[0, 2, 3]);
-        assert!(picked.nanos.is_empty(), "none of these has any");
-        assert_eq!(whole.pick(&[1, 3]).nanos, [5, 0]);
-        assert_eq!(whole.pick(&[]).len(), 0);
-        let slice = whole.slice(2..4);
+    fn select_is_independent_of_other_logs() {
+        let all = batch(&[(1, 0, 2), (2, 5, 0), (3, 0, 1), (4, 0, 3)]);
+        let selected = all.select(&[0, 2, 3]);
+        assert!(selected.nanos.is_empty(), "none of these logs has nanoseconds");
+        assert_eq!(all.select(&[1, 3]).nanos, [5, 0]);
+        assert_eq!(all.select(&[]).len(), 0);
+        let slice = all.slice(2..4);
         assert_eq!((slice.values, slice.field_ends), {
-            let picked = whole.pick(&[2, 3]);
-            (picked.values, picked.field_ends)
+            let selected = all.select(&[2, 3]);
+            (selected.values, selected.field_ends)
         });
     }
 
     proptest! {
         #[test]
-        fn what_is_picked_is_whole(
+        fn select_keeps_whole_logs(
             logs in prop::collection::vec((any::<u32>(), 0..3_u32, 0..4_u8), 0..40),
-            taken in prop::collection::vec(any::<bool>(), 40),
+            chosen in prop::collection::vec(any::<bool>(), 40),
         ) {
-            let whole = batch(&logs);
-            let numbers: Vec<u32> = (0..logs.len() as u32).filter(|&log| taken[log as usize]).collect();
-            let picked = whole.pick(&numbers);
-            prop_assert_eq!(picked.check(), Ok(()));
-            prop_assert_eq!(picked.len(), numbers.len());
-            for (index, &number) in numbers.iter().enumerate() {
-                prop_assert_eq!(log(&picked, index), log(&whole, number as usize));
+            let all = batch(&logs);
+            let indices: Vec<u32> = (0..logs.len() as u32).filter(|&log| chosen[log as usize]).collect();
+            let selected = all.select(&indices);
+            prop_assert_eq!(selected.check(), Ok(()));
+            prop_assert_eq!(selected.len(), indices.len());
+            for (index, &log_index) in indices.iter().enumerate() {
+                prop_assert_eq!(log(&selected, index), log(&all, log_index as usize));
             }
         }
     }

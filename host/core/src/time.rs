@@ -1,4 +1,4 @@
-//! Times as people write them in logs.
+//! Parses the timestamps that logs contain.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -7,39 +7,41 @@ use chrono::{DateTime, FixedOffset, NaiveDateTime};
 /// A log's time: Unix seconds, and nanoseconds within the second.
 pub type Time = (u32, u32);
 
-/// The present.
+/// Returns the current time.
 pub fn now() -> Time {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     (now.as_secs().try_into().unwrap_or(u32::MAX), now.subsec_nanos())
 }
 
-/// Reads a time as people write it in logs: RFC 3339 (`2017-01-20T19:50:43.351+08:00`; allowed are a
-/// space for the `T`, a comma before the fraction, `+0800`; without an offset it is UTC), or a Unix time
-/// in seconds (up to 10 digits, with or without a fraction), milliseconds (13), microseconds (16) or
-/// nanoseconds (19).
+/// Parses a timestamp. Returns `None` if it has none of these forms:
+///
+/// - RFC 3339, such as `2017-01-20T19:50:43.351+08:00`. A space may replace the `T`, a comma may precede the
+///   fraction, and the offset may be `+0800`. Without an offset the time is UTC.
+/// - Unix time in seconds (up to 10 digits, with an optional fraction), milliseconds (13 digits), microseconds (16)
+///   or nanoseconds (19).
 pub fn parse(text: &str) -> Option<Time> {
     epoch(text).or_else(|| rfc3339(text))
 }
 
 fn epoch(text: &str) -> Option<Time> {
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let (integer, fraction) = text.split_once('.').unwrap_or((text, ""));
     let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    if whole.is_empty() || !digits(whole) || !digits(fraction) {
+    if integer.is_empty() || !digits(integer) || !digits(fraction) {
         return None;
     }
-    let number: u64 = whole.parse().ok()?;
-    let (seconds, nanos) = match (whole.len(), fraction) {
+    let number: u64 = integer.parse().ok()?;
+    let (seconds, nanos) = match (integer.len(), fraction) {
         (..=10, fraction) => (number, fraction_nanos(fraction)),
         (13, "") => (number / 1_000, number % 1_000 * 1_000_000),
         (16, "") => (number / 1_000_000, number % 1_000_000 * 1_000),
         (19, "") => (number / 1_000_000_000, number % 1_000_000_000),
-        // 14 digits are more likely 20170120195043 than a time in 1970.
+        // 14 digits are more likely a date such as 20170120195043 than a Unix time.
         _ => return None,
     };
     Some((seconds.try_into().ok()?, nanos as u32))
 }
 
-/// The first nine digits of a fraction, as nanoseconds.
+/// Converts the first nine digits of a fraction to nanoseconds.
 fn fraction_nanos(digits: &str) -> u64 {
     let digits = &digits[..digits.len().min(9)];
     digits.parse::<u64>().unwrap_or(0) * 10_u64.pow(9 - digits.len() as u32)
@@ -51,7 +53,7 @@ fn rfc3339(text: &str) -> Option<Time> {
     let without =
         |text: &str| NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f").map(|time| time.and_utc());
     let time = DateTime::<FixedOffset>::parse_from_rfc3339(text).map(|time| time.to_utc()).or_else(|_| {
-        // As Logstash and log4j write it: a comma before the fraction, an offset without a colon.
+        // Logstash and log4j write a comma before the fraction and an offset without a colon.
         let text = text.replacen(' ', "T", 1).replace(',', ".");
         with_offset(&text).or_else(|_| without(&text))
     });
@@ -64,7 +66,7 @@ mod tests {
     use super::parse;
 
     #[test]
-    fn times_as_people_write_them() {
+    fn parses_common_timestamps() {
         let cases = [
             ("1484913043", Some((1_484_913_043, 0))),
             ("1484913043.35", Some((1_484_913_043, 350_000_000))),

@@ -1,4 +1,4 @@
-//! The time zone that partitions are rendered in.
+//! The time zone in which partitions are rendered.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,14 +9,14 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// A time zone: an IANA name, or a fixed offset such as `+08:00`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimeZone {
-    /// The same offset at all times.
+    /// A fixed offset from UTC.
     Fixed(FixedOffset),
-    /// The rules of a place.
+    /// A zone of the IANA database.
     Named(chrono_tz::Tz),
 }
 
 impl TimeZone {
-    /// Seconds east of UTC at `time`.
+    /// Returns the offset at `time`, in seconds east of UTC.
     pub fn offset(self, time: DateTime<Utc>) -> i32 {
         match self {
             Self::Fixed(offset) => offset.local_minus_utc(),
@@ -24,16 +24,17 @@ impl TimeZone {
         }
     }
 
-    /// The first moment of a day: midnight as a rule, and later where the clock is set forward over it.
-    pub fn begin_of(self, date: NaiveDate) -> DateTime<Utc> {
+    /// Returns the start of a day: midnight, or the first later moment if daylight saving skips midnight.
+    pub fn start_of_day(self, date: NaiveDate) -> DateTime<Utc> {
         let midnight = date.and_time(NaiveTime::MIN);
         let offset = match self {
             Self::Fixed(offset) => Some(offset),
             Self::Named(zone) => {
                 let at_midnight = zone.offset_from_local_datetime(&midnight).earliest();
-                // A midnight that there is not was to be by what held before it.
-                let before = || zone.offset_from_local_datetime(&(midnight - TimeDelta::hours(2))).latest();
-                at_midnight.or_else(before).map(|offset| offset.fix())
+                // A skipped midnight has no offset of its own: use the offset before the change.
+                let offset_before =
+                    || zone.offset_from_local_datetime(&(midnight - TimeDelta::hours(2))).latest();
+                at_midnight.or_else(offset_before).map(|offset| offset.fix())
             }
         };
         let seconds = offset.map_or(0, |offset| offset.local_minus_utc());
@@ -54,7 +55,7 @@ impl FromStr for TimeZone {
         let fixed = text.parse().map(Self::Fixed);
         fixed.or_else(|_| text.parse().map(Self::Named)).map_err(|_| {
             format!(
-                "{text:?} is no time zone: an IANA name such as Asia/Shanghai, or an offset such as +08:00"
+                "{text:?} is no time zone: use an IANA name such as Asia/Shanghai, or an offset such as +08:00"
             )
         })
     }

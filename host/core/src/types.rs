@@ -1,4 +1,4 @@
-//! A batch, member by member as `wit/deps/batch` has it, where the members and their invariants are explained.
+//! The record types of a batch. `wit/deps/batch` documents the fields and their invariants.
 #![allow(missing_docs)]
 
 #[cfg(feature = "wasmtime")]
@@ -12,7 +12,7 @@ pub struct Tag {
     pub value: String,
 }
 
-/// What a log group says of all its logs.
+/// The topic, source and tags that the logs of a group share.
 #[derive(Debug, Clone)]
 #[cfg_attr(feature = "wasmtime", derive(ComponentType, Lift, Lower), component(record))]
 pub struct LogGroup {
@@ -21,7 +21,7 @@ pub struct LogGroup {
     pub tags: Vec<Tag>,
 }
 
-/// Logs as flat columns with dictionaries of groups and keys.
+/// Logs as flat columns, with dictionaries for groups and keys.
 #[derive(Debug, Clone)]
 #[cfg_attr(feature = "wasmtime", derive(ComponentType, Lift, Lower), component(record))]
 pub struct LogBatch {

@@ -1,82 +1,90 @@
-//! The components of an application, ready to be called.
+//! Builds callable functions from the components of an application.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use wasmtime::component::Linker;
 
-use crate::compose::{ComposeError, Part, all_served, compose, is_named, named};
-use crate::outbound::Allowed;
-use crate::runtime::{Function, Runs, Runtime, RuntimeError, State};
+use crate::compose::{
+    ComponentFile, ComposeError, check_all_resolved, compose, import_matches, resolve_import,
+};
+use crate::outbound::AllowedHost;
+use crate::runtime::{DeadlineMode, Function, Runtime, RuntimeError, State};
 
-/// What serves imports in the host: a part that it runs itself is not put into the component.
-pub trait Serve {
-    /// Whether it serves an import, by its name.
-    fn serves(&self, import: &str) -> bool;
+/// The host's provider of imports. Dependencies that the host runs itself are not composed into the component.
+pub trait ImportProvider {
+    /// Returns true if the host provides the import with this name.
+    fn provides(&self, import: &str) -> bool;
 
-    /// Has a part serve an import.
+    /// Links an import to a dependency that the host runs.
     ///
     /// # Errors
-    /// Why it can't.
-    fn link(&self, linker: &mut Linker<State>, import: &str, part: &Part) -> Result<(), String>;
+    /// Fails if the dependency can't provide the import, with the reason.
+    fn link(
+        &self,
+        linker: &mut Linker<State>,
+        import: &str,
+        dependency: &ComponentFile,
+    ) -> Result<(), String>;
 
-    /// Whether a component is one of the host's own, whose loops end as its own do.
-    fn trusts(&self, component: &[u8]) -> bool;
+    /// Returns true if a component is built in and needs no deadline.
+    fn is_trusted(&self, component: &[u8]) -> bool;
 }
 
-/// Why a component of an application can't be called.
+/// A failed preparation of an application's component.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplicationError {
-    /// Its parts don't go together.
+    /// The composition failed.
     #[error(transparent)]
     Compose(#[from] ComposeError),
-    /// A part can't serve an import.
-    #[error("{} can't serve {import}: {problem}", part.display())]
-    Serve {
-        /// The part.
-        part: PathBuf,
+    /// A dependency can't provide an import.
+    #[error("{} can't provide {import}: {problem}", dependency.display())]
+    Dependency {
+        /// The dependency's file.
+        dependency: PathBuf,
         /// The import.
         import: String,
-        /// Why.
+        /// The reason.
         problem: String,
     },
-    /// It can't be run.
+    /// The component can't be compiled or linked.
     #[error(transparent)]
     Runtime(#[from] RuntimeError),
 }
 
-/// Makes a component ready with what serves its imports, each part by the name of an import; the version may be left
-/// out. Parts that `host` does not serve are put into the component.
+/// Builds a callable function from a component and its dependencies. Each dependency has the name of the import that it
+/// provides, with or without the version. Dependencies that `host` doesn't run are composed into the component.
 ///
 /// # Errors
-/// When they don't go together; each by name.
+/// Fails if the components can't be composed, compiled or linked. The error names the file.
 pub fn function(
     runtime: &Runtime,
-    socket: &Part,
-    parts: Vec<(String, Part)>,
-    host: &impl Serve,
+    socket: &ComponentFile,
+    dependencies: Vec<(String, ComponentFile)>,
+    host: &impl ImportProvider,
     variables: BTreeMap<String, String>,
-    allowed: Vec<Allowed>,
+    allowed: Vec<AllowedHost>,
 ) -> Result<Function, ApplicationError> {
-    let (served, plugs): (Vec<_>, Vec<_>) = parts.into_iter().partition(|(import, _)| host.serves(import));
+    let (linked, plugs): (Vec<_>, Vec<_>) =
+        dependencies.into_iter().partition(|(import, _)| host.provides(import));
     let component = if plugs.is_empty() {
-        let runs = if host.trusts(&socket.bytes) { Runs::Unwatched } else { Runs::Watched };
-        runtime.component(&socket.bytes, runs)?
+        let mode = if host.is_trusted(&socket.bytes) { DeadlineMode::None } else { DeadlineMode::Epoch };
+        runtime.component(&socket.bytes, mode)?
     } else {
-        let is_served = |import: &str| served.iter().any(|(wanted, _)| is_named(import, wanted));
-        runtime.component(&compose(socket, &plugs, is_served)?, Runs::Watched)?
+        let is_linked = |import: &str| linked.iter().any(|(wanted, _)| import_matches(import, wanted));
+        runtime.component(&compose(socket, &plugs, is_linked)?, DeadlineMode::Epoch)?
     };
     let imports = runtime.imports(&component);
     let mut linker = runtime.linker(&component)?;
-    let mut linked = vec![];
-    for (wanted, part) in &served {
-        let import = named(socket, &imports, wanted)?;
-        host.link(&mut linker, import, part).map_err(|problem| {
-            let (part, import) = (part.path.clone(), import.clone());
-            ApplicationError::Serve { part, import, problem }
+    let mut linked_imports = vec![];
+    for (wanted, dependency) in &linked {
+        let import = resolve_import(socket, &imports, wanted)?;
+        host.link(&mut linker, import, dependency).map_err(|problem| {
+            let (dependency, import) = (dependency.path.clone(), import.clone());
+            ApplicationError::Dependency { dependency, import, problem }
         })?;
-        linked.push(import);
+        linked_imports.push(import);
     }
-    all_served(socket, &imports, |import| linked.contains(&import))?;
+    check_all_resolved(socket, &imports, |import| linked_imports.contains(&import))?;
     Ok(runtime.function(&component, &linker, variables, allowed)?)
 }

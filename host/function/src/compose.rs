@@ -1,4 +1,6 @@
-//! A component and what serves its imports, as one component: what Spin does with the dependencies of `spin.toml`.
+//! Composes a component with the components that provide its imports, as Spin does with dependencies in `spin.toml`.
+//!
+//! As in WAC, the composed component is the socket, and its dependencies are plugs.
 
 use std::path::{Path, PathBuf};
 
@@ -7,18 +9,18 @@ use wac_graph::{CompositionGraph, EncodeOptions, PackageId};
 
 /// A component file.
 #[derive(Debug, Clone)]
-pub struct Part {
-    /// Where it is from, for messages.
+pub struct ComponentFile {
+    /// The file's path, for error messages.
     pub path: PathBuf,
-    /// Its bytes.
+    /// The file's bytes.
     pub bytes: Vec<u8>,
 }
 
-impl Part {
+impl ComponentFile {
     /// Reads a file.
     ///
     /// # Errors
-    /// When it can't be read.
+    /// Fails if the file can't be read.
     pub fn read(path: &Path) -> Result<Self, ComposeError> {
         let bytes =
             std::fs::read(path).map_err(|source| ComposeError::File { path: path.to_owned(), source })?;
@@ -26,7 +28,7 @@ impl Part {
     }
 }
 
-/// Why components don't go together.
+/// A failed composition.
 #[derive(Debug, thiserror::Error)]
 pub enum ComposeError {
     /// A file can't be read.
@@ -34,99 +36,102 @@ pub enum ComposeError {
     File {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The I/O error.
         source: std::io::Error,
     },
-    /// A file is no component.
-    #[error("{}: this is no WebAssembly component: {problem}", path.display())]
-    NoComponent {
+    /// A file is not a component.
+    #[error("{}: not a WebAssembly component: {problem}", path.display())]
+    NotAComponent {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The error.
         problem: String,
     },
-    /// There is no such import to serve.
-    #[error("{} imports no {import}; it imports {}", socket.display(), known.join(", "))]
-    NoImport {
+    /// The component doesn't have the import.
+    #[error("{} doesn't import {import}; its imports are {}", socket.display(), known.join(", "))]
+    MissingImport {
         /// The component.
         socket: PathBuf,
-        /// What was to be served.
+        /// The requested import.
         import: String,
-        /// What it imports, besides WASI.
+        /// The component's imports, except those of the platform.
         known: Vec<String>,
     },
-    /// What shall serve an import does not have it.
-    #[error("{} can't serve {import}: it exports {}", plug.display(), known.join(", "))]
-    NoExport {
-        /// The component that shall serve.
+    /// The dependency doesn't export the interface.
+    #[error("{} doesn't export {import}; its exports are {}", plug.display(), known.join(", "))]
+    MissingExport {
+        /// The dependency.
         plug: PathBuf,
         /// The import.
         import: String,
-        /// What it exports.
+        /// The dependency's exports.
         known: Vec<String>,
     },
-    /// What shall serve an import has it in another form.
-    #[error("{} can't serve {import}, which has the same name and another form there: {problem}", plug.display())]
-    OtherForm {
-        /// The component that shall serve.
+    /// The dependency exports the interface with other types.
+    #[error("{} can't provide {import}: it exports the interface with other types: {problem}", plug.display())]
+    TypeMismatch {
+        /// The dependency.
         plug: PathBuf,
         /// The import.
         import: String,
         /// The difference.
         problem: String,
     },
-    /// Nothing serves an import.
-    #[error("{} imports {import}, and nothing serves it: name a component for it", socket.display())]
-    Unserved {
+    /// No dependency provides an import.
+    #[error("{} imports {import}, but no dependency provides it: add a dependency for it", socket.display())]
+    UnresolvedImport {
         /// The component.
         socket: PathBuf,
         /// The import.
         import: String,
     },
-    /// The whole is no component after all: a defect of this program, or of a component that passed for one.
-    #[error("the components can't be put together: {0}")]
+    /// The composed component is invalid: a bug in this program, or in an input component.
+    #[error("the components can't be composed: {0}")]
     Graph(String),
 }
 
-/// Puts `plugs` into `socket`, each for the import it is named for; the version may be left out where it is clear. The
-/// whole exports what the socket does, and imports what is served by nobody: nothing but WASI, what the platform
-/// has, and what `is_served` says that the host serves.
+/// Composes `socket` with `plugs`. Each plug has the name of the import that it provides, with or without the version.
+///
+/// The composed component has the socket's exports. Its imports are those that no plug provides: interfaces of the
+/// platform, and interfaces for which `is_served` returns true because the host provides them.
 ///
 /// # Errors
-/// When a part is no component, or they don't go together; each by name.
+/// Fails if a file is not a component or an import can't be resolved. The error names the file.
 pub fn compose(
-    socket: &Part,
-    plugs: &[(String, Part)],
+    socket: &ComponentFile,
+    plugs: &[(String, ComponentFile)],
     is_served: impl Fn(&str) -> bool,
 ) -> Result<Vec<u8>, ComposeError> {
     let mut graph = CompositionGraph::new();
     let socket_id = register(&mut graph, "socket", socket)?;
-    let imports = names(&graph, socket_id, true);
-    let whole = graph.instantiate(socket_id);
+    let imports = interface_names(&graph, socket_id, true);
+    let socket_instance = graph.instantiate(socket_id);
     let mut served = vec![];
     for (number, (wanted, plug)) in plugs.iter().enumerate() {
-        let import = named(socket, &imports, wanted)?;
+        let import = resolve_import(socket, &imports, wanted)?;
         let plug_id = register(&mut graph, &format!("plug{number}"), plug)?;
-        let exports = names(&graph, plug_id, false);
+        let exports = interface_names(&graph, plug_id, false);
         if !exports.contains(import) {
             let (plug, import) = (plug.path.clone(), import.clone());
-            return Err(ComposeError::NoExport { plug, import, known: exports });
+            return Err(ComposeError::MissingExport { plug, import, known: exports });
         }
         let instance = graph.instantiate(plug_id);
         let export = graph
             .alias_instance_export(instance, import)
             .map_err(|error| ComposeError::Graph(error.to_string()))?;
-        graph.set_instantiation_argument(whole, import, export).map_err(|error| ComposeError::OtherForm {
-            plug: plug.path.clone(),
-            import: import.clone(),
-            problem: chain(&error),
+        graph.set_instantiation_argument(socket_instance, import, export).map_err(|error| {
+            ComposeError::TypeMismatch {
+                plug: plug.path.clone(),
+                import: import.clone(),
+                problem: chain(&error),
+            }
         })?;
         served.push(import);
     }
-    all_served(socket, &imports, |import| served.contains(&import) || is_served(import))?;
-    for export in names(&graph, socket_id, false) {
+    check_all_resolved(socket, &imports, |import| served.contains(&import) || is_served(import))?;
+    for export in interface_names(&graph, socket_id, false) {
         let node = graph
-            .alias_instance_export(whole, &export)
+            .alias_instance_export(socket_instance, &export)
             .map_err(|error| ComposeError::Graph(error.to_string()))?;
         graph.export(node, &export).map_err(|error| ComposeError::Graph(error.to_string()))?;
     }
@@ -136,56 +141,59 @@ pub fn compose(
 pub(crate) fn register(
     graph: &mut CompositionGraph,
     name: &str,
-    part: &Part,
+    file: &ComponentFile,
 ) -> Result<PackageId, ComposeError> {
-    let no_component = |problem: String| ComposeError::NoComponent { path: part.path.clone(), problem };
-    let package = Package::from_bytes(name, None, part.bytes.clone(), graph.types_mut())
-        .map_err(|error| no_component(format!("{error:#}")))?;
-    graph.register_package(package).map_err(|error| no_component(error.to_string()))
+    let not_a_component = |problem: String| ComposeError::NotAComponent { path: file.path.clone(), problem };
+    let package = Package::from_bytes(name, None, file.bytes.clone(), graph.types_mut())
+        .map_err(|error| not_a_component(format!("{error:#}")))?;
+    graph.register_package(package).map_err(|error| not_a_component(error.to_string()))
 }
 
-/// What a package imports, or exports.
-pub(crate) fn names(graph: &CompositionGraph, package: PackageId, imports: bool) -> Vec<String> {
+/// Returns the names of a package's imports or exports.
+pub(crate) fn interface_names(graph: &CompositionGraph, package: PackageId, imports: bool) -> Vec<String> {
     let world = &graph.types()[graph[package].ty()];
     let all = if imports { &world.imports } else { &world.exports };
     all.keys().cloned().collect()
 }
 
-/// The import that is meant: by its whole name, or without the version.
-pub(crate) fn named<'a>(
-    socket: &Part,
+/// Finds an import by its full name, or by its name without the version.
+pub(crate) fn resolve_import<'a>(
+    socket: &ComponentFile,
     imports: &'a [String],
     wanted: &str,
 ) -> Result<&'a String, ComposeError> {
-    imports.iter().find(|import| is_named(import, wanted)).ok_or_else(|| ComposeError::NoImport {
+    imports.iter().find(|import| import_matches(import, wanted)).ok_or_else(|| ComposeError::MissingImport {
         socket: socket.path.clone(),
         import: wanted.to_owned(),
         known: imports.iter().filter(|import| !is_platform(import)).cloned().collect(),
     })
 }
 
-/// Sees to it that something serves each import.
-pub(crate) fn all_served<'a>(
-    socket: &Part,
+/// Checks that each import is provided by the platform, a plug or the host.
+pub(crate) fn check_all_resolved<'a>(
+    socket: &ComponentFile,
     imports: &'a [String],
     is_served: impl Fn(&'a String) -> bool,
 ) -> Result<(), ComposeError> {
     match imports.iter().find(|import| !is_platform(import) && !is_served(import)) {
         None => Ok(()),
-        Some(import) => Err(ComposeError::Unserved { socket: socket.path.clone(), import: import.clone() }),
+        Some(import) => {
+            Err(ComposeError::UnresolvedImport { socket: socket.path.clone(), import: import.clone() })
+        }
     }
 }
 
-/// Whether an import is meant.
-pub(crate) fn is_named(import: &str, wanted: &str) -> bool {
+/// Returns true if `wanted` is the import's name, with or without the version.
+pub(crate) fn import_matches(import: &str, wanted: &str) -> bool {
     import == wanted || import.split_once('@').is_some_and(|(name, _)| name == wanted)
 }
 
-/// What needs no component: the platform has it, or it is types only.
+/// Returns true if an import needs no plug: the platform provides it, or it has only types.
 fn is_platform(import: &str) -> bool {
     ["wasi:", "spin:", "fermyon:", "logship:batch/"].iter().any(|prefix| import.starts_with(prefix))
 }
 
+/// Formats an error with its causes.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

@@ -1,72 +1,77 @@
-//! Stages as one component: a pipeline that any host of the contract can run, and one file to hand on.
+//! Fuses stages into one component: a pipeline in a single file that any host of the contract can run.
 
 use wac_graph::{CompositionGraph, EncodeOptions, NodeId};
 
-use crate::compose::{ComposeError, Part, chain, names, register};
+use crate::compose::{ComponentFile, ComposeError, chain, interface_names, register};
 
 const RENDERER: &str = "logship:object-path/renderer@1.0.0";
 const ENCODER: &str = "logship:encode/encoder@1.0.0";
 const COMPRESSOR: &str = "logship:compress/compressor@1.0.0";
 const PACKER: &str = "logship:pipeline/packer@1.0.0";
 
-/// A compressor, and what joins it to an encoder.
+/// A compressor, and the adapter that connects it to an encoder.
 #[derive(Debug)]
-pub struct Compressing<'a> {
-    /// The component of the world `joint`.
-    pub joint: &'a Part,
+pub struct AdaptedCompressor<'a> {
+    /// The fuse adapter, a component of the world `joint`.
+    pub adapter: &'a ComponentFile,
     /// The compressor.
-    pub compressor: &'a Part,
+    pub compressor: &'a ComponentFile,
 }
 
-/// Fuses a renderer and an encoder, and a compressor behind that, into a component of the world `pipeline` or
+/// Fuses a renderer, an encoder and an optional compressor into a component of the world `pipeline` or
 /// `compressed-pipeline`.
 ///
-/// Renderer and encoder are exported as they are: nothing stands between them and the host. An encoder with a compressor
-/// behind it is a component of its own, the joint, that has the two inside.
+/// Without a compressor, the component re-exports the renderer and the encoder. With a compressor, a fuse adapter
+/// imports the encoder and the compressor, and exports both as one packer.
 ///
 /// # Errors
-/// When a part is no component, or does not export what its place needs; each by name.
+/// Fails if a file is not a component, or lacks the export of its stage kind. The error names the file.
 pub fn fuse(
-    renderer: &Part,
-    encoder: &Part,
-    compressing: Option<&Compressing<'_>>,
+    renderer: &ComponentFile,
+    encoder: &ComponentFile,
+    compressor: Option<&AdaptedCompressor<'_>>,
 ) -> Result<Vec<u8>, ComposeError> {
     let mut fusion = Fusion(CompositionGraph::new());
     let renderer = fusion.export_of("renderer", renderer, RENDERER)?;
     fusion.export(renderer, RENDERER)?;
     let encoder_export = fusion.export_of("encoder", encoder, ENCODER)?;
-    match compressing {
+    match compressor {
         None => fusion.export(encoder_export, ENCODER)?,
-        Some(Compressing { joint, compressor }) => {
+        Some(AdaptedCompressor { adapter, compressor }) => {
             let compressor_export = fusion.export_of("compressor", compressor, COMPRESSOR)?;
-            let package = register(&mut fusion.0, "joint", joint)?;
-            let joined = fusion.0.instantiate(package);
+            let package = register(&mut fusion.0, "fuse-adapter", adapter)?;
+            let adapter_instance = fusion.0.instantiate(package);
             for (import, export, part) in
                 [(ENCODER, encoder_export, encoder), (COMPRESSOR, compressor_export, compressor)]
             {
-                fusion.0.set_instantiation_argument(joined, import, export).map_err(|error| {
+                fusion.0.set_instantiation_argument(adapter_instance, import, export).map_err(|error| {
                     let (plug, import) = (part.path.clone(), import.to_owned());
-                    ComposeError::OtherForm { plug, import, problem: chain(&error) }
+                    ComposeError::TypeMismatch { plug, import, problem: chain(&error) }
                 })?;
             }
-            let packer = fusion.alias(joined, PACKER)?;
+            let packer = fusion.alias(adapter_instance, PACKER)?;
             fusion.export(packer, PACKER)?;
         }
     }
     fusion.0.encode(EncodeOptions::default()).map_err(|error| ComposeError::Graph(chain(&error)))
 }
 
-/// A component in the making.
+/// A component under construction.
 struct Fusion(CompositionGraph);
 
 impl Fusion {
-    /// What an instance of the part exports under `interface`.
-    fn export_of(&mut self, name: &str, part: &Part, interface: &str) -> Result<NodeId, ComposeError> {
+    /// Instantiates a part, and returns its export of `interface`.
+    fn export_of(
+        &mut self,
+        name: &str,
+        part: &ComponentFile,
+        interface: &str,
+    ) -> Result<NodeId, ComposeError> {
         let package = register(&mut self.0, name, part)?;
-        let known = names(&self.0, package, false);
+        let known = interface_names(&self.0, package, false);
         if !known.iter().any(|export| export == interface) {
             let (plug, import) = (part.path.clone(), interface.to_owned());
-            return Err(ComposeError::NoExport { plug, import, known });
+            return Err(ComposeError::MissingExport { plug, import, known });
         }
         let instance = self.0.instantiate(package);
         self.alias(instance, interface)

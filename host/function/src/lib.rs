@@ -1,14 +1,14 @@
-//! Runs the functions of a serverless application: what Spin does with `spin.toml`, on one machine, for who has no Spin.
+//! Runs the functions of a serverless application on one machine, from a `spin.toml`, without Spin.
 //!
-//! - [`manifest`]: the application, as `spin.toml` has it.
-//! - [`compose`]: a component and what serves its imports, as one component.
-//! - [`fuse`]: stages as one component, a pipeline.
-//! - [`application`]: the components of an application, ready, with what serves their imports.
-//! - [`outbound`]: which hosts a component may reach.
-//! - [`runtime`]: components that are ready to be called, an instance for each call.
+//! - [`manifest`]: the application in `spin.toml`.
+//! - [`compose`]: composition of a component with its dependencies.
+//! - [`fuse`]: fusion of stages to a pipeline component.
+//! - [`application`]: callable functions, with linked imports.
+//! - [`outbound`]: the hosts that a component may connect to.
+//! - [`runtime`]: compiled components; each call has its own instance.
 //! - [`server`]: HTTP triggers; [`subscriber`]: Redis triggers.
 //!
-//! It is a crate of its own because WASI 0.3, and the engine with it, is of no use to the stages: these have no imports.
+//! It is a separate crate, as stages have no imports and don't need WASI 0.3 and its engine.
 
 pub mod application;
 pub mod compose;

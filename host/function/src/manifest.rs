@@ -1,37 +1,37 @@
-//! An application, as `spin.toml` has it (version 2 of that format).
+//! The manifest of an application: `spin.toml`, manifest version 2.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::outbound::Allowed;
+use crate::outbound::AllowedHost;
 
-/// An application. What is not read here, only Spin knows of.
+/// A manifest. Ignores keys that only Spin uses.
 #[derive(Debug, Deserialize)]
 pub struct Manifest {
     #[serde(rename = "spin_manifest_version")]
     version: u32,
-    /// What it is.
+    /// The application's name and defaults.
     pub application: Application,
     /// The variables of the application, by name.
     #[serde(default)]
     variables: BTreeMap<String, Variable>,
-    /// What calls its components.
+    /// The triggers of the components.
     #[serde(default)]
     pub trigger: Triggers,
-    /// Its components, by name.
+    /// The components, by name.
     #[serde(default)]
     pub component: BTreeMap<String, Component>,
-    /// The folder of the file: paths are relative to it.
+    /// The manifest's folder, to which paths are relative.
     #[serde(skip)]
     folder: PathBuf,
 }
 
-/// What an application is.
+/// An application's name and defaults.
 #[derive(Debug, Deserialize)]
 pub struct Application {
-    /// Its name.
+    /// The name.
     pub name: String,
     #[serde(default)]
     trigger: ApplicationTriggers,
@@ -55,30 +55,30 @@ struct Variable {
     required: bool,
 }
 
-/// What calls the components.
+/// The triggers of an application.
 #[derive(Debug, Default, Deserialize)]
 pub struct Triggers {
-    /// Requests.
+    /// HTTP triggers.
     #[serde(default)]
     pub http: Vec<HttpTrigger>,
-    /// Messages.
+    /// Redis triggers.
     #[serde(default)]
     pub redis: Vec<RedisTrigger>,
 }
 
-/// Requests to paths.
+/// A trigger for HTTP requests to a route.
 #[derive(Debug, Deserialize)]
 pub struct HttpTrigger {
-    /// `/v1/ship/:rule`, `/static/...`.
+    /// The route, such as `/v1/ship/:rule` or `/static/...`.
     pub route: String,
     /// The component's name.
     pub component: String,
 }
 
-/// Messages of a channel.
+/// A trigger for the messages of a Redis channel.
 #[derive(Debug, Deserialize)]
 pub struct RedisTrigger {
-    /// Where the server is; none: as the application says.
+    /// The Redis server's address. The default is the application's.
     pub address: Option<String>,
     /// The channel.
     pub channel: String,
@@ -89,20 +89,20 @@ pub struct RedisTrigger {
 /// A component.
 #[derive(Debug, Deserialize)]
 pub struct Component {
-    /// Its file.
+    /// The component's file.
     pub source: PathBuf,
-    /// The hosts that it may reach.
+    /// The hosts that the component may connect to.
     #[serde(default)]
     pub allowed_outbound_hosts: Vec<String>,
-    /// Its variables: templates of those of the application.
+    /// The component's variables, as templates with variables of the application.
     #[serde(default)]
     variables: BTreeMap<String, String>,
-    /// What serves its imports, by their names.
+    /// The dependencies that provide the imports, by the imports' names.
     #[serde(default)]
     pub dependencies: BTreeMap<String, Dependency>,
 }
 
-/// What serves an import: a component file.
+/// A component file that provides an import.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Dependency {
@@ -110,7 +110,7 @@ pub struct Dependency {
     pub path: PathBuf,
 }
 
-/// Why an application can't be run.
+/// An invalid manifest.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
     /// The file can't be read.
@@ -118,148 +118,154 @@ pub enum ManifestError {
     File {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The I/O error.
         source: std::io::Error,
     },
-    /// The file is no application.
+    /// The file is not a valid manifest.
     #[error("{}: {source}", path.display())]
     Content {
         /// The file.
         path: PathBuf,
-        /// What is wrong, and where.
+        /// The error, with its position.
         source: Box<toml::de::Error>,
     },
-    /// Something in it doesn't serve.
+    /// A value is invalid or not supported.
     #[error("{}: {problem}", path.display())]
-    Wrong {
+    Invalid {
         /// The file.
         path: PathBuf,
-        /// What, and what would be right.
+        /// The error, and its fix.
         problem: String,
     },
 }
 
 impl Manifest {
-    /// Reads an application.
+    /// Reads a manifest.
     ///
     /// # Errors
-    /// When the file can't be read, or is no application of version 2 whose triggers name its components.
+    /// Fails if the file can't be read, is not a manifest of version 2, or a trigger names an undefined component.
     pub fn read(path: &Path) -> Result<Self, ManifestError> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| ManifestError::File { path: path.to_owned(), source })?;
         let mut manifest: Self = toml::from_str(&text)
             .map_err(|source| ManifestError::Content { path: path.to_owned(), source: Box::new(source) })?;
-        let wrong = |problem: String| Err(ManifestError::Wrong { path: path.to_owned(), problem });
+        let invalid = |problem: String| Err(ManifestError::Invalid { path: path.to_owned(), problem });
         if manifest.version != 2 {
-            return wrong(format!("spin_manifest_version is {}, and this reads 2", manifest.version));
+            return invalid(format!(
+                "spin_manifest_version {} is not supported: use version 2",
+                manifest.version
+            ));
         }
         let http = manifest.trigger.http.iter().map(|trigger| &trigger.component);
         let redis = manifest.trigger.redis.iter().map(|trigger| &trigger.component);
         if let Some(missing) = http.chain(redis).find(|name| !manifest.component.contains_key(*name)) {
-            return wrong(format!(
-                "a trigger calls the component {missing:?}, and there is no [component.{missing}]"
+            return invalid(format!(
+                "a trigger names the component {missing:?}, which is not defined: add [component.{missing}]"
             ));
         }
         manifest.folder = path.parent().unwrap_or(Path::new("")).to_owned();
         Ok(manifest)
     }
 
-    /// The components that a trigger calls, each once.
-    pub fn called(&self) -> impl Iterator<Item = (&str, &Component)> {
+    /// Returns the components with a trigger, each once.
+    pub fn triggered_components(&self) -> impl Iterator<Item = (&str, &Component)> {
         let http = self.trigger.http.iter().map(|trigger| trigger.component.as_str());
         let redis = self.trigger.redis.iter().map(|trigger| trigger.component.as_str());
         let names: std::collections::BTreeSet<_> = http.chain(redis).collect();
         names.into_iter().filter_map(|name| Some((name, self.component.get(name)?)))
     }
 
-    /// A file that it names.
-    pub fn file(&self, path: &Path) -> PathBuf {
+    /// Resolves a path in the manifest.
+    pub fn resolve(&self, path: &Path) -> PathBuf {
         self.folder.join(path)
     }
 
-    /// The values of a component's variables. `given` has those of the application that somebody gives: from the
-    /// environment, from the command line.
+    /// Returns the values of a component's variables. `overrides` returns values of the application's variables from
+    /// the command line or the environment.
     ///
     /// # Errors
-    /// The name of one that is required and not given, or that is not there.
+    /// Fails if a required variable has no value, or a template names an undefined variable.
     pub fn variables(
         &self,
         component: &Component,
-        given: impl Fn(&str) -> Option<String>,
+        overrides: impl Fn(&str) -> Option<String>,
     ) -> Result<BTreeMap<String, String>, String> {
-        let value = |name: &str| self.value(name, &given);
-        let filled =
-            component.variables.iter().map(|(name, template)| Ok((name.clone(), fill(template, value)?)));
-        filled.collect()
+        let value = |name: &str| self.value(name, &overrides);
+        let values =
+            component.variables.iter().map(|(name, template)| Ok((name.clone(), render(template, value)?)));
+        values.collect()
     }
 
-    /// The hosts that a component may reach. They may have variables in them.
+    /// Returns the hosts that a component may connect to. Entries are templates.
     ///
     /// # Errors
-    /// The entry that is none, or a variable that has no value.
-    pub fn outbound(
+    /// Fails if an entry is invalid, or a variable has no value.
+    pub fn allowed_hosts(
         &self,
         component: &Component,
-        given: impl Fn(&str) -> Option<String>,
-    ) -> Result<Vec<Allowed>, String> {
-        let read = |entry: &String| {
-            let host = fill(entry, |name| self.value(name, &given))?;
-            Allowed::read(&host).ok_or_else(|| {
+        overrides: impl Fn(&str) -> Option<String>,
+    ) -> Result<Vec<AllowedHost>, String> {
+        let parse = |entry: &String| {
+            let host = render(entry, |name| self.value(name, &overrides))?;
+            AllowedHost::parse(&host).ok_or_else(|| {
                 format!(
-                    "allowed_outbound_hosts: {host:?} is none: say scheme://host:port, such as https://*.example.org or http://127.0.0.1:9000"
+                    "allowed_outbound_hosts: {host:?} is invalid: use scheme://host:port, such as https://*.example.org or http://127.0.0.1:9000"
                 )
             })
         };
-        component.allowed_outbound_hosts.iter().map(read).collect()
+        component.allowed_outbound_hosts.iter().map(parse).collect()
     }
 
-    /// Where the server of a Redis trigger is, and its channel there. Both may have variables in them.
+    /// Returns a Redis trigger's server address and channel. Both are templates.
     ///
     /// # Errors
-    /// When there is no address, or a variable has no value.
+    /// Fails if the address is missing, or a variable has no value.
     pub fn redis(
         &self,
         trigger: &RedisTrigger,
-        given: impl Fn(&str) -> Option<String>,
+        overrides: impl Fn(&str) -> Option<String>,
     ) -> Result<(String, String), String> {
         let default = self.application.trigger.redis.as_ref().map(|redis| redis.address.as_str());
         let address = trigger.address.as_deref().or(default).ok_or_else(|| {
             format!(
-                "the Redis trigger of {:?} has no address: say one in it, or in [application.trigger.redis]",
+                "the Redis trigger of channel {:?} has no address: set `address` in the trigger or in [application.trigger.redis]",
                 trigger.channel
             )
         })?;
-        let value = |name: &str| self.value(name, &given);
-        Ok((fill(address, value)?, fill(&trigger.channel, value)?))
+        let value = |name: &str| self.value(name, &overrides);
+        Ok((render(address, value)?, render(&trigger.channel, value)?))
     }
 
-    /// The value of a variable of the application.
-    fn value(&self, name: &str, given: impl Fn(&str) -> Option<String>) -> Result<String, String> {
+    /// Returns the value of an application variable.
+    fn value(&self, name: &str, overrides: impl Fn(&str) -> Option<String>) -> Result<String, String> {
         let variable =
-            self.variables.get(name).ok_or(format!("there is no variable {name:?} in [variables]"))?;
-        match (given(name), &variable.default) {
+            self.variables.get(name).ok_or(format!("the variable {name:?} is not defined in [variables]"))?;
+        match (overrides(name), &variable.default) {
             (Some(value), _) => Ok(value),
             (None, Some(default)) => Ok(default.clone()),
             (None, None) if variable.required => Err(format!(
-                "the variable {name} is required: say SPIN_VARIABLE_{}=… or --variable {name}=…",
+                "the variable {name} is required: set SPIN_VARIABLE_{}=… or --variable {name}=…",
                 name.to_uppercase()
             )),
-            (None, None) => Err(format!("the variable {name} has neither `default` nor `required`")),
+            (None, None) => {
+                Err(format!("the variable {name} has no value: set `default` or `required` in [variables]"))
+            }
         }
     }
 }
 
-/// A template, with `{{ name }}` replaced by values.
-fn fill(template: &str, value: impl Fn(&str) -> Result<String, String>) -> Result<String, String> {
-    let (mut filled, mut rest) = (String::new(), template);
-    while let Some((before, behind)) = rest.split_once("{{") {
-        let (name, behind) = behind.split_once("}}").ok_or(format!("{template:?} has {{{{ without }}}}"))?;
-        filled.push_str(before);
-        filled.push_str(&value(name.trim())?);
-        rest = behind;
+/// Replaces each `{{ name }}` in a template with its value.
+fn render(template: &str, value: impl Fn(&str) -> Result<String, String>) -> Result<String, String> {
+    let (mut rendered, mut rest) = (String::new(), template);
+    while let Some((before, after)) = rest.split_once("{{") {
+        let (name, after) =
+            after.split_once("}}").ok_or(format!("{template:?} has {{{{ without a closing }}}}"))?;
+        rendered.push_str(before);
+        rendered.push_str(&value(name.trim())?);
+        rest = after;
     }
-    filled.push_str(rest);
-    Ok(filled)
+    rendered.push_str(rest);
+    Ok(rendered)
 }
 
 #[cfg(test)]
@@ -267,12 +273,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn templates_are_filled() {
+    fn renders_templates() {
         let value = |name: &str| if name == "a" { Ok("1".to_owned()) } else { Err(format!("no {name}")) };
-        assert_eq!(fill("x{{ a }}y{{a}}", value), Ok("x1y1".into()));
-        assert_eq!(fill("{{ b }}", value), Err("no b".into()));
-        assert!(fill("{{ a", value).is_err());
-        // A value is no template.
-        assert_eq!(fill("{{ a }}", |_| Ok("{{ b }}".into())), Ok("{{ b }}".into()));
+        assert_eq!(render("x{{ a }}y{{a}}", value), Ok("x1y1".into()));
+        assert_eq!(render("{{ b }}", value), Err("no b".into()));
+        assert!(render("{{ a", value).is_err());
+        // Values are not rendered again.
+        assert_eq!(render("{{ a }}", |_| Ok("{{ b }}".into())), Ok("{{ b }}".into()));
     }
 }

@@ -1,4 +1,4 @@
-//! Which hosts a component may reach.
+//! The hosts that a component may connect to.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -9,27 +9,27 @@ use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 /// An entry of `allowed_outbound_hosts`: `https://example.org`, `http://127.0.0.1:9000`, `https://*.example.org`,
 /// `*://*:*`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Allowed {
-    /// None: any.
+pub struct AllowedHost {
+    /// `None` allows any.
     scheme: Option<String>,
     host: Host,
-    /// None: any.
+    /// `None` allows any.
     port: Option<u16>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Host {
     Any,
-    /// Any below this one, with its dot: `.example.org`.
-    Below(String),
-    One(String),
+    /// All subdomains of a domain, with a leading dot: `.example.org`.
+    Subdomains(String),
+    Exact(String),
 }
 
-impl Allowed {
-    /// Reads an entry.
-    pub fn read(text: &str) -> Option<Self> {
+impl AllowedHost {
+    /// Parses an entry. Returns `None` if it is invalid.
+    pub fn parse(text: &str) -> Option<Self> {
         let (scheme, rest) = text.split_once("://")?;
-        // An IPv6 address has colons within its brackets.
+        // The colons in an IPv6 address are within brackets.
         let (host, port) = match rest.rsplit_once(':') {
             Some((host, port)) if !port.contains(']') => (host, Some(port)),
             _ => (rest, None),
@@ -44,10 +44,10 @@ impl Allowed {
             host if host == "*" => Host::Any,
             host if host.is_empty() || host.contains('/') => return None,
             host => match host.strip_prefix('*') {
-                Some(below) if below.starts_with('.') && !below.contains('*') => {
-                    Host::Below(below.to_owned())
+                Some(domain) if domain.starts_with('.') && !domain.contains('*') => {
+                    Host::Subdomains(domain.to_owned())
                 }
-                None if !host.contains('*') => Host::One(host),
+                None if !host.contains('*') => Host::Exact(host),
                 _ => return None,
             },
         };
@@ -59,8 +59,8 @@ impl Allowed {
         let host = host.to_ascii_lowercase();
         let is_host = match &self.host {
             Host::Any => true,
-            Host::Below(end) => host.ends_with(end.as_str()) && host.len() > end.len(),
-            Host::One(one) => host == *one,
+            Host::Subdomains(end) => host.ends_with(end.as_str()) && host.len() > end.len(),
+            Host::Exact(exact) => host == *exact,
         };
         let port = uri.port_u16().or(default_port(scheme));
         is_host
@@ -78,11 +78,11 @@ fn default_port(scheme: &str) -> Option<u16> {
     }
 }
 
-/// What stands between a component and the network.
+/// Filters a component's outgoing requests.
 #[derive(Debug, Clone)]
-pub(crate) struct Outbound(pub(crate) Arc<[Allowed]>);
+pub(crate) struct Outbound(pub(crate) Arc<[AllowedHost]>);
 
-type Sent = (http::Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>);
+type SendResult = (http::Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>);
 
 impl WasiHttpHooks for Outbound {
     fn send_request(
@@ -90,12 +90,12 @@ impl WasiHttpHooks for Outbound {
         request: http::Request<WasiBody>,
         options: Option<RequestOptions>,
         _fut: Box<dyn Future<Output = Result<(), Error>> + Send>,
-    ) -> Box<dyn Future<Output = Result<Sent, Error>> + Send> {
+    ) -> Box<dyn Future<Output = Result<SendResult, Error>> + Send> {
         use http_body_util::BodyExt as _;
         if !self.0.iter().any(|allowed| allowed.allows(request.uri())) {
             tracing::warn!(
                 host = request.uri().host(),
-                "a function may not reach this host: allowed_outbound_hosts"
+                "rejected a function's request: add the host to allowed_outbound_hosts to allow it"
             );
             return Box::new(async { Err(Error::HttpRequestDenied) });
         }
@@ -111,11 +111,11 @@ mod tests {
     use super::*;
 
     fn allows(entry: &str, uri: &str) -> bool {
-        Allowed::read(entry).unwrap().allows(&uri.parse().unwrap())
+        AllowedHost::parse(entry).unwrap().allows(&uri.parse().unwrap())
     }
 
     #[test]
-    fn an_entry_allows_what_it_says_and_nothing_else() {
+    fn entry_allows_only_matching_requests() {
         assert!(allows("https://example.org", "https://EXAMPLE.org/x"));
         assert!(allows("https://example.org:443", "https://example.org"));
         assert!(!allows("https://example.org", "http://example.org"));
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_entry_is_refused() {
+    fn rejects_invalid_entries() {
         for text in [
             "example.org",
             "https://",
@@ -143,7 +143,7 @@ mod tests {
             "x://y",
             "http://x:y",
         ] {
-            assert_eq!(Allowed::read(text), None, "{text}");
+            assert_eq!(AllowedHost::parse(text), None, "{text}");
         }
     }
 }

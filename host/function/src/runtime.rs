@@ -1,4 +1,4 @@
-//! Components that are ready to be called: compiled once, with an instance of its own for each call.
+//! Compiles components once, and runs each call in a new instance.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,40 +22,40 @@ use wasmtime_wasi_http::p3::bindings::{Service, ServiceIndices};
 use wasmtime_wasi_http::p3::{Request, bindings::http::types::ErrorCode};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
-use crate::outbound::{Allowed, Outbound};
+use crate::outbound::{AllowedHost, Outbound};
 
-/// What a call may take.
+/// Resource limits of a call.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Bytes of linear memory, all parts of a component together.
+    /// Linear memory of all parts of a component together, in bytes.
     pub memory: usize,
-    /// How long a call may take, waiting and all.
-    pub time: Duration,
+    /// Timeout of a call, including time in the queue.
+    pub timeout: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { memory: 1 << 30, time: Duration::from_secs(60) }
+        Self { memory: 1 << 30, timeout: Duration::from_secs(60) }
     }
 }
 
-/// How a component runs.
+/// The enforcement of a component's deadline while it computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Runs {
-    /// Each of its loops looks whether others wait, or its time is over.
-    Watched,
-    /// Its loops are trusted to end, as the host's own are: to look costs them a third of their speed. What it waits for
-    /// has its time all the same.
-    Unwatched,
+pub enum DeadlineMode {
+    /// Each loop checks wasmtime's epoch, and yields or ends at the deadline.
+    Epoch,
+    /// Loops are not checked, as checks cost a third of the speed. For trusted components only. The timeout still
+    /// applies while the component waits.
+    None,
 }
 
-/// What compiles and runs components.
+/// Compiles and runs components.
 #[derive(Debug, Clone)]
 pub struct Runtime {
-    watched: Engine,
-    unwatched: Engine,
-    /// A permit for each call that there is room for.
-    turns: Arc<Semaphore>,
+    epoch_engine: Engine,
+    no_deadline_engine: Engine,
+    /// One permit for each concurrent call.
+    permits: Arc<Semaphore>,
     limits: Limits,
 }
 
@@ -63,47 +63,47 @@ pub struct Runtime {
 #[derive(Clone)]
 pub struct Function {
     engine: Engine,
-    turns: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     pre: InstancePre<State>,
     outbound: Outbound,
     variables: Arc<BTreeMap<String, String>>,
     limits: Limits,
 }
 
-/// Why a component can't be called.
+/// A failed preparation of a component.
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
-    /// The engine can't be made here.
-    #[error("the WebAssembly engine: {0:#}")]
+    /// The engine can't be created.
+    #[error("can't create the WebAssembly engine: {0:#}")]
     Engine(wasmtime::Error),
     /// The component can't be compiled.
     #[error("the component can't be compiled: {0:#}")]
     Compile(wasmtime::Error),
-    /// It imports what is not there.
-    #[error("the component wants what is not there: {0:#}")]
+    /// The component has an import that nothing provides.
+    #[error("the component has an import that the host doesn't provide: {0:#}")]
     Link(wasmtime::Error),
 }
 
-/// Why a call came to nothing.
+/// A failed call.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
-    /// It trapped, or took more memory than it may.
-    #[error("the function ended: {}", cause(.0))]
+    /// The function trapped, or exceeded its memory limit.
+    #[error("the function trapped: {}", cause(.0))]
     Trap(wasmtime::Error),
-    /// It answered with an error.
+    /// The function returned an error.
     #[error("the function failed: {0}")]
     Failed(String),
-    /// It took longer than it may.
-    #[error("the function took longer than {} seconds", .0.as_secs())]
-    TooLong(Duration),
+    /// The call exceeded its timeout.
+    #[error("the function exceeded its timeout of {} s", .0.as_secs())]
+    Timeout(Duration),
 }
 
-/// Why a call ended. What serves an import says all that there is to say; of a trap, where it was is told too.
+/// Formats the cause of a trap. A wasm trap is shown with its backtrace; an error of an import is shown alone.
 fn cause(error: &wasmtime::Error) -> String {
     if error.is::<Trap>() { format!("{error:#}") } else { error.root_cause().to_string() }
 }
 
-/// What an instance has to itself.
+/// The state of an instance.
 pub struct State {
     wasi: WasiCtx,
     http: WasiHttpCtx,
@@ -114,7 +114,7 @@ pub struct State {
 }
 
 impl State {
-    /// The resources that the instance holds, those of what serves its imports too.
+    /// Returns the instance's resources, including those of its imports.
     pub fn table(&mut self) -> &mut ResourceTable {
         &mut self.table
     }
@@ -132,7 +132,7 @@ impl WasiHttpView for State {
     }
 }
 
-/// The variables of Spin (`spin:variables`), with the errors that it names.
+/// The interface of Spin's variables. [`VariableError`] mirrors its errors.
 const VARIABLES: &str = "spin:variables/variables@3.0.0";
 
 #[derive(Debug, Clone, ComponentType, Lift, Lower)]
@@ -148,7 +148,7 @@ enum VariableError {
     Other(String),
 }
 
-/// The subscriber that a component exports, and the errors that it names (`spin:redis`).
+/// The interface that a Redis subscriber exports. [`RedisError`] mirrors its errors.
 const SUBSCRIBER: &str = "spin:redis/inbound-redis@3.0.0";
 
 #[derive(Debug, Clone, ComponentType, Lift, Lower)]
@@ -164,76 +164,81 @@ enum RedisError {
     Other(String),
 }
 
-/// Calls that run at the same time; others wait.
-const CALLS: u32 = 100;
+/// Maximum number of concurrent calls. Further calls wait.
+const MAX_CONCURRENT_CALLS: u32 = 100;
 
-/// Components with a memory of their own that one may be composed of.
-const PARTS: u32 = 8;
+/// Maximum number of components with their own memory in a composed component.
+const MAX_PARTS: u32 = 8;
 
-/// Bytes of memory that are kept for the next call.
-const KEPT: usize = 16 << 20;
+/// Memory that stays resident for the next call, in bytes.
+const KEEP_RESIDENT: usize = 16 << 20;
 
-/// How often a busy function lets others go on, and is looked at for its time.
-const TICK: Duration = Duration::from_millis(10);
+/// Interval at which a busy function yields and its timeout is checked.
+const EPOCH_INTERVAL: Duration = Duration::from_millis(10);
 
 impl Runtime {
-    /// An engine with WASI 0.3. What it compiles, it keeps in the folder `cache`, if there is one.
+    /// Creates a runtime with WASI 0.3. Stores compiled code in the folder `cache`, if set.
     ///
     /// # Errors
-    /// When there is none on this machine, or the folder can't be used.
+    /// Fails if the engine doesn't support this machine, or the folder can't be used.
     pub fn new(limits: Limits, cache: Option<&Path>) -> Result<Self, RuntimeError> {
-        let engine = |runs| engine(&limits, cache, runs).map_err(RuntimeError::Engine);
-        let (watched, unwatched) = (engine(Runs::Watched)?, engine(Runs::Unwatched)?);
-        let ticker = watched.weak();
+        let engine = |mode| engine(&limits, cache, mode).map_err(RuntimeError::Engine);
+        let (epoch_engine, no_deadline_engine) = (engine(DeadlineMode::Epoch)?, engine(DeadlineMode::None)?);
+        let weak_engine = epoch_engine.weak();
         std::thread::spawn(move || {
-            while let Some(engine) = ticker.upgrade() {
+            while let Some(engine) = weak_engine.upgrade() {
                 engine.increment_epoch();
                 drop(engine);
-                std::thread::sleep(TICK);
+                std::thread::sleep(EPOCH_INTERVAL);
             }
         });
-        Ok(Self { watched, unwatched, turns: Arc::new(Semaphore::new(CALLS as usize)), limits })
+        Ok(Self {
+            epoch_engine,
+            no_deadline_engine,
+            permits: Arc::new(Semaphore::new(MAX_CONCURRENT_CALLS as usize)),
+            limits,
+        })
     }
 
-    /// Compiles a component, or loads what was compiled of it before.
+    /// Compiles a component, or loads its compiled code from the cache.
     ///
     /// # Errors
-    /// When it is none.
-    pub fn component(&self, component: &[u8], runs: Runs) -> Result<Component, RuntimeError> {
-        let engine = match runs {
-            Runs::Watched => &self.watched,
-            Runs::Unwatched => &self.unwatched,
+    /// Fails if the bytes are not a valid component.
+    pub fn component(&self, component: &[u8], mode: DeadlineMode) -> Result<Component, RuntimeError> {
+        let engine = match mode {
+            DeadlineMode::Epoch => &self.epoch_engine,
+            DeadlineMode::None => &self.no_deadline_engine,
         };
         Component::from_binary(engine, component).map_err(RuntimeError::Compile)
     }
 
-    /// What a component imports, by name.
+    /// Returns the names of a component's imports.
     pub fn imports(&self, component: &Component) -> Vec<String> {
         component.component_type().imports(component.engine()).map(|(name, _)| name.to_owned()).collect()
     }
 
-    /// What serves the platform's imports of a component: WASI, and variables.
+    /// Creates a linker with the platform's interfaces: WASI, variables, and the types of `spin:redis`.
     ///
     /// # Errors
-    /// When a name is taken.
+    /// Fails if a name is defined twice.
     pub fn linker(&self, component: &Component) -> Result<Linker<State>, RuntimeError> {
         linker(component.engine(), component).map_err(RuntimeError::Link)
     }
 
-    /// Makes a component ready: checks that all it imports is in the linker.
+    /// Links a component, and checks that the linker provides all its imports.
     ///
     /// # Errors
-    /// When it wants more.
+    /// Fails if an import is missing.
     pub fn function(
         &self,
         component: &Component,
         linker: &Linker<State>,
         variables: BTreeMap<String, String>,
-        allowed: Vec<Allowed>,
+        allowed: Vec<AllowedHost>,
     ) -> Result<Function, RuntimeError> {
         Ok(Function {
             engine: component.engine().clone(),
-            turns: Arc::clone(&self.turns),
+            permits: Arc::clone(&self.permits),
             pre: linker.instantiate_pre(component).map_err(RuntimeError::Link)?,
             outbound: Outbound(allowed.into()),
             variables: variables.into(),
@@ -242,11 +247,11 @@ impl Runtime {
     }
 }
 
-fn engine(limits: &Limits, cache: Option<&Path>, runs: Runs) -> wasmtime::Result<Engine> {
+fn engine(limits: &Limits, cache: Option<&Path>, mode: DeadlineMode) -> wasmtime::Result<Engine> {
     let mut config = Config::new();
     config
         .wasm_component_model_async(true)
-        .epoch_interruption(runs == Runs::Watched)
+        .epoch_interruption(mode == DeadlineMode::Epoch)
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(limits)));
     if let Some(folder) = cache {
         let mut settings = CacheConfig::new();
@@ -256,20 +261,20 @@ fn engine(limits: &Limits, cache: Option<&Path>, runs: Runs) -> wasmtime::Result
     Engine::new(&config)
 }
 
-/// Room for the instances of calls. Pages that a call has written to are kept for the next one, zeroed: the kernel
-/// takes longer to give new ones.
+/// Returns the pool of instances. Pages that a call wrote to are zeroed and kept for the next call, as new pages from
+/// the kernel take longer.
 fn pool(limits: &Limits) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
-    pool.total_component_instances(CALLS * PARTS)
-        .total_core_instances(CALLS * PARTS * 4)
-        .total_memories(CALLS * PARTS)
-        .total_tables(CALLS * PARTS * 4)
-        .total_stacks(CALLS * 4)
+    pool.total_component_instances(MAX_CONCURRENT_CALLS * MAX_PARTS)
+        .total_core_instances(MAX_CONCURRENT_CALLS * MAX_PARTS * 4)
+        .total_memories(MAX_CONCURRENT_CALLS * MAX_PARTS)
+        .total_tables(MAX_CONCURRENT_CALLS * MAX_PARTS * 4)
+        .total_stacks(MAX_CONCURRENT_CALLS * 4)
         .max_memory_size(limits.memory.min(1 << 32))
-        .max_core_instances_per_component(PARTS * 8)
-        .max_memories_per_component(PARTS)
-        .max_tables_per_component(PARTS * 8)
-        .linear_memory_keep_resident(KEPT)
+        .max_core_instances_per_component(MAX_PARTS * 8)
+        .max_memories_per_component(MAX_PARTS)
+        .max_tables_per_component(MAX_PARTS * 8)
+        .linear_memory_keep_resident(KEEP_RESIDENT)
         .pagemap_scan(Enabled::Auto);
     pool
 }
@@ -288,7 +293,7 @@ fn linker(engine: &Engine, component: &Component) -> wasmtime::Result<Linker<Sta
             })
         },
     )?;
-    // What of Redis a subscriber imports are its types, one of them a connection that is never opened.
+    // A subscriber imports only types of Redis. One of them is a connection resource that is never opened.
     let ty = component.component_type();
     for (name, item) in ty.imports(engine) {
         if let ComponentItem::ComponentInstance(instance) = item.ty
@@ -305,7 +310,7 @@ fn linker(engine: &Engine, component: &Component) -> wasmtime::Result<Linker<Sta
     Ok(linker)
 }
 
-/// A body that is there as a whole, or comes piece by piece.
+/// A request body, buffered or streamed.
 pub type RequestBody = UnsyncBoxBody<Bytes, wasmtime_wasi_http::Error>;
 
 impl Function {
@@ -324,29 +329,29 @@ impl Function {
         };
         let mut store = Store::new(&self.engine, state);
         store.limiter(|state| &mut state.limits);
-        // What it passes to who serves its imports can't be larger than its memory.
+        // Limits data passed to imports to the size of the memory.
         store.set_hostcall_fuel(self.limits.memory);
         store.set_epoch_deadline(1);
-        // Busy or not, it is then that the time of the call is looked at.
+        // Yields at each epoch, so that the call's timeout is checked.
         store.epoch_deadline_callback(|_| Ok(UpdateDeadline::Yield(1)));
         store
     }
 
-    /// Lets it answer a request.
+    /// Calls the function with an HTTP request, and returns its response.
     ///
     /// # Errors
-    /// When it traps, fails, or takes too long.
-    pub async fn answer(
+    /// Fails if the function traps, returns an error, or exceeds its timeout.
+    pub async fn handle_request(
         &self,
         request: http::Request<RequestBody>,
     ) -> Result<http::Response<Full<Bytes>>, CallError> {
-        self.within(async {
+        self.with_limits(async {
             let mut store = self.store();
             let instance = self.pre.instantiate_async(&mut store).await.map_err(CallError::Trap)?;
             let indices = ServiceIndices::new(&self.pre).map_err(CallError::Trap)?;
             let service: Service = indices.load(&mut store, &instance).map_err(CallError::Trap)?;
             let (request, sent) = Request::from_http(&mut self.outbound.clone(), request);
-            let answered = store
+            let result = store
                 .run_concurrent(async |accessor| -> wasmtime::Result<Result<_, ErrorCode>> {
                     let response = match service.handle(accessor, request).await? {
                         Ok(response) => response,
@@ -359,7 +364,7 @@ impl Function {
                 })
                 .await;
             drop(sent);
-            match answered.flatten().map_err(CallError::Trap)? {
+            match result.flatten().map_err(CallError::Trap)? {
                 Ok(response) => Ok(response),
                 Err(code) => Err(CallError::Failed(code.to_string())),
             }
@@ -367,25 +372,26 @@ impl Function {
         .await
     }
 
-    /// Whether it takes messages of Redis.
+    /// Returns true if the function accepts Redis messages.
     pub fn is_subscriber(&self) -> bool {
         self.pre.component().get_export_index(None, SUBSCRIBER).is_some()
     }
 
-    /// Gives it a message.
+    /// Calls the function with a Redis message.
     ///
     /// # Errors
-    /// When it traps, fails, takes too long, or takes no messages.
-    pub async fn take(&self, message: Vec<u8>) -> Result<(), CallError> {
-        self.within(async {
+    /// Fails if the function traps, returns an error, exceeds its timeout, or doesn't accept messages.
+    pub async fn handle_message(&self, message: Vec<u8>) -> Result<(), CallError> {
+        self.with_limits(async {
             let mut store = self.store();
             let instance = self.pre.instantiate_async(&mut store).await.map_err(CallError::Trap)?;
-            let exported = self.pre.component().get_export_index(None, SUBSCRIBER);
-            let taken =
-                exported.and_then(|at| self.pre.component().get_export_index(Some(&at), "handle-message"));
-            let taken = taken.ok_or_else(|| CallError::Failed(format!("it exports no {SUBSCRIBER}")))?;
+            let interface = self.pre.component().get_export_index(None, SUBSCRIBER);
+            let export =
+                interface.and_then(|at| self.pre.component().get_export_index(Some(&at), "handle-message"));
+            let export = export
+                .ok_or_else(|| CallError::Failed(format!("the component doesn't export {SUBSCRIBER}")))?;
             let handle = instance
-                .get_typed_func::<(Vec<u8>,), (Result<(), RedisError>,)>(&mut store, taken)
+                .get_typed_func::<(Vec<u8>,), (Result<(), RedisError>,)>(&mut store, export)
                 .map_err(CallError::Trap)?;
             let result = store
                 .run_concurrent(async |accessor| handle.call_concurrent(accessor, (message,)).await)
@@ -399,13 +405,14 @@ impl Function {
         .await
     }
 
-    async fn within<T>(&self, call: impl Future<Output = Result<T, CallError>>) -> Result<T, CallError> {
-        let in_turn = async {
-            // Never closed: an error there is none.
-            let _turn = self.turns.acquire().await;
+    /// Runs a call within the concurrency limit and the timeout.
+    async fn with_limits<T>(&self, call: impl Future<Output = Result<T, CallError>>) -> Result<T, CallError> {
+        let limited = async {
+            // Never fails, as the semaphore is never closed.
+            let _permit = self.permits.acquire().await;
             call.await
         };
-        let ended = tokio::time::timeout(self.limits.time, in_turn).await;
-        ended.unwrap_or_else(|_| Err(CallError::TooLong(self.limits.time)))
+        let result = tokio::time::timeout(self.limits.timeout, limited).await;
+        result.unwrap_or_else(|_| Err(CallError::Timeout(self.limits.timeout)))
     }
 }

@@ -1,4 +1,4 @@
-//! HTTP triggers.
+//! An HTTP server for HTTP triggers.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use crate::runtime::{Function, RequestBody};
 
-/// A route and what answers there.
+/// A route and its function.
 #[derive(Clone)]
 pub struct Route {
     pattern: String,
@@ -23,7 +23,7 @@ pub struct Route {
 }
 
 impl Route {
-    /// Requests to the paths of `pattern` go to the function: `/v1/ship/:rule`, `/all/...`.
+    /// Routes requests whose paths match `pattern` to the function. Examples: `/v1/ship/:rule`, `/all/...`.
     pub fn new(pattern: &str, function: Function) -> Self {
         Self { pattern: pattern.to_owned(), function }
     }
@@ -36,30 +36,30 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens.
+    /// Binds to an address.
     ///
     /// # Errors
-    /// When the address is taken.
+    /// Fails if the address is in use.
     pub async fn bind(listen: SocketAddr, routes: Vec<Route>) -> std::io::Result<Self> {
         Ok(Self { listener: TcpListener::bind(listen).await?, routes: routes.into() })
     }
 
-    /// Where it listens.
+    /// Returns the local address.
     ///
     /// # Errors
-    /// When the system does not say.
+    /// Fails if the operating system doesn't return it.
     pub fn address(&self) -> std::io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// Answers for ever.
+    /// Serves requests forever.
     pub async fn run(self) {
         loop {
             let stream = match self.listener.accept().await {
                 Ok((stream, _)) => stream,
                 Err(error) => {
-                    // Too many open files, for one: others are closed in time.
-                    tracing::warn!(%error, "a connection can't be taken");
+                    // For example too many open files: retry when other connections are closed.
+                    tracing::warn!(%error, "accepting a connection failed, and will be retried");
                     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
                     continue;
                 }
@@ -74,14 +74,14 @@ impl Server {
                 let mut http = hyper::server::conn::http1::Builder::new();
                 http.timer(TokioTimer::new());
                 if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
-                    tracing::debug!(%error, "a connection broke off");
+                    tracing::debug!(%error, "a connection failed");
                 }
             });
         }
     }
 }
 
-/// Answers while the server lives, as that of Spin does.
+/// Path of the health check, the same as Spin's.
 const HEALTH: &str = "/.well-known/spin/health";
 
 async fn answer(routes: &[Route], request: Request<Incoming>) -> Response<Full<Bytes>> {
@@ -91,31 +91,34 @@ async fn answer(routes: &[Route], request: Request<Incoming>) -> Response<Full<B
     }
     let Some(route) = routes.iter().find(|route| matches(&route.pattern, path)) else {
         let known: Vec<_> = routes.iter().map(|route| route.pattern.as_str()).collect();
-        return text(StatusCode::NOT_FOUND, format!("nothing is at {path}; there is {}\n", known.join(", ")));
+        return text(
+            StatusCode::NOT_FOUND,
+            format!("no route matches {path}; the routes are {}\n", known.join(", ")),
+        );
     };
-    let request = whole(request).map(to_its_end);
-    route.function.answer(request).await.unwrap_or_else(|error| {
+    let request = with_absolute_uri(request).map(drain_in_background);
+    route.function.handle_request(request).await.unwrap_or_else(|error| {
         tracing::error!(route = route.pattern, %error);
         text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n"))
     })
 }
 
-/// Bytes of a body that are still read when the function has answered already: a client that is not listened to any
-/// more would not hear the answer.
-const MOST_IGNORED: usize = 64 << 20;
+/// Maximum bytes of a body to read after the function has responded. Many clients read the response only after they
+/// have sent the whole body.
+const MAX_DRAINED_BYTES: usize = 64 << 20;
 
-/// The body, which is read to its end also where the function does not.
-fn to_its_end(mut body: Incoming) -> RequestBody {
+/// Returns the body, and reads it to the end even if the function doesn't.
+fn drain_in_background(mut body: Incoming) -> RequestBody {
     let (sender, receiver) = mpsc::channel(4);
     tokio::spawn(async move {
-        let mut ignored = 0;
+        let mut drained = 0;
         while let Some(frame) = body.frame().await {
             let bytes = frame.as_ref().ok().and_then(|frame| frame.data_ref()).map_or(0, Bytes::len);
             let is_last = frame.is_err();
             if sender.send(frame).await.is_err() {
-                ignored += bytes;
+                drained += bytes;
             }
-            if is_last || ignored > MOST_IGNORED {
+            if is_last || drained > MAX_DRAINED_BYTES {
                 break;
             }
         }
@@ -126,8 +129,8 @@ fn to_its_end(mut body: Incoming) -> RequestBody {
     StreamBody::new(frames).map_err(wasmtime_wasi_http::Error::from).boxed_unsync()
 }
 
-/// The request with its whole URI, as a function wants it.
-fn whole(mut request: Request<Incoming>) -> Request<Incoming> {
+/// Makes the request's URI absolute, as functions expect it.
+fn with_absolute_uri(mut request: Request<Incoming>) -> Request<Incoming> {
     let host = request.headers().get("host").and_then(|host| host.to_str().ok()).unwrap_or("localhost");
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
     if let Ok(uri) = Uri::builder().scheme("http").authority(host).path_and_query(path).build() {
@@ -142,19 +145,19 @@ fn text(status: StatusCode, text: String) -> Response<Full<Bytes>> {
     response
 }
 
-/// Whether a path is one of a route's: levels that begin with `:` are any, `...` at the end is all that comes.
+/// Returns true if the path matches the pattern. A segment `:name` matches any segment, and a final `...` the rest.
 fn matches(pattern: &str, path: &str) -> bool {
-    let (pattern, all) = match pattern.strip_suffix("/...") {
-        Some(begin) => (begin, true),
+    let (pattern, has_wildcard) = match pattern.strip_suffix("/...") {
+        Some(prefix) => (prefix, true),
         None => (pattern, false),
     };
-    let (mut wanted, mut found) = (pattern.split('/'), path.split('/'));
+    let (mut expected, mut found) = (pattern.split('/'), path.split('/'));
     loop {
-        match (wanted.next(), found.next()) {
+        match (expected.next(), found.next()) {
             (None, None) => return true,
-            (None, Some(_)) => return all,
-            (Some(wanted), Some(found)) if wanted == found => {}
-            (Some(wanted), Some(found)) if wanted.starts_with(':') && !found.is_empty() => {}
+            (None, Some(_)) => return has_wildcard,
+            (Some(expected), Some(found)) if expected == found => {}
+            (Some(expected), Some(found)) if expected.starts_with(':') && !found.is_empty() => {}
             _ => return false,
         }
     }
@@ -165,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn routes() {
+    fn matches_route_patterns() {
         assert!(matches("/v1/ship/:rule", "/v1/ship/a-b"));
         assert!(!matches("/v1/ship/:rule", "/v1/ship/"));
         assert!(!matches("/v1/ship/:rule", "/v1/ship/a/b"));

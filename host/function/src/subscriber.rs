@@ -1,39 +1,39 @@
-//! Redis triggers.
+//! A subscriber for Redis triggers.
 
 use std::time::Duration;
 
 use crate::runtime::Function;
 
-/// How long to wait before a server is asked again that is not there: at first, and at most. Each time twice as long.
-const FIRST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(60);
+/// The initial and the maximum delay before a reconnection. The delay doubles at each failure.
+const INITIAL_RETRY_DELAY: Duration = Duration::from_secs(1);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(60);
 
-/// Gives a function the messages of a channel, for ever. One after the other: a batch is much work, and Redis keeps
-/// what waits. What a function makes of a message is told in the log; Redis hears nothing of it. That no Redis answers
-/// is told once.
+/// Calls a function with each message of a channel, forever. Handles one message at a time, as a batch is much work and
+/// Redis buffers further messages. Logs the result of each call; Redis gets no acknowledgement. Logs a lost connection
+/// once, not at each retry.
 pub async fn subscribe(client: redis::Client, channel: &str, function: &Function) {
     let server = client.get_connection_info().addr().to_string();
-    let mut pause = FIRST;
+    let mut retry_delay = INITIAL_RETRY_DELAY;
     loop {
         let mut subscribed = false;
-        let ended = messages(&client, channel, function, &mut subscribed).await;
+        let result = receive_messages(&client, channel, function, &mut subscribed).await;
         let error =
-            ended.err().map_or_else(|| "it ended the connection".to_owned(), |error| error.to_string());
+            result.err().map_or_else(|| "Redis closed the connection".to_owned(), |error| error.to_string());
         if subscribed {
-            pause = FIRST;
+            retry_delay = INITIAL_RETRY_DELAY;
         }
-        if pause == FIRST {
-            let hint = "no messages come, and what is announced now is lost; Redis is tried again and again";
+        if retry_delay == INITIAL_RETRY_DELAY {
+            let hint = "not subscribed: messages published now are lost; the connection is retried";
             tracing::warn!(server, channel, error, "{hint}");
         } else {
-            tracing::debug!(server, channel, error, "still no Redis");
+            tracing::debug!(server, channel, error, "Redis is still unavailable");
         }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(LONGEST);
+        tokio::time::sleep(retry_delay).await;
+        retry_delay = (retry_delay * 2).min(MAX_RETRY_DELAY);
     }
 }
 
-async fn messages(
+async fn receive_messages(
     client: &redis::Client,
     channel: &str,
     function: &Function,
@@ -46,9 +46,9 @@ async fn messages(
     tracing::info!(channel, "subscribed");
     let mut messages = subscription.into_on_message();
     while let Some(message) = messages.next().await {
-        match function.take(message.get_payload_bytes().to_vec()).await {
-            Ok(()) => tracing::info!(channel, "a message was taken"),
-            Err(error) => tracing::error!(channel, %error, "a message came to nothing"),
+        match function.handle_message(message.get_payload_bytes().to_vec()).await {
+            Ok(()) => tracing::info!(channel, "handled a message"),
+            Err(error) => tracing::error!(channel, %error, "handling a message failed"),
         }
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! What there is: projects, their logstores, the shards of these. Kept in memory whole, beside the database.
+//! The catalog: all projects, logstores and shards, cached in memory.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -12,124 +12,127 @@ use tokio::sync::Notify;
 use crate::consumer_group::ConsumerGroup;
 use crate::error::StoreError;
 use crate::rule::{ShippingRule, read_rules};
-use crate::stage::{StageNames, read_stages};
+use crate::stage::{StageAliases, read_stages};
 
-/// Everything there is at one moment.
+/// A snapshot of all projects, logstores and shards.
 #[derive(Debug, Default)]
 pub struct Catalog {
     projects: BTreeMap<String, Arc<Project>>,
-    stages: StageNames,
-    /// Shards whose logstore is gone, but not yet all of their logs.
-    pub(crate) dropped: Vec<Arc<Shard>>,
+    stages: StageAliases,
+    /// The shards of deleted logstores that still have logs to delete.
+    pub(crate) orphans: Vec<Arc<Shard>>,
 }
 
-/// A project: a name that logstores stand below.
+/// A project: a namespace of logstores.
 #[derive(Debug)]
 pub struct Project {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// What its owner says of it.
+    /// The description.
     pub description: String,
-    /// When it was made, in Unix seconds.
+    /// The creation time, in Unix seconds.
     pub created: u64,
-    /// When it was changed last, in Unix seconds.
+    /// The time of the last change, in Unix seconds.
     pub modified: u64,
-    /// Its logstores, by name.
+    /// The logstores, by name.
     pub logstores: BTreeMap<String, Arc<Logstore>>,
 }
 
-/// A logstore: logs of one kind, kept for a while.
+/// A logstore: logs of one kind, with a time to live.
 #[derive(Debug)]
 pub struct Logstore {
     pub(crate) id: i64,
-    /// The project that it belongs to.
+    /// The name of its project.
     pub project: String,
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// Days that its logs are kept.
+    /// The time to live of its logs, in days.
     pub ttl: u32,
-    /// What clients set besides: given back as it was, and of no meaning here.
+    /// Other settings of the client, returned unchanged and not interpreted.
     pub settings: Value,
-    /// When it was made, in Unix seconds.
+    /// The creation time, in Unix seconds.
     pub created: u64,
-    /// When it was changed last, in Unix seconds.
+    /// The time of the last change, in Unix seconds.
     pub modified: u64,
-    /// Its shards, by number.
+    /// The shards, by number.
     pub shards: Vec<Arc<Shard>>,
-    /// Its consumer groups, by name.
+    /// The consumer groups, by name.
     pub groups: BTreeMap<String, ConsumerGroup>,
-    /// What ships it, by name.
+    /// The shipping rules, by name.
     pub rules: BTreeMap<String, ShippingRule>,
-    /// Whose turn it is among the shards that take logs.
-    pub(crate) turn: AtomicUsize,
+    /// The round-robin counter of [`next_shard`](Self::next_shard).
+    pub(crate) round_robin: AtomicUsize,
 }
 
-/// A shard: a sequence of log groups, each at a position, its cursor.
+/// A shard: a sequence of log groups. The position of a log group is its cursor.
 #[derive(Debug)]
 pub struct Shard {
     pub(crate) id: i64,
-    /// Its number within the logstore.
+    /// The number within the logstore.
     pub number: u32,
-    /// Whether logs can be put: not after it was split or merged.
+    /// True if the shard accepts puts: until it is split or merged.
     pub writable: bool,
-    /// The hash keys whose logs it takes.
+    /// The range of hash keys that are routed to the shard.
     pub keys: HashRange,
-    /// The shards that it was split or merged from.
+    /// The shards it was split or merged from.
     pub parents: Vec<u32>,
-    /// When it was made, in Unix seconds.
+    /// The creation time, in Unix seconds.
     pub created: u64,
-    /// The position of the first log group it ever had.
+    /// The position of the first log group ever stored in it.
     pub(crate) origin: u64,
-    pub(crate) live: Arc<Live>,
+    pub(crate) state: Arc<ShardState>,
 }
 
-/// What changes with every put.
+/// The state of a shard that changes with every put. Successive catalogs share it.
 #[derive(Debug)]
-pub(crate) struct Live {
+pub(crate) struct ShardState {
+    /// The position of the oldest log group.
     pub(crate) begin: AtomicU64,
+    /// The position of the next log group.
     pub(crate) end: AtomicU64,
-    /// When the last log group was received.
+    /// The time of receipt of the last log group, in Unix seconds.
     pub(crate) received: AtomicU64,
-    /// The time of the newest log.
+    /// The time of the newest log, in Unix seconds.
     pub(crate) newest: AtomicU64,
-    /// Whether it takes no more logs, by the newest catalog.
-    pub(crate) closed: AtomicBool,
+    /// True if the newest catalog says that the shard accepts no more puts.
+    pub(crate) read_only: AtomicBool,
+    /// Wakes readers after a put.
     pub(crate) written: Notify,
 }
 
-/// Bits of a row's number that count the log groups of a shard: a million million.
+/// The number of bits of a row id that count the log groups of a shard: enough for 10^12 log groups.
 const POSITION_BITS: u32 = 40;
 
 impl Catalog {
-    /// All projects, by name.
+    /// Returns all projects, in the order of their names.
     pub fn projects(&self) -> impl Iterator<Item = &Arc<Project>> {
         self.projects.values()
     }
 
-    /// The project of this name.
+    /// Returns the project of this name.
     pub fn project(&self, name: &str) -> Result<&Arc<Project>, StoreError> {
         self.projects.get(name).ok_or_else(|| StoreError::NoProject(name.into()))
     }
 
-    /// The logstore of this name in that project.
+    /// Returns a logstore by its project and name.
     pub fn logstore(&self, project: &str, name: &str) -> Result<&Arc<Logstore>, StoreError> {
         self.project(project)?.logstores.get(name).ok_or_else(|| StoreError::NoLogstore(name.into()))
     }
 
-    /// The names of stages.
-    pub fn stages(&self) -> &StageNames {
+    /// Returns the stage aliases.
+    pub fn stages(&self) -> &StageAliases {
         &self.stages
     }
 
-    /// All logstores there are.
+    /// Returns all logstores.
     pub fn logstores(&self) -> impl Iterator<Item = &Arc<Logstore>> {
         self.projects.values().flat_map(|project| project.logstores.values())
     }
 
-    /// Reads it from the database. What was live in `before` stays so.
-    pub(crate) fn read(connection: &Connection, before: &Self) -> Result<Self, StoreError> {
-        let known: HashMap<i64, Arc<Live>> =
-            before.shards().map(|shard| (shard.id, Arc::clone(&shard.live))).collect();
+    /// Reads the catalog from the database. Shards of the `previous` catalog keep their state.
+    pub(crate) fn read(connection: &Connection, previous: &Self) -> Result<Self, StoreError> {
+        let known: HashMap<i64, Arc<ShardState>> =
+            previous.shards().map(|shard| (shard.id, Arc::clone(&shard.state))).collect();
         let mut shards = read_shards(connection, &known)?;
         let mut logstores = read_logstores(connection, &mut shards)?;
         let mut statement =
@@ -146,18 +149,18 @@ impl Catalog {
         let projects = projects
             .map(|project| project.map(|project| (project.name.clone(), Arc::new(project))))
             .collect::<Result<_, _>>()?;
-        let (stages, dropped) = (read_stages(connection)?, shards.remove(&None).unwrap_or_default());
-        Ok(Self { projects, stages, dropped })
+        let (stages, orphans) = (read_stages(connection)?, shards.remove(&None).unwrap_or_default());
+        Ok(Self { projects, stages, orphans })
     }
 
-    /// Every shard, also those whose logstore is gone.
+    /// Returns all shards, including those of deleted logstores.
     pub(crate) fn shards(&self) -> impl Iterator<Item = &Arc<Shard>> {
-        self.logstores().flat_map(|logstore| &logstore.shards).chain(&self.dropped)
+        self.logstores().flat_map(|logstore| &logstore.shards).chain(&self.orphans)
     }
 }
 
 impl Logstore {
-    /// The shard of this number.
+    /// Returns the shard of this number.
     pub fn shard(&self, number: u32) -> Result<&Arc<Shard>, StoreError> {
         self.shards
             .binary_search_by_key(&number, |shard| shard.number)
@@ -165,50 +168,50 @@ impl Logstore {
             .map_err(|_| StoreError::NoShard(number))
     }
 
-    /// The shards that take logs.
+    /// Returns the writable shards.
     pub fn writable(&self) -> impl Iterator<Item = &Arc<Shard>> {
         self.shards.iter().filter(|shard| shard.writable)
     }
 
-    /// The shard that takes logs without a key: each in turn.
+    /// Returns the shard for the next logs without a key: round robin among the writable shards.
     pub fn next_shard(&self) -> Option<&Arc<Shard>> {
         let count = self.writable().count().max(1);
-        self.writable().nth(self.turn.fetch_add(1, Ordering::Relaxed) % count)
+        self.writable().nth(self.round_robin.fetch_add(1, Ordering::Relaxed) % count)
     }
 
-    /// The shard that takes the logs of `key`.
+    /// Returns the writable shard whose range contains the key.
     pub fn shard_of(&self, key: HashKey) -> Option<&Arc<Shard>> {
         self.writable().find(|shard| shard.keys.contains(key))
     }
 }
 
 impl Shard {
-    /// The position of the oldest log group that is still there.
+    /// Returns the position of the oldest stored log group.
     pub fn begin(&self) -> u64 {
-        self.live.begin.load(Ordering::Acquire)
+        self.state.begin.load(Ordering::Acquire)
     }
 
-    /// The position of the next log group: nothing is there yet.
+    /// Returns the end of the shard: the position of the next log group.
     pub fn end(&self) -> u64 {
-        self.live.end.load(Ordering::Acquire)
+        self.state.end.load(Ordering::Acquire)
     }
 
-    /// When the last log group was received, in Unix seconds; 0 if there never was one.
+    /// Returns the time of receipt of the last log group, in Unix seconds; 0 if the shard never had one.
     pub fn last_received(&self) -> u64 {
-        self.live.received.load(Ordering::Relaxed)
+        self.state.received.load(Ordering::Relaxed)
     }
 
-    /// The time of the newest log, in Unix seconds; 0 if there never was one.
+    /// Returns the time of the newest log, in Unix seconds; 0 if the shard never had one.
     pub fn newest(&self) -> u64 {
-        self.live.newest.load(Ordering::Relaxed)
+        self.state.newest.load(Ordering::Relaxed)
     }
 
-    /// Waits until there is something at `position`.
-    pub async fn written(&self, position: u64) {
+    /// Waits until there is a log group at `position`.
+    pub async fn wait_for(&self, position: u64) {
         loop {
-            let written = self.live.written.notified();
+            let written = self.state.written.notified();
             tokio::pin!(written);
-            // Before looking, so that no put comes between.
+            // Registers before the check, so that no put in between is missed.
             written.as_mut().enable();
             if self.end() > position {
                 return;
@@ -217,24 +220,24 @@ impl Shard {
         }
     }
 
-    /// The row of the log group at `position`.
+    /// Returns the row id of the log group at `position`.
     pub(crate) fn row(&self, position: u64) -> i64 {
         (self.id << POSITION_BITS) + position.saturating_sub(self.origin).min((1 << POSITION_BITS) - 1) as i64
     }
 
-    /// The rows that are the shard's: the first, and one past the last.
+    /// Returns the range of the shard's row ids: the first, and one past the last.
     pub(crate) fn rows(&self) -> (i64, i64) {
         (self.id << POSITION_BITS, (self.id + 1) << POSITION_BITS)
     }
 
-    /// The position of the log group in `row`.
+    /// Returns the position of the log group in `row`.
     pub(crate) fn position(&self, row: i64) -> u64 {
         self.origin + (row - (self.id << POSITION_BITS)) as u64
     }
 }
 
-impl Live {
-    fn find(connection: &Connection, shard: i64, origin: u64, next: u64) -> Result<Self, rusqlite::Error> {
+impl ShardState {
+    fn read(connection: &Connection, shard: i64, origin: u64, next: u64) -> Result<Self, rusqlite::Error> {
         let first = shard << POSITION_BITS;
         let range = params![first, first + (1 << POSITION_BITS)];
         let edge = |order: &str| {
@@ -255,7 +258,7 @@ impl Live {
             end: end.into(),
             received: last.map_or(0, |(_, received, _)| received).into(),
             newest: last.map_or(0, |(.., newest)| newest).into(),
-            closed: false.into(),
+            read_only: false.into(),
             written: Notify::new(),
         })
     }
@@ -263,7 +266,7 @@ impl Live {
 
 type Shards = HashMap<Option<i64>, Vec<Arc<Shard>>>;
 
-fn read_shards(connection: &Connection, known: &HashMap<i64, Arc<Live>>) -> Result<Shards, StoreError> {
+fn read_shards(connection: &Connection, known: &HashMap<i64, Arc<ShardState>>) -> Result<Shards, StoreError> {
     let mut statement = connection.prepare_cached(
         "SELECT id, logstore, number, writable, begin_key, end_key, parents, created, origin, next
          FROM shard ORDER BY number",
@@ -272,12 +275,12 @@ fn read_shards(connection: &Connection, known: &HashMap<i64, Arc<Live>>) -> Resu
     let mut shards = Shards::new();
     while let Some(row) = rows.next()? {
         let (id, origin): (i64, u64) = (row.get(0)?, row.get(8)?);
-        let live = match known.get(&id) {
-            Some(live) => Arc::clone(live),
-            None => Arc::new(Live::find(connection, id, origin, row.get(9)?)?),
+        let state = match known.get(&id) {
+            Some(state) => Arc::clone(state),
+            None => Arc::new(ShardState::read(connection, id, origin, row.get(9)?)?),
         };
         let (logstore, writable): (Option<i64>, bool) = (row.get(1)?, row.get(3)?);
-        live.closed.store(logstore.is_none() || !writable, Ordering::Release);
+        state.read_only.store(logstore.is_none() || !writable, Ordering::Release);
         let shard = Shard {
             id,
             number: row.get(2)?,
@@ -286,7 +289,7 @@ fn read_shards(connection: &Connection, known: &HashMap<i64, Arc<Live>>) -> Resu
             parents: serde_json::from_str(&row.get::<_, String>(6)?).map_err(|error| corrupt(6, error))?,
             created: row.get(7)?,
             origin,
-            live,
+            state,
         };
         shards.entry(logstore).or_default().push(Arc::new(shard));
     }
@@ -317,7 +320,7 @@ fn read_logstores(
             shards: shards.remove(&Some(id)).unwrap_or_default(),
             groups: groups.remove(&id).unwrap_or_default(),
             rules: rules.remove(&id).unwrap_or_default(),
-            turn: AtomicUsize::new(0),
+            round_robin: AtomicUsize::new(0),
         };
         logstores.entry(row.get(1)?).or_default().insert(logstore.name.clone(), Arc::new(logstore));
     }

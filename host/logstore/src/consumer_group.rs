@@ -1,4 +1,4 @@
-//! Consumer groups: their members, and how far each shard was read.
+//! Consumer groups: members, heartbeats and checkpoints.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, MutexGuard, PoisonError};
@@ -14,59 +14,59 @@ use crate::store::Store;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConsumerGroup {
     pub(crate) id: i64,
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// Seconds after which a silent consumer is taken for dead.
+    /// The heartbeat timeout of a consumer, in seconds.
     pub timeout: u32,
-    /// Whether the shards that came from a split or merge wait until those before them are read to the end.
+    /// True if members get the shards of a split or merge only after its parents have been read to the end.
     pub ordered: bool,
 }
 
-/// How far a group has read a shard.
+/// The checkpoint of a group in a shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// The number of the shard.
+    /// The shard number.
     pub shard: u32,
-    /// The position to go on from, if the group ever said one.
+    /// The next position to read, if a checkpoint was ever saved.
     pub position: Option<u64>,
-    /// When it was said, in Unix microseconds; 0 if never.
+    /// The time of the last save, in Unix microseconds; 0 if there was none.
     pub updated: u64,
-    /// Who said it; empty if nobody.
+    /// The consumer that saved it; empty if there was none.
     pub consumer: String,
 }
 
-/// How a group stands with a shard.
+/// The status of a group in a shard.
 #[derive(Debug, Clone)]
 pub struct GroupStatus {
-    /// How far it has read.
+    /// The checkpoint.
     pub checkpoint: Checkpoint,
-    /// Who owns the shard.
+    /// The consumer to which the shard is assigned.
     pub owner: Option<String>,
-    /// Log groups not read yet.
-    pub behind: u64,
-    /// Seconds from the newest log that was read to the newest there is, by the logs' own times; where none was
-    /// read yet, from the oldest group's.
-    pub lag: u64,
+    /// The number of unread log groups.
+    pub unread_groups: u64,
+    /// The lag in seconds of log time: from the newest read log to the newest log. If nothing was read yet, from the
+    /// oldest group.
+    pub lag_seconds: u64,
 }
 
-/// The members of all groups, by the group's number. Who holds what is in the database too.
+/// The members of all groups, by group id. The database has a copy of the assignments.
 #[derive(Debug, Default)]
 pub(crate) struct Groups(HashMap<i64, Group>);
 
 #[derive(Debug, Default)]
 struct Group {
     members: Members,
-    /// Members that were silent for too long, as long as the database may still have them.
-    gone: BTreeSet<String>,
-    /// How often it was begun to write who holds what.
+    /// Expired members that may still be in the database.
+    expired: BTreeSet<String>,
+    /// The number of saves begun. It identifies the latest save.
     saves: u64,
 }
 
 impl Group {
-    /// Removes who was silent for too long.
+    /// Removes members whose heartbeats timed out.
     fn expire(&mut self, group: &ConsumerGroup, now: u64) {
-        let silent = now.saturating_sub(u64::from(group.timeout) * 1_000_000);
-        self.gone.extend(self.members.expire(silent));
+        let cutoff = now.saturating_sub(u64::from(group.timeout) * 1_000_000);
+        self.expired.extend(self.members.expire(cutoff));
     }
 }
 
@@ -87,16 +87,16 @@ impl Groups {
         Ok(groups)
     }
 
-    /// Forgets groups that are no more.
-    fn tidy(&mut self, catalog: &Catalog) {
-        let there: HashSet<i64> =
+    /// Removes deleted groups.
+    fn remove_deleted(&mut self, catalog: &Catalog) {
+        let existing: HashSet<i64> =
             catalog.logstores().flat_map(|logstore| logstore.groups.values()).map(|group| group.id).collect();
-        self.0.retain(|id, _| there.contains(id));
+        self.0.retain(|id, _| existing.contains(id));
     }
 }
 
 impl Store {
-    /// Makes a consumer group.
+    /// Creates a consumer group.
     pub async fn create_group(
         &self,
         logstore: &Logstore,
@@ -111,11 +111,11 @@ impl Store {
                 params![logstore, name],
                 |row| row.get(0),
             )?;
-            let made = connection.execute(
+            let inserted = connection.execute(
                 "INSERT OR IGNORE INTO consumer_group (logstore, name, timeout, ordered) VALUES (?1, ?2, ?3, ?4)",
                 params![logstore, name, timeout, ordered],
             )?;
-            match made {
+            match inserted {
                 0 => Err(StoreError::GroupExists(name)),
                 _ if count >= quota => Err(StoreError::GroupQuota(quota)),
                 _ => Ok(()),
@@ -124,7 +124,7 @@ impl Store {
         self.writer.run(true, job).await
     }
 
-    /// Changes a consumer group.
+    /// Updates a consumer group.
     pub async fn update_group(
         &self,
         logstore: &Logstore,
@@ -135,7 +135,7 @@ impl Store {
         let group = logstore.group(name)?.clone();
         let (timeout, ordered) = (timeout.unwrap_or(group.timeout), ordered.unwrap_or(group.ordered));
         if (timeout, ordered) == (group.timeout, group.ordered) {
-            // Every worker of the SDK says at its start what the group is already.
+            // Every worker of the SDK repeats the current settings when it starts.
             return Ok(());
         }
         let job = move |connection: &Connection| {
@@ -148,7 +148,7 @@ impl Store {
         self.writer.run(true, job).await
     }
 
-    /// Deletes a consumer group with its checkpoints.
+    /// Deletes a consumer group and its checkpoints.
     pub async fn delete_group(&self, logstore: &Logstore, name: &str) -> Result<(), StoreError> {
         let id = logstore.group(name)?.id;
         let job = move |connection: &Connection| {
@@ -156,12 +156,12 @@ impl Store {
             Ok(())
         };
         self.writer.run(true, job).await?;
-        self.groups().tidy(&self.catalog());
+        self.groups().remove_deleted(&self.catalog());
         Ok(())
     }
 
-    /// Takes a consumer's heartbeat: `reported` is what it may still be working on. Returns the shards that it
-    /// shall own from now on. A consumer joins by its first.
+    /// Handles a consumer's heartbeat. `reported` contains the shards that it may still be processing. Returns the
+    /// shards assigned to it. A consumer joins the group by its first heartbeat.
     pub async fn heartbeat(
         &self,
         logstore: &Logstore,
@@ -172,27 +172,26 @@ impl Store {
         let group = logstore.group(group)?;
         let shards = self.assignable(logstore, group)?;
         let reported = reported.iter().copied().filter(|&shard| logstore.shard(shard).is_ok()).collect();
-        let (given, save) = {
+        let (assigned, save) = {
             let mut groups = self.groups();
             let entry = groups.0.entry(group.id).or_default();
             let now = (self.options.uptime)();
             entry.expire(group, now);
-            // Who is back is written anew.
-            entry.gone.remove(consumer);
-            let given = entry.members.heartbeat(consumer, reported, &shards, now);
-            let saved = entry.members.is_saved(consumer) && entry.gone.is_empty();
-            // Sent while the members are locked, so that what is written last is what holds.
-            (given, (!saved).then(|| Save::begin(self, group.id, consumer, entry)))
+            // The save below rewrites a consumer that came back.
+            entry.expired.remove(consumer);
+            let assigned = entry.members.heartbeat(consumer, reported, &shards, now);
+            let saved = entry.members.is_saved(consumer) && entry.expired.is_empty();
+            // Sent while the members are locked, so that saves are written in the order of their states.
+            (assigned, (!saved).then(|| Save::begin(self, group.id, consumer, entry)))
         };
         if let Some(save) = save {
-            // Before the consumer hears of it: a restart must know who has what. After a failure the next
-            // heartbeat tries again.
-            save.end(self).await?;
+            // Before the reply: a restart must know all assignments. After a failure the next heartbeat retries.
+            save.finish(self).await?;
         }
-        Ok(given.into_iter().collect())
+        Ok(assigned.into_iter().collect())
     }
 
-    /// How far the group has read: one entry for each shard, or for the one asked for. Blocks on the disk.
+    /// Returns the checkpoints of the group: of all shards, or of `shard`. Blocks on disk I/O.
     pub fn checkpoints(
         &self,
         logstore: &Logstore,
@@ -200,15 +199,16 @@ impl Store {
         shard: Option<u32>,
     ) -> Result<Vec<Checkpoint>, StoreError> {
         let group = logstore.group(group)?;
-        let asked = logstore.shards.iter().filter(|each| shard.is_none_or(|shard| shard == each.number));
+        let requested = logstore.shards.iter().filter(|each| shard.is_none_or(|shard| shard == each.number));
         self.with_reader(|connection| {
-            asked.map(|shard| read_checkpoint(connection, group.id, shard.number)).collect()
+            requested.map(|shard| read_checkpoint(connection, group.id, shard.number)).collect()
         })
     }
 
-    /// Says how far a shard was read: `position` is the next to be read, and may be before the last one said.
+    /// Saves the checkpoint of a shard. `position` is the next position to read; it may be before the previous
+    /// checkpoint.
     ///
-    /// Without `force` only the consumer that holds the shard can.
+    /// Without `force`, only the consumer that holds the shard may save it.
     pub async fn save_checkpoint(
         &self,
         logstore: &Logstore,
@@ -236,13 +236,13 @@ impl Store {
                      SELECT id, ?2, ?3, ?4, ?5 FROM consumer_group WHERE id = ?1",
                 )?
                 .execute(params![id, shard, position, now, consumer])?;
-            // Deleted meanwhile.
+            // The group may have been deleted in the meantime.
             if saved == 0 { Err(StoreError::NoGroup(name)) } else { Ok(()) }
         };
         self.writer.run(false, job).await
     }
 
-    /// How the group stands with each shard. Blocks on the disk.
+    /// Returns the status of the group in each shard. Blocks on disk I/O.
     pub fn group_status(&self, logstore: &Logstore, group: &str) -> Result<Vec<GroupStatus>, StoreError> {
         let found = logstore.group(group)?;
         let id = found.id;
@@ -250,23 +250,23 @@ impl Store {
         let checkpoints = self.checkpoints(logstore, group, None)?;
         let status = |(shard, checkpoint): (&Arc<Shard>, Checkpoint)| {
             let next = checkpoint.position.unwrap_or(0).max(shard.begin());
-            let behind = shard.end().saturating_sub(next);
-            let read = match next.checked_sub(1).filter(|_| behind > 0) {
+            let unread_groups = shard.end().saturating_sub(next);
+            let newest_read = match next.checked_sub(1).filter(|_| unread_groups > 0) {
                 Some(last) => self.newest_at(shard, last)?.or(self.newest_at(shard, next)?),
                 None => None,
             };
-            let lag = read.map_or(0, |read| shard.newest().saturating_sub(read));
+            let lag_seconds = newest_read.map_or(0, |read| shard.newest().saturating_sub(read));
             let owner = self
                 .groups()
                 .0
                 .get(&id)
                 .and_then(|entry| entry.members.owner(shard.number).map(str::to_owned));
-            Ok(GroupStatus { checkpoint, owner, behind, lag })
+            Ok(GroupStatus { checkpoint, owner, unread_groups, lag_seconds })
         };
         logstore.shards.iter().zip(checkpoints).map(status).collect()
     }
 
-    /// The consumers of a group that were heard of within its timeout.
+    /// Returns the live consumers of a group.
     pub fn consumers(&self, group: &ConsumerGroup) -> Vec<String> {
         self.expire(group);
         let groups = self.groups();
@@ -289,7 +289,7 @@ impl Store {
         let members = groups.0.get(&group.id).map(|entry| &entry.members);
         match members.filter(|members| members.contains(consumer)) {
             None => Err(StoreError::NoConsumer(consumer.into())),
-            // One that came back late still reports what is another's by now.
+            // An expired consumer that came back may still report shards that now belong to others.
             Some(members)
                 if members.held(consumer).contains_key(&shard)
                     && members.owner(shard).is_none_or(|owner| owner == consumer) =>
@@ -300,23 +300,24 @@ impl Store {
         }
     }
 
-    /// The shards that members can own just now: in an ordered group not those whose parents are unread.
+    /// Returns the assignable shards. In an ordered group, a shard is assignable after its parents have been read.
     fn assignable(&self, logstore: &Logstore, group: &ConsumerGroup) -> Result<Shards, StoreError> {
         let mut shards = Shards::new();
         for shard in &logstore.shards {
-            // A parent that is gone was too old for anybody to read.
+            // Retention has removed a missing parent, so it can't be read any more.
             let mut parents = shard.parents.iter().filter_map(|&parent| logstore.shard(parent).ok());
-            let waits = group.ordered
-                && parents.try_fold(false, |waits, parent| {
-                    Ok::<_, StoreError>(waits || !self.is_read(group, parent)?)
+            let is_blocked = group.ordered
+                && parents.try_fold(false, |blocked, parent| {
+                    Ok::<_, StoreError>(blocked || !self.is_read(group, parent)?)
                 })?;
-            if !waits {
+            if !is_blocked {
                 shards.insert(shard.number);
             }
         }
         Ok(shards)
     }
 
+    /// Returns true if the group has read the shard to its end.
     fn is_read(&self, group: &ConsumerGroup, shard: &Shard) -> Result<bool, StoreError> {
         let checkpoint =
             self.with_reader(|connection| read_checkpoint(connection, group.id, shard.number))?;
@@ -325,31 +326,31 @@ impl Store {
 }
 
 impl Logstore {
-    /// The consumer group of this name.
+    /// Returns the consumer group of this name.
     pub fn group(&self, name: &str) -> Result<&ConsumerGroup, StoreError> {
         self.groups.get(name).ok_or_else(|| StoreError::NoGroup(name.into()))
     }
 }
 
-/// Writing who holds what, on its way.
+/// A save of a consumer's assignments in progress.
 struct Save<F> {
     group: i64,
     consumer: String,
     held: Held,
-    gone: BTreeSet<String>,
+    expired: BTreeSet<String>,
     number: u64,
     written: F,
 }
 
 impl<F: Future<Output = Result<(), StoreError>>> Save<F> {
-    /// Waits until it is on disk.
-    async fn end(self, store: &Store) -> Result<(), StoreError> {
+    /// Waits until the save is on disk.
+    async fn finish(self, store: &Store) -> Result<(), StoreError> {
         self.written.await?;
         if let Some(entry) = store.groups().0.get_mut(&self.group)
             && entry.saves == self.number
         {
-            entry.members.saved(&self.consumer, self.held);
-            entry.gone.retain(|name| !self.gone.contains(name));
+            entry.members.set_saved(&self.consumer, self.held);
+            entry.expired.retain(|name| !self.expired.contains(name));
         }
         Ok(())
     }
@@ -363,31 +364,34 @@ impl Save<()> {
         entry: &mut Group,
     ) -> Save<impl Future<Output = Result<(), StoreError>> + Send + use<>> {
         entry.saves += 1;
-        let (consumer, held, gone) = (consumer.to_owned(), entry.members.held(consumer), entry.gone.clone());
-        let written = store.writer.run(false, write(group, consumer.clone(), held.clone(), gone.clone()));
-        Save { group, consumer, held, gone, number: entry.saves, written }
+        let (consumer, held, expired) =
+            (consumer.to_owned(), entry.members.held(consumer), entry.expired.clone());
+        let written =
+            store.writer.run(false, save_assignments(group, consumer.clone(), held.clone(), expired.clone()));
+        Save { group, consumer, held, expired, number: entry.saves, written }
     }
 }
 
-fn write(
+/// Returns the job that saves the assignments of a consumer and deletes those of expired consumers.
+fn save_assignments(
     group: i64,
     consumer: String,
     held: Held,
-    gone: BTreeSet<String>,
+    expired: BTreeSet<String>,
 ) -> impl FnOnce(&Connection) -> Result<(), StoreError> {
     move |connection| {
         let mut delete = connection
             .prepare_cached("DELETE FROM assignment WHERE consumer_group = ?1 AND consumer = ?2")?;
-        for name in gone.iter().chain([&consumer]) {
+        for name in expired.iter().chain([&consumer]) {
             delete.execute(params![group, name])?;
         }
-        // The group may have been deleted meanwhile.
+        // The group may have been deleted in the meantime.
         let mut insert = connection.prepare_cached(
             "INSERT INTO assignment (consumer_group, shard, consumer, given)
              SELECT id, ?2, ?3, ?4 FROM consumer_group WHERE id = ?1",
         )?;
-        for (shard, given) in held {
-            insert.execute(params![group, shard, consumer, given])?;
+        for (shard, assigned) in held {
+            insert.execute(params![group, shard, consumer, assigned])?;
         }
         Ok(())
     }
@@ -400,6 +404,6 @@ fn read_checkpoint(connection: &Connection, group: i64, shard: u32) -> Result<Ch
     let found = statement.query_row(params![group, shard], |row| {
         Ok(Checkpoint { shard, position: Some(row.get(0)?), updated: row.get(1)?, consumer: row.get(2)? })
     });
-    let never = || Checkpoint { shard, position: None, updated: 0, consumer: String::new() };
-    Ok(found.optional()?.unwrap_or_else(never))
+    let unsaved = || Checkpoint { shard, position: None, updated: 0, consumer: String::new() };
+    Ok(found.optional()?.unwrap_or_else(unsaved))
 }

@@ -1,128 +1,130 @@
-//! What can go wrong in the store.
+//! Errors of the store.
 
 use std::path::PathBuf;
 
 use logship_sls::hash_key::RangeError;
 
-use crate::task::Place;
+use crate::task::LogPosition;
 
-/// Why the store did not do what it was asked for. Nothing of it is done then.
+/// An error of a store operation. A failed operation changes nothing.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// There is no such project.
+    /// The project does not exist.
     #[error("The Project does not exist : {0}")]
     NoProject(String),
-    /// The project is there already.
+    /// The project already exists.
     #[error("Project {0} already exist")]
     ProjectExists(String),
-    /// The project has no such logstore.
+    /// The logstore does not exist.
     #[error("logstore {0} does not exist")]
     NoLogstore(String),
-    /// The logstore is there already.
+    /// The logstore already exists.
     #[error("logstore {0} already exists")]
     LogstoreExists(String),
-    /// The logstore has no such shard.
+    /// The shard does not exist.
     #[error("shard {0} does not exist")]
     NoShard(u32),
-    /// The shard was split or merged, and takes no more logs.
+    /// The shard is read-only, because it was split or merged.
     #[error("shard {0} is read-only: it was split or merged")]
     ReadOnlyShard(u32),
-    /// The shard can't be split there, or merged.
+    /// The shard can't be split at that key, or can't be merged.
     #[error("shard {shard}: {source}")]
     Resharding {
-        /// The number of the shard.
+        /// The shard number.
         shard: u32,
-        /// What is wrong with its keys.
+        /// The problem with the key range.
         source: RangeError,
     },
-    /// The shard is the last, so there is none to merge it with.
-    #[error("no shard that takes logs follows shard {0}: merge it with the one before, by naming that")]
-    NoNeighbour(u32),
-    /// A logstore would have more shards than are allowed.
-    #[error("a logstore has at most {0} shards that can be written to")]
+    /// No writable shard follows, so the shard can't be merged.
+    #[error(
+        "no writable shard follows shard {0}: to merge it with the previous shard, merge that one instead"
+    )]
+    NoAdjacentShard(u32),
+    /// The logstore would exceed the limit of writable shards.
+    #[error("a logstore has at most {0} writable shards")]
     TooManyShards(u32),
-    /// The cursor is none of the shard's, or one that nothing was written to yet.
-    #[error("cursor {cursor} is none of shard {shard}: it has those from {begin} to {end}")]
+    /// The cursor is outside the shard.
+    #[error("cursor {cursor} is outside shard {shard}: its cursors are {begin} to {end}")]
     NoCursor {
-        /// The number of the shard.
+        /// The shard number.
         shard: u32,
-        /// The position asked for.
+        /// The requested position.
         cursor: u64,
-        /// The shard's first position.
+        /// The first position of the shard.
         begin: u64,
-        /// Its next position, where nothing is yet.
+        /// The end of the shard: the position of the next log group.
         end: u64,
     },
-    /// The consumer group is there already.
+    /// The consumer group already exists.
     #[error("consumer group already exist")]
     GroupExists(String),
-    /// The logstore has no such consumer group.
+    /// The consumer group does not exist.
     #[error("consumer group not exist")]
     NoGroup(String),
-    /// A logstore has as many consumer groups as it may.
+    /// The logstore has the maximum number of consumer groups.
     #[error("a logstore has at most {0} consumer groups: delete one first")]
     GroupQuota(usize),
-    /// The consumer is no member of the group, or no longer.
-    #[error("consumer {0} does not exist, or was silent for longer than the group's timeout")]
+    /// The consumer is not a member of the group, or its membership timed out.
+    #[error("consumer {0} is not a member of the group: it sent no heartbeat within the group's timeout")]
     NoConsumer(String),
-    /// The shard is another consumer's.
-    #[error("shard {shard} is not held by consumer {consumer}")]
+    /// The shard is assigned to another consumer.
+    #[error("shard {shard} is not assigned to consumer {consumer}")]
     NotOwner {
-        /// The number of the shard.
+        /// The shard number.
         shard: u32,
-        /// Who asked.
+        /// The requesting consumer.
         consumer: String,
     },
-    /// The logstore has no such rule.
+    /// The rule does not exist.
     #[error("The shipper {0} does not exist")]
     NoRule(String),
-    /// The rule is there already.
+    /// The rule already exists.
     #[error("shipper {0} already exists")]
     RuleExists(String),
-    /// There was a rule of this name.
-    #[error("shipper {0} was deleted, and its name can't be taken again: choose another")]
+    /// A deleted rule had this name.
+    #[error("shipper {0} was deleted and its name can't be reused: choose another name")]
     RuleNameTaken(String),
-    /// The shard's next task begins elsewhere by now.
+    /// The next task of the shard begins at another position.
     #[error("the next task of the shard begins at {0}")]
-    Overtaken(Place),
-    /// No stage has the name.
+    NextTaskMoved(LogPosition),
+    /// The stage does not exist.
     #[error("no stage is called {0}")]
     NoStage(String),
-    /// A name of a stage stands for something else by now.
-    #[error("stage {0} was changed meanwhile: look at it, and try again")]
+    /// The stage alias changed since the caller read it.
+    #[error("stage {0} was changed at the same time: check its current state and try again")]
     StageChanged(String),
-    /// Names of stages stand for something else than what the task was to be made by.
-    #[error("stages were changed meanwhile")]
+    /// Stage aliases changed since the plan of the task was made.
+    #[error("stages changed while the task was created")]
     StagesChanged,
-    /// There is no such task, or it is not to be tried.
+    /// The task does not exist, or can't be started.
     #[error("task {0} does not exist")]
     NoTask(String),
-    /// Another process has the data directory.
-    #[error("{} is in use by another process: stop it, or take another data directory", .0.display())]
+    /// Another process uses the data directory.
+    #[error("{} is in use by another process: stop it or use another data directory", .0.display())]
     Locked(PathBuf),
-    /// The file is not a store, or that of a later logship.
-    #[error("{} is no store that this logship can read (its version is {version}, known are those to {known})", path.display())]
-    Foreign {
-        /// The file.
+    /// The file is not a store, or is a store of a newer logship.
+    #[error("{} is not a store that this logship can read (schema version {version}, supported up to {known}): use a newer logship or another data directory", path.display())]
+    UnsupportedFile {
+        /// The path of the file.
         path: PathBuf,
-        /// Its schema's version.
+        /// The schema version of the file.
         version: usize,
-        /// The newest version known.
+        /// The newest supported schema version.
         known: usize,
     },
-    /// A file of the data directory could not be made.
+    /// A file of the data directory can't be created or opened.
     #[error("{}: {source}", path.display())]
     File {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// The database failed: a full disk as a rule.
+    /// The database failed, usually because the disk is full.
     #[error("the database failed: {0}")]
     Database(#[from] rusqlite::Error),
-    /// What others in the same commit met; nothing was stored.
+    /// The shared commit failed; nothing was stored.
     #[error("the commit failed: {0}")]
     Commit(String),
     /// The store is being closed.

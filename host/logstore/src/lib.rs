@@ -1,27 +1,26 @@
 //! A durable Logstore in one SQLite file, for one process.
 //!
-//! A **project** has logstores; a **logstore** has shards; a **shard** is a sequence of log groups. A **log
-//! group** is what one put brings: its position is its shard's next, a number without gaps, which is what a
-//! cursor of the API says. **Consumer groups** share the shards of a logstore among their members and
-//! remember how far each shard was read. **Rules** ship a logstore by **tasks**, a range of a shard each.
+//! A **project** has logstores, a **logstore** has shards, and a **shard** is a sequence of log groups. A **log group**
+//! is the unit of a put. Its position in the shard is a consecutive number; the cursors of the API are positions.
+//! **Consumer groups** distribute the shards of a logstore among their members and store a checkpoint for each shard.
+//! **Rules** ship a logstore in **tasks**; each task is a range of a shard.
 //!
 //! # Layout
-//! - `store`: [`Store`], what others call. `catalog`: what there is, in memory. `manage`: how that changes.
-//! - `writer`: the one thread that writes; puts that wait share its commits. `retention`: deletes old logs.
-//! - `consumer_group`: members, heartbeats and checkpoints. `balance`: which member gets which shard.
-//! - `rule`: what ships a logstore, and how far. `task`: ranges of shards, and the objects that they become.
-//! - `stage`: names of stages, and which version each stands for.
+//! - `store`: [`Store`], the API. `catalog`: projects, logstores and shards in memory. `manage`: changes them.
+//! - `writer`: the single writer thread, with group commit. `retention`: deletes old logs.
+//! - `consumer_group`: members, heartbeats and checkpoints. `balance`: assigns shards to members.
+//! - `rule`: shipping rules and their progress. `task`: ranges of shards, and the objects made from them.
+//! - `stage`: aliases of stages, and the version that each points to.
 //! - `schema`: the tables.
 //!
-//! # What is stored
-//! A log group is stored as the client sent it, field for field, also those that nobody here knows: one LZ4
-//! block, which is how most clients send it, so as a rule the bytes of the request are those on disk.
-//! BENCHMARKS.md has the figures behind that choice.
+//! # Storage format
+//! A log group is stored as the client sent it, including unknown protobuf fields, as one LZ4 block. Most clients send
+//! LZ4, so the bytes of the request are usually the bytes on disk. BENCHMARKS.md has the measurements.
 //!
-//! # Promises
-//! - A put that was answered is on disk (`synchronous=FULL`), and exactly once there.
-//! - Positions are consecutive, never used again and never change.
-//! - What a shard's reader was shown stays there until its time to live is over.
+//! # Guarantees
+//! - An acknowledged put is on disk (`synchronous=FULL`), exactly once.
+//! - Positions are consecutive, never reused and never changed.
+//! - A log group that a reader has seen stays readable until its time to live ends.
 
 use std::sync::Arc;
 
@@ -47,27 +46,28 @@ pub use manage::{LogstoreSettings, Resharding};
 pub use retention::FOREVER;
 pub use rule::{Progress, RuleSettings, RuleStart, ShippingRule};
 pub use stage::{
-    NewStageVersion, StageAction, StageChange, StageEvent, StageName, StageNames, StageTarget, StageVersion,
+    NewStageVersion, StageAction, StageAlias, StageAliases, StageChange, StageEvent, StageTarget,
+    StageVersion,
 };
 pub use store::{Limits, Store};
 pub use task::{
-    CONFIG_NOT_EXIST, Failing, Measured, NewTask, Place, Seal, SealedObject, Status, Task, TaskCounts,
-    TaskFilter, TaskId,
+    Backlog, CONFIG_NOT_EXIST, FailingStage, LogPosition, ManifestEntry, NewTask, ObjectManifest, Status,
+    Task, TaskCounts, TaskFilter, TaskId,
 };
 
-/// The present in microseconds.
+/// Returns the current time in microseconds.
 pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
 
-/// What can be set of a store.
+/// The options of a store.
 #[derive(Clone)]
 pub struct Options {
-    /// Consumer groups that a logstore may have.
+    /// The maximum number of consumer groups of a logstore.
     pub groups: usize,
-    /// Shards of a logstore that can be written to.
+    /// The maximum number of writable shards of a logstore.
     pub shards: u32,
-    /// What the time is, since 1970.
+    /// The wall clock, since the Unix epoch.
     pub clock: Clock,
-    /// What the time is, since any moment: nobody sets this clock, so it tells who was silent for how long.
+    /// A monotonic clock, for timeouts of consumers: changes of the wall clock do not affect it.
     pub uptime: Clock,
 }
 
@@ -89,32 +89,32 @@ impl Default for Options {
     }
 }
 
-/// A log group to be stored. Who makes one has checked that the body is what the numbers say.
+/// A log group to store. The caller guarantees that the other fields describe the body.
 #[derive(Debug, Clone)]
 pub struct NewGroup {
-    /// The LogGroup in protobuf, as one LZ4 block.
+    /// The protobuf LogGroup, as one LZ4 block.
     pub body: Bytes,
-    /// Its bytes before compression.
+    /// The size before compression, in bytes.
     pub size: u32,
-    /// How many logs it has.
+    /// The number of logs.
     pub logs: u32,
-    /// The time of its newest log, in Unix seconds.
+    /// The time of the newest log, in Unix seconds.
     pub newest: u32,
 }
 
-/// A log group that is stored.
+/// A stored log group.
 #[derive(Debug, Clone, Copy)]
 pub struct StoredGroup<'a> {
-    /// Where it stands in its shard.
+    /// The position in the shard.
     pub position: u64,
-    /// When it was received, in Unix seconds.
+    /// The time of receipt, in Unix seconds.
     pub received: u64,
-    /// The time of its newest log, in Unix seconds.
+    /// The time of the newest log, in Unix seconds.
     pub newest: u32,
-    /// How many logs it has.
+    /// The number of logs.
     pub logs: u32,
-    /// Its bytes before compression.
+    /// The size before compression, in bytes.
     pub size: u32,
-    /// The LogGroup in protobuf, as one LZ4 block.
+    /// The protobuf LogGroup, as one LZ4 block.
     pub body: &'a [u8],
 }

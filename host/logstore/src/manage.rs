@@ -1,4 +1,4 @@
-//! Making, changing and deleting projects, logstores and shards.
+//! Creates, updates and deletes projects, logstores and shards.
 
 use logship_sls::hash_key::{HashKey, HashRange};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -7,42 +7,42 @@ use serde_json::Value;
 use crate::error::StoreError;
 use crate::store::Store;
 
-/// What can be set of a logstore.
+/// The settings of a logstore.
 #[derive(Debug, Clone)]
 pub struct LogstoreSettings {
-    /// Days that logs are kept; [`FOREVER`](crate::FOREVER) for ever.
+    /// The time to live of logs, in days; [`FOREVER`](crate::FOREVER) keeps them forever.
     pub ttl: u32,
-    /// What clients set besides and get back as it was.
+    /// Other settings of the client, returned unchanged.
     pub settings: Value,
 }
 
-/// How shards become others.
+/// A change of shards.
 #[derive(Debug, Clone, Copy)]
 pub enum Resharding {
-    /// In two: the second has `at` and what is above; without it each has half of the keys.
+    /// Splits a shard in two. The second shard gets the keys from `at` on. By default each shard gets half of the keys.
     Split {
-        /// The first key of the second.
+        /// The first key of the second shard.
         at: Option<HashKey>,
     },
-    /// Together with the one whose keys follow.
+    /// Merges a shard with the shard of the next keys.
     Merge,
 }
 
 impl Store {
-    /// Makes a project.
+    /// Creates a project.
     pub async fn create_project(&self, name: &str, description: &str) -> Result<(), StoreError> {
         let (name, description, now) = (name.to_owned(), description.to_owned(), self.now());
         let job = move |connection: &Connection| {
-            let made = connection.execute(
+            let inserted = connection.execute(
                 "INSERT OR IGNORE INTO project (name, description, created, modified) VALUES (?1, ?2, ?3, ?3)",
                 params![name, description, now],
             )?;
-            if made == 0 { Err(StoreError::ProjectExists(name)) } else { Ok(()) }
+            if inserted == 0 { Err(StoreError::ProjectExists(name)) } else { Ok(()) }
         };
         self.writer.run(true, job).await
     }
 
-    /// Changes what is said of a project.
+    /// Updates the description of a project.
     pub async fn update_project(&self, name: &str, description: &str) -> Result<(), StoreError> {
         let (name, description, now) = (name.to_owned(), description.to_owned(), self.now());
         let job = move |connection: &Connection| {
@@ -55,7 +55,7 @@ impl Store {
         self.writer.run(true, job).await
     }
 
-    /// Deletes a project with all of its logstores.
+    /// Deletes a project with all its logstores.
     pub async fn delete_project(&self, name: &str) -> Result<(), StoreError> {
         let name = name.to_owned();
         let job = move |connection: &Connection| {
@@ -70,7 +70,7 @@ impl Store {
         self.writer.run(true, job).await
     }
 
-    /// Makes a logstore with so many shards, each with the same share of the keys.
+    /// Creates a logstore. Its shards divide the keys evenly.
     pub async fn create_logstore(
         &self,
         project: &str,
@@ -85,12 +85,12 @@ impl Store {
         let origin = (self.options.clock)();
         let job = move |connection: &Connection| {
             let project = find_project(connection, &project)?;
-            let made = connection.execute(
+            let inserted = connection.execute(
                 "INSERT OR IGNORE INTO logstore (project, name, ttl, settings, created, modified)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?5)",
                 params![project, name, settings.ttl, settings.settings.to_string(), origin / 1_000_000],
             )?;
-            if made == 0 {
+            if inserted == 0 {
                 return Err(StoreError::LogstoreExists(name));
             }
             let logstore = connection.last_insert_rowid();
@@ -102,7 +102,7 @@ impl Store {
         self.writer.run(true, job).await
     }
 
-    /// Changes a logstore's settings.
+    /// Updates the settings of a logstore.
     pub async fn update_logstore(
         &self,
         project: &str,
@@ -121,19 +121,19 @@ impl Store {
         self.writer.run(true, job).await
     }
 
-    /// Deletes a logstore. Its logs can't be read any more, and go from the disk step by step.
+    /// Deletes a logstore. Its logs are unreadable at once, and are deleted from disk in small steps.
     pub async fn delete_logstore(&self, project: &str, name: &str) -> Result<(), StoreError> {
         let id = self.catalog().logstore(project, name)?.id;
         self.writer.run(true, move |connection| drop_logstore(connection, id)).await
     }
 
-    /// Splits a shard, or merges it with the next. Returns the numbers of the shards concerned, the new ones last.
+    /// Splits a shard, or merges it with the next one. Returns the numbers of all affected shards, the new ones last.
     pub async fn reshard(
         &self,
         project: &str,
         logstore: &str,
         shard: u32,
-        how: Resharding,
+        operation: Resharding,
     ) -> Result<Vec<u32>, StoreError> {
         let catalog = self.catalog();
         let logstore = catalog.logstore(project, logstore)?;
@@ -141,7 +141,7 @@ impl Store {
         if !first.writable {
             return Err(StoreError::ReadOnlyShard(shard));
         }
-        let (mut parents, children) = match how {
+        let (mut parents, children) = match operation {
             Resharding::Split { at } => {
                 if logstore.writable().count() >= self.options.shards as usize {
                     return Err(StoreError::TooManyShards(self.options.shards));
@@ -153,7 +153,7 @@ impl Store {
             }
             Resharding::Merge => {
                 let next = logstore.writable().find(|next| next.keys.begin == first.keys.end);
-                let next = next.ok_or(StoreError::NoNeighbour(shard))?;
+                let next = next.ok_or(StoreError::NoAdjacentShard(shard))?;
                 let merged = first.keys.merge(&next.keys);
                 let keys = merged.map_err(|source| StoreError::Resharding { shard, source })?;
                 (vec![shard, next.number], vec![keys])
@@ -175,18 +175,18 @@ impl Store {
                 [logstore],
                 |row| row.get(0),
             )?;
-            let mut made = vec![];
+            let mut created = vec![];
             for (number, keys) in (first..).zip(children) {
                 insert_shard(connection, logstore, number, keys, &sources, origin)?;
-                made.push(number);
+                created.push(number);
             }
-            Ok(made)
+            Ok(created)
         };
         parents.extend(self.writer.run(true, job).await?);
         Ok(parents)
     }
 
-    /// The present in Unix seconds.
+    /// Returns the current time in Unix seconds.
     pub(crate) fn now(&self) -> u64 {
         (self.options.clock)() / 1_000_000
     }
@@ -197,8 +197,8 @@ fn find_project(connection: &Connection, name: &str) -> Result<i64, StoreError> 
     found.optional()?.ok_or_else(|| StoreError::NoProject(name.into()))
 }
 
-/// `origin` is the first position and, being the time in microseconds, a place of its own: the cursors of a
-/// logstore that had the same name before are all older.
+/// Inserts a shard. `origin` is its first position: the current time in microseconds. So the cursors of an earlier
+/// logstore of the same name are all smaller.
 fn insert_shard(
     connection: &Connection,
     logstore: i64,
@@ -223,7 +223,7 @@ fn insert_shard(
     Ok(())
 }
 
-/// Its shards stay, without it, until retention has deleted their logs.
+/// Deletes a logstore. Its shards stay, without a logstore, until retention has deleted their logs.
 fn drop_logstore(connection: &Connection, logstore: i64) -> Result<(), StoreError> {
     connection.execute("UPDATE shard SET logstore = NULL WHERE logstore = ?1", [logstore])?;
     connection.execute("DELETE FROM logstore WHERE id = ?1", [logstore])?;

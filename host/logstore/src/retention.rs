@@ -1,4 +1,4 @@
-//! Deleting what is too old: in steps so small that no put waits for one.
+//! Deletes expired logs in small steps, so that puts never wait long for a step.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use rusqlite::{Connection, params};
 use crate::catalog::{Catalog, Shard};
 use crate::error::StoreError;
 
-/// A step deletes no more log groups than this many, and none after this many bytes.
+/// The limits of a step: the maximum number of log groups, and the bytes after which it stops.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Step {
     groups: usize,
@@ -17,40 +17,40 @@ pub(crate) struct Step {
 }
 
 impl Step {
-    /// The least of a step.
-    pub(crate) const SMALL: Self = Self { groups: 512, bytes: 2 << 20 };
+    /// The smallest step.
+    pub(crate) const MIN: Self = Self { groups: 512, bytes: 2 << 20 };
 
-    /// One that keeps up with a commit that stored so much.
-    pub(crate) fn beside(groups: usize, bytes: usize) -> Self {
-        let least = Self::SMALL;
-        Self { groups: least.groups.max(2 * groups), bytes: least.bytes.max(2 * bytes as u64) }
+    /// Returns a step large enough to keep up with a commit of this size.
+    pub(crate) fn for_commit(groups: usize, bytes: usize) -> Self {
+        let min = Self::MIN;
+        Self { groups: min.groups.max(2 * groups), bytes: min.bytes.max(2 * bytes as u64) }
     }
 }
 
-/// How often shards are looked at, in microseconds.
-const INTERVAL: u64 = 10_000_000;
+/// The interval between scans of the shards, in microseconds.
+const SCAN_INTERVAL: u64 = 10_000_000;
 
-/// A logstore with as many days keeps its logs for ever.
+/// A time to live of this many days keeps logs forever.
 pub const FOREVER: u32 = 3650;
 
-/// Pages given back to the file system in a step, once a quarter of the file is free.
+/// The number of pages that a step returns to the file system, once a quarter of the file is free.
 const VACUUM_PAGES: u32 = 64;
 
-/// What is to be deleted.
+/// The state of the deletion of expired logs.
 #[derive(Debug, Default)]
 pub(crate) struct Retention {
-    /// When shards were looked at last, in Unix microseconds.
-    looked: u64,
-    /// Shards that may have old logs, each a step at a time in turn.
+    /// The time of the last scan, in Unix microseconds.
+    last_scan: u64,
+    /// The shards that may have expired logs, served round robin, one step each.
     expired: VecDeque<Arc<Shard>>,
-    /// What the last step deleted, before it is committed.
+    /// The uncommitted result of the last step: the shard and its new first position.
     deleted: Option<(Arc<Shard>, u64)>,
-    /// Whether it removed a shard.
-    removed: bool,
+    /// True if the last step removed a shard.
+    removed_shard: bool,
 }
 
 impl Retention {
-    /// Deletes one step's worth, in the transaction that is open.
+    /// Performs a step in the open transaction.
     pub(crate) fn step(
         &mut self,
         connection: &Connection,
@@ -58,10 +58,10 @@ impl Retention {
         now: u64,
         step: Step,
     ) -> Result<(), StoreError> {
-        self.look(connection, catalog, now)?;
+        self.scan(connection, catalog, now)?;
         let Some(shard) = self.expired.pop_front() else { return Ok(()) };
-        // By the catalog of now: its logstore may keep logs for longer than when the shard was looked at.
-        let Some(before) = keep_since(catalog, &shard, now) else { return Ok(()) };
+        // Uses the current catalog: the logstore's time to live may have changed since the scan.
+        let Some(before) = expiry_cutoff(catalog, &shard, now) else { return Ok(()) };
         let mut select = connection.prepare_cached(
             "SELECT id, length(body) FROM log_group WHERE id >= ?1 AND id < ?2 AND received < ?3 ORDER BY id LIMIT ?4",
         )?;
@@ -83,104 +83,106 @@ impl Retention {
         connection
             .prepare_cached("UPDATE shard SET next = max(next, ?2) WHERE id = ?1")?
             .execute(params![shard.id, begin])?;
-        // Others have their turn before it comes again.
+        // Round robin: the other shards come first.
         self.expired.push_back(Arc::clone(&shard));
         self.deleted = Some((shard, begin));
         Ok(())
     }
 
-    /// Whether there is more to delete.
+    /// Returns true if a scanned shard may have more to delete.
     pub(crate) fn has_work(&self) -> bool {
         !self.expired.is_empty()
     }
 
-    /// Steps of its own while nobody writes: one of deleting, one of giving room back. Whether the catalog changed.
+    /// Performs a step in its own transaction while the writer is idle: deletes logs, or else returns free pages to the
+    /// file system. Returns true if the catalog changed.
     pub(crate) fn idle(
         &mut self,
         connection: &Connection,
         catalog: &Catalog,
         now: u64,
     ) -> Result<bool, StoreError> {
-        self.look(connection, catalog, now)?;
+        self.scan(connection, catalog, now)?;
         if !self.expired.is_empty() {
             let transaction = connection.unchecked_transaction()?;
-            if let Err(error) = self.step(&transaction, catalog, now, Step::SMALL) {
-                self.forget();
+            if let Err(error) = self.step(&transaction, catalog, now, Step::MIN) {
+                self.discard();
                 return Err(error);
             }
             if let Err(error) = transaction.commit() {
-                self.forget();
+                self.discard();
                 return Err(error.into());
             }
             return Ok(self.publish());
         }
-        give_room_back(connection)?;
+        vacuum(connection)?;
         Ok(false)
     }
 
-    /// Shows what the step that is committed now deleted. Whether the catalog changed.
+    /// Publishes the result of the step after its commit. Returns true if the catalog changed.
     pub(crate) fn publish(&mut self) -> bool {
         if let Some((shard, begin)) = self.deleted.take() {
-            shard.live.begin.store(begin, Ordering::Release);
+            shard.state.begin.store(begin, Ordering::Release);
         }
-        std::mem::take(&mut self.removed)
+        std::mem::take(&mut self.removed_shard)
     }
 
-    /// The step was not committed.
-    pub(crate) fn forget(&mut self) {
+    /// Discards the result of a step that was rolled back.
+    pub(crate) fn discard(&mut self) {
         self.deleted = None;
-        self.removed = false;
+        self.removed_shard = false;
     }
 
-    fn look(&mut self, connection: &Connection, catalog: &Catalog, now: u64) -> Result<(), StoreError> {
-        if !self.expired.is_empty() || now.abs_diff(self.looked) < INTERVAL {
+    fn scan(&mut self, connection: &Connection, catalog: &Catalog, now: u64) -> Result<(), StoreError> {
+        if !self.expired.is_empty() || now.abs_diff(self.last_scan) < SCAN_INTERVAL {
             return Ok(());
         }
-        self.looked = now;
+        self.last_scan = now;
         let mut oldest = connection.prepare_cached("SELECT received FROM log_group WHERE id = ?1")?;
         for shard in catalog.shards() {
-            let Some(before) = keep_since(catalog, shard, now) else { continue };
+            let Some(before) = expiry_cutoff(catalog, shard, now) else { continue };
             let received = oldest.query_row([shard.row(shard.begin())], |row| row.get::<_, u64>(0));
-            if received.is_ok_and(|received| received < before) || before == ALL {
+            if received.is_ok_and(|received| received < before) || before == END_OF_TIME {
                 self.expired.push_back(Arc::clone(shard));
             }
         }
         Ok(())
     }
 
-    /// Removes a shard after its last log, if it gets no more: its logstore is gone, or it was split or merged.
+    /// Removes an empty shard that gets no more logs: its logstore was deleted, or it was split or merged.
     fn remove(&mut self, connection: &Connection, shard: &Shard) -> Result<(), StoreError> {
-        // The table is asked, for this transaction may have put something that is not shown yet.
+        // Checks the table, not the catalog: this transaction may contain puts that are not published yet.
         let mut delete = connection.prepare_cached(
             "DELETE FROM shard WHERE id = ?1 AND (logstore IS NULL OR NOT writable)
              AND NOT EXISTS (SELECT 1 FROM log_group WHERE id >= ?2 AND id < ?3)",
         )?;
         let (first, end) = shard.rows();
-        self.removed |= delete.execute(params![shard.id, first, end])? > 0;
+        self.removed_shard |= delete.execute(params![shard.id, first, end])? > 0;
         Ok(())
     }
 }
 
-/// Every log is received before this.
-const ALL: u64 = u64::MAX >> 1;
+/// A time after the receipt of every log.
+const END_OF_TIME: u64 = u64::MAX >> 1;
 
-/// Logs of the shard that were received before this can go, in Unix seconds; none if all are kept.
-fn keep_since(catalog: &Catalog, shard: &Shard, now: u64) -> Option<u64> {
+/// Returns the time, in Unix seconds, before which received logs of the shard are expired. Returns `None` if the
+/// logstore keeps logs forever.
+fn expiry_cutoff(catalog: &Catalog, shard: &Shard, now: u64) -> Option<u64> {
     let mut logstores = catalog.logstores();
     let logstore = logstores.find(|logstore| logstore.shards.iter().any(|other| other.id == shard.id));
     match logstore {
-        None => Some(ALL),
+        None => Some(END_OF_TIME),
         Some(logstore) if logstore.ttl >= FOREVER => None,
         Some(logstore) => Some((now / 1_000_000).saturating_sub(u64::from(logstore.ttl) * 86_400)),
     }
 }
 
-fn give_room_back(connection: &Connection) -> Result<(), StoreError> {
+fn vacuum(connection: &Connection) -> Result<(), StoreError> {
     let pages = |name| connection.pragma_query_value(None, name, |row| row.get::<_, u32>(0));
     if pages("freelist_count")? > pages("page_count")? / 4 {
-        let mut vacuum = connection.prepare(&format!("PRAGMA incremental_vacuum({VACUUM_PAGES})"))?;
-        let mut rows = vacuum.query([])?;
-        // It gives back a page for each row that is asked for.
+        let mut statement = connection.prepare(&format!("PRAGMA incremental_vacuum({VACUUM_PAGES})"))?;
+        let mut rows = statement.query([])?;
+        // Each fetched row returns one page to the file system.
         while rows.next()?.is_some() {}
     }
     Ok(())

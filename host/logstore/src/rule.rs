@@ -1,4 +1,4 @@
-//! Rules that ship a logstore: what clients set of them, and how far they are.
+//! Shipping rules of a logstore, and their progress.
 
 use std::collections::BTreeMap;
 
@@ -8,61 +8,61 @@ use serde_json::Value;
 use crate::catalog::Logstore;
 use crate::error::StoreError;
 use crate::store::Store;
-use crate::task::{CONFIG_NOT_EXIST, Place, Status};
+use crate::task::{CONFIG_NOT_EXIST, LogPosition, Status};
 
-/// A rule of a logstore. What it means is for others to say: it is kept as clients set it.
+/// A rule of a logstore. The store keeps its configuration without interpreting it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ShippingRule {
     pub(crate) id: i64,
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// What it ships to, such as `oss`.
+    /// The type of the destination, such as `oss`.
     pub target: String,
-    /// What clients set, and get back as it was.
+    /// The configuration, exactly as the client set it.
     pub configuration: Value,
-    /// When it was made, in Unix seconds.
+    /// The creation time, in Unix seconds.
     pub created: u64,
-    /// When it was changed last, in Unix seconds.
+    /// The time of the last change, in Unix seconds.
     pub modified: u64,
 }
 
 impl ShippingRule {
-    /// Its number: no other rule ever has it.
+    /// Returns the number of the rule. Numbers are never reused.
     pub fn number(&self) -> i64 {
         self.id
     }
 }
 
-/// What is set of a rule.
+/// The settings of a rule.
 #[derive(Debug, Clone)]
 pub struct RuleSettings {
-    /// What it ships to, such as `oss`.
+    /// The type of the destination, such as `oss`.
     pub target: String,
-    /// All the rest.
+    /// The configuration, except for the target.
     pub configuration: Value,
 }
 
-/// Where a new rule begins.
+/// The start position of a new rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum RuleStart {
-    /// With the oldest logs that are still there.
+    /// The oldest stored logs.
     #[default]
     Begin,
-    /// With what comes after it was made.
+    /// The end of each shard at the creation of the rule.
     Now,
 }
 
-/// How far a rule is in a shard.
+/// The progress of a rule in a shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
-    /// What is before it is in tasks.
-    pub next: Place,
-    /// What is before it is at the destination.
-    pub checkpoint: Place,
+    /// The start of the next task: all logs before it belong to tasks.
+    pub next: LogPosition,
+    /// The checkpoint: all logs before it are at the destination.
+    pub checkpoint: LogPosition,
 }
 
 impl Store {
-    /// Makes a rule.
+    /// Creates a rule.
     pub async fn create_rule(
         &self,
         logstore: &Logstore,
@@ -71,7 +71,7 @@ impl Store {
         from: RuleStart,
     ) -> Result<(), StoreError> {
         let (logstore_id, name, now) = (logstore.id, name.to_owned(), self.now());
-        // Not later than now: a log that comes meanwhile is shipped.
+        // Read before the transaction, so that logs received in the meantime are shipped.
         let ends: Vec<(u32, u64)> = logstore.shards.iter().map(|shard| (shard.number, shard.end())).collect();
         let job = move |connection: &Connection| {
             let known = connection
@@ -94,7 +94,7 @@ impl Store {
             if from == RuleStart::Now {
                 let rule = connection.last_insert_rowid();
                 for (shard, end) in ends {
-                    save_next(connection, rule, shard, Place::at(end))?;
+                    save_next(connection, rule, shard, LogPosition::at(end))?;
                 }
             }
             Ok(())
@@ -102,7 +102,7 @@ impl Store {
         self.writer.run(true, job).await
     }
 
-    /// Changes a rule. Tasks that are there keep what they were made with.
+    /// Updates a rule. Existing tasks keep their plans.
     pub async fn update_rule(
         &self,
         logstore: &Logstore,
@@ -121,7 +121,7 @@ impl Store {
         self.writer.run(true, job).await
     }
 
-    /// Deletes a rule. Its name stays taken, its tasks stay listed, and those that are not done never will be.
+    /// Deletes a rule. Its name stays reserved, its tasks stay listed, and its unfinished tasks fail permanently.
     pub async fn delete_rule(&self, logstore: &Logstore, name: &str) -> Result<(), StoreError> {
         let (logstore, name, now) = (logstore.id, name.to_owned(), (self.options.clock)());
         let job = move |connection: &Connection| {
@@ -143,15 +143,15 @@ impl Store {
         self.writer.run(true, job).await
     }
 
-    /// How far a rule is, by the numbers of the shards that it began with. Blocks on the disk.
+    /// Returns the progress of a rule, by shard number, in the shards that it has begun. Blocks on disk I/O.
     pub fn progress(&self, rule: &ShippingRule) -> Result<BTreeMap<u32, Progress>, StoreError> {
         self.with_reader(|connection| {
             let mut statement = connection.prepare_cached(
                 "SELECT shard, next_cursor, next_log, done_cursor, done_log FROM progress WHERE rule = ?1",
             )?;
             let rows = statement.query_map([rule.id], |row| {
-                let next = Place { cursor: row.get(1)?, log: row.get(2)? };
-                let checkpoint = Place { cursor: row.get(3)?, log: row.get(4)? };
+                let next = LogPosition { cursor: row.get(1)?, log: row.get(2)? };
+                let checkpoint = LogPosition { cursor: row.get(3)?, log: row.get(4)? };
                 Ok((row.get(0)?, Progress { next, checkpoint }))
             })?;
             Ok(rows.collect::<Result<_, _>>()?)
@@ -159,12 +159,12 @@ impl Store {
     }
 }
 
-/// Tasks of the rule will go on from `next` in the shard.
+/// Saves the start of the rule's next task in the shard.
 pub(crate) fn save_next(
     connection: &Connection,
     rule: i64,
     shard: u32,
-    next: Place,
+    next: LogPosition,
 ) -> Result<(), StoreError> {
     connection
         .prepare_cached(
@@ -176,7 +176,7 @@ pub(crate) fn save_next(
     Ok(())
 }
 
-/// Moves the checkpoint to the first log that is in no task that succeeded.
+/// Moves the checkpoint to the first log that does not belong to a successful task.
 pub(crate) fn move_checkpoint(connection: &Connection, rule: i64, shard: u32) -> Result<(), StoreError> {
     let open = connection
         .prepare_cached(
@@ -184,14 +184,14 @@ pub(crate) fn move_checkpoint(connection: &Connection, rule: i64, shard: u32) ->
              ORDER BY begin_cursor, begin_log LIMIT 1",
         )?
         .query_row(params![rule, shard, Status::Success.as_str()], |row| {
-            Ok(Place { cursor: row.get(0)?, log: row.get(1)? })
+            Ok(LogPosition { cursor: row.get(0)?, log: row.get(1)? })
         })
         .optional()?;
     let set = "UPDATE progress SET (done_cursor, done_log) =";
     match open {
-        Some(place) => connection
+        Some(position) => connection
             .prepare_cached(&format!("{set} (?3, ?4) WHERE rule = ?1 AND shard = ?2"))?
-            .execute(params![rule, shard, place.cursor, place.log])?,
+            .execute(params![rule, shard, position.cursor, position.log])?,
         None => connection
             .prepare_cached(&format!("{set} (next_cursor, next_log) WHERE rule = ?1 AND shard = ?2"))?
             .execute(params![rule, shard])?,
@@ -199,7 +199,7 @@ pub(crate) fn move_checkpoint(connection: &Connection, rule: i64, shard: u32) ->
     Ok(())
 }
 
-/// The rules of all logstores that were not deleted.
+/// Reads the rules of all logstores, without deleted rules, by logstore.
 pub(crate) fn read_rules(
     connection: &Connection,
 ) -> Result<BTreeMap<i64, BTreeMap<String, ShippingRule>>, StoreError> {

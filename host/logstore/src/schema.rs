@@ -1,4 +1,4 @@
-//! The tables, and how a database is opened.
+//! The database schema: opens and migrates the database.
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,32 +7,32 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::error::StoreError;
 
-/// What `PRAGMA application_id` says of a file of ours: "lgsh".
+/// The `PRAGMA application_id` of a store: "lgsh".
 const APPLICATION: i32 = 0x6c67_7368;
 
-/// Each entry brings the database from the version of its index to the next.
+/// The migrations. Each entry migrates the database from the version of its index to the next one.
 const MIGRATIONS: &[&str] = &["
     CREATE TABLE project (
         id INTEGER PRIMARY KEY,
         name TEXT NOT NULL UNIQUE,
         description TEXT NOT NULL,
-        created INTEGER NOT NULL,            -- Unix seconds, as every time here that does not say else
+        created INTEGER NOT NULL,            -- Unix seconds, like all times without another unit
         modified INTEGER NOT NULL
     ) STRICT;
 
-    -- Numbers that were used are not used again: what is in memory goes by them.
+    -- AUTOINCREMENT prevents the reuse of ids: objects in memory refer to them.
     CREATE TABLE logstore (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         project INTEGER NOT NULL REFERENCES project (id),
         name TEXT NOT NULL,
         ttl INTEGER NOT NULL,                -- days
-        settings TEXT NOT NULL,              -- JSON: what clients set, and get back as it was
+        settings TEXT NOT NULL,              -- JSON, exactly as the client set it
         created INTEGER NOT NULL,
         modified INTEGER NOT NULL,
         UNIQUE (project, name)
     ) STRICT;
 
-    -- The shard of a logstore that is gone has none; its logs are deleted in small steps, then it is.
+    -- After a logstore is deleted, its shards have none. Their logs are deleted in small steps, then the shards.
     CREATE TABLE shard (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         logstore INTEGER REFERENCES logstore (id),
@@ -40,20 +40,20 @@ const MIGRATIONS: &[&str] = &["
         writable INTEGER NOT NULL,
         begin_key TEXT NOT NULL,             -- 32 hex digits
         end_key TEXT NOT NULL,
-        parents TEXT NOT NULL,               -- JSON: numbers of the shards that it was split or merged from
+        parents TEXT NOT NULL,               -- JSON: numbers of the shards it was split or merged from
         created INTEGER NOT NULL,
-        origin INTEGER NOT NULL,             -- cursor of the first log group that it ever had
-        next INTEGER NOT NULL,               -- the next cursor is at least this: log groups before it may be deleted
+        origin INTEGER NOT NULL,             -- cursor of the first log group ever stored
+        next INTEGER NOT NULL,               -- lower bound of the next cursor, as old log groups may be deleted
         UNIQUE (logstore, number)
     ) STRICT;
 
     CREATE TABLE log_group (
         id INTEGER PRIMARY KEY,              -- shard.id << 40 | cursor - shard.origin
         received INTEGER NOT NULL,           -- never decreases within a shard
-        newest INTEGER NOT NULL,             -- time of its newest log
+        newest INTEGER NOT NULL,             -- time of the newest log
         logs INTEGER NOT NULL,
         size INTEGER NOT NULL,               -- bytes before compression
-        body BLOB NOT NULL                   -- the LogGroup (protobuf) as it came, as one LZ4 block
+        body BLOB NOT NULL                   -- the LogGroup (protobuf) as received, as one LZ4 block
     ) STRICT;
 
     CREATE TABLE consumer_group (
@@ -67,36 +67,36 @@ const MIGRATIONS: &[&str] = &["
 
     CREATE TABLE checkpoint (
         consumer_group INTEGER NOT NULL REFERENCES consumer_group (id) ON DELETE CASCADE,
-        shard INTEGER NOT NULL,              -- its number
-        cursor INTEGER NOT NULL,             -- the next to read
+        shard INTEGER NOT NULL,              -- shard number
+        cursor INTEGER NOT NULL,             -- next position to read
         updated INTEGER NOT NULL,            -- Unix microseconds
         consumer TEXT NOT NULL,
         PRIMARY KEY (consumer_group, shard)
     ) STRICT, WITHOUT ROWID;
 
-    -- Who may be working on what: after a restart nothing is given to a second one meanwhile.
+    -- The shards that each member may be processing: a restart must not assign them to a second member.
     CREATE TABLE assignment (
         consumer_group INTEGER NOT NULL REFERENCES consumer_group (id) ON DELETE CASCADE,
         shard INTEGER NOT NULL,
         consumer TEXT NOT NULL,
-        given INTEGER NOT NULL,              -- whether it was told to own it; else it is still finishing
+        given INTEGER NOT NULL,              -- 1: assigned; 0: revoked, but maybe still being processed
         PRIMARY KEY (consumer_group, shard, consumer)
     ) STRICT, WITHOUT ROWID;
 ", "
-    -- What ships a logstore. One that was deleted stays: its name can't be taken again.
+    -- Shipping rules. Deleted rules stay, because their names can't be reused.
     CREATE TABLE rule (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         logstore INTEGER NOT NULL REFERENCES logstore (id) ON DELETE CASCADE,
         name TEXT NOT NULL,
         target TEXT NOT NULL,                -- oss, odps
-        configuration TEXT NOT NULL,         -- JSON: what clients set, and get back as it was
+        configuration TEXT NOT NULL,         -- JSON, exactly as the client set it
         created INTEGER NOT NULL,
         modified INTEGER NOT NULL,
         deleted INTEGER,
         UNIQUE (logstore, name)
     ) STRICT;
 
-    -- What tasks are made by: a rule and the digests of its stages, as they were at one time.
+    -- Plans of tasks: a rule and the digests of its stages at one time.
     CREATE TABLE plan (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         rule INTEGER NOT NULL REFERENCES rule (id) ON DELETE CASCADE,
@@ -105,13 +105,13 @@ const MIGRATIONS: &[&str] = &["
         UNIQUE (rule, content)
     ) STRICT;
 
-    -- A place in a shard is a log group's cursor, and how many of its logs are before the place.
+    -- A position in a shard: the cursor of a log group, and the number of its logs before the position.
     CREATE TABLE progress (
         rule INTEGER NOT NULL REFERENCES rule (id) ON DELETE CASCADE,
-        shard INTEGER NOT NULL,              -- its number
-        next_cursor INTEGER NOT NULL,        -- what is before it is in tasks
+        shard INTEGER NOT NULL,              -- shard number
+        next_cursor INTEGER NOT NULL,        -- start of the next task
         next_log INTEGER NOT NULL,
-        done_cursor INTEGER NOT NULL,        -- the checkpoint: what is before it is at the destination
+        done_cursor INTEGER NOT NULL,        -- checkpoint: all logs before it are at the destination
         done_log INTEGER NOT NULL,
         PRIMARY KEY (rule, shard)
     ) STRICT, WITHOUT ROWID;
@@ -120,22 +120,22 @@ const MIGRATIONS: &[&str] = &["
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         rule INTEGER NOT NULL REFERENCES rule (id) ON DELETE CASCADE,
         plan INTEGER NOT NULL REFERENCES plan (id) ON DELETE CASCADE,
-        shard INTEGER NOT NULL,              -- its number
-        created INTEGER NOT NULL,            -- Unix nanoseconds: the first half of its id
-        number INTEGER NOT NULL,             -- the second half
+        shard INTEGER NOT NULL,              -- shard number
+        created INTEGER NOT NULL,            -- Unix nanoseconds; first half of the id
+        number INTEGER NOT NULL,             -- second half of the id
         begin_cursor INTEGER NOT NULL,
         begin_log INTEGER NOT NULL,
-        end_cursor INTEGER NOT NULL,         -- may become less until it has rows
+        end_cursor INTEGER NOT NULL,         -- may decrease until rows is set
         end_log INTEGER NOT NULL,
-        object TEXT NOT NULL,                -- the key of its object
-        received INTEGER NOT NULL,           -- when its newest log was
+        object TEXT NOT NULL,                -- key of the object
+        received INTEGER NOT NULL,           -- receipt of the newest log
         status TEXT NOT NULL,                -- running, success, fail
         attempts INTEGER NOT NULL,
-        failures INTEGER NOT NULL,           -- those of them that failed; the others were cut off
-        started INTEGER NOT NULL,            -- the last of them, in Unix microseconds
+        failures INTEGER NOT NULL,           -- failed attempts; the others were interrupted
+        started INTEGER NOT NULL,            -- last attempt, in Unix microseconds
         finished INTEGER NOT NULL,           -- Unix microseconds; 0 while it runs
         next_try INTEGER,                    -- Unix microseconds
-        sha256 TEXT,                         -- of the object; with those below it seals the task
+        sha256 TEXT,                         -- of the object; with the columns below, the manifest
         rows INTEGER,
         raw_bytes INTEGER,
         stored_bytes INTEGER,
@@ -148,15 +148,15 @@ const MIGRATIONS: &[&str] = &["
     CREATE INDEX task_plan ON task (plan);
     CREATE INDEX task_rule ON task (rule);
 ", "
-    -- Names of stages. One that is not here is that of the stage that comes with the program.
+    -- Stage aliases. Names without a row refer to built-in stages.
     CREATE TABLE stage (
         name TEXT PRIMARY KEY,
         kind TEXT NOT NULL,                  -- encoder, compressor, …
         pinned INTEGER NOT NULL,
-        current INTEGER                      -- stage_event.id: what made it stand for what it does
+        current INTEGER                      -- stage_event.id of the event that set the current version
     ) STRICT, WITHOUT ROWID;
 
-    -- The component of a digest is a file of the data directory.
+    -- Versions of stages. The component of each digest is a file of the data directory.
     CREATE TABLE stage_version (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         stage TEXT NOT NULL REFERENCES stage (name) ON DELETE CASCADE,
@@ -170,33 +170,33 @@ const MIGRATIONS: &[&str] = &["
         UNIQUE (stage, digest)
     ) STRICT;
 
-    -- What was done. It stays when a name is gone: the greatest id tells what a plan was made by.
+    -- Changes of stages. They outlive the alias: the greatest id is the revision that a plan is based on.
     CREATE TABLE stage_event (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         name TEXT NOT NULL,
         action TEXT NOT NULL,                -- add, swap, rollback, pin, unpin, remove
         version TEXT NOT NULL,
-        digest TEXT,                         -- none: what comes with the program
+        digest TEXT,                         -- NULL: the built-in stage
         at INTEGER NOT NULL,                 -- Unix microseconds
         who TEXT NOT NULL,
-        before INTEGER                       -- what a rollback goes back to
+        before INTEGER                       -- stage_event.id of the version that a rollback restores
     ) STRICT;
     CREATE INDEX stage_event_name ON stage_event (name);
 
-    ALTER TABLE task ADD COLUMN stage TEXT;  -- digest of the stage that it failed in, at the last time
+    ALTER TABLE task ADD COLUMN stage TEXT;  -- digest of the stage in which the last attempt failed
     CREATE INDEX task_stage ON task (stage) WHERE stage IS NOT NULL;
 ", "
-    ALTER TABLE task ADD COLUMN objects TEXT;  -- JSON: each object, where their keys were not known before
+    ALTER TABLE task ADD COLUMN objects TEXT;  -- JSON: all objects, if their keys depend on the logs
 "];
 
-/// A commit writes each page that it touches whole, and small puts touch one in every shard: with 16 KiB they are a
-/// third slower, large ones a tenth faster.
+/// The page size, in bytes. A commit writes whole pages, and small puts touch one page per shard: with 16 KiB pages
+/// small puts are a third slower, and large puts a tenth faster.
 const PAGE_SIZE: u32 = 4 << 10;
 
-/// The log is written back into the database at this size, in bytes; it is the pause that a commit may meet.
-const CHECKPOINT: u32 = 32 << 20;
+/// The size of the write-ahead log that triggers a checkpoint, in bytes. It bounds the pause that a checkpoint causes.
+const WAL_CHECKPOINT_BYTES: u32 = 32 << 20;
 
-/// Opens the database for the writer, makes it or brings it up to date.
+/// Opens the database for the writer: creates or migrates it if necessary.
 pub(crate) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
     let mut connection = Connection::open(path)?;
     connection.busy_timeout(Duration::from_secs(10))?;
@@ -205,10 +205,10 @@ pub(crate) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
     let application: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
     let tables: u32 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     if (tables > 0 && application != APPLICATION) || version > MIGRATIONS.len() {
-        return Err(StoreError::Foreign { path: path.to_owned(), version, known: MIGRATIONS.len() });
+        return Err(StoreError::UnsupportedFile { path: path.to_owned(), version, known: MIGRATIONS.len() });
     }
     if tables == 0 {
-        // Both count only before the first table.
+        // SQLite ignores both after the first table exists.
         connection.pragma_update(None, "page_size", PAGE_SIZE)?;
         connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     }
@@ -217,8 +217,8 @@ pub(crate) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     let page: u32 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
-    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT / page)?;
-    connection.pragma_update(None, "journal_size_limit", 2 * CHECKPOINT)?;
+    connection.pragma_update(None, "wal_autocheckpoint", WAL_CHECKPOINT_BYTES / page)?;
+    connection.pragma_update(None, "journal_size_limit", 2 * WAL_CHECKPOINT_BYTES)?;
     connection.pragma_update(None, "cache_size", -(16 << 10))?;
     for (index, migration) in MIGRATIONS.iter().enumerate().skip(version) {
         let transaction = connection.transaction()?;

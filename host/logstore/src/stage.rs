@@ -1,7 +1,7 @@
-//! Names of stages: the versions that each has, which of them it stands for, and what it stood for before.
+//! Stage aliases: their versions, the version that each points to, and the history of changes.
 //!
-//! A component itself is no row: it is known by its digest, and who keeps it is for others to say. It has to be on
-//! disk before it stands here.
+//! The database refers to components by digest. Callers store the components themselves, and do so before they add a
+//! version.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,64 +12,64 @@ use crate::error::StoreError;
 use crate::store::Store;
 use crate::task::Status;
 
-/// All names, as they are at one moment.
+/// A snapshot of all stage aliases.
 #[derive(Debug, Default)]
-pub struct StageNames {
-    /// Grows with every change.
+pub struct StageAliases {
+    /// The revision: it grows with every change.
     pub revision: i64,
-    /// By name. One that is not here is that of the stage that comes with the program, if there is one.
-    pub names: BTreeMap<String, StageName>,
+    /// The aliases by name. Other names refer to built-in stages.
+    pub aliases: BTreeMap<String, StageAlias>,
 }
 
-/// A name that stands for one of several versions.
+/// An alias that points to one of several versions of a stage.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StageName {
-    /// What kind of stage it is; what that means is for others to say.
+pub struct StageAlias {
+    /// The kind of the stage. The store does not interpret it.
     pub kind: String,
-    /// Whether it stays what it is.
+    /// True if the alias is pinned to its current version.
     pub pinned: bool,
-    /// What made it stand for what it does; none as long as that is the stage that comes with the program.
+    /// The event that set the current version. `None` means the built-in stage.
     pub current: Option<StageEvent>,
-    /// Its versions, the oldest first.
+    /// The versions, the oldest first.
     pub versions: Vec<StageVersion>,
 }
 
-/// A version of a name.
+/// A version of a stage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StageVersion {
-    /// What it is called.
+    /// The name of the version.
     pub version: String,
-    /// SHA-256 of its component, in hexadecimal.
+    /// The SHA-256 of the component, in hexadecimal.
     pub digest: String,
-    /// Bytes of the component.
+    /// The size of the component, in bytes.
     pub size: u64,
-    /// Where it is from: a file, a registry.
+    /// The origin: a file or a registry.
     pub source: String,
-    /// Who added it.
+    /// The user who added it.
     pub by: String,
-    /// When, in Unix microseconds.
+    /// The time of the addition, in Unix microseconds.
     pub added: u64,
 }
 
-/// What can be done to a name.
+/// A kind of change of an alias.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StageAction {
-    /// It has one version more.
+    /// Adds a version.
     Add,
-    /// It stands for another version.
+    /// Points the alias at another version.
     Swap,
-    /// It stands for what it stood for before.
+    /// Points the alias back at its previous version.
     Rollback,
-    /// It stays what it is.
+    /// Pins the alias to its current version.
     Pin,
-    /// It can be changed again.
+    /// Unpins the alias.
     Unpin,
-    /// It has one version less, or is no more.
+    /// Removes a version or the alias.
     Remove,
 }
 
 impl StageAction {
-    /// As it is stored.
+    /// Returns the stored form.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Add => "add",
@@ -88,85 +88,84 @@ impl fmt::Display for StageAction {
     }
 }
 
-/// Something that was done to a name.
+/// A recorded change of an alias.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StageEvent {
-    /// Its number: later ones have greater numbers, of all names.
+    /// The id. Ids increase over the events of all aliases.
     pub id: i64,
-    /// What was done: one of [`StageAction`], as it is stored.
+    /// The [`StageAction`], in its stored form.
     pub action: String,
-    /// The version that it was done with; empty for the stage that comes with the program.
+    /// The version concerned; empty for the built-in stage.
     pub version: String,
-    /// Its digest; none for the stage that comes with the program.
+    /// The digest of the version; `None` for the built-in stage.
     pub digest: Option<String>,
-    /// When, in Unix microseconds.
+    /// The time, in Unix microseconds.
     pub at: u64,
-    /// By whom.
+    /// The user who made the change.
     pub by: String,
-    /// What the name stood for before, if it was something else than the stage that comes with the program.
-    pub before: Option<i64>,
+    /// The event that set the previous version; `None` for the built-in stage.
+    pub previous: Option<i64>,
 }
 
-/// A version to be added.
+/// A version to add.
 #[derive(Debug, Clone)]
 pub struct NewStageVersion {
-    /// What it is called. If another component has that version already, a part of the digest is put behind.
+    /// The name of the version. If another component has it already, a part of the digest is appended.
     pub version: String,
-    /// SHA-256 of its component, in hexadecimal.
+    /// The SHA-256 of the component, in hexadecimal.
     pub digest: String,
-    /// Bytes of the component.
+    /// The size of the component, in bytes.
     pub size: u64,
-    /// Where it is from.
+    /// The origin: a file or a registry.
     pub source: String,
 }
 
-/// What a name is to stand for.
+/// A new target of an alias.
 #[derive(Debug, Clone)]
 pub struct StageTarget {
-    /// The digest of one of its versions; none: the stage that comes with the program.
+    /// The digest of the version; `None` means the built-in stage.
     pub digest: Option<String>,
-    /// What a rollback then goes back to.
-    pub before: Option<i64>,
-    /// The digest of what it stood for, also if that comes with the program: what failed in it is tried again.
+    /// The event of the version that a rollback restores.
+    pub previous: Option<i64>,
+    /// The digest of the replaced stage, also of a built-in one. Tasks that failed in it are retried.
     pub replaced: Option<String>,
 }
 
-/// A change of a name. What is none stays as it is.
+/// A change of an alias. `None` leaves a property as it is.
 #[derive(Debug, Clone)]
 pub struct StageChange {
-    /// The name.
+    /// The name of the alias.
     pub name: String,
-    /// What is done.
+    /// The kind of change.
     pub action: StageAction,
-    /// The kind of stage, for a name that is new.
+    /// The kind of stage, for a new alias.
     pub kind: String,
-    /// Who does it.
+    /// The user who makes the change.
     pub by: String,
-    /// The event that the name was what it was by when this was decided: by another one, nothing is changed.
+    /// The expected current event. If it differs, the change fails.
     pub expected: Option<i64>,
-    /// A version more.
+    /// A version to add.
     pub version: Option<NewStageVersion>,
-    /// What it is to stand for.
+    /// The new target.
     pub target: Option<StageTarget>,
-    /// Whether it is to stay what it is.
+    /// True to pin the alias, false to unpin it.
     pub pinned: Option<bool>,
 }
 
-impl StageNames {
-    /// What a name stands for: the version, and its digest. None if it is that of the stage that comes with the
-    /// program, or nobody's.
+impl StageAliases {
+    /// Returns the digest that an alias points to. Returns `None` for a built-in stage or an unknown name.
     pub fn current(&self, name: &str) -> Option<&str> {
-        self.names.get(name)?.digest()
+        self.aliases.get(name)?.digest()
     }
 }
 
-impl StageName {
-    /// The digest of what it stands for, unless that comes with the program.
+impl StageAlias {
+    /// Returns the digest that the alias points to. Returns `None` for the built-in stage.
     pub fn digest(&self) -> Option<&str> {
         self.current.as_ref()?.digest.as_deref()
     }
 
-    /// The version of a name, or of a digest.
+    /// Returns a version by its name or digest.
     pub fn version(&self, version_or_digest: &str) -> Option<&StageVersion> {
         self.versions
             .iter()
@@ -175,8 +174,11 @@ impl StageName {
 }
 
 impl Store {
-    /// Changes a name, in one transaction. Tasks that failed in the component that it stood for, and of whose objects
-    /// nothing is sealed, are tried again at once. Returns what the version that was added is called, if one was.
+    /// Changes an alias, in one transaction. Tasks without a manifest that failed in the replaced component are retried
+    /// at once. Returns the name of the added version, if any.
+    ///
+    /// # Errors
+    /// [`StoreError::StageChanged`] if the current event is not the expected one.
     pub async fn change_stage(&self, change: StageChange) -> Result<Option<String>, StoreError> {
         let now = (self.options.clock)();
         let job = move |connection: &Connection| {
@@ -192,23 +194,24 @@ impl Store {
                 connection
                     .execute("INSERT INTO stage (name, kind, pinned) VALUES (?1, ?2, 0)", [&name, &kind])?;
             }
-            let added = version.map(|version| add(connection, &name, version, &by, now)).transpose()?;
+            let added =
+                version.map(|version| add_version(connection, &name, version, &by, now)).transpose()?;
             let digest = match &target {
                 Some(target) => target.digest.clone(),
                 None => match &added {
                     Some(added) => Some(added.1.clone()),
                     None => current
-                        .map(|id| event(connection, id))
+                        .map(|id| find_event(connection, id))
                         .transpose()?
                         .flatten()
-                        .and_then(|it| it.digest),
+                        .and_then(|event| event.digest),
                 },
             };
-            let before = target.as_ref().and_then(|target| target.before);
-            let id = tell(connection, &name, action, digest.as_deref(), before, &by, now)?;
+            let previous = target.as_ref().and_then(|target| target.previous);
+            let id = record_event(connection, &name, action, digest.as_deref(), previous, &by, now)?;
             if let Some(target) = target {
                 connection.execute("UPDATE stage SET current = ?2 WHERE name = ?1", params![name, id])?;
-                retry(connection, target.replaced, now)?;
+                retry_failed(connection, target.replaced, now)?;
             }
             if let Some(pinned) = pinned {
                 connection.execute("UPDATE stage SET pinned = ?2 WHERE name = ?1", params![name, pinned])?;
@@ -218,8 +221,12 @@ impl Store {
         self.writer.run(true, job).await
     }
 
-    /// Takes a version from a name, or with none all of it: then it stands for the stage that comes with the program, if
-    /// there is one, and what failed in the component that it stood for is tried again.
+    /// Removes a version of an alias, or the alias if `digest` is `None`. Without the alias, the name refers to the
+    /// built-in stage, if there is one, and tasks that failed in the removed component are retried.
+    ///
+    /// # Errors
+    /// [`StoreError::NoStage`] if the alias does not exist, [`StoreError::StageChanged`] if its current event is not
+    /// the expected one.
     pub async fn remove_stage(
         &self,
         name: &str,
@@ -237,7 +244,7 @@ impl Store {
             if current != expected {
                 return Err(StoreError::StageChanged(name));
             }
-            tell(connection, &name, StageAction::Remove, digest.as_deref(), None, &by, now)?;
+            record_event(connection, &name, StageAction::Remove, digest.as_deref(), None, &by, now)?;
             match digest {
                 Some(digest) => {
                     connection.execute(
@@ -246,9 +253,9 @@ impl Store {
                     )?;
                 }
                 None => {
-                    let replaced = current.map(|id| event(connection, id)).transpose()?.flatten();
+                    let replaced = current.map(|id| find_event(connection, id)).transpose()?.flatten();
                     connection.execute("DELETE FROM stage WHERE name = ?1", [&name])?;
-                    retry(connection, replaced.and_then(|event| event.digest), now)?;
+                    retry_failed(connection, replaced.and_then(|event| event.digest), now)?;
                 }
             }
             Ok(())
@@ -256,7 +263,7 @@ impl Store {
         self.writer.run(true, job).await
     }
 
-    /// What was done to a name, the newest first. Blocks on the disk.
+    /// Returns the latest `count` events of an alias, the newest first. Blocks on disk I/O.
     pub fn stage_events(&self, name: &str, count: usize) -> Result<Vec<StageEvent>, StoreError> {
         self.with_reader(|connection| {
             let mut select = connection.prepare_cached(&format!(
@@ -267,15 +274,15 @@ impl Store {
         })
     }
 
-    /// Something that was done to a name, if it is still known. Blocks on the disk.
+    /// Returns an event, unless it was deleted from the history. Blocks on disk I/O.
     pub fn stage_event(&self, id: i64) -> Result<Option<StageEvent>, StoreError> {
-        self.with_reader(|connection| event(connection, id))
+        self.with_reader(|connection| find_event(connection, id))
     }
 
-    /// Whether the last that was done with a component under a name is that it was removed. Blocks on the disk.
+    /// Returns true if the latest event of a component under this name is its removal. Blocks on disk I/O.
     pub fn is_stage_removed(&self, name: &str, digest: &str) -> Result<bool, StoreError> {
         self.with_reader(|connection| {
-            // Without a digest all of the name was removed.
+            // A removal without a digest removed the alias.
             let mut select = connection.prepare_cached(
                 "SELECT action FROM stage_event WHERE name = ?1 AND (digest = ?2 OR (digest IS NULL AND action = 'remove'))
                  ORDER BY id DESC LIMIT 1",
@@ -286,8 +293,8 @@ impl Store {
     }
 }
 
-/// Things done that are remembered of a name.
-const REMEMBERED: u32 = 200;
+/// The number of events kept for each alias.
+const MAX_EVENTS: u32 = 200;
 
 const EVENT: &str = "id, action, version, digest, at, who, before";
 
@@ -299,17 +306,17 @@ fn read_event(row: &Row<'_>) -> Result<StageEvent, rusqlite::Error> {
         digest: row.get(3)?,
         at: row.get(4)?,
         by: row.get(5)?,
-        before: row.get(6)?,
+        previous: row.get(6)?,
     })
 }
 
-fn event(connection: &Connection, id: i64) -> Result<Option<StageEvent>, StoreError> {
+fn find_event(connection: &Connection, id: i64) -> Result<Option<StageEvent>, StoreError> {
     let mut select = connection.prepare_cached(&format!("SELECT {EVENT} FROM stage_event WHERE id = ?1"))?;
     Ok(select.query_row([id], read_event).optional()?)
 }
 
-/// Adds a version unless its component is there. Returns what it is called, and its digest.
-fn add(
+/// Adds a version, unless its component has one already. Returns the name of the version and its digest.
+fn add_version(
     connection: &Connection,
     name: &str,
     new: NewStageVersion,
@@ -330,8 +337,8 @@ fn add(
     let is_taken = connection
         .prepare_cached("SELECT 1 FROM stage_version WHERE stage = ?1 AND version = ?2")?
         .exists([name, &version])?;
-    let mark = digest.get(..8).unwrap_or(&digest);
-    let version = if is_taken { format!("{version}+{mark}") } else { version };
+    let suffix = digest.get(..8).unwrap_or(&digest);
+    let version = if is_taken { format!("{version}+{suffix}") } else { version };
     connection.execute(
         "INSERT INTO stage_version (stage, version, digest, size, source, who, added) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         params![name, version, digest, size, source, by, now],
@@ -339,13 +346,13 @@ fn add(
     Ok((version, digest))
 }
 
-/// Writes down what was done, and forgets the oldest of it.
-fn tell(
+/// Records an event and deletes the oldest ones.
+fn record_event(
     connection: &Connection,
     name: &str,
     action: StageAction,
     digest: Option<&str>,
-    before: Option<i64>,
+    previous: Option<i64>,
     by: &str,
     now: u64,
 ) -> Result<i64, StoreError> {
@@ -358,19 +365,19 @@ fn tell(
         .optional()?;
     connection.execute(
         "INSERT INTO stage_event (name, action, version, digest, at, who, before) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-        params![name, action.as_str(), version.unwrap_or_default(), digest, now, by, before],
+        params![name, action.as_str(), version.unwrap_or_default(), digest, now, by, previous],
     )?;
     let id = connection.last_insert_rowid();
     connection.execute(
         "DELETE FROM stage_event WHERE name = ?1 AND id < (SELECT id FROM stage_event WHERE name = ?1
              ORDER BY id DESC LIMIT 1 OFFSET ?2) AND id NOT IN (SELECT current FROM stage WHERE current IS NOT NULL)",
-        params![name, REMEMBERED],
+        params![name, MAX_EVENTS],
     )?;
     Ok(id)
 }
 
-/// What failed in a component that is replaced, and is not sealed, is tried again: it is made with another one now.
-fn retry(connection: &Connection, replaced: Option<String>, now: u64) -> Result<(), StoreError> {
+/// Retries tasks without a manifest that failed in a replaced component: they now use another one.
+fn retry_failed(connection: &Connection, replaced: Option<String>, now: u64) -> Result<(), StoreError> {
     connection.execute(
         "UPDATE task SET next_try = ?1 WHERE status = ?2 AND stage = ?3 AND sha256 IS NULL
              AND rule IN (SELECT id FROM rule WHERE deleted IS NULL)",
@@ -379,8 +386,8 @@ fn retry(connection: &Connection, replaced: Option<String>, now: u64) -> Result<
     Ok(())
 }
 
-/// All names.
-pub(crate) fn read_stages(connection: &Connection) -> Result<StageNames, StoreError> {
+/// Reads all aliases.
+pub(crate) fn read_stages(connection: &Connection) -> Result<StageAliases, StoreError> {
     let revision = revision(connection)?;
     let mut versions: BTreeMap<String, Vec<StageVersion>> = BTreeMap::new();
     let mut select = connection.prepare_cached(
@@ -397,19 +404,19 @@ pub(crate) fn read_stages(connection: &Connection) -> Result<StageNames, StoreEr
             added: row.get(6)?,
         });
     }
-    let mut names = BTreeMap::new();
+    let mut aliases = BTreeMap::new();
     let mut select = connection.prepare_cached("SELECT name, kind, pinned, current FROM stage")?;
     let mut rows = select.query([])?;
     while let Some(row) = rows.next()? {
         let (name, current): (String, Option<i64>) = (row.get(0)?, row.get(3)?);
-        let current = current.map(|id| event(connection, id)).transpose()?.flatten();
+        let current = current.map(|id| find_event(connection, id)).transpose()?.flatten();
         let versions = versions.remove(&name).unwrap_or_default();
-        names.insert(name, StageName { kind: row.get(1)?, pinned: row.get(2)?, current, versions });
+        aliases.insert(name, StageAlias { kind: row.get(1)?, pinned: row.get(2)?, current, versions });
     }
-    Ok(StageNames { revision, names })
+    Ok(StageAliases { revision, aliases })
 }
 
-/// Grows with every change of a name.
+/// Returns the revision of the aliases.
 pub(crate) fn revision(connection: &Connection) -> Result<i64, StoreError> {
     let mut select = connection.prepare_cached("SELECT coalesce(max(id), 0) FROM stage_event")?;
     Ok(select.query_row([], |row| row.get(0))?)

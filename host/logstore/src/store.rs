@@ -1,4 +1,4 @@
-//! The store: what there is, putting and reading.
+//! The store: opens the database, stores log groups and reads them.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::ops::ControlFlow;
@@ -15,12 +15,12 @@ use crate::error::StoreError;
 use crate::writer::Writer;
 use crate::{NewGroup, Options, StoredGroup, schema};
 
-/// Bytes of groups that may wait for a commit; who comes then waits too.
-const WAITING: usize = 64 << 20;
-/// The unit of it.
-const ROOM: usize = 1 << 10;
+/// The memory budget of log groups that wait for a commit, in bytes. Further puts wait for it.
+const QUEUE_BUDGET: usize = 64 << 20;
+/// The bytes that one permit of the budget represents.
+const PERMIT_BYTES: usize = 1 << 10;
 
-/// A store in a directory of its own. Share it by [`Arc`].
+/// A store in its own directory. Share it in an [`Arc`].
 #[derive(Debug)]
 pub struct Store {
     pub(crate) writer: Writer,
@@ -28,74 +28,77 @@ pub struct Store {
     pub(crate) groups: Mutex<Groups>,
     catalog: Arc<RwLock<Arc<Catalog>>>,
     readers: Mutex<Vec<Connection>>,
-    room: Arc<Semaphore>,
+    queue_budget: Arc<Semaphore>,
     file: PathBuf,
-    /// Locked as long as the store is open.
+    /// The lock file. It stays locked while the store is open.
     _lock: File,
 }
 
-/// How much [`Store::read`] reads.
+/// The limits of [`Store::read`].
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// No more groups than this.
+    /// The maximum number of groups.
     pub groups: usize,
-    /// No group after this many bytes before compression; so at least one.
+    /// The bytes, before compression, after which the read stops. It returns at least one group.
     pub bytes: usize,
-    /// Nothing at or behind this position.
+    /// The end of the range, exclusive.
     pub end: u64,
 }
 
 impl Store {
-    /// Opens the store in `directory`, and makes it if nothing is there. Nobody but its owner can read it.
+    /// Opens the store in `directory`, or creates it. Only its owner can read the files.
     pub fn open(directory: &Path, options: Options) -> Result<Self, StoreError> {
-        let failed = |path: &Path| {
+        let file_error = |path: &Path| {
             let path = path.to_owned();
             move |source| StoreError::File { path, source }
         };
-        make_private(directory).map_err(failed(directory))?;
+        create_private_directory(directory).map_err(file_error(directory))?;
         let path = directory.join("lock");
-        let lock = private().write(true).open(&path).map_err(failed(&path))?;
+        let lock = private_file_options().write(true).open(&path).map_err(file_error(&path))?;
         lock.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => StoreError::Locked(directory.to_owned()),
             TryLockError::Error(source) => StoreError::File { path, source },
         })?;
         let file = directory.join("logstore.db");
-        // SQLite gives its other files the same mode.
-        private().append(true).open(&file).map_err(failed(&file))?;
+        // SQLite creates its other files with the same mode.
+        private_file_options().append(true).open(&file).map_err(file_error(&file))?;
         let connection = schema::open_writer(&file)?;
         let catalog = Catalog::read(&connection, &Catalog::default())?;
         let groups = Groups::read(&connection, (options.uptime)())?;
         let catalog = Arc::new(RwLock::new(Arc::new(catalog)));
         let writer = Writer::start(connection, Arc::clone(&catalog), Arc::clone(&options.clock))
-            .map_err(failed(directory))?;
+            .map_err(file_error(directory))?;
         Ok(Self {
             writer,
             options,
             groups: Mutex::new(groups),
             catalog,
             readers: Mutex::default(),
-            room: Arc::new(Semaphore::new(WAITING / ROOM)),
+            queue_budget: Arc::new(Semaphore::new(QUEUE_BUDGET / PERMIT_BYTES)),
             file,
             _lock: lock,
         })
     }
 
-    /// What there is just now.
+    /// Returns the current catalog.
     pub fn catalog(&self) -> Arc<Catalog> {
         Arc::clone(&self.catalog.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Stores log groups in a shard, one after the other. Returns the position of the first once all are on disk.
+    /// Appends log groups to a shard. Returns the position of the first one after all are on disk.
     pub async fn put(&self, shard: &Arc<Shard>, groups: Vec<NewGroup>) -> Result<u64, StoreError> {
         let bytes: usize = groups.iter().map(|group| group.body.len()).sum();
-        let room = (bytes / ROOM + 1).min(WAITING / ROOM) as u32;
-        let room = Arc::clone(&self.room).acquire_many_owned(room).await.map_err(|_| StoreError::Closed)?;
-        self.writer.put(Arc::clone(shard), groups, room).await
+        let permits = (bytes / PERMIT_BYTES + 1).min(QUEUE_BUDGET / PERMIT_BYTES) as u32;
+        let permits = Arc::clone(&self.queue_budget)
+            .acquire_many_owned(permits)
+            .await
+            .map_err(|_| StoreError::Closed)?;
+        self.writer.put(Arc::clone(shard), groups, permits).await
     }
 
-    /// Shows `visit` the groups of a shard from a position on, as long as it wants more. Blocks on the disk.
+    /// Calls `visit` with the groups of a shard from a position on, until it breaks. Blocks on disk I/O.
     ///
-    /// A position whose group was deleted since is as good as the oldest. Returns where to go on.
+    /// If the group at the position was deleted, the read starts at the oldest group. Returns the next position.
     pub fn read(
         &self,
         shard: &Shard,
@@ -144,7 +147,8 @@ impl Store {
         })
     }
 
-    /// When the group at `position` was received, in Unix seconds; at the end, the present. Blocks on the disk.
+    /// Returns the time of receipt of the group at `position`, in Unix seconds. Returns the current time for the end of
+    /// the shard. Blocks on disk I/O.
     pub fn received_at(&self, shard: &Shard, position: u64) -> Result<u64, StoreError> {
         let (begin, end) = (shard.begin(), shard.end());
         if position == end {
@@ -153,12 +157,12 @@ impl Store {
         if position < begin || position > end {
             return Err(StoreError::NoCursor { shard: shard.number, cursor: position, begin, end });
         }
-        // Deleted just now, it is one of those before the first.
-        let gone = StoreError::NoCursor { shard: shard.number, cursor: position, begin, end };
-        self.with_reader(|connection| received(connection, shard, position)?.ok_or(gone))
+        // Retention may delete the group in the meantime; then its position is before the first.
+        let deleted = StoreError::NoCursor { shard: shard.number, cursor: position, begin, end };
+        self.with_reader(|connection| received(connection, shard, position)?.ok_or(deleted))
     }
 
-    /// The time of the newest log of the group at `position`, in Unix seconds. Blocks on the disk.
+    /// Returns the time of the newest log of the group at `position`, in Unix seconds. Blocks on disk I/O.
     pub(crate) fn newest_at(&self, shard: &Shard, position: u64) -> Result<Option<u64>, StoreError> {
         self.with_reader(|connection| {
             let mut statement = connection.prepare_cached("SELECT newest FROM log_group WHERE id = ?1")?;
@@ -166,13 +170,13 @@ impl Store {
         })
     }
 
-    /// Whether logs can be put: not after [`close`](Self::close), or a failure of the writer.
+    /// Returns true if the store accepts puts: until [`close`](Self::close), or until the writer fails.
     pub fn is_alive(&self) -> bool {
         self.writer.is_alive()
     }
 
-    /// The position of the first group received at `time` or later, in Unix seconds; the end if there is none.
-    /// Blocks on the disk.
+    /// Returns the position of the first group received at `time` (Unix seconds) or later, or the end of the shard.
+    /// Blocks on disk I/O.
     pub fn position_at(&self, shard: &Shard, time: u64) -> Result<u64, StoreError> {
         let (mut low, mut high) = (shard.begin(), shard.end());
         if time > shard.last_received() {
@@ -181,7 +185,7 @@ impl Store {
         self.with_reader(|connection| {
             while low < high {
                 let middle = low + (high - low) / 2;
-                // One that is gone was older than all that are there.
+                // A deleted group is older than all stored groups.
                 match received(connection, shard, middle)? {
                     Some(received) if received >= time => high = middle,
                     _ => low = middle + 1,
@@ -191,7 +195,7 @@ impl Store {
         })
     }
 
-    /// Bytes of the database file and its write-ahead log.
+    /// Returns the size of the database file and its write-ahead log, in bytes.
     pub fn size(&self) -> u64 {
         let mut log = self.file.clone().into_os_string();
         log.push("-wal");
@@ -199,9 +203,9 @@ impl Store {
         size(&self.file) + size(Path::new(&log))
     }
 
-    /// Ends the writer, after what was asked for so far. What comes later fails with [`StoreError::Closed`].
+    /// Stops the writer after the queued work. Later calls fail with [`StoreError::Closed`].
     pub fn close(&self) {
-        // Readers keep the write-ahead log from being put away.
+        // Open readers prevent the truncation of the write-ahead log.
         self.readers.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.writer.close();
     }
@@ -223,14 +227,14 @@ fn received(connection: &Connection, shard: &Shard, position: u64) -> Result<Opt
     Ok(statement.query_row([shard.row(position)], |row| row.get(0)).optional()?)
 }
 
-/// A file that only its owner can read, made if it is not there.
-fn private() -> OpenOptions {
+/// Returns options that create a missing file readable only by its owner.
+fn private_file_options() -> OpenOptions {
     let mut options = File::options();
     options.create(true).truncate(false).mode(0o600);
     options
 }
 
-fn make_private(directory: &Path) -> Result<(), std::io::Error> {
+fn create_private_directory(directory: &Path) -> Result<(), std::io::Error> {
     if directory.is_dir() {
         return Ok(());
     }

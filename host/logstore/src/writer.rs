@@ -1,4 +1,4 @@
-//! The one thread that writes. Puts that come while a commit is on its way share the next one.
+//! The single writer thread, with group commit: puts that arrive during a commit share the next one.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -14,15 +14,15 @@ use crate::error::StoreError;
 use crate::retention::{Retention, Step};
 use crate::{Clock, NewGroup};
 
-/// A commit takes no more work after this many log groups, or this many bytes: its time bounds the time that a
-/// put takes.
+/// The number of log groups and jobs after which a commit takes no more work. This bounds the latency of puts.
 const COMMIT_GROUPS: usize = 4096;
+/// The bytes after which a commit takes no more work.
 const COMMIT_BYTES: usize = 16 << 20;
 
-/// How often the writer looks what is to be deleted when nobody writes.
-const IDLE: Duration = Duration::from_millis(500);
+/// The interval between retention steps while there are no writes.
+const IDLE_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Hands work to the thread, and ends it when dropped.
+/// The handle of the writer thread: sends work to it, and stops it when dropped.
 #[derive(Debug)]
 pub(crate) struct Writer {
     sender: Mutex<Option<mpsc::Sender<Work>>>,
@@ -37,31 +37,31 @@ enum Work {
 struct Put {
     shard: Arc<Shard>,
     groups: Vec<NewGroup>,
-    /// What they take of the room for what waits, also if who puts them goes away.
-    _room: OwnedSemaphorePermit,
-    answer: oneshot::Sender<Result<u64, StoreError>>,
+    /// The memory budget of the queued groups. Held here, so that it outlives a caller that gives up.
+    _permits: OwnedSemaphorePermit,
+    reply: oneshot::Sender<Result<u64, StoreError>>,
 }
 
 struct Job {
-    run: Run,
-    /// Whether the catalog has to be read again after it.
+    run: JobFn,
+    /// True if the catalog must be reloaded after the job.
     changes_catalog: bool,
 }
 
-/// Does a job, or without a connection only says why not.
-type Run = Box<dyn FnOnce(Result<&Connection, StoreError>) -> Ran + Send>;
+/// Runs a job, or passes on the error that prevents it.
+type JobFn = Box<dyn FnOnce(Result<&Connection, StoreError>) -> JobOutcome + Send>;
 
-/// What a job did, before it is known whether the commit succeeds.
-struct Ran {
+/// The outcome of a job before the commit.
+struct JobOutcome {
     failed: bool,
-    answer: Answer,
+    reply: Reply,
 }
 
-/// Tells who asked for a job what came of it.
-type Answer = Box<dyn FnOnce(Committed<'_>) + Send>;
+/// Sends the result of a job to its caller after the commit.
+type Reply = Box<dyn FnOnce(CommitResult<'_>) + Send>;
 
-/// The outcome of a commit: what the database said if it failed.
-type Committed<'a> = Result<(), &'a str>;
+/// The outcome of a commit, with the error of the database.
+type CommitResult<'a> = Result<(), &'a str>;
 
 impl Writer {
     pub(crate) fn start(
@@ -71,23 +71,23 @@ impl Writer {
     ) -> Result<Self, std::io::Error> {
         let (sender, receiver) = mpsc::channel();
         let mut thread = Thread { connection, catalog, clock, receiver, retention: Retention::default() };
-        let thread = std::thread::Builder::new().name("store".into()).spawn(move || thread.serve())?;
+        let thread = std::thread::Builder::new().name("store".into()).spawn(move || thread.run())?;
         Ok(Self { sender: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)) })
     }
 
-    /// Stores the groups one after the other; the position of the first, once they are on disk.
+    /// Appends groups to a shard. Returns the position of the first one after all are on disk.
     pub(crate) async fn put(
         &self,
         shard: Arc<Shard>,
         groups: Vec<NewGroup>,
-        room: OwnedSemaphorePermit,
+        permits: OwnedSemaphorePermit,
     ) -> Result<u64, StoreError> {
-        let (answer, answered) = oneshot::channel();
-        self.send(Work::Put(Put { shard, groups, _room: room, answer }))?;
-        answered.await.unwrap_or(Err(StoreError::Closed))
+        let (reply, response) = oneshot::channel();
+        self.send(Work::Put(Put { shard, groups, _permits: permits, reply }))?;
+        response.await.unwrap_or(Err(StoreError::Closed))
     }
 
-    /// Does something to the tables in the next commit.
+    /// Runs a job in the next commit.
     pub(crate) fn run<T, J>(
         &self,
         changes_catalog: bool,
@@ -97,24 +97,24 @@ impl Writer {
         T: Send + 'static,
         J: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     {
-        let (answer, answered) = oneshot::channel();
+        let (reply, response) = oneshot::channel();
         let run = Box::new(|connection: Result<&Connection, StoreError>| {
             let result = connection.and_then(job);
             let failed = result.is_err();
-            let answer = move |committed: Committed<'_>| {
-                let result = result.and_then(|done| match committed {
-                    Ok(()) => Ok(done),
+            let reply = move |committed: CommitResult<'_>| {
+                let result = result.and_then(|value| match committed {
+                    Ok(()) => Ok(value),
                     Err(error) => Err(StoreError::Commit(error.into())),
                 });
-                // Who asked may be gone.
-                let _ = answer.send(result);
+                // The caller may have given up.
+                let _ = reply.send(result);
             };
-            Ran { failed, answer: Box::new(answer) }
+            JobOutcome { failed, reply: Box::new(reply) }
         });
         let sent = self.send(Work::Job(Job { run, changes_catalog }));
         async move {
             sent?;
-            answered.await.unwrap_or(Err(StoreError::Closed))
+            response.await.unwrap_or(Err(StoreError::Closed))
         }
     }
 
@@ -123,19 +123,19 @@ impl Writer {
         sender.as_ref().and_then(|sender| sender.send(work).ok()).ok_or(StoreError::Closed)
     }
 
-    /// Whether it still works.
+    /// Returns true if the writer thread is running.
     pub(crate) fn is_alive(&self) -> bool {
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         thread.as_ref().is_some_and(|thread| !thread.is_finished())
     }
 
-    /// Does what was asked for so far, and ends.
+    /// Completes the queued work and stops the thread.
     pub(crate) fn close(&self) {
         self.sender.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take()
             && thread.join().is_err()
         {
-            tracing::error!("the store's thread panicked");
+            tracing::error!("the writer thread of the store panicked");
         }
     }
 }
@@ -155,110 +155,110 @@ struct Thread {
 }
 
 impl Thread {
-    fn serve(&mut self) {
+    fn run(&mut self) {
         loop {
-            let wait = if self.retention.has_work() { Duration::ZERO } else { IDLE };
+            let wait = if self.retention.has_work() { Duration::ZERO } else { IDLE_INTERVAL };
             match self.receiver.recv_timeout(wait) {
-                Ok(work) => self.work(work),
+                Ok(work) => self.commit(work),
                 Err(mpsc::RecvTimeoutError::Timeout) => self.idle(),
                 Err(mpsc::RecvTimeoutError::Disconnected) => break,
             }
         }
-        // So that the next start has no log to go through. Without it nothing is lost.
+        // Makes the next start faster, as it has no log to replay. No data depends on it.
         if let Err(error) = self.connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)") {
-            tracing::warn!(%error, "the write-ahead log stays as it is");
+            tracing::warn!(%error, "can't truncate the write-ahead log");
         }
     }
 
-    /// One commit: `first` and what else is waiting.
-    fn work(&mut self, first: Work) {
-        let begun = Instant::now();
+    /// Commits `first` and all other queued work.
+    fn commit(&mut self, first: Work) {
+        let start = Instant::now();
         let mut commit = Commit::default();
         let result = match self.connection.execute_batch("BEGIN IMMEDIATE") {
             Ok(()) => self.fill(&mut commit, first),
             Err(error) => {
-                commit.refuse(first, &error);
+                commit.fail(first, &error);
                 Err(error.into())
             }
         };
         if result.is_err() && !self.connection.is_autocommit() {
-            // Nothing else can be done where this fails too; the next BEGIN will tell.
+            // If the rollback fails too, the next BEGIN reports it.
             let _ = self.connection.execute_batch("ROLLBACK");
         }
-        metrics::histogram!("logship_commit_seconds").record(begun.elapsed().as_secs_f64());
+        metrics::histogram!("logship_commit_seconds").record(start.elapsed().as_secs_f64());
         match result {
             Ok(()) => {
                 commit.publish();
                 if self.retention.publish() || commit.changes_catalog {
                     self.read_catalog();
                 }
-                commit.answer(Ok(()));
+                commit.reply(Ok(()));
             }
             Err(error) => {
-                tracing::error!(%error, "nothing of a commit was stored");
+                tracing::error!(%error, "a commit failed and stored nothing");
                 metrics::counter!("logship_commits_failed_total").increment(1);
-                self.retention.forget();
-                commit.answer(Err(&error.to_string()));
-                // The disk may be full, and something on it too old.
+                self.retention.discard();
+                commit.reply(Err(&error.to_string()));
+                // The disk may be full: try to delete expired logs.
                 self.idle();
             }
         }
     }
 
-    /// Does `first` and what else is waiting in the transaction that is open, and ends it.
+    /// Applies `first` and all other queued work in the open transaction, and commits it.
     fn fill(&mut self, commit: &mut Commit, first: Work) -> Result<(), StoreError> {
         let mut next = Some(first);
         while let Some(work) = next {
             commit.apply(&self.connection, work, (self.clock)() / 1_000_000)?;
-            next = if commit.full() { None } else { self.receiver.try_recv().ok() };
+            next = if commit.is_full() { None } else { self.receiver.try_recv().ok() };
         }
-        // Rides along: no disk write of its own, and never more than a step.
+        // A retention step shares the commit, so it needs no disk write of its own.
         let catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner).clone();
         self.connection.execute_batch("SAVEPOINT retention")?;
-        let step = Step::beside(commit.groups, commit.bytes);
+        let step = Step::for_commit(commit.groups, commit.bytes);
         if let Err(error) = self.retention.step(&self.connection, &catalog, (self.clock)(), step) {
-            // Puts don't share its fate.
-            tracing::error!(%error, "can't delete old logs; it is tried again");
-            self.retention.forget();
+            // Only the step is rolled back; puts are not affected.
+            tracing::error!(%error, "can't delete expired logs; it will be retried");
+            self.retention.discard();
             self.connection.execute_batch("ROLLBACK TO retention")?;
         }
         Ok(self.connection.execute_batch("COMMIT")?)
     }
 
     fn read_catalog(&self) {
-        let before = self.catalog.read().unwrap_or_else(PoisonError::into_inner).clone();
-        match Catalog::read(&self.connection, &before) {
+        let previous = self.catalog.read().unwrap_or_else(PoisonError::into_inner).clone();
+        match Catalog::read(&self.connection, &previous) {
             Ok(new) => *self.catalog.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new),
-            // The change is on disk; it will be seen with the next one.
-            Err(error) => tracing::error!(%error, "can't read what changed"),
+            // The change is on disk; the next reload shows it.
+            Err(error) => tracing::error!(%error, "can't reload the catalog"),
         }
     }
 
-    /// Deletes what is too old, step by step until somebody writes.
+    /// Performs a retention step while there are no writes.
     fn idle(&mut self) {
         let catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let stepped = self.retention.idle(&self.connection, &catalog, (self.clock)());
-        match stepped {
+        let result = self.retention.idle(&self.connection, &catalog, (self.clock)());
+        match result {
             Ok(true) => self.read_catalog(),
             Ok(false) => {}
-            Err(error) => tracing::error!(%error, "can't delete old logs; it is tried again"),
+            Err(error) => tracing::error!(%error, "can't delete expired logs; it will be retried"),
         }
     }
 }
 
-/// What a commit holds so far.
+/// The work of a commit in progress.
 #[derive(Default)]
 struct Commit {
-    shards: HashMap<i64, Appended>,
+    shards: HashMap<i64, PendingShard>,
     puts: Vec<(oneshot::Sender<Result<u64, StoreError>>, u64)>,
-    jobs: Vec<Answer>,
+    jobs: Vec<Reply>,
     groups: usize,
     bytes: usize,
     changes_catalog: bool,
 }
 
-/// How far a shard will be.
-struct Appended {
+/// The state of a shard after the commit.
+struct PendingShard {
     shard: Arc<Shard>,
     end: u64,
     received: u64,
@@ -266,8 +266,8 @@ struct Appended {
 }
 
 impl Commit {
-    fn full(&self) -> bool {
-        // After a change of the catalog what waits is judged by the new one.
+    fn is_full(&self) -> bool {
+        // After a change of the catalog, the remaining work must see the new one.
         self.bytes >= COMMIT_BYTES || self.groups + self.jobs.len() >= COMMIT_GROUPS || self.changes_catalog
     }
 
@@ -279,19 +279,19 @@ impl Commit {
     }
 
     fn put(&mut self, connection: &Connection, put: Put, now: u64) -> Result<(), StoreError> {
-        if put.shard.live.closed.load(Ordering::Acquire) {
-            let _ = put.answer.send(Err(StoreError::ReadOnlyShard(put.shard.number)));
+        if put.shard.state.read_only.load(Ordering::Acquire) {
+            let _ = put.reply.send(Err(StoreError::ReadOnlyShard(put.shard.number)));
             return Ok(());
         }
-        let shard = self.shards.entry(put.shard.id).or_insert_with(|| Appended {
+        let shard = self.shards.entry(put.shard.id).or_insert_with(|| PendingShard {
             end: put.shard.end(),
-            // A clock set back does not bring older times: cursors are found by them.
+            // Times of receipt never decrease, even if the clock is set back: the search for cursors depends on it.
             received: now.max(put.shard.last_received()),
             newest: put.shard.newest(),
             shard: Arc::clone(&put.shard),
         });
-        // Answered also where an insert fails: with the error of the whole commit.
-        self.puts.push((put.answer, shard.end));
+        // Registered before the insert, so that a failed insert replies with the error of the commit.
+        self.puts.push((put.reply, shard.end));
         let mut insert = connection.prepare_cached(
             "INSERT INTO log_group (id, received, newest, logs, size, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         )?;
@@ -308,42 +308,44 @@ impl Commit {
 
     fn job(&mut self, connection: &Connection, job: Job) -> Result<(), StoreError> {
         if let Err(error) = connection.execute_batch("SAVEPOINT job") {
-            self.refuse(Work::Job(job), &error);
+            self.fail(Work::Job(job), &error);
             return Err(error.into());
         }
-        let ran = (job.run)(Ok(connection));
-        self.jobs.push(ran.answer);
-        self.changes_catalog |= job.changes_catalog && !ran.failed;
-        let end = if ran.failed { "ROLLBACK TO job; RELEASE job" } else { "RELEASE job" };
+        let outcome = (job.run)(Ok(connection));
+        self.jobs.push(outcome.reply);
+        self.changes_catalog |= job.changes_catalog && !outcome.failed;
+        let end = if outcome.failed { "ROLLBACK TO job; RELEASE job" } else { "RELEASE job" };
         Ok(connection.execute_batch(end)?)
     }
 
-    /// Takes work that can't be begun: it is answered as the commit is, which fails.
-    fn refuse(&mut self, work: Work, error: &rusqlite::Error) {
+    /// Registers work that could not start. Its reply is the error of the failed commit.
+    fn fail(&mut self, work: Work, error: &rusqlite::Error) {
         match work {
-            Work::Put(put) => self.puts.push((put.answer, 0)),
-            Work::Job(job) => self.jobs.push((job.run)(Err(StoreError::Commit(error.to_string()))).answer),
+            Work::Put(put) => self.puts.push((put.reply, 0)),
+            Work::Job(job) => self.jobs.push((job.run)(Err(StoreError::Commit(error.to_string()))).reply),
         }
     }
 
+    /// Publishes the new state of the shards after the commit.
     fn publish(&self) {
-        for appended in self.shards.values() {
-            let live = &appended.shard.live;
-            live.received.store(appended.received, Ordering::Relaxed);
-            live.newest.store(appended.newest, Ordering::Relaxed);
-            live.end.store(appended.end, Ordering::Release);
-            live.written.notify_waiters();
+        for shard in self.shards.values() {
+            let state = &shard.shard.state;
+            state.received.store(shard.received, Ordering::Relaxed);
+            state.newest.store(shard.newest, Ordering::Relaxed);
+            state.end.store(shard.end, Ordering::Release);
+            state.written.notify_waiters();
         }
     }
 
-    fn answer(self, committed: Committed<'_>) {
-        for (answer, position) in self.puts {
+    /// Replies to all callers.
+    fn reply(self, committed: CommitResult<'_>) {
+        for (reply, position) in self.puts {
             let result = committed.map(|()| position).map_err(|error| StoreError::Commit(error.into()));
-            // Who asked may be gone: its logs are stored all the same.
-            let _ = answer.send(result);
+            // The caller may have given up; its logs are stored anyway.
+            let _ = reply.send(result);
         }
-        for answer in self.jobs {
-            answer(committed);
+        for reply in self.jobs {
+            reply(committed);
         }
     }
 }

@@ -1,12 +1,13 @@
-//! Names of stages: what they stand for, what they stood for, and what that means for tasks.
+//! Stage aliases: versions, history, and their effect on tasks.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use logship_logstore::{
-    Clock, LogstoreSettings, NewStageVersion, NewTask, Options, Place, RuleSettings, RuleStart, Seal,
-    StageAction, StageChange, StageEvent, StageName, StageTarget, Status, Store, StoreError, Task, TaskId,
+    Clock, LogPosition, LogstoreSettings, NewStageVersion, NewTask, ObjectManifest, Options, RuleSettings,
+    RuleStart, StageAction, StageAlias, StageChange, StageEvent, StageTarget, Status, Store, StoreError,
+    Task, TaskId,
 };
 use serde_json::json;
 
@@ -38,16 +39,16 @@ impl Test {
         Self { directory, now, store }
     }
 
-    fn name(&self) -> Option<StageName> {
-        self.store.catalog().stages().names.get("mine").cloned()
+    fn alias(&self) -> Option<StageAlias> {
+        self.store.catalog().stages().aliases.get("mine").cloned()
     }
 
     fn current(&self) -> Option<StageEvent> {
-        self.name()?.current
+        self.alias()?.current
     }
 
-    /// What `mine` stands for.
-    fn stands_for(&self) -> Option<String> {
+    /// Returns the digest that `mine` points to.
+    fn current_digest(&self) -> Option<String> {
         self.store.catalog().stages().current("mine").map(str::to_owned)
     }
 
@@ -64,12 +65,12 @@ impl Test {
         }
     }
 
-    /// Adds a version, and lets the name stand for it.
-    async fn take(&self, version: &str, digest: &str) -> Result<Option<String>, StoreError> {
+    /// Adds a version and points the alias at it.
+    async fn swap(&self, version: &str, digest: &str) -> Result<Option<String>, StoreError> {
         let target = StageTarget {
             digest: Some(digest.into()),
-            before: self.current().map(|current| current.id),
-            replaced: self.stands_for(),
+            previous: self.current().map(|current| current.id),
+            replaced: self.current_digest(),
         };
         let version = NewStageVersion {
             version: version.into(),
@@ -86,11 +87,11 @@ impl Test {
         let task = NewTask {
             id: TaskId { created: START * 1000, number },
             shard: 0,
-            begin: Place::at(number),
-            end: Place::at(number + 1),
+            begin: LogPosition::at(number),
+            end: LogPosition::at(number + 1),
             object: format!("o{number}"),
             received: 9,
-            plan: format!("by {:?}", self.stands_for()),
+            plan: format!("uses {:?}", self.current_digest()),
             revision,
         };
         self.store.begin_task(logstore.rule("r").unwrap(), task).await
@@ -100,15 +101,15 @@ impl Test {
         self.store.catalog().stages().revision
     }
 
-    async fn failed(&self, number: u64, stage: &str) -> TaskId {
+    async fn create_failed(&self, number: u64, stage: &str) -> TaskId {
         let task = self.begin(number, self.revision()).await.unwrap();
-        self.store.fail_task_in(task.id, Some(stage), "code", "it traps", None).await.unwrap();
+        self.store.fail_task_in_stage(task.id, Some(stage), "code", "it traps", None).await.unwrap();
         task.id
     }
 
-    /// When a task is tried next.
-    fn next_try(&self, task: TaskId) -> Option<u64> {
-        self.store.task(task).unwrap().next_try
+    /// Returns the time of a task's next attempt.
+    fn next_attempt(&self, task: TaskId) -> Option<u64> {
+        self.store.task(task).unwrap().next_attempt
     }
 }
 
@@ -119,152 +120,159 @@ fn open(directory: &Path, now: &Arc<AtomicU64>) -> Store {
 }
 
 #[tokio::test]
-async fn a_name_has_versions_and_stands_for_one_of_them() {
+async fn alias_has_versions_and_points_to_one() {
     let test = Test::new().await;
-    assert_eq!(test.take("1.0.0", "aaaaaaaa1").await.unwrap().unwrap(), "1.0.0");
-    assert_eq!(test.take("1.1.0", "bbbbbbbb2").await.unwrap().unwrap(), "1.1.0");
-    // Another build that says that it is the same version.
-    assert_eq!(test.take("1.1.0", "cccccccc3").await.unwrap().unwrap(), "1.1.0+cccccccc");
-    // One that is known already.
-    assert_eq!(test.take("1.0.0", "aaaaaaaa1").await.unwrap().unwrap(), "1.0.0");
+    assert_eq!(test.swap("1.0.0", "aaaaaaaa1").await.unwrap().unwrap(), "1.0.0");
+    assert_eq!(test.swap("1.1.0", "bbbbbbbb2").await.unwrap().unwrap(), "1.1.0");
+    // Another build with the same version name.
+    assert_eq!(test.swap("1.1.0", "cccccccc3").await.unwrap().unwrap(), "1.1.0+cccccccc");
+    // A known version.
+    assert_eq!(test.swap("1.0.0", "aaaaaaaa1").await.unwrap().unwrap(), "1.0.0");
     let test = test.reopen();
-    let name = test.name().unwrap();
-    let versions: Vec<_> = name.versions.iter().map(|version| version.version.as_str()).collect();
+    let alias = test.alias().unwrap();
+    let versions: Vec<_> = alias.versions.iter().map(|version| version.version.as_str()).collect();
     assert_eq!(versions, ["1.0.0", "1.1.0", "1.1.0+cccccccc"]);
-    assert_eq!(name.digest(), Some("aaaaaaaa1"));
-    let found = name.version("1.1.0").unwrap();
+    assert_eq!(alias.digest(), Some("aaaaaaaa1"));
+    let found = alias.version("1.1.0").unwrap();
     assert_eq!((found.digest.as_str(), found.size, found.by.as_str()), ("bbbbbbbb2", 7, "me"));
-    assert_eq!(found, name.version("bbbbbbbb2").unwrap());
+    assert_eq!(found, alias.version("bbbbbbbb2").unwrap());
 }
 
 #[tokio::test]
-async fn what_was_decided_by_another_state_changes_nothing() {
+async fn rejects_change_based_on_stale_state() {
     let test = Test::new().await;
-    test.take("1", "a").await.unwrap();
-    let late = test.change(StageAction::Pin);
-    test.take("2", "b").await.unwrap();
-    let refused = test.store.change_stage(StageChange { pinned: Some(true), ..late }).await;
+    test.swap("1", "a").await.unwrap();
+    let stale = test.change(StageAction::Pin);
+    test.swap("2", "b").await.unwrap();
+    let refused = test.store.change_stage(StageChange { pinned: Some(true), ..stale }).await;
     assert!(matches!(refused, Err(StoreError::StageChanged(_))));
-    assert!(!test.name().unwrap().pinned);
+    assert!(!test.alias().unwrap().pinned);
     let refused = test.store.remove_stage("mine", Some("a"), None, "me").await;
     assert!(matches!(refused, Err(StoreError::StageChanged(_))));
     let change = StageChange { pinned: Some(true), ..test.change(StageAction::Pin) };
     test.store.change_stage(change).await.unwrap();
-    assert!(test.reopen().name().unwrap().pinned);
+    assert!(test.reopen().alias().unwrap().pinned);
 }
 
 #[tokio::test]
-async fn what_was_done_is_told_and_leads_back() {
+async fn history_records_events_and_previous_versions() {
     let test = Test::new().await;
     for (version, digest) in [("1", "a"), ("2", "b"), ("3", "c")] {
-        test.take(version, digest).await.unwrap();
+        test.swap(version, digest).await.unwrap();
     }
-    let mut way = vec![];
-    let mut at = test.current();
-    while let Some(event) = at {
-        way.push(event.version.clone());
-        at = event.before.and_then(|before| test.store.stage_event(before).unwrap());
+    let mut versions = vec![];
+    let mut next = test.current();
+    while let Some(event) = next {
+        versions.push(event.version.clone());
+        next = event.previous.and_then(|previous| test.store.stage_event(previous).unwrap());
     }
-    assert_eq!(way, ["3", "2", "1"]);
+    assert_eq!(versions, ["3", "2", "1"]);
     test.store
         .remove_stage("mine", Some("a"), test.current().map(|current| current.id), "other")
         .await
         .unwrap();
-    let told = test.store.stage_events("mine", 2).unwrap();
+    let events = test.store.stage_events("mine", 2).unwrap();
     assert_eq!(
-        (told[0].action.as_str(), told[0].digest.as_deref(), &*told[0].by),
+        (events[0].action.as_str(), events[0].digest.as_deref(), &*events[0].by),
         ("remove", Some("a"), "other")
     );
-    assert_eq!((told[1].action.as_str(), told[1].version.as_str()), ("swap", "3"));
+    assert_eq!((events[1].action.as_str(), events[1].version.as_str()), ("swap", "3"));
     assert!(test.store.is_stage_removed("mine", "a").unwrap());
     assert!(!test.store.is_stage_removed("mine", "c").unwrap());
     test.store.remove_stage("mine", None, test.current().map(|current| current.id), "me").await.unwrap();
     assert!(test.store.is_stage_removed("mine", "c").unwrap());
-    assert_eq!((test.name(), test.stands_for()), (None, None));
+    assert_eq!((test.alias(), test.current_digest()), (None, None));
     let revision = test.revision();
     let test = test.reopen();
-    assert_eq!(test.revision(), revision, "it never falls, also when a name is gone");
+    assert_eq!(test.revision(), revision, "the revision never decreases, even if an alias is removed");
 }
 
 #[tokio::test]
-async fn what_was_done_is_not_remembered_for_ever() {
+async fn history_is_bounded() {
     let test = Test::new().await;
     for number in 0..210 {
-        test.take("1", if number % 2 == 0 { "a" } else { "b" }).await.unwrap();
+        test.swap("1", if number % 2 == 0 { "a" } else { "b" }).await.unwrap();
     }
     assert_eq!(test.store.stage_events("mine", 5000).unwrap().len(), 201);
-    assert_eq!(test.stands_for().unwrap(), "b");
+    assert_eq!(test.current_digest().unwrap(), "b");
 }
 
 #[tokio::test]
-async fn a_task_is_made_by_what_names_stand_for_when_it_is_made() {
+async fn begin_task_rejects_stale_stage_revision() {
     let test = Test::new().await;
     let before = test.revision();
     test.begin(1, before).await.unwrap();
-    test.take("1", "a").await.unwrap();
+    test.swap("1", "a").await.unwrap();
     assert!(matches!(test.begin(2, before).await, Err(StoreError::StagesChanged)));
     test.begin(2, test.revision()).await.unwrap();
 }
 
 #[tokio::test]
-async fn what_failed_in_a_stage_is_tried_again_when_that_is_replaced() {
+async fn replacing_a_stage_retries_its_failed_tasks() {
     let test = Test::new().await;
-    test.take("1", "good").await.unwrap();
-    test.take("2", "bad").await.unwrap();
-    let failed = [test.failed(1, "bad").await, test.failed(2, "bad").await];
-    let of_another = test.failed(3, "other").await;
-    let sealed = test.begin(4, test.revision()).await.unwrap().id;
-    let seal = Seal { rows: 1, raw_bytes: 1, stored_bytes: 1, sha256: "x".into(), objects: vec![] };
-    test.store.seal_task(sealed, Place::at(5), seal, (sealed, String::new())).await.unwrap();
-    test.store.fail_task_in(sealed, Some("bad"), "code", "", None).await.unwrap();
+    test.swap("1", "good").await.unwrap();
+    test.swap("2", "bad").await.unwrap();
+    let failed = [test.create_failed(1, "bad").await, test.create_failed(2, "bad").await];
+    let other_stage = test.create_failed(3, "other").await;
+    let with_manifest = test.begin(4, test.revision()).await.unwrap().id;
+    let manifest =
+        ObjectManifest { rows: 1, raw_bytes: 1, stored_bytes: 1, sha256: "x".into(), objects: vec![] };
+    test.store
+        .save_manifest(with_manifest, LogPosition::at(5), manifest, (with_manifest, String::new()))
+        .await
+        .unwrap();
+    test.store.fail_task_in_stage(with_manifest, Some("bad"), "code", "", None).await.unwrap();
     // Adding a version replaces nothing.
     let version =
         NewStageVersion { version: "3".into(), digest: "new".into(), size: 1, source: String::new() };
     let change = StageChange { version: Some(version), ..test.change(StageAction::Add) };
     test.store.change_stage(change).await.unwrap();
-    assert_eq!(failed.map(|task| test.next_try(task)), [None, None]);
-    test.take("1", "good").await.unwrap();
-    assert_eq!(failed.map(|task| test.next_try(task)), [Some(START), Some(START)]);
-    assert_eq!([of_another, sealed].map(|task| test.next_try(task)), [None, None]);
+    assert_eq!(failed.map(|task| test.next_attempt(task)), [None, None]);
+    test.swap("1", "good").await.unwrap();
+    assert_eq!(failed.map(|task| test.next_attempt(task)), [Some(START), Some(START)]);
+    assert_eq!([other_stage, with_manifest].map(|task| test.next_attempt(task)), [None, None]);
 
-    // It is made by another plan then, and that is what it is made by.
-    let task = test.store.resume_task(failed[0]).await.unwrap();
+    // A retried task may get another plan.
+    let task = test.store.start_attempt(failed[0]).await.unwrap();
     assert_eq!(task.stage.as_deref(), Some("bad"));
-    let task = test.store.replan_task(task.id, "by good", "o1-again").await.unwrap();
+    let task = test.store.replan_task(task.id, "uses good", "o1-again").await.unwrap();
     assert_eq!((task.object.as_str(), task.stage.as_deref()), ("o1-again", None));
-    assert_eq!(test.store.plan(task.plan).unwrap(), "by good");
-    // What is sealed may be at its destination: it stays.
-    test.store.resume_task(sealed).await.unwrap_err();
-    assert!(matches!(test.store.replan_task(sealed, "by good", "o4").await, Err(StoreError::NoTask(_))));
-    assert_eq!(test.store.task(sealed).unwrap().object, "o4");
+    assert_eq!(test.store.plan(task.plan).unwrap(), "uses good");
+    // The objects of a task with a manifest may be at their destination, so its plan stays.
+    test.store.start_attempt(with_manifest).await.unwrap_err();
+    assert!(matches!(
+        test.store.replan_task(with_manifest, "uses good", "o4").await,
+        Err(StoreError::NoTask(_))
+    ));
+    assert_eq!(test.store.task(with_manifest).unwrap().object, "o4");
 }
 
 #[tokio::test]
-async fn a_stage_that_fails_every_task_is_found() {
+async fn finds_stage_that_fails_every_task() {
     let test = Test::new().await;
     let rule = test.store.catalog().logstore("p", "l").unwrap().rule("r").unwrap().number();
-    let failing = || test.store.failing(rule, 3).unwrap().map(|failing| failing.stage);
+    let failing = || test.store.failing_stage(rule, 3).unwrap().map(|failing| failing.stage);
     let good = test.begin(1, test.revision()).await.unwrap();
     test.store.succeed_task(good.id).await.unwrap();
     for number in 2..4 {
-        test.failed(number, "bad").await;
+        test.create_failed(number, "bad").await;
         assert_eq!(failing(), None);
     }
-    // One that runs says nothing yet.
-    let runs = test.begin(4, test.revision()).await.unwrap();
+    // A running task does not count.
+    let running = test.begin(4, test.revision()).await.unwrap();
     assert_eq!(failing(), None);
-    let last = test.failed(5, "bad").await;
+    let last = test.create_failed(5, "bad").await;
     assert_eq!(failing().as_deref(), Some("bad"));
-    test.store.fail_task(runs.id, "UnAuthorized", "no", None).await.unwrap();
-    assert_eq!(failing(), None, "another reason is none of the stage");
+    test.store.fail_task(running.id, "UnAuthorized", "no", None).await.unwrap();
+    assert_eq!(failing(), None, "this failure is not in a stage");
     for number in 6..9 {
-        test.failed(number, "bad").await;
+        test.create_failed(number, "bad").await;
     }
     assert_eq!(failing().as_deref(), Some("bad"));
-    test.failed(9, "worse").await;
+    test.create_failed(9, "worse").await;
     assert_eq!(failing(), None, "another stage");
     test.store.retry_tasks(Default::default(), Some(vec![last])).await.unwrap();
-    assert_eq!(test.store.resume_task(last).await.unwrap().status, Status::Running);
+    assert_eq!(test.store.start_attempt(last).await.unwrap().status, Status::Running);
     test.store.succeed_task(last).await.unwrap();
     assert_eq!(test.store.task(last).unwrap().stage, None);
 }

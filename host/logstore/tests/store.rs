@@ -1,4 +1,4 @@
-//! The store as its users see it, and across restarts.
+//! The API of the store, also across restarts.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -14,7 +14,7 @@ use serde_json::json;
 const DAY: u64 = 86_400_000_000;
 const START: u64 = 1_700_000_000_000_000;
 
-/// A store whose time the test sets.
+/// A store with a clock that the test sets.
 struct Test {
     directory: tempfile::TempDir,
     now: Arc<AtomicU64>,
@@ -38,14 +38,14 @@ impl Test {
 
     fn reopen(mut self) -> Self {
         self.store.close();
-        let elsewhere = tempfile::tempdir().unwrap();
-        // Let go of the lock before it is taken again.
-        drop(std::mem::replace(&mut self.store, open(elsewhere.path(), &self.now)));
+        let other_directory = tempfile::tempdir().unwrap();
+        // Release the lock before it is acquired again.
+        drop(std::mem::replace(&mut self.store, open(other_directory.path(), &self.now)));
         self.store = open(self.directory.path(), &self.now);
         self
     }
 
-    fn pass(&self, time: u64) {
+    fn advance(&self, time: u64) {
         self.now.fetch_add(time, Ordering::Relaxed);
     }
 
@@ -83,17 +83,17 @@ fn group(body: &str) -> NewGroup {
     NewGroup { body: body.to_owned().into(), size: 10, logs: 1, newest: 7 }
 }
 
-/// Until the store has done in its own time what `done` looks for.
+/// Waits until `done` returns true.
 fn wait(done: impl Fn() -> bool) {
-    let begun = Instant::now();
+    let start = Instant::now();
     while !done() {
-        assert!(begun.elapsed() < Duration::from_secs(30), "it never happened");
+        assert!(start.elapsed() < Duration::from_secs(30), "timed out");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
 
 #[tokio::test]
-async fn positions_are_consecutive_and_stay_over_a_restart() {
+async fn positions_are_consecutive_across_restarts() {
     let test = Test::new().await;
     let begin = test.shard(0).begin();
     assert_eq!(begin, test.shard(0).end());
@@ -107,7 +107,7 @@ async fn positions_are_consecutive_and_stay_over_a_restart() {
 }
 
 #[tokio::test]
-async fn reading_keeps_its_limits_and_never_steps_over_the_end() {
+async fn read_respects_limits_and_end() {
     let test = Test::new().await;
     let begin = test.shard(0).begin();
     for body in ["a", "b", "c"] {
@@ -125,12 +125,12 @@ async fn reading_keeps_its_limits_and_never_steps_over_the_end() {
 }
 
 #[tokio::test]
-async fn positions_are_found_by_the_time_of_receipt() {
+async fn finds_positions_by_time_of_receipt() {
     let test = Test::new().await;
     let begin = test.shard(0).begin();
     for body in ["a", "b", "c"] {
         test.put(0, body).await.unwrap();
-        test.pass(10_000_000);
+        test.advance(10_000_000);
     }
     let seconds = START / 1_000_000;
     let shard = test.shard(0);
@@ -143,27 +143,27 @@ async fn positions_are_found_by_the_time_of_receipt() {
     assert_eq!(
         test.store.received_at(&shard, begin + 3).unwrap(),
         seconds + 30,
-        "at the end it is the present"
+        "the end has the current time"
     );
     assert!(matches!(test.store.received_at(&shard, begin - 1), Err(StoreError::NoCursor { .. })));
 }
 
 #[tokio::test]
-async fn old_logs_go_and_their_positions_are_not_used_again() {
+async fn retention_never_reuses_positions() {
     let test = Test::new().await;
     let begin = test.shard(0).begin();
     for _ in 0..1500 {
         test.put(0, "old").await.unwrap();
     }
-    test.pass(2 * DAY);
+    test.advance(2 * DAY);
     test.put(0, "new").await.unwrap();
     wait(|| test.shard(0).begin() == begin + 1500);
     assert_eq!(
         test.bodies(0, begin, ALL),
         (vec!["new".into()], begin + 1501),
-        "too old is as good as the oldest"
+        "a deleted position reads from the oldest group"
     );
-    test.pass(2 * DAY);
+    test.advance(2 * DAY);
     wait(|| test.shard(0).begin() == begin + 1501);
     let test = test.reopen();
     assert_eq!((test.shard(0).begin(), test.shard(0).end()), (begin + 1501, begin + 1501));
@@ -171,18 +171,18 @@ async fn old_logs_go_and_their_positions_are_not_used_again() {
 }
 
 #[tokio::test]
-async fn a_logstore_made_again_has_other_positions_and_none_of_the_old_logs() {
+async fn recreated_logstore_has_new_positions_and_no_old_logs() {
     let test = Test::new().await;
     test.put(0, "old").await.unwrap();
     let (old, end) = (test.shard(0), test.shard(0).end());
     test.store.delete_logstore("p", "l").await.unwrap();
     assert!(matches!(test.store.catalog().logstore("p", "l"), Err(StoreError::NoLogstore(_))));
     assert!(matches!(test.store.put(&old, vec![group("late")]).await, Err(StoreError::ReadOnlyShard(0))));
-    test.pass(1_000_000);
+    test.advance(1_000_000);
     test.create("l", 1).await;
     assert!(test.shard(0).begin() > end);
     assert_eq!(test.bodies(0, 0, ALL).0, Vec::<String>::new());
-    test.pass(DAY);
+    test.advance(DAY);
     let rows = || {
         let connection = rusqlite::Connection::open(test.directory.path().join("logstore.db")).unwrap();
         let count =
@@ -201,7 +201,7 @@ async fn shards_split_and_merge() {
     assert!(matches!(test.store.reshard("p", "l", 0, split).await, Err(StoreError::ReadOnlyShard(0))));
     assert_eq!(test.store.reshard("p", "l", 3, Resharding::Merge).await.unwrap(), [3, 1, 4]);
     let last = test.store.reshard("p", "l", 4, Resharding::Merge).await;
-    assert!(matches!(last, Err(StoreError::NoNeighbour(4))));
+    assert!(matches!(last, Err(StoreError::NoAdjacentShard(4))));
     let test = test.reopen();
     let shards: Vec<_> = test
         .logstore()
@@ -226,21 +226,21 @@ async fn shards_split_and_merge() {
 }
 
 #[tokio::test]
-async fn an_ordered_group_reads_a_shard_to_its_end_before_those_it_was_split_into() {
+async fn ordered_group_reads_parents_before_children() {
     let test = Test::new().await;
     test.put(0, "a").await.unwrap();
     test.store.reshard("p", "l", 0, Resharding::Split { at: None }).await.unwrap();
     test.store.create_group(&test.logstore(), "g", 60, true).await.unwrap();
     let logstore = test.logstore();
-    let beat = |reported: &'static [u32]| test.store.heartbeat(&logstore, "g", "c", reported);
-    assert_eq!(beat(&[]).await.unwrap(), [0, 1]);
+    let heartbeat = |reported: &'static [u32]| test.store.heartbeat(&logstore, "g", "c", reported);
+    assert_eq!(heartbeat(&[]).await.unwrap(), [0, 1]);
     let end = test.shard(0).end();
     test.store.save_checkpoint(&logstore, "g", 0, end, "c", true).await.unwrap();
-    assert_eq!(beat(&[0, 1]).await.unwrap(), [0, 1, 2, 3]);
+    assert_eq!(heartbeat(&[0, 1]).await.unwrap(), [0, 1, 2, 3]);
 }
 
 #[tokio::test]
-async fn owners_and_checkpoints_outlive_the_process() {
+async fn restart_keeps_owners_and_checkpoints() {
     let test = Test::new().await;
     let position = test.put(1, "a").await.unwrap() + 1;
     test.store.create_group(&test.logstore(), "g", 60, false).await.unwrap();
@@ -252,18 +252,18 @@ async fn owners_and_checkpoints_outlive_the_process() {
     let saved = &test.store.checkpoints(&logstore, "g", None).unwrap();
     assert_eq!((saved[0].position, saved[1].position), (None, Some(position)));
     assert_eq!((saved[1].consumer.as_str(), saved[1].updated), ("a", START));
-    let stranger = test.store.save_checkpoint(&logstore, "g", 1, position, "x", false).await;
-    assert!(matches!(stranger, Err(StoreError::NoConsumer(_))));
+    let unknown = test.store.save_checkpoint(&logstore, "g", 1, position, "x", false).await;
+    assert!(matches!(unknown, Err(StoreError::NoConsumer(_))));
     let idle = test.store.save_checkpoint(&logstore, "g", 1, position, "b", false).await;
     assert!(matches!(idle, Err(StoreError::NotOwner { shard: 1, .. })));
     let future = test.store.save_checkpoint(&logstore, "g", 1, position + 1, "a", true).await;
     assert!(matches!(future, Err(StoreError::NoCursor { .. })));
-    test.pass(61_000_000);
-    assert_eq!(test.store.heartbeat(&logstore, "g", "b", &[]).await.unwrap(), [0, 1], "a is gone");
+    test.advance(61_000_000);
+    assert_eq!(test.store.heartbeat(&logstore, "g", "b", &[]).await.unwrap(), [0, 1], "consumer a timed out");
 }
 
 #[tokio::test]
-async fn lag_is_what_was_not_read() {
+async fn lag_counts_unread_logs() {
     let test = Test::new().await;
     test.store.create_group(&test.logstore(), "g", 60, false).await.unwrap();
     for newest in [100, 110, 130] {
@@ -273,15 +273,15 @@ async fn lag_is_what_was_not_read() {
     let logstore = test.logstore();
     let lag = || {
         let status = test.store.group_status(&logstore, "g").unwrap();
-        (status[0].behind, status[0].lag, status[1].behind, status[1].lag)
+        (status[0].unread_groups, status[0].lag_seconds, status[1].unread_groups, status[1].lag_seconds)
     };
     assert_eq!(lag(), (3, 30, 0, 0));
     test.store.save_checkpoint(&logstore, "g", 0, test.shard(0).begin() + 2, "", true).await.unwrap();
-    assert_eq!(lag(), (1, 20, 0, 0), "the newest log that was read has 110");
+    assert_eq!(lag(), (1, 20, 0, 0), "the newest read log has time 110");
 }
 
 #[tokio::test]
-async fn groups_have_a_quota() {
+async fn rejects_group_over_quota() {
     let test = Test::new().await;
     for number in 0..10 {
         test.store.create_group(&test.logstore(), &format!("g{number}"), 60, false).await.unwrap();
@@ -290,21 +290,21 @@ async fn groups_have_a_quota() {
     assert!(matches!(eleventh, Err(StoreError::GroupQuota(10))));
     let again = test.store.create_group(&test.logstore(), "g9", 60, false).await;
     assert!(matches!(again, Err(StoreError::GroupExists(_))));
-    assert_eq!(test.logstore().groups.len(), 10, "the refused one left nothing");
+    assert_eq!(test.logstore().groups.len(), 10, "the rejected group left nothing behind");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_waits_for_logs_is_woken() {
+async fn put_wakes_waiting_readers() {
     let test = Test::new().await;
     let shard = test.shard(0);
     let end = shard.end();
-    let waiting = tokio::spawn(async move { shard.written(end).await });
+    let waiting = tokio::spawn(async move { shard.wait_for(end).await });
     test.put(0, "a").await.unwrap();
     waiting.await.unwrap();
 }
 
 #[tokio::test]
-async fn a_directory_has_one_owner_and_foreign_files_are_left_alone() {
+async fn rejects_locked_directory_and_foreign_files() {
     let test = Test::new().await;
     let again = Store::open(test.directory.path(), Options::default());
     assert!(matches!(again, Err(StoreError::Locked(_))), "{again:?}");
@@ -312,5 +312,5 @@ async fn a_directory_has_one_owner_and_foreign_files_are_left_alone() {
     let file = foreign.path().join("logstore.db");
     rusqlite::Connection::open(&file).unwrap().execute_batch("CREATE TABLE mine (a)").unwrap();
     let refused = Store::open(foreign.path(), Options::default());
-    assert!(matches!(refused, Err(StoreError::Foreign { .. })), "{refused:?}");
+    assert!(matches!(refused, Err(StoreError::UnsupportedFile { .. })), "{refused:?}");
 }

@@ -1,72 +1,72 @@
-//! The compressions of bodies: `x-log-compresstype`.
+//! Compression of request and reply bodies: `x-log-compresstype`.
 
 use std::io;
 
 use flate2::{Decompress, FlushDecompress, Status};
 
-/// How a body is compressed.
+/// A body's compression.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Compression {
-    /// Not at all.
+    /// Uncompressed.
     None,
-    /// A raw LZ4 block: neither size nor frame around it.
+    /// A raw LZ4 block, without a size prefix or a frame.
     Lz4,
     /// A zstd frame.
     Zstd,
-    /// A zlib stream, of old clients.
+    /// A zlib stream, which old clients send.
     Deflate,
 }
 
-/// A compression that nobody knows.
+/// An unknown compression.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{name:?} is no compression: a body is compressed by lz4, zstd or deflate, or the header is left out"
+    "unknown compression {name:?}: use lz4, zstd or deflate, or omit the header for an uncompressed body"
 )]
 pub struct UnknownCompression {
-    /// What it was called, shortened.
+    /// The compression's name, truncated.
     pub name: String,
 }
 
-/// Why a body could not be decompressed.
+/// A failed decompression of a body.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecompressError {
-    /// The body says that it is larger than it may be. Nothing was decompressed.
+    /// The declared size exceeds the limit. Nothing was decompressed.
     #[error(
-        "the body says that it has {raw_size} bytes uncompressed, and {limit} are allowed. Send less at a time"
+        "the body's uncompressed size of {raw_size} bytes exceeds the limit of {limit} bytes: send less per request"
     )]
     TooLarge {
-        /// Bytes that it should have.
+        /// Declared uncompressed size, in bytes.
         raw_size: usize,
-        /// Bytes that it may have.
+        /// The limit, in bytes.
         limit: usize,
     },
-    /// The body has another size than it says.
-    #[error("the body has {actual} bytes uncompressed, and its size is said to be {declared}")]
+    /// The uncompressed size differs from the declared size.
+    #[error("the body's uncompressed size is {actual} bytes, but {declared} bytes were declared")]
     Size {
-        /// Bytes that it should have.
+        /// Declared uncompressed size, in bytes.
         declared: usize,
-        /// Bytes that it has.
+        /// Actual uncompressed size, in bytes.
         actual: usize,
     },
-    /// The body isn't what it says, or it has more bytes than it says.
-    #[error("the body is not what {} makes of {raw_size} bytes: {reason}", compression.name())]
+    /// The compressed data are invalid, or decompress to more bytes than declared.
+    #[error("the body can't be decompressed by {} to {raw_size} bytes: {reason}", compression.name())]
     Corrupt {
-        /// How it should be compressed.
+        /// Declared compression.
         compression: Compression,
-        /// Bytes that it should have.
+        /// Declared uncompressed size, in bytes.
         raw_size: usize,
-        /// What is wrong with it, by the compression's own words.
+        /// The decompressor's error message.
         reason: String,
     },
-    /// Something is behind the compressed bytes.
-    #[error("the body goes on for {bytes} bytes after the compressed ones")]
+    /// Bytes follow the compressed data.
+    #[error("{bytes} unexpected bytes follow the compressed data")]
     Trailing {
-        /// How many.
+        /// Number of trailing bytes.
         bytes: usize,
     },
 }
 
-/// Why something could not be compressed: as a rule for want of memory.
+/// A failed compression. The usual cause is a lack of memory.
 #[derive(Debug, thiserror::Error)]
 #[error("{} can't compress {raw_size} bytes: {source}", compression.name())]
 pub struct CompressError {
@@ -76,10 +76,10 @@ pub struct CompressError {
 }
 
 impl Compression {
-    /// What `x-log-compresstype` says; nothing is [`None`](Self::None).
+    /// Parses an `x-log-compresstype` header. An empty value means [`None`](Self::None).
     ///
     /// # Errors
-    /// When no compression has the name.
+    /// Fails if no compression has the name.
     pub fn from_header(value: &str) -> Result<Self, UnknownCompression> {
         let name = value.trim();
         if name.is_empty() {
@@ -90,13 +90,13 @@ impl Compression {
         found.ok_or_else(|| UnknownCompression { name: name.chars().take(40).collect() })
     }
 
-    /// The one to answer a pull with, of those that `Accept-Encoding` names: the first of LZ4, zstd, deflate.
+    /// Selects the compression of a reply from `Accept-Encoding`, in this order: LZ4, zstd, deflate.
     pub fn from_accept_encoding(value: &str) -> Self {
         let named = |compression: &Self| value.split(',').any(|item| accepts(item, compression.name()));
         [Self::Lz4, Self::Zstd, Self::Deflate].into_iter().find(named).unwrap_or(Self::None)
     }
 
-    /// The name in headers; empty for [`None`](Self::None), of which a header is best left out.
+    /// Returns the name in headers. The name of [`None`](Self::None) is empty: omit the header.
     pub fn name(self) -> &'static str {
         match self {
             Self::None => "",
@@ -106,16 +106,16 @@ impl Compression {
         }
     }
 
-    /// Decompresses a body that is said to have `raw_size` bytes. No more memory is taken than for these, and none
-    /// if they are more than `limit`.
+    /// Decompresses a body with the declared size `raw_size`. Allocates at most `raw_size` bytes, and nothing if
+    /// `raw_size` exceeds `limit`.
     ///
     /// # Errors
-    /// When the size is above the limit, or the body isn't exactly `raw_size` bytes, compressed.
+    /// Fails if the size exceeds the limit, or the body doesn't decompress to exactly `raw_size` bytes.
     pub fn decompress(self, body: &[u8], raw_size: usize, limit: usize) -> Result<Vec<u8>, DecompressError> {
         if raw_size > limit {
             return Err(DecompressError::TooLarge { raw_size, limit });
         }
-        // What doesn't compress has its size already: nothing need be copied to find it wrong.
+        // An uncompressed body's size is known without copying it.
         if self == Self::None && body.len() != raw_size {
             return Err(DecompressError::Size { declared: raw_size, actual: body.len() });
         }
@@ -140,19 +140,19 @@ impl Compression {
         }
     }
 
-    /// As [`decompress`](Self::decompress) of LZ4, into memory that is used again and only ever grows.
+    /// Decompresses LZ4 like [`decompress`](Self::decompress), but into a reusable buffer that only grows.
     ///
     /// # Errors
-    /// When the body isn't exactly `raw_size` bytes, compressed by LZ4.
+    /// Fails if the body doesn't decompress to exactly `raw_size` bytes.
     pub fn decompress_lz4_into<'a>(
         body: &[u8],
         raw_size: usize,
-        memory: &'a mut Vec<u8>,
+        buffer: &'a mut Vec<u8>,
     ) -> Result<&'a [u8], DecompressError> {
-        if memory.len() < raw_size {
-            memory.resize(raw_size, 0);
+        if buffer.len() < raw_size {
+            buffer.resize(raw_size, 0);
         }
-        let raw = &mut memory[..raw_size];
+        let raw = &mut buffer[..raw_size];
         match lz4_flex::block::decompress_into(body, raw) {
             Ok(actual) if actual == raw_size => Ok(raw),
             Ok(actual) => Err(DecompressError::Size { declared: raw_size, actual }),
@@ -162,10 +162,10 @@ impl Compression {
         }
     }
 
-    /// Compresses a body, fast rather than small.
+    /// Compresses a body, at the fastest level.
     ///
     /// # Errors
-    /// When the library says so, which it has no reason to but a lack of memory.
+    /// Fails if the compression library fails, as for a lack of memory.
     pub fn compress(self, raw: &[u8]) -> Result<Vec<u8>, CompressError> {
         let compressed = match self {
             Self::None => Ok(raw.to_vec()),
@@ -183,12 +183,12 @@ impl Compression {
 #[cfg(not(feature = "zstd"))]
 const NO_ZSTD: &str = "zstd is not built in";
 
-/// Whether an item of `Accept-Encoding` allows a compression.
+/// Returns true if an item of `Accept-Encoding` allows the compression.
 fn accepts(item: &str, name: &str) -> bool {
-    let (named, weight) = item.split_once(';').unwrap_or((item, ""));
-    // `;q=0` is how a client says no.
+    let (coding, weight) = item.split_once(';').unwrap_or((item, ""));
+    // `;q=0` excludes a compression.
     let weight = weight.trim().strip_prefix("q=").and_then(|weight| weight.trim().parse::<f32>().ok());
-    named.trim().eq_ignore_ascii_case(name) && weight != Some(0.0)
+    coding.trim().eq_ignore_ascii_case(name) && weight != Some(0.0)
 }
 
 fn inflate(
@@ -197,12 +197,12 @@ fn inflate(
     corrupt: impl Fn(String) -> DecompressError,
 ) -> Result<Vec<u8>, DecompressError> {
     let mut stream = Decompress::new(true);
-    // The stream writes into what the vector has room for, and never makes it larger.
+    // `decompress_vec` fills the spare capacity and never grows the vector.
     let mut raw = Vec::with_capacity(raw_size);
     match stream.decompress_vec(body, &mut raw, FlushDecompress::Finish) {
         Ok(Status::StreamEnd) => {}
-        Ok(_) if raw.len() >= raw_size => return Err(corrupt("it has more".into())),
-        Ok(_) => return Err(corrupt("it ends within the stream".into())),
+        Ok(_) if raw.len() >= raw_size => return Err(corrupt("it decompresses to more bytes".into())),
+        Ok(_) => return Err(corrupt("the stream is truncated".into())),
         Err(error) => return Err(corrupt(error.to_string())),
     }
     let read = usize::try_from(stream.total_in()).unwrap_or(body.len());
@@ -226,7 +226,7 @@ mod tests {
         [Compression::None, Compression::Lz4, Compression::Zstd, Compression::Deflate];
 
     #[test]
-    fn what_was_compressed_comes_back_at_its_size_only() {
+    fn round_trips_only_at_exact_size() {
         let mut random = vec![0; 5000];
         random.iter_mut().fold(1_u32, |seed, byte| {
             *byte = (seed >> 24) as u8;
@@ -252,19 +252,19 @@ mod tests {
     }
 
     #[test]
-    fn a_block_of_literals_is_longer_than_its_content_and_legal() {
+    fn lz4_block_of_literals_is_longer_than_content() {
         let block = Compression::Lz4.compress(b"abc").unwrap();
         assert_eq!(block, b"\x30abc");
     }
 
     #[test]
-    fn a_declared_size_beyond_memory_takes_none() {
+    fn rejects_huge_declared_size_without_allocating() {
         let found = Compression::Lz4.decompress(b"\x00", usize::MAX, 1 << 20);
         assert_eq!(found, Err(DecompressError::TooLarge { raw_size: usize::MAX, limit: 1 << 20 }));
     }
 
     #[test]
-    fn headers_name_compressions() {
+    fn parses_header_names() {
         assert_eq!(Compression::from_header(""), Ok(Compression::None));
         for compression in ALL {
             assert_eq!(Compression::from_header(&compression.name().to_uppercase()), Ok(compression));

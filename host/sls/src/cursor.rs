@@ -1,4 +1,4 @@
-//! Positions within a shard.
+//! Positions in a shard.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,37 +6,37 @@ use std::str::FromStr;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-/// A position within a shard: one for each log group, in a row. On the wire it is base64 of the decimal number, as
-/// clients count with it.
+/// A position in a shard: the sequence number of a log group. The wire form is the base64 of the decimal number, as
+/// clients calculate with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Cursor(pub u64);
 
-/// A text that no cursor has.
+/// An invalid cursor.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is no cursor. Take one from a pull, or ask with type=cursor")]
+#[error("{text:?} is not a cursor: use one from a pull's reply or from type=cursor")]
 pub struct InvalidCursor {
-    /// The text, shortened.
+    /// The rejected text, truncated.
     pub text: String,
 }
 
 impl Cursor {
-    /// The text on the wire, as by [`Display`](fmt::Display).
+    /// Returns the wire form, like [`Display`](fmt::Display).
     pub fn encode(self) -> String {
         STANDARD.encode(self.0.to_string())
     }
 
-    /// The cursor of a text on the wire. Spaces around it are allowed: a client's library adds a line break. Each
-    /// cursor has one text only, so that equal cursors are equal texts.
+    /// Parses the wire form. Ignores surrounding white space, as one client library adds a line break. Accepts only
+    /// the canonical text of a cursor, so that equal cursors have equal texts.
     ///
     /// # Errors
-    /// When it is none.
+    /// Fails if the text is not a cursor.
     pub fn decode(text: &str) -> Result<Self, InvalidCursor> {
         let text = text.trim();
         let invalid = || InvalidCursor { text: text.chars().take(40).collect() };
         let decimal = STANDARD.decode(text).ok().and_then(|bytes| String::from_utf8(bytes).ok());
         let number = decimal.and_then(|decimal| decimal.parse().ok()).ok_or_else(invalid)?;
         let cursor = Self(number);
-        // Neither `+1` nor `01`.
+        // Rejects `+1` and `01`.
         if cursor.encode() == text { Ok(cursor) } else { Err(invalid()) }
     }
 }
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cursors_are_what_log_service_gives() {
+    fn decodes_cursors_of_log_service() {
         assert_eq!(Cursor(1_447_329_401_102_130_904).to_string(), "MTQ0NzMyOTQwMTEwMjEzMDkwNA==");
         assert_eq!("MTQ0NzMyOTQwMTEwMjEzMDkwNA==\n".parse(), Ok(Cursor(1_447_329_401_102_130_904)));
         for number in [0, 1, 10, u64::MAX] {
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn other_texts_are_none() {
+    fn rejects_other_texts() {
         let decimals = ["", "01", "+1", "-1", " 1", "1.0", "18446744073709551616", "x"];
         let texts = decimals.map(|decimal| STANDARD.encode(decimal));
         for text in texts.iter().map(String::as_str).chain(["begin", "MQ", "MR==", "ü", "MQ== MQ=="]) {

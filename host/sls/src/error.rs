@@ -1,4 +1,4 @@
-//! What a request is refused with: a code that programs look at, and a message for people.
+//! API errors: a code for programs, and a message for people.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -15,17 +15,17 @@ use crate::signature::SignatureError;
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $status:literal,)*) => {
-        /// The codes of Log Service, each with its HTTP status.
+        /// Log Service's error codes, each with an HTTP status.
         #[derive(Debug, Clone, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum ErrorCode {
             $($(#[$doc])* $name,)*
-            /// A code that isn't among these, as another server sent it.
+            /// An unknown code, from another server.
             Other(String),
         }
 
         impl ErrorCode {
-            /// The HTTP status. Of an unknown code 500: what happened isn't known either.
+            /// Returns the HTTP status. An unknown code has status 500.
             pub fn status(&self) -> u16 {
                 match self {
                     $(Self::$name => $status,)*
@@ -33,7 +33,7 @@ macro_rules! codes {
                 }
             }
 
-            /// The code as it is sent.
+            /// Returns the code's wire form.
             pub fn as_str(&self) -> &str {
                 match self {
                     $(Self::$name => stringify!($name),)*
@@ -59,107 +59,107 @@ macro_rules! codes {
 }
 
 codes! {
-    /// A body without `Content-Type`.
+    /// A request with a body lacks `Content-Type`.
     MissingContentType = 400,
-    /// A compressed body without `x-log-bodyrawsize`.
+    /// A request with a compressed body lacks `x-log-bodyrawsize`.
     MissingBodyRawSize = 400,
-    /// `x-log-bodyrawsize` is no size, or not the body's.
+    /// `x-log-bodyrawsize` is not a number, or not the body's size.
     InvalidBodyRawSize = 400,
-    /// `x-log-compresstype` names no compression.
+    /// `x-log-compresstype` names an unknown compression.
     InvalidCompressType = 400,
-    /// No `Host`, which has the project.
+    /// The request lacks `Host`, which names the project.
     MissingHost = 400,
-    /// No date.
+    /// The request lacks a date.
     MissingDate = 400,
-    /// The date can't be read.
+    /// The date can't be parsed.
     InvalidDateFormat = 400,
-    /// No `x-log-apiversion`.
+    /// The request lacks `x-log-apiversion`.
     MissingAPIVersion = 400,
-    /// `x-log-apiversion` has another version.
+    /// `x-log-apiversion` has an unsupported version.
     InvalidAPIVersion = 400,
-    /// `Authorization` has no key id.
+    /// `Authorization` lacks an access key ID.
     MissAccessKeyId = 400,
-    /// No `x-log-signaturemethod`.
+    /// The request lacks `x-log-signaturemethod`.
     MissingSignatureMethod = 400,
-    /// `x-log-signaturemethod` has another method.
+    /// `x-log-signaturemethod` has an unsupported method.
     InvalidSignatureMethod = 400,
-    /// The date is more than 15 minutes off.
+    /// The date differs from the server's time by more than 15 minutes.
     RequestTimeTooSkewed = 400,
-    /// The newer name of [`RequestTimeTooSkewed`](Self::RequestTimeTooSkewed).
+    /// A newer name of [`RequestTimeTooSkewed`](Self::RequestTimeTooSkewed).
     RequestTimeExpired = 400,
-    /// Something in the query or the path is wrong.
+    /// A parameter in the query or the path is invalid.
     ParameterInvalid = 400,
-    /// Something in the body is wrong.
+    /// The body is invalid.
     PostBodyInvalid = 400,
     /// The body is too large.
     PostBodyTooLarge = 400,
     /// The body can't be decompressed.
     PostBodyUncompressError = 400,
-    /// The body is no JSON of the right kind.
+    /// The body is not JSON, or not of the expected schema.
     JsonInfoInvalid = 400,
     /// A time in a body is out of range.
     InvalidTimestamp = 400,
-    /// A text in a body is no UTF-8.
+    /// A text in a body is not UTF-8.
     InvalidEncoding = 400,
-    /// A key in a body is none.
+    /// A key in a body is invalid.
     InvalidKey = 400,
-    /// The signature is not the right one.
+    /// The signature doesn't match the request.
     SignatureNotMatch = 401,
-    /// Whoever asks isn't known, or may not.
+    /// The sender is unknown, or lacks the permission.
     Unauthorized = 401,
-    /// No key has the id.
+    /// No access key has the ID.
     InvalidAccessKeyId = 401,
-    /// The project was written to too much.
+    /// The project's write quota is exceeded.
     WriteQuotaExceed = 403,
-    /// The project was read from too much.
+    /// The project's read quota is exceeded.
     ReadQuotaExceed = 403,
-    /// The shard was written to too much.
+    /// The shard's write quota is exceeded.
     ShardWriteQuotaExceed = 403,
-    /// The shard was read from too much.
+    /// The shard's read quota is exceeded.
     ShardReadQuotaExceed = 403,
-    /// Another quota is used up.
+    /// Another quota is exceeded.
     ExceedQuota = 403,
     /// No project has the name.
     ProjectNotExist = 404,
-    /// A project has the name already.
+    /// A project with the name exists.
     ProjectAlreadyExist = 400,
     /// No Logstore has the name.
     LogStoreNotExist = 404,
-    /// A Logstore has the name already.
+    /// A Logstore with the name exists.
     LogStoreAlreadyExist = 400,
-    /// A Logstore can't be like this.
+    /// The Logstore's settings are invalid.
     LogStoreInfoInvalid = 400,
     /// The Logstore has no shards yet.
     LogStoreWithoutShard = 400,
     /// No shard has the number.
     ShardNotExist = 404,
-    /// The cursor is none, or of no position that there is. Consumers then go to the end of the shard.
+    /// The cursor is invalid, or its position doesn't exist. Consumers then move to the end of the shard.
     InvalidCursor = 400,
     /// No consumer group has the name.
     ConsumerGroupNotExist = 404,
-    /// A consumer group has the name already.
+    /// A consumer group with the name exists.
     ConsumerGroupAlreadyExist = 400,
-    /// The Logstore has as many consumer groups as it may.
+    /// The Logstore has the maximum number of consumer groups.
     ConsumerGroupQuotaExceed = 400,
     /// No consumer of the group has the name.
     ConsumerNotExist = 404,
-    /// The shard is another consumer's.
+    /// The shard is assigned to another consumer.
     ConsumerNotMatch = 404,
-    /// A consumer that isn't known says that it has shards.
+    /// An unknown consumer reports shards in its heartbeat.
     NotExistConsumerWithBody = 400,
-    /// The checkpoint is no cursor.
+    /// The checkpoint is not a cursor.
     InvalidShardCheckPoint = 400,
     /// No shipper has the name.
     ShipperNotExist = 404,
-    /// The body did not come in time. Clients try again.
+    /// The body was not received in time. Clients retry.
     RequestTimeout = 408,
-    /// No `Content-Length`.
+    /// The request lacks `Content-Length`.
     MissingContentLength = 411,
-    /// `Content-Type` is another one.
+    /// `Content-Type` is not supported.
     InvalidContentType = 415,
-    /// The server failed. Clients try again.
+    /// The server failed. Clients retry.
     InternalServerError = 500,
-    /// The server has too much to do. Clients try again.
+    /// The server is overloaded. Clients retry.
     ServerBusy = 503,
 }
 
@@ -169,33 +169,33 @@ impl fmt::Display for ErrorCode {
     }
 }
 
-/// What a request is refused with.
+/// An error reply to a request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {message}")]
 pub struct ApiError {
-    /// For programs.
+    /// The code, for programs.
     pub code: ErrorCode,
-    /// For people.
+    /// The message, for people.
     pub message: String,
 }
 
 impl ApiError {
-    /// An error of a code and a message.
+    /// Creates an error from a code and a message.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
     }
 
-    /// The HTTP status.
+    /// Returns the HTTP status.
     pub fn status(&self) -> u16 {
         self.code.status()
     }
 
-    /// The body of the reply.
+    /// Returns the reply's JSON body.
     pub fn to_json(&self) -> String {
         json!({ "errorCode": self.code.as_str(), "errorMessage": self.message }).to_string()
     }
 
-    /// The error in the body of a reply; none if it is another one's than Log Service's.
+    /// Parses the JSON body of an error reply. Returns `None` for a body that is not Log Service's.
     pub fn from_json(body: &[u8]) -> Option<Self> {
         let body: Value = serde_json::from_slice(body).ok()?;
         let text = |key: &str| body.get(key).and_then(Value::as_str);
@@ -205,7 +205,7 @@ impl ApiError {
 }
 
 impl SignatureError {
-    /// The code to refuse the request with.
+    /// Returns the API error code.
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::UnknownForm => ErrorCode::Unauthorized,
@@ -221,7 +221,7 @@ impl SignatureError {
 }
 
 impl DecompressError {
-    /// The code to refuse the body with.
+    /// Returns the API error code.
     pub fn code(&self) -> ErrorCode {
         match self {
             Self::TooLarge { .. } => ErrorCode::PostBodyTooLarge,
@@ -231,7 +231,7 @@ impl DecompressError {
     }
 }
 
-macro_rules! refused_with {
+macro_rules! into_api_error {
     ($($error:ty => $code:expr,)*) => {
         $(impl From<$error> for ApiError {
             fn from(error: $error) -> Self {
@@ -242,7 +242,7 @@ macro_rules! refused_with {
     };
 }
 
-refused_with! {
+into_api_error! {
     SignatureError => SignatureError::code,
     DecompressError => DecompressError::code,
     UnknownCompression => |_| ErrorCode::InvalidCompressType,
@@ -259,7 +259,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_come_back_and_unknown_ones_are_kept() {
+    fn codes_round_trip_and_unknown_codes_are_kept() {
         for code in ALL {
             assert_eq!(code.as_str().parse().as_ref(), Ok(code));
             assert!((400..=503).contains(&code.status()));
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_come_back_from_their_replies() {
+    fn errors_round_trip_through_replies() {
         let error = ApiError::new(ErrorCode::LogStoreNotExist, "logstore \"l\" does not exist");
         assert_eq!(error.status(), 404);
         assert_eq!(
@@ -284,11 +284,11 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_wrong_in_here_has_its_code() {
+    fn converts_errors_to_api_errors() {
         let error = ApiError::from(InvalidCursor { text: "x".into() });
         assert_eq!(
             error.to_string(),
-            "InvalidCursor: \"x\" is no cursor. Take one from a pull, or ask with type=cursor"
+            "InvalidCursor: \"x\" is not a cursor: use one from a pull's reply or from type=cursor"
         );
         let error = ApiError::from(DecompressError::TooLarge { raw_size: 2, limit: 1 });
         assert_eq!(error.code, ErrorCode::PostBodyTooLarge);

@@ -1,45 +1,45 @@
-//! Which shard a log belongs to: keys of 128 bits, and the range of them that a shard has.
+//! 128-bit hash keys, and the key range of each shard. A log's hash key selects its shard.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// A key of 128 bits; 32 hexadecimal digits on the wire, of either case, and lower-case here.
+/// A 128-bit key. Parsed from 32 hexadecimal digits of either case, and displayed in lower case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HashKey(pub u128);
 
-/// A text that no key has.
+/// An invalid hash key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is no hash key. Give 32 hexadecimal digits, such as those of an MD5")]
+#[error("{text:?} is not a hash key: use 32 hexadecimal digits, such as those of an MD5")]
 pub struct InvalidHashKey {
-    /// The text, shortened.
+    /// The rejected text, truncated.
     pub text: String,
 }
 
-/// Why ranges can't be changed as asked.
+/// An invalid split or merge of ranges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RangeError {
-    /// The key to split at leaves one part empty.
-    #[error("{range} can't be split at {key}. Choose a key between its first and its last")]
+    /// The split key would leave one of the ranges empty.
+    #[error("{range} can't be split at {key}: choose a key between the first and the last key of the range")]
     Split {
-        /// What was to be split.
+        /// The range to split.
         range: HashRange,
-        /// Where.
+        /// The split key.
         key: HashKey,
     },
-    /// Neither range begins where the other ends.
-    #[error("{left} and {right} don't touch. Choose shards that are neighbours")]
+    /// The ranges are not adjacent.
+    #[error("{left} and {right} are not adjacent: choose adjacent shards")]
     Merge {
-        /// The one.
+        /// One range.
         left: HashRange,
-        /// The other.
+        /// The other range.
         right: HashRange,
     },
 }
 
 impl HashKey {
-    /// The first of all.
+    /// The smallest key.
     pub const FIRST: Self = Self(0);
-    /// The last of all.
+    /// The largest key.
     pub const LAST: Self = Self(u128::MAX);
 }
 
@@ -59,13 +59,13 @@ impl FromStr for HashKey {
     }
 }
 
-/// The keys of a shard.
+/// A shard's range of hash keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct HashRange {
     /// The first key.
     pub begin: HashKey,
-    /// The key after the last one; but [`HashKey::LAST`] itself belongs to the range that ends with it, as there is
-    /// no key after it.
+    /// The end of the range, exclusive. Exception: a range that ends with [`HashKey::LAST`] includes that key, as no
+    /// larger key exists.
     pub end: HashKey,
 }
 
@@ -73,7 +73,7 @@ impl HashRange {
     /// All keys.
     pub const ALL: Self = Self { begin: HashKey::FIRST, end: HashKey::LAST };
 
-    /// All keys, in as many ranges as there are `shards`, which are as long as each other, give or take one key.
+    /// Splits all keys into `shards` ranges, whose lengths differ by at most one key.
     pub fn evenly(shards: u32) -> impl Iterator<Item = Self> {
         let shards = u128::from(shards);
         // 2^128, which doesn't fit, is `quotient * shards + remainder`.
@@ -86,22 +86,22 @@ impl HashRange {
         (0..shards).map(move |index| Self { begin: boundary(index), end: boundary(index + 1) })
     }
 
-    /// Whether a key is in it.
+    /// Returns true if the range includes the key.
     pub fn contains(&self, key: HashKey) -> bool {
         self.begin <= key && (key < self.end || (key == HashKey::LAST && self.end == HashKey::LAST))
     }
 
-    /// The key that cuts it in halves.
+    /// Returns the key that splits the range into halves.
     pub fn midpoint(&self) -> HashKey {
         let length = self.end.0.saturating_sub(self.begin.0);
-        // Rounded up, so that the halves of what ends with the last key are as those of other ranges: 80.., c0..
+        // Rounded up, so that a range that ends with the last key is split at round keys as well: 80.., c0..
         HashKey(self.begin.0 + length / 2 + length % 2)
     }
 
-    /// The ranges before `key` and from it on.
+    /// Splits the range into the keys before `key`, and `key` and all after it.
     ///
     /// # Errors
-    /// When one of them would have no keys.
+    /// Fails if one of the ranges would be empty.
     pub fn split(&self, key: HashKey) -> Result<(Self, Self), RangeError> {
         if self.begin < key && key < self.end {
             Ok((Self { begin: self.begin, end: key }, Self { begin: key, end: self.end }))
@@ -110,10 +110,10 @@ impl HashRange {
         }
     }
 
-    /// The range of the keys of both.
+    /// Merges two adjacent ranges.
     ///
     /// # Errors
-    /// When they aren't neighbours.
+    /// Fails if the ranges are not adjacent.
     pub fn merge(&self, other: &Self) -> Result<Self, RangeError> {
         match (self, other) {
             _ if self.end == other.begin => Ok(Self { begin: self.begin, end: other.end }),
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_32_digits_of_either_case() {
+    fn parses_32_hex_digits_of_either_case() {
         let key: HashKey = "EF0123456789abcdef0123456789ABCD".parse().unwrap();
         assert_eq!(key.to_string(), "ef0123456789abcdef0123456789abcd");
         for text in ["", "0", "+f0123456789abcdef0123456789ABCD", "ef0123456789abcdef0123456789ABCg"] {
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn every_key_is_in_exactly_one_of_the_even_ranges() {
+    fn even_ranges_include_every_key_once() {
         for shards in [1, 2, 3, 7, 10, 64, 256, 1000] {
             let ranges: Vec<_> = HashRange::evenly(shards).collect();
             assert_eq!(ranges.len(), shards as usize);
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges_are_split_and_merged() {
+    fn splits_and_merges_ranges() {
         let (left, right) = HashRange::ALL.split(HashRange::ALL.midpoint()).unwrap();
         assert_eq!(right.begin.0, 1 << 127);
         assert_eq!(right.midpoint().0, 0xc << 124);

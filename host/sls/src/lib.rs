@@ -1,17 +1,17 @@
-//! The wire of Log Service, without a network: what requests and replies carry, read and written.
+//! The wire protocol of Log Service (SLS), without networking: parses and encodes requests and replies.
 //!
-//! Everything here takes bytes from strangers, so nothing panics on them, nothing recurses, and memory is
-//! bounded by sizes that were checked before. Clients and the server use the same code.
+//! All input is untrusted. No function panics or recurses on it, and sizes are checked before memory is allocated.
+//! Clients and the server share this code.
 //!
 //! # Layout
-//! - [`log_group`]: groups of logs, their lists and packages, in protobuf; read without copying.
-//! - [`compression`]: the compressions of bodies.
-//! - [`lz4_splice`]: LZ4 blocks joined as they are, so that a pull needs no compression.
-//! - [`cursor`]: positions within a shard.
-//! - [`hash_key`]: which shard a log belongs to.
-//! - [`query`]: the query of a URL.
-//! - [`signature`]: who sent a request, in both versions of signing.
-//! - [`error`]: what a request is refused with.
+//! - [`log_group`]: log groups, lists of them, and packages, in protobuf. Parsing is zero-copy.
+//! - [`compression`]: compression of bodies.
+//! - [`lz4_splice`]: concatenation of LZ4 blocks, so that a pull needs no compression.
+//! - [`cursor`]: positions in a shard.
+//! - [`hash_key`]: hash keys, which assign logs to shards.
+//! - [`query`]: URL queries.
+//! - [`signature`]: request signatures, versions 1 and 4.
+//! - [`error`]: API errors.
 
 pub mod compression;
 pub mod cursor;

@@ -1,79 +1,77 @@
-//! LZ4 blocks joined as they are: one block whose content is that of many, with bytes of one's own in between.
+//! Splices LZ4 blocks: concatenates blocks and literal bytes to one block, without recompression.
 //!
-//! A block is a row of sequences, each of some literals and a match, which repeats bytes from so many before it. The
-//! last sequence has literals only. As matches count backwards, a block means the same wherever it stands, save at
-//! its two ends: its last literals, what is written in between and the first literals of the next block become the
-//! literals of one sequence, with the next block's first match. All between the ends is copied without a look.
+//! A block is a list of sequences. A sequence has literals and a match, which copies earlier bytes at a backward
+//! offset. The last sequence has literals only. As offsets are relative, the middle of a block can be copied unchanged.
+//! Only the ends change: the last literals of a block, the literal bytes between blocks, and the first literals of the
+//! next block become the literals of one sequence, with the next block's first match.
 //!
 //! # The end of a block
-//! The format wants the last 5 bytes to be literals, and the last match to begin 12 bytes before the end at least.
-//! Some decoders insist, the Rust one that checks a put doesn't, and a pull would hand such a block to a client that
-//! then fails on the whole pull, again and again. So it is refused here: [`check`] it when it comes in, and compress
-//! its content anew if it doesn't pass.
+//! The format requires that the last 5 bytes are literals, and that the last match begins at least 12 bytes before the
+//! end. Some decoders enforce this; the Rust decoder that checks a put doesn't. A pull with such a block would fail at
+//! a strict client at every retry. So this module rejects such blocks: [`check`] a block when it is received, and
+//! recompress its content if the check fails.
 
 /// A block that can't be spliced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidBlock {
-    /// It ends within a sequence, or has no byte at all.
-    #[error(
-        "the LZ4 block ends within a sequence. Check blocks by decompressing them before they are spliced"
-    )]
+    /// The block is empty, or ends within a sequence.
+    #[error("the LZ4 block is truncated: decompress blocks to check them before they are spliced")]
     Truncated,
-    /// A length in it is too large for memory.
+    /// A length in the block exceeds the address space.
     #[error(
-        "a length in the LZ4 block is too large. Check blocks by decompressing them before they are spliced"
+        "a length in the LZ4 block is too large: decompress blocks to check them before they are spliced"
     )]
     Length,
-    /// It ends in a way that some decoders refuse.
+    /// Strict decoders reject the end of the block.
     #[error(
-        "the LZ4 block ends with {literals} literals after a match of {matched} bytes, and the format wants 5 of 12 at least. Compress its content anew"
+        "the LZ4 block ends with {literals} literals after a match of {matched} bytes, but the format requires 5 literals, and 12 bytes from the start of the last match to the end: recompress its content"
     )]
     End {
-        /// How many literals its last sequence has.
+        /// Number of literals in the last sequence.
         literals: usize,
-        /// Length of the last match.
+        /// Length of the last match, in bytes.
         matched: usize,
     },
 }
 
-/// Whether [`BlockWriter::block`] would take a block. What its matches repeat is not looked at: decompress it too.
+/// Checks that [`BlockWriter::block`] accepts a block. Doesn't check match offsets: decompress the block as well.
 ///
 /// # Errors
-/// When it would not.
+/// Fails if the block can't be spliced.
 pub fn check(block: &[u8]) -> Result<(), InvalidBlock> {
     Ends::of(block).map(drop)
 }
 
-/// Writes a block out of literals and other blocks.
+/// Writes one block from literals and other blocks.
 #[derive(Debug, Clone, Default)]
 pub struct BlockWriter {
     block: Vec<u8>,
-    /// What goes into the next sequence, in whose token their number stands.
+    /// Literals of the next sequence. Buffered, as their count is part of the sequence's token.
     literals: Vec<u8>,
 }
 
 impl BlockWriter {
-    /// A block with room for `bytes` of the blocks to come.
+    /// Creates a writer with a capacity of `bytes`.
     pub fn with_capacity(bytes: usize) -> Self {
         Self { block: Vec::with_capacity(bytes), literals: vec![] }
     }
 
-    /// Adds `content`, as literals.
+    /// Appends `content` as literals.
     pub fn literals(&mut self, content: &[u8]) {
         self.literals.extend_from_slice(content);
     }
 
-    /// Adds the content of `block`.
+    /// Appends the content of `block`. Doesn't detect a match whose offset points before the block; such a match would
+    /// copy bytes of an earlier block.
     ///
     /// # Errors
-    /// When it is no block or ends badly. Nothing was added then. A match that reaches back beyond the block is not
-    /// found, and would repeat what was written before it.
+    /// Fails if the block is invalid, and then appends nothing.
     pub fn block(&mut self, block: &[u8]) -> Result<(), InvalidBlock> {
         match Ends::of(block)? {
             Ends { literals, rest: None } => self.literals(literals),
             Ends { literals, rest: Some(rest) } => {
                 self.literals(literals);
-                self.sequence_of_literals(rest.match_code);
+                self.write_token_and_literals(rest.match_code);
                 self.block.extend_from_slice(rest.from_first_offset);
                 self.literals(rest.last_literals);
             }
@@ -81,95 +79,95 @@ impl BlockWriter {
         Ok(())
     }
 
-    /// The block.
+    /// Returns the block.
     pub fn finish(mut self) -> Vec<u8> {
-        self.sequence_of_literals(0);
+        self.write_token_and_literals(0);
         self.block
     }
 
-    /// Writes the token of a sequence and all of its literals.
-    fn sequence_of_literals(&mut self, match_code: u8) {
+    /// Writes the token and the literals of a sequence.
+    fn write_token_and_literals(&mut self, match_code: u8) {
         let count = self.literals.len();
-        if count < LONG {
+        if count < EXTENDED_LENGTH {
             self.block.push((count as u8) << 4 | match_code);
         } else {
             self.block.push(0xf0 | match_code);
-            let more = count - LONG;
-            self.block.resize(self.block.len() + more / 255, 255);
-            self.block.push((more % 255) as u8);
+            let extra = count - EXTENDED_LENGTH;
+            self.block.resize(self.block.len() + extra / 255, 255);
+            self.block.push((extra % 255) as u8);
         }
         self.block.extend_from_slice(&self.literals);
         self.literals.clear();
     }
 }
 
-/// The length from which on it needs bytes behind the token.
-const LONG: usize = 15;
-/// The length of a match whose code is 0.
-const SHORTEST_MATCH: usize = 4;
-/// How many literals a block ends with at least, if it has matches.
-const LAST_LITERALS: usize = 5;
-/// How far before the end the last match begins at least.
-const LAST_MATCH: usize = 12;
+/// The smallest length that needs extra bytes after the token.
+const EXTENDED_LENGTH: usize = 15;
+/// The length of a match with code 0, in bytes.
+const MIN_MATCH: usize = 4;
+/// The minimum number of literals at the end of a block with matches.
+const MIN_LAST_LITERALS: usize = 5;
+/// The minimum distance of the last match's start from the end of the block, in bytes.
+const MIN_LAST_MATCH_DISTANCE: usize = 12;
 
-/// What of a block has to be known to put it among others.
+/// The parts of a block that splicing needs.
 struct Ends<'a> {
-    /// Those of the first sequence.
+    /// Literals of the first sequence.
     literals: &'a [u8],
-    /// All after them; none if the first sequence is the last.
+    /// The remainder of the block. `None` if the block has only one sequence.
     rest: Option<Rest<'a>>,
 }
 
 struct Rest<'a> {
-    /// The lower half of the first token.
+    /// The lower four bits of the first token.
     match_code: u8,
-    /// From the first match's offset up to the last sequence.
+    /// The bytes from the first match's offset to the last sequence.
     from_first_offset: &'a [u8],
     last_literals: &'a [u8],
 }
 
 impl<'a> Ends<'a> {
     fn of(block: &'a [u8]) -> Result<Self, InvalidBlock> {
-        let mut walk = Walk { block, at: 0 };
-        let first = walk.literals()?;
-        let literals = walk.slice(first.begin, walk.at)?;
-        if walk.is_at_end() {
+        let mut reader = SequenceReader { block, at: 0 };
+        let first = reader.literals()?;
+        let literals = reader.slice(first.begin, reader.at)?;
+        if reader.is_at_end() {
             return Ok(Self { literals, rest: None });
         }
-        let first_offset = walk.at;
-        let mut matched = walk.matched(first.token)?;
+        let first_offset = reader.at;
+        let mut matched = reader.match_length(first.token)?;
         loop {
-            let last = walk.at;
-            let Literals { token, begin } = walk.literals()?;
-            if !walk.is_at_end() {
-                matched = walk.matched(token)?;
+            let last = reader.at;
+            let Literals { token, begin } = reader.literals()?;
+            if !reader.is_at_end() {
+                matched = reader.match_length(token)?;
                 continue;
             }
-            let last_literals = walk.slice(begin, walk.at)?;
+            let last_literals = reader.slice(begin, reader.at)?;
             let count = last_literals.len();
-            if count < LAST_LITERALS || count.saturating_add(matched) < LAST_MATCH {
+            if count < MIN_LAST_LITERALS || count.saturating_add(matched) < MIN_LAST_MATCH_DISTANCE {
                 return Err(InvalidBlock::End { literals: count, matched });
             }
-            let from_first_offset = walk.slice(first_offset, last)?;
+            let from_first_offset = reader.slice(first_offset, last)?;
             let rest = Rest { match_code: first.token & 15, from_first_offset, last_literals };
             return Ok(Self { literals, rest: Some(rest) });
         }
     }
 }
 
-/// Goes from sequence to sequence, and looks at lengths only.
-struct Walk<'a> {
+/// Iterates over sequences, and reads only their lengths.
+struct SequenceReader<'a> {
     block: &'a [u8],
     at: usize,
 }
 
-/// The token of a sequence, and where its literals begin; they end where the walk is.
+/// The token of a sequence, and the start of its literals. The literals end at the reader's position.
 struct Literals {
     token: u8,
     begin: usize,
 }
 
-impl<'a> Walk<'a> {
+impl<'a> SequenceReader<'a> {
     #[inline(always)]
     fn is_at_end(&self) -> bool {
         self.at == self.block.len()
@@ -192,22 +190,22 @@ impl<'a> Walk<'a> {
         let count = self.length(token >> 4)?;
         let begin = self.at;
         self.at = begin.checked_add(count).ok_or(InvalidBlock::Length)?;
-        // Past the end nothing is read, but the last sequence must end right there.
+        // The last sequence must end exactly at the end of the block.
         if self.at > self.block.len() { Err(InvalidBlock::Truncated) } else { Ok(Literals { token, begin }) }
     }
 
-    /// The length of the match that is next.
+    /// Reads the next match, and returns its length.
     #[inline(always)]
-    fn matched(&mut self, token: u8) -> Result<usize, InvalidBlock> {
-        // Its offset, two bytes, which stay what they are.
+    fn match_length(&mut self, token: u8) -> Result<usize, InvalidBlock> {
+        // Skips the offset, which is copied unchanged.
         self.at += 2;
-        Ok(self.length(token & 15)?.saturating_add(SHORTEST_MATCH))
+        Ok(self.length(token & 15)?.saturating_add(MIN_MATCH))
     }
 
     #[inline(always)]
     fn length(&mut self, code: u8) -> Result<usize, InvalidBlock> {
         let mut length = usize::from(code);
-        if length == LONG {
+        if length == EXTENDED_LENGTH {
             loop {
                 let byte = self.byte()?;
                 length = length.checked_add(usize::from(byte)).ok_or(InvalidBlock::Length)?;
@@ -237,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn corner_blocks_are_joined() {
+    fn splices_edge_case_blocks() {
         let run = [b'a'; 300];
         let long = compress(&run);
         let cases: [(&[u8], &[u8]); 6] = [
@@ -262,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn literals_around_the_lengths_of_lengths_are_counted_right() {
+    fn encodes_literal_counts_at_length_boundaries() {
         for count in [14, 15, 16, 269, 270, 271, 524, 525, 70_000] {
             let literals = vec![b'l'; count];
             let all = splice(&[(&literals, b"\x00")]);
@@ -271,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_block_is_refused_and_adds_nothing() {
+    fn rejects_invalid_blocks_and_appends_nothing() {
         let end = |literals, matched| InvalidBlock::End { literals, matched };
         let cases: [(&[u8], InvalidBlock); 9] = [
             (b"", InvalidBlock::Truncated),
@@ -279,7 +277,7 @@ mod tests {
             (b"\xf0", InvalidBlock::Truncated),
             (b"\xf0\xff", InvalidBlock::Truncated),
             (b"\x10a\x01", InvalidBlock::Truncated),
-            // A match without a sequence behind it, or with too little in it.
+            // A match without a sequence after it, or with too few literals after it.
             (b"\x13a\x01\x00", InvalidBlock::Truncated),
             (b"\x13a\x01\x00\x00", end(0, 7)),
             (b"\x1fa\x01\x00\x09\x40bcde", end(4, 28)),
@@ -293,7 +291,7 @@ mod tests {
         }
     }
 
-    /// Bytes that compress, and some that don't.
+    /// Generates compressible and incompressible bytes.
     fn content() -> impl Strategy<Value = Vec<u8>> {
         let words = proptest::collection::vec(0_usize..12, 0..400);
         let words = words.prop_map(|words| {
@@ -308,7 +306,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn spliced_blocks_are_the_block_of_their_contents(
+        fn spliced_block_decompresses_to_concatenated_contents(
             parts in proptest::collection::vec((proptest::collection::vec(any::<u8>(), 0..20), content()), 1..8)
         ) {
             let blocks: Vec<_> = parts.iter().map(|(literals, content)| (literals, compress(content))).collect();

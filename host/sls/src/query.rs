@@ -1,30 +1,30 @@
-//! The query of a URL.
+//! URL queries.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-/// All but what a URL may have anywhere: RFC 3986's unreserved characters.
+/// All characters except RFC 3986's unreserved ones.
 pub(crate) const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// The decoded keys and values of a query, in their order.
+/// A query's decoded key-value pairs, in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Query {
     pairs: Vec<(String, String)>,
 }
 
-/// A query that is no text.
+/// A query that is not UTF-8.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} in the query is not UTF-8 when it is decoded. Encode text as UTF-8, then by percent signs")]
+#[error("{text:?} in the query doesn't decode to UTF-8: encode text as UTF-8, then percent-encode it")]
 pub struct InvalidQuery {
-    /// The key or value, shortened.
+    /// The key or value, truncated.
     pub text: String,
 }
 
 impl Query {
-    /// Decodes what stands behind the `?` of a URL: percent signs, and `+` as a space. A percent sign that isn't
-    /// followed by two hexadecimal digits stays.
+    /// Parses the part of a URL after `?`. Decodes percent-encoding, and `+` as a space. Keeps a percent sign that
+    /// isn't followed by two hexadecimal digits.
     ///
     /// # Errors
-    /// When a decoded key or value isn't UTF-8.
+    /// Fails if a decoded key or value isn't UTF-8.
     pub fn parse(raw: &str) -> Result<Self, InvalidQuery> {
         let pair = |pair: &str| {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -34,18 +34,18 @@ impl Query {
         Ok(Self { pairs })
     }
 
-    /// The value of the first pair with the key `name`.
+    /// Returns the value of the first pair with the key `name`.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.pairs.iter().find(|(key, _)| key == name).map(|(_, value)| &**value)
     }
 
-    /// All keys and values, in their order.
+    /// Returns all key-value pairs, in order.
     pub fn pairs(&self) -> &[(String, String)] {
         &self.pairs
     }
 }
 
-/// The query of a URL that has these keys and values.
+/// Encodes key-value pairs as a URL query.
 pub fn encode<K: AsRef<str>, V: AsRef<str>>(pairs: &[(K, V)]) -> String {
     let pair = |(key, value): &(K, V)| {
         let [key, value] = [key.as_ref(), value.as_ref()].map(|text| utf8_percent_encode(text, RESERVED));
@@ -55,8 +55,8 @@ pub fn encode<K: AsRef<str>, V: AsRef<str>>(pairs: &[(K, V)]) -> String {
 }
 
 fn decode(text: &str) -> Result<String, InvalidQuery> {
-    let spaced = text.replace('+', " ");
-    let decoded = percent_decode_str(&spaced).decode_utf8();
+    let with_spaces = text.replace('+', " ");
+    let decoded = percent_decode_str(&with_spaces).decode_utf8();
     decoded.map(|text| text.into_owned()).map_err(|_| InvalidQuery { text: text.chars().take(40).collect() })
 }
 
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pairs_are_decoded_in_order() {
+    fn decodes_pairs_in_order() {
         let query = Query::parse("key=a+b%2Bc%26d%3De%2F%C3%BC~%2A&empty=&none&&=v&key=2&%zz=1%").unwrap();
         let pairs: Vec<_> = query.pairs().iter().map(|(key, value)| (&**key, &**value)).collect();
         let expected =
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_text_is_refused() {
+    fn rejects_invalid_utf8() {
         assert_eq!(Query::parse("a=1&b=%ff"), Err(InvalidQuery { text: "%ff".into() }));
         assert!(Query::parse("%c3=1").is_err());
     }

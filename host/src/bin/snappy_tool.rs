@@ -1,4 +1,4 @@
-//! `snappy_tool IN OUT`: decompresses an object that is one raw snappy block.
+//! `snappy_tool IN OUT`: decompresses a raw snappy block, such as a `.snappy` object.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -7,12 +7,12 @@ use std::{env, fs, io};
 #[derive(Debug, thiserror::Error)]
 enum ToolError {
     #[error(
-        "usage: snappy_tool IN OUT\ndecompresses IN, a raw snappy block such as a .snappy object, to OUT"
+        "usage: snappy_tool IN OUT\nDecompresses the raw snappy block IN, such as a .snappy object, to OUT"
     )]
     Usage,
     #[error("can't read {path}: {1}", path = .0.display())]
     Read(PathBuf, io::Error),
-    #[error("{path}: not a raw snappy block: {1}", path = .0.display())]
+    #[error("{path} is not a raw snappy block: {1}", path = .0.display())]
     Snappy(PathBuf, snap::Error),
     #[error("can't write {path}: {1}", path = .0.display())]
     Write(PathBuf, io::Error),

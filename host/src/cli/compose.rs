@@ -1,16 +1,16 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use logship_function::compose::{Part, compose};
-use logship_function::fuse::{Compressing, fuse};
+use logship_function::compose::{ComponentFile, compose};
+use logship_function::fuse::{AdaptedCompressor, fuse};
 
 use super::{EngineOptions, Failure, output};
 use crate::registry::Registry;
 use crate::stage::{Kind, Stage};
-use crate::wasi::Allowance;
+use crate::wasi::WasiAllowlist;
 
-/// What joins stages, by name; none where this was built without.
-static JOINTS: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/joints.rs"));
+/// The fuse adapters by name; empty if logship was built without them.
+static FUSE_ADAPTERS: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/fuse_adapters.rs"));
 
 const TRANSFORMER: &str = "logship:transform/transformer";
 const ENCODER: &str = "logship:encode/encoder";
@@ -18,31 +18,31 @@ const FORMATTER: &str = "logship:siem/formatter";
 
 /// Fuses stages into one component.
 ///
-/// Renderer, encoder and compressor become a pipeline, for `logship ship --pipeline` and `stages.pipeline` of a rule.
-/// Transformers and a formatter become a formatter, for `logship consume --stage` and rules for SIEMs; before an
-/// encoder, transformers become a part of that, and may change logs, but leave none out.
+/// A renderer, an encoder and a compressor become a pipeline, for `logship ship --pipeline` and `stages.pipeline`
+/// of a rule. Transformers and a formatter become a formatter, for `logship consume --stage` and SIEM rules.
+/// Transformers before an encoder become part of the encoder: they may change logs, but not filter them out.
 ///
-/// It makes what its stages make when logship drives them, byte for byte, and is one file to hand on. Where logship drives
-/// stages it does so faster than they call each other: see BENCHMARKS.md.
+/// The component is one file and produces the same bytes as the separate stages. Separate stages are faster when
+/// logship runs them: see BENCHMARKS.md.
 #[derive(Debug, Args)]
 pub(super) struct ComposeCommand {
-    /// What logs go through before: a name, or the path of a component; again for each that follows. Its settings are in the
-    /// list `transform` of those of the encoder or formatter.
+    /// Transforms logs first with this stage, a name or a component file. Repeatable. Its settings are in the list
+    /// `transform` of the encoder's or formatter's settings.
     #[arg(long = "transform", value_name = "STAGE")]
     transformers: Vec<String>,
-    /// What encodes. [default: encode-json]
+    /// Encodes with this stage [default: encode-json]
     #[arg(long, value_name = "STAGE")]
     encoder: Option<String>,
-    /// What compresses behind the encoder. [default: nothing does]
+    /// Compresses the encoder's output with this stage [default: none]
     #[arg(long, value_name = "STAGE")]
     compressor: Option<String>,
-    /// What names objects. [default: object-path]
+    /// Renders object keys with this stage [default: object-path]
     #[arg(long, value_name = "STAGE")]
     renderer: Option<String>,
-    /// What formats for a SIEM, instead of all that makes objects.
+    /// Formats messages for a SIEM with this stage, instead of objects.
     #[arg(long, value_name = "STAGE")]
     formatter: Option<String>,
-    /// Where to write it.
+    /// Writes the component to this file.
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
 }
@@ -50,22 +50,22 @@ pub(super) struct ComposeCommand {
 impl ComposeCommand {
     pub(super) fn run(self, engine: &EngineOptions) -> Result<(), Failure> {
         let registry = Registry::new(engine.engine()?);
-        let parts = Parts(&registry);
+        let loader = StageLoader(&registry);
         let transformers = self
             .transformers
             .iter()
-            .map(|name| parts.part(Kind::Transformer, name))
+            .map(|name| loader.load(Kind::Transformer, name))
             .collect::<Result<Vec<_>, _>>()?;
         let (fused, expected) = match &self.formatter {
-            Some(formatter) => (self.events(&parts, &transformers, formatter)?, Kind::Formatter),
-            None => (self.objects(&parts, &transformers)?, Kind::Pipeline),
+            Some(formatter) => (self.fuse_formatter(&loader, &transformers, formatter)?, Kind::Formatter),
+            None => (self.fuse_pipeline(&loader, &transformers)?, Kind::Pipeline),
         };
-        // What came out is looked at as any stage is, before it is anywhere.
+        // Checks the component like any stage, before writing it.
         let origin = self.output.display().to_string();
-        let stage = Stage::load(&engine.engine()?, &origin, &fused, &Allowance::Nobody)?;
+        let stage = Stage::load(&engine.engine()?, &origin, &fused, &WasiAllowlist::None)?;
         if stage.kind() != expected {
             return Err(format!(
-                "{origin} became a {} and not a {expected}: a defect of logship",
+                "{origin} became a {} instead of a {expected}: this is a bug of logship",
                 stage.kind()
             )
             .into());
@@ -77,55 +77,65 @@ impl ComposeCommand {
         Ok(())
     }
 
-    /// Transformers and a formatter.
-    fn events(&self, parts: &Parts<'_>, transformers: &[Part], formatter: &str) -> Result<Vec<u8>, Failure> {
-        let of_objects = [
+    /// Fuses transformers and a formatter.
+    fn fuse_formatter(
+        &self,
+        loader: &StageLoader<'_>,
+        transformers: &[ComponentFile],
+        formatter: &str,
+    ) -> Result<Vec<u8>, Failure> {
+        let object_options = [
             ("--encoder", &self.encoder),
             ("--compressor", &self.compressor),
             ("--renderer", &self.renderer),
         ];
         if let Some((option, name)) =
-            of_objects.iter().find_map(|(option, name)| Some((option, name.as_ref()?)))
+            object_options.iter().find_map(|(option, name)| Some((option, name.as_ref()?)))
         {
             let problem = format!(
-                "{formatter} makes messages for a SIEM and {name} is for objects: take {option} or --formatter out"
+                "{formatter} formats messages for a SIEM, but {name} is for objects: remove {option} or --formatter"
             );
             return Err(problem.into());
         }
         if transformers.is_empty() {
-            let problem =
-                format!("{formatter} is one component already: name what comes before it, with --transform");
+            let problem = format!(
+                "{formatter} is already one component: name the transformers to fuse with --transform"
+            );
             return Err(problem.into());
         }
-        let formatter = parts.part(Kind::Formatter, formatter)?;
-        Ok(transformed(transformers, "joint-formatter", FORMATTER, formatter)?.bytes)
+        let formatter = loader.load(Kind::Formatter, formatter)?;
+        Ok(prepend_transformers(transformers, "fuse-adapter-formatter", FORMATTER, formatter)?.bytes)
     }
 
-    /// Renderer, encoder and compressor.
-    fn objects(&self, parts: &Parts<'_>, transformers: &[Part]) -> Result<Vec<u8>, Failure> {
+    /// Fuses a renderer, an encoder and a compressor.
+    fn fuse_pipeline(
+        &self,
+        loader: &StageLoader<'_>,
+        transformers: &[ComponentFile],
+    ) -> Result<Vec<u8>, Failure> {
         let name = self.encoder.as_deref().unwrap_or("encode-json");
-        let renderer = parts.part(Kind::Renderer, self.renderer.as_deref().unwrap_or("object-path"))?;
-        let encoder = parts.part(Kind::Encoder, name)?;
+        let renderer = loader.load(Kind::Renderer, self.renderer.as_deref().unwrap_or("object-path"))?;
+        let encoder = loader.load(Kind::Encoder, name)?;
         let compressor =
-            self.compressor.as_ref().map(|name| parts.part(Kind::Compressor, name)).transpose()?;
-        self.check(parts.0, name)?;
-        let encoder = transformed(transformers, "joint-encoder", ENCODER, encoder)?;
-        let joint = compressor.is_some().then(|| joint("joint")).transpose()?;
-        let compressing = joint
+            self.compressor.as_ref().map(|name| loader.load(Kind::Compressor, name)).transpose()?;
+        self.check_compression(loader.0, name)?;
+        let encoder = prepend_transformers(transformers, "fuse-adapter-encoder", ENCODER, encoder)?;
+        let adapter = compressor.is_some().then(|| fuse_adapter("fuse-adapter")).transpose()?;
+        let compressing = adapter
             .as_ref()
             .zip(compressor.as_ref())
-            .map(|(joint, compressor)| Compressing { joint, compressor });
+            .map(|(adapter, compressor)| AdaptedCompressor { adapter, compressor });
         Ok(fuse(&renderer, &encoder, compressing.as_ref())?)
     }
 
-    /// What can't stand behind each other.
-    fn check(&self, registry: &Registry, encoder: &str) -> Result<(), Failure> {
+    /// Rejects a compressor after an encoder that compresses inside its format.
+    fn check_compression(&self, registry: &Registry, encoder: &str) -> Result<(), Failure> {
         let encoder = registry.encoder(encoder)?;
         let about = encoder.description();
         match (&self.compressor, about.compressions.first()) {
             (Some(compressor), Some(inner)) => {
                 let problem = format!(
-                    "{} is compressed inside its format, so no compressor ({compressor}) can stand behind {}. Leave the compressor out; who ships by the pipeline says compression = {:?}",
+                    "{} is compressed inside its format, so {compressor} can't follow {}. Remove the compressor; rules that use the pipeline set compression = {:?}",
                     about.format,
                     encoder.identity().name(),
                     inner.name,
@@ -137,31 +147,36 @@ impl ComposeCommand {
     }
 }
 
-/// Where the parts are from.
-struct Parts<'a>(&'a Registry);
+/// Loads the components of stages.
+struct StageLoader<'a>(&'a Registry);
 
-impl Parts<'_> {
-    /// The component of a stage, which has to be of its kind.
-    fn part(&self, kind: Kind, name: &str) -> Result<Part, Failure> {
+impl StageLoader<'_> {
+    /// Returns the component of a stage. Fails if the stage is of another kind.
+    fn load(&self, kind: Kind, name: &str) -> Result<ComponentFile, Failure> {
         self.0.stage(Some(kind), name)?;
-        Ok(Part { path: name.into(), bytes: self.0.read(Some(kind), name)? })
+        Ok(ComponentFile { path: name.into(), bytes: self.0.read(Some(kind), name)? })
     }
 }
 
-/// A stage with transformers before it: the last is joined to it first.
-fn transformed(transformers: &[Part], name: &str, interface: &str, stage: Part) -> Result<Part, Failure> {
-    let mut whole = stage;
+/// Fuses transformers with the stage behind them, from the last to the first.
+fn prepend_transformers(
+    transformers: &[ComponentFile],
+    name: &str,
+    interface: &str,
+    stage: ComponentFile,
+) -> Result<ComponentFile, Failure> {
+    let mut fused = stage;
     for transformer in transformers.iter().rev() {
-        let plugs = [(TRANSFORMER.to_owned(), transformer.clone()), (interface.to_owned(), whole)];
-        let bytes = compose(&joint(name)?, &plugs, |_| false)?;
-        whole = Part { path: "the stages that were fused before".into(), bytes };
+        let plugs = [(TRANSFORMER.to_owned(), transformer.clone()), (interface.to_owned(), fused)];
+        let bytes = compose(&fuse_adapter(name)?, &plugs, |_| false)?;
+        fused = ComponentFile { path: "the stages fused so far".into(), bytes };
     }
-    Ok(whole)
+    Ok(fused)
 }
 
-/// What joins stages.
-fn joint(name: &str) -> Result<Part, Failure> {
-    let found = JOINTS.iter().find(|(known, _)| *known == name);
-    let (_, bytes) = found.ok_or("this logship was built without what joins stages: build the components, then logship anew: `cargo xtask build`")?;
-    Ok(Part { path: "a joint of logship".into(), bytes: bytes.to_vec() })
+/// Returns a fuse adapter by name.
+fn fuse_adapter(name: &str) -> Result<ComponentFile, Failure> {
+    let found = FUSE_ADAPTERS.iter().find(|(known, _)| *known == name);
+    let (_, bytes) = found.ok_or("this logship was built without fuse adapters: rebuild the components and logship with `cargo xtask build`")?;
+    Ok(ComponentFile { path: "a fuse adapter of logship".into(), bytes: bytes.to_vec() })
 }

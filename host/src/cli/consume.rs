@@ -11,53 +11,53 @@ use tokio::task::JoinSet;
 
 use super::connect::Connect;
 use super::log::LogOptions;
-use super::receiver_options::{Chosen, FormatOptions, ReceiverOptions};
+use super::receiver_options::{FormatOptions, ReceiverOptions, ResolvedReceiver};
 use super::{EngineOptions, Failure};
 use crate::registry::Registry;
 use crate::service::keys::Access;
 use crate::siem::Sent;
-use crate::siem::consumer::{Consumer, Place};
+use crate::siem::consumer::{Consumer, DeadLetterLocation};
 use crate::siem::member::Membership;
 
 /// Sends the logs of logstores to a SIEM, as a member of a consumer group.
 ///
-/// It reads from a logship service or from Alibaba Cloud Log Service. Any number of processes, on any machines, share
-/// the shards of a group. What was read is written down only when the receiver has it: whatever fails is sent again,
-/// and what the receiver refuses for good is kept as a dead letter (logship deadletter).
+/// Reads from a logship service or from Alibaba Cloud Log Service. Any number of processes on any machines share
+/// the shards of a group. A checkpoint is saved only after the receiver has confirmed delivery. Failed requests are
+/// retried. Events that the receiver rejects permanently become dead letters (logship deadletter).
 ///
 ///   logship consume --logstore audit --to https://splunk.example.org:8088 --format sourcetype=sls
 ///   logship consume --logstore audit --to tls://soc.example.org:6514 --set ca=ca.pem
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct ConsumeCommand {
-    /// The logstores, with commas between.
+    /// The logstores to read, separated by commas.
     #[arg(long, value_name = "NAMES", env = "SLS_LOGSTORE", value_delimiter = ',', required = true)]
     logstore: Vec<String>,
-    /// The consumer group. It is made if there is none.
+    /// The consumer group; created if missing.
     #[arg(long, value_name = "NAME", env = "SLS_CG", default_value = "logship")]
     group: String,
-    /// Name of this consumer, which no other has [default: GROUP-HOST-PID]
+    /// Unique name of this consumer [default: GROUP-HOST-PID]
     #[arg(long, value_name = "NAME")]
     consumer: Option<String>,
-    /// Where to begin where the group has no checkpoint: begin, end, or a time as 2026-11-24T08:00:00Z.
-    #[arg(long, value_name = "WHERE", default_value = "begin", value_parser = place)]
+    /// Starting point of shards without a checkpoint: begin, end, or a time such as 2026-11-24T08:00:00Z.
+    #[arg(long, value_name = "WHERE", default_value = "begin", value_parser = starting_point)]
     from: String,
-    /// End when all that is there now was sent.
+    /// Exits after sending all logs that exist at the start.
     #[arg(long)]
     until_end: bool,
-    /// Seconds between heartbeats. A consumer that is silent for two of them is taken for gone.
+    /// Seconds between heartbeats. A consumer that misses two loses its shards.
     #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=3600))]
     heartbeat: u64,
-    /// Seconds to wait when there was little to read.
+    /// Seconds between reads while few logs arrive.
     #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = super::seconds)]
     fetch_interval: f64,
-    /// MiB of logs that may be on their way.
+    /// Limits the logs in flight, in MiB.
     #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = clap::value_parser!(u64).range(8..=65536))]
     memory: u64,
-    /// Folder that dead letters are kept in, unless --config names a place [default: logship-dead-letters]
+    /// Directory of dead letters; used if --config has no dead-letter store [default: logship-dead-letters]
     #[arg(long, value_name = "DIR", env = "LOGSHIP_DEAD_LETTERS")]
     dead_letters: Option<PathBuf>,
-    /// Where to show metrics for Prometheus, at /metrics.
+    /// Serves Prometheus metrics at /metrics of this address.
     #[arg(long, value_name = "ADDRESS:PORT", env = "LOGSHIP_METRICS")]
     metrics: Option<SocketAddr>,
     #[command(flatten)]
@@ -70,35 +70,36 @@ pub(super) struct ConsumeCommand {
     log: LogOptions,
 }
 
-/// Where dead letters are kept, unless it is said otherwise.
-pub(super) const FOLDER: &str = "logship-dead-letters";
+/// The default directory of dead letters.
+pub(super) const DEFAULT_FOLDER: &str = "logship-dead-letters";
 
-/// A place to begin at, as the service knows it.
-fn place(text: &str) -> Result<String, String> {
+/// Parses `--from` into the service's form: `begin`, `end` or a Unix time.
+fn starting_point(text: &str) -> Result<String, String> {
     match text {
         "begin" | "end" => Ok(text.into()),
         time => match DateTime::parse_from_rfc3339(time) {
             Ok(time) => Ok(time.timestamp().to_string()),
-            Err(error) => Err(format!("neither begin, end, nor a time as 2026-11-24T08:00:00Z: {error}")),
+            Err(error) => Err(format!("use begin, end, or a time such as 2026-11-24T08:00:00Z: {error}")),
         },
     }
 }
 
 impl ConsumeCommand {
     pub(super) fn run(self, engine: &EngineOptions) -> Result<(), Failure> {
-        self.log.begin()?;
+        self.log.init()?;
         let registry = Registry::new(engine.engine()?);
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        let done = runtime.block_on(self.consume(&registry));
-        // What is still being sent to a receiver that does not answer must not hold the process.
+        let result = runtime.block_on(self.consume(&registry));
+        // Requests to an unresponsive receiver must not keep the process alive.
         runtime.shutdown_background();
-        done
+        result
     }
 
     async fn consume(self, registry: &Registry) -> Result<(), Failure> {
         let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let Chosen { config, receiver, settings } = self.receiver.choose()?;
-        let dead_letters = Place::of(self.dead_letters.as_deref(), &settings, FOLDER);
+        let ResolvedReceiver { config, receiver, settings } = self.receiver.resolve()?;
+        let dead_letters =
+            DeadLetterLocation::resolve(self.dead_letters.as_deref(), &settings, DEFAULT_FOLDER);
         let stage = self.format.stage.as_deref().unwrap_or(config.stage());
         let dead_letters = dead_letters.open(&settings)?;
         let format = self.format.config()?;
@@ -108,7 +109,7 @@ impl ConsumeCommand {
         }
         let consumer =
             Consumer::new(registry, receiver, transport, &transforms, stage, format, dead_letters)?
-                .within((self.memory as usize) << 20);
+                .with_memory_budget((self.memory as usize) << 20);
         let client = self.connect.client(Access::Read)?;
         let name = self.consumer.clone().unwrap_or_else(|| unique_name(&self.group));
         let (stop, mut members) = (watch::Sender::new(false), JoinSet::new());
@@ -135,23 +136,23 @@ impl ConsumeCommand {
             }
         }
         let sent = consumer.sent();
-        tracing::info!("ended: the receiver has {}", told(sent));
+        tracing::info!("stopped: delivered {}", summary(sent));
         Ok(())
     }
 }
 
-/// What was sent, in words.
-fn told(sent: Sent) -> String {
+/// Summarizes the delivered events for the log.
+fn summary(sent: Sent) -> String {
     let Sent { messages, raw, dead, .. } = sent;
     let letters = match dead {
         0 => String::new(),
-        1 => "; 1 was refused for good, and is a dead letter".into(),
-        dead => format!("; {} were refused for good, and are dead letters", HumanCount(dead)),
+        1 => "; 1 was rejected permanently and is a dead letter".into(),
+        dead => format!("; {} were rejected permanently and are dead letters", HumanCount(dead)),
     };
     format!("{} events of {} of logs{letters}", HumanCount(messages), HumanBytes(raw))
 }
 
-/// A name that no other process on any machine has at the same time.
+/// Returns a consumer name that is unique across machines and processes.
 fn unique_name(group: &str) -> String {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     format!("{group}-{host}-{}", std::process::id())
@@ -160,8 +161,8 @@ fn unique_name(group: &str) -> String {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn places_to_begin_at() {
-        assert_eq!(super::place("2026-11-24T08:00:00+08:00").unwrap(), "1795478400");
-        assert!(super::place("yesterday").unwrap_err().contains("neither begin, end"));
+    fn parses_starting_points() {
+        assert_eq!(super::starting_point("2026-11-24T08:00:00+08:00").unwrap(), "1795478400");
+        assert!(super::starting_point("yesterday").unwrap_err().contains("use begin, end"));
     }
 }

@@ -7,16 +7,16 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::Failure;
-use super::consume::FOLDER;
-use super::receiver_options::{Chosen, ReceiverOptions};
+use super::consume::DEFAULT_FOLDER;
+use super::receiver_options::{ReceiverOptions, ResolvedReceiver};
 use super::stage::Report;
 use crate::service::config::Config;
-use crate::siem::consumer::Place;
+use crate::siem::consumer::DeadLetterLocation;
 use crate::siem::dead_letter::{DeadLetters, Line, resend};
 use crate::table;
 use crate::time::now;
 
-/// Shows events that a receiver refused for good, and sends them again.
+/// Lists and resends dead letters: events that a receiver rejected permanently.
 #[derive(Debug, Args)]
 pub(super) struct DeadLetterCommand {
     #[command(subcommand)]
@@ -25,30 +25,30 @@ pub(super) struct DeadLetterCommand {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Lists dead letters: what was refused, from where, and why.
+    /// Lists dead letters, with their origin and the reason of rejection.
     List {
-        /// Only those of this object: each event of it.
+        /// Lists each event of this object only.
         #[arg(value_name = "KEY")]
         key: Option<String>,
-        /// How it is printed.
+        /// The output format.
         #[arg(long, value_enum, default_value_t)]
         report: Report,
-        /// Folder that they are kept in, unless --config names a place [default: logship-dead-letters]
+        /// Directory of dead letters; used if --config has no dead-letter store [default: logship-dead-letters]
         #[arg(long, value_name = "DIR", env = "LOGSHIP_DEAD_LETTERS")]
         dead_letters: Option<PathBuf>,
-        /// A file of settings (TOML) that says where they are kept.
+        /// TOML file with the settings of the dead-letter store.
         #[arg(long, value_name = "FILE", env = "LOGSHIP_CONFIG")]
         config: Option<PathBuf>,
     },
-    /// Sends dead letters to a receiver again. Those that it takes are deleted, the others stay.
+    /// Resends dead letters to a receiver, and deletes those that it accepts.
     Resend {
-        /// The objects.
+        /// The objects to resend.
         #[arg(value_name = "KEY", required_unless_present = "all")]
         keys: Vec<String>,
-        /// All of them.
+        /// Resends all objects.
         #[arg(long)]
         all: bool,
-        /// Folder that they are kept in, unless --config names a place [default: logship-dead-letters]
+        /// Directory of dead letters; used if --config has no dead-letter store [default: logship-dead-letters]
         #[arg(long, value_name = "DIR", env = "LOGSHIP_DEAD_LETTERS")]
         dead_letters: Option<PathBuf>,
         #[command(flatten)]
@@ -58,28 +58,30 @@ enum Command {
 
 impl DeadLetterCommand {
     pub(super) fn run(self) -> Result<(), Failure> {
-        // Object stores are asked on threads of their own.
+        // Clients of object stores need a runtime with worker threads.
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let _entered = runtime.enter();
         match self.command {
             Command::List { key, report, dead_letters, config } => {
                 let settings = config.as_deref().map_or_else(|| Ok(Config::default()), Config::read)?;
-                let letters = Place::of(dead_letters.as_deref(), &settings, FOLDER).open(&settings)?;
+                let letters = DeadLetterLocation::resolve(dead_letters.as_deref(), &settings, DEFAULT_FOLDER)
+                    .open(&settings)?;
                 list(&letters, key, report)
             }
             Command::Resend { keys, all, dead_letters, receiver } => {
-                let chosen = receiver.choose()?;
-                let place = Place::of(dead_letters.as_deref(), &chosen.settings, FOLDER);
-                let letters = Arc::new(place.open(&chosen.settings)?);
+                let resolved = receiver.resolve()?;
+                let place =
+                    DeadLetterLocation::resolve(dead_letters.as_deref(), &resolved.settings, DEFAULT_FOLDER);
+                let letters = Arc::new(place.open(&resolved.settings)?);
                 let keys = if all { letters.keys()? } else { keys };
-                runtime.block_on(send(&letters, &keys, &chosen))
+                runtime.block_on(send(&letters, &keys, &resolved))
             }
         }
     }
 }
 
 fn list(letters: &DeadLetters, key: Option<String>, report: Report) -> Result<(), Failure> {
-    let whole = key.is_some();
+    let single_object = key.is_some();
     let keys = match key {
         Some(key) => vec![key],
         None => letters.keys()?,
@@ -89,10 +91,10 @@ fn list(letters: &DeadLetters, key: Option<String>, report: Report) -> Result<()
         let lines = letters.read(&key)?;
         if report == Report::Json {
             shown.push(json!({ "key": key, "letters": lines }));
-        } else if whole {
-            rows.extend(lines.iter().map(event));
+        } else if single_object {
+            rows.extend(lines.iter().map(event_row));
         } else {
-            rows.push(object(&key, &lines));
+            rows.push(object_row(&key, &lines));
         }
     }
     if report == Report::Json {
@@ -100,7 +102,7 @@ fn list(letters: &DeadLetters, key: Option<String>, report: Report) -> Result<()
     } else if rows.is_empty() {
         println!("no dead letters");
     } else {
-        let header: &[&str] = match whole {
+        let header: &[&str] = match single_object {
             true => &["position", "code", "reason", "event"],
             false => &["object", "events", "time", "receiver", "reasons"],
         };
@@ -109,8 +111,8 @@ fn list(letters: &DeadLetters, key: Option<String>, report: Report) -> Result<()
     Ok(())
 }
 
-/// An object, in a row.
-fn object(key: &str, lines: &[Line]) -> Vec<String> {
+/// Returns the table row of an object.
+fn object_row(key: &str, lines: &[Line]) -> Vec<String> {
     let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
     for line in lines {
         *reasons.entry(&line.letter.reason).or_default() += 1;
@@ -122,35 +124,39 @@ fn object(key: &str, lines: &[Line]) -> Vec<String> {
     vec![key.to_owned(), lines.len().to_string(), time, receiver, reasons.join("; ")]
 }
 
-/// A dead letter, in a row.
-fn event(line: &Line) -> Vec<String> {
-    const SHOWN: usize = 120;
+/// Returns the table row of a dead letter.
+fn event_row(line: &Line) -> Vec<String> {
+    const MAX_CHARS: usize = 120;
     let letter = &line.letter;
     let fields = letter.fields.as_ref().map(ToString::to_string);
     let text =
         letter.message.clone().or_else(|| letter.message_base64.clone()).or(fields).unwrap_or_default();
-    let mut cut: String = text.chars().take(SHOWN).collect();
-    if cut.len() < text.len() {
-        cut.push('…');
+    let mut shortened: String = text.chars().take(MAX_CHARS).collect();
+    if shortened.len() < text.len() {
+        shortened.push('…');
     }
-    vec![letter.position.to_string(), letter.code.clone(), letter.reason.clone(), cut]
+    vec![letter.position.to_string(), letter.code.clone(), letter.reason.clone(), shortened]
 }
 
-async fn send(letters: &Arc<DeadLetters>, keys: &[String], chosen: &Chosen) -> Result<(), Failure> {
+async fn send(
+    letters: &Arc<DeadLetters>,
+    keys: &[String],
+    resolved: &ResolvedReceiver,
+) -> Result<(), Failure> {
     if keys.is_empty() {
         println!("no dead letters");
     }
-    let mut kept = 0;
+    let mut remaining = 0;
     for key in keys {
-        let resent = resend(letters, key, &chosen.receiver, u64::from(now().0)).await?;
-        println!("{key}: {} received, {} refused again", resent.received, resent.refused);
+        let resent = resend(letters, key, &resolved.receiver, u64::from(now().0)).await?;
+        println!("{key}: {} accepted, {} rejected again", resent.received, resent.rejected);
         if resent.unformatted > 0 {
             println!(
-                "{key}: {} logs were refused by the stage, and have no event to send",
+                "{key}: {} logs were rejected by the stage and have no event to send",
                 resent.unformatted
             );
         }
-        kept += resent.refused + resent.unformatted;
+        remaining += resent.rejected + resent.unformatted;
     }
-    if kept > 0 { Err(format!("{kept} dead letters are left").into()) } else { Ok(()) }
+    if remaining > 0 { Err(format!("{remaining} dead letters remain").into()) } else { Ok(()) }
 }

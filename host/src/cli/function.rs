@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use logship_function::application;
-use logship_function::compose::{Part, compose};
+use logship_function::compose::{ComponentFile, compose};
 use logship_function::manifest::{Component, Manifest};
 use logship_function::runtime::{Function, Limits, Runtime};
 use logship_function::server::{Route, Server};
@@ -15,59 +15,58 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::log::LogOptions;
 use super::{EngineOptions, Failure};
-use crate::engine::{default_cache, own};
+use crate::engine::{default_cache, ensure_private};
 use crate::link::Stages;
 use crate::registry::Registry;
 
-/// Runs stages as functions: one batch a call, by HTTP or Redis.
+/// Runs stages as functions: one batch per call, over HTTP or Redis.
 ///
-/// The application is what Spin runs as well: a spin.toml that says which component serves each stage.
+/// The application is a Spin application: a spin.toml that assigns a component to each stage.
 #[derive(Debug, Subcommand)]
 pub(super) enum FunctionCommand {
     Serve(ServeCommand),
     Compose(ComposeCommand),
 }
 
-/// Runs an application on this machine, as Spin would: each call has an instance of its own, and reaches no hosts but
-/// those that are allowed.
+/// Runs an application on this machine like Spin: each call has its own instance and reaches only allowed hosts.
 #[derive(Debug, Args)]
 pub(super) struct ServeCommand {
-    /// The application.
+    /// The application's manifest.
     #[arg(value_name = "FILE", default_value = "spin.toml")]
     application: PathBuf,
-    /// Where to listen; port 0: any.
+    /// Listens on this address; port 0 picks a free port.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:3000")]
     listen: SocketAddr,
-    /// A variable of the application; also as SPIN_VARIABLE_NAME in the environment, where others can't see it.
+    /// Sets a variable of the application. For secrets, prefer SPIN_VARIABLE_NAME in the environment. Repeatable.
     #[arg(long = "variable", value_name = "NAME=VALUE", value_parser = assignment)]
     variables: Vec<(String, String)>,
-    /// Memory that a call may have, in MiB; its stages have theirs besides.
+    /// Limits the memory of a call, in MiB, without its stages.
     #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(64..=65536))]
     memory: u64,
-    /// Seconds that a call may take.
+    /// Limits a call, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
     timeout: u64,
     #[command(flatten)]
     log: LogOptions,
 }
 
-/// Puts a component of an application and its dependencies together, for a host that does not: one file, which imports
-/// nothing but WASI and Spin's variables.
+/// Composes a component of an application with its dependencies into one file, for hosts that can't. The file
+/// imports only WASI and Spin's variables.
 #[derive(Debug, Args)]
 pub(super) struct ComposeCommand {
-    /// The application.
+    /// The application's manifest.
     #[arg(value_name = "FILE", default_value = "spin.toml")]
     application: PathBuf,
-    /// The component's name in it.
+    /// The component's name in the application.
     #[arg(long, value_name = "NAME", default_value = "trigger-http")]
     component: String,
-    /// Where to write it.
+    /// Writes the component to this file.
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
 }
 
 fn assignment(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or("say NAME=VALUE")?;
+    let (name, value) = text.split_once('=').ok_or("use NAME=VALUE")?;
     Ok((name.to_owned(), value.to_owned()))
 }
 
@@ -81,19 +80,19 @@ impl FunctionCommand {
 }
 
 impl ServeCommand {
-    /// The value of a variable, where somebody gives one.
-    fn given(&self, name: &str) -> Option<String> {
-        let given = self.variables.iter().rfind(|(known, _)| known == name).map(|(_, value)| value.clone());
-        given.or_else(|| std::env::var(format!("SPIN_VARIABLE_{}", name.to_uppercase())).ok())
+    /// Returns the value of a variable from the options or the environment.
+    fn variable(&self, name: &str) -> Option<String> {
+        let option = self.variables.iter().rfind(|(known, _)| known == name).map(|(_, value)| value.clone());
+        option.or_else(|| std::env::var(format!("SPIN_VARIABLE_{}", name.to_uppercase())).ok())
     }
 
     fn run(self, engine: &EngineOptions) -> Result<(), Failure> {
-        self.log.begin()?;
+        self.log.init()?;
         let manifest = Manifest::read(&self.application)?;
         let cache = engine.cache.clone().or_else(default_cache);
         if let Some(cache) = &cache {
-            own(cache)
-                .map_err(|error| format!("the cache of compiled stages, {}: {error:#}", cache.display()))?;
+            ensure_private(cache)
+                .map_err(|error| format!("cache of compiled stages {}: {error:#}", cache.display()))?;
         }
         let stages = Stages::new(Registry::new(engine.engine()?));
         let functions = self.functions(&manifest, &stages, cache.as_deref())?;
@@ -108,10 +107,10 @@ impl ServeCommand {
             let server = server.map_err(|error| format!("can't listen on {}: {error}", self.listen))?;
             let address = server.address()?;
             for trigger in &manifest.trigger.redis {
-                let (address, channel) = manifest.redis(trigger, |name| self.given(name))?;
-                // Its address may have a password in it.
-                let client =
-                    redis::Client::open(address).map_err(|error| format!("the address of Redis: {error}"))?;
+                let (address, channel) = manifest.redis(trigger, |name| self.variable(name))?;
+                // Omits the address from the error, because it may contain a password.
+                let client = redis::Client::open(address)
+                    .map_err(|error| format!("invalid Redis address: {error}"))?;
                 let function = functions[&trigger.component].clone();
                 tokio::spawn(async move { subscribe(client, &channel, &function).await });
             }
@@ -128,20 +127,21 @@ impl ServeCommand {
         })
     }
 
-    /// The components that triggers call, ready.
+    /// Prepares the components that triggers call.
     fn functions(
         &self,
         manifest: &Manifest,
         stages: &Stages,
         cache: Option<&Path>,
     ) -> Result<BTreeMap<String, Function>, Failure> {
-        let limits = Limits { memory: (self.memory as usize) << 20, time: Duration::from_secs(self.timeout) };
+        let limits =
+            Limits { memory: (self.memory as usize) << 20, timeout: Duration::from_secs(self.timeout) };
         let runtime = Runtime::new(limits, cache)?;
-        let called = manifest.called();
+        let called = manifest.triggered_components();
         let ready = called.map(|(name, component)| {
-            let variables = manifest.variables(component, |name| self.given(name))?;
-            let allowed = manifest.outbound(component, |name| self.given(name))?;
-            let (socket, parts) = parts(manifest, component)?;
+            let variables = manifest.variables(component, |name| self.variable(name))?;
+            let allowed = manifest.allowed_hosts(component, |name| self.variable(name))?;
+            let (socket, parts) = load_parts(manifest, component)?;
             let function = application::function(&runtime, &socket, parts, stages, variables, allowed)?;
             Ok((name.to_owned(), function))
         });
@@ -155,24 +155,27 @@ impl ComposeCommand {
         let component = manifest.component.get(&self.component).ok_or_else(|| {
             let known: Vec<_> = manifest.component.keys().map(String::as_str).collect();
             format!(
-                "{} has no component {:?}; it has {}",
+                "{} has no component {:?}; its components: {}",
                 self.application.display(),
                 self.component,
                 known.join(", ")
             )
         })?;
-        let (socket, parts) = parts(&manifest, component)?;
-        let whole = compose(&socket, &parts, |_| false)?;
-        super::output::write(&self.output, &whole)
+        let (socket, parts) = load_parts(&manifest, component)?;
+        let composed = compose(&socket, &parts, |_| false)?;
+        super::output::write(&self.output, &composed)
             .map_err(|error| format!("{}: {error}", self.output.display()))?;
-        println!("{}: {} KiB", self.output.display(), whole.len() / 1024);
+        println!("{}: {} KiB", self.output.display(), composed.len() / 1024);
         Ok(())
     }
 }
 
-/// A component, and what serves its imports.
-fn parts(manifest: &Manifest, component: &Component) -> Result<(Part, Vec<(String, Part)>), Failure> {
-    let part = |path: &Path| Part::read(&manifest.file(path));
+/// Returns a component, and the components of its imports.
+fn load_parts(
+    manifest: &Manifest,
+    component: &Component,
+) -> Result<(ComponentFile, Vec<(String, ComponentFile)>), Failure> {
+    let part = |path: &Path| ComponentFile::read(&manifest.resolve(path));
     let dependencies = component.dependencies.iter();
     let parts = dependencies.map(|(import, dependency)| Ok((import.clone(), part(&dependency.path)?)));
     Ok((part(&component.source)?, parts.collect::<Result<_, Failure>>()?))

@@ -25,24 +25,23 @@ enum Command {
         #[command(flatten)]
         connect: Connect,
     },
-    /// Shows how a consumer group stands with each shard: who owns it, how far it was read, what is left; and what its
-    /// members send, of late and in all.
+    /// Shows each shard's owner, checkpoint and lag in a consumer group, and each consumer's throughput.
     Show {
         /// The logstore.
         logstore: String,
-        /// The group.
+        /// The consumer group.
         group: String,
-        /// How it is printed.
+        /// The output format.
         #[arg(long, value_enum, default_value_t)]
         report: Report,
         #[command(flatten)]
         connect: Connect,
     },
-    /// Deletes a consumer group with its checkpoints.
+    /// Deletes a consumer group and its checkpoints.
     Delete {
         /// The logstore.
         logstore: String,
-        /// The group.
+        /// The consumer group.
         group: String,
         #[command(flatten)]
         connect: Connect,
@@ -107,7 +106,7 @@ fn print(status: &Value, report: Report) {
     }
 }
 
-/// What members are at work. Those of other programs tell nothing of what they do.
+/// Renders the members with their throughput. Consumers other than logship report none.
 fn members_table(members: &[Value], shards: &[Value]) -> String {
     let row = |member: &Value| {
         let owned = shards.iter().filter(|shard| shard["owner"] == member["consumer"]).count();
@@ -130,7 +129,7 @@ fn members_table(members: &[Value], shards: &[Value]) -> String {
     table::render(&header, members.iter().map(row).collect())
 }
 
-/// Text without its quotes, anything else as JSON, nothing as a dash.
+/// Returns text without quotes, other values as JSON, and a dash for null or empty text.
 fn text(value: &Value) -> String {
     match value {
         Value::Null => "-".into(),

@@ -8,27 +8,27 @@ use super::Failure;
 use crate::service::keys::{Access, Grant, Key, KeyFile, KeysError};
 use crate::table;
 
-/// Makes, shows and revokes access keys. A running service follows within a second.
+/// Creates, lists and revokes access keys. A running service applies changes within a second.
 #[derive(Debug, Args)]
 pub(super) struct KeyCommand {
     #[command(subcommand)]
     command: Command,
-    /// The service's data directory.
+    /// Uses the keys in this data directory of a service.
     #[arg(long, value_name = "DIR", env = "LOGSHIP_DATA", default_value = "logship-data", global = true)]
     data: PathBuf,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Makes a key, and prints its id and secret.
+    /// Creates a key and prints its id and secret.
     Create {
-        /// What it opens: write (putting only), read, readwrite, admin; in one project as read=PROJECT. May come again.
+        /// Grants write, read, readwrite or admin access: in all projects, or in one as read=PROJECT. Repeatable.
         #[arg(long = "allow", value_name = "ACCESS[=PROJECT]", required = true, value_parser = grant)]
         grants: Vec<Grant>,
-        /// Make it a temporary key, with a security token, that ends after so many hours.
+        /// Creates a temporary key with a security token, which expires after this many hours.
         #[arg(long, value_name = "HOURS", value_parser = clap::value_parser!(u64).range(1..=24 * 366))]
         hours: Option<u64>,
-        /// What it is for.
+        /// Describes the key's purpose.
         #[arg(long, default_value = "")]
         note: String,
     },
@@ -36,7 +36,7 @@ enum Command {
     List,
     /// Revokes keys.
     Revoke {
-        /// Their ids.
+        /// The ids of the keys.
         #[arg(required = true)]
         ids: Vec<String>,
     },
@@ -45,9 +45,9 @@ enum Command {
 fn grant(text: &str) -> Result<Grant, String> {
     let (access, project) = text.split_once('=').unwrap_or((text, "*"));
     let access = <Access as clap::ValueEnum>::from_str(access, true)
-        .map_err(|_| format!("{access:?} is none of write, read, readwrite, admin"))?;
+        .map_err(|_| format!("unknown access {access:?}: use write, read, readwrite or admin"))?;
     if project.is_empty() {
-        Err("no project stands after the =".into())
+        Err("the project after = is empty".into())
     } else {
         Ok(Grant { project: project.into(), access })
     }
@@ -63,7 +63,7 @@ fn show(grant: &Grant) -> String {
     format!("{access} {}", grant.project)
 }
 
-fn day(seconds: u64) -> String {
+fn minute(seconds: u64) -> String {
     let time = i64::try_from(seconds).ok().and_then(|seconds| DateTime::from_timestamp(seconds, 0));
     time.map_or_else(|| seconds.to_string(), |time| time.format("%Y-%m-%d %H:%M").to_string())
 }
@@ -72,8 +72,8 @@ impl KeyCommand {
     pub(super) fn run(self) -> Result<(), Failure> {
         let file = KeyFile::within(&self.data);
         if !self.data.is_dir() {
-            let message = "is no directory: start `logship serve` first, or give its --data";
-            return Err(format!("{} {message}", self.data.display()).into());
+            let hint = "start `logship serve` first, or give its data directory with --data";
+            return Err(format!("{} is not a directory: {hint}", self.data.display()).into());
         }
         match self.command {
             Command::Create { grants, hours, note } => {
@@ -95,17 +95,17 @@ impl KeyCommand {
             Command::List => {
                 let keys = file.read()?;
                 let row = |key: Key| {
-                    let opens: Vec<_> = key.grants.iter().map(show).collect();
+                    let access: Vec<_> = key.grants.iter().map(show).collect();
                     vec![
                         key.id,
-                        opens.join(", "),
-                        day(key.created),
-                        key.expires.map_or("never".into(), day),
+                        access.join(", "),
+                        minute(key.created),
+                        key.expires.map_or("never".into(), minute),
                         key.note,
                     ]
                 };
                 let rows = keys.into_iter().map(row).collect();
-                println!("{}", table::render(&["id", "opens", "made (UTC)", "ends", "note"], rows));
+                println!("{}", table::render(&["id", "access", "created (UTC)", "expires", "note"], rows));
             }
             Command::Revoke { ids } => {
                 file.change(|keys| {

@@ -5,29 +5,29 @@ use tracing_subscriber::EnvFilter;
 
 use super::Failure;
 
-/// The log of a program that runs for long.
+/// Logging options of long-running commands.
 #[derive(Debug, Args)]
 pub(super) struct LogOptions {
-    /// How the log is written to standard error.
+    /// The format of the log on standard error.
     #[arg(long, value_enum, default_value_t, env = "LOGSHIP_LOG_FORMAT")]
     log_format: LogFormat,
-    /// What is logged: error, warn, info, debug, or by module as logship::service=debug.
+    /// The log level: error, warn, info or debug; by module as logship::service=debug.
     #[arg(long, value_name = "FILTER", default_value = "info", env = "LOGSHIP_LOG")]
     log: String,
 }
 
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
 enum LogFormat {
-    /// For people.
+    /// Plain text.
     #[default]
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
 impl LogOptions {
-    /// Begins to log.
-    pub(super) fn begin(&self) -> Result<(), Failure> {
+    /// Starts logging.
+    pub(super) fn init(&self) -> Result<(), Failure> {
         let filter =
             EnvFilter::try_new(&self.log).map_err(|error| format!("--log {:?}: {error}", self.log))?;
         let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);

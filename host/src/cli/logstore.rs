@@ -10,7 +10,7 @@ use crate::client::{Client, ClientError};
 use crate::service::keys::Access;
 use crate::table;
 
-/// Makes, shows and deletes logstores.
+/// Creates, shows and deletes logstores.
 #[derive(Debug, Args)]
 pub(super) struct LogstoreCommand {
     #[command(subcommand)]
@@ -19,14 +19,14 @@ pub(super) struct LogstoreCommand {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Makes a logstore, and its project if there is none.
+    /// Creates a logstore, and its project if missing.
     Create {
-        /// Its name.
+        /// The logstore's name.
         name: String,
-        /// Shards: how many of one logstore can be written and consumed side by side.
+        /// Number of shards, which are written and consumed in parallel.
         #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
         shards: u32,
-        /// Days that its logs are kept; 3650 is for ever.
+        /// Keeps logs for this many days; 3650 means forever.
         #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=3650))]
         ttl: u32,
         #[command(flatten)]
@@ -39,19 +39,19 @@ enum Command {
     },
     /// Shows a logstore and its shards.
     Show {
-        /// Its name.
+        /// The logstore's name.
         name: String,
-        /// How it is printed.
+        /// The output format.
         #[arg(long, value_enum, default_value_t)]
         report: Report,
         #[command(flatten)]
         connect: Connect,
     },
-    /// Deletes a logstore with all of its logs.
+    /// Deletes a logstore and its logs.
     Delete {
-        /// Its name.
+        /// The logstore's name.
         name: String,
-        /// Delete it though it has logs.
+        /// Deletes the logstore even if it has logs.
         #[arg(long)]
         force: bool,
         #[command(flatten)]
@@ -65,10 +65,10 @@ impl LogstoreCommand {
             match self.command {
                 Command::Create { name, shards, ttl, connect } => {
                     let client = connect.client(Access::Admin)?;
-                    make_project(&client, &connect.project).await?;
+                    ensure_project(&client, &connect.project).await?;
                     let body = json!({ "logstoreName": name, "ttl": ttl, "shardCount": shards });
                     client.send_json(Method::POST, "/logstores", &[], &body).await?;
-                    println!("made {}/{name}: {shards} shards, kept for {ttl} days", connect.project);
+                    println!("created {}/{name}: {shards} shards, logs kept for {ttl} days", connect.project);
                     Ok(())
                 }
                 Command::List { connect } => list(&connect.client(Access::Read)?).await,
@@ -79,7 +79,7 @@ impl LogstoreCommand {
                     let client = connect.client(Access::Admin)?;
                     let logs = shards(&client, &name).await?.iter().any(|shard| shard.begin != shard.end);
                     if logs && !force {
-                        return Err(format!("{name} has logs: --force deletes them with it").into());
+                        return Err(format!("{name} has logs: use --force to delete it with its logs").into());
                     }
                     client
                         .send_json(Method::DELETE, &format!("/logstores/{name}"), &[], &Value::Null)
@@ -92,17 +92,17 @@ impl LogstoreCommand {
     }
 }
 
-async fn make_project(client: &Client, name: &str) -> Result<(), ClientError> {
+async fn ensure_project(client: &Client, name: &str) -> Result<(), ClientError> {
     let body = json!({ "projectName": name, "description": "" });
     match client.send_json(Method::POST, "/", &[], &body).await {
-        Err(ClientError::Refused(error)) if error.code == ErrorCode::ProjectAlreadyExist => Ok(()),
+        Err(ClientError::Rejected(error)) if error.code == ErrorCode::ProjectAlreadyExist => Ok(()),
         result => result.map(drop),
     }
 }
 
-/// A shard, and the cursors of its ends.
+/// A shard and its first and next cursors.
 struct Shard {
-    facts: Value,
+    info: Value,
     begin: u64,
     end: u64,
 }
@@ -110,11 +110,11 @@ struct Shard {
 async fn shards(client: &Client, logstore: &str) -> Result<Vec<Shard>, ClientError> {
     let all: Vec<Value> = client.get(&format!("/logstores/{logstore}/shards"), &[]).await?;
     let mut shards = vec![];
-    for facts in all {
-        let number = facts["shardID"].as_u64().unwrap_or_default() as u32;
+    for info in all {
+        let number = info["shardID"].as_u64().unwrap_or_default() as u32;
         let begin = client.cursor(logstore, number, "begin").await?.0;
         let end = client.cursor(logstore, number, "end").await?.0;
-        shards.push(Shard { facts, begin, end });
+        shards.push(Shard { info, begin, end });
     }
     Ok(shards)
 }
@@ -123,35 +123,35 @@ async fn list(client: &Client) -> Result<(), Failure> {
     let found: Value = client.get("/logstores", &[]).await?;
     let mut rows = vec![];
     for name in found["logstores"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-        let facts: Value = client.get(&format!("/logstores/{name}"), &[]).await?;
-        rows.push(vec![name.to_owned(), facts["shardCount"].to_string(), facts["ttl"].to_string()]);
+        let info: Value = client.get(&format!("/logstores/{name}"), &[]).await?;
+        rows.push(vec![name.to_owned(), info["shardCount"].to_string(), info["ttl"].to_string()]);
     }
     println!("{}", table::render(&["logstore", "shards", "days"], rows));
     Ok(())
 }
 
 async fn show(client: &Client, name: &str, report: Report) -> Result<(), Failure> {
-    let facts: Value = client.get(&format!("/logstores/{name}"), &[]).await?;
+    let info: Value = client.get(&format!("/logstores/{name}"), &[]).await?;
     let shards = shards(client, name).await?;
     if report == Report::Json {
         let all: Vec<_> = shards
             .into_iter()
             .map(|mut shard| {
-                shard.facts["beginCursor"] = shard.begin.into();
-                shard.facts["endCursor"] = shard.end.into();
-                shard.facts
+                shard.info["beginCursor"] = shard.begin.into();
+                shard.info["endCursor"] = shard.end.into();
+                shard.info
             })
             .collect();
-        let mut facts = facts;
-        facts["shards"] = all.into();
-        println!("{facts:#}");
+        let mut info = info;
+        info["shards"] = all.into();
+        println!("{info:#}");
         return Ok(());
     }
-    println!("{name}: logs are kept for {} days", facts["ttl"]);
+    println!("{name}: logs are kept for {} days", info["ttl"]);
     let row = |shard: &Shard| {
-        let text = |name: &str| shard.facts[name].as_str().unwrap_or_default().to_owned();
+        let text = |name: &str| shard.info[name].as_str().unwrap_or_default().to_owned();
         vec![
-            shard.facts["shardID"].to_string(),
+            shard.info["shardID"].to_string(),
             text("status"),
             text("inclusiveBeginKey"),
             (shard.end - shard.begin).to_string(),

@@ -1,4 +1,4 @@
-//! The program `logship`: one command a file.
+//! The `logship` program, with one file per command.
 
 mod bar;
 mod compose;
@@ -31,9 +31,9 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::engine::{Engine, Limits, default_cache};
-use crate::wasi::Allowance;
+use crate::wasi::WasiAllowlist;
 
-/// What a command failed with.
+/// The error of a failed command.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Ships logs through WebAssembly stages.
@@ -68,32 +68,32 @@ enum Command {
     Function(function::FunctionCommand),
 }
 
-/// What the component that a command names may import.
+/// The imports that a component may have.
 #[derive(Debug, Args)]
 struct WasiOption {
-    /// Let the component import WASI, and give it an empty one: no files, network, environment or input, clocks that
-    /// stand, and the same random numbers in every call.
+    /// Lets the component import an empty WASI: no files, network, environment or input, frozen clocks, and the same
+    /// random numbers in every call.
     #[arg(long)]
     allow_wasi: bool,
 }
 
 impl WasiOption {
-    fn allowance(&self) -> Allowance {
-        if self.allow_wasi { Allowance::Everybody } else { Allowance::Nobody }
+    fn allowlist(&self) -> WasiAllowlist {
+        if self.allow_wasi { WasiAllowlist::All } else { WasiAllowlist::None }
     }
 }
 
-/// What stages may use, and where their compiled code is kept.
+/// The limits of stages, and the cache of their compiled code.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Stages")]
 struct EngineOptions {
-    /// Memory that one stage instance may have, in MiB.
+    /// Limits the memory of one stage instance, in MiB.
     #[arg(long, value_name = "MIB", default_value_t = 256, global = true, value_parser = clap::value_parser!(u64).range(1..=4096))]
     stage_memory: u64,
-    /// Seconds that one call of a stage may take.
+    /// Limits one call of a stage, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 10.0, global = true, value_parser = seconds)]
     stage_deadline: f64,
-    /// Folder for the compiled code of stages. It holds machine code: keep it to yourself.
+    /// Caches the compiled code of stages in this directory. Keep it private: it holds machine code.
     #[arg(long, value_name = "DIR", global = true, env = "LOGSHIP_CACHE")]
     cache: Option<PathBuf>,
 }
@@ -101,32 +101,32 @@ struct EngineOptions {
 fn seconds(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(seconds) if (0.01..=3600.0).contains(&seconds) => Ok(seconds),
-        _ => Err("a number of seconds from 0.01 to 3600".into()),
+        _ => Err("use a number of seconds from 0.01 to 3600".into()),
     }
 }
 
 impl EngineOptions {
     fn engine(&self) -> Result<Engine, Failure> {
-        self.engine_within(usize::MAX)
+        self.engine_with_memory(usize::MAX)
     }
 
-    /// An engine whose stages may have no more than `memory` bytes, whatever the option says.
-    fn engine_within(&self, memory: usize) -> Result<Engine, Failure> {
+    /// Returns an engine that limits a stage to `memory` bytes, or to the option if it is lower.
+    fn engine_with_memory(&self, memory: usize) -> Result<Engine, Failure> {
         let limits = Limits {
             memory: ((self.stage_memory as usize) << 20).min(memory),
             deadline: Duration::from_secs_f64(self.stage_deadline),
             ..Limits::default()
         };
-        let failed = |error: wasmtime::Error| format!("can't start the engine for stages: {error:#}").into();
+        let failed = |error: wasmtime::Error| format!("can't start the stage engine: {error:#}").into();
         if self.cache.is_some() {
             return Engine::new(limits, self.cache.as_deref()).map_err(failed);
         }
-        // Without a home of its own a service compiles its stages at each start, and works.
+        // A service without a home directory has no cache, and compiles its stages at each start.
         let cached = default_cache().map(|cache| Engine::new(limits.clone(), Some(&cache)));
         match cached {
             Some(Ok(engine)) => Ok(engine),
             Some(Err(error)) => {
-                eprintln!("warning: compiled stages are not kept: {error:#}");
+                eprintln!("warning: compiled stages are not cached: {error:#}");
                 Engine::new(limits, None).map_err(failed)
             }
             None => Engine::new(limits, None).map_err(failed),
@@ -134,21 +134,20 @@ impl EngineOptions {
     }
 }
 
-/// Has the process end when nobody reads what it prints (`logship task list | head`), as other programs do. What serves or
-/// ships goes on.
-fn end_with_reader() {
-    // SAFETY: the default of a signal, set before there are other threads.
+/// Exits when standard output is closed (`logship task list | head`). Commands that serve or ship don't call this.
+fn restore_sigpipe() {
+    // SAFETY: restores a signal's default action before other threads exist.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
 }
 
-/// Runs the program with the arguments of the process.
+/// Runs the program with the process's arguments.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
     if !matches!(
         cli.command,
         Command::Ship(_) | Command::Serve(_) | Command::Consume(_) | Command::Function(_)
     ) {
-        end_with_reader();
+        restore_sigpipe();
     }
     let result = match cli.command {
         Command::Ship(command) => command.run(&cli.engine),

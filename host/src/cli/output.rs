@@ -1,26 +1,26 @@
-//! Files that commands write.
+//! Writes the output files of commands.
 
 use std::fs::{self, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-/// Writes a file, which is there whole or as it was before.
+/// Writes a file atomically, by a temporary file that replaces it.
 pub(super) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let found = path.metadata();
-    // A device or a pipe stays what it is.
-    if found.as_ref().is_ok_and(|found| !found.is_file()) {
+    let metadata = path.metadata();
+    // A device or a pipe can't be replaced.
+    if metadata.as_ref().is_ok_and(|metadata| !metadata.is_file()) {
         return fs::write(path, bytes);
     }
-    // A link stays one, too.
-    let path = if found.is_ok() { path.canonicalize()? } else { path.to_owned() };
+    // Keeps a symbolic link, and replaces its target.
+    let path = if metadata.is_ok() { path.canonicalize()? } else { path.to_owned() };
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // If it is missing, that is said without the name of a file on the way, which nobody knows.
+    // Checks the directory first: the error of a temporary file would show a name that the user doesn't know.
     folder.metadata()?;
     let permissions = Permissions::from_mode(0o666);
-    let mut part = tempfile::Builder::new().permissions(permissions).tempfile_in(folder)?;
-    part.write_all(bytes)?;
-    part.persist(path)?;
+    let mut temporary = tempfile::Builder::new().permissions(permissions).tempfile_in(folder)?;
+    temporary.write_all(bytes)?;
+    temporary.persist(path)?;
     Ok(())
 }
 
@@ -29,7 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_replaced_whole_and_what_is_no_file_is_left() {
+    fn replaces_files_and_keeps_links_and_devices() {
         let folder = tempfile::tempdir().unwrap();
         let (file, link) = (folder.path().join("file"), folder.path().join("link"));
         write(&file, b"longer").unwrap();

@@ -20,39 +20,39 @@ use crate::time;
 
 /// Puts NDJSON into a logstore.
 ///
-/// Lines are read as `logship ship` reads them. What is told to be stored is on the service's disk. A line that is
-/// no log is kept in a file, and does not stop the rest.
+/// The input format is that of `logship ship`. Logs are reported as put once they are on the service's disk. Malformed
+/// lines are written to a file and don't stop the rest.
 #[derive(Debug, Args)]
 pub(super) struct PutCommand {
-    /// The logstore.
+    /// The logstore to write to.
     logstore: String,
-    /// Files of NDJSON (also gzipped, .gz), directories of them, or - for standard input.
+    /// NDJSON files (also gzipped, .gz), directories of them, or - for standard input.
     #[arg(default_value = "-")]
     input: Vec<PathBuf>,
-    /// Field with the log's time: RFC 3339 or Unix time. [default: __time__, and the present where it is missing]
+    /// Reads the log's time from this field: RFC 3339 or Unix time [default: __time__, or the current time if missing]
     #[arg(long, value_name = "FIELD")]
     time_field: Option<String>,
-    /// Source of logs that name none [default: this machine's name]
+    /// Sets the source of logs without one [default: the host name]
     #[arg(long)]
     source: Option<String>,
-    /// Requests on their way at one time.
+    /// Limits the number of concurrent requests.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64))]
     requests: u8,
-    /// Seconds to go on trying while the service can't be reached.
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
-    patience: u64,
-    /// Stop at the first line that is no log.
+    /// Retries for this many seconds while the service is unreachable.
+    #[arg(long = "patience", value_name = "SECONDS", default_value_t = 60)]
+    retry_timeout: u64,
+    /// Stops at the first malformed line.
     #[arg(long)]
     strict: bool,
-    /// File for lines that are no logs [default: rejects-TIME.ndjson]
+    /// Writes malformed lines to this file [default: rejects-TIME.ndjson]
     #[arg(long, value_name = "FILE")]
     rejects: Option<PathBuf>,
     #[command(flatten)]
     connect: Connect,
 }
 
-/// What was read of a file: log groups, and how many lines and bytes they were.
-struct Read {
+/// The log groups of a block of lines.
+struct ParsedBlock {
     path: Arc<std::path::Path>,
     groups: Vec<Vec<u8>>,
     logs: usize,
@@ -61,17 +61,17 @@ struct Read {
     rejects: Vec<Reject>,
 }
 
-/// What was stored so far, up to a place in the input: the blocks are finished in their order.
+/// The totals of stored blocks, and the input position up to which all is stored. Blocks complete in input order.
 #[derive(Default)]
 struct Stored {
     logs: u64,
     bytes: u64,
-    until: Lines,
+    position: LineCounter,
 }
 
 impl PutCommand {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let begun = Instant::now();
+        let started = Instant::now();
         let inputs = Input::find(&self.input)?;
         let bar = bar::new(inputs.iter().map(Input::bytes).sum());
         let (seconds, nanos) = time::now();
@@ -86,11 +86,11 @@ impl PutCommand {
             let source = self.source.clone().unwrap_or_else(host_name);
             let reading = std::thread::spawn(move || read(inputs, settings, &source, &sender));
             self.put(client, receiver, &mut rejects, &bar, &mut stored).await?;
-            reading.join().map_err(|_| "reading the input failed")?
+            reading.join().map_err(|_| "the reader thread panicked: this is a bug of logship")?
         });
         bar.finish_and_clear();
         let kept = rejects.finish();
-        let seconds = begun.elapsed().as_secs_f64();
+        let seconds = started.elapsed().as_secs_f64();
         if result.is_err() && stored.logs == 0 {
             return result;
         }
@@ -104,16 +104,16 @@ impl PutCommand {
         if rejects.count() > 0 {
             let (kept, reasons) = (rejects.path().display(), rejects.reasons_path());
             eprintln!(
-                "warning: lines skipped that are no logs: {}. They are kept in {kept}, why in {}:",
+                "warning: malformed lines skipped: {}. They are kept in {kept}, with the reasons in {}:",
                 rejects.count(),
                 reasons.display()
             );
-            rejects.first().iter().for_each(|told| eprintln!("  {told}"));
+            rejects.first().iter().for_each(|reason| eprintln!("  {reason}"));
         }
         if result.is_err()
-            && let Some((path, line)) = &stored.until.0
+            && let Some((path, line)) = &stored.position.0
         {
-            eprintln!("all up to {}:{line} is stored", path.display());
+            eprintln!("everything up to {}:{line} is stored", path.display());
         }
         result.and(kept.map_err(Failure::from))
     }
@@ -130,29 +130,29 @@ impl PutCommand {
     async fn put(
         &self,
         client: Client,
-        mut blocks: mpsc::Receiver<Read>,
+        mut blocks: mpsc::Receiver<ParsedBlock>,
         rejects: &mut Rejects,
         bar: &ProgressBar,
         stored: &mut Stored,
     ) -> Result<(), Failure> {
         let (client, logstore) = (Arc::new(client), Arc::<str>::from(self.logstore.as_str()));
-        let patience = Duration::from_secs(self.patience);
-        let (mut sent, mut ended) = (Sent::new(), false);
-        let mut lines = Lines::default();
+        let retry_timeout = Duration::from_secs(self.retry_timeout);
+        let (mut in_flight, mut end_of_input) = (InFlight::new(), false);
+        let mut lines = LineCounter::default();
         loop {
-            // What was sent first is waited for beside the input: a failure is told at once, also when no more comes.
+            // Waits for the oldest request and the input together, so that a failure shows even if the input is idle.
             tokio::select! {
-                Some(done) = front(&mut sent) => {
+                Some(done) = oldest(&mut in_flight) => {
                     done??;
-                    if let Some((block, _)) = sent.pop_front() {
+                    if let Some((block, _)) = in_flight.pop_front() {
                         stored.add(&block);
                         bar.inc(block.bytes);
                         bar.set_message(format!("{} logs", HumanCount(stored.logs)));
                     }
                 }
-                next = blocks.recv(), if !ended && sent.len() < usize::from(self.requests) => {
+                next = blocks.recv(), if !end_of_input && in_flight.len() < usize::from(self.requests) => {
                     let Some(mut block) = next else {
-                        ended = true;
+                        end_of_input = true;
                         continue;
                     };
                     self.keep_rejects(&block, lines.before(&block), rejects)?;
@@ -160,18 +160,18 @@ impl PutCommand {
                     let (client, logstore) = (Arc::clone(&client), Arc::clone(&logstore));
                     let handle = tokio::spawn(async move {
                         for group in groups {
-                            patiently(patience, || client.put(&logstore, &group, None)).await?;
+                            with_retries(retry_timeout, || client.put(&logstore, &group, None)).await?;
                         }
                         Ok(())
                     });
-                    sent.push_back((block, handle));
+                    in_flight.push_back((block, handle));
                 }
                 else => return Ok(()),
             }
         }
     }
 
-    fn keep_rejects(&self, block: &Read, before: u64, rejects: &mut Rejects) -> Result<(), Failure> {
+    fn keep_rejects(&self, block: &ParsedBlock, before: u64, rejects: &mut Rejects) -> Result<(), Failure> {
         for reject in &block.rejects {
             let line = before + reject.line as u64 + 1;
             if self.strict {
@@ -183,49 +183,49 @@ impl PutCommand {
     }
 }
 
-/// How many lines of a file were read.
+/// Counts the lines of a file.
 #[derive(Default)]
-struct Lines(Option<(Arc<std::path::Path>, u64)>);
+struct LineCounter(Option<(Arc<std::path::Path>, u64)>);
 
-impl Lines {
-    /// The lines of its file before a block. Blocks come in their order, file after file.
-    fn before(&mut self, block: &Read) -> u64 {
+impl LineCounter {
+    /// Returns the number of lines before a block of the same file. Takes blocks in input order.
+    fn before(&mut self, block: &ParsedBlock) -> u64 {
         let before = self.0.take().filter(|(path, _)| *path == block.path).map_or(0, |(_, lines)| lines);
         self.0 = Some((Arc::clone(&block.path), before + block.lines));
         before
     }
 }
 
-type Sent = VecDeque<(Read, JoinHandle<Result<(), ClientError>>)>;
+type InFlight = VecDeque<(ParsedBlock, JoinHandle<Result<(), ClientError>>)>;
 
-/// The outcome of what was sent first; none if nothing was.
-async fn front(sent: &mut Sent) -> Option<Result<Result<(), ClientError>, tokio::task::JoinError>> {
-    Some((&mut sent.front_mut()?.1).await)
+/// Waits for the oldest request. Returns `None` if no request is in flight.
+async fn oldest(in_flight: &mut InFlight) -> Option<Result<Result<(), ClientError>, tokio::task::JoinError>> {
+    Some((&mut in_flight.front_mut()?.1).await)
 }
 
 impl Stored {
-    fn add(&mut self, block: &Read) {
-        self.until.before(block);
+    fn add(&mut self, block: &ParsedBlock) {
+        self.position.before(block);
         self.logs += block.logs as u64;
         self.bytes += block.bytes;
     }
 }
 
-/// Tries again while that may help. A reply that was lost on its way can so store logs twice.
-async fn patiently<F: Future<Output = Result<(), ClientError>>>(
-    patience: Duration,
+/// Retries transient errors until the timeout. If a reply is lost, a retry can store logs twice.
+async fn with_retries<F: Future<Output = Result<(), ClientError>>>(
+    retry_timeout: Duration,
     request: impl Fn() -> F,
 ) -> Result<(), ClientError> {
-    let begun = Instant::now();
-    let mut pause = Duration::from_millis(200);
+    let started = Instant::now();
+    let mut delay = Duration::from_millis(200);
     loop {
         match request().await {
-            Err(error) if error.is_transient() && begun.elapsed() + pause < patience => {
-                if begun.elapsed() < pause {
-                    eprintln!("trying again for {} s: {error}", patience.as_secs());
+            Err(error) if error.is_transient() && started.elapsed() + delay < retry_timeout => {
+                if started.elapsed() < delay {
+                    eprintln!("retrying for up to {} s: {error}", retry_timeout.as_secs());
                 }
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(Duration::from_secs(5));
+                tokio::time::sleep(delay).await;
+                delay = (delay * 2).min(Duration::from_secs(5));
             }
             result => return result,
         }
@@ -236,16 +236,16 @@ fn read(
     inputs: Vec<Input>,
     settings: Settings,
     source: &str,
-    blocks: &mpsc::Sender<Read>,
+    blocks: &mpsc::Sender<ParsedBlock>,
 ) -> Result<(), Failure> {
     let mut parser = Parser::new(settings);
     let mut input = Blocks::new(inputs);
     while let Some(block) = input.next_block(&|| blocks.is_closed())? {
-        // A stream may go on for days.
+        // A stream may run for days, so the default time must advance.
         parser.set_default_time(time::now());
         let parsed = parser.parse(&block.bytes);
         let batches: Vec<_> = parsed.batches.iter().map(|(_, batch)| batch).collect();
-        let read = Read {
+        let read = ParsedBlock {
             path: block.path,
             groups: batches.iter().flat_map(|batch| log_groups(batch, source)).collect(),
             logs: batches.iter().map(|batch| batch.len()).sum(),
@@ -254,7 +254,7 @@ fn read(
             rejects: parsed.rejects,
         };
         if blocks.blocking_send(read).is_err() {
-            // Putting failed, and says why.
+            // The put failed and reports its error.
             return Ok(());
         }
     }

@@ -15,9 +15,9 @@ use crate::client::{Client, ClientError};
 use crate::rule::{Rule, RuleError, RuleFile, Start, Store};
 use crate::service::keys::Access;
 use crate::siem::rule::{SIEM, SiemRule};
-use crate::{table, target};
+use crate::{shipper_config, table};
 
-/// Makes, applies, shows and deletes shipping rules.
+/// Creates, applies, shows and deletes shipping rules.
 #[derive(Debug, Args)]
 pub(super) struct RuleCommand {
     #[command(subcommand)]
@@ -26,23 +26,23 @@ pub(super) struct RuleCommand {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Makes a rule: from now on each shard of the logstore is shipped.
+    /// Creates a rule that ships the logstore's shards to objects.
     Create {
-        /// Its name. One that a deleted rule had can't be taken.
+        /// The rule's name. Names of deleted rules can't be reused.
         name: String,
         #[command(flatten)]
-        of: Of,
-        /// The bucket, which must be there. Of the default destination it is a folder: DATA/buckets/BUCKET. Only a
-        /// function without a store needs none.
+        logstore: LogstoreOption,
+        /// Ships to this existing bucket. In the default destination a bucket is a directory: DATA/buckets/BUCKET. A
+        /// function without a store needs no bucket.
         #[arg(long, default_value = "", help_heading = "Rule", hide_default_value = true)]
         bucket: String,
-        /// The destination that has it: a name out of the service's settings.
+        /// The bucket's destination: a name from the service's settings.
         #[arg(long, default_value = "default", help_heading = "Rule")]
         destination: String,
         /// ARN of the role that writes to the bucket: acs:ram::ACCOUNT:role/NAME
         #[arg(long, default_value = "", help_heading = "Rule", hide_default_value = true)]
         role: String,
-        /// Ship what comes from now on only, not what is there already.
+        /// Ships only new logs, not existing ones.
         #[arg(long, help_heading = "Rule")]
         from_now: bool,
         #[command(flatten)]
@@ -52,16 +52,16 @@ enum Command {
         #[command(flatten)]
         connect: Connect,
     },
-    /// Makes a rule that sends a logstore to a SIEM.
+    /// Creates a rule that sends a logstore to a SIEM.
     Send {
-        /// Its name. One that a deleted rule had can't be taken.
+        /// The rule's name. Names of deleted rules can't be reused.
         name: String,
         #[command(flatten)]
-        of: Of,
-        /// The receiver: a name out of the service's settings, [receivers.NAME].
+        logstore: LogstoreOption,
+        /// Sends to this receiver: a name from the service's settings, [receivers.NAME].
         #[arg(long)]
         receiver: String,
-        /// Send what comes from now on only, not what is there already.
+        /// Sends only new logs, not existing ones.
         #[arg(long)]
         from_now: bool,
         #[command(flatten)]
@@ -69,16 +69,16 @@ enum Command {
         #[command(flatten)]
         connect: Connect,
     },
-    /// Makes the service's rules be as a file says. What differs is shown; what does not stays untouched.
+    /// Updates the service's rules to match a file, and shows the differences.
     Apply {
-        /// TOML: one rule, or several as [[rule]], and [[siem]] for those that send to SIEMs; each says which
-        /// logstore it is of.
+        /// TOML file with one rule, or several as [[rule]], and [[siem]] for rules that send to SIEMs. Each rule
+        /// names its logstore.
         #[arg(short, long, value_name = "FILE")]
         file: PathBuf,
-        /// Only show what would change.
+        /// Shows the changes without applying them.
         #[arg(long)]
         dry_run: bool,
-        /// Delete the other rules of these logstores.
+        /// Deletes other rules of the same logstores.
         #[arg(long)]
         prune: bool,
         #[command(flatten)]
@@ -86,65 +86,66 @@ enum Command {
         #[command(flatten)]
         connect: Connect,
     },
-    /// Lists the rules of a logstore, or of all.
+    /// Lists the rules of one or all logstores.
     List {
-        /// The logstore.
+        /// Lists only the rules of this logstore.
         #[arg(long)]
         logstore: Option<String>,
         #[command(flatten)]
         connect: Connect,
     },
-    /// Shows a rule, and how far it is.
+    /// Shows a rule with its progress.
     Show {
-        /// Its name.
+        /// The rule's name.
         name: String,
         #[command(flatten)]
-        of: Of,
-        /// How it is printed.
+        logstore: LogstoreOption,
+        /// The output format.
         #[arg(long, value_enum, default_value_t)]
         report: Report,
         #[command(flatten)]
         connect: Connect,
     },
-    /// Lets a rule make tasks again. It goes on where it was.
+    /// Enables a rule, which continues where it stopped.
     Enable {
-        /// Its name.
+        /// The rule's name.
         name: String,
         #[command(flatten)]
-        of: Of,
+        logstore: LogstoreOption,
         #[command(flatten)]
         connect: Connect,
     },
-    /// Keeps a rule from making tasks. Those that are there are done; of a rule to a SIEM, when it is enabled again.
+    /// Disables a rule: it creates no more tasks. Existing tasks still run; those of a SIEM rule wait until it is
+    /// enabled.
     Disable {
-        /// Its name.
+        /// The rule's name.
         name: String,
         #[command(flatten)]
-        of: Of,
+        logstore: LogstoreOption,
         #[command(flatten)]
         connect: Connect,
     },
-    /// Deletes a rule. Its name stays taken, its objects stay where they are, and tasks that are not done fail.
+    /// Deletes a rule. Its objects remain, its open tasks fail, and its name can't be reused.
     Delete {
-        /// Its name.
+        /// The rule's name.
         name: String,
         #[command(flatten)]
-        of: Of,
+        logstore: LogstoreOption,
         #[command(flatten)]
         connect: Connect,
     },
 }
 
 #[derive(Debug, Args)]
-struct Of {
-    /// The logstore.
+struct LogstoreOption {
+    /// The rule's logstore.
     #[arg(long)]
     logstore: String,
 }
 
 #[derive(Debug, Args)]
 struct Probe {
-    /// Don't try the destination: make the rule although it takes no objects now.
+    /// Skips the test of the destination, and creates the rule even if it accepts no objects now.
     #[arg(long)]
     no_probe: bool,
 }
@@ -161,7 +162,7 @@ impl RuleCommand {
             match self.command {
                 Command::Create {
                     name,
-                    of,
+                    logstore,
                     bucket,
                     destination,
                     role,
@@ -178,16 +179,17 @@ impl RuleCommand {
                         from: if from_now { Start::Now } else { Start::Begin },
                         ..Rule::default()
                     };
-                    let rule = options.over(rule)?;
+                    let rule = options.apply_to(rule)?;
                     rule.check()?;
-                    let rules = Rules { client: connect.client(Access::Admin)?, logstore: of.logstore };
+                    let rules =
+                        RuleClient { client: connect.client(Access::Admin)?, logstore: logstore.logstore };
                     let (logstore, name) = (rules.logstore.clone(), rule.name.clone());
-                    let wanted = Wanted { logstore, name, sort: Sort::Objects(Box::new(rule)) };
+                    let wanted = DesiredRule { logstore, name, kind: RuleKind::Objects(Box::new(rule)) };
                     rules.create(&wanted, probe.query()).await?;
-                    println!("made {}: it ships {}/{}", wanted.name, connect.project, rules.logstore);
+                    println!("created {}: ships {}/{}", wanted.name, connect.project, rules.logstore);
                     Ok(())
                 }
-                Command::Send { name, of, receiver, from_now, format, connect } => {
+                Command::Send { name, logstore, receiver, from_now, format, connect } => {
                     let rule = SiemRule {
                         name,
                         receiver,
@@ -198,12 +200,14 @@ impl RuleCommand {
                         ..SiemRule::default()
                     };
                     rule.check()?;
-                    let rules = Rules { client: connect.client(Access::Admin)?, logstore: of.logstore };
+                    let rules =
+                        RuleClient { client: connect.client(Access::Admin)?, logstore: logstore.logstore };
                     let (logstore, receiver) = (rules.logstore.clone(), rule.receiver.clone());
-                    let wanted = Wanted { logstore, name: rule.name.clone(), sort: Sort::Siem(rule) };
+                    let wanted =
+                        DesiredRule { logstore, name: rule.name.clone(), kind: RuleKind::Siem(rule) };
                     rules.create(&wanted, &[]).await?;
                     println!(
-                        "made {}: it sends {}/{} to {receiver}",
+                        "created {}: sends {}/{} to {receiver}",
                         wanted.name, connect.project, rules.logstore
                     );
                     Ok(())
@@ -213,24 +217,28 @@ impl RuleCommand {
                     apply(connect.client(Access::Admin)?, rules, dry_run, prune, &probe).await
                 }
                 Command::List { logstore, connect } => list(connect.client(Access::Read)?, logstore).await,
-                Command::Show { name, of, report, connect } => {
-                    let rules = Rules { client: connect.client(Access::Read)?, logstore: of.logstore };
+                Command::Show { name, logstore, report, connect } => {
+                    let rules =
+                        RuleClient { client: connect.client(Access::Read)?, logstore: logstore.logstore };
                     show(&rules, &name, report).await
                 }
-                Command::Enable { name, of, connect } => {
-                    let rules = Rules { client: connect.client(Access::Admin)?, logstore: of.logstore };
-                    rules.switch(&name, true).await?;
-                    println!("{name} ships");
+                Command::Enable { name, logstore, connect } => {
+                    let rules =
+                        RuleClient { client: connect.client(Access::Admin)?, logstore: logstore.logstore };
+                    rules.set_enabled(&name, true).await?;
+                    println!("{name} is enabled");
                     Ok(())
                 }
-                Command::Disable { name, of, connect } => {
-                    let rules = Rules { client: connect.client(Access::Admin)?, logstore: of.logstore };
-                    rules.switch(&name, false).await?;
-                    println!("{name} makes no more tasks; logship rule enable lets it go on where it was");
+                Command::Disable { name, logstore, connect } => {
+                    let rules =
+                        RuleClient { client: connect.client(Access::Admin)?, logstore: logstore.logstore };
+                    rules.set_enabled(&name, false).await?;
+                    println!("{name} is disabled; logship rule enable continues where it stopped");
                     Ok(())
                 }
-                Command::Delete { name, of, connect } => {
-                    let rules = Rules { client: connect.client(Access::Admin)?, logstore: of.logstore };
+                Command::Delete { name, logstore, connect } => {
+                    let rules =
+                        RuleClient { client: connect.client(Access::Admin)?, logstore: logstore.logstore };
                     rules.delete(&name).await?;
                     println!("deleted {name}");
                     Ok(())
@@ -240,13 +248,13 @@ impl RuleCommand {
     }
 }
 
-/// The rules of a logstore of a service.
-struct Rules {
+/// A client of a logstore's rules.
+struct RuleClient {
     client: Client,
     logstore: String,
 }
 
-impl Rules {
+impl RuleClient {
     fn path(&self, name: &str) -> String {
         format!("/logstores/{}/shipper/{name}", self.logstore)
     }
@@ -265,36 +273,35 @@ impl Rules {
         Ok(names)
     }
 
-    /// What the service says of a rule, if there is such a one.
+    /// Returns the service's description of a rule, or `None` if it does not exist.
     async fn get(&self, name: &str) -> Result<Option<Value>, Failure> {
         match self.client.get(&self.path(name), &[]).await {
             Ok(rule) => Ok(Some(rule)),
-            Err(ClientError::Refused(error)) if error.code == ErrorCode::ShipperNotExist => Ok(None),
+            Err(ClientError::Rejected(error)) if error.code == ErrorCode::ShipperNotExist => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
 
-    async fn need(&self, name: &str) -> Result<Value, Failure> {
-        let missing =
-            || format!("{} has no rule {name}; logship rule list shows those there are", self.logstore);
+    async fn get_existing(&self, name: &str) -> Result<Value, Failure> {
+        let missing = || format!("{} has no rule {name}; logship rule list shows all rules", self.logstore);
         Ok(self.get(name).await?.ok_or_else(missing)?)
     }
 
-    async fn create(&self, rule: &Wanted, query: &[(&str, &str)]) -> Result<(), Failure> {
+    async fn create(&self, rule: &DesiredRule, query: &[(&str, &str)]) -> Result<(), Failure> {
         let path = format!("/logstores/{}/shipper", self.logstore);
         let reply = self.client.send_json(Method::POST, &path, query, &rule.body()).await?;
         warn(&reply);
         Ok(())
     }
 
-    async fn update(&self, rule: &Wanted, query: &[(&str, &str)]) -> Result<(), Failure> {
+    async fn update(&self, rule: &DesiredRule, query: &[(&str, &str)]) -> Result<(), Failure> {
         let reply = self.client.send_json(Method::PUT, &self.path(&rule.name), query, &rule.body()).await?;
         warn(&reply);
         Ok(())
     }
 
-    async fn switch(&self, name: &str, enabled: bool) -> Result<(), Failure> {
-        let mut shown = self.need(name).await?;
+    async fn set_enabled(&self, name: &str, enabled: bool) -> Result<(), Failure> {
+        let mut shown = self.get_existing(name).await?;
         shown["targetConfiguration"]["enable"] = enabled.into();
         self.client.send_json(Method::PUT, &self.path(name), &[], &shown).await?;
         Ok(())
@@ -306,55 +313,55 @@ impl Rules {
     }
 }
 
-/// A rule that there is to be.
-struct Wanted {
+/// A rule to create or update.
+struct DesiredRule {
     logstore: String,
     name: String,
-    sort: Sort,
+    kind: RuleKind,
 }
 
-/// What kind of rule it is.
-enum Sort {
+/// A rule's kind and settings.
+enum RuleKind {
     Objects(Box<Rule>),
     Siem(SiemRule),
 }
 
-impl Wanted {
+impl DesiredRule {
     fn check(&self) -> Result<(), RuleError> {
-        match &self.sort {
-            Sort::Objects(rule) => rule.check(),
-            Sort::Siem(rule) => rule.check(),
+        match &self.kind {
+            RuleKind::Objects(rule) => rule.check(),
+            RuleKind::Siem(rule) => rule.check(),
         }
     }
 
     fn configuration(&self) -> Value {
-        match &self.sort {
-            Sort::Objects(rule) => target::configuration(rule),
-            Sort::Siem(rule) => rule.configuration(),
+        match &self.kind {
+            RuleKind::Objects(rule) => shipper_config::from_rule(rule),
+            RuleKind::Siem(rule) => rule.configuration(),
         }
     }
 
     fn body(&self) -> Value {
-        let kind = match &self.sort {
-            Sort::Objects(_) => target::OSS,
-            Sort::Siem(_) => SIEM,
+        let target_type = match &self.kind {
+            RuleKind::Objects(_) => shipper_config::OSS,
+            RuleKind::Siem(_) => SIEM,
         };
-        json!({ "shipperName": self.name, "targetType": kind, "targetConfiguration": self.configuration() })
+        json!({ "shipperName": self.name, "targetType": target_type, "targetConfiguration": self.configuration() })
     }
 }
 
-/// The rules of a file.
-fn read(file: &Path) -> Result<Vec<Wanted>, RuleError> {
+/// Reads the rules of a file.
+fn read(file: &Path) -> Result<Vec<DesiredRule>, RuleError> {
     let RuleFile { rules, siem } = RuleFile::read(file)?;
-    let objects = rules.into_iter().map(|rule| Wanted {
+    let objects = rules.into_iter().map(|rule| DesiredRule {
         logstore: rule.logstore.clone(),
         name: rule.name.clone(),
-        sort: Sort::Objects(Box::new(rule)),
+        kind: RuleKind::Objects(Box::new(rule)),
     });
-    let siem = siem.into_iter().map(|rule| Wanted {
+    let siem = siem.into_iter().map(|rule| DesiredRule {
         logstore: rule.logstore.clone(),
         name: rule.name.clone(),
-        sort: Sort::Siem(rule),
+        kind: RuleKind::Siem(rule),
     });
     Ok(objects.chain(siem).collect())
 }
@@ -367,7 +374,7 @@ fn warn(reply: &Value) {
 
 async fn apply(
     client: Client,
-    rules: Vec<Wanted>,
+    rules: Vec<DesiredRule>,
     dry_run: bool,
     prune: bool,
     probe: &Probe,
@@ -376,50 +383,48 @@ async fn apply(
     for rule in &rules {
         rule.check().map_err(|error| format!("{}: {error}", rule.name))?;
         if rule.logstore.is_empty() {
-            return Err(
-                format!("{}: rule: logstore is missing: name the one that it ships", rule.name).into()
-            );
+            return Err(format!("{}: logstore is missing: name the logstore to ship", rule.name).into());
         }
         if !wanted.entry(rule.logstore.clone()).or_default().insert(rule.name.clone()) {
             return Err(format!("{}: the file has this rule twice", rule.name).into());
         }
     }
-    let mut of = Rules { client, logstore: String::new() };
+    let mut client = RuleClient { client, logstore: String::new() };
     let (mut changed, would) = (0, if dry_run { "would be " } else { "" });
     for rule in &rules {
-        of.logstore.clone_from(&rule.logstore);
+        client.logstore.clone_from(&rule.logstore);
         let name = format!("{}/{}", rule.logstore, rule.name);
-        let wanted = target::hide_secrets(&rule.configuration());
-        match of.get(&rule.name).await? {
+        let wanted = shipper_config::mask_secrets(&rule.configuration());
+        match client.get(&rule.name).await? {
             None => {
-                println!("+ {name} {would}made");
+                println!("+ {name} {would}created");
                 changed += 1;
                 if !dry_run {
-                    of.create(rule, probe.query()).await?;
+                    client.create(rule, probe.query()).await?;
                 }
             }
             Some(shown) => {
                 let difference = difference(&shown["targetConfiguration"], &wanted);
                 if difference.is_empty() {
-                    println!("  {name} is as it has to be");
+                    println!("  {name} is up to date");
                     continue;
                 }
                 println!("~ {name} {would}changed");
                 difference.iter().for_each(|line| println!("    {line}"));
                 changed += 1;
                 if !dry_run {
-                    of.update(rule, probe.query()).await?;
+                    client.update(rule, probe.query()).await?;
                 }
             }
         }
     }
     for (logstore, names) in wanted.iter().filter(|_| prune) {
-        of.logstore.clone_from(logstore);
-        for name in of.names().await?.iter().filter(|name| !names.contains(*name)) {
+        client.logstore.clone_from(logstore);
+        for name in client.names().await?.iter().filter(|name| !names.contains(*name)) {
             println!("- {logstore}/{name} {would}deleted");
             changed += 1;
             if !dry_run {
-                of.delete(name).await?;
+                client.delete(name).await?;
             }
         }
     }
@@ -429,32 +434,32 @@ async fn apply(
     Ok(())
 }
 
-/// What differs between two configurations: a line for each member that is not the same.
+/// Returns a line for each field that differs between two configurations.
 fn difference(is: &Value, wanted: &Value) -> Vec<String> {
     let (mut before, mut after) = (BTreeMap::new(), BTreeMap::new());
     flatten("", is, &mut before);
     flatten("", wanted, &mut after);
-    let members: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
-    let differs = members.into_iter().filter(|member| before.get(*member) != after.get(*member));
+    let fields: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    let differs = fields.into_iter().filter(|field| before.get(*field) != after.get(*field));
     differs
-        .map(|member| match (before.get(member), after.get(member)) {
-            (Some(before), Some(after)) => format!("{member}: {before} -> {after}"),
-            (None, Some(after)) => format!("{member}: {after}, new"),
-            (before, _) => format!("{member}: {}, taken out", before.map_or("", String::as_str)),
+        .map(|field| match (before.get(field), after.get(field)) {
+            (Some(before), Some(after)) => format!("{field}: {before} -> {after}"),
+            (None, Some(after)) => format!("{field}: added {after}"),
+            (before, _) => format!("{field}: removed {}", before.map_or("", String::as_str)),
         })
         .collect()
 }
 
-fn flatten(path: &str, value: &Value, members: &mut BTreeMap<String, String>) {
+fn flatten(path: &str, value: &Value, fields: &mut BTreeMap<String, String>) {
     match value {
         Value::Object(object) if !object.is_empty() || path.is_empty() => {
             for (name, value) in object {
                 let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-                flatten(&path, value, members);
+                flatten(&path, value, fields);
             }
         }
         other => {
-            members.insert(path.to_owned(), other.to_string());
+            fields.insert(path.to_owned(), other.to_string());
         }
     }
 }
@@ -468,57 +473,57 @@ async fn list(client: Client, logstore: Option<String>) -> Result<(), Failure> {
             names.filter_map(Value::as_str).map(str::to_owned).collect()
         }
     };
-    let mut of = Rules { client, logstore: String::new() };
+    let mut client = RuleClient { client, logstore: String::new() };
     let mut rows = vec![];
     for logstore in logstores {
-        of.logstore = logstore;
-        for name in of.names().await? {
-            if let Some(shown) = of.get(&name).await? {
-                rows.push(row(&of.logstore, &name, &shown));
+        client.logstore = logstore;
+        for name in client.names().await? {
+            if let Some(shown) = client.get(&name).await? {
+                rows.push(row(&client.logstore, &name, &shown));
             }
         }
     }
     if rows.is_empty() {
-        println!("there are no rules; logship rule create makes one");
+        println!("no rules; create one with logship rule create");
         return Ok(());
     }
-    println!("{}", table::render(&["rule", "logstore", "to", "format", "state", "waiting"], rows));
+    println!("{}", table::render(&["rule", "logstore", "to", "format", "state", "backlog"], rows));
     Ok(())
 }
 
 fn row(logstore: &str, name: &str, shown: &Value) -> Vec<String> {
-    let set = &shown["targetConfiguration"];
+    let config = &shown["targetConfiguration"];
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let state = match (shown["problem"].as_str(), set["enable"].as_bool()) {
-        (Some(_), _) => "held",
+    let state = match (shown["problem"].as_str(), config["enable"].as_bool()) {
+        (Some(_), _) => "paused",
         (None, Some(false)) => "disabled",
         (None, _) => "enabled",
     };
-    let waiting: u64 = shards(shown).filter_map(|shard| shard["waitingGroups"].as_u64()).sum();
-    let format = match (text(&set["storage"]["format"]), text(&set["compressType"])) {
+    let backlog: u64 = shards(shown).filter_map(|shard| shard["waitingGroups"].as_u64()).sum();
+    let format = match (text(&config["storage"]["format"]), text(&config["compressType"])) {
         (format, none) if none == "none" || none.is_empty() => format,
         (format, compression) => format!("{format} {compression}"),
     };
     let (to, format) = if shown["targetType"] == SIEM {
-        (text(&set["receiver"]), set["stage"].as_str().unwrap_or("siem").to_owned())
+        (text(&config["receiver"]), config["stage"].as_str().unwrap_or("siem").to_owned())
     } else {
-        (format!("{}/{}", text(&set["ossBucket"]), text(&set["ossPrefix"])), format)
+        (format!("{}/{}", text(&config["ossBucket"]), text(&config["ossPrefix"])), format)
     };
-    vec![name.to_owned(), logstore.to_owned(), to, format, state.to_owned(), format!("{waiting} groups")]
+    vec![name.to_owned(), logstore.to_owned(), to, format, state.to_owned(), format!("{backlog} groups")]
 }
 
 fn shards(shown: &Value) -> impl Iterator<Item = &Value> {
     shown["shards"].as_array().into_iter().flatten()
 }
 
-async fn show(rules: &Rules, name: &str, report: Report) -> Result<(), Failure> {
-    let shown = rules.need(name).await?;
+async fn show(rules: &RuleClient, name: &str, report: Report) -> Result<(), Failure> {
+    let shown = rules.get_existing(name).await?;
     if report == Report::Json {
         println!("{shown:#}");
         return Ok(());
     }
-    if shown["targetType"] == target::OSS {
-        let rule = target::rule(name, &shown["targetConfiguration"])?;
+    if shown["targetType"] == shipper_config::OSS {
+        let rule = shipper_config::to_rule(name, &shown["targetConfiguration"])?;
         print!("{}", toml::to_string(&Rule { logstore: rules.logstore.clone(), ..rule })?);
     } else if shown["targetType"] == SIEM {
         let rule = SiemRule::of(name, &shown["targetConfiguration"])?;
@@ -527,7 +532,7 @@ async fn show(rules: &Rules, name: &str, report: Report) -> Result<(), Failure> 
         println!("{:#}", shown["targetConfiguration"]);
     }
     if let Some(problem) = shown["problem"].as_str() {
-        println!("\nheld: {problem}");
+        println!("\npaused: {problem}");
     }
     let rows = shards(&shown)
         .map(|shard| {
@@ -535,7 +540,7 @@ async fn show(rules: &Rules, name: &str, report: Report) -> Result<(), Failure> 
             vec![text("shardID"), text("checkpoint"), text("waitingGroups")]
         })
         .collect();
-    println!("\n{}", table::render(&["shard", "shipped up to cursor", "groups waiting"], rows));
+    println!("\n{}", table::render(&["shard", "checkpoint", "backlog"], rows));
     Ok(())
 }
 
@@ -544,10 +549,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_difference_names_each_member() {
+    fn difference_lists_each_field() {
         let is = json!({ "a": 1, "b": { "c": [1], "d": "x" }, "gone": {} });
         let wanted = json!({ "a": 1, "b": { "c": [2], "d": "x", "new": true } });
-        assert_eq!(difference(&is, &wanted), ["b.c: [1] -> [2]", "b.new: true, new", "gone: {}, taken out"]);
+        assert_eq!(difference(&is, &wanted), ["b.c: [1] -> [2]", "b.new: added true", "gone: removed {}"]);
         assert!(difference(&is, &is.clone()).is_empty());
     }
 }

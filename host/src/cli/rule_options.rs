@@ -3,81 +3,81 @@ use serde_json::{Map, Value, json};
 
 use super::Failure;
 use super::transform_options::TransformOptions;
-use crate::rule::{Choice, PartitionBy, Rule, RuleError, TimeZone};
+use crate::rule::{PartitionBy, Rule, RuleError, StageSpec, TimeZone};
 
-/// The rule, and what of it is given here instead.
+/// Options that override a rule.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Rule")]
 pub(super) struct RuleOptions {
-    /// Directory that objects go to, the first levels of their keys.
+    /// Puts objects under this key prefix.
     #[arg(long)]
     prefix: Option<String>,
-    /// Pattern of the levels below, rendered from the time of the task, or as --partition-by says: ds=%Y%m%d/%H
+    /// Pattern of the key after the prefix, rendered from the time of --partition-by: ds=%Y%m%d/%H
     /// [default: %Y/%m/%d/%H/%M]
     #[arg(long, value_name = "PATTERN")]
     partition: Option<String>,
     /// Time zone of the partition: Asia/Shanghai, +08:00 [default: UTC]
     #[arg(long, value_name = "ZONE")]
     time_zone: Option<TimeZone>,
-    /// What the partition is rendered from: `created`, the time of the task; `hour` or `day`, those of each log: an
-    /// object has the logs of one then, late ones too [default: created]
+    /// Partitions by the task's creation time (`created`), or by each log's `hour` or `day`; late logs then go to
+    /// their own hour or day [default: created]
     #[arg(long, value_name = "WHAT")]
     partition_by: Option<PartitionBy>,
-    /// Objects of hours or days that are open at one time, 1-64; each takes memory of its own. For one more, that which
-    /// got no log for longest is finished [default: 16]
+    /// Limits the open objects of hours or days, 1-64. Each uses memory. At the limit, the least recently used
+    /// object is finished [default: 16]
     #[arg(long, value_name = "N")]
     open_partitions: Option<u64>,
-    /// The largest object before compression, 5-256 MB [default: 256]
+    /// Limits objects to this size before compression, 5-256 MB [default: 256]
     #[arg(long = "size", value_name = "MB")]
     size_mb: Option<u64>,
-    /// The longest that logs wait for an object to fill, 300-900 seconds [default: 300]
+    /// Limits how long logs wait for an object to fill, 300-900 seconds [default: 300]
     #[arg(long = "time", value_name = "SECONDS")]
     time_seconds: Option<u64>,
     #[command(flatten)]
     transforms: TransformOptions,
-    /// json, csv or parquet [default: json]
+    /// Format of objects: json, csv or parquet [default: json]
     #[arg(long)]
     format: Option<String>,
-    /// Columns of a CSV or Parquet object, for Parquet with types: __time__:int64,path,status:int32.
-    /// Without them they are found from the first lines of each file.
+    /// Columns of CSV or Parquet, for Parquet with types: __time__:int64,path,status:int32.
+    /// `logship ship` infers missing columns from the first lines of each file.
     #[arg(long, value_name = "KEY[:TYPE],…", value_delimiter = ',')]
     columns: Vec<String>,
-    /// A setting of the format, its value as JSON or as text: header=true. May come again.
+    /// Overrides a setting of the format, as JSON or text: header=true. Repeatable.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
-    /// none, snappy, gzip or zstd [default: none]
+    /// Compression of objects: none, snappy, gzip or zstd [default: none]
     #[arg(long)]
     compression: Option<String>,
-    /// The component that encodes, a name or a path: ./my-encoder.wasm
+    /// Encodes with this stage, a name or a path: ./my-encoder.wasm
     #[arg(long, value_name = "STAGE")]
     encoder: Option<String>,
-    /// The component that compresses.
+    /// Compresses with this stage.
     #[arg(long, value_name = "STAGE")]
     compressor: Option<String>,
-    /// The component that names objects.
+    /// Renders object keys with this stage.
     #[arg(long, value_name = "STAGE")]
     renderer: Option<String>,
-    /// The component that has encoder, compressor and renderer in one, as `logship compose` makes it.
+    /// Uses this component of `logship compose` as encoder, compressor and renderer.
     #[arg(long, value_name = "STAGE", conflicts_with_all = ["encoder", "compressor", "renderer"])]
     pipeline: Option<String>,
 }
 
 impl RuleOptions {
-    /// The rule, with what was given on the command line put over it.
-    pub(super) fn over(&self, mut rule: Rule) -> Result<Rule, Failure> {
-        put(&mut rule.prefix, &self.prefix);
-        put(&mut rule.partition, &self.partition);
-        put(&mut rule.time_zone, &self.time_zone);
-        put(&mut rule.partition_by, &self.partition_by);
-        put(&mut rule.open_partitions, &self.open_partitions);
-        put(&mut rule.size_mb, &self.size_mb);
-        put(&mut rule.time_seconds, &self.time_seconds);
-        self.transforms.over(&mut rule.transform)?;
-        // Settings of one format mean nothing to another.
+    /// Applies the options to a rule.
+    pub(super) fn apply_to(&self, mut rule: Rule) -> Result<Rule, Failure> {
+        override_with(&mut rule.prefix, &self.prefix);
+        override_with(&mut rule.partition, &self.partition);
+        override_with(&mut rule.time_zone, &self.time_zone);
+        override_with(&mut rule.partition_by, &self.partition_by);
+        override_with(&mut rule.open_partitions, &self.open_partitions);
+        override_with(&mut rule.size_mb, &self.size_mb);
+        override_with(&mut rule.time_seconds, &self.time_seconds);
+        self.transforms.apply_to(&mut rule.transform)?;
+        // A new format starts without the settings of the old one.
         if let Some(name) = self.format.as_ref().filter(|name| **name != rule.format.name) {
-            rule.format = Choice::named(name);
+            rule.format = StageSpec::named(name);
         }
-        put(&mut rule.compression, &self.compression.as_ref().map(Choice::named));
+        override_with(&mut rule.compression, &self.compression.as_ref().map(StageSpec::named));
         for (stage, given) in [
             (&mut rule.stages.encoder, &self.encoder),
             (&mut rule.stages.compressor, &self.compressor),
@@ -90,28 +90,30 @@ impl RuleOptions {
         }
         let settings = &mut rule.format.settings;
         for setting in &self.settings {
-            let (key, value) = setting.split_once('=').ok_or_else(|| {
-                format!("--set {setting}: a setting is KEY=VALUE, such as --set header=true")
-            })?;
+            let (key, value) = setting
+                .split_once('=')
+                .ok_or_else(|| format!("--set {setting}: use KEY=VALUE, such as --set header=true"))?;
             let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
             settings.insert(key.to_owned(), value);
         }
         if !self.columns.is_empty() {
-            let columns = self.columns.iter().map(|column| typed(column)).collect::<Result<Vec<_>, _>>()?;
+            let columns =
+                self.columns.iter().map(|column| parse_column(column)).collect::<Result<Vec<_>, _>>()?;
             set_columns(settings, &rule.format.name, columns.into_iter());
         }
         Ok(rule)
     }
 }
 
-pub(super) fn put<T: Clone>(place: &mut T, given: &Option<T>) {
-    if let Some(given) = given {
-        place.clone_from(given);
+/// Overrides a setting with an option, if given.
+pub(super) fn override_with<T: Clone>(setting: &mut T, option: &Option<T>) {
+    if let Some(option) = option {
+        setting.clone_from(option);
     }
 }
 
-/// `KEY:TYPE`; the type is behind the last colon, and the key of a tag has one of its own.
-fn typed(column: &str) -> Result<(String, Option<String>), RuleError> {
+/// Splits `KEY:TYPE` at the last colon. The prefix `__tag__:` of a tag's key has a colon too.
+fn parse_column(column: &str) -> Result<(String, Option<String>), RuleError> {
     const TYPES: [&str; 6] = ["string", "boolean", "int32", "int64", "float", "double"];
     let prefix = if column.starts_with("__tag__:") { "__tag__:".len() } else { 0 };
     match column[prefix..].rsplit_once(':') {
@@ -120,13 +122,13 @@ fn typed(column: &str) -> Result<(String, Option<String>), RuleError> {
             Ok((column[..prefix + key.len()].to_owned(), Some(kind.to_owned())))
         }
         Some((_, kind)) => {
-            let problem = format!("{column}: there is no type {kind:?}; there is {}", TYPES.join(", "));
+            let problem = format!("{column}: unknown type {kind:?}: use one of {}", TYPES.join(", "));
             Err(RuleError::field("columns", problem))
         }
     }
 }
 
-/// Puts columns into the settings of a format: keys alone, or for Parquet with their types.
+/// Sets the columns of a format: keys, and for Parquet also types.
 pub(super) fn set_columns(
     settings: &mut Map<String, Value>,
     format: &str,

@@ -13,26 +13,27 @@ use crate::service::server::Server;
 
 /// Runs the Logstore service.
 ///
-/// It takes logs over the API of Log Service and as JSON, keeps them in one directory, serves them to consumers, and
-/// ships them by rules (logship rule). The first start makes the directory, and an access key for everything (in its keys.toml).
+/// The service accepts logs over the API of Log Service and as NDJSON, stores them in one directory, serves them to
+/// consumers, and ships them by rules (logship rule). The first start creates the directory and an admin access key
+/// (keys.toml).
 #[derive(Debug, Args)]
 pub(super) struct ServeCommand {
-    /// A file of settings (TOML); the options below come before it. docs/service.md names them all.
+    /// Reads settings from this TOML file. Command-line options override it. docs/service.md lists all settings.
     #[arg(long, value_name = "FILE", env = "LOGSHIP_CONFIG")]
     config: Option<PathBuf>,
-    /// The data directory [default: logship-data]
+    /// Stores all data in this directory [default: logship-data]
     #[arg(long, value_name = "DIR", env = "LOGSHIP_DATA")]
     data: Option<PathBuf>,
-    /// Where to listen [default: 127.0.0.1:7450]
+    /// Listens on this address [default: 127.0.0.1:7450]
     #[arg(long, value_name = "ADDRESS:PORT", env = "LOGSHIP_LISTEN")]
     listen: Option<SocketAddr>,
-    /// Logs wait no longer for an object to fill, whatever their rule says [default: 900]
+    /// Limits how long logs wait for an object to fill; overrides longer times of rules [default: 900]
     #[arg(long, value_name = "SECONDS", env = "LOGSHIP_LONGEST_WAIT")]
     longest_wait: Option<u64>,
-    /// Certificate for TLS (PEM), with those of its issuers.
+    /// Enables TLS with this certificate chain (PEM).
     #[arg(long, value_name = "FILE", env = "LOGSHIP_TLS_CERTIFICATE", requires = "tls_key")]
     tls_certificate: Option<PathBuf>,
-    /// The certificate's private key (PEM).
+    /// The private key of the certificate (PEM).
     #[arg(long, value_name = "FILE", env = "LOGSHIP_TLS_KEY", requires = "tls_certificate")]
     tls_key: Option<PathBuf>,
     #[command(flatten)]
@@ -41,15 +42,15 @@ pub(super) struct ServeCommand {
 
 impl ServeCommand {
     pub(super) fn run(self, engine: &EngineOptions) -> Result<(), Failure> {
-        self.log.begin()?;
+        self.log.init()?;
         let config = self.config()?;
         config.check()?;
         raise_file_limit(config.limits.connections);
-        let engine = engine.engine_within(config.shipping.stage_memory())?;
+        let engine = engine.engine_with_memory(config.shipping.stage_memory())?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         runtime.block_on(async {
             let data = config.data.clone();
-            // Before anything is made: a service that is told to end while it starts ends.
+            // Registers the handlers first, so that a signal during the start ends the service.
             let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
             let server = Server::bind(Service::open(config, engine)?).await?;
             tracing::info!(version = env!("CARGO_PKG_VERSION"), url = server.url()?, data = %data.display(), "serving");
@@ -61,8 +62,8 @@ impl ServeCommand {
                     }
                 })
                 .await;
-            tracing::info!("ended; everything that was answered is on disk");
-            // An object that is still being sent must not hold the process: its task goes on with the next start.
+            tracing::info!("stopped; every acknowledged request is on disk");
+            // An upload in progress must not keep the process alive. Its task resumes at the next start.
             std::process::exit(0)
         })
     }
@@ -85,24 +86,24 @@ impl ServeCommand {
     }
 }
 
-/// Files besides those of connections: the store's, mostly.
-const OTHER_FILES: u64 = 256;
+/// The open files that are not connections, mostly of the log store.
+const NON_CONNECTION_FILES: u64 = 256;
 
-/// Each connection takes a file, and as a rule a process may have no more than 1024 unless it asks.
+/// Raises the soft limit of open files, usually 1024, because each connection needs one.
 fn raise_file_limit(connections: usize) {
     let limit = getrlimit(Resource::Nofile);
-    let needed = connections as u64 + OTHER_FILES;
+    let needed = connections as u64 + NON_CONNECTION_FILES;
     if limit.current.is_none_or(|current| current >= needed) {
         return;
     }
     let raised = limit.maximum.map_or(needed, |maximum| maximum.min(needed));
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: Some(raised), ..limit }) {
-        tracing::warn!(%error, "the limit of open files stays what it is");
+        tracing::warn!(%error, "can't raise the limit of open files");
     } else if raised < needed {
         tracing::warn!(
             raised,
             needed,
-            "the limit of open files is low for limits.connections: raise it, or lower these"
+            "the limit of open files is too low for limits.connections: raise the limit or lower the setting"
         );
     }
 }

@@ -7,10 +7,9 @@ use clap::Args;
 use indicatif::{HumanBytes, HumanCount, ProgressBar};
 use serde_json::{Value, json};
 
-use super::rule_options::{RuleOptions, put, set_columns};
+use super::rule_options::{RuleOptions, override_with, set_columns};
 use super::stage::Report;
 use super::{EngineOptions, Failure, bar};
-use crate::destination::Destination;
 use crate::directory::Directory;
 use crate::infer::{self, Column};
 use crate::input::{Blocks, Input};
@@ -23,83 +22,83 @@ use crate::rule::{Rule, RuleError};
 use crate::shard::Plan;
 use crate::ship::{self, Options, Outcome, Progress};
 use crate::table;
-use crate::wasi::Allowance;
+use crate::wasi::WasiAllowlist;
 
-/// Ships NDJSON as objects below a directory.
+/// Ships NDJSON files to objects in a directory.
 ///
-/// Each line is a log, a JSON object. `__time__`, `__topic__`, `__source__` and `__tag__:KEY` are what
-/// they are in a Logstore; every other member is a field, a string as it is and anything else as its
-/// JSON text. A line that is no log is kept beside the objects and does not stop the rest.
+/// Each line is a log: a JSON object. `__time__`, `__topic__`, `__source__` and `__tag__:KEY` have the same meaning
+/// as in a Logstore. Every other member is a field; values that are not strings are kept as JSON text. Malformed
+/// lines are written to a file and don't stop the rest.
 #[derive(Debug, Args)]
 pub(super) struct ShipCommand {
-    /// Files of NDJSON (also gzipped, .gz), directories of them, or - for standard input.
+    /// NDJSON files (also gzipped, .gz), directories of them, or - for standard input.
     input: Vec<PathBuf>,
-    /// The directory that objects are written below.
+    /// Writes objects to this directory.
     #[arg(long, value_name = "DIR")]
     to: PathBuf,
-    /// The shipping rule, a TOML file. The options below come before it.
+    /// Reads the shipping rule from this TOML file. Command-line options override it.
     #[arg(long, value_name = "FILE", help_heading = "Rule")]
     rule: Option<PathBuf>,
-    /// Name of the rule.
+    /// The rule's name.
     #[arg(long, help_heading = "Rule")]
     name: Option<String>,
     #[command(flatten)]
     options: RuleOptions,
     #[command(flatten)]
     logs: LogOptions,
-    /// Let this component of the rule import WASI, and give it an empty one: no files, network, environment or input,
-    /// clocks that stand, and the same random numbers in every call. As the rule names it, or `sha256:` and its digest;
-    /// may be given again.
+    /// Lets this stage import an empty WASI: no files, network, environment or input, frozen clocks, and the same
+    /// random numbers in every call. Takes the stage's name in the rule, or sha256:DIGEST. Repeatable.
     #[arg(long, value_name = "STAGE", help_heading = "Stages")]
     allow_wasi: Vec<String>,
-    /// Threads that parse and run stages. One shard keeps one of them busy.
+    /// Threads that parse and run stages; one shard uses one thread [default: all cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
-    /// How the result is printed.
+    /// The output format.
     #[arg(long, value_enum, default_value_t)]
     report: Report,
 }
 
-/// How lines become logs.
+/// Options of parsing and sharding.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Logs")]
 struct LogOptions {
-    /// Field with the log's time: RFC 3339 or Unix time. [default: __time__, and the present where it is missing]
+    /// Reads the log's time from this field: RFC 3339 or Unix time [default: __time__, or the current time if missing]
     #[arg(long, value_name = "FIELD")]
     time_field: Option<String>,
-    /// How many shards the logs are split into; each has objects of its own.
+    /// Splits the logs into this many shards, each with its own objects.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
     shards: u32,
-    /// Field whose hash gives the shard.
+    /// Assigns logs to shards by the hash of this field.
     #[arg(long, value_name = "FIELD", default_value = "__source__")]
     shard_by: String,
-    /// Stop at the first line that is no log.
+    /// Stops at the first malformed line.
     #[arg(long)]
     strict: bool,
-    /// File for lines that are no logs [default: DIR/_rejects/TIME.ndjson]
+    /// Writes malformed lines to this file [default: DIR/_rejects/TIME.ndjson]
     #[arg(long, value_name = "FILE")]
     rejects: Option<PathBuf>,
 }
 
 impl ShipCommand {
     pub(super) fn run(self, engine: &EngineOptions) -> Result<(), Failure> {
-        let begun = Instant::now();
+        let started = Instant::now();
         let rule = self.rule.as_deref().map(Rule::read).transpose()?.unwrap_or_default();
-        let mut rule = self.options.over(rule)?;
-        put(&mut rule.name, &self.name);
+        let mut rule = self.options.apply_to(rule)?;
+        override_with(&mut rule.name, &self.name);
         rule.check()?;
-        check_open(&rule, self.logs.shards)?;
-        let registry = Registry::new(engine.engine()?).allowing(Allowance::of(self.allow_wasi.clone()));
-        rule.adopt(&registry)?;
+        check_open_partitions(&rule, self.logs.shards)?;
+        let registry =
+            Registry::new(engine.engine()?).with_wasi_allowlist(WasiAllowlist::of(self.allow_wasi.clone()));
+        rule.adopt_fused_formats(&registry)?;
         let inputs = Input::find(&self.input)?;
         let total = inputs.iter().map(Input::bytes).sum::<Option<u64>>();
         let heads = inputs.clone();
         let mut blocks = Blocks::new(inputs);
-        let inferred = find_columns(&mut rule, &heads, &mut blocks)?;
+        let inferred = infer_columns(&mut rule, &heads, &mut blocks)?;
         let pipeline = Pipeline::new(&registry, &rule)?;
         let plan = Arc::new(Plan {
             pipeline,
-            destination: Destination::Directory(Directory::new(self.to.join(&rule.bucket))),
+            sink: Box::new(Directory::new(self.to.join(&rule.bucket))),
             size: rule.size(),
             time: rule.time(),
         });
@@ -121,21 +120,21 @@ impl ShipCommand {
         let mut rejects = Rejects::new(rejects);
         rejects.check()?;
         let bar = Bar::new(total);
-        let (outcome, result) = ship::ship(blocks, &plan, &options, &mut rejects, &bar, stop_signal()?);
+        let (outcome, result) = ship::ship(blocks, &plan, &options, &mut rejects, &bar, stop_flag()?);
         bar.0.finish_and_clear();
         match self.report {
             Report::Text if result.is_err() && outcome.objects.is_empty() => {}
             Report::Text => {
-                self.print(&outcome, &rejects, begun.elapsed().as_secs_f64());
+                self.print(&outcome, &rejects, started.elapsed().as_secs_f64());
                 self.print_columns(&outcome, &rule, &inferred);
                 if result.is_err() {
                     eprintln!(
-                        "the objects above are whole; nothing else was written. Remove them before you ship the same logs again"
+                        "the objects above are complete, and nothing else was written. Delete them before you ship the same logs again"
                     );
                 }
             }
             Report::Json => {
-                println!("{:#}", report(&outcome, &rejects, &inferred, begun.elapsed().as_secs_f64()));
+                println!("{:#}", report(&outcome, &rejects, &inferred, started.elapsed().as_secs_f64()));
             }
         }
         result.map_err(Failure::from)
@@ -156,31 +155,31 @@ impl ShipCommand {
             HumanBytes(sum(|object| object.stored_bytes)),
         );
         if outcome.filtered > 0 {
-            println!("The rule's transforms left out {}.", count(outcome.filtered, "log"));
+            println!("The rule's transforms filtered out {}.", count(outcome.filtered, "log"));
         }
         if rejects.count() > 0 {
             eprintln!(
-                "warning: {} skipped that are no logs. They are kept in {}, why in {}:",
-                count(rejects.count(), "line"),
+                "warning: skipped {}. They are kept in {}, with the reasons in {}:",
+                count(rejects.count(), "malformed line"),
                 rejects.path().display(),
                 rejects.reasons_path().display()
             );
-            rejects.first().iter().for_each(|told| eprintln!("  {told}"));
+            rejects.first().iter().for_each(|reason| eprintln!("  {reason}"));
         }
-        if let Some(place) = &outcome.stopped_at {
-            eprintln!("stopped by a signal: all up to {place} was shipped, and nothing behind it was");
+        if let Some(position) = &outcome.stopped_at {
+            eprintln!("stopped by a signal: everything up to {position} was shipped, and nothing after it");
         }
     }
 
-    /// What became of the logs' fields, as far as the user did not say it.
+    /// Prints inferred columns, and notes about omitted fields, tags and nanoseconds.
     fn print_columns(&self, outcome: &Outcome, rule: &Rule, inferred: &[Column]) {
         let json = rule.format.name == "json" && rule.stages.encoder.is_none();
-        for (seen, setting, what) in
-            [(outcome.tags, "tags", "tags"), (outcome.nanos, "nanos", "parts of seconds")]
+        for (is_seen, setting, label) in
+            [(outcome.has_tags, "tags", "tags"), (outcome.has_nanos, "nanos", "fractions of seconds")]
         {
-            if json && seen && rule.format.settings.get(setting) != Some(&json!(true)) {
+            if json && is_seen && rule.format.settings.get(setting) != Some(&json!(true)) {
                 eprintln!(
-                    "note: the logs have {what}, which JSON leaves out; --set {setting}=true puts them in"
+                    "note: the logs have {label}, which JSON omits by default; --set {setting}=true includes them"
                 );
             }
         }
@@ -193,29 +192,27 @@ impl ShipCommand {
         };
         let list: Vec<_> = inferred.iter().map(column).collect();
         println!(
-            "Columns were found from the first lines of each file; to fix them: --columns '{}'",
+            "Columns were inferred from the first lines of each file; to fix them, use --columns '{}'",
             list.join(",")
         );
-        let left_out = left_out(outcome, inferred);
-        if !left_out.is_empty() {
-            let list = left_out.join(", ");
-            eprintln!(
-                "warning: later lines have fields that are not in these columns, and were left out: {list}"
-            );
+        let omitted = omitted_keys(outcome, inferred);
+        if !omitted.is_empty() {
+            let list = omitted.join(", ");
+            eprintln!("warning: fields of later lines have no column and were omitted: {list}");
         }
     }
 }
 
-/// Objects of partitions that may be open at one time, of all shards: each has instances of the stages.
-const MOST_OPEN: u64 = 256;
+/// The largest number of open objects of all shards; each has its own stage instances.
+const MAX_OPEN_OBJECTS: u64 = 256;
 
-fn check_open(rule: &Rule, shards: u32) -> Result<(), RuleError> {
+fn check_open_partitions(rule: &Rule, shards: u32) -> Result<(), RuleError> {
     let open = rule.open_partitions * u64::from(shards);
-    if rule.partition_by.is_created() || open <= MOST_OPEN {
+    if rule.partition_by.is_created() || open <= MAX_OPEN_OBJECTS {
         return Ok(());
     }
     let problem = format!(
-        "{} for each of {shards} shards are {open} open objects, and {MOST_OPEN} may be: take fewer, or fewer shards",
+        "{} partitions in each of {shards} shards exceed {MAX_OPEN_OBJECTS} open objects ({open}): use fewer partitions or shards",
         rule.open_partitions
     );
     Err(RuleError::field("open_partitions", problem))
@@ -246,13 +243,13 @@ fn report(outcome: &Outcome, rejects: &Rejects, inferred: &[Column], seconds: f6
         "seconds": seconds,
         "rejected": rejects.count(),
         "rejects": (rejects.count() > 0).then(|| rejects.path()),
-        "left_out": left_out(outcome, inferred),
+        "left_out": omitted_keys(outcome, inferred),
         "stopped_at": outcome.stopped_at,
     })
 }
 
-/// Keys that came when the columns had been found.
-fn left_out(outcome: &Outcome, inferred: &[Column]) -> Vec<String> {
+/// Returns the keys that appeared after the columns were inferred.
+fn omitted_keys(outcome: &Outcome, inferred: &[Column]) -> Vec<String> {
     if inferred.is_empty() {
         return vec![];
     }
@@ -260,21 +257,21 @@ fn left_out(outcome: &Outcome, inferred: &[Column]) -> Vec<String> {
     outcome.keys.iter().filter(known).cloned().collect()
 }
 
-/// Finds the columns of a built-in table format that has none, from the first lines of each file, or
-/// of standard input.
-fn find_columns(rule: &mut Rule, inputs: &[Input], blocks: &mut Blocks) -> Result<Vec<Column>, Failure> {
+/// Infers the columns of a built-in table format without configured columns, from the first lines of each file or of
+/// standard input.
+fn infer_columns(rule: &mut Rule, inputs: &[Input], blocks: &mut Blocks) -> Result<Vec<Column>, Failure> {
     let is_table = matches!(rule.format.name.as_str(), "csv" | "parquet");
     if !is_table || rule.stages.encoder.is_some() || rule.format.settings.contains_key("columns") {
         return Ok(vec![]);
     }
     if !rule.transform.is_empty() {
-        let problem = "the columns are found from the lines, and transforms make others of them: name those that come out, with --columns";
+        let problem = "columns can't be inferred from the input if the rule has transforms: list the columns of the transformed logs with --columns";
         return Err(RuleError::field("format", problem).into());
     }
     let mut lines = inputs.iter().map(Input::head).collect::<Result<Vec<_>, _>>()?.join(&b'\n');
     if lines.trim_ascii().is_empty() {
         let Some(block) = blocks.next_block(&|| false)? else {
-            let problem = "there are no logs to find the columns from; name them with --columns";
+            let problem = "the input has no logs to infer the columns from: list them with --columns";
             return Err(RuleError::field("format", problem).into());
         };
         lines.clone_from(&block.bytes);
@@ -286,19 +283,19 @@ fn find_columns(rule: &mut Rule, inputs: &[Input], blocks: &mut Blocks) -> Resul
     Ok(columns)
 }
 
-/// Set by the first Ctrl-C or SIGTERM; the second ends the process at once.
-fn stop_signal() -> Result<&'static AtomicBool, Failure> {
+/// Returns a flag that the first Ctrl-C or SIGTERM sets. The second one ends the process at once.
+fn stop_flag() -> Result<&'static AtomicBool, Failure> {
     static STOP: AtomicBool = AtomicBool::new(false);
     ctrlc::set_handler(|| {
         if STOP.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
-        eprintln!("stopping: what was read is being shipped; once more to give it up");
+        eprintln!("stopping: shipping the logs read so far; interrupt again to discard them");
     })?;
     Ok(&STOP)
 }
 
-/// How far it is, for who watches.
+/// A progress bar with the number of objects.
 struct Bar(ProgressBar);
 
 impl Bar {

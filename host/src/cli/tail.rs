@@ -14,29 +14,29 @@ use super::connect::{self, Connect};
 use crate::client::{Client, ClientError};
 use crate::service::keys::Access;
 
-/// Prints the logs of a logstore as they arrive, one JSON object a line.
+/// Prints the logs of a logstore as they arrive, one JSON object per line.
 #[derive(Debug, Args)]
 pub(super) struct TailCommand {
-    /// The logstore.
+    /// The logstore to read.
     logstore: String,
-    /// Begin with logs received since: begin, end, or a Unix time.
+    /// Starts at logs received since this time: begin, end, or a Unix time.
     #[arg(long, value_name = "WHEN", default_value = "end")]
     from: String,
-    /// Print what there is, and end.
+    /// Prints the existing logs and exits.
     #[arg(long)]
     no_follow: bool,
-    /// End after so many logs.
+    /// Exits after this many logs.
     #[arg(long, value_name = "N")]
     count: Option<u64>,
     #[command(flatten)]
     connect: Connect,
 }
 
-/// Seconds that the service may wait with its reply for something to come.
-const WAIT: u32 = 20;
+/// The longest time, in seconds, that the service waits for logs before it replies.
+const LONG_POLL_SECONDS: u32 = 20;
 
-/// The pause before a service that does not wait is asked again.
-const PAUSE: Duration = Duration::from_secs(1);
+/// The poll interval of a service without long polling.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 impl TailCommand {
     pub(super) fn run(self) -> Result<(), Failure> {
@@ -50,9 +50,9 @@ impl TailCommand {
                 let (client, logstore, sender) = (Arc::clone(&client), self.logstore.clone(), sender.clone());
                 let follow = !self.no_follow;
                 tokio::spawn(async move {
-                    let ended = tail(&client, &logstore, shard as u32, cursor, follow, &sender).await;
-                    if let Err(error) = ended {
-                        // Who listens may have had enough.
+                    let result = tail(&client, &logstore, shard as u32, cursor, follow, &sender).await;
+                    if let Err(error) = result {
+                        // The receiver may be closed already.
                         let _ = sender.send(Err(error)).await;
                     }
                 });
@@ -75,7 +75,7 @@ impl TailCommand {
                 }
                 left -= 1;
                 match writeln!(out, "{line}") {
-                    // As `head` does it.
+                    // Exits when standard output is closed.
                     Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
                     written => written?,
                 }
@@ -98,13 +98,13 @@ async fn tail(
     lines: &mpsc::Sender<Result<Vec<String>, ClientError>>,
 ) -> Result<(), ClientError> {
     while !lines.is_closed() {
-        let begun = tokio::time::Instant::now();
-        let pulled = client.pull(logstore, shard, cursor, if follow { WAIT } else { 0 }).await?;
+        let started = tokio::time::Instant::now();
+        let pulled = client.pull(logstore, shard, cursor, if follow { LONG_POLL_SECONDS } else { 0 }).await?;
         if pulled.groups == 0 && !follow {
             return Ok(());
         }
-        if pulled.groups == 0 && begun.elapsed() < PAUSE {
-            tokio::time::sleep(PAUSE).await;
+        if pulled.groups == 0 && started.elapsed() < POLL_INTERVAL {
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
         cursor = pulled.next;
         let mut shown = vec![];
@@ -120,13 +120,13 @@ async fn tail(
     Ok(())
 }
 
-/// The logs of a group as JSON, with what all of them share.
+/// Returns the logs of a group as JSON, with the group's topic, source and tags.
 fn show<'a>(view: &'a LogGroupView<'a>) -> impl Iterator<Item = String> + 'a {
-    // What can't be shown, a log without its fields, is none that there is.
+    // Serialization can't fail: all keys and values are strings or numbers.
     view.logs().map(move |log| serde_json::to_string(&Shown { view, log }).unwrap_or_default())
 }
 
-/// A log, its fields in their order, also those that come twice.
+/// A log with its fields in order, including duplicates.
 struct Shown<'a> {
     view: &'a LogGroupView<'a>,
     log: LogView<'a>,

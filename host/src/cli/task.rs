@@ -15,7 +15,7 @@ use crate::client::Client;
 use crate::service::keys::Access;
 use crate::table;
 
-/// Lists shipping tasks, tries them again, and makes their objects once more.
+/// Lists, retries and replays shipping tasks.
 #[derive(Debug, Args)]
 pub(super) struct TaskCommand {
     #[command(subcommand)]
@@ -24,38 +24,38 @@ pub(super) struct TaskCommand {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Lists tasks, the newest first.
+    /// Lists tasks, newest first.
     List {
         #[command(flatten)]
         filter: TaskFilter,
-        /// Only those with this status.
+        /// Lists only tasks with this status.
         #[arg(long, value_enum)]
         status: Option<Status>,
-        /// How many.
+        /// Limits the number of tasks.
         #[arg(long, value_name = "N", default_value_t = 50)]
         limit: usize,
-        /// How they are printed.
+        /// The output format.
         #[arg(long, value_enum, default_value_t)]
         report: Report,
         #[command(flatten)]
         connect: Connect,
     },
-    /// Shows all that is known of a task: its range, its objects, its stages.
+    /// Shows a task with its range, objects and stages.
     Show {
-        /// Its id.
+        /// The task's id.
         id: String,
-        /// How it is printed.
+        /// The output format.
         #[arg(long, value_enum, default_value_t)]
         report: Report,
         #[command(flatten)]
         connect: Connect,
     },
-    /// Lets tasks that failed be tried at once.
+    /// Retries failed tasks at once.
     Retry {
-        /// Their ids.
+        /// The ids of the tasks.
         #[arg(required_unless_present = "all_failed", conflicts_with = "all_failed")]
         ids: Vec<String>,
-        /// All that failed; the options below narrow it.
+        /// Retries all failed tasks that match the filters below.
         #[arg(long)]
         all_failed: bool,
         #[command(flatten)]
@@ -63,11 +63,11 @@ enum Command {
         #[command(flatten)]
         connect: Connect,
     },
-    /// Makes the objects of a task once more, here, from the logs and stages that the service still has.
+    /// Recreates a task's objects on this machine, from the service's logs and stages.
     Replay {
-        /// Its id.
+        /// The task's id.
         id: String,
-        /// The directory that the objects are written below.
+        /// Writes the objects to this directory.
         #[arg(long, value_name = "DIR")]
         to: PathBuf,
         #[command(flatten)]
@@ -75,20 +75,20 @@ enum Command {
     },
 }
 
-/// Which tasks are meant.
+/// Filters of tasks.
 #[derive(Debug, Args)]
 pub(super) struct TaskFilter {
-    /// Only those of this logstore.
+    /// Selects only tasks of this logstore.
     #[arg(long)]
     logstore: Option<String>,
-    /// Only those of this rule.
+    /// Selects only tasks of this rule.
     #[arg(long)]
     rule: Option<String>,
-    /// Only those of this shard.
+    /// Selects only tasks of this shard.
     #[arg(long, value_name = "N")]
     shard: Option<u32>,
-    /// Only those created since: 30m, 12h, 2d ago.
-    #[arg(long, value_name = "TIME", value_parser = ago)]
+    /// Selects only tasks of the last period, such as 30m, 12h or 2d.
+    #[arg(long, value_name = "TIME", value_parser = period)]
     since: Option<Duration>,
 }
 
@@ -99,8 +99,9 @@ enum Status {
     Failed,
 }
 
-fn ago(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is not a time such as 30m, 12h or 2d");
+fn period(text: &str) -> Result<Duration, String> {
+    let wrong =
+        || format!("{text:?} is not a period: use a number with s, m, h or d, such as 30m, 12h or 2d");
     let mut number = text.chars();
     let seconds = match number.next_back() {
         Some('s') => 1,
@@ -115,7 +116,7 @@ fn ago(text: &str) -> Result<Duration, String> {
 }
 
 impl TaskFilter {
-    /// As the query of a request.
+    /// Returns the query parameters of a request.
     pub(super) fn query(&self) -> Vec<(&'static str, String)> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let since = self.since.map(|since| now.saturating_sub(since).as_secs().to_string());
@@ -129,7 +130,7 @@ impl TaskFilter {
     }
 }
 
-/// The tasks that a query means, up to `limit`, and what the service says of all of them.
+/// Returns up to `limit` tasks that match a query, and the last page of the reply with the statistics.
 pub(super) async fn fetch(
     client: &Client,
     query: &[(&'static str, String)],
@@ -144,7 +145,7 @@ pub(super) async fn fetch(
         let found = page["tasks"].as_array_mut().map(std::mem::take).unwrap_or_default();
         let is_last = found.is_empty();
         fetched += found.len();
-        // The newest come first: with one that is made meanwhile the last of a page is the first of the next as well.
+        // Skips duplicates: a task created between two requests shifts the last task of a page to the next page.
         tasks.extend(found.into_iter().filter(|task| seen.insert(task["id"].to_string())));
         if is_last || tasks.len() >= limit {
             return Ok((tasks, page));
@@ -186,9 +187,12 @@ impl TaskCommand {
                     let body = if all_failed { json!({}) } else { json!({ "ids": ids }) };
                     let reply = client.send_json(Method::PUT, "/tasks", &query, &body).await?;
                     let count = reply["count"].as_u64().unwrap_or(0);
-                    println!("{count} {} tried now", if count == 1 { "task is" } else { "tasks are" });
+                    println!("retrying {count} {} now", if count == 1 { "task" } else { "tasks" });
                     if !all_failed && (count as usize) < ids.len() {
-                        return Err("the others have not failed, or their rule was deleted".into());
+                        return Err(
+                            "can't retry the other tasks: they have not failed, or their rule was deleted"
+                                .into(),
+                        );
                     }
                     Ok(())
                 }
@@ -219,45 +223,45 @@ fn list(tasks: &[Value], page: &Value) {
                 number("storedBytes").map_or("-".into(), |bytes| HumanBytes(bytes).to_string()),
                 task["attempts"].to_string(),
                 match task["taskCode"].as_str().unwrap_or_default() {
-                    "" if is_empty(task) => NO_LOG.to_owned(),
+                    "" if is_empty(task) => NO_OBJECT.to_owned(),
                     "" => objects(task),
                     code => format!("{code}: {}", first_line(&text(&task["taskMessage"]))),
                 },
             ]
         })
         .collect();
-    let header = ["task", "rule", "shard", "status", "rows", "stored", "attempts", "object, or why not"];
+    let header = ["task", "rule", "shard", "status", "rows", "stored", "attempts", "object or error"];
     println!("{}", table::render(&header, rows));
     let count = |name: &str| page["statistics"][name].as_u64().unwrap_or(0);
     println!("\n{} running, {} succeeded, {} failed.", count("running"), count("success"), count("fail"));
 }
 
-/// What stands for the object of a task that has none.
-const NO_LOG: &str = "none: all of its logs were left out";
+/// The object column of a task without objects.
+const NO_OBJECT: &str = "none: all logs were filtered out";
 
-/// The key of the object of a task, and how many others there are.
+/// Returns the key of a task's first object, and the number of further objects.
 fn objects(task: &Value) -> String {
     match (task["object"].as_str().unwrap_or_default(), task["objects"].as_array().map_or(0, Vec::len)) {
-        // It is known when the logs are read.
+        // The key is unknown until the logs are read.
         ("", _) => "-".to_owned(),
         (key, 0 | 1) => key.to_owned(),
         (key, count) => format!("{key} and {} more", count - 1),
     }
 }
 
-/// Whether a task has several objects.
-fn is_several(task: &Value) -> bool {
+/// Returns true if a task has several objects.
+fn has_several_objects(task: &Value) -> bool {
     task["objects"].as_array().is_some_and(|objects| objects.len() > 1)
 }
 
-/// Whether the rule left out all logs of a task.
+/// Returns true if the rule filtered out all logs of a task.
 fn is_empty(task: &Value) -> bool {
     task["sha256"] == "" && task["rows"] == 0
 }
 
 fn first_line(text: &str) -> String {
-    const LONGEST: usize = 100;
-    let line: String = text.lines().next().unwrap_or_default().chars().take(LONGEST).collect();
+    const MAX_CHARS: usize = 100;
+    let line: String = text.lines().next().unwrap_or_default().chars().take(MAX_CHARS).collect();
     if line.len() < text.len() { format!("{line} …") } else { line }
 }
 
@@ -276,29 +280,29 @@ fn show(task: &Value) {
     let shown = [
         ("task", text(&task["id"])),
         ("status", text(&task["taskStatus"])),
-        ("why", [text(&task["taskCode"]), text(&task["taskMessage"])].join(" ").trim().to_owned()),
+        ("error", [text(&task["taskCode"]), text(&task["taskMessage"])].join(" ").trim().to_owned()),
         ("rule", text(&task["shipper"])),
         ("source", format!("{}/{} shard {}", text(&task["project"]), text(&task["logstore"]), task["shard"])),
         ("cursors", format!("{} to {}", text(&task["begin"]), text(&task["end"]))),
-        ("object", if is_empty(task) { NO_LOG.to_owned() } else { objects(task) }),
+        ("object", if is_empty(task) { NO_OBJECT.to_owned() } else { objects(task) }),
         ("rows", text(&task["rows"])),
         ("raw bytes", text(&task["rawBytes"])),
         ("stored bytes", text(&task["storedBytes"])),
-        // That of each is below.
-        ("sha256", if is_several(task) { String::new() } else { text(&task["sha256"]) }),
+        // The table below has the digests of several objects.
+        ("sha256", if has_several_objects(task) { String::new() } else { text(&task["sha256"]) }),
         ("stages", list(&task["plan"]["stages"])),
         ("created", time(&task["taskCreateTime"])),
         ("attempts", text(&task["attempts"])),
         ("finished", time(&task["finished"])),
-        ("next try", time(&task["nextTry"])),
+        ("next attempt", time(&task["nextTry"])),
     ];
     for (name, value) in shown.iter().filter(|(_, value)| !value.is_empty()) {
         println!("{name:<14}{value}");
     }
-    if is_several(task) {
-        let of = ["object", "rows", "rawBytes", "storedBytes", "sha256"];
+    if has_several_objects(task) {
+        let columns = ["object", "rows", "rawBytes", "storedBytes", "sha256"];
         let objects = task["objects"].as_array().into_iter().flatten();
-        let rows = objects.map(|object| of.map(|name| text(&object[name])).to_vec()).collect();
+        let rows = objects.map(|object| columns.map(|name| text(&object[name])).to_vec()).collect();
         println!("\n{}", table::render(&["object", "rows", "raw bytes", "stored bytes", "sha256"], rows));
     }
 }
@@ -308,18 +312,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn several_objects_are_the_first_and_so_many_more() {
+    fn counts_further_objects() {
         assert_eq!(objects(&json!({ "object": "a", "objects": [{}] })), "a");
         assert_eq!(objects(&json!({ "object": "a", "objects": [{}, {}, {}] })), "a and 2 more");
         assert_eq!(objects(&json!({ "object": "", "objects": [] })), "-");
     }
 
     #[test]
-    fn times_are_short() {
-        assert_eq!(ago("2d").unwrap(), Duration::from_secs(172_800));
-        assert_eq!(ago("90s").unwrap(), Duration::from_secs(90));
+    fn parses_periods() {
+        assert_eq!(period("2d").unwrap(), Duration::from_secs(172_800));
+        assert_eq!(period("90s").unwrap(), Duration::from_secs(90));
         for wrong in ["", "d", "2", "2w", "-1h", "ä", "99999999999999999999d"] {
-            assert!(ago(wrong).is_err(), "{wrong}");
+            assert!(period(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The logs that stages are checked with: ordinary ones, hostile ones, and batches that break an invariant.
+//! The logs of the checks: ordinary logs, hostile logs, and batches that violate an invariant.
 
 use std::ops::Range;
 
@@ -7,7 +7,7 @@ use crate::batch::{BatchBuilder, LogBatch, LogGroup, Tag};
 /// Keys of ordinary logs.
 const KEYS: [&str; 8] = ["method", "path", "status", "bytes", "latency", "host", "user_agent", "request_id"];
 
-/// Keys and origins that columns are made of where a stage asks for columns.
+/// Keys and metadata fields for the columns of a stage that requires columns.
 pub(super) const COLUMNS: [&str; 12] = [
     "__time__",
     "__topic__",
@@ -23,7 +23,7 @@ pub(super) const COLUMNS: [&str; 12] = [
     "k65535",
 ];
 
-/// Access logs of some 250 bytes, the same at every call, as many as asked for.
+/// Returns `count` access logs of about 250 bytes, the same at every call.
 pub(super) fn access_logs(count: usize) -> LogBatch {
     let mut builder = BatchBuilder::default();
     for number in 0..count as u64 {
@@ -54,29 +54,29 @@ pub(super) fn access_logs(count: usize) -> LogBatch {
     builder.take()
 }
 
-/// A batch without a log.
-pub(super) fn nothing() -> LogBatch {
+/// Returns a batch without logs.
+pub(super) fn empty() -> LogBatch {
     BatchBuilder::default().take()
 }
 
-/// A batch that is hard on a stage, and the check that it is for.
+/// A valid batch that may break a careless stage.
 pub(super) struct Hostile {
     /// The name of the check.
     pub(super) check: &'static str,
-    /// What it is, in words.
+    /// Description of the batch.
     pub(super) what: &'static str,
     /// The logs.
     pub(super) batch: LogBatch,
 }
 
-/// Logs that the contract allows, and that a careless stage does not expect.
+/// Returns logs that are valid but that a careless stage does not expect.
 pub(super) fn hostile() -> Vec<Hostile> {
     let value = |value: &[u8]| logs(&[&[("a", value)]]);
     let case = |check, what, batch| Hostile { check, what, batch };
     vec![
-        case("takes-an-empty-batch", "a batch without a log", nothing()),
+        case("takes-an-empty-batch", "a batch without logs", empty()),
         case("takes-one-log", "a batch of one log", value(b"one")),
-        case("takes-a-log-without-fields", "a log that has a time and no field", logs(&[&[]])),
+        case("takes-a-log-without-fields", "a log with a time and no fields", logs(&[&[]])),
         case("takes-empty-values", "an empty key and an empty value", logs(&[&[("a", b""), ("", b"")]])),
         case(
             "takes-duplicate-keys",
@@ -86,7 +86,7 @@ pub(super) fn hostile() -> Vec<Hostile> {
         case("takes-invalid-utf-8", "values that are not UTF-8", invalid_utf8()),
         case("takes-control-characters", "quotes, separators and control characters", controls()),
         case("takes-wide-characters", "characters of two to four bytes", value("né…€😀\u{2028}".as_bytes())),
-        case("takes-odd-numbers", "texts that are nearly numbers", numbers()),
+        case("takes-odd-numbers", "texts that resemble numbers", numbers()),
         case("takes-times-at-the-edge", "the first and the last second, and nanoseconds", times()),
         case("takes-many-groups", "4,096 log groups whose logs alternate", many_groups()),
         case("takes-65536-keys", "a log of 65,536 fields, each with a key of its own", many_keys()),
@@ -94,13 +94,13 @@ pub(super) fn hostile() -> Vec<Hostile> {
     ]
 }
 
-/// All logs of several batches.
-pub(super) fn joined<'a>(batches: impl IntoIterator<Item = &'a LogBatch>) -> LogBatch {
+/// Concatenates the logs of several batches.
+pub(super) fn concat<'a>(batches: impl IntoIterator<Item = &'a LogBatch>) -> LogBatch {
     rebuilt(batches.into_iter().map(|batch| (batch, 0..batch.len())))
 }
 
-/// Some logs of a batch, with no more keys and groups than they have.
-pub(super) fn part(batch: &LogBatch, logs: Range<usize>) -> LogBatch {
+/// Returns some logs of a batch, with only their keys and groups.
+pub(super) fn slice(batch: &LogBatch, logs: Range<usize>) -> LogBatch {
     rebuilt([(batch, logs)])
 }
 
@@ -118,32 +118,32 @@ fn rebuilt<'a>(parts: impl IntoIterator<Item = (&'a LogBatch, Range<usize>)>) ->
     builder.take()
 }
 
-/// A batch that breaks an invariant of `log-batch`.
+/// A batch that violates an invariant of `log-batch`.
 pub(super) struct Broken {
     /// The name of the check.
     pub(super) check: &'static str,
-    /// What is wrong with it, in words.
+    /// Description of the violation.
     pub(super) what: &'static str,
     /// The batch.
     pub(super) batch: LogBatch,
 }
 
-/// Every invariant broken, one at a time.
+/// Returns one batch for each invariant, which violates only this one.
 pub(super) fn broken() -> Vec<Broken> {
-    let case = |check, what, harm: fn(&mut LogBatch)| {
+    let case = |check, what, corrupt: fn(&mut LogBatch)| {
         let mut batch = access_logs(3);
         batch.nanos = vec![1, 2, 3];
-        harm(&mut batch);
+        corrupt(&mut batch);
         Broken { check, what, batch }
     };
     vec![
         case("refuses-times-too-few", "times of fewer logs than field-ends", |batch| {
             batch.times.pop();
         }),
-        case("refuses-nanos-too-few", "nanos of some logs, and not of all", |batch| {
+        case("refuses-nanos-too-few", "nanos of some logs only", |batch| {
             batch.nanos.pop();
         }),
-        case("refuses-nanos-too-large", "nanos of a whole second", |batch| {
+        case("refuses-nanos-too-large", "nanos of one second", |batch| {
             batch.nanos[1] = 1_000_000_000;
         }),
         case("refuses-groups-too-few", "log-groups of fewer logs than times", |batch| {
@@ -158,19 +158,19 @@ pub(super) fn broken() -> Vec<Broken> {
         case("refuses-values-too-few", "value-ends of fewer fields than field-keys", |batch| {
             batch.value_ends.pop();
         }),
-        case("refuses-field-ends-that-fall", "field-ends that fall", |batch| {
+        case("refuses-field-ends-that-fall", "field-ends that decrease", |batch| {
             batch.field_ends.swap(0, 1);
         }),
         case("refuses-field-ends-outside", "field-ends beyond the fields", |batch| {
             batch.field_ends[2] += 1;
         }),
-        case("refuses-value-ends-that-fall", "value-ends that fall", |batch| {
+        case("refuses-value-ends-that-fall", "value-ends that decrease", |batch| {
             batch.value_ends.swap(3, 4);
         }),
         case("refuses-value-ends-outside", "value-ends beyond the values", |batch| {
             *batch.value_ends.last_mut().expect("there are fields") += 1;
         }),
-        case("refuses-values-left-over", "values behind the last value-end", |batch| {
+        case("refuses-values-left-over", "values after the last value-end", |batch| {
             batch.values.push(b'x');
         }),
     ]
@@ -181,7 +181,7 @@ fn group(topic: &str, source: &str, tags: &[(&str, &str)]) -> LogGroup {
     LogGroup { topic: topic.into(), source: source.into(), tags: tags.collect() }
 }
 
-/// Logs of one group, a second apart.
+/// Returns logs of one group, one second apart.
 fn logs(logs: &[&[(&str, &[u8])]]) -> LogBatch {
     let mut builder = BatchBuilder::default();
     let group = builder.group(&group("topic", "10.0.0.1", &[]));
@@ -195,7 +195,8 @@ fn logs(logs: &[&[(&str, &[u8])]]) -> LogBatch {
 }
 
 fn invalid_utf8() -> LogBatch {
-    // Never a character, a cut one, a surrogate, an overlong slash, and bytes that only together are one.
+    // An invalid byte, a truncated character, a surrogate, an overlong slash, and a character split over two
+    // values.
     logs(&[
         &[("a", b"\xff\xfe"), ("b", b"\xf0\x9f\x98")],
         &[("a", b"\xed\xa0\x80"), ("b", b"\xc0\xaf")],
@@ -272,8 +273,8 @@ fn many_keys() -> LogBatch {
 mod tests {
     use super::*;
 
-    /// The invariants of `log-batch`, as its comment has them.
-    fn lawful(batch: &LogBatch) -> bool {
+    /// Checks the invariants of `log-batch`, as its documentation lists them.
+    fn is_valid(batch: &LogBatch) -> bool {
         let (logs, fields) = (batch.times.len(), batch.field_keys.len());
         let covers =
             |ends: &[u32], all: usize| ends.is_sorted() && ends.last().map_or(0, |&end| end as usize) == all;
@@ -290,21 +291,21 @@ mod tests {
     }
 
     #[test]
-    fn hostile_batches_are_lawful_and_broken_ones_are_not() {
-        assert!(lawful(&access_logs(1_000)));
+    fn hostile_batches_are_valid_and_broken_ones_are_not() {
+        assert!(is_valid(&access_logs(1_000)));
         for Hostile { check, batch, .. } in hostile() {
-            assert!(lawful(&batch), "{check}");
+            assert!(is_valid(&batch), "{check}");
         }
-        assert!(lawful(&joined(hostile().iter().map(|hostile| &hostile.batch))));
+        assert!(is_valid(&concat(hostile().iter().map(|hostile| &hostile.batch))));
         for Broken { check, batch, .. } in broken() {
-            assert!(!lawful(&batch), "{check}");
+            assert!(!is_valid(&batch), "{check}");
         }
     }
 
     #[test]
-    fn joined_logs_are_all_logs() {
+    fn concat_keeps_all_logs() {
         let cases = hostile();
-        let all = joined(cases.iter().map(|hostile| &hostile.batch));
+        let all = concat(cases.iter().map(|hostile| &hostile.batch));
         assert_eq!(all.len(), cases.iter().map(|hostile| hostile.batch.len()).sum::<usize>());
         assert!(all.log_fields(all.len() - 1).any(|(_, value)| value.len() == 16 << 20));
     }

@@ -6,7 +6,7 @@ use wasmtime::component::ResourceAny;
 
 use super::Settings;
 use super::contract;
-use super::stream::{Beside, Chunk, Running, Stream};
+use super::stream::{Baseline, Chunk, ChunkedInstance, Stream};
 use super::suite::{Problem, Suite};
 use crate::stage::{CompressorInstance, CompressorStage, StageError};
 
@@ -21,12 +21,12 @@ impl Chunk for Vec<u8> {
         self.len()
     }
 
-    fn part(&self, bytes: Range<usize>) -> Self {
+    fn slice(&self, bytes: Range<usize>) -> Self {
         self[bytes].to_vec()
     }
 }
 
-impl Running for CompressorInstance {
+impl ChunkedInstance for CompressorInstance {
     type Chunk = Vec<u8>;
 
     fn open(&mut self, config: &str) -> Result<ResourceAny, StageError> {
@@ -42,8 +42,8 @@ impl Running for CompressorInstance {
         Ok((ending.header, ending.trailer))
     }
 
-    fn give_up(&mut self, object: ResourceAny) -> Result<(), StageError> {
-        self.give_up(object)
+    fn discard(&mut self, object: ResourceAny) -> Result<(), StageError> {
+        self.discard(object)
     }
 
     fn memory(&self) -> usize {
@@ -51,7 +51,7 @@ impl Running for CompressorInstance {
     }
 }
 
-/// The checks of a compressor, beside a built-in one.
+/// Checks a compressor and compares it with a built-in one.
 pub(super) fn check(
     suite: &mut Suite,
     stage: &CompressorStage,
@@ -61,24 +61,24 @@ pub(super) fn check(
 ) {
     let text = text(4 << 20);
     let chunks = text.cut(512 << 10);
-    let (fresh, other) = (|| stage.instance(), || built_in.instance());
-    let mut stream = Stream::new(suite, config, &fresh);
-    stream.keeps_to_its_room(&chunks);
-    stream.takes_nothing();
-    stream.takes("takes-an-empty-chunk", "a chunk without a byte", vec![]);
+    let (new_instance, other) = (|| stage.instance(), || built_in.instance());
+    let mut stream = Stream::new(suite, config, &new_instance);
+    stream.stays_within_limits(&chunks);
+    stream.finishes_without_a_chunk();
+    stream.takes("takes-an-empty-chunk", "a chunk without bytes", vec![]);
     stream.takes("takes-one-byte", "a chunk of one byte", vec![b'x']);
-    stream.takes("takes-noise", "300,000 bytes that nothing makes fewer", noise(300_000));
+    stream.takes("takes-noise", "300,000 incompressible bytes", noise(300_000));
     stream.takes("takes-a-chunk-of-16-mb", "a chunk of 16 MB", vec![b'x'; 16 << 20]);
-    let whole = [text.part(0..700_000), noise(300_000), text.part(0..500_000)].concat();
+    let all_bytes = [text.slice(0..700_000), noise(300_000), text.slice(0..500_000)].concat();
     compresses(&mut stream, &text);
-    decompresses(&mut stream, &stage.description().compression, &whole);
-    stream.gives_the_same_bytes(whole.clone(), &[whole.len(), 1 << 16, 100_003, 1_000]);
+    decompresses(&mut stream, &stage.description().compression, &all_bytes);
+    stream.gives_the_same_bytes(all_bytes.clone(), &[all_bytes.len(), 1 << 16, 100_003, 1_000]);
     stream.keeps_memory_flat(&text, settings.chunks);
-    let beside = Beside { name: built_in.identity().name(), config: "", fresh: &other };
-    stream.is_fast(&chunks, &beside, settings);
+    let baseline = Baseline { name: built_in.identity().name(), config: "", new_instance: &other };
+    stream.is_fast(&chunks, &baseline, settings);
 }
 
-/// Lines of logs, of so many bytes.
+/// Returns log lines of `bytes` bytes.
 fn text(bytes: usize) -> Vec<u8> {
     let line = |number: usize| {
         let noise = (number as u64).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -93,7 +93,7 @@ fn text(bytes: usize) -> Vec<u8> {
     text
 }
 
-/// Bytes without any order, the same at every call.
+/// Returns pseudorandom bytes, the same at every call.
 fn noise(bytes: usize) -> Vec<u8> {
     let mut state = 1_u64;
     let next = |_| {
@@ -103,7 +103,7 @@ fn noise(bytes: usize) -> Vec<u8> {
     (0..bytes).map(next).collect()
 }
 
-/// Lines of logs become fewer bytes.
+/// Log lines must become smaller.
 fn compresses(stream: &mut Stream<'_, CompressorInstance>, text: &Vec<u8>) {
     let made = stream.object(&text.cut(512 << 10));
     stream.suite.check("compresses", contract::FEWER, || {
@@ -113,7 +113,7 @@ fn compresses(stream: &mut Stream<'_, CompressorInstance>, text: &Vec<u8>) {
     });
 }
 
-/// What calls itself by the name of a known compression can be read as such.
+/// A stage with the name of a known compression must produce that compression.
 fn decompresses(stream: &mut Stream<'_, CompressorInstance>, compression: &str, bytes: &Vec<u8>) {
     const CHECK: &str = "is-what-it-is-called";
     let Some(reader) = reader(compression) else {

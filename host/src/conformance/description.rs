@@ -1,4 +1,4 @@
-//! Checks of what a stage says of itself, and of its configuration: the same for every kind.
+//! Checks of a stage's description and configuration, for every kind.
 
 use std::fmt::Debug;
 
@@ -9,15 +9,15 @@ use super::contract;
 use super::suite::{At, Checked, Problem, Suite};
 use crate::stage::{Stage, StageError};
 
-/// A member that no stage knows.
+/// A setting that no stage knows.
 const UNKNOWN: &str = "no-such-setting";
 
-/// What the description of any kind has.
+/// The members that descriptions of all kinds have.
 pub(super) struct Description<'a> {
     pub(super) version: &'a str,
-    /// What is put at the end of keys.
+    /// Suffixes of keys.
     pub(super) suffixes: Vec<&'a str>,
-    /// Names by which rules ask for it.
+    /// Names by which rules select the stage.
     pub(super) names: Vec<&'a str>,
     pub(super) schema: &'a str,
 }
@@ -25,7 +25,7 @@ pub(super) struct Description<'a> {
 impl<'a> Description<'a> {
     pub(super) fn of(stage: &'a Stage) -> Self {
         let schema = stage.config_schema();
-        // A pipeline has the versions of its stages, with `+` between them.
+        // A pipeline joins the versions of its stages by `+`.
         let version = stage.identity().version().split('+').next().unwrap_or_default();
         let (suffixes, names): (Vec<&str>, Vec<&str>) = match stage {
             Stage::Encoder(stage) => {
@@ -50,42 +50,43 @@ impl<'a> Description<'a> {
         if let Err(error) = semver::Version::parse(self.version) {
             return Err(Problem::new(format!("version {:?}: {error}", self.version)));
         }
-        let lawful = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+        let is_valid = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
         for suffix in &self.suffixes {
-            if !(suffix.is_empty() || suffix.starts_with('.') && suffix.bytes().all(lawful)) {
-                let what = "is not empty, and not a dot and letters, digits, `.`, `-` or `_`";
+            if !(suffix.is_empty() || suffix.starts_with('.') && suffix.bytes().all(is_valid)) {
+                let what = "is neither empty nor a dot followed by letters, digits, `.`, `-` or `_`";
                 return Err(Problem::new(format!("suffix {suffix:?} {what}")));
             }
         }
-        if let Some(name) = self.names.iter().find(|name| name.is_empty() || !name.bytes().all(lawful)) {
-            let what = "is what a rule asks for it by, and is not of letters, digits, `.`, `-` and `_`";
+        if let Some(name) = self.names.iter().find(|name| name.is_empty() || !name.bytes().all(is_valid)) {
+            let what =
+                "is the name in rules, and has other characters than letters, digits, `.`, `-` and `_`";
             return Err(Problem::new(format!("{name:?} {what}")));
         }
         Ok(format!("version {}", self.version))
     }
 }
 
-/// What it says of itself: lawful, and the same at every call. `describe` asks an instance in which an object was
-/// opened meanwhile.
+/// Checks that the description is valid, and the same at every call. `describe` asks an instance with an open
+/// object.
 pub(super) fn check(
     suite: &mut Suite,
     description: &Description<'_>,
-    said: &dyn Debug,
+    described: &dyn Debug,
     describe: impl FnOnce() -> Result<String, StageError>,
 ) {
     suite.check("describes-itself", contract::DESCRIPTION, || {
         let seen = description.check()?;
         let again = describe()?;
-        let said = format!("{said:?}");
-        if again != said {
-            return Err(Problem::new(format!("first {said}, and then {again}")));
+        let described = format!("{described:?}");
+        if again != described {
+            return Err(Problem::new(format!("first {described}, and then {again}")));
         }
         Ok(seen)
     });
 }
 
-/// Its configuration: its schema, that it takes the one it is checked with, and refuses what it does not know.
-/// `open` begins an object.
+/// Checks the configuration: its schema, that the stage accepts `config`, and that it rejects unknown
+/// settings. `open` opens an object.
 pub(super) fn check_config(
     suite: &mut Suite,
     schema: &str,
@@ -105,12 +106,12 @@ pub(super) fn check_config(
     suite.check("refuses-an-unknown-setting", contract::CONFIG_CHECKED, || {
         let with = with_unknown(config);
         match open(&with) {
-            Ok(()) => Err(Problem::new(format!("takes {with}"))),
+            Ok(()) => Err(Problem::new(format!("accepts {with}"))),
             Err(StageError::Config { path, reason, .. }) if format!("{path} {reason}").contains(UNKNOWN) => {
                 Ok(reason)
             }
             Err(error @ StageError::Config { .. }) => {
-                Err(Problem::new(format!("refuses {with} without naming {UNKNOWN}: {error}")))
+                Err(Problem::new(format!("rejects {with} without naming {UNKNOWN}: {error}")))
             }
             Err(error) => Err(error).at(|| with),
         }
@@ -118,7 +119,7 @@ pub(super) fn check_config(
     suite.check("refuses-what-is-no-json", contract::CONFIG_TEXT, || {
         for text in [config.trim_end().strip_suffix('}').unwrap_or("{").to_owned(), "no JSON".into()] {
             match open(&text) {
-                Ok(()) => return Err(Problem::new(format!("takes {text:?}"))),
+                Ok(()) => return Err(Problem::new(format!("accepts {text:?}"))),
                 Err(StageError::Config { .. }) => {}
                 Err(error) => return Err(error).at(|| format!("{text:?}")),
             }
@@ -133,14 +134,14 @@ fn with_unknown(config: &str) -> String {
     Value::Object(members).to_string()
 }
 
-/// Whether it is a schema, and takes the configuration that the stage takes.
+/// Checks that the text is a JSON Schema that accepts the configuration.
 fn schema_takes(schema: &str, config: &str) -> Checked {
     let schema: Value = serde_json::from_str(schema).map_err(|error| Problem::new(error.to_string()))?;
     let config: Value =
         serde_json::from_str(if config.is_empty() { "{}" } else { config }).unwrap_or_default();
     const HERE: &str = "schema:config";
     let (mut compiler, mut schemas) = (Compiler::new(), Schemas::new());
-    // Whatever a stranger's schema refers to, no file is read.
+    // An untrusted schema must not read files by reference.
     compiler.use_loader(Box::new(SchemeUrlLoader::new()));
     let wrong = |error: CompileError| Problem::new(format!("not a JSON Schema: {error:#}"));
     compiler.add_resource(HERE, schema).map_err(wrong)?;
@@ -148,7 +149,7 @@ fn schema_takes(schema: &str, config: &str) -> Checked {
     match schemas.validate(&config, compiled) {
         Ok(()) => Ok("a JSON Schema, which the configuration fits".into()),
         Err(error) => {
-            Err(Problem::new(format!("the stage takes {config}, and its schema does not: {error}")))
+            Err(Problem::new(format!("the stage accepts {config}, but its schema does not: {error}")))
         }
     }
 }
@@ -162,35 +163,36 @@ mod tests {
     }
 
     #[test]
-    fn descriptions_that_no_rule_can_use_are_told() {
+    fn reports_unusable_descriptions() {
         assert!(description("0.1.0", ".csv", "csv").check().is_ok());
         assert!(description("1.2.3-rc.1+x", "", "json").check().is_ok());
-        for (version, suffix, name, told) in [
+        for (version, suffix, name, expected) in [
             ("1.0", ".csv", "csv", "version \"1.0\""),
             ("1.0.0", "csv", "csv", "suffix \"csv\""),
             ("1.0.0", "./../csv", "csv", "suffix \"./../csv\""),
-            ("1.0.0", ".csv", "", "\"\" is what a rule asks for it by"),
+            ("1.0.0", ".csv", "", "\"\" is the name in rules"),
         ] {
             let problem = format!("{:?}", description(version, suffix, name).check().unwrap_err());
-            assert!(problem.contains(&format!("{told:?}")[1..told.len()]), "{problem}");
+            assert!(problem.contains(&format!("{expected:?}")[1..expected.len()]), "{problem}");
         }
     }
 
     #[test]
-    fn schemas_are_checked_by_the_schema_of_schemas() {
-        let lawful =
+    fn rejects_invalid_config_schema() {
+        let is_valid =
             r#"{"type":"object","properties":{"level":{"type":"integer"}},"additionalProperties":false}"#;
-        assert!(schema_takes(lawful, "").is_ok());
-        assert!(schema_takes(lawful, r#"{"level":3}"#).is_ok());
-        let told = |schema: &str, config: &str| format!("{:?}", schema_takes(schema, config).unwrap_err());
-        assert!(told(lawful, r#"{"level":"high"}"#).contains("its schema does not"));
-        assert!(told(r#"{"type":"objekt"}"#, "").contains("not a JSON Schema"));
+        assert!(schema_takes(is_valid, "").is_ok());
+        assert!(schema_takes(is_valid, r#"{"level":3}"#).is_ok());
+        let expected =
+            |schema: &str, config: &str| format!("{:?}", schema_takes(schema, config).unwrap_err());
+        assert!(expected(is_valid, r#"{"level":"high"}"#).contains("its schema does not"));
+        assert!(expected(r#"{"type":"objekt"}"#, "").contains("not a JSON Schema"));
         let elsewhere = r#"{"$ref":"file:///etc/hostname"}"#;
-        assert!(told(elsewhere, "").contains("not a JSON Schema"), "{}", told(elsewhere, ""));
+        assert!(expected(elsewhere, "").contains("not a JSON Schema"), "{}", expected(elsewhere, ""));
     }
 
     #[test]
-    fn the_unknown_setting_stands_beside_the_known_ones() {
+    fn adds_unknown_setting_to_known_ones() {
         assert_eq!(with_unknown(""), r#"{"no-such-setting":1}"#);
         assert_eq!(with_unknown(r#"{"level": 3}"#), r#"{"level":3,"no-such-setting":1}"#);
     }

@@ -7,7 +7,7 @@ use wasmtime::component::ResourceAny;
 use super::Settings;
 use super::batches::{self, Broken, COLUMNS, Hostile};
 use super::contract;
-use super::stream::{Beside, Chunk, Running, Stream};
+use super::stream::{Baseline, Chunk, ChunkedInstance, Stream};
 use super::suite::{At, Problem, Suite};
 use crate::batch::LogBatch;
 use crate::stage::{EncoderInstance, EncoderStage, StageError};
@@ -24,12 +24,12 @@ impl Chunk for LogBatch {
         keys.sum::<usize>() + self.values.len()
     }
 
-    fn part(&self, logs: Range<usize>) -> Self {
-        batches::part(self, logs)
+    fn slice(&self, logs: Range<usize>) -> Self {
+        batches::slice(self, logs)
     }
 }
 
-impl Running for EncoderInstance {
+impl ChunkedInstance for EncoderInstance {
     type Chunk = LogBatch;
 
     fn open(&mut self, config: &str) -> Result<ResourceAny, StageError> {
@@ -44,8 +44,8 @@ impl Running for EncoderInstance {
         Ok((vec![], self.finish(object)?))
     }
 
-    fn give_up(&mut self, object: ResourceAny) -> Result<(), StageError> {
-        self.give_up(object)
+    fn discard(&mut self, object: ResourceAny) -> Result<(), StageError> {
+        self.discard(object)
     }
 
     fn memory(&self) -> usize {
@@ -53,7 +53,7 @@ impl Running for EncoderInstance {
     }
 }
 
-/// A configuration that the encoder takes: with columns, where it asks for them.
+/// Returns a configuration that the encoder accepts, with columns if it requires them.
 pub(super) fn config(schema: &str, takes: impl Fn(&str) -> bool) -> String {
     let schema: Value = serde_json::from_str(schema).unwrap_or_default();
     let asks =
@@ -66,7 +66,7 @@ pub(super) fn config(schema: &str, takes: impl Fn(&str) -> bool) -> String {
     if takes(&plain) { plain } else { json!({ "columns": typed }).to_string() }
 }
 
-/// The checks of an encoder, beside a built-in one.
+/// Checks an encoder and compares it with a built-in one.
 pub(super) fn check(
     suite: &mut Suite,
     stage: &EncoderStage,
@@ -76,37 +76,37 @@ pub(super) fn check(
 ) {
     let ordinary = batches::access_logs(16_000);
     let chunks = ordinary.cut(2_000);
-    let (fresh, other) = (|| stage.instance(), || json.instance());
-    let mut stream = Stream::new(suite, config, &fresh);
-    stream.keeps_to_its_room(&chunks);
-    stream.takes_nothing();
-    let whole = takes_hostile(&mut stream);
+    let (new_instance, other) = (|| stage.instance(), || json.instance());
+    let mut stream = Stream::new(suite, config, &new_instance);
+    stream.stays_within_limits(&chunks);
+    stream.finishes_without_a_chunk();
+    let all_logs = takes_hostile(&mut stream);
     refuses_broken(&mut stream);
-    stream.gives_the_same_bytes(whole.clone(), &[whole.len(), 1, 7, 1_000]);
-    tells_its_size(&mut stream, &chunks, stage.description().compressions.is_empty());
+    stream.gives_the_same_bytes(all_logs.clone(), &[all_logs.len(), 1, 7, 1_000]);
+    reports_its_size(&mut stream, &chunks, stage.description().compressions.is_empty());
     stream.keeps_memory_flat(&ordinary, settings.chunks);
-    let beside = Beside { name: json.identity().name(), config: "", fresh: &other };
-    stream.is_fast(&chunks, &beside, settings);
+    let baseline = Baseline { name: json.identity().name(), config: "", new_instance: &other };
+    stream.is_fast(&chunks, &baseline, settings);
 }
 
-/// Logs that are hard on it, each kind by itself; all that it takes, together with ordinary ones.
-pub(super) fn takes_hostile<R: Running<Chunk = LogBatch>>(stream: &mut Stream<'_, R>) -> LogBatch {
+/// Pushes each hostile batch on its own. Returns ordinary logs and all accepted ones in one batch.
+pub(super) fn takes_hostile<R: ChunkedInstance<Chunk = LogBatch>>(stream: &mut Stream<'_, R>) -> LogBatch {
     let mut taken = vec![batches::access_logs(200)];
     for Hostile { check, what, batch } in batches::hostile() {
         if stream.takes(check, what, batch.clone()) {
-            // The largest cost time at every comparison, and show nothing that smaller ones do not.
+            // The largest batches make every comparison slow and show nothing that smaller ones do not.
             taken.extend((batch.bytes() < 1 << 20).then_some(batch));
         }
     }
-    batches::joined(&taken)
+    batches::concat(&taken)
 }
 
-/// Each invariant, broken.
-pub(super) fn refuses_broken<R: Running<Chunk = LogBatch>>(stream: &mut Stream<'_, R>) {
-    let (config, fresh) = (stream.config, stream.fresh);
+/// Checks that each violated invariant is rejected.
+pub(super) fn refuses_broken<R: ChunkedInstance<Chunk = LogBatch>>(stream: &mut Stream<'_, R>) {
+    let (config, new_instance) = (stream.config, stream.new_instance);
     for Broken { check, what, batch } in batches::broken() {
         stream.suite.check(check, contract::BROKEN, || {
-            let mut instance = fresh()?;
+            let mut instance = new_instance()?;
             let object = instance.open(config)?;
             match instance.push(object, &batch, 0) {
                 Err(StageError::InvalidBatch { invariant, .. }) => Ok(invariant),
@@ -119,36 +119,36 @@ pub(super) fn refuses_broken<R: Running<Chunk = LogBatch>>(stream: &mut Stream<'
     }
 }
 
-/// `size` against what is written: never less, never falling, and exact where nothing is held back. Asking does not
-/// change the object.
-fn tells_its_size(stream: &mut Stream<'_, EncoderInstance>, chunks: &[LogBatch], writes_plainly: bool) {
-    let unasked = stream.object(chunks);
-    let (config, fresh) = (stream.config, stream.fresh);
+/// Compares `size` with the written bytes: never smaller, never decreasing, and exact if nothing is buffered.
+/// Calling it must not change the object.
+fn reports_its_size(stream: &mut Stream<'_, EncoderInstance>, chunks: &[LogBatch], is_uncompressed: bool) {
+    let without_size_calls = stream.object(chunks);
+    let (config, new_instance) = (stream.config, stream.new_instance);
     stream.suite.check("tells-its-size", contract::SIZE, || {
-        let mut instance = fresh()?;
+        let mut instance = new_instance()?;
         let object = instance.open(config)?;
-        let (mut written, mut before, mut holds_back) = (vec![], instance.size(object)?, false);
+        let (mut written, mut before, mut buffers) = (vec![], instance.size(object)?, false);
         for (number, chunk) in chunks.iter().enumerate() {
             let bytes = instance.push(object, chunk)?;
-            holds_back |= bytes.is_empty();
+            buffers |= bytes.is_empty();
             written.extend(bytes);
             let size = instance.size(object)?;
             if size < before || size < written.len() as u64 {
                 let so_far = written.len();
                 let number = number + 1;
                 return Err(Problem::new(format!(
-                    "behind chunk {number} of {} size says {size}; it said {before} before, and {so_far} bytes are written",
+                    "after chunk {number} of {} size says {size}; it said {before} before, and {so_far} bytes are written",
                     chunks.len()
                 )));
             }
             before = size;
         }
         written.extend(instance.finish(object)?);
-        let (all, exact) = (written.len() as u64, writes_plainly && !holds_back);
+        let (all, exact) = (written.len() as u64, is_uncompressed && !buffers);
         if before < all || exact && before != all {
             return Err(Problem::new(format!("size says {before} before finish, and {all} bytes are written")));
         }
-        super::stream::same(&unasked?, &written, || "an object whose size was asked for, and one without".into())?;
+        super::stream::same(&without_size_calls?, &written, || "an object with calls of size, and one without".into())?;
         Ok(if exact { format!("{all}, as are written") } else { format!("{before} for {all} that are written") })
     });
 }

@@ -7,20 +7,20 @@ use super::Settings;
 use super::batches;
 use super::contract;
 use super::encoder::{refuses_broken, takes_hostile};
-use super::stream::{Beside, Chunk, Running, Stream};
+use super::stream::{Baseline, Chunk, ChunkedInstance, Stream};
 use super::suite::{At, Problem, Suite};
 use crate::batch::LogBatch;
 use crate::stage::{FormatterInstance, FormatterStage, Messages, StageError, Transport};
 
-impl Running for FormatterInstance {
+impl ChunkedInstance for FormatterInstance {
     type Chunk = LogBatch;
-    const MOVES: bool = true;
+    const CAN_RESTART: bool = true;
 
     fn open(&mut self, config: &str) -> Result<ResourceAny, StageError> {
         self.open(config)
     }
 
-    /// Messages, each behind the number of its log.
+    /// Returns the messages, each after the number of its log.
     fn push(&mut self, session: ResourceAny, batch: &LogBatch, first: usize) -> Result<Vec<u8>, StageError> {
         let messages = self.push(session, batch)?;
         let mut out = Vec::with_capacity(messages.bytes.len() + 16 * messages.ends.len());
@@ -33,12 +33,12 @@ impl Running for FormatterInstance {
     }
 
     fn finish(&mut self, session: ResourceAny) -> Result<(Vec<u8>, Vec<u8>), StageError> {
-        self.give_up(session)?;
+        self.discard(session)?;
         Ok((vec![], vec![]))
     }
 
-    fn give_up(&mut self, session: ResourceAny) -> Result<(), StageError> {
-        self.give_up(session)
+    fn discard(&mut self, session: ResourceAny) -> Result<(), StageError> {
+        self.discard(session)
     }
 
     fn memory(&self) -> usize {
@@ -46,7 +46,7 @@ impl Running for FormatterInstance {
     }
 }
 
-/// The messages, each with the index of its log in the batch.
+/// Returns the messages, each with the index of its log in the batch.
 fn each(messages: &Messages) -> impl Iterator<Item = (usize, &[u8])> {
     let begins = std::iter::once(0).chain(messages.ends.iter().copied());
     begins.zip(&messages.ends).enumerate().map(|(number, (begin, &end))| {
@@ -55,7 +55,7 @@ fn each(messages: &Messages) -> impl Iterator<Item = (usize, &[u8])> {
     })
 }
 
-/// The checks of a formatter, beside the built-in one of the same transport.
+/// Checks a formatter and compares it with the built-in one of the same transport.
 pub(super) fn check(
     suite: &mut Suite,
     stage: &FormatterStage,
@@ -65,52 +65,55 @@ pub(super) fn check(
 ) {
     let ordinary = batches::access_logs(16_000);
     let chunks = ordinary.cut(2_000);
-    let (fresh, other) = (|| stage.instance(), || built_in.instance());
-    let mut stream = Stream::new(suite, config, &fresh);
-    stream.keeps_to_its_room(&chunks);
-    stream.takes_nothing();
-    let whole = takes_hostile(&mut stream);
+    let (new_instance, other) = (|| stage.instance(), || built_in.instance());
+    let mut stream = Stream::new(suite, config, &new_instance);
+    stream.stays_within_limits(&chunks);
+    stream.finishes_without_a_chunk();
+    let all_logs = takes_hostile(&mut stream);
     refuses_broken(&mut stream);
-    goes_on_after_a_refusal(&mut stream, &whole);
-    suits_its_transport(&mut stream, stage.description().transport, &whole);
-    stream.gives_the_same_bytes(whole.clone(), &[whole.len(), 1, 7, 1_000]);
+    continues_after_rejection(&mut stream, &all_logs);
+    matches_its_transport(&mut stream, stage.description().transport, &all_logs);
+    stream.gives_the_same_bytes(all_logs.clone(), &[all_logs.len(), 1, 7, 1_000]);
     stream.keeps_memory_flat(&ordinary, settings.chunks);
-    let beside = Beside { name: built_in.identity().name(), config: "", fresh: &other };
-    stream.is_fast(&chunks, &beside, settings);
+    let baseline = Baseline { name: built_in.identity().name(), config: "", new_instance: &other };
+    stream.is_fast(&chunks, &baseline, settings);
 }
 
-/// A session goes on with other batches when it refused one.
-pub(super) fn goes_on_after_a_refusal<R: Running<Chunk = LogBatch>>(
+/// Checks that a session accepts further batches after it rejected one.
+pub(super) fn continues_after_rejection<R: ChunkedInstance<Chunk = LogBatch>>(
     stream: &mut Stream<'_, R>,
-    whole: &LogBatch,
+    all_logs: &LogBatch,
 ) {
-    let (config, fresh) = (stream.config, stream.fresh);
+    let (config, new_instance) = (stream.config, stream.new_instance);
     stream.suite.check("goes-on-after-a-refusal", contract::BROKEN, || {
-        let mut instance = fresh()?;
+        let mut instance = new_instance()?;
         let session = instance.open(config)?;
-        let before = instance.push(session, whole, 0)?;
-        let mut broken = whole.clone();
+        let before = instance.push(session, all_logs, 0)?;
+        let mut broken = all_logs.clone();
         broken.value_ends[0] = u32::MAX;
         if instance.push(session, &broken, 0).is_ok() {
             return Err(Problem::new("value-ends beyond the values: taken"));
         }
-        let after =
-            instance.push(session, whole, 0).at(|| "a good batch behind one that it refused".into())?;
-        super::stream::same(&before, &after, || "the same batch before and behind a refusal".into())?;
-        Ok("the same for the same batch, before and behind".into())
+        let after = instance.push(session, all_logs, 0).at(|| "a valid batch after a rejected one".into())?;
+        super::stream::same(&before, &after, || "the same batch before and after a rejection".into())?;
+        Ok("the same output for a batch before and after the rejection".into())
     });
 }
 
-/// What its transport asks of each message.
-fn suits_its_transport(stream: &mut Stream<'_, FormatterInstance>, transport: Transport, whole: &LogBatch) {
-    let (config, fresh) = (stream.config, stream.fresh);
+/// Checks the messages against the rules of the transport.
+fn matches_its_transport(
+    stream: &mut Stream<'_, FormatterInstance>,
+    transport: Transport,
+    all_logs: &LogBatch,
+) {
+    let (config, new_instance) = (stream.config, stream.new_instance);
     stream.suite.check("adds-no-separator", contract::NO_SEPARATOR, || {
-        let mut instance = fresh()?;
+        let mut instance = new_instance()?;
         let session = instance.open(config)?;
-        let messages = instance.push(session, whole)?;
+        let messages = instance.push(session, all_logs)?;
         for (log, message) in each(&messages) {
             if message.is_empty() || message.contains(&b'\n') {
-                return Err(of_log(whole, log, message, "is empty, or has a line feed in it"));
+                return Err(of_log(all_logs, log, message, "is empty, or has a line feed in it"));
             }
         }
         Ok(format!("{} messages", messages.ends.len()))
@@ -120,16 +123,16 @@ fn suits_its_transport(stream: &mut Stream<'_, FormatterInstance>, transport: Tr
         Transport::Syslog => ("makes-syslog-messages", contract::SYSLOG),
     };
     stream.suite.check(check, sentence, || {
-        let mut instance = fresh()?;
+        let mut instance = new_instance()?;
         let session = instance.open(config)?;
-        let messages = instance.push(session, whole)?;
+        let messages = instance.push(session, all_logs)?;
         for (log, message) in each(&messages) {
             let problem = match transport {
-                Transport::Hec => no_event(message),
-                Transport::Syslog => no_priority(message),
+                Transport::Hec => event_problem(message),
+                Transport::Syslog => priority_problem(message),
             };
             if let Some(problem) = problem {
-                return Err(of_log(whole, log, message, &problem));
+                return Err(of_log(all_logs, log, message, &problem));
             }
         }
         Ok(format!("{} messages", messages.ends.len()))
@@ -146,17 +149,18 @@ fn of_log(batch: &LogBatch, log: usize, message: &[u8], problem: &str) -> Proble
     Problem::new(format!("the message \"{start}\" of the log {{{}}} {problem}", log.join(", ")))
 }
 
-/// What makes it no event of the HTTP Event Collector.
-fn no_event(message: &[u8]) -> Option<String> {
+/// Returns the reason why a message is not an event of the HTTP Event Collector, if any.
+fn event_problem(message: &[u8]) -> Option<String> {
     match serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(message) {
         Ok(event) if event.contains_key("event") => None,
         Ok(_) => Some("has no member `event`".into()),
-        Err(error) => Some(format!("is no JSON object: {error}")),
+        Err(error) => Some(format!("is not a JSON object: {error}")),
     }
 }
 
-/// What makes it no syslog message: it begins with a priority of 0 to 191.
-fn no_priority(message: &[u8]) -> Option<String> {
+/// Returns the reason why a message is not a syslog message, if any. It must begin with a priority of 0 to
+/// 191.
+fn priority_problem(message: &[u8]) -> Option<String> {
     let text = message.strip_prefix(b"<").unwrap_or_default();
     let digits = text.iter().take(4).position(|&byte| byte == b'>').map(|end| &text[..end]);
     let priority = digits.and_then(|digits| str::from_utf8(digits).ok()?.parse::<u8>().ok());
@@ -171,14 +175,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_are_told_from_what_is_none() {
-        assert_eq!(no_event(br#"{"event":{}}"#), None);
+    fn detects_invalid_messages() {
+        assert_eq!(event_problem(br#"{"event":{}}"#), None);
         assert!(
-            no_event(br#"{"time":1}"#).is_some() && no_event(b"{").is_some() && no_event(b"[]").is_some()
+            event_problem(br#"{"time":1}"#).is_some()
+                && event_problem(b"{").is_some()
+                && event_problem(b"[]").is_some()
         );
-        assert_eq!((no_priority(b"<0>"), no_priority(b"<191>1 -")), (None, None));
+        assert_eq!((priority_problem(b"<0>"), priority_problem(b"<191>1 -")), (None, None));
         for message in ["", "<192>1", "<>", "<1", "1 -", "<-1>", "<1000>"] {
-            assert!(no_priority(message.as_bytes()).is_some(), "{message}");
+            assert!(priority_problem(message.as_bytes()).is_some(), "{message}");
         }
     }
 }

@@ -1,14 +1,14 @@
-//! What `wit/` asks of a stage, as checks that anyone runs on a component of their own: `logship stage check`.
-//! Those of logship are checked by the same code.
+//! Conformance checks of stages against `wit/`, for `logship stage check`. The built-in stages pass the same
+//! checks.
 //!
 //! # Layout
-//! - [`Report`]: what came of the checks, as text and as JUnit XML; `suite`: how they run.
-//! - `contract`: the sentences of `wit/` that the checks rest on.
-//! - `description`: checks of every kind: what a stage says of itself, and its configuration.
-//! - `stream`: checks of every kind that is given chunks; `batches`: the logs that they are given.
-//! - `encoder`, `compressor`, `formatter`, `renderer`, `transformer`, `packer`: the checks of each kind together; a pipeline's
-//!   are those of the stages in it.
-//! - `speed`: how fast it is beside a built-in stage.
+//! - [`Report`]: the results, as text and as JUnit XML. `suite`: runs the checks.
+//! - `contract`: the sentences of `wit/` that the checks are based on.
+//! - `description`: checks of descriptions and configurations, for every kind.
+//! - `stream`: checks of every kind that takes chunks. `batches`: the logs for these checks.
+//! - `encoder`, `compressor`, `formatter`, `renderer`, `transformer`, `packer`: all checks of each kind. A
+//!   pipeline gets the checks of its stages.
+//! - `speed`: comparison with the speed of a built-in stage.
 
 mod batches;
 mod compressor;
@@ -31,16 +31,16 @@ use self::suite::Suite;
 use crate::registry::Registry;
 use crate::stage::{FusedBytes, Stage, StageError, Transport};
 
-/// How a stage is checked.
+/// Settings of the checks.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Its configuration, JSON text; none: the empty one, or columns where an encoder asks for columns.
+    /// The stage's configuration, JSON text. Default: empty, or columns for an encoder that requires them.
     pub config: Option<String>,
-    /// The least speed, as a part of that of the built-in stage.
+    /// Minimum speed, as a fraction of the built-in stage's.
     pub least_speed: Option<f64>,
-    /// Whether the speed is measured.
+    /// True if the speed is measured.
     pub speed: bool,
-    /// How many chunks memory is watched over.
+    /// Number of chunks over which memory growth is measured.
     pub chunks: usize,
 }
 
@@ -58,7 +58,7 @@ pub fn check(registry: &Registry, name: &str, settings: &Settings) -> Report {
         let stage = registry.stage(None, name)?;
         let imports = match stage.identity().imports().len() {
             0 => "imports nothing to call".to_owned(),
-            count => format!("imports {count} interfaces of WASI, which it is allowed and which is empty"),
+            count => format!("imports {count} interfaces of WASI, which is allowed and empty"),
         };
         let seen = format!("it has every item of the interface of {}s, and {imports}", stage.kind());
         found = Some(stage);
@@ -130,7 +130,7 @@ fn check_stage(suite: &mut Suite, registry: &Registry, stage: &Stage, settings: 
         return;
     }
     if let Err(error) = check_kind(suite, registry, stage, &config, settings) {
-        suite.check("finds-the-built-in-stage", contract::ASKED_FOR, || Err(error.into()));
+        suite.check("finds-the-built-in-stage", contract::MIN_SPEED, || Err(error.into()));
     }
 }
 
@@ -148,7 +148,7 @@ fn open(stage: &Stage, config: &str) -> Result<(), StageError> {
     }
 }
 
-/// The checks of its kind, beside the built-in stage that is nearest to it.
+/// Runs the checks of the stage's kind, with the most similar built-in stage as a baseline.
 fn check_kind(
     suite: &mut Suite,
     registry: &Registry,
@@ -183,7 +183,7 @@ fn check_kind(
                 FusedBytes::Encoder(stage) => encoder::check(suite, stage, config, &built_in, settings),
                 FusedBytes::Packer(stage) => packer::check(suite, stage, config, settings),
             }
-            suite.part = "renderer/";
+            suite.name_prefix = "renderer/";
             renderer::check(suite, stage.renderer(), "", &registry.renderer("object-path")?, settings);
         }
         Stage::Renderer(stage) => {

@@ -3,13 +3,13 @@ use wasmtime::component::ResourceAny;
 use super::Settings;
 use super::batches;
 use super::encoder::{refuses_broken, takes_hostile};
-use super::stream::{Chunk, Running, Stream};
+use super::stream::{Chunk, ChunkedInstance, Stream};
 use super::suite::Suite;
 use crate::batch::LogBatch;
 use crate::stage::{PackerInstance, PackerStage, StageError};
 
-/// The compressor is checked with its empty configuration.
-impl Running for PackerInstance {
+/// The compressor gets an empty configuration.
+impl ChunkedInstance for PackerInstance {
     type Chunk = LogBatch;
 
     fn open(&mut self, config: &str) -> Result<ResourceAny, StageError> {
@@ -25,8 +25,8 @@ impl Running for PackerInstance {
         Ok((ending.header, ending.trailer))
     }
 
-    fn give_up(&mut self, object: ResourceAny) -> Result<(), StageError> {
-        self.give_up(object)
+    fn discard(&mut self, object: ResourceAny) -> Result<(), StageError> {
+        self.discard(object)
     }
 
     fn memory(&self) -> usize {
@@ -34,15 +34,15 @@ impl Running for PackerInstance {
     }
 }
 
-/// The checks of an encoder and a compressor in one component.
+/// Checks an encoder and a compressor in one component.
 pub(super) fn check(suite: &mut Suite, stage: &PackerStage, config: &str, settings: &Settings) {
     let ordinary = batches::access_logs(16_000);
-    let fresh = || stage.instance();
-    let mut stream = Stream::new(suite, config, &fresh);
-    stream.keeps_to_its_room(&ordinary.cut(2_000));
-    stream.takes_nothing();
-    let whole = takes_hostile(&mut stream);
+    let new_instance = || stage.instance();
+    let mut stream = Stream::new(suite, config, &new_instance);
+    stream.stays_within_limits(&ordinary.cut(2_000));
+    stream.finishes_without_a_chunk();
+    let all_logs = takes_hostile(&mut stream);
     refuses_broken(&mut stream);
-    stream.gives_the_same_bytes(whole.clone(), &[whole.len(), 1, 7, 1_000]);
+    stream.gives_the_same_bytes(all_logs.clone(), &[all_logs.len(), 1, 7, 1_000]);
     stream.keeps_memory_flat(&ordinary, settings.chunks);
 }

@@ -7,13 +7,13 @@ use super::contract;
 use super::suite::{At, Checked, Problem, Suite};
 use crate::stage::{RendererStage, Request, StageError};
 
-/// Keys that a round of speed renders.
+/// Keys rendered per round of the speed check.
 const ROUND: u64 = 1_000;
 
-/// Bytes that its runtime may keep of each call: the host has an instance for each key.
-const KEPT: usize = 512;
+/// Bytes that the language runtime may retain per call. The host uses an instance for each key.
+const RETAINED_BYTES: usize = 512;
 
-/// What is known of an ordinary object.
+/// Returns the metadata of an ordinary object.
 pub(super) fn ordinary() -> Request {
     Request {
         rule: "web-to-lake".into(),
@@ -30,12 +30,12 @@ pub(super) fn ordinary() -> Request {
     }
 }
 
-/// The object of the task behind it.
+/// Returns the metadata of the same object for another task.
 fn numbered(number: u64) -> Request {
     Request { number, creation_time: 1_484_913_043_351_525_351 + number, ..ordinary() }
 }
 
-/// The checks of a renderer, beside the built-in one.
+/// Checks a renderer and compares it with the built-in one.
 pub(super) fn check(
     suite: &mut Suite,
     stage: &RendererStage,
@@ -45,14 +45,14 @@ pub(super) fn check(
 ) {
     suite.check("keeps-to-its-room", contract::ROOM, || {
         let mut instance = stage.instance()?;
-        let begun = Instant::now();
+        let started = Instant::now();
         let key = instance.render(config, &ordinary()).at(|| "an ordinary object".into())?;
-        let (spent, memory) = (begun.elapsed(), instance.memory() as f64 / f64::from(1 << 20));
+        let (spent, memory) = (started.elapsed(), instance.memory() as f64 / f64::from(1 << 20));
         Ok(format!("{memory:.2} MiB of memory, and {:.2} ms for {key:?}", spent.as_secs_f64() * 1e3))
     });
     for (check, what, request) in hostile() {
-        suite.check(check, contract::LAWFUL_KEY, || match stage.render(config, &request) {
-            Err(StageError::Config { path, reason, .. }) => Ok(format!("refused: {path}: {reason}")),
+        suite.check(check, contract::VALID_KEY, || match stage.render(config, &request) {
+            Err(StageError::Config { path, reason, .. }) => Ok(format!("rejected: {path}: {reason}")),
             other => other.at(|| what.to_owned()).map(|key| format!("{:.80}", format!("{key:?}"))),
         });
     }
@@ -77,21 +77,21 @@ pub(super) fn check(
             instance.render(config, &numbered(number))?;
             memory.push(instance.memory());
         }
-        super::stream::flat(&memory, KEPT).at(|| "keys in one instance".into())
+        super::stream::flat(&memory, RETAINED_BYTES).at(|| "keys in one instance".into())
     });
     let timed = |stage: &RendererStage, config: &str| {
-        let begun = Instant::now();
+        let started = Instant::now();
         for number in 0..ROUND {
             stage.render(config, &numbered(number))?;
         }
-        Ok::<_, StageError>(ROUND as f64 / begun.elapsed().as_secs_f64() / 1e3)
+        Ok::<_, StageError>(ROUND as f64 / started.elapsed().as_secs_f64() / 1e3)
     };
     super::speed::check(suite, "thousand keys/s", built_in.identity().name(), settings, || {
         Ok((timed(stage, config)?, timed(built_in, "")?))
     });
 }
 
-/// Keys of tasks that differ in one thing each.
+/// Checks that tasks that differ in one value get different keys.
 fn different(stage: &RendererStage, config: &str) -> Checked {
     let another = |change: fn(&mut Request)| {
         let mut request = ordinary();
@@ -110,7 +110,7 @@ fn different(stage: &RendererStage, config: &str) -> Checked {
     Ok("for another creation-time, and for another number".into())
 }
 
-/// Facts that a careless renderer does not expect. It may refuse them.
+/// Returns metadata that a careless renderer does not expect. The renderer may reject it.
 fn hostile() -> Vec<(&'static str, &'static str, Request)> {
     let case = |check, what, change: fn(&mut Request)| {
         let mut request = ordinary();

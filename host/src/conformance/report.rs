@@ -1,62 +1,62 @@
-//! What came of the checks, as text and as JUnit XML.
+//! The results of the checks, as text and as JUnit XML.
 
 use std::fmt::{self, Display};
 use std::time::Duration;
 
 use quick_junit::{NonSuccessKind, Property, TestCase, TestCaseStatus, TestSuite};
 
-/// What came of all checks of one component.
+/// The results of all checks of one component.
 #[derive(Debug, Clone)]
 pub struct Report {
-    /// Where the component is from: a path, or a name.
+    /// Path or name of the component.
     pub origin: String,
-    /// Kind, name, version and digest of the stage, where it got as far as to say them.
+    /// Kind, name, version and digest of the stage. `None` if it could not be loaded.
     pub stage: Option<String>,
     /// The checks, in the order in which they ran.
     pub findings: Vec<Finding>,
 }
 
-/// What came of one check.
+/// The result of one check.
 #[derive(Debug, Clone)]
 pub struct Finding {
-    /// The check's name: lowercase words with `-` between them, the same in every version. Checks of the renderer of a
-    /// pipeline have `renderer/` before theirs.
+    /// The check's name: lowercase words separated by `-`, the same in every version. Checks of a pipeline's
+    /// renderer begin with `renderer/`.
     pub check: String,
-    /// The sentence of the contract that it rests on.
+    /// The sentence of the contract that the check is based on.
     pub contract: &'static str,
-    /// What came of it.
+    /// The outcome.
     pub outcome: Outcome,
-    /// How long it took.
+    /// Duration of the check.
     pub time: Duration,
 }
 
-/// What may come of a check.
+/// The outcome of a check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// The stage keeps the contract; what was seen.
+    /// The stage complies with the contract. Contains the measured result.
     Passed(String),
-    /// It does not: with what input, and what came instead.
+    /// The stage violates the contract. Contains the input and the result.
     Failed(String),
-    /// It was not tried, and why.
+    /// The check did not run. Contains the reason.
     Skipped(String),
 }
 
 impl Report {
-    /// Whether no check failed.
+    /// True if no check failed.
     pub fn passed(&self) -> bool {
         self.failed().next().is_none()
     }
 
-    /// The names of the checks that failed.
+    /// Returns the names of the failed checks.
     pub fn failed(&self) -> impl Iterator<Item = &str> {
         let failed = |finding: &&Finding| matches!(finding.outcome, Outcome::Failed(_));
         self.findings.iter().filter(failed).map(|finding| &*finding.check)
     }
 
-    /// As a report in the JUnit format of Jenkins, which build servers read: a test case for each check.
+    /// Returns the report in Jenkins' JUnit format, which build servers read: one test case per check.
     ///
     /// # Errors
-    /// When it can't be written as XML.
+    /// If it can't be written as XML.
     pub fn junit(&self) -> Result<String, quick_junit::SerializeError> {
         let mut suite = TestSuite::new(&*self.origin);
         suite.set_time(self.findings.iter().map(|finding| finding.time).sum());
@@ -105,7 +105,7 @@ impl Display for Report {
                 Outcome::Failed(_) => "FAIL",
                 Outcome::Skipped(_) => "skip",
             };
-            // What has several lines, such as the difference to an interface, stands below.
+            // Indents further lines, such as those of an interface difference.
             let text = outcome.text().replace('\n', "\n        ");
             writeln!(f, "  {word:<4}  {check:<width$}  {text}")?;
             if let Outcome::Failed(_) = outcome {

@@ -1,4 +1,4 @@
-//! How fast a stage is beside a built-in one, in one run.
+//! Comparison of a stage's speed with that of a built-in stage, in the same process.
 
 use std::time::{Duration, Instant};
 
@@ -6,12 +6,12 @@ use super::Settings;
 use super::contract;
 use super::suite::{Problem, Suite};
 
-/// Rounds in turns, at most, and how long they may take together.
-const ROUNDS: usize = 7;
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Maximum number of rounds, and their maximum total duration.
+const MAX_ROUNDS: usize = 7;
+const TIME_BUDGET: Duration = Duration::from_secs(5);
 
-/// Tells how fast the stage is, and judges where the least is given. A round gives the speeds of both; one comes
-/// before, which is not counted.
+/// Measures the speed, and fails below the minimum if there is one. A round returns the speeds of both
+/// stages. A first round warms up and is not counted.
 pub(super) fn check(
     suite: &mut Suite,
     unit: &str,
@@ -21,16 +21,16 @@ pub(super) fn check(
 ) {
     const CHECK: &str = "is-fast-enough";
     if !settings.speed {
-        return suite.skip(CHECK, contract::ASKED_FOR, "not asked for");
+        return suite.skip(CHECK, contract::MIN_SPEED, "not requested");
     }
     if suite.has_failed() {
-        return suite.skip(CHECK, contract::ASKED_FOR, "not measured, for other checks failed");
+        return suite.skip(CHECK, contract::MIN_SPEED, "not measured, because other checks failed");
     }
-    suite.check(CHECK, contract::ASKED_FOR, || {
-        let begun = Instant::now();
+    suite.check(CHECK, contract::MIN_SPEED, || {
+        let started = Instant::now();
         round()?;
         let (mut own, mut other, mut ratios) = (vec![], vec![], vec![]);
-        while ratios.len() < ROUNDS && (ratios.is_empty() || begun.elapsed() < PATIENCE) {
+        while ratios.len() < MAX_ROUNDS && (ratios.is_empty() || started.elapsed() < TIME_BUDGET) {
             let (one, two) = round()?;
             own.push(one);
             other.push(two);
@@ -43,7 +43,9 @@ pub(super) fn check(
             median(other)
         );
         match settings.least_speed {
-            Some(least) if ratio < least => Err(Problem::new(format!("{seen}, and {least} is asked for"))),
+            Some(least) if ratio < least => {
+                Err(Problem::new(format!("{seen}, but --least-speed is {least}")))
+            }
             _ => Ok(seen),
         }
     });

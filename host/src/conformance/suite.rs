@@ -1,71 +1,71 @@
-//! Checks that run one after the other, and what stops them.
+//! Runs checks in order, and stops after a fatal problem.
 
 use std::time::{Duration, Instant};
 
 use super::report::{Finding, Outcome};
 use crate::stage::StageError;
 
-/// Runs checks and writes down what comes of them.
+/// Runs checks and records their results.
 #[derive(Debug, Default)]
 pub(super) struct Suite {
     pub(super) findings: Vec<Finding>,
-    /// What stands before the names of checks.
-    pub(super) part: &'static str,
-    /// Why nothing more is tried: each further check would take as long, or as much memory.
-    stopped: Option<&'static str>,
+    /// Prefix of the checks' names.
+    pub(super) name_prefix: &'static str,
+    /// The reason why further checks are skipped: each would take as long, or as much memory.
+    stop_reason: Option<&'static str>,
 }
 
-/// What a check found to be wrong.
+/// A problem found by a check.
 #[derive(Debug)]
 pub(super) struct Problem {
     text: String,
-    /// Why nothing more is to be tried, if so.
-    stops: Option<&'static str>,
+    /// The reason to skip further checks, if any.
+    stop_reason: Option<&'static str>,
 }
 
-/// What a check gives: what it saw, or what is wrong.
+/// The result of a check: the measured values, or the problem.
 pub(super) type Checked = Result<String, Problem>;
 
 impl Suite {
-    /// Runs a check under its name, with the sentence of the contract that it rests on.
+    /// Runs a check under its name, with the sentence of the contract that it is based on.
     pub(super) fn check(
         &mut self,
         check: &'static str,
         contract: &'static str,
         run: impl FnOnce() -> Checked,
     ) {
-        let begun = Instant::now();
-        let outcome = match self.stopped {
+        let started = Instant::now();
+        let outcome = match self.stop_reason {
             Some(reason) => Outcome::Skipped(reason.to_owned()),
             None => match run() {
                 Ok(seen) => Outcome::Passed(seen),
                 Err(problem) => {
-                    self.stopped = problem.stops;
+                    self.stop_reason = problem.stop_reason;
                     Outcome::Failed(problem.text)
                 }
             },
         };
-        self.add(check, contract, outcome, begun.elapsed());
+        self.add(check, contract, outcome, started.elapsed());
     }
 
-    /// Writes down that a check was not tried.
+    /// Records a skipped check.
     pub(super) fn skip(&mut self, check: &'static str, contract: &'static str, reason: impl Into<String>) {
         self.add(check, contract, Outcome::Skipped(reason.into()), Duration::ZERO);
     }
 
     fn add(&mut self, check: &str, contract: &'static str, outcome: Outcome, time: Duration) {
-        let check = format!("{}{check}", self.part);
+        let check = format!("{}{check}", self.name_prefix);
         self.findings.push(Finding { check, contract, outcome, time });
     }
 
-    /// Whether the check of this name was passed.
+    /// True if the check with this name passed.
     pub(super) fn passed(&self, check: &str) -> bool {
-        let check = format!("{}{check}", self.part);
+        let check = format!("{}{check}", self.name_prefix);
         let passed = |finding: &Finding| matches!(finding.outcome, Outcome::Passed(_));
         self.findings.iter().any(|finding| finding.check == check && passed(finding))
     }
 
-    /// Whether any check failed so far.
+    /// True if any check failed.
     pub(super) fn has_failed(&self) -> bool {
         self.findings.iter().any(|finding| matches!(finding.outcome, Outcome::Failed(_)))
     }
@@ -73,23 +73,26 @@ impl Suite {
 
 impl Problem {
     pub(super) fn new(text: impl Into<String>) -> Self {
-        Self { text: text.into(), stops: None }
+        Self { text: text.into(), stop_reason: None }
     }
 
-    /// A problem behind which nothing more is to be tried.
-    pub(super) fn last(text: impl Into<String>, stops: &'static str) -> Self {
-        Self { text: text.into(), stops: Some(stops) }
+    /// Returns a problem after which all checks are skipped.
+    pub(super) fn fatal(text: impl Into<String>, stop_reason: &'static str) -> Self {
+        Self { text: text.into(), stop_reason: Some(stop_reason) }
     }
 }
 
 impl From<StageError> for Problem {
     fn from(error: StageError) -> Self {
-        let is_endless = matches!(error, StageError::Deadline { .. });
-        Self { text: error.to_string(), stops: is_endless.then_some("a call ran past its deadline above") }
+        let is_timeout = matches!(error, StageError::Deadline { .. });
+        Self {
+            text: error.to_string(),
+            stop_reason: is_timeout.then_some("a call ran past its deadline above"),
+        }
     }
 }
 
-/// With what input an error came.
+/// Adds the input to an error.
 pub(super) trait At<T> {
     fn at(self, input: impl FnOnce() -> String) -> Result<T, Problem>;
 }
@@ -108,9 +111,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_runs_without_end_is_tried_once() {
+    fn fatal_problem_skips_further_checks() {
         let mut suite = Suite::default();
-        let endless = || Err(Problem::last("endless", "it has no end"));
+        let endless = || Err(Problem::fatal("endless", "it has no end"));
         suite.check("one", "", || Err(Problem::new("wrong")));
         suite.check("two", "", endless);
         suite.check("three", "", || unreachable!("it would take as long"));

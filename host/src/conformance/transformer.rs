@@ -7,22 +7,22 @@ use super::Settings;
 use super::batches;
 use super::contract;
 use super::encoder::{refuses_broken, takes_hostile};
-use super::formatter::goes_on_after_a_refusal;
-use super::stream::{Beside, Chunk, Running, Stream, same};
+use super::formatter::continues_after_rejection;
+use super::stream::{Baseline, Chunk, ChunkedInstance, Stream, same};
 use super::suite::Suite;
 use crate::batch::LogBatch;
 use crate::stage::{StageError, TransformerInstance, TransformerStage};
 
-impl Running for TransformerInstance {
+impl ChunkedInstance for TransformerInstance {
     type Chunk = LogBatch;
-    const MOVES: bool = true;
+    const CAN_RESTART: bool = true;
 
     fn open(&mut self, config: &str) -> Result<ResourceAny, StageError> {
         self.open(config)
     }
 
-    /// Logs as text, a line each, behind the number of the log that each is from: where a group or a key stands in its
-    /// dictionary means nothing.
+    /// Returns the logs as text, one line each, after the number of the source log. Indices of groups and
+    /// keys are resolved, because their order is irrelevant.
     fn push(&mut self, session: ResourceAny, batch: &LogBatch, first: usize) -> Result<Vec<u8>, StageError> {
         let transformed = self.push(session, batch)?;
         let logs = &transformed.batch;
@@ -45,12 +45,12 @@ impl Running for TransformerInstance {
     }
 
     fn finish(&mut self, session: ResourceAny) -> Result<(Vec<u8>, Vec<u8>), StageError> {
-        self.give_up(session)?;
+        self.discard(session)?;
         Ok((vec![], vec![]))
     }
 
-    fn give_up(&mut self, session: ResourceAny) -> Result<(), StageError> {
-        self.give_up(session)
+    fn discard(&mut self, session: ResourceAny) -> Result<(), StageError> {
+        self.discard(session)
     }
 
     fn memory(&self) -> usize {
@@ -58,7 +58,7 @@ impl Running for TransformerInstance {
     }
 }
 
-/// The checks of a transformer, beside a built-in one where there is any.
+/// Checks a transformer and compares it with a built-in one, if there is any.
 pub(super) fn check(
     suite: &mut Suite,
     stage: &TransformerStage,
@@ -68,40 +68,42 @@ pub(super) fn check(
 ) {
     let ordinary = batches::access_logs(16_000);
     let chunks = ordinary.cut(2_000);
-    let fresh = || stage.instance();
-    let mut stream = Stream::new(suite, config, &fresh);
-    stream.keeps_to_its_room(&chunks);
-    stream.takes_nothing();
-    let whole = takes_hostile(&mut stream);
+    let new_instance = || stage.instance();
+    let mut stream = Stream::new(suite, config, &new_instance);
+    stream.stays_within_limits(&chunks);
+    stream.finishes_without_a_chunk();
+    let all_logs = takes_hostile(&mut stream);
     refuses_broken(&mut stream);
-    goes_on_after_a_refusal(&mut stream, &whole);
-    looks_at_each_log_alone(&mut stream, &whole);
-    stream.gives_the_same_bytes(whole.clone(), &[whole.len(), 1, 7, 1_000]);
+    continues_after_rejection(&mut stream, &all_logs);
+    transforms_logs_independently(&mut stream, &all_logs);
+    stream.gives_the_same_bytes(all_logs.clone(), &[all_logs.len(), 1, 7, 1_000]);
     stream.keeps_memory_flat(&ordinary, settings.chunks);
     if let Some(built_in) = built_in {
         let other = || built_in.instance();
-        let beside = Beside { name: built_in.identity().name(), config: "", fresh: &other };
-        stream.is_fast(&chunks, &beside, settings);
+        let baseline = Baseline { name: built_in.identity().name(), config: "", new_instance: &other };
+        stream.is_fast(&chunks, &baseline, settings);
     }
 }
 
-/// The same of each log when the others come in another order, or not at all.
-fn looks_at_each_log_alone(stream: &mut Stream<'_, TransformerInstance>, whole: &LogBatch) {
-    let (config, fresh) = (stream.config, stream.fresh);
+/// Checks that the result of a log does not depend on the other logs or their order.
+fn transforms_logs_independently(stream: &mut Stream<'_, TransformerInstance>, all_logs: &LogBatch) {
+    let (config, new_instance) = (stream.config, stream.new_instance);
     stream.suite.check("looks-at-each-log-alone", contract::LOG_ALONE, || {
-        let last = whole.len().saturating_sub(300);
-        let logs = whole.part(last..whole.len()).cut(1);
-        let mut instance = fresh()?;
+        let last = all_logs.len().saturating_sub(300);
+        let logs = all_logs.slice(last..all_logs.len()).cut(1);
+        let mut instance = new_instance()?;
         let session = instance.open(config)?;
-        let forward: Vec<_> =
-            logs.iter().map(|log| Running::push(&mut instance, session, log, 0)).collect::<Result<_, _>>()?;
-        let mut other = fresh()?;
+        let forward: Vec<_> = logs
+            .iter()
+            .map(|log| ChunkedInstance::push(&mut instance, session, log, 0))
+            .collect::<Result<_, _>>()?;
+        let mut other = new_instance()?;
         let session = other.open(config)?;
         for (number, log) in logs.iter().enumerate().rev().step_by(2) {
-            let alone = Running::push(&mut other, session, log, 0)?;
+            let alone = ChunkedInstance::push(&mut other, session, log, 0)?;
             same(&forward[number], &alone, || {
                 format!(
-                    "log {number} of {}, behind those before it, and behind some of those that follow",
+                    "log {number} of {}, after all logs before it, and after some of the logs that follow",
                     logs.len()
                 )
             })?;

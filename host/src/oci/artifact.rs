@@ -1,4 +1,4 @@
-//! What an artifact is made of: manifest, configuration and layer.
+//! The parts of an artifact: manifest, configuration and layer.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,20 +10,21 @@ use sha2::{Digest, Sha256};
 use wit_component::DecodedWasm;
 use wit_parser::Resolve;
 
-use super::{OciError, Place, is_digest};
+use super::{OciError, Reference, is_digest};
 use crate::stage::Stage;
 
 /// The media type of a component, and of a WIT package.
 pub const LAYER: &str = "application/wasm";
 
-/// The media type of what is said of it.
+/// The media type of an artifact's configuration.
 pub const CONFIG: &str = "application/vnd.wasm.config.v0+json";
 
-/// The annotation that says what kind of stage it is.
+/// The annotation with the kind of stage.
 pub const KIND: &str = "logship.kind";
 
-/// The media types of manifests: of an artifact, and of images as Docker writes them.
+/// The media type of an artifact's manifest.
 pub(super) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// The media types of image indexes and of Docker's manifests.
 const OTHER_MANIFESTS: [&str; 3] = [
     "application/vnd.oci.image.index.v1+json",
     "application/vnd.docker.distribution.manifest.v2+json",
@@ -33,11 +34,11 @@ const OTHER_MANIFESTS: [&str; 3] = [
 const TITLE: &str = "org.opencontainers.image.title";
 const VERSION: &str = "org.opencontainers.image.version";
 
-/// Configurations of images that containers are made from.
-const CONTAINERS: [&str; 2] =
+/// The media types of container images' configurations.
+const CONTAINER_CONFIGS: [&str; 2] =
     ["application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"];
 
-/// Something to be pushed.
+/// An artifact to push.
 #[derive(Debug)]
 pub struct Artifact {
     pub(super) layer: Vec<u8>,
@@ -45,15 +46,15 @@ pub struct Artifact {
     pub(super) config: Vec<u8>,
     pub(super) config_digest: String,
     pub(super) manifest: Vec<u8>,
-    /// The digest of the manifest, which stands for all of it.
+    /// The digest of the manifest, which identifies the artifact.
     pub digest: String,
 }
 
 impl Artifact {
-    /// An artifact of a stage.
+    /// Creates the artifact of a stage.
     ///
     /// # Errors
-    /// When its component can't be read.
+    /// Fails if the component can't be read.
     pub fn of_stage(stage: &Stage, component: Vec<u8>) -> Result<Self, OciError> {
         let identity = stage.identity();
         let annotations = BTreeMap::from([
@@ -64,16 +65,16 @@ impl Artifact {
         Self::new(identity.name(), component, annotations)
     }
 
-    /// An artifact of the WIT package in a folder, with the packages in `deps` that it needs.
+    /// Creates the artifact of the WIT package in a folder, with its dependencies in `deps`.
     ///
     /// # Errors
-    /// When the package can't be read.
+    /// Fails if the package can't be read.
     pub fn of_wit(folder: &Path) -> Result<Self, OciError> {
         let origin = folder.display().to_string();
         let unreadable = |reason: String| OciError::Unreadable { origin: origin.clone(), reason };
         let mut resolve = Resolve::default();
         let read = resolve.push_dir(folder);
-        let (package, _) = read.map_err(|error| unreadable(format!("no WIT package: {error:#}")))?;
+        let (package, _) = read.map_err(|error| unreadable(format!("not a WIT package: {error:#}")))?;
         let bytes =
             wit_component::encode(&resolve, package).map_err(|error| unreadable(format!("{error:#}")))?;
         let name = &resolve.packages[package].name;
@@ -110,16 +111,16 @@ impl Artifact {
     }
 }
 
-/// What is read of a manifest.
+/// The fields of a manifest that logship reads.
 #[derive(Debug, Deserialize)]
 struct Manifest {
     config: Option<Descriptor>,
     layers: Option<Vec<Descriptor>>,
-    /// Those of an index.
+    /// Only in an image index.
     manifests: Option<Vec<Value>>,
 }
 
-/// What a manifest says of a blob.
+/// A manifest's description of a blob.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Descriptor {
@@ -128,7 +129,7 @@ pub(super) struct Descriptor {
     pub(super) size: u64,
 }
 
-/// What a component exports and imports, or the interfaces of a WIT package.
+/// Returns the exports and imports of a component, or the interfaces of a WIT package.
 fn interfaces(origin: &str, bytes: &[u8]) -> Result<(Vec<String>, Vec<String>), OciError> {
     let decoded = wit_component::decode(bytes)
         .map_err(|error| OciError::Unreadable { origin: origin.into(), reason: format!("{error:#}") })?;
@@ -145,36 +146,36 @@ fn interfaces(origin: &str, bytes: &[u8]) -> Result<(Vec<String>, Vec<String>), 
     })
 }
 
-/// The manifests that are asked for: those of images are refused by what they are.
-pub(super) fn accepted() -> String {
+/// The `Accept` header for manifests. It includes image types, so that an image is rejected with a clear message.
+pub(super) fn accept_header() -> String {
     [MANIFEST].into_iter().chain(OTHER_MANIFESTS).collect::<Vec<_>>().join(", ")
 }
 
-/// The layer of a manifest that is the component.
-pub(super) fn layer(place: &Place, manifest: &[u8]) -> Result<Descriptor, OciError> {
-    let refused = |found: String| OciError::NoComponent { place: place.to_string(), found };
+/// Returns the layer of a manifest that is the component.
+pub(super) fn component_layer(reference: &Reference, manifest: &[u8]) -> Result<Descriptor, OciError> {
+    let rejected = |found: String| OciError::NotAComponent { reference: reference.to_string(), found };
     let read: Manifest = serde_json::from_slice(manifest)
-        .map_err(|error| refused(format!("no manifest that logship reads ({error})")))?;
+        .map_err(|error| rejected(format!("not a manifest that logship can read ({error})")))?;
     if read.manifests.is_some() {
-        return Err(refused("an index of several images, one a platform".into()));
+        return Err(rejected("an index of several images, one per platform".into()));
     }
     let (Some(config), Some(layers)) = (read.config, read.layers) else {
-        return Err(refused("no manifest of an artifact".into()));
+        return Err(rejected("not the manifest of an artifact".into()));
     };
-    if CONTAINERS.contains(&config.media_type.as_str()) {
-        return Err(refused(format!("an image of containers ({})", config.media_type)));
+    if CONTAINER_CONFIGS.contains(&config.media_type.as_str()) {
+        return Err(rejected(format!("a container image ({})", config.media_type)));
     }
     if let Some(layer) = layers.iter().find(|layer| !is_digest(&layer.digest)) {
-        return Err(refused(format!("an artifact with {:?} for a SHA-256", layer.digest)));
+        return Err(rejected(format!("an artifact with the invalid digest {:?}", layer.digest)));
     }
     match layers.as_slice() {
         [layer] if layer.media_type == LAYER => Ok(layer.clone()),
-        [layer] => Err(refused(format!("an artifact with a layer of {}", layer.media_type))),
-        layers => Err(refused(format!("an artifact of {} layers", layers.len()))),
+        [layer] => Err(rejected(format!("an artifact with a layer of type {}", layer.media_type))),
+        layers => Err(rejected(format!("an artifact with {} layers", layers.len()))),
     }
 }
 
-/// The SHA-256 of bytes, as registries write it.
+/// The SHA-256 of bytes in the form `sha256:HEX`.
 pub(super) fn sha256(bytes: &[u8]) -> String {
     format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
 }
@@ -184,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wit_package_is_pushed_with_what_it_needs() {
+    fn wit_package_includes_dependencies() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit");
         let artifact = Artifact::of_wit(&folder).expect("the contract is a package");
         let manifest: Value = serde_json::from_slice(&artifact.manifest).expect("a manifest is JSON");
@@ -201,26 +202,26 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_without_wit_is_refused() {
+    fn rejects_folder_without_wit() {
         let folder = tempfile::tempdir().expect("a folder");
         let error = Artifact::of_wit(folder.path()).map_err(|error| error.to_string());
-        assert!(error.as_ref().is_err_and(|error| error.contains("no WIT package")), "{error:?}");
+        assert!(error.as_ref().is_err_and(|error| error.contains("not a WIT package")), "{error:?}");
     }
 
     #[test]
-    fn other_artifacts_are_refused_by_what_they_are() {
-        let place: Place = "ghcr.io/acme/cef:1".parse().expect("a place");
+    fn rejects_other_artifacts_by_type() {
+        let reference: Reference = "ghcr.io/acme/cef:1".parse().expect("a reference");
         let digest = sha256(b"");
         let descriptor = |kind: &str| json!({ "mediaType": kind, "digest": digest, "size": 0 });
         let image = |config: &str, layers: &[&str]| {
             let layers: Vec<_> = layers.iter().map(|kind| descriptor(kind)).collect();
             json!({ "schemaVersion": 2, "config": descriptor(config), "layers": layers })
         };
-        assert!(layer(&place, image(CONFIG, &[LAYER]).to_string().as_bytes()).is_ok());
-        for (manifest, word) in [
+        assert!(component_layer(&reference, image(CONFIG, &[LAYER]).to_string().as_bytes()).is_ok());
+        for (manifest, text) in [
             (
-                image(CONTAINERS[0], &["application/vnd.oci.image.layer.v1.tar+gzip"]),
-                "an image of containers",
+                image(CONTAINER_CONFIGS[0], &["application/vnd.oci.image.layer.v1.tar+gzip"]),
+                "a container image",
             ),
             (
                 image("application/vnd.cncf.helm.config.v1+json", &["application/x-helm"]),
@@ -234,12 +235,13 @@ mod tests {
             ),
             (
                 json!({ "config": descriptor(CONFIG), "layers": [{ "mediaType": LAYER, "digest": "../x", "size": 1 }] }),
-                "an artifact with \"../x\"",
+                "an artifact with the invalid digest \"../x\"",
             ),
-            (json!({}), "no manifest"),
+            (json!({}), "not the manifest"),
         ] {
-            let found = layer(&place, manifest.to_string().as_bytes()).map_err(|error| error.to_string());
-            assert!(found.as_ref().is_err_and(|error| error.contains(word)), "{manifest}: {found:?}");
+            let found = component_layer(&reference, manifest.to_string().as_bytes())
+                .map_err(|error| error.to_string());
+            assert!(found.as_ref().is_err_and(|error| error.contains(text)), "{manifest}: {found:?}");
         }
     }
 }

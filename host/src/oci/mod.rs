@@ -1,100 +1,99 @@
 //! Components in OCI registries: `ghcr.io/acme/cef:1.2`.
 //!
-//! They are what the CNCF's guidance calls a wasm OCI artifact: a manifest with one layer, the component, and a
-//! configuration that says what it exports. Other tools for components (`wkg oci pull`, `wkg oci push`) read and write
-//! the same.
+//! The format is the CNCF's wasm OCI artifact: a manifest with one layer, the component, and a configuration that lists
+//! its exports. `wkg oci pull` and `wkg oci push` read and write the same format.
 //!
 //! # Layout
-//! - This file: what can go wrong, and [`Place`], the name of an artifact.
-//! - [`artifact`]: what an artifact is made of. [`remote`]: the registry that it is pulled from, and pushed to.
+//! - This file: errors, and [`Reference`], the name of an artifact.
+//! - [`artifact`]: the parts of an artifact. [`client`]: pulls from and pushes to a registry.
 
 pub mod artifact;
-pub mod remote;
+pub mod client;
 
 use std::fmt;
 use std::net::IpAddr;
 use std::path::Path;
 use std::str::FromStr;
 
-use crate::registry::DIGEST;
+use crate::registry::DIGEST_PREFIX;
 
-/// Why something is not pulled or pushed.
+/// Why a pull or push failed.
 #[derive(Debug, thiserror::Error)]
 pub enum OciError {
-    /// It names no artifact.
-    #[error("{text:?} is no REGISTRY/NAME:TAG or REGISTRY/NAME@sha256:DIGEST: {reason}")]
-    Place {
-        /// What was given.
+    /// The text is not a reference.
+    #[error("{text:?} is not a reference REGISTRY/NAME:TAG or REGISTRY/NAME@sha256:DIGEST: {reason}")]
+    Reference {
+        /// The text.
         text: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
-    /// The registry wants to know who asks, or does not let them.
+    /// The registry requires a login, or denies the user.
     #[error(
-        "{place}: the registry refuses {who}; give LOGSHIP_REGISTRY_USERNAME and LOGSHIP_REGISTRY_PASSWORD, or `docker login {registry}`"
+        "{reference}: the registry rejects {who}; set LOGSHIP_REGISTRY_USERNAME and LOGSHIP_REGISTRY_PASSWORD, or run `docker login {registry}`"
     )]
     Unauthorized {
         /// The artifact.
-        place: String,
+        reference: String,
         /// Its registry.
         registry: String,
-        /// Who asked.
+        /// The user, or the lack of credentials.
         who: String,
     },
-    /// What the user's Docker configuration says of the registry can't be used.
+    /// The registry's credentials in the user's Docker configuration can't be used.
     #[error("the credentials for {registry} in Docker's config.json can't be used: {reason}")]
     Credentials {
         /// The registry.
         registry: String,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
     /// The registry was not reached, or the connection broke.
-    #[error("{place}: {}", chain(.source))]
+    #[error("{reference}: {}", chain(.source))]
     Connection {
         /// The artifact.
-        place: String,
-        /// What happened.
+        reference: String,
+        /// The cause.
         source: reqwest::Error,
     },
-    /// The registry refused.
-    #[error("{place}: the registry answered {status}: {message}")]
-    Refused {
+    /// The registry returned an error.
+    #[error("{reference}: the registry answered {status}: {message}")]
+    Status {
         /// The artifact.
-        place: String,
+        reference: String,
         /// The HTTP status.
         status: u16,
-        /// What it said.
+        /// The registry's message.
         message: String,
     },
-    /// What came is not what was asked for.
-    #[error("{place}: the {what} is not what its digest says: expected {expected}, and it is {found}")]
+    /// The content does not match its digest.
+    #[error("{reference}: the {part} does not match its digest: expected {expected}, got {found}")]
     Digest {
         /// The artifact.
-        place: String,
+        reference: String,
         /// Manifest or layer.
-        what: &'static str,
-        /// The digest that it is to have.
+        part: &'static str,
+        /// The expected digest.
         expected: String,
-        /// The one that it has.
+        /// The content's digest.
         found: String,
     },
-    /// What is there is no component.
-    #[error("{place} is {found}; a component has a layer of {LAYER} (`logship stage push` and `wkg oci push` write it)", LAYER = artifact::LAYER)]
-    NoComponent {
+    /// The artifact is not a component.
+    #[error("{reference} is {found}, not a component with a layer of type {LAYER}; push it with `logship stage push` or `wkg oci push`", LAYER = artifact::LAYER)]
+    NotAComponent {
         /// The artifact.
-        place: String,
-        /// What it is.
+        reference: String,
+        /// The type of artifact that was found.
         found: String,
     },
-    /// It is larger than a service takes.
-    #[error("{place}: the {what} has more than {} MiB", limit >> 20)]
+    /// The content exceeds a limit.
+    #[error("{reference}: the {part} is larger than {} MiB", limit >> 20)]
     TooLarge {
         /// The artifact.
-        place: String,
+        reference: String,
         /// Manifest or layer.
-        what: &'static str,
-        /// Bytes that it may have.
+        part: &'static str,
+        /// The limit, in bytes.
         limit: usize,
     },
     /// A component or a WIT package can't be read.
@@ -102,49 +101,49 @@ pub enum OciError {
     Unreadable {
         /// The file or folder.
         origin: String,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
 }
 
-/// An error with its causes: reqwest shows only itself.
+/// Joins an error and its causes. reqwest's errors display only themselves.
 fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
-/// The name of an artifact, with its registry: `REGISTRY/NAME:TAG`, `REGISTRY/NAME@sha256:DIGEST`, or both.
+/// The reference of an artifact: `REGISTRY/NAME:TAG`, `REGISTRY/NAME@sha256:DIGEST`, or both.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct Reference {
     registry: String,
     name: String,
     tag: Option<String>,
     digest: Option<String>,
 }
 
-/// Bytes of a name in a registry, and of a tag, that all registries take.
-const LONGEST_NAME: usize = 255;
-const LONGEST_TAG: usize = 128;
+/// The longest name and tag that all registries accept, in bytes.
+const MAX_NAME_BYTES: usize = 255;
+const MAX_TAG_BYTES: usize = 128;
 
-impl Place {
-    /// Whether a text is meant as the name of an artifact, and not as that of a file: it begins with a host, as
-    /// `ghcr.io/`, `localhost/` or `registry:5000/`, and no such file is there.
-    pub fn is_meant(text: &str) -> bool {
-        let begins_with_host = text.split_once('/').is_some_and(|(host, _)| is_host(host));
-        begins_with_host && !text.ends_with(".wasm") && !Path::new(text).exists()
+impl Reference {
+    /// Returns true if a text is a reference and not a file: it starts with a host, such as `ghcr.io/`, `localhost/` or
+    /// `registry:5000/`, and no such file exists.
+    pub fn looks_like_reference(text: &str) -> bool {
+        let has_host = text.split_once('/').is_some_and(|(host, _)| is_host(host));
+        has_host && !text.ends_with(".wasm") && !Path::new(text).exists()
     }
 
-    /// The host of the registry, with its port.
+    /// The registry's host, with its port.
     pub fn registry(&self) -> &str {
         &self.registry
     }
 
-    /// What its manifest is asked for by.
-    fn reference(&self) -> &str {
+    /// The digest if there is one, otherwise the tag.
+    fn digest_or_tag(&self) -> &str {
         self.digest.as_deref().or(self.tag.as_deref()).unwrap_or_default()
     }
 
-    /// Whether the registry is on this machine.
+    /// Returns true if the registry is on this machine.
     fn is_loopback(&self) -> bool {
         let host = match self.registry.rsplit_once(':') {
             Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
@@ -154,20 +153,21 @@ impl Place {
         host == "localhost" || address.is_ok_and(|address: IpAddr| address.is_loopback())
     }
 
-    /// The same name, with the digest that was found there.
-    pub fn at(&self, digest: &str) -> String {
+    /// Returns the reference with a digest.
+    pub fn with_digest(&self, digest: &str) -> String {
         Self { digest: Some(digest.to_owned()), ..self.clone() }.to_string()
     }
 }
 
-impl FromStr for Place {
+impl FromStr for Reference {
     type Err = OciError;
 
     fn from_str(text: &str) -> Result<Self, OciError> {
-        let refused = |reason: &str| OciError::Place { text: text.into(), reason: reason.into() };
-        let (registry, rest) = text.split_once('/').ok_or_else(|| refused("it begins with no host"))?;
+        let invalid = |reason: &str| OciError::Reference { text: text.into(), reason: reason.into() };
+        let (registry, rest) =
+            text.split_once('/').ok_or_else(|| invalid("it does not start with a host"))?;
         if !is_host(registry) {
-            return Err(refused("it begins with no host"));
+            return Err(invalid("it does not start with a host"));
         }
         let (rest, digest) = match rest.split_once('@') {
             Some((rest, digest)) => (rest, Some(digest)),
@@ -177,19 +177,19 @@ impl FromStr for Place {
             Some((name, tag)) => (name, Some(tag)),
             None => (rest, None),
         };
-        if name.len() > LONGEST_NAME || !name.split('/').all(is_component) {
-            return Err(refused(
-                "names have lowercase letters and digits, with `.`, `_`, `-` and `/` between them",
+        if name.len() > MAX_NAME_BYTES || !name.split('/').all(is_name_segment) {
+            return Err(invalid(
+                "a name has lowercase letters and digits, separated by `.`, `_`, `-` and `/`",
             ));
         }
         if !tag.is_none_or(is_tag) {
-            return Err(refused("tags have letters, digits, `.`, `_` and `-`"));
+            return Err(invalid("a tag has letters, digits, `.`, `_` and `-`"));
         }
         if !digest.is_none_or(is_digest) {
-            return Err(refused("a digest is sha256: and 64 hexadecimal digits"));
+            return Err(invalid("a digest is sha256: and 64 hexadecimal digits"));
         }
         if tag.is_none() && digest.is_none() {
-            return Err(refused("a tag or a digest is missing"));
+            return Err(invalid("a tag or digest is missing"));
         }
         Ok(Self {
             registry: registry.into(),
@@ -200,7 +200,7 @@ impl FromStr for Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.registry, self.name)?;
         if let Some(tag) = &self.tag {
@@ -213,72 +213,72 @@ impl fmt::Display for Place {
     }
 }
 
-/// Whether it is a host, and no folder: it has a dot or a port, or is this machine.
+/// Returns true if the text is a host and not a folder: it has a dot or a port, or is `localhost`.
 fn is_host(text: &str) -> bool {
-    let is_lawful = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte);
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte);
     !text.starts_with('.')
-        && text.bytes().all(is_lawful)
+        && text.bytes().all(is_allowed)
         && (text == "localhost" || text.contains(['.', ':']))
 }
 
-/// Whether it can stand between the slashes of a name.
-fn is_component(text: &str) -> bool {
-    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+/// Returns true if the text is a valid path segment of a name.
+fn is_name_segment(text: &str) -> bool {
+    let is_alphanumeric = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let ends = [text.bytes().next(), text.bytes().next_back()];
-    ends.into_iter().all(|end| end.is_some_and(is_plain))
-        && text.bytes().all(|byte| is_plain(byte) || b"._-".contains(&byte))
+    ends.into_iter().all(|end| end.is_some_and(is_alphanumeric))
+        && text.bytes().all(|byte| is_alphanumeric(byte) || b"._-".contains(&byte))
 }
 
 fn is_tag(text: &str) -> bool {
-    let is_lawful = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    (1..=LONGEST_TAG).contains(&text.len()) && !text.starts_with(['.', '-']) && text.bytes().all(is_lawful)
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    (1..=MAX_TAG_BYTES).contains(&text.len()) && !text.starts_with(['.', '-']) && text.bytes().all(is_allowed)
 }
 
 fn is_digest(text: &str) -> bool {
     let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-    text.strip_prefix(DIGEST).is_some_and(|digits| digits.len() == 64 && digits.bytes().all(is_hex))
+    text.strip_prefix(DIGEST_PREFIX).is_some_and(|digits| digits.len() == 64 && digits.bytes().all(is_hex))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn place(text: &str) -> Place {
+    fn reference(text: &str) -> Reference {
         text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
     }
 
     #[test]
-    fn names_of_artifacts_begin_with_a_host() {
+    fn detects_references_by_host() {
         for text in ["ghcr.io/acme/cef:1.2", "localhost/cef:1", "registry:5000/a/b:c", "127.0.0.1:5000/a:1"] {
-            assert!(Place::is_meant(text), "{text}");
-            assert_eq!(place(text).to_string(), text);
+            assert!(Reference::looks_like_reference(text), "{text}");
+            assert_eq!(reference(text).to_string(), text);
         }
         for text in
             ["cef.wasm", "./cef", "../x.y/cef", "out/cef.wasm", "acme/cef", "/tmp/cef", "a.b/cef.wasm"]
         {
-            assert!(!Place::is_meant(text), "{text}");
+            assert!(!Reference::looks_like_reference(text), "{text}");
         }
     }
 
     #[test]
-    fn a_name_without_tag_or_host_is_refused() {
+    fn rejects_reference_without_tag_or_host() {
         for (text, reason) in [
-            ("ghcr.io/acme/cef", "a tag or a digest is missing"),
-            ("acme/cef:1", "begins with no host"),
+            ("ghcr.io/acme/cef", "a tag or digest is missing"),
+            ("acme/cef:1", "does not start with a host"),
             ("ghcr.io/Acme/cef:1", "lowercase"),
             ("ghcr.io/acme/../cef:1", "lowercase"),
             ("ghcr.io/:1", "lowercase"),
-            ("ghcr.io/acme/cef:a?b", "tags have"),
+            ("ghcr.io/acme/cef:a?b", "a tag has"),
             ("ghcr.io/acme/cef@sha256:12", "64 hexadecimal digits"),
-            ("user@ghcr.io/acme/cef:1", "begins with no host"),
+            ("user@ghcr.io/acme/cef:1", "does not start with a host"),
         ] {
-            let error = text.parse::<Place>().map_err(|error| error.to_string());
+            let error = text.parse::<Reference>().map_err(|error| error.to_string());
             assert!(error.as_ref().is_err_and(|error| error.contains(reason)), "{text}: {error:?}");
         }
     }
 
     #[test]
-    fn only_this_machine_is_loopback() {
+    fn detects_loopback_registries() {
         for (text, expected) in [
             ("localhost:5000/a:1", true),
             ("localhost/a:1", true),
@@ -288,18 +288,18 @@ mod tests {
             ("127.0.0.1.example.com/a:1", false),
             ("localhost.example.com/a:1", false),
         ] {
-            assert_eq!(place(text).is_loopback(), expected, "{text}");
+            assert_eq!(reference(text).is_loopback(), expected, "{text}");
         }
     }
 
     #[test]
-    fn what_was_pulled_is_named_by_tag_and_digest() {
+    fn adds_digest_to_reference() {
         let digest = format!("sha256:{}", "a".repeat(64));
-        let by_tag = place("ghcr.io/acme/cef:1.2").at(&digest);
+        let by_tag = reference("ghcr.io/acme/cef:1.2").with_digest(&digest);
         assert_eq!(by_tag, format!("ghcr.io/acme/cef:1.2@{digest}"));
-        // It is a name again.
-        assert_eq!(place(&by_tag).to_string(), by_tag);
+        // The result parses again.
+        assert_eq!(reference(&by_tag).to_string(), by_tag);
         let by_digest = format!("ghcr.io/acme/cef@{digest}");
-        assert_eq!(place(&by_digest).at(&digest), by_digest);
+        assert_eq!(reference(&by_digest).with_digest(&digest), by_digest);
     }
 }

@@ -1,4 +1,4 @@
-//! The stages of a rule, found, and put together.
+//! Selects and combines the stages of a rule.
 
 use std::sync::Arc;
 
@@ -11,12 +11,11 @@ use crate::stage::{
     CompressorStage, EncoderStage, FusedStage, PackedPlace, PackerStage, StageError, SuffixPlace,
 };
 
-/// The rule, with format and compression as a fused pipeline makes them where the rule leaves them as they are by
-/// default.
+/// Returns the rule with the format and compression of its fused pipeline, unless the rule sets them.
 ///
 /// # Errors
-/// [`RuleError::Field`], where the rule wants what the pipeline does not make.
-pub(super) fn adopted(fused: Option<&FusedStage>, rule: &Rule) -> Result<Rule, RuleError> {
+/// [`RuleError::Field`], if the rule sets another format or compression than the pipeline has.
+pub(super) fn with_fused_formats(fused: Option<&FusedStage>, rule: &Rule) -> Result<Rule, RuleError> {
     let mut rule = rule.clone();
     let Some(fused) = fused else { return Ok(rule) };
     let name = fused.identity().name();
@@ -24,7 +23,7 @@ pub(super) fn adopted(fused: Option<&FusedStage>, rule: &Rule) -> Result<Rule, R
         rule.format.name = fused.format().to_owned();
     } else if rule.format.name != fused.format() {
         let problem = format!(
-            "{:?} is not what the pipeline makes: {name} makes {}; take one of them out",
+            "{:?} is not what the pipeline makes: {name} makes {}; remove one of them",
             rule.format.name,
             fused.format()
         );
@@ -35,7 +34,7 @@ pub(super) fn adopted(fused: Option<&FusedStage>, rule: &Rule) -> Result<Rule, R
         rule.compression.name = makes.to_owned();
     } else if rule.compression.name != makes {
         let problem = format!(
-            "{:?} is not what the pipeline makes: {name} makes {makes}; take one of them out",
+            "{:?} is not what the pipeline makes: {name} makes {makes}; remove one of them",
             rule.compression.name
         );
         return Err(RuleError::field("compression", problem));
@@ -44,23 +43,23 @@ pub(super) fn adopted(fused: Option<&FusedStage>, rule: &Rule) -> Result<Rule, R
 }
 
 impl Rule {
-    /// Takes over format and compression from the rule's fused pipeline, if it has one, where the rule does not say
-    /// them.
+    /// Takes over format and compression from the rule's fused pipeline, if it has one and does not set them
+    /// itself.
     ///
     /// # Errors
-    /// When there is no such pipeline, or the rule wants what it does not make.
-    pub fn adopt(&mut self, registry: &Registry) -> Result<(), PipelineError> {
+    /// If the pipeline does not exist, or the rule sets another format or compression.
+    pub fn adopt_fused_formats(&mut self, registry: &Registry) -> Result<(), PipelineError> {
         if let Some(name) = &self.stages.pipeline {
-            *self = adopted(Some(&*registry.fused(name)?), self)?;
+            *self = with_fused_formats(Some(&*registry.fused(name)?), self)?;
         }
         Ok(())
     }
 }
 
-/// An encoder and a compressor in one component, and the suffix of its objects.
+/// Combines an encoder and a compressor in one component. Returns the suffix of the keys as well.
 pub(super) fn packed(packer: &Arc<PackerStage>, rule: &Rule) -> (Bytes, String) {
     let about = packer.description();
-    let suffix = joined(
+    let suffix = join_suffixes(
         &about.encoder.suffix,
         &about.compressor.suffix,
         match about.compressor.suffix_place {
@@ -76,8 +75,8 @@ pub(super) fn packed(packer: &Arc<PackerStage>, rule: &Rule) -> (Bytes, String) 
     (bytes, suffix)
 }
 
-/// An encoder, the compressor of the rule behind it, and the suffix of their objects.
-pub(super) fn driven(
+/// Combines an encoder with the compressor of the rule. Returns the suffix of the keys as well.
+pub(super) fn separate(
     registry: &Registry,
     rule: &Rule,
     encoder: Arc<EncoderStage>,
@@ -86,7 +85,7 @@ pub(super) fn driven(
     let compressor = compressor(registry, rule, &encoder, &mut config)?;
     let suffix = suffix(rule, &encoder, compressor.as_deref());
     let compressor = compressor.map(|stage| (stage, text(&rule.compression.settings)));
-    Ok((Bytes::Driven { encoder, config: text(&config), compressor }, suffix))
+    Ok((Bytes::Separate { encoder, config: text(&config), compressor }, suffix))
 }
 
 pub(super) fn encoder(registry: &Registry, rule: &Rule) -> Result<Arc<EncoderStage>, PipelineError> {
@@ -96,15 +95,15 @@ pub(super) fn encoder(registry: &Registry, rule: &Rule) -> Result<Arc<EncoderSta
     registry.encoder(&format!("encode-{}", rule.format.name)).map_err(|error| match error {
         StageError::Unknown { known, .. } => {
             let known = known.iter().filter_map(|name| name.strip_prefix("encode-")).collect::<Vec<_>>();
-            let problem = format!("there is no format {:?}; there is {}", rule.format.name, known.join(", "));
+            let problem = format!("unknown format {:?}; available: {}", rule.format.name, known.join(", "));
             RuleError::field("format", problem).into()
         }
         error => error.into(),
     })
 }
 
-/// The compressor behind the encoder; none where the encoder compresses inside its format, which is
-/// then put into its configuration.
+/// Returns the compressor of the rule. `None` if the encoder compresses inside its format: its configuration
+/// then gets the compression.
 fn compressor(
     registry: &Registry,
     rule: &Rule,
@@ -117,20 +116,19 @@ fn compressor(
     let settings = &rule.compression.settings;
     if (wanted == NONE && rule.stages.compressor.is_none() || !inner.is_empty()) && !settings.is_empty() {
         let problem = format!(
-            "{wanted:?} has no settings with {format}: take {:?} out",
+            "{wanted:?} takes no settings with {format}: remove {:?}",
             settings.keys().collect::<Vec<_>>()
         );
         return Err(RuleError::field("compression", problem).into());
     }
     if !inner.is_empty() {
         if encoder_config.contains_key("compression") {
-            let problem =
-                "the format is given its compression by the rule: say compression = … beside [format]";
+            let problem = "the rule sets the format's compression: use the rule's `compression` instead";
             return Err(RuleError::field("format", problem).into());
         }
         if let Some(name) = &rule.stages.compressor {
             let problem = format!(
-                "{format} is compressed inside its format, so no compressor ({name}) can stand behind {}. Take the compressor out, and say compression = {:?}",
+                "{format} is compressed inside its format, so no compressor ({name}) can follow {}. Remove the compressor, and set compression = {:?}",
                 encoder.identity().name(),
                 inner[0].name,
             );
@@ -139,7 +137,7 @@ fn compressor(
         if wanted != NONE && !inner.iter().any(|inner| inner.name == *wanted) {
             let known: Vec<_> = inner.iter().map(|inner| inner.name.clone()).collect();
             let problem =
-                format!("{format} has no compression {wanted:?}; there is {NONE}, {}", known.join(", "));
+                format!("{format} has no compression {wanted:?}; available: {NONE}, {}", known.join(", "));
             return Err(RuleError::field("compression", problem).into());
         }
         encoder_config.insert("compression".into(), json!(wanted));
@@ -150,7 +148,7 @@ fn compressor(
         let makes = &stage.description().compression;
         if wanted != NONE && wanted != makes {
             let problem =
-                format!("{name} makes {makes:?}, and compression = {wanted:?}; name one of them only");
+                format!("{name} makes {makes:?}, but compression = {wanted:?}; set only one of them");
             return Err(RuleError::field("stages.compressor", problem).into());
         }
         return Ok(Some(stage));
@@ -161,26 +159,25 @@ fn compressor(
     registry.compressor(&format!("compress-{wanted}")).map(Some).map_err(|error| match error {
         StageError::Unknown { known, .. } => {
             let known = known.iter().filter_map(|name| name.strip_prefix("compress-")).collect::<Vec<_>>();
-            let problem =
-                format!("there is no compression {wanted:?}; there is {NONE}, {}", known.join(", "));
+            let problem = format!("unknown compression {wanted:?}; available: {NONE}, {}", known.join(", "));
             RuleError::field("compression", problem).into()
         }
         error => error.into(),
     })
 }
 
-/// The suffixes of format and compression, in their order.
+/// Returns the suffixes of format and compression, in their order.
 fn suffix(rule: &Rule, encoder: &EncoderStage, compressor: Option<&CompressorStage>) -> String {
     let format = &encoder.description().suffix;
     let inner = encoder.description().compressions.iter().find(|inner| inner.name == rule.compression.name);
     match (inner, compressor.map(CompressorStage::description)) {
         (Some(inner), _) => format!("{}{format}", inner.suffix),
         (None, None) => format.clone(),
-        (None, Some(compressor)) => joined(format, &compressor.suffix, compressor.suffix_place),
+        (None, Some(compressor)) => join_suffixes(format, &compressor.suffix, compressor.suffix_place),
     }
 }
 
-fn joined(format: &str, compression: &str, place: SuffixPlace) -> String {
+fn join_suffixes(format: &str, compression: &str, place: SuffixPlace) -> String {
     match place {
         SuffixPlace::BeforeFormat => format!("{compression}{format}"),
         SuffixPlace::AfterFormat => format!("{format}{compression}"),

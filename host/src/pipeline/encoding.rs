@@ -1,57 +1,58 @@
-//! The bytes of an object in the making.
+//! The bytes of an object that is being written.
 
 use std::ops::Range;
 
 use crate::batch::LogBatch;
+use crate::preview::replay::Tap;
 use crate::stage::{
     CompressedObject, EncodedObject, Ending, PackedObject, StageError, Transformed, TransformingSession,
 };
 use crate::transforms;
-use crate::trial::replay::Tap;
 
-/// The bytes of an object in the making: transformers, encoder, and compressor behind it.
+/// Produces the bytes of an object: transformers, an encoder, and optionally a compressor.
 #[derive(Debug)]
 pub struct Encoding {
     pub(super) transformers: Vec<TransformingSession>,
-    pub(super) making: Making,
-    /// Sees what the encoder returns.
+    pub(super) writer: Writer,
+    /// Receives the encoder's output.
     pub(super) tap: Option<Tap>,
 }
 
 #[derive(Debug)]
-pub(super) enum Making {
-    Driven {
+pub(super) enum Writer {
+    Separate {
         encoder: EncodedObject,
         compressor: Option<Box<CompressedObject>>,
-        /// Bytes that the encoder returned so far.
+        /// Bytes that the encoder has returned.
         returned: u64,
-        /// Whether these are compressed already.
-        inner: bool,
+        /// True if the encoder compresses inside its format.
+        is_compressed: bool,
     },
     Packed(PackedObject),
 }
 
 /// The end of an object's bytes.
 #[derive(Debug)]
-pub struct Finished {
-    /// What belongs before and behind all bytes that came before.
+pub struct FinishedEncoding {
+    /// The bytes that precede and follow all bytes returned before.
     pub ending: Ending,
-    /// Bytes of the whole object before compression; an upper estimate where it was compressed
-    /// inside its format.
+    /// Size of the object before compression, in bytes. An upper estimate if the encoder compresses inside
+    /// its format.
     pub raw_bytes: u64,
 }
 
 impl Encoding {
-    /// The same, and what is encoded is seen before it is compressed, where the host sees it.
+    /// Returns the same encoding with a tap on the encoder's output before compression. A fused pipeline has
+    /// no such output.
     pub(crate) fn tapped(self, tap: Tap) -> Self {
         Self { tap: Some(tap), ..self }
     }
 
-    /// What becomes of some logs of a batch before they are [pushed](Self::push). None where the rule has no transformers:
-    /// they are as they are.
+    /// Transforms some logs of a batch before they are [pushed](Self::push). Returns `None` if the rule has
+    /// no transformers.
     ///
     /// # Errors
-    /// What a stage refuses or ends with; the object is lost then.
+    /// If a stage rejects a log, or any error of a call. The object is unusable then.
     pub fn transform(
         &mut self,
         batch: &LogBatch,
@@ -60,13 +61,13 @@ impl Encoding {
         transforms::apply(&mut self.transformers, batch, logs)
     }
 
-    /// Takes the next logs, transformed; returns the object's next bytes, maybe none.
+    /// Encodes the next transformed logs. Returns the object's next bytes, possibly none.
     ///
     /// # Errors
-    /// What a stage refuses or ends with; the object is lost then.
+    /// If a stage rejects a log, or any error of a call. The object is unusable then.
     pub fn push(&mut self, batch: &LogBatch) -> Result<Vec<u8>, StageError> {
-        match &mut self.making {
-            Making::Driven { encoder, compressor, returned, .. } => {
+        match &mut self.writer {
+            Writer::Separate { encoder, compressor, returned, .. } => {
                 let bytes = encoder.push(batch)?;
                 *returned += bytes.len() as u64;
                 if let Some(tap) = &self.tap {
@@ -77,46 +78,46 @@ impl Encoding {
                     _ => Ok(bytes),
                 }
             }
-            Making::Packed(object) => object.push(batch),
+            Writer::Packed(object) => object.push(batch),
         }
     }
 
-    /// Bytes that the object would have if it were finished now, uncompressed.
+    /// Returns the size that the object would have if it were finished now, in bytes before compression.
     ///
     /// # Errors
     /// As [`push`](Self::push).
     pub fn size(&mut self) -> Result<u64, StageError> {
-        match &mut self.making {
-            // Whatever a stage says of it: an object is cut by what was returned, too.
-            Making::Driven { encoder, returned, .. } => Ok(encoder.size()?.max(*returned)),
-            Making::Packed(object) => object.size(),
+        match &mut self.writer {
+            // Guards against a stage that reports less than it has returned.
+            Writer::Separate { encoder, returned, .. } => Ok(encoder.size()?.max(*returned)),
+            Writer::Packed(object) => object.size(),
         }
     }
 
-    /// Ends the object.
+    /// Finishes the object.
     ///
     /// # Errors
     /// As [`push`](Self::push).
-    pub fn finish(self) -> Result<Finished, StageError> {
-        match self.making {
-            Making::Driven { mut encoder, compressor, returned, inner } => {
-                let size = if inner { encoder.size()? } else { 0 };
+    pub fn finish(self) -> Result<FinishedEncoding, StageError> {
+        match self.writer {
+            Writer::Separate { mut encoder, compressor, returned, is_compressed } => {
+                let size = if is_compressed { encoder.size()? } else { 0 };
                 let trailer = encoder.finish()?;
                 if let Some(tap) = &self.tap {
                     tap.write(&trailer);
                 }
                 let raw_bytes = size.max(returned + trailer.len() as u64);
-                Ok(Finished { ending: compressed(compressor, trailer)?, raw_bytes })
+                Ok(FinishedEncoding { ending: compressed(compressor, trailer)?, raw_bytes })
             }
-            Making::Packed(object) => {
+            Writer::Packed(object) => {
                 let (ending, raw_bytes) = object.finish()?;
-                Ok(Finished { ending, raw_bytes })
+                Ok(FinishedEncoding { ending, raw_bytes })
             }
         }
     }
 }
 
-/// The last bytes of an encoder, behind its compressor.
+/// Compresses the last bytes of an encoder.
 fn compressed(compressor: Option<Box<CompressedObject>>, mut trailer: Vec<u8>) -> Result<Ending, StageError> {
     let Some(mut compressor) = compressor else { return Ok(Ending { header: vec![], trailer }) };
     if !trailer.is_empty() {

@@ -1,6 +1,6 @@
-//! The stages of a rule, together.
+//! The stages of a rule, combined.
 //!
-//! `assembly`: how they are found and put together. `encoding`: the bytes that they make.
+//! `assembly`: selects and combines them. `encoding`: the bytes that they produce.
 
 mod assembly;
 mod encoding;
@@ -11,28 +11,27 @@ use std::sync::Arc;
 use chrono::DateTime;
 use serde_json::{Map, Value, json};
 
-pub use self::encoding::{Encoding, Finished};
+pub use self::encoding::{Encoding, FinishedEncoding};
 
-use self::assembly::{adopted, driven, encoder, packed};
-use self::encoding::Making;
+use self::assembly::{encoder, packed, separate, with_fused_formats};
+use self::encoding::Writer;
 use crate::partition::{Partition, Partitioner};
-use crate::registry::{DIGEST, Registry};
-use crate::rule::{Choice, NONE, PartitionBy, Rule, RuleError, Stages, TimeZone};
+use crate::registry::{DIGEST_PREFIX, Registry};
+use crate::rule::{NONE, PartitionBy, Rule, RuleError, StageSpec, Stages, TimeZone};
 use crate::stage::{
     CompressorStage, EncoderStage, FusedBytes, Identity, PackerStage, RendererStage, Request, StageError,
     TransformingSession,
 };
 use crate::transforms::{TransformError, Transforms};
 
-/// The stages of a rule, checked together and ready to make objects: render, transform, encode,
-/// compress.
+/// The stages of a rule, checked together and ready to make objects: render, transform, encode, compress.
 #[derive(Debug)]
 pub struct Pipeline {
     renderer: Arc<RendererStage>,
     renderer_config: String,
     transforms: Transforms,
     bytes: Bytes,
-    /// The one component that has all of them, if they are fused.
+    /// The component of a fused pipeline.
     fused: Option<Identity>,
     suffix: String,
     rule: String,
@@ -45,25 +44,29 @@ pub struct Pipeline {
     open_partitions: u64,
 }
 
-/// What makes the bytes of objects, each stage with its configuration.
+/// The stages that produce the bytes of objects, with their configurations.
 #[derive(Debug)]
 enum Bytes {
-    /// Stages that the host drives.
-    Driven { encoder: Arc<EncoderStage>, config: String, compressor: Option<(Arc<CompressorStage>, String)> },
+    /// An encoder and an optional compressor, connected by the host.
+    Separate {
+        encoder: Arc<EncoderStage>,
+        config: String,
+        compressor: Option<(Arc<CompressorStage>, String)>,
+    },
     /// An encoder and a compressor in one component.
     Packed { packer: Arc<PackerStage>, config: String, compressor_config: String },
 }
 
-/// Why a rule has no pipeline.
+/// An error of assembling a rule's pipeline.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum PipelineError {
-    /// The rule is wrong in itself.
+    /// The rule is invalid.
     #[error(transparent)]
     Rule(#[from] RuleError),
-    /// One of its stages can't serve, or refuses its configuration.
+    /// A stage can't be loaded, or rejects its configuration.
     #[error(transparent)]
     Stage(#[from] StageError),
-    /// One of its transformers.
+    /// A transformer can't be loaded, or rejects its configuration.
     #[error(transparent)]
     Transform(#[from] TransformError),
 }
@@ -71,17 +74,18 @@ pub enum PipelineError {
 /// The task that an object is made for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Task {
-    /// When it was created, in nanoseconds since the Unix epoch: the first half of its id.
+    /// Creation time, in nanoseconds since the Unix epoch: the first half of the task's id.
     pub created: u64,
-    /// The second half of its id.
+    /// The second half of the task's id.
     pub number: u64,
-    /// The shard that the logs are from.
+    /// The shard of the logs.
     pub shard: u32,
 }
 
 impl Task {
-    /// The number of an object of the task, given how many it made before. The first one has the task's own; each other
-    /// has it as the first digits of its own, so that the name of any begins with `CREATED_NUMBER`.
+    /// Returns the number of an object of the task. `object` counts the objects made before. The first object
+    /// has the task's own number. The numbers of further objects begin with the task's number, so each name
+    /// begins with `CREATED_NUMBER`.
     fn number_of(&self, object: u32) -> u64 {
         match object {
             0 => self.number,
@@ -92,23 +96,23 @@ impl Task {
 }
 
 impl Pipeline {
-    /// Finds the rule's stages, checks that they go together, and has each check its configuration:
-    /// a mistake shows here and not with the first object.
+    /// Loads the rule's stages, checks that they fit together, and lets each check its configuration. This
+    /// reports mistakes before the first object.
     ///
     /// # Errors
-    /// Whatever is wrong with the rule or a stage.
+    /// If the rule or a stage is invalid.
     pub fn new(registry: &Registry, rule: &Rule) -> Result<Self, PipelineError> {
         rule.check()?;
         let fused = rule.stages.pipeline.as_deref().map(|name| registry.fused(name)).transpose()?;
-        let rule = &adopted(fused.as_deref(), rule)?;
+        let rule = &with_fused_formats(fused.as_deref(), rule)?;
         let renderer = match &fused {
             Some(fused) => Arc::clone(fused.renderer()),
             None => registry.renderer(rule.stages.renderer.as_deref().unwrap_or("object-path"))?,
         };
         let (bytes, suffix) = match fused.as_ref().map(|fused| fused.bytes()) {
             Some(FusedBytes::Packer(packer)) => packed(packer, rule),
-            Some(FusedBytes::Encoder(encoder)) => driven(registry, rule, Arc::clone(encoder))?,
-            None => driven(registry, rule, encoder(registry, rule)?)?,
+            Some(FusedBytes::Encoder(encoder)) => separate(registry, rule, Arc::clone(encoder))?,
+            None => separate(registry, rule, encoder(registry, rule)?)?,
         };
         let pipeline = Self {
             renderer,
@@ -127,7 +131,7 @@ impl Pipeline {
             open_partitions: rule.open_partitions,
         };
         pipeline.open()?;
-        // A key of the length that real ones have.
+        // A key as long as real ones.
         let task = Task { created: 1_900_000_000_000_000_000, number: 9_999_999, shard: 0 };
         pipeline.key(&task)?;
         if pipeline.is_partitioned() {
@@ -136,48 +140,49 @@ impl Pipeline {
         Ok(pipeline)
     }
 
-    /// The same, for the logs of a logstore: a renderer may have it in its keys.
-    pub fn of(self, project: &str, logstore: &str) -> Self {
+    /// Returns the same pipeline for the logs of a Logstore, which a renderer may put into keys.
+    pub fn for_logstore(self, project: &str, logstore: &str) -> Self {
         Self { project: project.into(), logstore: logstore.into(), ..self }
     }
 
-    /// Whether the logs of a task are split by their time, and become several objects.
+    /// True if a task's logs are split by their time into several objects.
     pub fn is_partitioned(&self) -> bool {
         !self.partition_by.is_created()
     }
 
-    /// Finds the partitions of logs. None where their time decides none.
+    /// Returns the partitioner of the logs. `None` if their time does not matter.
     pub(crate) fn partitioner(&self) -> Option<Partitioner> {
         Partitioner::new(self.partition_by, self.time_zone)
     }
 
-    /// Objects of partitions that are open at one time, at most.
+    /// Returns the maximum number of open objects for partitions.
     pub(crate) fn open_partitions(&self) -> usize {
         self.open_partitions as usize
     }
 
-    /// The key of the task's object. Empty where the time of logs decides it, which are not read yet.
+    /// Returns the key of the task's object. Empty if the key depends on the time of logs that are not read
+    /// yet.
     ///
     /// # Errors
-    /// What the renderer refuses or ends with.
+    /// If the renderer rejects the request, or any error of a call.
     pub fn task_key(&self, task: &Task) -> Result<String, StageError> {
         if self.is_partitioned() { Ok(String::new()) } else { self.key(task) }
     }
 
-    /// The key of a task's object, by when the task was created.
+    /// Returns the key of a task's object, based on the task's creation time.
     ///
     /// # Errors
-    /// What the renderer refuses or ends with.
+    /// If the renderer rejects the request, or any error of a call.
     pub fn key(&self, task: &Task) -> Result<String, StageError> {
         let created = DateTime::from_timestamp_nanos(task.created.try_into().unwrap_or(i64::MAX));
         self.render(task, task.number, task.created, self.time_zone.offset(created))
     }
 
-    /// The key of an object of a task with the logs of a partition, given how many objects the task made before.
+    /// Returns the key of a task's object for a partition. `object` counts the objects made before.
     ///
     /// # Errors
-    /// What the renderer refuses or ends with.
-    pub(crate) fn key_in(
+    /// If the renderer rejects the request, or any error of a call.
+    pub(crate) fn partition_key(
         &self,
         task: &Task,
         partition: Partition,
@@ -187,20 +192,20 @@ impl Pipeline {
         self.render(task, task.number_of(object), begin, partition.utc_offset)
     }
 
-    /// The renderer gave a key that another object has.
-    pub(crate) fn same_key(&self, key: String) -> StageError {
+    /// Returns the error for a key that another object has.
+    pub(crate) fn duplicate_key(&self, key: String) -> StageError {
         StageError::SameKey { stage: self.renderer.identity().clone(), key }
     }
 
-    /// Checks that objects of one partition have keys of their own, and so have those of two: a renderer that passes their
-    /// facts over shows before anything is written.
+    /// Checks that objects of the same partition, and of different ones, get different keys. This rejects a
+    /// renderer that ignores these values before anything is written.
     fn check_keys(&self, task: &Task) -> Result<(), StageError> {
         let day = |number: u64| Partition { begin: number * 86_400, utc_offset: 0 };
         let objects = [(day(20_000), 0), (day(20_000), 1), (day(20_001), 2)];
         let mut keys = HashSet::new();
         for (partition, object) in objects {
-            if let Some(twice) = keys.replace(self.key_in(task, partition, object)?) {
-                return Err(self.same_key(twice));
+            if let Some(duplicate) = keys.replace(self.partition_key(task, partition, object)?) {
+                return Err(self.duplicate_key(duplicate));
             }
         }
         Ok(())
@@ -229,39 +234,44 @@ impl Pipeline {
         self.renderer.render(&self.renderer_config, &request)
     }
 
-    /// Begins the bytes of an object, in instances of its own.
+    /// Opens the encoding of an object, in instances of its own.
     ///
     /// # Errors
-    /// What a stage refuses or ends with.
+    /// If a stage rejects its configuration, or any error of a call.
     pub fn open(&self) -> Result<Encoding, StageError> {
         Ok(Encoding { transformers: self.transforms.open()?, ..self.open_encoding()? })
     }
 
-    /// The same for logs that are transformed already.
+    /// Opens an encoding for logs that are already transformed.
     pub(crate) fn open_encoding(&self) -> Result<Encoding, StageError> {
-        let making = match &self.bytes {
-            Bytes::Driven { encoder, config, compressor } => {
+        let writer = match &self.bytes {
+            Bytes::Separate { encoder, config, compressor } => {
                 let encoder = encoder.open(config)?;
                 let compressor = compressor.as_ref().map(|(stage, config)| stage.open(config)).transpose()?;
                 let compressor = compressor.map(Box::new);
-                Making::Driven { encoder, compressor, returned: 0, inner: compresses_inside(config) }
+                Writer::Separate {
+                    encoder,
+                    compressor,
+                    returned: 0,
+                    is_compressed: compresses_inside(config),
+                }
             }
             Bytes::Packed { packer, config, compressor_config } => {
-                Making::Packed(packer.open(config, compressor_config)?)
+                Writer::Packed(packer.open(config, compressor_config)?)
             }
         };
-        Ok(Encoding { transformers: vec![], making, tap: None })
+        Ok(Encoding { transformers: vec![], writer, tap: None })
     }
 
-    /// Begins to transform logs of several objects, in instances of its own.
+    /// Opens transformers for the logs of several objects, in instances of their own.
     pub(crate) fn open_transforms(&self) -> Result<Vec<TransformingSession>, StageError> {
         self.transforms.open()
     }
 
-    /// Bytes to keep free at the beginning of an object.
+    /// Returns the number of bytes to reserve at the beginning of an object.
     pub fn header_room(&self) -> usize {
         let room = match &self.bytes {
-            Bytes::Driven { compressor, .. } => {
+            Bytes::Separate { compressor, .. } => {
                 compressor.as_ref().map_or(0, |(stage, _)| stage.description().header_room)
             }
             Bytes::Packed { packer, .. } => packer.description().compressor.header_room,
@@ -269,18 +279,18 @@ impl Pipeline {
         room as usize
     }
 
-    /// The media type of the objects.
+    /// Returns the media type of the objects.
     pub fn media_type(&self) -> &str {
         match &self.bytes {
-            Bytes::Driven { encoder, compressor: None, .. } => &encoder.description().media_type,
+            Bytes::Separate { encoder, compressor: None, .. } => &encoder.description().media_type,
             _ => "application/octet-stream",
         }
     }
 
-    /// What the stages make: the format, and the compression of what compresses it, if something does outside of it.
-    pub(crate) fn makes(&self) -> (&str, Option<&str>) {
+    /// Returns the format, and the compression of the separate compressor if there is one.
+    pub(crate) fn format_and_compression(&self) -> (&str, Option<&str>) {
         match &self.bytes {
-            Bytes::Driven { encoder, compressor, .. } => {
+            Bytes::Separate { encoder, compressor, .. } => {
                 let compression = compressor.as_ref().map(|(stage, _)| &*stage.description().compression);
                 (&encoder.description().format, compression)
             }
@@ -291,9 +301,9 @@ impl Pipeline {
         }
     }
 
-    /// The same components as those that take part, by their digests.
+    /// Returns the same stages pinned by digest.
     pub fn pinned(&self) -> Stages {
-        let pin = |identity: &Identity| Some(format!("{DIGEST}{}", identity.digest()));
+        let pin = |identity: &Identity| Some(format!("{DIGEST_PREFIX}{}", identity.digest()));
         if let Some(fused) = &self.fused {
             return Stages { pipeline: pin(fused), ..Stages::default() };
         }
@@ -306,12 +316,12 @@ impl Pipeline {
         }
     }
 
-    /// The same transformers as those that take part, by their digests.
-    pub fn pinned_transforms(&self) -> Vec<Choice> {
+    /// Returns the same transformers pinned by digest.
+    pub fn pinned_transforms(&self) -> Vec<StageSpec> {
         self.transforms.pinned()
     }
 
-    /// The stages that take part, in order.
+    /// Returns the stages, in order.
     pub fn stages(&self) -> impl Iterator<Item = &Identity> {
         let (encoder, compressor) = self.bytes.stages();
         let first = [self.renderer.identity()].into_iter().chain(self.transforms.stages());
@@ -320,10 +330,10 @@ impl Pipeline {
 }
 
 impl Bytes {
-    /// The encoder, and the compressor behind it.
+    /// Returns the encoder and the compressor.
     fn stages(&self) -> (&Identity, Option<&Identity>) {
         match self {
-            Self::Driven { encoder, compressor, .. } => {
+            Self::Separate { encoder, compressor, .. } => {
                 (encoder.identity(), compressor.as_ref().map(|(stage, _)| stage.identity()))
             }
             Self::Packed { packer, .. } => (packer.encoder(), Some(packer.compressor())),
@@ -331,7 +341,7 @@ impl Bytes {
     }
 }
 
-/// Whether an encoder with this configuration compresses inside its format.
+/// True if an encoder with this configuration compresses inside its format.
 fn compresses_inside(config: &str) -> bool {
     let config: Map<String, Value> = serde_json::from_str(config).unwrap_or_default();
     config.get("compression").is_some_and(|name| name != NONE)

@@ -1,11 +1,12 @@
-//! Which component serves a name.
+//! Stages by name, version and digest.
 //!
 //! # Layout
-//! - This file: [`Registry`], which finds stages, and keeps their components by digest.
-//! - [`book`]: what the names of a service stand for, and how that changes. [`folder`]: components that are put there.
+//! - This file: [`Registry`], which resolves names to stages and stores their components by digest.
+//! - [`catalog`]: the names of a service, their versions, and the changes to them.
+//! - [`folder_watcher`]: imports components from a folder.
 
-pub mod book;
-pub mod folder;
+pub mod catalog;
+pub mod folder_watcher;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -20,77 +21,77 @@ use crate::stage::{
     CompressorStage, EncoderStage, FormatterStage, FusedBytes, FusedStage, Kind, RendererStage, Stage,
     StageError, TransformerStage,
 };
-use crate::wasi::Allowance;
+use crate::wasi::WasiAllowlist;
 
-/// The stages that come with logship, by name.
+/// The built-in stages, by name.
 static BUILT_IN: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/builtin.rs"));
 
-/// Their digests, in the same order.
+/// The digests of the built-in stages, in the same order.
 static DIGESTS: LazyLock<Vec<String>> =
     LazyLock::new(|| BUILT_IN.iter().map(|(_, bytes)| digest(bytes)).collect());
 
-/// What stands before the digest of a component that is named by it.
-pub const DIGEST: &str = "sha256:";
+/// The prefix of a digest that names a component.
+pub const DIGEST_PREFIX: &str = "sha256:";
 
-/// What stands between a name and a version of it.
-pub const VERSION: char = '@';
+/// The separator between a name and its version, as in `NAME@VERSION`.
+pub const VERSION_SEPARATOR: char = '@';
 
-/// Finds stages: by what their names stand for, built-in ones by name, others by the path of their component, or in a
-/// folder. Clones share what was loaded.
+/// Resolves names to stages: names of the service's catalog, built-in stages, paths of components, and components in a
+/// folder. Clones share the loaded stages.
 #[derive(Debug, Clone)]
 pub struct Registry {
     engine: Engine,
     folder: Option<PathBuf>,
-    /// Has what names stand for.
+    /// The store that has the catalog of names.
     store: Option<Arc<Store>>,
-    /// Which of them may import WASI.
-    allowance: Allowance,
-    /// Those that were asked for, by their digests: rules share them.
+    /// The stages that may import WASI.
+    allowlist: WasiAllowlist,
+    /// The loaded stages, by digest. Rules share them.
     loaded: Arc<Mutex<HashMap<String, Stage>>>,
-    /// A name that stands for another component, to see what would come of it.
-    instead: Option<(String, Stage)>,
-    /// The names that are asked for, if somebody wants to know.
-    asked: Option<Asked>,
+    /// A name that resolves to another stage, for previews and checks.
+    stage_override: Option<(String, Stage)>,
+    /// Records the requested names, if set.
+    requested: Option<RequestedNames>,
 }
 
-/// Names that were asked for.
-pub type Asked = Arc<Mutex<BTreeSet<String>>>;
+/// The names that a registry was asked for.
+pub type RequestedNames = Arc<Mutex<BTreeSet<String>>>;
 
 impl Registry {
-    /// A registry whose stages run in `engine`.
+    /// Creates a registry whose stages run in `engine`.
     pub fn new(engine: Engine) -> Self {
-        let (allowance, loaded) = (Allowance::default(), Arc::default());
-        Self { engine, folder: None, store: None, allowance, loaded, instead: None, asked: None }
+        let (allowlist, loaded) = (WasiAllowlist::default(), Arc::default());
+        Self { engine, folder: None, store: None, allowlist, loaded, stage_override: None, requested: None }
     }
 
-    /// One that has components in `folder` besides: `NAME.wasm` is called NAME, and those that tasks were made with
-    /// are kept in it by their digests. No other file is read.
-    pub fn within(engine: Engine, folder: PathBuf) -> Self {
+    /// Creates a registry that also resolves NAME to `NAME.wasm` in `folder`. The components that tasks use are stored
+    /// in the same folder, by digest. No other file is read.
+    pub fn with_folder(engine: Engine, folder: PathBuf) -> Self {
         Self { folder: Some(folder), ..Self::new(engine) }
     }
 
-    /// One that keeps components in `folder` by their digests, and whose names stand for what `store` says.
-    pub fn of(engine: Engine, folder: PathBuf, store: Arc<Store>) -> Self {
-        Self { store: Some(store), ..Self::within(engine, folder) }
+    /// Creates a registry that resolves names by the catalog in `store`, and stores components in `folder` by digest.
+    pub fn for_store(engine: Engine, folder: PathBuf, store: Arc<Store>) -> Self {
+        Self { store: Some(store), ..Self::with_folder(engine, folder) }
     }
 
-    /// The same, but the stages of an allowance may import WASI.
-    pub fn allowing(self, allowance: Allowance) -> Self {
-        Self { allowance, ..self }
+    /// Returns a registry that lets the stages of an allowlist import WASI.
+    pub fn with_wasi_allowlist(self, allowlist: WasiAllowlist) -> Self {
+        Self { allowlist, ..self }
     }
 
-    /// The same, but `name` stands for `stage`: to see what would come of it.
-    pub fn with(&self, name: &str, stage: Stage) -> Self {
-        Self { instead: Some((name.to_owned(), stage)), ..self.clone() }
+    /// Returns a registry that resolves `name` to `stage`, for previews and checks.
+    pub fn with_override(&self, name: &str, stage: Stage) -> Self {
+        Self { stage_override: Some((name.to_owned(), stage)), ..self.clone() }
     }
 
-    /// The same, and the names that it is asked for from now on.
-    pub fn watched(&self) -> (Self, Asked) {
-        let asked = Asked::default();
-        (Self { asked: Some(Arc::clone(&asked)), ..self.clone() }, asked)
+    /// Returns a registry that records the names that it is asked for, and the record.
+    pub fn record_names(&self) -> (Self, RequestedNames) {
+        let requested = RequestedNames::default();
+        (Self { requested: Some(Arc::clone(&requested)), ..self.clone() }, requested)
     }
 
-    /// Where its stages run.
+    /// The engine that runs the stages.
     pub fn engine(&self) -> &Engine {
         &self.engine
     }
@@ -100,34 +101,39 @@ impl Registry {
         BUILT_IN.iter().map(|(name, _)| *name)
     }
 
-    /// The digest of the built-in stage of a name, if there is one.
+    /// The digest of a built-in stage, or none if no built-in stage has the name.
     pub fn built_in_digest(name: &str) -> Option<&'static str> {
         BUILT_IN.iter().position(|(built_in, _)| *built_in == name).map(|index| DIGESTS[index].as_str())
     }
 
-    /// The stage called `name`: what the name stands for, or the built-in one; `NAME@VERSION`, a version of it; with
-    /// `sha256:` in front, the component of that digest. Where there is no service: a built-in one; with a `/` in it
-    /// or `.wasm` at its end, a file.
+    /// Resolves `name` to a stage.
+    ///
+    /// | `name` | stage |
+    /// |---|---|
+    /// | `NAME` | the current version in the catalog, or the built-in stage |
+    /// | `NAME@VERSION` | that version |
+    /// | `sha256:DIGEST` | the component with that digest |
+    /// | a path, with `/` or ending in `.wasm` | the file, but only outside a service |
     ///
     /// # Errors
-    /// When there is none, or it can't serve.
+    /// Fails if no stage has the name, or its component is not usable.
     pub fn stage(&self, kind: Option<Kind>, name: &str) -> Result<Stage, StageError> {
-        if let Some(asked) = &self.asked {
-            lock(asked).insert(name.to_owned());
+        if let Some(requested) = &self.requested {
+            lock(requested).insert(name.to_owned());
         }
         let stage = self.find(kind, name)?;
         match kind {
-            Some(wanted) => of_kind(stage, wanted),
+            Some(wanted) => expect_kind(stage, wanted),
             None => Ok(stage),
         }
     }
 
-    /// The stage that a component is; `origin` is where it is from. A pipeline serves as its renderer, and as its encoder
-    /// if that has no compressor behind it.
+    /// Loads a component as a stage of a kind. `origin` is its path or name, for messages. A fused pipeline can be used as
+    /// a renderer. Without a compressor, it can be used as an encoder too.
     ///
     /// # Errors
-    /// When it can't serve, or is of another kind.
-    pub fn serving(&self, kind: Kind, origin: &str, bytes: &[u8]) -> Result<Stage, StageError> {
+    /// Fails if the component is not usable, or is of another kind.
+    pub fn stage_from_bytes(&self, kind: Kind, origin: &str, bytes: &[u8]) -> Result<Stage, StageError> {
         let stage = self.load(origin, bytes)?;
         if let Stage::Pipeline(fused) = &stage {
             match (kind, fused.bytes()) {
@@ -138,16 +144,17 @@ impl Registry {
                 _ => {}
             }
         }
-        of_kind(stage, kind)
+        expect_kind(stage, kind)
     }
 
-    /// Whether a component is one of those that come with logship, wherever it is from: it is known to end soon.
-    pub fn has_built_in(component: &[u8]) -> bool {
+    /// Returns true if a component has the bytes of a built-in stage, whatever its origin. Built-in stages are trusted to
+    /// terminate.
+    pub fn is_built_in_component(component: &[u8]) -> bool {
         BUILT_IN.iter().any(|(_, bytes)| *bytes == component)
     }
 
     fn find(&self, kind: Option<Kind>, name: &str) -> Result<Stage, StageError> {
-        if let Some((_, stage)) = self.instead.as_ref().filter(|(instead, _)| instead == name) {
+        if let Some((_, stage)) = self.stage_override.as_ref().filter(|(overridden, _)| overridden == name) {
             return Ok(stage.clone());
         }
         let current =
@@ -155,23 +162,23 @@ impl Registry {
         if let Some(digest) = current {
             return self.by_digest(name, &digest);
         }
-        if let Some(digest) = Self::built_in_digest(name).or_else(|| name.strip_prefix(DIGEST)) {
+        if let Some(digest) = Self::built_in_digest(name).or_else(|| name.strip_prefix(DIGEST_PREFIX)) {
             return self.by_digest(name, digest);
         }
         if self.store.is_none() {
             return self.load(name, &self.file(kind, name)?);
         }
-        match name.split_once(VERSION) {
+        match name.split_once(VERSION_SEPARATOR) {
             Some((name, version)) => self.version(kind, name, version),
-            None if is_path(name) => Err(self.no_path(name)),
-            None => Err(self.unknown(kind, name)),
+            None if is_path(name) => Err(self.path_not_allowed(name)),
+            None => Err(self.unknown_stage(kind, name)),
         }
     }
 
-    /// A version of a name.
+    /// Loads a version of a name.
     fn version(&self, kind: Option<Kind>, name: &str, version: &str) -> Result<Stage, StageError> {
         let catalog = self.store.as_ref().map(|store| store.catalog());
-        let known = catalog.as_ref().and_then(|catalog| catalog.stages().names.get(name));
+        let known = catalog.as_ref().and_then(|catalog| catalog.stages().aliases.get(name));
         if let Some(found) = known.and_then(|known| known.version(version)) {
             return self.by_digest(name, &found.digest);
         }
@@ -184,12 +191,12 @@ impl Registry {
             }
             versions.insert(0, stage.identity().version().to_owned());
         } else if known.is_none() {
-            return Err(self.unknown(kind, name));
+            return Err(self.unknown_stage(kind, name));
         }
         Err(StageError::NoVersion { name: name.to_owned(), version: version.to_owned(), known: versions })
     }
 
-    /// The component of a digest. `name` is what it was asked for by.
+    /// Loads the component with a digest. `name` is the requested name, for messages.
     fn by_digest(&self, name: &str, digest: &str) -> Result<Stage, StageError> {
         if let Some(stage) = self.loaded().get(digest) {
             return Ok(stage.clone());
@@ -197,53 +204,53 @@ impl Registry {
         self.load(name, &self.bytes(digest)?)
     }
 
-    /// The bytes of a component that is not built in, where there is no service.
+    /// Reads a component that is not built in, outside a service.
     fn file(&self, kind: Option<Kind>, name: &str) -> Result<Vec<u8>, StageError> {
         match &self.folder {
             None if is_path(name) => read(Path::new(name)),
-            Some(_) if is_path(name) => Err(self.no_path(name)),
+            Some(_) if is_path(name) => Err(self.path_not_allowed(name)),
             Some(folder) if is_name(name) => {
-                fs::read(folder.join(format!("{name}.wasm"))).map_err(|_| self.unknown(kind, name))
+                fs::read(folder.join(format!("{name}.wasm"))).map_err(|_| self.unknown_stage(kind, name))
             }
-            _ => Err(self.unknown(kind, name)),
+            _ => Err(self.unknown_stage(kind, name)),
         }
     }
 
-    fn no_path(&self, name: &str) -> StageError {
+    fn path_not_allowed(&self, name: &str) -> StageError {
         let folder = self.folder.as_deref().unwrap_or(Path::new("")).display();
         let reason = format!(
-            "components of the service's rules are found by name: logship stage add FILE, or put it into {folder} as NAME.wasm, and say NAME"
+            "rules of a service name stages, not files: run `logship stage add FILE`, or copy the file to {folder} as NAME.wasm; then use NAME"
         );
         StageError::Unreadable { origin: name.to_owned(), reason }
     }
 
-    /// The bytes of the component called `name`, as [`stage`](Self::stage) finds it.
+    /// Reads the component called `name`, which resolves as in [`stage`](Self::stage).
     ///
     /// # Errors
-    /// When there is none. Whether it can serve is not looked at, where that can be.
+    /// Fails if no component has the name. Outside a service, the component is not checked.
     pub fn read(&self, kind: Option<Kind>, name: &str) -> Result<Vec<u8>, StageError> {
         if self.store.is_some() {
             return self.bytes(self.find(kind, name)?.identity().digest());
         }
-        match Self::built_in_digest(name).or_else(|| name.strip_prefix(DIGEST)) {
+        match Self::built_in_digest(name).or_else(|| name.strip_prefix(DIGEST_PREFIX)) {
             Some(digest) => self.bytes(digest),
             None => self.file(kind, name),
         }
     }
 
-    /// The bytes of the component of a digest, in hexadecimal: a built-in one, or one that is kept.
+    /// Reads the component with a digest, in hexadecimal: a built-in or a stored one.
     ///
     /// # Errors
-    /// When there is none.
+    /// Fails if no component has the digest.
     pub fn bytes(&self, digest: &str) -> Result<Vec<u8>, StageError> {
-        let name = format!("{DIGEST}{digest}");
+        let name = format!("{DIGEST_PREFIX}{digest}");
         if let Some((_, bytes)) = built_in(&name) {
             return Ok(bytes.to_vec());
         }
         let unreadable = |reason: String| StageError::Unreadable { origin: name.clone(), reason };
-        let missing = || unreadable("no component with this digest is kept here".into());
+        let missing = || unreadable("no component with this digest is stored here".into());
         let folder = self.folder.as_ref().ok_or_else(missing)?;
-        let bytes = read(&kept(folder, digest)).map_err(|_| missing())?;
+        let bytes = read(&component_path(folder, digest)).map_err(|_| missing())?;
         match self::digest(&bytes) {
             found if found == digest => Ok(bytes),
             found => Err(unreadable(format!("the file is damaged: its digest is {found}"))),
@@ -254,79 +261,80 @@ impl Registry {
         lock(&self.loaded)
     }
 
-    /// Makes a component ready to run, and keeps it. `name` is where it is from.
+    /// Compiles a component and stores it. `name` is its origin.
     fn load(&self, name: &str, bytes: &[u8]) -> Result<Stage, StageError> {
         let digest = digest(bytes);
         let known = self.loaded().get(&digest).cloned();
-        let stage = known.map_or_else(|| self.examine(name, bytes), Ok)?;
-        self.keep(stage, bytes)
+        let stage = known.map_or_else(|| self.compile(name, bytes), Ok)?;
+        self.store_component(stage, bytes)
     }
 
-    /// Makes a component ready to run, and keeps nothing of it.
+    /// Compiles a component without storing it.
     ///
     /// # Errors
-    /// When it can't serve.
-    pub fn examine(&self, name: &str, bytes: &[u8]) -> Result<Stage, StageError> {
-        self.examine_as(name, name, bytes)
+    /// Fails if the component is not usable.
+    pub fn compile(&self, name: &str, bytes: &[u8]) -> Result<Stage, StageError> {
+        self.compile_as(name, name, bytes)
     }
 
-    /// The same of a component that is to be called `name`, and is from `origin`.
+    /// Compiles a component from `origin` that will get the name `name`, without storing it.
     ///
     /// # Errors
-    /// When it can't serve.
-    pub fn examine_as(&self, name: &str, origin: &str, bytes: &[u8]) -> Result<Stage, StageError> {
-        let engine = if Self::has_built_in(bytes) { self.engine.for_built_in() } else { self.engine.clone() };
-        let is_allowed = self.allowance.has(name) || self.allows_names(&digest(bytes));
-        let allowance = if is_allowed { &Allowance::Everybody } else { &self.allowance };
-        Stage::load(&engine, origin, bytes, allowance)
+    /// Fails if the component is not usable.
+    pub fn compile_as(&self, name: &str, origin: &str, bytes: &[u8]) -> Result<Stage, StageError> {
+        let engine =
+            if Self::is_built_in_component(bytes) { self.engine.for_built_in() } else { self.engine.clone() };
+        let is_allowed = self.allowlist.allows(name) || self.allows_a_name_of(&digest(bytes));
+        let allowlist = if is_allowed { &WasiAllowlist::All } else { &self.allowlist };
+        Stage::load(&engine, origin, bytes, allowlist)
     }
 
-    /// Whether WASI is allowed to a name that a component, of this digest, is a version of.
-    fn allows_names(&self, digest: &str) -> bool {
-        let Some(store) = self.store.as_ref().filter(|_| self.allowance.is_some()) else { return false };
+    /// Returns true if the component with this digest is a version of a name that may import WASI.
+    fn allows_a_name_of(&self, digest: &str) -> bool {
+        let Some(store) = self.store.as_ref().filter(|_| self.allowlist.allows_any()) else { return false };
         let catalog = store.catalog();
-        let mut names = catalog.stages().names.iter();
-        names.any(|(name, known)| known.version(digest).is_some() && self.allowance.has(name))
+        let mut names = catalog.stages().aliases.iter();
+        names.any(|(name, known)| known.version(digest).is_some() && self.allowlist.allows(name))
     }
 
-    /// Keeps a component under its digest: tasks need it until they are done, also when a later logship has another
-    /// one built in. Returns the one that all share.
+    /// Stores a component by digest and returns the shared stage. Tasks need the component until they are done, even if a
+    /// later logship has another built-in version.
     ///
     /// # Errors
-    /// When it can't be written.
-    pub(crate) fn keep(&self, stage: Stage, bytes: &[u8]) -> Result<Stage, StageError> {
+    /// Fails if the file can't be written.
+    pub(crate) fn store_component(&self, stage: Stage, bytes: &[u8]) -> Result<Stage, StageError> {
         let digest = stage.identity().digest().to_owned();
         loop {
             if let Some(folder) = &self.folder {
-                let path = kept(folder, &digest);
+                let path = component_path(folder, &digest);
                 write_once(&path, bytes).map_err(|error| StageError::Unreadable {
                     origin: stage.identity().name().to_owned(),
-                    reason: format!("it can't be kept as {}: {error}", path.display()),
+                    reason: format!("it can't be stored as {}: {error}", path.display()),
                 })?;
             }
             let mut loaded = self.loaded();
-            // What is loaded is not tidied up. It may have been just before it was.
-            if self.folder.as_ref().is_none_or(|folder| kept(folder, &digest).exists()) {
+            // Garbage collection skips loaded stages, but it may have run between the write and this lock.
+            if self.folder.as_ref().is_none_or(|folder| component_path(folder, &digest).exists()) {
                 return Ok(loaded.entry(digest).or_insert(stage).clone());
             }
         }
     }
 
-    /// Lets go of the code of components that nothing has in use.
-    pub fn let_go(&self) {
+    /// Evicts unused stages from memory.
+    pub fn evict_unused(&self) {
         self.loaded().retain(|_, stage| stage.is_shared());
     }
 
-    /// Lets go of components that nothing has in use: from memory all, from the folder those that are not among
-    /// `needed`, by their digests. Returns how many files were deleted.
+    /// Evicts unused stages from memory, and deletes unused components from the folder unless their digests are in
+    /// `needed`. Returns the number of deleted files.
     ///
     /// # Errors
-    /// When the folder can't be read, or a file not deleted.
-    pub fn tidy(&self, needed: &HashSet<String>) -> io::Result<usize> {
+    /// Fails if the folder can't be read, or a file can't be deleted.
+    pub fn collect_garbage(&self, needed: &HashSet<String>) -> io::Result<usize> {
         let mut loaded = self.loaded();
         loaded.retain(|_, stage| stage.is_shared());
         let Some(folder) = &self.folder else { return Ok(0) };
-        let entries = match fs::read_dir(folder.join(BY_DIGEST)) {
+        let entries = match fs::read_dir(folder.join(DIGEST_FOLDER)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
             entries => entries?,
         };
@@ -343,8 +351,8 @@ impl Registry {
         Ok(deleted)
     }
 
-    /// The built-in stages of a kind have its verb in their names.
-    fn unknown(&self, kind: Option<Kind>, name: &str) -> StageError {
+    /// Returns the error for an unknown name. It lists the built-in stages of the kind, which share a prefix.
+    fn unknown_stage(&self, kind: Option<Kind>, name: &str) -> StageError {
         let prefix = match kind {
             Some(Kind::Pipeline) => "pipeline-",
             Some(Kind::Encoder) => "encode-",
@@ -355,21 +363,26 @@ impl Registry {
             None => "",
         };
         let known = Self::built_in().filter(|known| known.starts_with(prefix)).map(str::to_owned);
-        StageError::Unknown { kind, name: name.to_owned(), known: known.collect(), added: self.added(kind) }
+        StageError::Unknown {
+            kind,
+            name: name.to_owned(),
+            known: known.collect(),
+            added: self.added_names(kind),
+        }
     }
 
-    /// The names that components were added under.
-    fn added(&self, kind: Option<Kind>) -> Option<Vec<String>> {
+    /// The names of added components.
+    fn added_names(&self, kind: Option<Kind>) -> Option<Vec<String>> {
         let catalog = self.store.as_ref()?.catalog();
-        let is_of = |found: &str| kind.is_none_or(|kind| kind.to_string() == found);
-        let names = catalog.stages().names.iter().filter(|(_, name)| is_of(&name.kind));
+        let has_kind = |found: &str| kind.is_none_or(|kind| kind.to_string() == found);
+        let names = catalog.stages().aliases.iter().filter(|(_, name)| has_kind(&name.kind));
         Some(names.map(|(name, _)| name.clone()).collect())
     }
 
-    /// The encoder called `name`.
+    /// Resolves `name` to an encoder.
     ///
     /// # Errors
-    /// As [`stage`](Self::stage), and when it is of another kind.
+    /// As [`stage`](Self::stage), and when the stage is of another kind.
     pub fn encoder(&self, name: &str) -> Result<Arc<EncoderStage>, StageError> {
         match self.stage(Some(Kind::Encoder), name)? {
             Stage::Encoder(stage) => Ok(stage),
@@ -377,7 +390,7 @@ impl Registry {
         }
     }
 
-    /// The compressor called `name`.
+    /// Resolves `name` to a compressor.
     ///
     /// # Errors
     /// As [`encoder`](Self::encoder).
@@ -388,7 +401,7 @@ impl Registry {
         }
     }
 
-    /// The renderer called `name`.
+    /// Resolves `name` to a renderer.
     ///
     /// # Errors
     /// As [`encoder`](Self::encoder).
@@ -399,7 +412,7 @@ impl Registry {
         }
     }
 
-    /// The formatter called `name`.
+    /// Resolves `name` to a formatter.
     ///
     /// # Errors
     /// As [`encoder`](Self::encoder).
@@ -410,7 +423,7 @@ impl Registry {
         }
     }
 
-    /// The transformer called `name`.
+    /// Resolves `name` to a transformer.
     ///
     /// # Errors
     /// As [`encoder`](Self::encoder).
@@ -421,7 +434,7 @@ impl Registry {
         }
     }
 
-    /// The fused pipeline called `name`.
+    /// Resolves `name` to a fused pipeline.
     ///
     /// # Errors
     /// As [`encoder`](Self::encoder).
@@ -433,7 +446,7 @@ impl Registry {
     }
 }
 
-fn of_kind(stage: Stage, wanted: Kind) -> Result<Stage, StageError> {
+fn expect_kind(stage: Stage, wanted: Kind) -> Result<Stage, StageError> {
     if wanted == stage.kind() { Ok(stage) } else { Err(wrong_kind(&stage, wanted)) }
 }
 
@@ -441,17 +454,17 @@ fn wrong_kind(stage: &Stage, wanted: Kind) -> StageError {
     StageError::WrongKind { stage: stage.identity().clone(), found: stage.kind(), wanted }
 }
 
-/// The built-in stage of a name or digest.
+/// Finds a built-in stage by name or digest.
 fn built_in(name: &str) -> Option<(&'static str, &'static [u8])> {
-    let digest = name.strip_prefix(DIGEST);
-    let is_it = |(index, (built_in, _)): &(usize, &(&str, &[u8]))| match digest {
+    let digest = name.strip_prefix(DIGEST_PREFIX);
+    let matches = |(index, (built_in, _)): &(usize, &(&str, &[u8]))| match digest {
         Some(digest) => DIGESTS[*index] == digest,
         None => *built_in == name,
     };
-    BUILT_IN.iter().enumerate().find(is_it).map(|(_, found)| *found)
+    BUILT_IN.iter().enumerate().find(matches).map(|(_, found)| *found)
 }
 
-/// SHA-256 of a component, in hexadecimal.
+/// The SHA-256 of a component, in hexadecimal.
 pub(crate) fn digest(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
 }
@@ -460,41 +473,41 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether it is the path of a file, and no name.
+/// Returns true if the text is a file path and not a name.
 fn is_path(name: &str) -> bool {
     name.contains('/') || name.ends_with(".wasm")
 }
 
-/// Whether it can be the name of a stage: 1 to 63 of a-z, 0-9, `-`, `_` and `.`, a letter or digit at its beginning.
+/// Returns true if the text is a valid stage name: 1-63 of a-z, 0-9, `-`, `_` and `.`, starting with a letter or digit.
 pub(crate) fn is_name(name: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let is_alphanumeric = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     (1..=63).contains(&name.len())
-        && name.bytes().all(|byte| plain(byte) || matches!(byte, b'-' | b'_' | b'.'))
-        && name.bytes().next().is_some_and(plain)
+        && name.bytes().all(|byte| is_alphanumeric(byte) || matches!(byte, b'-' | b'_' | b'.'))
+        && name.bytes().next().is_some_and(is_alphanumeric)
         && !name.ends_with(".wasm")
 }
 
-/// The folder of the components that are known by their digests.
-const BY_DIGEST: &str = "sha256";
+/// The subfolder of the components that are stored by digest.
+const DIGEST_FOLDER: &str = "sha256";
 
-/// Where the component of a digest is kept.
-fn kept(folder: &Path, digest: &str) -> PathBuf {
-    // Whatever was asked for, it is a name in that folder.
+/// The path of the component with a digest.
+fn component_path(folder: &Path, digest: &str) -> PathBuf {
+    // Only hexadecimal digits, so that the path never leaves the folder.
     let name: String = digest.chars().filter(char::is_ascii_hexdigit).collect();
-    folder.join(BY_DIGEST).join(format!("{name}.wasm"))
+    folder.join(DIGEST_FOLDER).join(format!("{name}.wasm"))
 }
 
-/// Writes a file unless it is there; it is on the disk then, whole.
+/// Writes a file atomically and syncs it to disk, unless it exists.
 fn write_once(path: &Path, bytes: &[u8]) -> io::Result<()> {
     if path.exists() {
         return Ok(());
     }
     let folder = path.parent().unwrap_or(Path::new(""));
     fs::create_dir_all(folder)?;
-    let part = tempfile::NamedTempFile::new_in(folder)?;
-    fs::write(part.path(), bytes)?;
-    part.as_file().sync_all()?;
-    part.persist(path)?;
+    let temporary = tempfile::NamedTempFile::new_in(folder)?;
+    fs::write(temporary.path(), bytes)?;
+    temporary.as_file().sync_all()?;
+    temporary.persist(path)?;
     fs::File::open(folder)?.sync_all()
 }
 
@@ -502,7 +515,7 @@ fn read(path: &Path) -> Result<Vec<u8>, StageError> {
     fs::read(path).map_err(|error| StageError::Unreadable {
         origin: path.display().to_string(),
         reason: match error.kind() {
-            io::ErrorKind::NotFound => "there is no such file".into(),
+            io::ErrorKind::NotFound => "no such file".into(),
             _ => error.to_string(),
         },
     })
@@ -513,7 +526,7 @@ mod tests {
     use super::is_name;
 
     #[test]
-    fn names_of_stages_are_short_and_plain() {
+    fn checks_stage_names() {
         for name in ["a", "encode-json", "acme.cef_2", "0", &"x".repeat(63)] {
             assert!(is_name(name), "{name}");
         }

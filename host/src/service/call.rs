@@ -1,4 +1,4 @@
-//! A request, from its bytes to who sent it. Nothing of it is trusted before.
+//! Authenticated requests. Nothing in a request is trusted before its sender is authenticated.
 
 use std::net::IpAddr;
 use std::time::Instant;
@@ -21,33 +21,33 @@ use super::Service;
 use super::config::Limits;
 use super::keys::{Access, Key};
 
-/// Stands for every project there is or will be.
-pub(crate) const EVERYWHERE: &str = "*";
+/// The project name in a grant for all current and future projects.
+pub(crate) const ALL_PROJECTS: &str = "*";
 
-/// Bytes that a component may have: those of languages that bring an interpreter have some tens of MB.
-pub(crate) const LARGEST_COMPONENT: usize = 64 << 20;
+/// The largest component, in bytes. Languages with an embedded interpreter need tens of MB.
+pub(crate) const MAX_COMPONENT_BYTES: usize = 64 << 20;
 
-/// A request whose sender is known.
+/// An authenticated request.
 #[derive(Debug)]
 pub(crate) struct Call {
     pub(crate) method: Method,
-    /// The project that the host's name begins with.
+    /// The project in the host name.
     pub(crate) project: Option<String>,
-    /// The path, decoded and taken apart.
+    /// The decoded segments of the path.
     pub(crate) path: Vec<String>,
     pub(crate) query: Query,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
     pub(crate) peer: IpAddr,
-    /// Whose key it is.
+    /// The sender's key.
     pub(crate) key: Key,
 }
 
 impl Call {
-    /// Receives a request, and checks who sent it.
+    /// Receives and authenticates a request.
     ///
-    /// The body is received only when it is known who sends it, and only within limits; what it declares is reserved
-    /// before.
+    /// The body is received only after the sender was authenticated, and only within limits. Its declared size is
+    /// reserved first.
     pub(crate) async fn receive(
         service: &Service,
         request: Request<Incoming>,
@@ -59,18 +59,18 @@ impl Call {
         let credentials = Credentials::find(&parts.headers)?;
         let keys = service.keys.get();
         let key = keys.get(credentials.id()).ok_or_else(|| credentials.unknown())?.clone();
-        if key.is_over(service.now()) {
+        if key.is_expired(service.now()) {
             return Err(ApiError::new(
                 ErrorCode::Unauthorized,
-                format!("key {} has ended: ask for a new one", key.id),
+                format!("key {} has expired: request a new one", key.id),
             ));
         }
         credentials.check_head(&key, &parts, &query, service.now())?;
-        // A component is larger than logs are, and only who may add it can send it.
+        // Components have a larger limit than logs, but only for admins.
         let path = parts.uri.path();
         let is_component = parts.method == Method::POST && (path == "/stages" || path.ends_with("/trials"));
-        let limit = if is_component && key.allows(EVERYWHERE, Access::Admin) {
-            LARGEST_COMPONENT
+        let limit = if is_component && key.allows(ALL_PROJECTS, Access::Admin) {
+            MAX_COMPONENT_BYTES
         } else {
             service.config.limits.body_bytes()
         };
@@ -88,17 +88,17 @@ impl Call {
         })
     }
 
-    /// Fails unless the key opens that much of the project.
+    /// Fails unless the key has this access to the project.
     pub(crate) fn check_access(&self, project: &str, access: Access) -> Result<(), ApiError> {
         if self.key.allows(project, access) {
             return Ok(());
         }
-        let wanted = match access {
+        let verb = match access {
             Access::Write => "put logs into",
             Access::Read => "read",
             Access::ReadWrite | Access::Admin => "manage",
         };
-        let message = format!("key {} is not allowed to {wanted} project {project}", self.key.id);
+        let message = format!("key {} is not allowed to {verb} project {project}", self.key.id);
         Err(ApiError::new(ErrorCode::Unauthorized, message))
     }
 
@@ -107,27 +107,27 @@ impl Call {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
-    /// A number of the query.
+    /// A numeric query parameter.
     pub(crate) fn number<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>, ApiError> {
         let Some(text) = self.query.get(name).filter(|text| !text.is_empty()) else { return Ok(None) };
         let invalid =
-            |_| ApiError::new(ErrorCode::ParameterInvalid, format!("{name}={text} is no number that fits"));
+            |_| ApiError::new(ErrorCode::ParameterInvalid, format!("{name}={text} is not a number in range"));
         text.parse().map(Some).map_err(invalid)
     }
 
-    /// A value of the query that has to be there.
+    /// A required query parameter.
     pub(crate) fn required(&self, name: &str) -> Result<&str, ApiError> {
         let missing =
-            || ApiError::new(ErrorCode::ParameterInvalid, format!("{name}= is missing in the query"));
+            || ApiError::new(ErrorCode::ParameterInvalid, format!("the query parameter {name} is missing"));
         self.query.get(name).ok_or_else(missing)
     }
 }
 
-/// What a request says of who sent it.
+/// The credentials of a request.
 enum Credentials {
-    /// The SDKs.
+    /// A signature, as the SDKs send it.
     Signed(Authorization),
-    /// `Basic`, or `Bearer` with the same text: an id, a colon, the secret.
+    /// `Basic`, or `Bearer` with the same text `ID:SECRET`.
     Plain { id: String, secret: String },
 }
 
@@ -135,24 +135,26 @@ impl Credentials {
     fn find(headers: &HeaderMap) -> Result<Self, ApiError> {
         let unauthorized = |message: &str| ApiError::new(ErrorCode::Unauthorized, message);
         let header = headers.get(AUTHORIZATION).ok_or_else(|| {
-            unauthorized("the request has no Authorization: sign it, or send Basic or Bearer ID:SECRET")
+            unauthorized(
+                "the request has no Authorization header: sign it, or send Basic or Bearer with ID:SECRET",
+            )
         })?;
-        let header = header.to_str().map_err(|_| unauthorized("Authorization is no text"))?;
+        let header = header.to_str().map_err(|_| unauthorized("the Authorization header is not text"))?;
         let plain = match header.split_once(' ') {
             Some((scheme, text)) if scheme.eq_ignore_ascii_case("bearer") => text.trim().to_owned(),
             Some((scheme, text)) if scheme.eq_ignore_ascii_case("basic") => {
                 let decoded = BASE64_STANDARD.decode(text.trim()).ok();
                 let text = decoded.and_then(|text| String::from_utf8(text).ok());
-                text.ok_or_else(|| unauthorized("Authorization: Basic has to be base64 of ID:SECRET"))?
+                text.ok_or_else(|| unauthorized("Authorization: Basic must have the base64 of ID:SECRET"))?
             }
             _ => return Ok(Self::Signed(Authorization::parse(header)?)),
         };
         let (id, secret) = plain
             .split_once(':')
-            .ok_or_else(|| unauthorized("Authorization has to have ID:SECRET, with the colon between"))?;
+            .ok_or_else(|| unauthorized("Authorization must have ID:SECRET, with the colon"))?;
         if id.contains(char::is_control) {
-            // It would stand in the log.
-            return Err(unauthorized("the id of a key has letters and digits"));
+            // Control characters would get into the log.
+            return Err(unauthorized("the ID of a key has only letters and digits"));
         }
         Ok(Self::Plain { id: id.into(), secret: secret.into() })
     }
@@ -177,16 +179,15 @@ impl Credentials {
                 check_version(header("x-log-apiversion"))?;
                 authorization.verify_head(&key.secret, &signed(parts, query, &headers, b""), now)?;
             }
-            Self::Plain { secret, .. } if same(secret, &key.secret) => {}
+            Self::Plain { secret, .. } if is_equal(secret, &key.secret) => {}
             Self::Plain { .. } => {
-                let message = format!("the secret of key {} is another one", key.id);
+                let message = format!("the secret of key {} is wrong", key.id);
                 return Err(ApiError::new(ErrorCode::Unauthorized, message));
             }
         }
         match &key.token {
-            Some(expected) if !same(expected, header("x-acs-security-token").unwrap_or_default()) => {
-                let message =
-                    format!("key {} is a temporary one: x-acs-security-token has to have its token", key.id);
+            Some(expected) if !is_equal(expected, header("x-acs-security-token").unwrap_or_default()) => {
+                let message = format!("key {} is temporary: send its token in x-acs-security-token", key.id);
                 Err(ApiError::new(ErrorCode::Unauthorized, message))
             }
             _ => Ok(()),
@@ -215,35 +216,34 @@ fn signed<'a>(
     signature::Request { method, path, query: query.pairs(), headers, body }
 }
 
-/// The versions of the API that are the same here: of old and of today.
+/// The supported versions of the API. They behave the same here.
 const VERSIONS: [&str; 2] = ["0.4.0", "0.6.0"];
 
 fn check_version(version: Option<&str>) -> Result<(), ApiError> {
     match version {
         Some(version) if VERSIONS.contains(&version) => Ok(()),
-        Some(_) => Err(ApiError::new(ErrorCode::InvalidAPIVersion, "x-log-apiversion has to be 0.6.0")),
-        None => Err(ApiError::new(
-            ErrorCode::MissingAPIVersion,
-            "x-log-apiversion is missing: it has to be 0.6.0",
-        )),
+        Some(_) => Err(ApiError::new(ErrorCode::InvalidAPIVersion, "x-log-apiversion must be 0.6.0")),
+        None => {
+            Err(ApiError::new(ErrorCode::MissingAPIVersion, "x-log-apiversion is missing: it must be 0.6.0"))
+        }
     }
 }
 
-fn same(a: &str, b: &str) -> bool {
+fn is_equal(a: &str, b: &str) -> bool {
     a.as_bytes().ct_eq(b.as_bytes()).into()
 }
 
-/// The host that was asked, without its port.
+/// The host of the request, without its port.
 fn host(parts: &Parts) -> Result<String, ApiError> {
     let header = parts.headers.get(HOST).and_then(|host| host.to_str().ok()).map(without_port);
-    // A proxy's client says it in the request's first line too, and then twice the same.
+    // A client of a proxy sends the host in the request line too. Both must match.
     match (parts.uri.host(), header) {
         (Some(target), Some(header)) if !target.eq_ignore_ascii_case(header) => {
-            let message = format!("the request is for {target}, and its Host is {header}");
+            let message = format!("the request's URL has the host {target}, but its Host header is {header}");
             Err(ApiError::new(ErrorCode::ParameterInvalid, message))
         }
         (Some(host), _) | (None, Some(host)) => Ok(host.trim_matches(['[', ']']).to_ascii_lowercase()),
-        (None, None) => Err(ApiError::new(ErrorCode::MissingHost, "the request has no Host")),
+        (None, None) => Err(ApiError::new(ErrorCode::MissingHost, "the request has no Host header")),
     }
 }
 
@@ -254,7 +254,7 @@ fn without_port(host: &str) -> &str {
     }
 }
 
-/// The project that a host's name begins with. A bare address has none, nor has a name without dots.
+/// Returns the project: the first label of the host name. An IP address or a name without dots has no project.
 fn project(host: &str, domain: Option<&str>) -> Option<String> {
     if host.parse::<IpAddr>().is_ok() || domain.is_some_and(|domain| host.eq_ignore_ascii_case(domain)) {
         return None;
@@ -265,14 +265,14 @@ fn project(host: &str, domain: Option<&str>) -> Option<String> {
 fn segments(path: &str) -> Result<Vec<String>, ApiError> {
     let decode = |segment: &str| {
         let decoded = percent_decode_str(segment).decode_utf8();
-        decoded.map(std::borrow::Cow::into_owned).map_err(|_| {
-            ApiError::new(ErrorCode::ParameterInvalid, "the path is not UTF-8 when it is decoded")
-        })
+        decoded
+            .map(std::borrow::Cow::into_owned)
+            .map_err(|_| ApiError::new(ErrorCode::ParameterInvalid, "the decoded path is not UTF-8"))
     };
     path.split('/').filter(|segment| !segment.is_empty()).map(decode).collect()
 }
 
-/// The body; it holds the room that it takes.
+/// Receives the body. The bytes hold their memory reservation.
 async fn receive(
     service: &Service,
     parts: &Parts,
@@ -281,55 +281,53 @@ async fn receive(
 ) -> Result<Bytes, ApiError> {
     let limits = &service.config.limits;
     let too_large = |size: usize| {
-        ApiError::new(
-            ErrorCode::PostBodyTooLarge,
-            format!("a body of {size} bytes is more than the {limit} allowed"),
-        )
+        ApiError::new(ErrorCode::PostBodyTooLarge, format!("the body has {size} bytes; the limit is {limit}"))
     };
     let declared = match parts.headers.get(CONTENT_LENGTH) {
         None if body.is_end_stream() && matches!(parts.method, Method::POST | Method::PUT) => {
-            let message = "the request has neither Content-Length nor chunks: is its body lost?";
+            let message = "the request has neither Content-Length nor chunked encoding, so it has no body";
             return Err(ApiError::new(ErrorCode::MissingContentLength, message));
         }
         _ if body.is_end_stream() => return Ok(Bytes::new()),
-        // hyper has seen that it is a number.
+        // hyper has validated the number.
         Some(_) => body.size_hint().exact().map_or(limit, |size| size.try_into().unwrap_or(usize::MAX)),
-        // Chunks: as much as they may become.
+        // Chunked encoding: reserve the limit.
         None => limit,
     };
     if declared > limit {
         return Err(too_large(declared));
     }
-    let room = service.bodies.take(declared).await?;
+    let reservation = service.body_budget.reserve(declared).await?;
     let mut bytes = BytesMut::new();
-    let begun = Instant::now();
-    // A client may be slow, as long as something comes, and it comes to an end.
+    let started = Instant::now();
+    // A slow client is fine while data arrives and the total time is limited.
     while let Some(frame) =
-        tokio::time::timeout(limits.stall(), body.frame()).await.map_err(|_| slow(limits))?
+        tokio::time::timeout(limits.stall(), body.frame()).await.map_err(|_| body_timeout(limits))?
     {
-        let broken =
+        let truncated =
             |error| ApiError::new(ErrorCode::PostBodyInvalid, format!("the body ended early: {error}"));
-        let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
+        let Ok(data) = frame.map_err(truncated)?.into_data() else { continue };
         if bytes.is_empty() && data.len() == declared {
-            return Ok(room.hold(data));
+            return Ok(reservation.attach_to(data));
         }
         if bytes.len() + data.len() > limit {
             return Err(too_large(bytes.len() + data.len()));
         }
-        if begun.elapsed() > limits.stall() * SLOWEST {
-            return Err(slow(limits));
+        if started.elapsed() > limits.stall() * MAX_BODY_STALLS {
+            return Err(body_timeout(limits));
         }
-        // Grows with what comes: what is declared is reserved, not allocated.
+        // Allocates with the received data: the declared size is only reserved.
         bytes.extend_from_slice(&data);
     }
-    Ok(room.hold(bytes.freeze()))
+    Ok(reservation.attach_to(bytes.freeze()))
 }
 
-/// A body may take so many times as long as a client may stall.
-const SLOWEST: u32 = 10;
+/// The longest time to receive a body, in stall timeouts.
+const MAX_BODY_STALLS: u32 = 10;
 
-fn slow(limits: &Limits) -> ApiError {
-    let message = format!("nothing of the body came for {} s, or it took too long", limits.stall_seconds);
+fn body_timeout(limits: &Limits) -> ApiError {
+    let message =
+        format!("the body stalled for {} s, or took too long in total: send it faster", limits.stall_seconds);
     ApiError::new(ErrorCode::RequestTimeout, message)
 }
 
@@ -338,7 +336,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_project_is_what_the_host_begins_with() {
+    fn takes_project_from_host() {
         for (host, found) in [
             ("p.sls.local", Some("p")),
             ("p.127.0.0.1", Some("p")),
@@ -354,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_line_and_the_header_name_one_host_and_ports_do_not_count() {
+    fn requires_same_host_in_url_and_header() {
         let host_of = |uri: &str, header: Option<&str>| {
             let mut request = Request::builder().uri(uri);
             if let Some(header) = header {
@@ -374,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_taken_apart_before_it_is_decoded() {
+    fn splits_path_before_decoding() {
         assert_eq!(segments("/logstores//a%2Fb/").unwrap(), ["logstores", "a/b"]);
         assert!(segments("/%ff").is_err());
     }

@@ -1,4 +1,4 @@
-//! The settings of the service: a TOML file; what the command line or the environment says comes before it.
+//! The settings of the service, from a TOML file. Command-line options and the environment override it.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -10,61 +10,61 @@ use serde::Deserialize;
 
 use super::stages::is_digest;
 use crate::destination::DestinationConfig;
-use crate::registry::{DIGEST, is_name};
+use crate::registry::{DIGEST_PREFIX, is_name};
 use crate::rule::DEFAULT_DESTINATION;
-use crate::shipping::settings::{LEAST_SHARE, Shipping};
+use crate::shipping::settings::{MIN_WORKER_MEMORY, Shipping};
 use crate::siem::dead_letter::DeadLetterConfig;
 use crate::siem::receiver::ReceiverConfig;
 
-/// All settings. Every one has a default.
+/// All settings. Each has a default.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Config {
     /// The data directory.
     pub data: PathBuf,
-    /// Where to listen.
+    /// The listening address.
     pub listen: SocketAddr,
-    /// The name that projects stand before: of `p.logs.example.org` the project is `p` in either case, but
-    /// only with `domain = "logs.example.org"` has `logs.example.org` itself none.
+    /// The host name without a project. `p.logs.example.org` always has the project `p`. With
+    /// `domain = "logs.example.org"`, the host `logs.example.org` has no project.
     pub domain: Option<String>,
-    /// TLS.
+    /// The TLS certificate and key; none for plain HTTP.
     pub tls: Option<Tls>,
-    /// What requests may take.
+    /// The limits of requests.
     pub limits: Limits,
-    /// Whether `/metrics` is for everybody. It names projects, logstores and groups.
+    /// True if `/metrics` needs no key. It names projects, logstores and groups.
     pub open_metrics: bool,
-    /// How logs are shipped.
+    /// The settings of shipping.
     pub shipping: Shipping,
-    /// Where components of stages are put, and what they may import.
+    /// The folder of components and their permissions.
     pub stages: Stages,
-    /// Where rules can ship to, by the names that they say. What they name without one is `default`: a directory,
-    /// unless it is set here.
+    /// The destinations of rules, by name. Rules without a name use `default`, which is a directory unless it is set here.
     pub destinations: BTreeMap<String, DestinationConfig>,
-    /// Who takes events, by the names that rules and commands say.
+    /// The receivers of events, by name.
     pub receivers: BTreeMap<String, ReceiverConfig>,
-    /// Where events are kept that a receiver refuses for good.
+    /// The destination of events that a receiver rejects permanently.
     pub dead_letters: DeadLetterConfig,
 }
 
-/// The certificate, and its private key, in PEM.
+/// The certificate and its private key, in PEM format.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tls {
-    /// File with the certificate, those of its issuers behind it.
+    /// The file with the certificate, followed by its issuers' certificates.
     pub certificate: PathBuf,
-    /// File with the private key.
+    /// The file with the private key.
     pub key: PathBuf,
 }
 
-/// Where components of stages are put, and what they may import.
+/// The folder of components and their permissions.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Stages {
-    /// A changed NAME.wasm in this folder is a new version of NAME; by default `stages` in the data directory.
+    /// The folder to import components from: a changed NAME.wasm becomes a new version of NAME. The default is `stages` in
+    /// the data directory.
     pub folder: Option<PathBuf>,
-    /// How often it is looked at, in seconds; 0: never.
+    /// The interval of scans of the folder, in seconds; 0: never.
     pub watch_seconds: u64,
-    /// Stages that may import WASI, and get an empty one: names, and digests with `sha256:` in front.
+    /// The stages that may import the empty WASI: names, and digests with the prefix `sha256:`.
     pub allow_wasi: Vec<String>,
 }
 
@@ -74,24 +74,24 @@ impl Default for Stages {
     }
 }
 
-/// What requests may take.
+/// The limits of requests.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Limits {
-    /// Connections at one time.
+    /// The most concurrent connections.
     pub connections: usize,
-    /// Bytes of a log group before compression.
+    /// The largest log group, in bytes before compression.
     pub group_bytes: usize,
-    /// Bytes of all bodies that are being received; of all that are unpacked; of all replies on their way.
+    /// The memory of all bodies being received, in bytes. The same limit applies to decompressed bodies and to replies.
     pub bodies_bytes: usize,
-    /// Seconds that a connection may be idle between two requests. Clients keep theirs for long, and do not all
-    /// try again when the one they are about to use is closed.
+    /// The idle timeout of a connection between two requests, in seconds. Clients keep connections for long, and some don't
+    /// retry when a connection closes just before a request.
     pub idle_seconds: u64,
-    /// Seconds that a client may take for a body, and for taking some of a reply.
+    /// The timeout for a client that sends no data of a body, or receives no data of a reply, in seconds.
     pub stall_seconds: u64,
-    /// Consumer groups of a logstore.
+    /// The most consumer groups of a logstore.
     pub consumer_groups: usize,
-    /// Shards of a logstore that can be written to.
+    /// The most writable shards of a logstore.
     pub shards: u32,
 }
 
@@ -128,7 +128,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Bytes that a body may have on the wire: what can't be compressed grows a little.
+    /// The largest body on the wire, in bytes. Incompressible data grows a little when it is compressed.
     pub(crate) fn body_bytes(&self) -> usize {
         self.group_bytes + self.group_bytes / 255 + 64
     }
@@ -142,7 +142,7 @@ impl Limits {
     }
 }
 
-/// Why the settings don't serve.
+/// Why the settings are invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file can't be read.
@@ -150,15 +150,15 @@ pub enum ConfigError {
     File {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// The file has something else than settings.
+    /// The file's content is invalid.
     #[error("{}: {problem}", path.display())]
     Content {
         /// The file.
         path: PathBuf,
-        /// What is wrong, and in which line.
+        /// The line and the error.
         problem: String,
     },
     /// A setting is out of its range.
@@ -166,22 +166,20 @@ pub enum ConfigError {
     Range {
         /// The setting.
         name: &'static str,
-        /// What it was set to.
+        /// The value.
         value: u64,
-        /// What it can be.
+        /// The allowed range.
         allowed: &'static str,
     },
-    /// A stage that WASI is allowed to can't be one.
-    #[error(
-        "stages.allow-wasi: {0:?} is neither the name of a stage nor `sha256:` and 64 hexadecimal digits"
-    )]
+    /// An entry of `allow-wasi` is invalid.
+    #[error("stages.allow-wasi: {0:?} is invalid: use a stage name, or `sha256:` and 64 hexadecimal digits")]
     AllowWasi(String),
-    /// A destination can't be one.
+    /// A destination is invalid.
     #[error("destinations.{name}: {problem}")]
     Destination {
-        /// Its name.
+        /// The destination's name.
         name: String,
-        /// Which setting is wrong, and why.
+        /// The invalid setting and the reason.
         problem: String,
     },
 }
@@ -191,18 +189,18 @@ impl Config {
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| ConfigError::File { path: path.to_owned(), source })?;
-        // The parser's message would show the line, which may be a secret's.
-        let refused = |member: &str, error: &toml::de::Error| {
+        // The parser's full message shows the line, which may have a secret.
+        let invalid = |setting: &str, error: &toml::de::Error| {
             let line = error.span().map_or(0, |span| text[..span.start].matches('\n').count() + 1);
-            let problem = format!("line {line}: {member}{}", error.message());
+            let problem = format!("line {line}: {setting}{}", error.message());
             ConfigError::Content { path: path.to_owned(), problem }
         };
-        let content = toml::Deserializer::parse(&text).map_err(|error| refused("", &error))?;
+        let content = toml::Deserializer::parse(&text).map_err(|error| invalid("", &error))?;
         let mut config: Self = serde_path_to_error::deserialize(content)
-            .map_err(|error| refused(&format!("{}: ", error.path()), error.inner()))?;
-        config.warn_of_readers(path);
+            .map_err(|error| invalid(&format!("{}: ", error.path()), error.inner()))?;
+        config.warn_if_readable(path);
         let folder = path.parent().unwrap_or(Path::new(""));
-        // The default is where the commands look for it: in the folder that one is in.
+        // The default stays relative to the working directory, as in the commands.
         if config.data != Self::default().data {
             config.data = folder.join(&config.data);
         }
@@ -230,19 +228,19 @@ impl Config {
         Ok(config)
     }
 
-    /// A file with secrets is its owner's alone. Others are told of, and not refused: secrets that Kubernetes mounts
-    /// are readable to all in the container.
-    fn warn_of_readers(&self, path: &Path) {
+    /// Warns if other users can read a file with secrets. This is not an error, because secrets mounted by Kubernetes are
+    /// readable by all users of the container.
+    fn warn_if_readable(&self, path: &Path) {
         let has_secrets = self.receivers.values().any(ReceiverConfig::has_secret)
             || self.destinations.values().any(DestinationConfig::has_secret);
-        let mode = std::fs::metadata(path).map_or(0, |facts| facts.permissions().mode());
+        let mode = std::fs::metadata(path).map_or(0, |metadata| metadata.permissions().mode());
         if has_secrets && mode & 0o077 != 0 {
             let file = path.display();
-            tracing::warn!(%file, "the settings have secrets, and others can read them: chmod 600 {file}");
+            tracing::warn!(%file, "the settings have secrets, but other users can read them: run chmod 600 {file}");
         }
     }
 
-    /// Where rules can ship to: what is set, and the default.
+    /// The destinations of rules: the configured ones and `default`.
     pub(crate) fn destinations(&self) -> BTreeMap<String, DestinationConfig> {
         let mut all = self.destinations.clone();
         let directory = || DestinationConfig::Directory { path: self.data.join("buckets") };
@@ -250,7 +248,7 @@ impl Config {
         all
     }
 
-    /// Checks what the types don't.
+    /// Checks the ranges of values.
     pub fn check(&self) -> Result<(), ConfigError> {
         let Limits {
             connections,
@@ -267,41 +265,36 @@ impl Config {
         within("limits.connections", connections as u64, 1..=1 << 20, "1 to 1048576")?;
         within("limits.group-bytes", group_bytes as u64, 1 << 16..=64 << 20, "65536 to 67108864 (64 MiB)")?;
         let largest = self.limits.body_bytes() as u64;
-        within(
-            "limits.bodies-bytes",
-            bodies_bytes as u64,
-            largest..=1 << 32,
-            "one group-bytes to 4294967296",
-        )?;
+        within("limits.bodies-bytes", bodies_bytes as u64, largest..=1 << 32, "group-bytes to 4294967296")?;
         within("limits.idle-seconds", idle_seconds, 1..=86_400, "1 to 86400")?;
         within("limits.stall-seconds", stall_seconds, 1..=3600, "1 to 3600")?;
         within("limits.consumer-groups", consumer_groups as u64, 1..=10_000, "1 to 10000")?;
         within("limits.shards", u64::from(shards), 1..=4096, "1 to 4096")?;
         let Shipping { workers, max_memory_bytes, retry_seconds, retry_for_seconds, .. } = self.shipping;
         let Shipping { longest_wait_seconds, keep_tasks_seconds, hold_after_tasks, .. } = self.shipping;
-        within("shipping.workers", workers as u64, 0..=1024, "0 (one a core) to 1024")?;
+        within("shipping.workers", workers as u64, 0..=1024, "0 (one per core) to 1024")?;
         if max_memory_bytes != 0 {
-            let (least, allowed) =
-                (LEAST_SHARE as u64, "134217728 (128 MiB) or more, or 0 for 256 MiB a worker");
-            within("shipping.max-memory-bytes", max_memory_bytes as u64, least..=1 << 40, allowed)?;
+            let (min, allowed) =
+                (MIN_WORKER_MEMORY as u64, "134217728 (128 MiB) or more, or 0 for 256 MiB per worker");
+            within("shipping.max-memory-bytes", max_memory_bytes as u64, min..=1 << 40, allowed)?;
         }
         let destinations = self.destinations();
         for (name, destination) in &destinations {
             if let DestinationConfig::Function(function) = destination {
-                let wrong = |problem| ConfigError::Destination { name: name.clone(), problem };
-                function.check(&destinations).map_err(wrong)?;
+                let invalid = |problem| ConfigError::Destination { name: name.clone(), problem };
+                function.check(&destinations).map_err(invalid)?;
             }
         }
         within("shipping.hold-after-tasks", hold_after_tasks as u64, 1..=1000, "1 to 1000")?;
-        let is_stage = |allowed: &str| {
-            let digest = allowed.strip_prefix(DIGEST);
+        let is_valid = |allowed: &str| {
+            let digest = allowed.strip_prefix(DIGEST_PREFIX);
             digest.map_or_else(
                 || is_name(allowed),
                 |digest| is_digest(digest) && digest == digest.to_lowercase(),
             )
         };
-        if let Some(other) = self.stages.allow_wasi.iter().find(|allowed| !is_stage(allowed)) {
-            return Err(ConfigError::AllowWasi(other.clone()));
+        if let Some(invalid) = self.stages.allow_wasi.iter().find(|allowed| !is_valid(allowed)) {
+            return Err(ConfigError::AllowWasi(invalid.clone()));
         }
         within("stages.watch-seconds", self.stages.watch_seconds, 0..=3600, "0 (never) to 3600")?;
         const YEAR: u64 = 366 * 86_400;

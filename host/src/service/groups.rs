@@ -10,13 +10,13 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::call::Call;
+use super::consumer_stats::{ConsumerId, SENT_HEADER};
 use super::manage::body;
-use super::members::{Name, SENT};
-use super::reply::{Reply, refuse};
+use super::reply::{Reply, store_error};
 use super::{Service, blocking};
 
-/// Seconds that a group may wait for a silent consumer at most.
-const LONGEST_TIMEOUT: u32 = 86_400;
+/// The longest heartbeat timeout of a group, in seconds.
+const MAX_TIMEOUT: u32 = 86_400;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -30,8 +30,8 @@ impl GroupBody {
     fn read(call: &Call) -> Result<Self, ApiError> {
         let read: Self = body(call, ErrorCode::JsonInfoInvalid)?;
         match read.timeout {
-            Some(timeout) if !(1..=LONGEST_TIMEOUT).contains(&timeout) => {
-                let message = format!("timeout has to be 1 to {LONGEST_TIMEOUT} seconds, not {timeout}");
+            Some(timeout) if !(1..=MAX_TIMEOUT).contains(&timeout) => {
+                let message = format!("timeout must be 1 to {MAX_TIMEOUT} seconds, not {timeout}");
                 Err(ApiError::new(ErrorCode::JsonInfoInvalid, message))
             }
             _ => Ok(read),
@@ -49,12 +49,12 @@ pub(crate) async fn create(service: &Service, call: &Call, logstore: &Logstore) 
     let invalid = |message: &str| ApiError::new(ErrorCode::JsonInfoInvalid, message);
     let name = body.consumer_group.filter(|name| is_name(name));
     let name = name
-        .ok_or_else(|| invalid("consumerGroup has to be a name: 1 to 128 letters, digits, and any of ._-"))?;
-    let timeout = body
-        .timeout
-        .ok_or_else(|| invalid("timeout is missing: the seconds after which a silent consumer is gone"))?;
+        .ok_or_else(|| invalid("consumerGroup is invalid: use 1 to 128 letters, digits, and any of ._-"))?;
+    let timeout = body.timeout.ok_or_else(|| {
+        invalid("timeout is missing: the seconds after which a consumer without heartbeats is removed")
+    })?;
     let order = body.order.unwrap_or(false);
-    service.store.create_group(logstore, &name, timeout, order).await.map_err(refuse)?;
+    service.store.create_group(logstore, &name, timeout, order).await.map_err(store_error)?;
     Ok(Reply::empty())
 }
 
@@ -66,13 +66,13 @@ pub(crate) async fn update(
 ) -> Result<Reply, ApiError> {
     let body = GroupBody::read(call)?;
     if body.timeout.is_none() && body.order.is_none() {
-        return Err(ApiError::new(ErrorCode::JsonInfoInvalid, "timeout or order has to be there"));
+        return Err(ApiError::new(ErrorCode::JsonInfoInvalid, "the body must have timeout or order"));
     }
-    service.store.update_group(logstore, group, body.timeout, body.order).await.map_err(refuse)?;
+    service.store.update_group(logstore, group, body.timeout, body.order).await.map_err(store_error)?;
     Ok(Reply::empty())
 }
 
-/// A bare list of the shards that the consumer shall own: an object, or nothing, would break the clients.
+/// Returns a JSON list of the consumer's shards. Clients accept neither an object nor an empty body.
 pub(crate) async fn heartbeat(
     service: &Service,
     call: &Call,
@@ -82,9 +82,9 @@ pub(crate) async fn heartbeat(
     let consumer = call.required("consumer")?;
     let reported: Vec<u32> =
         if call.body.is_empty() { vec![] } else { body(call, ErrorCode::JsonInfoInvalid)? };
-    let given = service.store.heartbeat(logstore, group, consumer, &reported).await.map_err(refuse)?;
-    hear(service, call, logstore, group, consumer);
-    Ok(Reply::json(&given.into()))
+    let shards = service.store.heartbeat(logstore, group, consumer, &reported).await.map_err(store_error)?;
+    record_stats(service, call, logstore, group, consumer);
+    Ok(Reply::json(&shards.into()))
 }
 
 #[derive(Deserialize)]
@@ -105,26 +105,26 @@ pub(crate) async fn save_checkpoint(
     let consumer = call.query.get("consumer").unwrap_or_default();
     let force = call.query.get("forceSuccess").is_some_and(|force| force.eq_ignore_ascii_case("true"));
     if consumer.is_empty() && !force {
-        let message = "without consumer= the query has to have forceSuccess=true";
+        let message = "the query needs consumer, or forceSuccess=true";
         return Err(ApiError::new(ErrorCode::ParameterInvalid, message));
     }
     let saved = service.store.save_checkpoint(logstore, group, body.shard, position.0, consumer, force).await;
     saved.map_err(|error| match error {
         StoreError::NoCursor { .. } => invalid(error.to_string()),
-        other => refuse(other),
+        other => store_error(other),
     })?;
-    hear(service, call, logstore, group, consumer);
+    record_stats(service, call, logstore, group, consumer);
     Ok(Reply::empty())
 }
 
-/// What a member tells besides is for people: nothing depends on it.
-fn hear(service: &Service, call: &Call, logstore: &Logstore, group: &str, consumer: &str) {
-    if let Some(sent) = call.header(SENT).and_then(|sent| serde_json::from_str(sent).ok()) {
-        service.members.hear(member(logstore, group, consumer), sent, Instant::now());
+/// Records the statistics that a member reports, which are only for display.
+fn record_stats(service: &Service, call: &Call, logstore: &Logstore, group: &str, consumer: &str) {
+    if let Some(sent) = call.header(SENT_HEADER).and_then(|sent| serde_json::from_str(sent).ok()) {
+        service.consumer_stats.record(consumer_id(logstore, group, consumer), sent, Instant::now());
     }
 }
 
-/// One entry for each shard, also where nothing was saved yet: clients take an empty list for a failure.
+/// Returns an entry for each shard, even without a checkpoint: clients treat an empty list as a failure.
 pub(crate) async fn checkpoints(
     service: &Arc<Service>,
     call: &Call,
@@ -133,7 +133,8 @@ pub(crate) async fn checkpoints(
 ) -> Result<Reply, ApiError> {
     let shard = call.number("shard")?;
     let (service, logstore, group) = (Arc::clone(service), Arc::clone(logstore), group.to_owned());
-    let found = blocking(move || service.store.checkpoints(&logstore, &group, shard).map_err(refuse)).await?;
+    let found =
+        blocking(move || service.store.checkpoints(&logstore, &group, shard).map_err(store_error)).await?;
     Ok(Reply::json(&found.iter().map(show_checkpoint).collect()))
 }
 
@@ -146,30 +147,30 @@ fn show_checkpoint(checkpoint: &Checkpoint) -> Value {
     })
 }
 
-fn member(logstore: &Logstore, group: &str, consumer: &str) -> Name {
+fn consumer_id(logstore: &Logstore, group: &str, consumer: &str) -> ConsumerId {
     let Logstore { project, name, .. } = logstore;
     let [project, logstore, group, consumer] = [project, name, group, consumer].map(Into::into);
-    Name { project, logstore, group, consumer }
+    ConsumerId { project, logstore, group, consumer }
 }
 
-/// How a group stands with each shard. An extension.
+/// Shows the group's owner, checkpoint and lag of each shard. An extension of logship.
 pub(crate) async fn status(
     service: &Arc<Service>,
     logstore: &Arc<Logstore>,
     group: &str,
 ) -> Result<Reply, ApiError> {
-    let found = logstore.group(group).map_err(refuse)?;
+    let found = logstore.group(group).map_err(store_error)?;
     let (timeout, ordered, consumers) = (found.timeout, found.ordered, service.store.consumers(found));
-    let show = |consumer: &String| service.members.show(&member(logstore, group, consumer));
+    let show = |consumer: &String| service.consumer_stats.show(&consumer_id(logstore, group, consumer));
     let members: Vec<Value> = consumers.iter().map(show).collect();
     let name = group.to_owned();
     let (service, logstore) = (Arc::clone(service), Arc::clone(logstore));
-    let shards = blocking(move || service.store.group_status(&logstore, &name).map_err(refuse)).await?;
+    let shards = blocking(move || service.store.group_status(&logstore, &name).map_err(store_error)).await?;
     let shards = shards.iter().map(|status| {
         let mut shown = show_checkpoint(&status.checkpoint);
         shown["owner"] = status.owner.clone().into();
-        shown["groupsBehind"] = status.behind.into();
-        shown["lagSeconds"] = status.lag.into();
+        shown["groupsBehind"] = status.unread_groups.into();
+        shown["lagSeconds"] = status.lag_seconds.into();
         shown
     });
     let shards: Value = shards.collect();

@@ -1,7 +1,7 @@
-//! Logs as JSON, for senders without an SDK: `POST /ingest/PROJECT/LOGSTORE`.
+//! Ingests JSON logs from senders without an SDK: `POST /ingest/PROJECT/LOGSTORE`.
 //!
-//! The body is NDJSON or one JSON array, as curl, Vector and Fluent Bit send it. A line that is no log is stored
-//! all the same, as it came, in the field `__raw_log__`: a sender that is refused drops the whole body.
+//! The body is NDJSON or one JSON array, as curl, Vector and Fluent Bit send it. A malformed line is stored unchanged in
+//! the field `__raw_log__`, because a sender would drop the whole body after an error.
 
 use std::io::Read;
 
@@ -14,25 +14,25 @@ use sonic_rs::LazyValue;
 
 use super::call::Call;
 use super::put::{self, Route};
-use super::reply::{Reply, refuse};
+use super::reply::{Reply, store_error};
 use super::{Service, blocking};
 use crate::batch::{BatchBuilder, LogBatch, LogGroup};
 use crate::log_group::log_groups;
-use crate::ndjson::{Parser, Reject, Settings, is_deep};
+use crate::ndjson::{Parser, Reject, Settings, is_too_deep};
 use crate::time::Time;
 
-/// The field with a line that is no log, and the one with the reason.
+/// The fields for a malformed line and the parse error.
 const RAW_LOG: &str = "__raw_log__";
 const PARSE_ERROR: &str = "__parse_error__";
 
-/// Stores the logs of a body of JSON.
+/// Stores the logs of a JSON body.
 pub(crate) async fn ingest(
     service: &Service,
     call: &Call,
     project: &str,
     logstore: &str,
 ) -> Result<Reply, ApiError> {
-    service.store.catalog().logstore(project, logstore).map_err(refuse)?;
+    service.store.catalog().logstore(project, logstore).map_err(store_error)?;
     let route = Route::of(call)?;
     let now = (service.store_clock)();
     let now = ((now / 1_000_000).try_into().unwrap_or(u32::MAX), (now % 1_000_000) as u32 * 1000);
@@ -46,10 +46,11 @@ pub(crate) async fn ingest(
     let encoding = call.header("content-encoding").unwrap_or_default().to_owned();
     let (body, source) = (call.body.clone(), call.peer.to_string());
     let limit = service.config.limits.group_bytes;
-    let room = service.unpacked.take(if encoding.is_empty() { body.len() } else { limit }).await?;
+    let reservation =
+        service.decompressed_budget.reserve(if encoding.is_empty() { body.len() } else { limit }).await?;
     let read = move || {
-        // Also when the client goes away meanwhile.
-        let _room = room;
+        // Held until the work ends, even if the client disconnects.
+        let _reservation = reservation;
         read(&decode(&body, &encoding, limit)?, settings, strict, now, &source)
     };
     let read = blocking(read).await?;
@@ -75,7 +76,7 @@ fn read(
     let elements = match array {
         Some(Err(error)) if strict => return Err(invalid(format!("{error}; nothing was stored"))),
         Some(Ok(elements)) => Some(elements),
-        // Lines of text can begin like an array; they are kept as any that is no log.
+        // Text lines can start with `[` too. They are stored as malformed lines.
         Some(Err(_)) | None => None,
     };
     let mut parser = Parser::new(settings);
@@ -89,8 +90,8 @@ fn read(
         }
         lines_before += parsed.lines;
         read.malformed += parsed.rejects.len();
-        let kept = (!parsed.rejects.is_empty()).then(|| keep(&parsed.rejects, now));
-        for batch in parsed.batches.iter().map(|(_, batch)| batch).chain(&kept) {
+        let malformed = (!parsed.rejects.is_empty()).then(|| rejects_to_logs(&parsed.rejects, now));
+        for batch in parsed.batches.iter().map(|(_, batch)| batch).chain(&malformed) {
             read.accepted += batch.len();
             for group in log_groups(batch, source) {
                 read.groups.extend(put::stored(group)?);
@@ -105,11 +106,11 @@ fn invalid(message: String) -> ApiError {
     ApiError::new(ErrorCode::PostBodyInvalid, message)
 }
 
-/// What becomes one log group at most for each source and topic.
+/// The largest block of lines. A block becomes one log group per source and topic.
 const BLOCK_BYTES: usize = 512 << 10;
 const BLOCK_LINES: usize = 8192;
 
-/// Blocks of whole lines. A short line takes more in a log group than in the body, so they are counted too.
+/// Splits lines into blocks, by bytes and by lines: short lines take more space in a log group than in the body.
 fn blocks(mut lines: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         let mut ends = memchr::memchr_iter(b'\n', lines).enumerate();
@@ -121,16 +122,17 @@ fn blocks(mut lines: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// The elements of an array as lines.
+/// Converts the elements of a JSON array to lines.
 fn elements(body: &[u8]) -> Result<Vec<u8>, String> {
     let text = str::from_utf8(body).map_err(|error| error.to_string())?;
-    // The reader recurses.
-    if is_deep(text) {
-        return Err("values are nested too deep".into());
+    // The parser is recursive, so deep nesting would overflow the stack.
+    if is_too_deep(text) {
+        return Err("values are nested too deeply".into());
     }
     let mut array = sonic_rs::Deserializer::from_str(text);
-    let lines = array.deserialize_seq(Lines).map_err(|error| format!("the array is no JSON: {error}"))?;
-    array.end().map_err(|_| "something follows the array".to_owned())?;
+    let lines =
+        array.deserialize_seq(Lines).map_err(|error| format!("the array is not valid JSON: {error}"))?;
+    array.end().map_err(|_| "there is data after the array".to_owned())?;
     Ok(lines)
 }
 
@@ -146,17 +148,17 @@ impl<'de> Visitor<'de> for Lines {
     fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Vec<u8>, A::Error> {
         let mut lines = vec![];
         while let Some(element) = array.next_element::<LazyValue<'de>>()? {
-            // Within a string of JSON there is no line break, and elsewhere it is as good as a space.
-            let plain = |&byte: &u8| if byte == b'\n' || byte == b'\r' { b' ' } else { byte };
-            lines.extend(element.as_raw_str().as_bytes().iter().map(plain));
+            // JSON strings have no line breaks. Elsewhere, a line break equals a space.
+            let without_breaks = |&byte: &u8| if byte == b'\n' || byte == b'\r' { b' ' } else { byte };
+            lines.extend(element.as_raw_str().as_bytes().iter().map(without_breaks));
             lines.push(b'\n');
         }
         Ok(lines)
     }
 }
 
-/// Lines that are no logs, as logs.
-fn keep(rejects: &[Reject], (seconds, nanos): Time) -> LogBatch {
+/// Converts malformed lines to logs.
+fn rejects_to_logs(rejects: &[Reject], (seconds, nanos): Time) -> LogBatch {
     let mut builder = BatchBuilder::default();
     let group = builder.group(&LogGroup { topic: String::new(), source: String::new(), tags: vec![] });
     for reject in rejects {
@@ -167,13 +169,16 @@ fn keep(rejects: &[Reject], (seconds, nanos): Time) -> LogBatch {
     builder.take()
 }
 
-/// The largest window of zstd, as a power of two: 16 MiB.
+/// The largest zstd window: 16 MiB, as a power of two.
 const ZSTD_WINDOW: u32 = 24;
 
-/// Undoes the `Content-Encoding`, to no more than `limit` bytes.
+/// Decompresses a body by its `Content-Encoding`, up to `limit` bytes.
 fn decode(body: &[u8], encoding: &str, limit: usize) -> Result<Vec<u8>, ApiError> {
     let invalid = |error: std::io::Error| {
-        ApiError::new(ErrorCode::PostBodyUncompressError, format!("the body is no {encoding}: {error}"))
+        ApiError::new(
+            ErrorCode::PostBodyUncompressError,
+            format!("the body is not valid {encoding}: {error}"),
+        )
     };
     let reader: Box<dyn Read> = match encoding.trim().to_ascii_lowercase().as_str() {
         "" | "identity" => Box::new(body),
@@ -181,19 +186,19 @@ fn decode(body: &[u8], encoding: &str, limit: usize) -> Result<Vec<u8>, ApiError
         "deflate" => Box::new(ZlibDecoder::new(body)),
         "zstd" => {
             let mut decoder = zstd::Decoder::new(body).map_err(invalid)?;
-            // Senders that ask for more memory than they may send are none of ours.
+            // A window larger than the body limit is never needed.
             decoder.window_log_max(ZSTD_WINDOW).map_err(invalid)?;
             Box::new(decoder)
         }
         other => {
-            let message = format!("Content-Encoding {other} is none of gzip, deflate, zstd");
+            let message = format!("Content-Encoding {other} is not supported: use gzip, deflate or zstd");
             return Err(ApiError::new(ErrorCode::InvalidCompressType, message));
         }
     };
     let mut decoded = vec![];
     reader.take(limit as u64 + 1).read_to_end(&mut decoded).map_err(invalid)?;
     if decoded.len() > limit {
-        let message = format!("the body has more than {limit} bytes uncompressed: send less at a time");
+        let message = format!("the body exceeds {limit} bytes after decompression: send smaller requests");
         return Err(ApiError::new(ErrorCode::PostBodyTooLarge, message));
     }
     Ok(decoded)
@@ -226,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_and_arrays_are_the_same() {
+    fn parses_lines_and_arrays_alike() {
         let expected = ["peer 7 a=1", "peer 9 b={\"c\": [1,  2]}"];
         assert_eq!(ingested("{\"a\":1}\n{\"__time__\":9,\"b\":{\"c\": [1,  2]}}", true).unwrap(), expected);
         assert_eq!(
@@ -238,24 +243,24 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_no_log_is_kept() {
+    fn keeps_malformed_lines() {
         let logs = ingested("{\"a\":1}\noops\n", false).unwrap();
         assert_eq!(logs.len(), 2);
         assert!(logs[1].starts_with("peer 7 __raw_log__=oops,__parse_error__="), "{}", logs[1]);
-        let refused = ingested("{\"a\":1}\noops\n", true).unwrap_err();
-        assert!(refused.to_string().starts_with("PostBodyInvalid: line 2: "), "{refused}");
-        assert!(ingested("[{\"a\":1},", true).is_err(), "a cut array");
+        let error = ingested("{\"a\":1}\noops\n", true).unwrap_err();
+        assert!(error.to_string().starts_with("PostBodyInvalid: line 2: "), "{error}");
+        assert!(ingested("[{\"a\":1},", true).is_err(), "a truncated array");
         let logs = ingested("[2024-01-01] started\n{\"a\":1}\n", false).unwrap();
         assert_eq!(logs[0], "peer 7 a=1");
         assert!(logs[1].starts_with("peer 7 __raw_log__=[2024-01-01] started"), "{}", logs[1]);
-        assert_eq!(ingested("[{\"a\":1}]\n[{\"a\":2}]", false).unwrap().len(), 2, "nothing is passed over");
+        assert_eq!(ingested("[{\"a\":1}]\n[{\"a\":2}]", false).unwrap().len(), 2, "no line is skipped");
     }
 
     #[test]
-    fn what_is_nested_deep_or_has_many_lines_takes_no_more_than_it_may() {
+    fn bounds_deep_nesting_and_many_lines() {
         let deep = "[".repeat(1 << 20);
         assert!(ingested(&deep, true).is_err());
-        assert_eq!(ingested(&deep, false).unwrap().len(), 1, "a line that is no log");
+        assert_eq!(ingested(&deep, false).unwrap().len(), 1, "a malformed line");
         let many = "x\n".repeat(100_000);
         let settings =
             Settings { time_field: None, default_time: (7, 0), shards: 1, shard_field: String::new() };
@@ -265,11 +270,11 @@ mod tests {
     }
 
     #[test]
-    fn what_unpacks_to_more_than_the_limit_is_refused() {
+    fn rejects_decompression_bomb() {
         let mut bomb = flate2::write::GzEncoder::new(vec![], flate2::Compression::best());
         std::io::copy(&mut std::io::repeat(b' ').take(50 << 20), &mut bomb).unwrap();
-        let refused = decode(&bomb.finish().unwrap(), "gzip", 1 << 20).unwrap_err();
-        assert_eq!(refused.code, ErrorCode::PostBodyTooLarge);
+        let error = decode(&bomb.finish().unwrap(), "gzip", 1 << 20).unwrap_err();
+        assert_eq!(error.code, ErrorCode::PostBodyTooLarge);
         assert_eq!(decode(b"x", "gzip", 100).unwrap_err().code, ErrorCode::PostBodyUncompressError);
         assert_eq!(decode(b"x", "br", 100).unwrap_err().code, ErrorCode::InvalidCompressType);
     }

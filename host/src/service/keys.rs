@@ -1,8 +1,7 @@
-//! Access keys: who may do what. They live in a file that only its owner can read.
+//! Access keys and their grants. They are in a file that only its owner can read.
 //!
-//! A signature is checked with the secret itself, so the secrets can't be kept as hashes; what keeps them is
-//! the file's mode. The file is read again when it changed: `logship key` writes it, and a running service
-//! follows within a second.
+//! Verifying a signature needs the secret, so the secrets can't be stored as hashes. The file's mode protects them.
+//! `logship key` writes the file, and a running service reloads it within a second.
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
@@ -14,68 +13,68 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-/// The file of the keys, in the data directory.
+/// The name of the key file, in the data directory.
 pub const FILE: &str = "keys.toml";
 
-/// How often the file is looked at.
-const LOOK: Duration = Duration::from_secs(1);
+/// The interval of checks for a changed file.
+const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What a key opens; each of them what stands before it as well.
+/// The access of a key to a project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 #[value(rename_all = "lower")]
 pub enum Access {
-    /// Putting logs. Not reading them: who ships logs need not see those of others.
+    /// Write logs, but not read them: a shipper of logs need not see those of others.
     Write,
-    /// Reading logs, and all about consumer groups. Not putting them.
+    /// Read logs and manage consumer groups, but not write logs.
     Read,
-    /// Both.
+    /// Both `Write` and `Read`.
     ReadWrite,
-    /// Everything, also making and deleting.
+    /// Everything, including create and delete.
     Admin,
 }
 
 impl Access {
-    /// Whether who has this may do what needs `wanted`.
-    pub fn allows(self, wanted: Self) -> bool {
+    /// Returns true if this access includes `needed`.
+    pub fn allows(self, needed: Self) -> bool {
         match self {
-            Self::Write | Self::Read => self == wanted,
-            Self::ReadWrite => wanted != Self::Admin,
+            Self::Write | Self::Read => self == needed,
+            Self::ReadWrite => needed != Self::Admin,
             Self::Admin => true,
         }
     }
 }
 
-/// What a key opens in which project.
+/// The access of a key to one project or to all.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Grant {
-    /// The project's name; `*` for every project there is or will be.
+    /// The project's name, or `*` for all current and future projects.
     pub project: String,
-    /// What it opens there.
+    /// The access to the project.
     pub access: Access,
 }
 
-/// A key. Its secret is not shown by `Debug`.
+/// An access key. `Debug` does not show its secret.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Key {
-    /// Its public half.
+    /// The public ID.
     pub id: String,
-    /// Its secret half.
+    /// The secret.
     pub secret: String,
-    /// The security token that requests have to carry besides, if it is a temporary key.
+    /// The security token that requests must send too, for temporary keys only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
-    /// When it was made, in Unix seconds.
+    /// The time of creation, in Unix seconds.
     pub created: u64,
-    /// When it ends, in Unix seconds.
+    /// The time of expiry, in Unix seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<u64>,
-    /// What it is for.
+    /// The purpose of the key.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub note: String,
-    /// What it opens.
+    /// The grants.
     #[serde(rename = "grant", default)]
     pub grants: Vec<Grant>,
 }
@@ -91,46 +90,46 @@ impl std::fmt::Debug for Key {
 }
 
 impl Key {
-    /// A key with a new id and a new secret.
+    /// Creates a key with a random ID and secret.
     pub fn new(grants: Vec<Grant>, note: &str, now: u64) -> Self {
         let id = format!("LS{}", random(22));
         Self { id, secret: random(40), token: None, created: now, expires: None, note: note.into(), grants }
     }
 
-    /// Makes it a temporary key: with a token, and an end.
+    /// Makes the key temporary: adds a token and an expiry.
     pub fn temporary(mut self, expires: u64) -> Self {
         self.token = Some(random(64));
         self.expires = Some(expires);
         self
     }
 
-    /// Whether it opens that much in the project.
+    /// Returns true if a grant allows this access to the project.
     pub fn allows(&self, project: &str, access: Access) -> bool {
         let grants = self.grants.iter().filter(|grant| grant.project == "*" || grant.project == project);
         grants.into_iter().any(|grant| grant.access.allows(access))
     }
 
-    /// Whether its time is over.
-    pub fn is_over(&self, now: u64) -> bool {
+    /// Returns true if the key has expired.
+    pub fn is_expired(&self, now: u64) -> bool {
         self.expires.is_some_and(|expires| expires <= now)
     }
 }
 
-/// Letters and digits, of the system's random numbers: 5.9 bits each.
+/// Random letters and digits from the system's generator, 5.9 bits each.
 fn random(length: usize) -> String {
     const LETTERS: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
     let mut text = String::with_capacity(length);
     while text.len() < length {
         let mut bytes = [0; 64];
         getrandom::fill(&mut bytes).expect("the system has random numbers");
-        // Bytes past the last whole multiple of 62 would make some letters likelier.
+        // Bytes from 248 = 4 * 62 on would bias the letters.
         let letters = bytes.iter().filter(|&&byte| byte < 248).map(|&byte| LETTERS[usize::from(byte) % 62]);
         text.extend(letters.take(length - text.len()).map(char::from));
     }
     text
 }
 
-/// Why keys could not be read or changed.
+/// Why the keys can't be read or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum KeysError {
     /// The file can't be read or written.
@@ -138,22 +137,22 @@ pub enum KeysError {
     File {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
-    /// Others can read the file.
-    #[error("{} has the secrets of all keys, and others than its owner can read it: chmod 600 it", .0.display())]
-    Open(PathBuf),
-    /// The file is no list of keys.
+    /// Other users can read the file.
+    #[error("{} has the secrets of all keys, but other users can read it: run chmod 600 on it", .0.display())]
+    Permissions(PathBuf),
+    /// The file is not a valid list of keys.
     #[error("{}: {message}", path.display())]
     Content {
         /// The file.
         path: PathBuf,
-        /// What is wrong, and where.
+        /// The line and the error.
         message: String,
     },
-    /// No key has the id.
-    #[error("there is no key {0}: `logship key list` shows those there are")]
+    /// No key has the ID.
+    #[error("key {0} does not exist: `logship key list` shows all keys")]
     Unknown(String),
 }
 
@@ -164,29 +163,29 @@ struct Content {
     keys: Vec<Key>,
 }
 
-/// The file of keys.
+/// The key file.
 #[derive(Debug, Clone)]
 pub struct KeyFile(PathBuf);
 
 impl KeyFile {
-    /// The one in that data directory.
+    /// The key file in a data directory.
     pub fn within(data: &Path) -> Self {
         Self(data.join(FILE))
     }
 
-    /// Where it is.
+    /// The path of the file.
     pub fn path(&self) -> &Path {
         &self.0
     }
 
-    /// All keys, in the order that they were made.
+    /// Reads all keys, in order of creation.
     pub fn read(&self) -> Result<Vec<Key>, KeysError> {
         let mode = fs::metadata(&self.0).map_err(|source| self.failed(source))?.permissions().mode();
         if mode & 0o077 != 0 {
-            return Err(KeysError::Open(self.0.clone()));
+            return Err(KeysError::Permissions(self.0.clone()));
         }
         let text = fs::read_to_string(&self.0).map_err(|source| self.failed(source))?;
-        // The parser's message would show the line, which may be a secret's.
+        // The parser's full message shows the line, which may have a secret.
         let content: Content = toml::from_str(&text).map_err(|error| {
             let line = error.span().map_or(0, |span| text[..span.start].matches('\n').count() + 1);
             KeysError::Content { path: self.0.clone(), message: format!("line {line}: {}", error.message()) }
@@ -194,7 +193,7 @@ impl KeyFile {
         Ok(content.keys)
     }
 
-    /// Changes the keys, alone: another who does so waits.
+    /// Changes the keys under an exclusive lock.
     pub fn change<T>(
         &self,
         change: impl FnOnce(&mut Vec<Key>) -> Result<T, KeysError>,
@@ -210,12 +209,12 @@ impl KeyFile {
         let text = toml::to_string(&Content { keys })
             .map_err(|error| KeysError::Content { path: self.0.clone(), message: error.to_string() })?;
         let new = self.0.with_extension("new");
-        // A file of this name may be left from a crash, with another mode.
+        // A crash may have left a file with this name and another mode.
         let _ = fs::remove_file(&new);
         let mut file =
             OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new).map_err(failed)?;
         file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
-        // `sudo logship key …` works for the service, which runs as another user.
+        // Keep the owner, so that `sudo logship key …` works for a service of another user.
         let owner = fs::metadata(if self.0.exists() { &self.0 } else { directory }).map_err(failed)?;
         chown(&new, Some(owner.uid()), Some(owner.gid())).map_err(failed)?;
         fs::rename(&new, &self.0).map_err(failed)?;
@@ -228,46 +227,48 @@ impl KeyFile {
     }
 }
 
-/// The keys as a running service knows them.
+/// The keys of a running service, reloaded when the file changes.
 #[derive(Debug)]
 pub(crate) struct Keys {
     file: KeyFile,
-    known: Mutex<Known>,
+    cache: Mutex<KeyCache>,
 }
 
 #[derive(Debug)]
-struct Known {
+struct KeyCache {
     keys: Arc<HashMap<String, Key>>,
-    /// Which file they are from: its number, and when it was written.
+    /// The file's inode and modification time.
     version: Option<(u64, i64, i64)>,
-    looked: Instant,
+    checked_at: Instant,
 }
 
 impl Keys {
     pub(crate) fn open(file: KeyFile) -> Result<Self, KeysError> {
         let version = version(&file.0);
         let keys = index(file.read()?);
-        Ok(Self { file, known: Mutex::new(Known { keys, version, looked: Instant::now() }) })
+        Ok(Self { file, cache: Mutex::new(KeyCache { keys, version, checked_at: Instant::now() }) })
     }
 
-    /// The keys there are, no older than a second.
+    /// The current keys, at most a second old.
     pub(crate) fn get(&self) -> Arc<HashMap<String, Key>> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.looked.elapsed() >= LOOK {
-            known.looked = Instant::now();
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        if cache.checked_at.elapsed() >= RELOAD_INTERVAL {
+            cache.checked_at = Instant::now();
             let version = version(&self.file.0);
-            if version != known.version {
+            if version != cache.version {
                 match self.file.read() {
                     Ok(keys) => {
-                        known.version = version;
-                        tracing::info!(keys = keys.len(), "access keys were read again");
-                        known.keys = index(keys);
+                        cache.version = version;
+                        tracing::info!(keys = keys.len(), "reloaded the access keys");
+                        cache.keys = index(keys);
                     }
-                    Err(error) => tracing::error!(%error, "the access keys stay what they were"),
+                    Err(error) => {
+                        tracing::error!(%error, "can't reload the access keys; the old ones stay valid")
+                    }
                 }
             }
         }
-        Arc::clone(&known.keys)
+        Arc::clone(&cache.keys)
     }
 }
 
@@ -288,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_opens_what_it_was_given_and_no_more() {
+    fn key_allows_only_its_grants() {
         let key = Key::new(vec![grant("a", Access::Read), grant("b", Access::Admin)], "", 0);
         assert!(
             key.allows("a", Access::Read) && key.allows("b", Access::Write) && key.allows("b", Access::Admin)
@@ -304,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_come_back_from_their_file_which_is_private() {
+    fn key_file_round_trips_and_is_private() {
         let directory = tempfile::tempdir().unwrap();
         let file = KeyFile::within(directory.path());
         let key = Key::new(vec![grant("*", Access::Admin)], "mine", 7).temporary(99);
@@ -321,11 +322,11 @@ mod tests {
         );
         assert!(!format!("{read:?}").contains(&key.secret));
         fs::set_permissions(file.path(), fs::Permissions::from_mode(0o640)).unwrap();
-        assert!(matches!(file.read(), Err(KeysError::Open(_))));
+        assert!(matches!(file.read(), Err(KeysError::Permissions(_))));
     }
 
     #[test]
-    fn an_error_in_the_file_names_its_line_and_shows_no_secret() {
+    fn file_error_has_line_but_no_secret() {
         let directory = tempfile::tempdir().unwrap();
         let file = KeyFile::within(directory.path());
         file.change(|_| Ok(())).unwrap();
@@ -335,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_differ_and_are_long() {
+    fn secrets_are_random_and_long() {
         let (a, b) = (Key::new(vec![], "", 0), Key::new(vec![], "", 0));
         assert!(a.id != b.id && a.secret != b.secret && a.secret.len() == 40);
     }

@@ -9,34 +9,34 @@ use serde_json::{Map, Value, json};
 use super::Service;
 use super::call::Call;
 use super::keys::Access;
-use super::reply::{Reply, refuse};
+use super::reply::{Reply, store_error};
 
-/// Shards that a logstore has if its maker doesn't say.
-const SHARDS: u32 = 2;
+/// The default number of shards of a logstore.
+const DEFAULT_SHARDS: u32 = 2;
 
-/// The body as JSON.
+/// Parses the body as JSON.
 pub(crate) fn body<T: DeserializeOwned>(call: &Call, code: ErrorCode) -> Result<T, ApiError> {
     serde_json::from_slice(&call.body)
-        .map_err(|error| ApiError::new(code, format!("the body is not as it has to be: {error}")))
+        .map_err(|error| ApiError::new(code, format!("the body is invalid: {error}")))
 }
 
-/// Which part of a list is asked for. A `size` of -1 is the SDK's own way of saying all of it.
+/// The requested page of a list. The SDKs send a `size` of -1 for the whole list.
 pub(crate) struct Page {
     offset: usize,
     size: usize,
 }
 
 impl Page {
-    const LARGEST: usize = 500;
+    const MAX_SIZE: usize = 500;
 
     pub(crate) fn of(call: &Call) -> Result<Self, ApiError> {
         let offset = call.number("offset")?.unwrap_or(0);
-        let size = call.number::<i64>("size")?.unwrap_or(Self::LARGEST as i64);
-        let size = usize::try_from(size).unwrap_or(Self::LARGEST).min(Self::LARGEST);
+        let size = call.number::<i64>("size")?.unwrap_or(Self::MAX_SIZE as i64);
+        let size = usize::try_from(size).unwrap_or(Self::MAX_SIZE).min(Self::MAX_SIZE);
         Ok(Self { offset, size })
     }
 
-    pub(crate) fn cut<T>(&self, all: Vec<T>) -> Vec<T> {
+    pub(crate) fn slice<T>(&self, all: Vec<T>) -> Vec<T> {
         all.into_iter().skip(self.offset).take(self.size).collect()
     }
 }
@@ -55,22 +55,22 @@ pub(crate) async fn create_project(service: &Service, call: &Call) -> Result<Rep
     call.check_access(&name, Access::Admin)?;
     if !is_name(&name, "-") {
         let message = format!(
-            "project name {name} is invalid: 3 to 63 of a-z, 0-9 and -, a letter or digit at both ends"
+            "project name {name} is invalid: use 3 to 63 of a-z, 0-9 and -, with a letter or digit at both ends"
         );
         return Err(ApiError::new(ErrorCode::ParameterInvalid, message));
     }
-    service.store.create_project(&name, &body.description).await.map_err(refuse)?;
+    service.store.create_project(&name, &body.description).await.map_err(store_error)?;
     Ok(Reply::empty())
 }
 
 pub(crate) fn list_projects(catalog: &Catalog, call: &Call) -> Result<Reply, ApiError> {
-    let part = call.query.get("projectName").unwrap_or_default();
+    let filter = call.query.get("projectName").unwrap_or_default();
     let visible = catalog.projects().filter(|project| {
-        project.name.contains(part)
+        project.name.contains(filter)
             && [Access::Read, Access::Write].iter().any(|&access| call.key.allows(&project.name, access))
     });
     let all: Vec<Value> = visible.map(|project| show_project(project)).collect();
-    let (total, projects) = (all.len(), Page::of(call)?.cut(all));
+    let (total, projects) = (all.len(), Page::of(call)?.slice(all));
     Ok(Reply::json(&json!({ "count": projects.len(), "total": total, "projects": projects })))
 }
 
@@ -90,11 +90,11 @@ pub(crate) fn show_project(project: &Project) -> Value {
 
 pub(crate) async fn update_project(service: &Service, call: &Call, project: &str) -> Result<Reply, ApiError> {
     let body: ProjectBody = body(call, ErrorCode::PostBodyInvalid)?;
-    service.store.update_project(project, &body.description).await.map_err(refuse)?;
+    service.store.update_project(project, &body.description).await.map_err(store_error)?;
     Ok(Reply::empty())
 }
 
-/// What is set of a logstore: what means something here, and the rest, which clients get back.
+/// The settings of a logstore: those that logship uses, and the rest, which is only returned to clients.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct LogstoreBody {
@@ -115,7 +115,7 @@ impl LogstoreBody {
         }
         match body.ttl {
             Some(ttl) if !(1..=FOREVER).contains(&ttl) => {
-                invalid(format!("ttl must be within range [1, {FOREVER}] days; {FOREVER} is for ever"))
+                invalid(format!("ttl must be within range [1, {FOREVER}] days; {FOREVER} means forever"))
             }
             _ => Ok(body),
         }
@@ -138,15 +138,17 @@ pub(crate) async fn create_logstore(
     let invalid = |message: String| Err(ApiError::new(ErrorCode::LogStoreInfoInvalid, message));
     let name = body.logstore_name.clone().unwrap_or_default();
     if !is_name(&name, "-_") {
-        return invalid(format!("logstore name {name} is invalid"));
+        return invalid(format!(
+            "logstore name {name} is invalid: use 3 to 63 of a-z, 0-9, - and _, with a letter or digit at both ends"
+        ));
     }
-    let most = service.config.limits.shards;
-    let shards = body.shard_count.unwrap_or(SHARDS);
-    if !(1..=most).contains(&shards) {
-        return invalid(format!("shardCount must be within range [1, {most}]"));
+    let max = service.config.limits.shards;
+    let shards = body.shard_count.unwrap_or(DEFAULT_SHARDS);
+    if !(1..=max).contains(&shards) {
+        return invalid(format!("shardCount must be within range [1, {max}]"));
     }
     let settings = body.settings(&Value::Null, 30);
-    service.store.create_logstore(project, &name, shards, &settings).await.map_err(refuse)?;
+    service.store.create_logstore(project, &name, shards, &settings).await.map_err(store_error)?;
     Ok(Reply::empty())
 }
 
@@ -157,7 +159,7 @@ pub(crate) async fn update_logstore(
     logstore: &Logstore,
 ) -> Result<Reply, ApiError> {
     let settings = LogstoreBody::read(call)?.settings(&logstore.settings, logstore.ttl);
-    service.store.update_logstore(project, &logstore.name, &settings).await.map_err(refuse)?;
+    service.store.update_logstore(project, &logstore.name, &settings).await.map_err(store_error)?;
     Ok(Reply::empty())
 }
 
@@ -182,9 +184,9 @@ pub(crate) fn show_logstore(logstore: &Logstore) -> Value {
 }
 
 pub(crate) fn list_logstores(project: &Project, call: &Call) -> Result<Reply, ApiError> {
-    let part = call.query.get("logstoreName").unwrap_or_default();
-    let all: Vec<&String> = project.logstores.keys().filter(|name| name.contains(part)).collect();
-    let (total, logstores) = (all.len(), Page::of(call)?.cut(all));
+    let filter = call.query.get("logstoreName").unwrap_or_default();
+    let all: Vec<&String> = project.logstores.keys().filter(|name| name.contains(filter)).collect();
+    let (total, logstores) = (all.len(), Page::of(call)?.slice(all));
     Ok(Reply::json(&json!({ "count": logstores.len(), "total": total, "logstores": logstores })))
 }
 
@@ -198,7 +200,7 @@ pub(crate) fn show_shard(shard: &Shard) -> Value {
     })
 }
 
-/// Splits or merges a shard; shows those concerned.
+/// Splits or merges a shard. Returns the affected shards.
 pub(crate) async fn reshard(
     service: &Service,
     call: &Call,
@@ -206,32 +208,32 @@ pub(crate) async fn reshard(
     logstore: &str,
     shard: u32,
 ) -> Result<Reply, ApiError> {
-    let how = match call.required("action")? {
+    let resharding = match call.required("action")? {
         "split" => {
             let key = call.query.get("key").filter(|key| !key.is_empty());
             Resharding::Split { at: key.map(str::parse).transpose()? }
         }
         "merge" => Resharding::Merge,
         other => {
-            let message = format!("action={other} is none of split and merge");
+            let message = format!("action={other} is unknown: use split or merge");
             return Err(ApiError::new(ErrorCode::ParameterInvalid, message));
         }
     };
-    let numbers = service.store.reshard(project, logstore, shard, how).await.map_err(refuse)?;
+    let numbers = service.store.reshard(project, logstore, shard, resharding).await.map_err(store_error)?;
     let catalog = service.store.catalog();
-    let logstore = catalog.logstore(project, logstore).map_err(refuse)?;
+    let logstore = catalog.logstore(project, logstore).map_err(store_error)?;
     let shown =
         numbers.iter().filter_map(|&number| logstore.shard(number).ok()).map(|shard| show_shard(shard));
     Ok(Reply::json(&shown.collect()))
 }
 
-/// 3 to 63 letters and digits, and between them also what is in `besides`.
-fn is_name(name: &str, besides: &str) -> bool {
-    let plain = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit();
+/// Returns true if the name has 3 to 63 characters: lowercase letters and digits, and within also those of `extra`.
+fn is_name(name: &str, extra: &str) -> bool {
+    let is_alphanumeric = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit();
     (3..=63).contains(&name.len())
-        && name.chars().all(|letter| plain(letter) || besides.contains(letter))
-        && name.starts_with(plain)
-        && name.ends_with(plain)
+        && name.chars().all(|letter| is_alphanumeric(letter) || extra.contains(letter))
+        && name.starts_with(is_alphanumeric)
+        && name.ends_with(is_alphanumeric)
 }
 
 #[cfg(test)]
@@ -239,7 +241,7 @@ mod tests {
     use super::is_name;
 
     #[test]
-    fn names_are_short_and_plain() {
+    fn checks_names() {
         for name in ["abc", "a-b", "a--0", &"x".repeat(63)] {
             assert!(is_name(name, "-"), "{name}");
         }

@@ -1,12 +1,14 @@
-//! The Logstore service: the API of Log Service, on a store of its own.
+//! The Logstore service: the API of Log Service with its own store.
 //!
 //! # Layout
-//! - [`config`]: settings; [`keys`]: access keys and what they open; [`server`]: connections and TLS.
-//! - `call`: a request and who sent it; `reply`: what is answered; this file: which request does what.
-//! - `room`: memory that requests share; `patience`: how long connections may do nothing.
-//! - `manage`: projects, logstores, shards; `put`, `ingest`: logs in; `pull`: cursors, logs out;
-//!   `groups`: consumer groups; `shippers`, `tasks`: rules and what they shipped; `stages`: what names of stages stand
-//!   for, `users`: the rules that use them, `trials`: what another one would change; `metrics`: what Prometheus reads.
+//! - [`config`]: settings; [`keys`]: access keys and their grants; [`server`]: connections and TLS.
+//! - This file: routes requests; `call`: authenticated requests; `reply`: responses.
+//! - `memory_budget`: memory that requests share; `idle_timeout`: closes idle connections.
+//! - `manage`: projects, logstores, shards; `put`, `ingest`: write logs; `pull`: cursors, read logs.
+//! - `groups`: consumer groups; `consumer_stats`: statistics of their members.
+//! - `shippers`, `tasks`: rules and their tasks.
+//! - `stages`: the stage catalog; `rule_checker`: checks rules before a change; `previews`: previews of a stage.
+//! - `metrics`: metrics for Prometheus.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -24,95 +26,96 @@ use tokio::sync::{Semaphore, watch};
 
 mod call;
 pub mod config;
+pub(crate) mod consumer_stats;
 mod groups;
+mod idle_timeout;
 mod ingest;
 pub mod keys;
 mod manage;
-pub(crate) mod members;
+mod memory_budget;
 pub(crate) mod metrics;
-mod patience;
+mod previews;
 mod pull;
 mod put;
 mod reply;
-mod room;
+mod rule_checker;
 pub mod server;
 mod shippers;
 mod stages;
 mod tasks;
-mod trials;
-mod users;
 
 use call::Call;
-pub(crate) use call::{EVERYWHERE, LARGEST_COMPONENT};
+pub(crate) use call::{ALL_PROJECTS, MAX_COMPONENT_BYTES};
 use config::Config;
+use consumer_stats::ConsumerStats;
 use keys::{Access, Grant, Key, KeyFile, Keys, KeysError};
-use members::Members;
-use reply::{Reply, refuse, response};
-use room::Room;
-use users::RuleUsers;
+use memory_budget::MemoryBudget;
+use reply::{Reply, response, store_error};
+use rule_checker::ServiceRules;
 
 use crate::engine::Engine;
 use crate::registry::Registry;
-use crate::registry::book::Book;
-use crate::registry::folder::Folder;
+use crate::registry::catalog::StageCatalog;
+use crate::registry::folder_watcher::FolderWatcher;
 use crate::shipping::Shipper;
-use crate::siem::consumer::Place;
+use crate::siem::consumer::DeadLetterLocation;
 use crate::siem::rules::Rules;
-use crate::wasi::Allowance;
+use crate::wasi::WasiAllowlist;
 
-/// The service. Share it by [`Arc`].
+/// The service. Share it with [`Arc`].
 #[derive(Debug)]
 pub struct Service {
     config: Config,
     store: Arc<Store>,
     shipper: Arc<Shipper>,
     siem: Arc<Rules>,
-    book: Arc<Book>,
-    folder: Arc<Folder>,
-    store_clock: ClockOf,
+    stage_catalog: Arc<StageCatalog>,
+    folder_watcher: Arc<FolderWatcher>,
+    store_clock: StoreClock,
     keys: Keys,
     metrics: PrometheusHandle,
-    /// Room for bodies as they come, for bodies unpacked, and for replies.
-    bodies: Room,
-    unpacked: Room,
-    replies: Room,
-    /// What the members of consumer groups tell.
-    members: Members,
-    /// Whether it takes requests: not while it ends.
+    /// The memory of received bodies.
+    body_budget: MemoryBudget,
+    /// The memory of decompressed bodies.
+    decompressed_budget: MemoryBudget,
+    /// The memory of replies.
+    reply_budget: MemoryBudget,
+    consumer_stats: ConsumerStats,
+    /// False during shutdown.
     ready: watch::Sender<bool>,
-    /// One trial of a stage at a time.
-    trials: Arc<Semaphore>,
-    /// Requests that are being answered.
+    /// Allows one preview at a time.
+    preview_permit: Arc<Semaphore>,
+    /// The number of requests in progress.
     active: AtomicUsize,
     connections: AtomicUsize,
 }
 
-/// Something that is counted as long as it is there, however it ends.
-struct Counted<'a>(&'a AtomicUsize);
+/// Increments a counter until it is dropped.
+struct CountGuard<'a>(&'a AtomicUsize);
 
-impl<'a> Counted<'a> {
+impl<'a> CountGuard<'a> {
     fn begin(count: &'a AtomicUsize) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
         Self(count)
     }
 }
 
-impl Drop for Counted<'_> {
+impl Drop for CountGuard<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// A clock that can be shown.
-struct ClockOf(Clock);
+/// The store's clock, with `Debug`.
+struct StoreClock(Clock);
 
-impl std::fmt::Debug for ClockOf {
+impl std::fmt::Debug for StoreClock {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str("Clock")
     }
 }
 
-impl std::ops::Deref for ClockOf {
+impl std::ops::Deref for StoreClock {
     type Target = Clock;
 
     fn deref(&self) -> &Clock {
@@ -120,29 +123,29 @@ impl std::ops::Deref for ClockOf {
     }
 }
 
-/// Why the service does not start.
+/// Why the service can't start.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
-    /// The store.
+    /// The store can't be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The keys.
+    /// The keys can't be read.
     #[error(transparent)]
     Keys(#[from] KeysError),
-    /// The metrics.
-    #[error("can't count: {0}")]
+    /// The metrics recorder can't be installed.
+    #[error("can't install the metrics recorder: {0}")]
     Metrics(#[from] metrics_exporter_prometheus::BuildError),
-    /// Where dead letters are to be kept.
+    /// The destination of dead letters is invalid.
     #[error("dead-letters: {0}")]
-    DeadLetters(#[from] crate::destination::DestinationError),
-    /// The folder of objects on their way.
-    #[error("can't make a folder for objects on their way (shipping.spool): {0}")]
+    DeadLetters(#[from] crate::sink::SinkError),
+    /// The spool folder can't be created.
+    #[error("can't create the spool folder (shipping.spool): {0}")]
     Spool(std::io::Error),
 }
 
 impl Service {
-    /// Opens the store and the keys of the data directory. The first time both are made, with one key for everything.
-    /// Stages run in `engine`. To be called within a runtime.
+    /// Opens the store and the keys of the data directory. The first start creates both, with one admin key. Stages run in
+    /// `engine`. Must be called within a Tokio runtime.
     pub fn open(config: Config, engine: Engine) -> Result<Self, ServiceError> {
         let options = Options {
             groups: config.limits.consumer_groups,
@@ -150,27 +153,34 @@ impl Service {
             ..Options::default()
         };
         let clock = Arc::clone(&options.clock);
-        // Before any stage is loaded: what is counted of it goes there.
+        // Before any stage is loaded, because loading registers the stage's metrics.
         let metrics = metrics::install()?;
         let store = Arc::new(Store::open(&config.data, options)?);
         let file = KeyFile::within(&config.data);
         if !file.path().exists() {
             let grant = Grant { project: "*".into(), access: Access::Admin };
-            let key = Key::new(vec![grant], "made at the first start", clock() / 1_000_000);
-            tracing::info!(id = key.id, file = %file.path().display(), "made the first access key; its secret is in the file");
+            let key = Key::new(vec![grant], "created at the first start", clock() / 1_000_000);
+            tracing::info!(id = key.id, file = %file.path().display(), "created the first access key; its secret is in the file");
             file.change(|keys| {
                 keys.push(key);
                 Ok(())
             })?;
         }
-        let kept = config.data.join("stages");
-        let watched = config.stages.folder.clone().unwrap_or_else(|| kept.clone());
-        let allowance = Allowance::of(config.stages.allow_wasi.clone());
-        let registry = Registry::of(engine, kept, Arc::clone(&store)).allowing(allowance);
-        let letters = Place::of(None, &config, config.data.join("dead-letters")).open(&config)?;
+        let components = config.data.join("stages");
+        let watched = config.stages.folder.clone().unwrap_or_else(|| components.clone());
+        let allowlist = WasiAllowlist::of(config.stages.allow_wasi.clone());
+        let registry =
+            Registry::for_store(engine, components, Arc::clone(&store)).with_wasi_allowlist(allowlist);
+        let dead_letters =
+            DeadLetterLocation::resolve(None, &config, config.data.join("dead-letters")).open(&config)?;
         let hold_after = config.shipping.hold_after_tasks;
-        let siem =
-            Rules::new(Arc::clone(&store), registry.clone(), config.receivers.clone(), letters, hold_after);
+        let siem = Rules::new(
+            Arc::clone(&store),
+            registry.clone(),
+            config.receivers.clone(),
+            dead_letters,
+            hold_after,
+        );
         let shipper = Shipper::new(
             Arc::clone(&store),
             registry.clone(),
@@ -181,35 +191,36 @@ impl Service {
         )
         .map_err(ServiceError::Spool)?;
         let (shipper, siem) = (Arc::new(shipper), Arc::new(siem));
-        let users = Arc::new(RuleUsers { shipper: Arc::clone(&shipper), siem: Arc::clone(&siem) });
+        let checker = Arc::new(ServiceRules { shipper: Arc::clone(&shipper), siem: Arc::clone(&siem) });
         let runtime = tokio::runtime::Handle::current();
-        let book = Arc::new(Book::new(Arc::clone(&store), registry, users, runtime));
-        let folder = Arc::new(Folder::new(watched, Arc::clone(&book), Arc::clone(&store)));
-        let room = || Room::new(config.limits.bodies_bytes, config.limits.stall());
+        let stage_catalog = Arc::new(StageCatalog::new(Arc::clone(&store), registry, checker, runtime));
+        let folder_watcher =
+            Arc::new(FolderWatcher::new(watched, Arc::clone(&stage_catalog), Arc::clone(&store)));
+        let budget = || MemoryBudget::new(config.limits.bodies_bytes, config.limits.stall());
         Ok(Self {
-            bodies: room(),
-            unpacked: room(),
-            replies: room(),
+            body_budget: budget(),
+            decompressed_budget: budget(),
+            reply_budget: budget(),
             keys: Keys::open(file)?,
             metrics,
             store,
             shipper,
             siem,
-            book,
-            folder,
-            store_clock: ClockOf(clock),
+            stage_catalog,
+            folder_watcher,
+            store_clock: StoreClock(clock),
             ready: watch::Sender::new(true),
-            members: Members::default(),
-            trials: Arc::new(Semaphore::new(1)),
+            consumer_stats: ConsumerStats::default(),
+            preview_permit: Arc::new(Semaphore::new(1)),
             active: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
             config,
         })
     }
 
-    /// What keeps a rule from shipping, if anything does.
-    pub(crate) fn why_held(&self, rule: i64) -> Option<String> {
-        self.shipper.why_held(rule).or_else(|| self.siem.problem(rule))
+    /// Returns why a rule can't ship, or none if it can.
+    pub(crate) fn pause_reason(&self, rule: i64) -> Option<String> {
+        self.shipper.problem(rule).or_else(|| self.siem.problem(rule))
     }
 
     /// Answers a request.
@@ -222,12 +233,12 @@ impl Service {
         let request_id = request_id();
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let mut operation = "unknown";
-        let active = Counted::begin(&self.active);
+        let active = CountGuard::begin(&self.active);
         let result = self.dispatch(request, peer, &mut operation).await;
         drop(active);
         let (code, seconds) =
             (result.as_ref().map_or_else(|error| error.code.as_str(), |_| "OK"), begun.elapsed());
-        metrics::answered(operation, code, seconds.as_secs_f64());
+        metrics::record_request(operation, code, seconds.as_secs_f64());
         match &result {
             Ok(_) => tracing::debug!(%peer, %method, path, operation, ?seconds, request_id),
             Err(error) if error.status() >= 500 => {
@@ -235,24 +246,24 @@ impl Service {
             }
             Err(error) => tracing::info!(%peer, %method, path, operation, %error, request_id),
         }
-        // Who is not known has no use of a connection that is kept.
-        let known = !matches!(&result, Err(error) if error.status() == 401);
-        response(result, &request_id, known && *self.ready.borrow())
+        // Close the connection of an unauthenticated client.
+        let is_authenticated = !matches!(&result, Err(error) if error.status() == 401);
+        response(result, &request_id, is_authenticated && *self.ready.borrow())
     }
 
-    /// Waits until the service ends.
-    async fn ended(&self) {
-        // The sender is here, so there is no other outcome.
+    /// Waits until the service shuts down.
+    async fn wait_for_shutdown(&self) {
+        // The sender is in `self`, so waiting can't fail.
         let _ = self.ready.subscribe().wait_for(|ready| !ready).await;
     }
 
-    /// Waits until no request is being answered for a while.
-    async fn quiet(&self) {
-        const WHILE: u32 = 5;
-        let mut quiet = 0;
-        while quiet < WHILE {
+    /// Waits until no request has been in progress for half a second.
+    async fn wait_until_idle(&self) {
+        const IDLE_CHECKS: u32 = 5;
+        let mut idle = 0;
+        while idle < IDLE_CHECKS {
             tokio::time::sleep(Duration::from_millis(100)).await;
-            quiet = if self.active.load(Ordering::Relaxed) == 0 { quiet + 1 } else { 0 };
+            idle = if self.active.load(Ordering::Relaxed) == 0 { idle + 1 } else { 0 };
         }
     }
 
@@ -282,7 +293,7 @@ impl Service {
         self.route(&call, operation).await
     }
 
-    /// Which request does what. What a key has to open for it stands beside each.
+    /// Routes a request to its handler, after checking the access that it needs.
     async fn route(self: &Arc<Self>, call: &Call, operation: &mut &'static str) -> Result<Reply, ApiError> {
         use Access::{Admin, Read, Write};
         let path: Vec<&str> = call.path.iter().map(String::as_str).collect();
@@ -291,32 +302,32 @@ impl Service {
         match (&call.method, path.as_slice()) {
             (&Method::GET, ["metrics"]) => {
                 named("metrics");
-                call.check_access(EVERYWHERE, Read)?;
+                call.check_access(ALL_PROJECTS, Read)?;
                 return self.show_metrics().await;
             }
             (&Method::GET, ["stages"]) => {
                 named("list stages");
-                call.check_access(EVERYWHERE, Read)?;
+                call.check_access(ALL_PROJECTS, Read)?;
                 return stages::list(self).await;
             }
             (&Method::POST, ["stages"]) => {
                 named("add stage");
-                call.check_access(EVERYWHERE, Admin)?;
+                call.check_access(ALL_PROJECTS, Admin)?;
                 return stages::add(self, call).await;
             }
             (&Method::GET, ["stages", name]) if !stages::is_digest(name) => {
                 named("show stage");
-                call.check_access(EVERYWHERE, Read)?;
+                call.check_access(ALL_PROJECTS, Read)?;
                 return stages::show(self, name).await;
             }
             (&Method::PUT, ["stages", name]) => {
                 named("change stage");
-                call.check_access(EVERYWHERE, Admin)?;
+                call.check_access(ALL_PROJECTS, Admin)?;
                 return stages::change(self, call, name).await;
             }
             (&Method::DELETE, ["stages", name]) => {
                 named("remove stage");
-                call.check_access(EVERYWHERE, Admin)?;
+                call.check_access(ALL_PROJECTS, Admin)?;
                 return stages::remove(self, call, name).await;
             }
             (&Method::POST, ["ingest", project, logstore]) => {
@@ -335,22 +346,26 @@ impl Service {
             _ => {}
         }
         let missing = || {
-            let message = "no project: the host's name has to begin with one, as in PROJECT.logs.example.org";
+            let message =
+                "the request has no project: put it before the host name, as in PROJECT.logs.example.org";
             ApiError::new(ErrorCode::ParameterInvalid, message)
         };
         let project = call.project.as_deref().ok_or_else(missing)?;
         let access = |access| {
             call.check_access(project, access)?;
-            catalog.project(project).map_err(refuse)
+            catalog.project(project).map_err(store_error)
         };
         let logstore = |name: &str, needed| -> Result<&Arc<Logstore>, ApiError> {
-            access(needed)?.logstores.get(name).ok_or_else(|| refuse(StoreError::NoLogstore(name.into())))
+            access(needed)?
+                .logstores
+                .get(name)
+                .ok_or_else(|| store_error(StoreError::NoLogstore(name.into())))
         };
         let shard = |logstore: &Arc<Logstore>, number: &str| {
             let number = number.parse().map_err(|_| {
-                ApiError::new(ErrorCode::ParameterInvalid, format!("{number} is no number of a shard"))
+                ApiError::new(ErrorCode::ParameterInvalid, format!("shard {number:?} is not a number"))
             })?;
-            logstore.shard(number).cloned().map_err(refuse)
+            logstore.shard(number).cloned().map_err(store_error)
         };
         let kind = call.query.get("type").unwrap_or_default();
         match (&call.method, path.as_slice()) {
@@ -366,7 +381,7 @@ impl Service {
             (&Method::DELETE, []) => {
                 named("delete project");
                 access(Admin)?;
-                self.store.delete_project(project).await.map_err(refuse)?;
+                self.store.delete_project(project).await.map_err(store_error)?;
                 Ok(Reply::empty())
             }
             (&Method::GET, ["logstores"]) => {
@@ -389,7 +404,7 @@ impl Service {
             (&Method::DELETE, ["logstores", name]) => {
                 named("delete logstore");
                 logstore(name, Admin)?;
-                self.store.delete_logstore(project, name).await.map_err(refuse)?;
+                self.store.delete_logstore(project, name).await.map_err(store_error)?;
                 Ok(Reply::empty())
             }
             // The Go SDK posts to the logstore itself.
@@ -423,7 +438,7 @@ impl Service {
                         named("pull");
                         pull::pull(self, call, project, name, &shard).await
                     }
-                    other => Err(unknown_type(other, "cursor, cursor_time and log")),
+                    other => Err(unknown_type(other, "cursor, cursor_time or log")),
                 }
             }
             (&Method::GET, ["logstores", name, "consumergroups"]) => {
@@ -440,7 +455,7 @@ impl Service {
             }
             (&Method::DELETE, ["logstores", name, "consumergroups", group]) => {
                 named("delete group");
-                self.store.delete_group(logstore(name, Read)?, group).await.map_err(refuse)?;
+                self.store.delete_group(logstore(name, Read)?, group).await.map_err(store_error)?;
                 Ok(Reply::empty())
             }
             (&Method::GET, ["logstores", name, "consumergroups", group]) if kind == "status" => {
@@ -462,7 +477,7 @@ impl Service {
                         named("save checkpoint");
                         groups::save_checkpoint(self, call, logstore, group).await
                     }
-                    other => Err(unknown_type(other, "heartbeat and checkpoint")),
+                    other => Err(unknown_type(other, "heartbeat or checkpoint")),
                 }
             }
             (&Method::GET, ["logstores", name, "shipper"]) => {
@@ -483,14 +498,14 @@ impl Service {
             }
             (&Method::DELETE, ["logstores", name, "shipper", rule]) => {
                 named("delete shipper");
-                self.store.delete_rule(logstore(name, Admin)?, rule).await.map_err(refuse)?;
+                self.store.delete_rule(logstore(name, Admin)?, rule).await.map_err(store_error)?;
                 Ok(Reply::empty())
             }
             (&Method::POST, ["logstores", name, "shipper", rule, "trials"]) => {
                 named("try stage");
-                // Its component may be anybody's, as one that is added.
-                call.check_access(EVERYWHERE, Admin)?;
-                trials::run(self, call, logstore(name, Read)?, rule).await
+                // The request may carry a component, as when a stage is added.
+                call.check_access(ALL_PROJECTS, Admin)?;
+                previews::run(self, call, logstore(name, Read)?, rule).await
             }
             (&Method::GET, ["logstores", name, "shipper", rule, "tasks"]) => {
                 named("list tasks");
@@ -521,7 +536,7 @@ impl Service {
                 shippers::stage(self, digest).await
             }
             (method, _) => {
-                let message = format!("{method} /{} is nothing that this service does", path.join("/"));
+                let message = format!("{method} /{} is not a request of this API", path.join("/"));
                 Err(ApiError::new(ErrorCode::ParameterInvalid, message))
             }
         }
@@ -531,13 +546,13 @@ impl Service {
         if !self.store.is_alive() {
             return Err(ApiError::new(
                 ErrorCode::ServerBusy,
-                "the store takes no more logs: see the log, and restart",
+                "the store accepts no more logs: see the server's log for the reason, and restart it",
             ));
         }
         if *self.ready.borrow() {
             return Ok(Reply { body: "ready\n".into(), ..Reply::default() });
         }
-        Err(ApiError::new(ErrorCode::ServerBusy, "the service is ending"))
+        Err(ApiError::new(ErrorCode::ServerBusy, "the service is shutting down"))
     }
 
     async fn show_metrics(self: &Arc<Self>) -> Result<Reply, ApiError> {
@@ -552,21 +567,21 @@ impl Service {
 }
 
 fn unknown_type(kind: &str, known: &str) -> ApiError {
-    ApiError::new(ErrorCode::ParameterInvalid, format!("type={kind} is none of {known}"))
+    ApiError::new(ErrorCode::ParameterInvalid, format!("type={kind} is unknown: use {known}"))
 }
 
-/// Runs what blocks on the disk, or takes long, where it holds up nobody.
+/// Runs blocking or long work on a thread of its own.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
     let failed = |error| {
-        tracing::error!(%error, "a request failed on a thread of its own");
+        tracing::error!(%error, "a request's blocking thread failed");
         ApiError::new(ErrorCode::InternalServerError, "the request failed: the server's log has the reason")
     };
     tokio::task::spawn_blocking(work).await.map_err(failed)?
 }
 
-/// 24 digits, as clients know them.
+/// A random request ID of 24 hexadecimal digits, as Log Service's.
 fn request_id() -> String {
     format!("{:024X}", fastrand::u128(..1 << 96))
 }

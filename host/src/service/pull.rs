@@ -1,4 +1,4 @@
-//! Cursors, and pulling logs.
+//! Cursors and reads of logs.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -13,22 +13,22 @@ use logship_sls::lz4_splice::BlockWriter;
 use serde_json::json;
 
 use super::call::Call;
-use super::reply::{Reply, refuse};
-use super::room::Taken;
+use super::memory_budget::Reservation;
+use super::reply::{Reply, store_error};
 use super::{Service, blocking, metrics};
-use crate::client::FIRST;
+use crate::client::FIRST_POSITION_HEADER;
 
-/// A reply gets no more groups once it has this many bytes. The consumers of the SDKs rest before they ask again
-/// unless they got that much.
+/// The size of a reply, in bytes: a reply with this many bytes gets no more groups. After a smaller reply, the SDKs'
+/// consumers pause before the next pull.
 const REPLY_BYTES: usize = 4 << 20;
 
-/// Log groups of a reply: what clients ask for if they don't say, and the most that they can.
-const REPLY_GROUPS: usize = 1000;
+/// The default and largest number of log groups of a reply.
+const MAX_REPLY_GROUPS: usize = 1000;
 
-/// Seconds that a pull waits for logs at most. An extension: `wait=` of the query.
-const LONGEST_WAIT: u64 = 60;
+/// The longest wait for new logs, in seconds. The query parameter `wait` is an extension of logship.
+const MAX_WAIT_SECONDS: u64 = 60;
 
-/// The position of a time, of the beginning, or of the end.
+/// Returns the cursor of a time, of the begin, or of the end of a shard.
 pub(crate) async fn cursor(
     service: &Arc<Service>,
     call: &Call,
@@ -41,20 +41,20 @@ pub(crate) async fn cursor(
             let invalid = |_| {
                 ApiError::new(
                     ErrorCode::ParameterInvalid,
-                    format!("from={time} is none of begin, end and a Unix time"),
+                    format!("from={time} is invalid: use begin, end or a Unix time"),
                 )
             };
-            // Times before 1970, and after all of ours, are what they say.
+            // Times before 1970 mean the begin, and times after the newest log the end.
             let time: i64 = time.parse().map_err(invalid)?;
             let (service, shard) = (Arc::clone(service), Arc::clone(shard));
             let time = time.try_into().unwrap_or(0);
-            blocking(move || service.store.position_at(&shard, time).map_err(refuse)).await?
+            blocking(move || service.store.position_at(&shard, time).map_err(store_error)).await?
         }
     };
     Ok(Reply::json(&json!({ "cursor": Cursor(position).encode() })))
 }
 
-/// When the group at a position was received.
+/// Returns the receive time of the group at a cursor.
 pub(crate) async fn cursor_time(
     service: &Arc<Service>,
     call: &Call,
@@ -62,11 +62,11 @@ pub(crate) async fn cursor_time(
 ) -> Result<Reply, ApiError> {
     let cursor = Cursor::decode(call.required("cursor")?)?;
     let (service, shard) = (Arc::clone(service), Arc::clone(shard));
-    let time = blocking(move || service.store.received_at(&shard, cursor.0).map_err(refuse)).await?;
+    let time = blocking(move || service.store.received_at(&shard, cursor.0).map_err(store_error)).await?;
     Ok(Reply::json(&json!({ "cursor_time": time })))
 }
 
-/// The log groups from a position on.
+/// Returns the log groups from a cursor on.
 pub(crate) async fn pull(
     service: &Arc<Service>,
     call: &Call,
@@ -75,55 +75,58 @@ pub(crate) async fn pull(
     shard: &Arc<Shard>,
 ) -> Result<Reply, ApiError> {
     let from = Cursor::decode(call.required("cursor")?)?.0;
-    // Rust spells it otherwise.
+    // The Rust SDK sends `endCursor`.
     let end = call.query.get("end_cursor").or_else(|| call.query.get("endCursor"));
     let end = end.filter(|end| !end.is_empty()).map(Cursor::decode).transpose()?;
-    let groups = call.number::<usize>("count")?.unwrap_or(REPLY_GROUPS);
-    if !(1..=REPLY_GROUPS).contains(&groups) {
-        let message = format!("count={groups} is none of 1 to {REPLY_GROUPS}");
+    let groups = call.number::<usize>("count")?.unwrap_or(MAX_REPLY_GROUPS);
+    if !(1..=MAX_REPLY_GROUPS).contains(&groups) {
+        let message = format!("count={groups} is out of range: use 1 to {MAX_REPLY_GROUPS}");
         return Err(ApiError::new(ErrorCode::ParameterInvalid, message));
     }
     for unsupported in ["query", "processor"] {
         if call.query.get(unsupported).is_some_and(|text| !text.is_empty()) {
-            let message = format!("{unsupported}= is not supported: pull without it, and filter what comes");
+            let message =
+                format!("the parameter {unsupported} is not supported: pull without it and filter the logs");
             return Err(ApiError::new(ErrorCode::ParameterInvalid, message));
         }
     }
     if let Some(wait) = call.number::<u64>("wait")?.filter(|_| end.is_none() && from == shard.end()) {
-        let wait = Duration::from_secs(wait.min(LONGEST_WAIT));
-        // What came or did not come is seen when it is read.
+        let wait = Duration::from_secs(wait.min(MAX_WAIT_SECONDS));
+        // The read below sees whether logs arrived.
         tokio::select! {
-            _ = tokio::time::timeout(wait, shard.written(from)) => {}
-            () = service.ended() => {}
+            _ = tokio::time::timeout(wait, shard.wait_for(from)) => {}
+            () = service.wait_for_shutdown() => {}
         }
     }
     let limits = Limits { groups, bytes: REPLY_BYTES, end: end.map_or(u64::MAX, |end| end.0) };
     let compression = Compression::from_accept_encoding(call.header("accept-encoding").unwrap_or_default());
     let largest = REPLY_BYTES + service.config.limits.group_bytes;
-    // Unless LZ4 is asked for it is there in three forms at one time.
-    let room =
-        service.replies.take(if compression == Compression::Lz4 { largest } else { 3 * largest }).await?;
+    // Without LZ4, the reply is in memory in three formats at once.
+    let reservation = service
+        .reply_budget
+        .reserve(if compression == Compression::Lz4 { largest } else { 3 * largest })
+        .await?;
     let (service, shard) = (Arc::clone(service), Arc::clone(shard));
-    let read = move || Ok((Pulled::read(&service, &shard, from, limits, compression)?, room));
-    let (pulled, room) = blocking(read).await?;
-    metrics::sent(project, logstore, pulled.logs, pulled.size as u64);
-    Ok(pulled.reply(room))
+    let read = move || Ok((Pulled::read(&service, &shard, from, limits, compression)?, reservation));
+    let (pulled, reservation) = blocking(read).await?;
+    metrics::record_sent(project, logstore, pulled.logs, pulled.size as u64);
+    Ok(pulled.reply(reservation))
 }
 
-/// What a pull gets.
+/// The logs of a pull.
 struct Pulled {
-    /// A LogGroupList, compressed.
+    /// A compressed LogGroupList.
     body: Vec<u8>,
     compression: Compression,
-    /// Bytes before compression.
+    /// The size before compression, in bytes.
     size: usize,
     groups: usize,
     /// The position of the first group.
     first: Option<u64>,
     logs: u64,
-    /// When the last group was received.
+    /// The receive time of the last group.
     received: u64,
-    /// Where to go on.
+    /// The position of the next pull.
     next: u64,
     at_end: bool,
 }
@@ -136,15 +139,15 @@ impl Pulled {
         limits: Limits,
         compression: Compression,
     ) -> Result<Self, ApiError> {
-        // Whatever the reply is compressed by, its LZ4 form costs nothing to make.
+        // The stored groups are LZ4 blocks, so joining them as LZ4 is free, whatever the reply's compression.
         let mut list = BlockWriter::with_capacity(REPLY_BYTES / 4);
         let (mut size, mut groups, mut logs, mut received, mut first) = (0, 0, 0, 0, None);
-        let mut broken = None;
+        let mut damaged = None;
         let next = service.store.read(shard, from, limits, |group| {
             let header = frame_header(group.size as usize);
             list.literals(&header);
             if let Err(error) = list.block(group.body) {
-                broken = Some((group.position, error));
+                damaged = Some((group.position, error));
                 return ControlFlow::Break(());
             }
             size += header.len() + group.size as usize;
@@ -154,9 +157,9 @@ impl Pulled {
             received = group.received;
             ControlFlow::Continue(())
         });
-        let next = next.map_err(refuse)?;
-        if let Some((position, error)) = broken {
-            // It was whole when it was stored.
+        let next = next.map_err(store_error)?;
+        if let Some((position, error)) = damaged {
+            // The group was valid when it was stored.
             tracing::error!(shard = shard.number, position, %error, "a stored log group is damaged");
             return Err(ApiError::new(
                 ErrorCode::InternalServerError,
@@ -172,14 +175,14 @@ impl Pulled {
         Ok(Self { body, compression, size, groups, first, logs, received, next, at_end: next == shard.end() })
     }
 
-    fn reply(self, room: Taken) -> Reply {
+    fn reply(self, reservation: Reservation) -> Reply {
         let mut headers = vec![
             ("x-log-count", self.groups.to_string()),
             ("x-log-bodyrawsize", self.size.to_string()),
             ("x-log-cursor", Cursor(self.next).encode()),
             ("x-log-end-of-cursor", u8::from(self.at_end).to_string()),
         ];
-        headers.extend(self.first.map(|first| (FIRST, first.to_string())));
+        headers.extend(self.first.map(|first| (FIRST_POSITION_HEADER, first.to_string())));
         if self.groups > 0 {
             headers.push(("x-log-read-last-cursor", (self.next - 1).to_string()));
             headers.push(("x-log-cursor-time", self.received.to_string()));
@@ -187,6 +190,10 @@ impl Pulled {
                 headers.push(("x-log-compresstype", self.compression.name().into()));
             }
         }
-        Reply { headers, content_type: Some("application/x-protobuf"), body: room.hold(self.body) }
+        Reply {
+            headers,
+            content_type: Some("application/x-protobuf"),
+            body: reservation.attach_to(self.body),
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! What is answered.
+//! Responses.
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -7,7 +7,7 @@ use hyper::{Response, StatusCode};
 use logship_logstore::StoreError;
 use logship_sls::error::{ApiError, ErrorCode};
 
-/// A reply to a request that was granted: status 200, for the clients take nothing else for success.
+/// A successful response. The status is always 200, because clients accept no other status as success.
 #[derive(Debug, Default)]
 pub(crate) struct Reply {
     pub(crate) headers: Vec<(&'static str, String)>,
@@ -28,11 +28,11 @@ impl Reply {
 
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-log-requestid");
 
-/// The response that tells what came of a request. Without `stay` it is the connection's last.
+/// Makes the HTTP response of a result. Without `keep_alive`, it closes the connection.
 pub(crate) fn response(
     result: Result<Reply, ApiError>,
     request_id: &str,
-    stay: bool,
+    keep_alive: bool,
 ) -> Response<Full<Bytes>> {
     let (status, reply) = match result {
         Ok(reply) => (StatusCode::OK, reply),
@@ -50,13 +50,13 @@ pub(crate) fn response(
     *response.status_mut() = status;
     let headers = response.headers_mut();
     let mut set = |name: HeaderName, value: &str| {
-        // Ours are all printable.
+        // The values are printable, so this never fails.
         if let Ok(value) = HeaderValue::from_str(value) {
             headers.insert(name, value);
         }
     };
     set(REQUEST_ID, request_id);
-    if !stay {
+    if !keep_alive {
         set(CONNECTION, "close");
     }
     if let Some(content_type) = reply.content_type {
@@ -68,8 +68,8 @@ pub(crate) fn response(
     response
 }
 
-/// How the store's errors are told to clients.
-pub(crate) fn refuse(error: StoreError) -> ApiError {
+/// Converts a store's error to the API's.
+pub(crate) fn store_error(error: StoreError) -> ApiError {
     use ErrorCode as Code;
     let code = match &error {
         StoreError::NoProject(_) => Code::ProjectNotExist,
@@ -79,7 +79,7 @@ pub(crate) fn refuse(error: StoreError) -> ApiError {
         StoreError::NoShard(_) => Code::ShardNotExist,
         StoreError::ReadOnlyShard(_)
         | StoreError::Resharding { .. }
-        | StoreError::NoNeighbour(_)
+        | StoreError::NoAdjacentShard(_)
         | StoreError::TooManyShards(_) => Code::ParameterInvalid,
         StoreError::NoCursor { .. } => Code::InvalidCursor,
         StoreError::GroupExists(_) => Code::ConsumerGroupAlreadyExist,
@@ -95,11 +95,11 @@ pub(crate) fn refuse(error: StoreError) -> ApiError {
         | StoreError::StageChanged(_) => Code::ParameterInvalid,
         StoreError::Closed => Code::ServerBusy,
         _ => {
-            // What the database says is for the operator, and names files.
+            // The database's message has file names. It is for the operator, not for clients.
             tracing::error!(%error, "the store failed");
             return ApiError::new(
                 Code::InternalServerError,
-                "the store failed: the server's log has the reason",
+                "the store failed: see the server's log for the reason",
             );
         }
     };

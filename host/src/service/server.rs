@@ -1,4 +1,4 @@
-//! Connections: taking them, TLS, and ending in peace.
+//! Connections: accept, TLS, graceful shutdown.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -22,35 +22,34 @@ use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::config::Tls;
+use super::idle_timeout::{RequestState, TimeoutStream, Timeouts};
 use super::metrics;
-use super::patience::{Patience, Patient, Requests};
-use super::{Counted, Service};
+use super::{CountGuard, Service};
 use crate::shipping::Threads;
 
-/// How long requests that are on their way may take when the service ends.
-const FAREWELL: Duration = Duration::from_secs(20);
+/// The longest wait for requests in progress at shutdown.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How long the service goes on with the connections that it has when it is told to end. It says in each reply that
-/// no more will be answered, so clients that are busy go away by themselves: one that was about to ask when its
-/// connection was closed would not ask again.
-const LEAVE: Duration = Duration::from_secs(1);
+/// The time that the service keeps serving open connections at shutdown. Each reply closes its connection, so busy
+/// clients leave by themselves. A client whose connection is closed just before a request would not retry.
+const DRAIN_TIME: Duration = Duration::from_secs(1);
 
-/// A peer whose machine is gone is noticed within two minutes.
-const PROBE_AFTER: Duration = Duration::from_secs(60);
-const PROBE_EVERY: Duration = Duration::from_secs(15);
+/// TCP keep-alive, which detects an unreachable peer within two minutes.
+const KEEP_ALIVE_TIME: Duration = Duration::from_secs(60);
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
-/// Bytes that are read from a connection at once, so that a body of some KB is one piece.
+/// The read buffer of a connection, in bytes. A body of some KB arrives in one read.
 const READ_BUFFER: usize = 64 << 10;
 
-/// Why the server does not start, or ended.
+/// Why the server can't start.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    /// The address can't be listened to.
-    #[error("can't listen at {address}: {source}; --listen takes another address")]
+    /// Can't listen at the address.
+    #[error("can't listen at {address}: {source}; choose another address with --listen")]
     Listen {
         /// The address.
         address: SocketAddr,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
     /// The certificate or its key can't be read.
@@ -58,15 +57,15 @@ pub enum ServerError {
     Pem {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The cause.
         source: pem::Error,
     },
-    /// The certificate can't be used.
-    #[error("the certificate can't be used with that key: {0}")]
+    /// The certificate and key don't fit.
+    #[error("the certificate can't be used with the private key: {0}")]
     Certificate(#[from] tokio_rustls::rustls::Error),
 }
 
-/// A service that listens.
+/// A service with a listening socket.
 #[derive(Debug)]
 pub struct Server {
     service: Arc<Service>,
@@ -84,7 +83,7 @@ impl std::fmt::Debug for Acceptor {
 }
 
 impl Server {
-    /// Listens where the service's settings say.
+    /// Listens at the configured address.
     pub async fn bind(service: Service) -> Result<Self, ServerError> {
         let tls = service.config.tls.as_ref().map(acceptor).transpose()?;
         let address = service.config.listen;
@@ -93,27 +92,27 @@ impl Server {
         Ok(Self { service: Arc::new(service), listener, tls })
     }
 
-    /// Where it listens, as a URL.
+    /// The URL of the listening socket.
     pub fn url(&self) -> Result<String, io::Error> {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         Ok(format!("{scheme}://{}", self.listener.local_addr()?))
     }
 
-    /// Takes connections until `end`; then lets requests come to their end, and closes the store.
+    /// Serves connections until `end`, then finishes the requests in progress and closes the store.
     pub async fn run(self, end: impl Future<Output = ()>) {
         let mut end = pin!(end);
-        let upkeep = tokio::spawn(metrics::keep_up(self.service.metrics.clone()));
-        let forgetting = tokio::spawn(Threads::keep_up(Arc::clone(&self.service.shipper)));
-        // What was put into the folder while no service ran counts from the first task on.
-        let folder = Arc::clone(&self.service.folder);
-        if let Err(error) = tokio::task::spawn_blocking(move || folder.look(true)).await {
-            tracing::error!(%error, "can't look for stages");
+        let metrics_upkeep = tokio::spawn(metrics::run_upkeep(self.service.metrics.clone()));
+        let thread_upkeep = tokio::spawn(Threads::run_maintenance(Arc::clone(&self.service.shipper)));
+        // Import components that were added while the service was down, before the first task.
+        let watcher = Arc::clone(&self.service.folder_watcher);
+        if let Err(error) = tokio::task::spawn_blocking(move || watcher.scan(true)).await {
+            tracing::error!(%error, "can't scan the folder of stages");
         }
-        let watching = tokio::spawn(watch_stages(Arc::clone(&self.service)));
+        let stage_watch = tokio::spawn(watch_stages(Arc::clone(&self.service)));
         let shipping = match self.service.shipper.start() {
             Ok(shipping) => Some(shipping),
             Err(error) => {
-                tracing::error!(%error, "nothing is shipped");
+                tracing::error!(%error, "shipping can't start; no logs are shipped");
                 None
             }
         };
@@ -122,17 +121,19 @@ impl Server {
         let connections = Arc::new(Semaphore::new(self.service.config.limits.connections));
         let graceful = GracefulShutdown::new();
         loop {
-            // Who comes when all places are taken waits in the system's queue.
-            let place = async { Arc::clone(&connections).acquire_owned().await };
+            // At the connection limit, new clients wait in the system's accept queue.
+            let permit = async { Arc::clone(&connections).acquire_owned().await };
             let accepted = tokio::select! {
                 () = &mut end => break,
-                accepted = async { (place.await, self.listener.accept().await) } => accepted,
+                accepted = async { (permit.await, self.listener.accept().await) } => accepted,
             };
             match accepted {
-                (Ok(place), Ok((stream, peer))) => self.take(stream, peer.ip(), place, graceful.watcher()),
+                (Ok(permit), Ok((stream, peer))) => {
+                    self.accept(stream, peer.ip(), permit, graceful.watcher())
+                }
                 (_, Err(error)) => {
-                    // Out of file descriptors, as a rule: others have to end first.
-                    tracing::warn!(%error, "can't take a connection");
+                    // Usually out of file descriptors: wait until other connections close.
+                    tracing::warn!(%error, "can't accept a connection");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
                 (Err(_), _) => break,
@@ -141,26 +142,26 @@ impl Server {
         self.service.ready.send_replace(false);
         stop_siem.send_replace(true);
         drop(self.listener);
-        tracing::info!("ending: requests on their way are finished");
-        tokio::time::sleep(LEAVE).await;
+        tracing::info!("shutting down: finishing requests in progress");
+        tokio::time::sleep(DRAIN_TIME).await;
         let ended = async {
             tokio::select! {
                 () = graceful.shutdown() => {}
-                // Who has sent only half of a head is not waited for.
-                () = self.service.quiet() => {}
+                // Don't wait for connections with a partial request.
+                () = self.service.wait_until_idle() => {}
             }
         };
-        if tokio::time::timeout(FAREWELL, ended).await.is_err() {
-            tracing::warn!("some requests took too long, and were cut off");
+        if tokio::time::timeout(SHUTDOWN_TIMEOUT, ended).await.is_err() {
+            tracing::warn!("some requests took too long and were aborted");
         }
         if let Err(error) = siem.await {
-            tracing::error!(%error, "rules for SIEMs did not end");
+            tracing::error!(%error, "the SIEM rules did not stop");
         }
-        watching.abort();
-        upkeep.abort();
-        forgetting.abort();
+        stage_watch.abort();
+        metrics_upkeep.abort();
+        thread_upkeep.abort();
         let service = self.service;
-        // The last commits, and the write-ahead log.
+        // Closing writes the last commits and the write-ahead log.
         let closed = tokio::task::spawn_blocking(move || {
             if let Some(shipping) = shipping {
                 shipping.end();
@@ -169,45 +170,45 @@ impl Server {
         })
         .await;
         if let Err(error) = closed {
-            tracing::error!(%error, "the store did not close");
+            tracing::error!(%error, "the store could not be closed");
         }
     }
 
-    fn take(&self, stream: TcpStream, peer: IpAddr, place: OwnedSemaphorePermit, watcher: Watcher) {
-        // Heads and bodies are written at once, but replies of a few MB are not.
+    fn accept(&self, stream: TcpStream, peer: IpAddr, permit: OwnedSemaphorePermit, watcher: Watcher) {
+        // Small replies are one write, so Nagle's algorithm would only delay the rest of large ones.
         if let Err(error) = stream.set_nodelay(true).and_then(|()| keep_alive(&stream)) {
-            tracing::debug!(%peer, %error, "a socket's options");
+            tracing::debug!(%peer, %error, "can't set socket options");
         }
         let (service, tls) = (Arc::clone(&self.service), self.tls.clone());
         tokio::spawn(async move {
-            let _counted = Counted::begin(&service.connections);
+            let _guard = CountGuard::begin(&service.connections);
             match tls {
                 None => serve(&service, stream, peer, watcher).await,
                 Some(Acceptor(tls)) => {
                     let stall = service.config.limits.stall();
                     match tokio::time::timeout(stall, tls.accept(stream)).await {
                         Ok(Ok(stream)) => serve(&service, stream, peer, watcher).await,
-                        Ok(Err(error)) => tracing::info!(%peer, %error, "no TLS came about"),
-                        Err(_) => tracing::info!(%peer, "a client took too long to begin TLS"),
+                        Ok(Err(error)) => tracing::info!(%peer, %error, "TLS handshake failed"),
+                        Err(_) => tracing::info!(%peer, "TLS handshake timed out"),
                     }
                 }
             }
-            drop(place);
+            drop(permit);
         });
     }
 }
 
-/// Takes components that are put into their folder, for ever.
+/// Scans the folder of components periodically.
 async fn watch_stages(service: Arc<Service>) {
-    let pause = Duration::from_secs(service.config.stages.watch_seconds);
-    if pause.is_zero() {
+    let interval = Duration::from_secs(service.config.stages.watch_seconds);
+    if interval.is_zero() {
         return;
     }
     loop {
-        tokio::time::sleep(pause).await;
-        let folder = Arc::clone(&service.folder);
-        if let Err(error) = tokio::task::spawn_blocking(move || folder.look(false)).await {
-            tracing::error!(%error, "can't look for stages");
+        tokio::time::sleep(interval).await;
+        let watcher = Arc::clone(&service.folder_watcher);
+        if let Err(error) = tokio::task::spawn_blocking(move || watcher.scan(false)).await {
+            tracing::error!(%error, "can't scan the folder of stages");
         }
     }
 }
@@ -219,9 +220,9 @@ async fn serve(
     watcher: Watcher,
 ) {
     let limits = &service.config.limits;
-    let requests = Arc::new(Requests::default());
-    let patience = Patience { stall: limits.stall(), idle: limits.idle() };
-    let stream = Patient::new(Box::pin(stream), patience, Arc::clone(&requests));
+    let requests = Arc::new(RequestState::default());
+    let timeouts = Timeouts { stall: limits.stall(), idle: limits.idle() };
+    let stream = TimeoutStream::new(Box::pin(stream), timeouts, Arc::clone(&requests));
     let mut http = http1::Builder::new();
     http.max_buf_size(READ_BUFFER);
     let answering = Arc::clone(service);
@@ -241,7 +242,7 @@ async fn serve(
 }
 
 fn keep_alive(stream: &TcpStream) -> io::Result<()> {
-    let probe = TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_EVERY);
+    let probe = TcpKeepalive::new().with_time(KEEP_ALIVE_TIME).with_interval(KEEP_ALIVE_INTERVAL);
     SockRef::from(stream).set_tcp_keepalive(&probe)
 }
 

@@ -1,4 +1,4 @@
-//! Shipping rules: made, changed and shown as Log Service's clients do.
+//! Shipping rules, in the API of Log Service (shippers).
 
 use std::sync::Arc;
 
@@ -9,14 +9,14 @@ use serde_json::{Value, json};
 
 use super::call::Call;
 use super::manage::{Page, body};
-use super::reply::{Reply, refuse};
+use super::reply::{Reply, store_error};
 use super::{Service, blocking};
 use crate::pipeline::PipelineError;
 use crate::rule::{Rule, RuleError, Start};
+use crate::shipper_config;
 use crate::shipping::PlanError;
 use crate::siem::rule::{SIEM, SiemRule};
 use crate::siem::rules::RulesError;
-use crate::target;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -29,7 +29,7 @@ struct ShipperBody {
 
 pub(crate) fn list(logstore: &Logstore, call: &Call) -> Result<Reply, ApiError> {
     let all: Vec<&String> = logstore.rules.keys().collect();
-    let (total, names) = (all.len(), Page::of(call)?.cut(all));
+    let (total, names) = (all.len(), Page::of(call)?.slice(all));
     Ok(Reply::json(&json!({ "count": names.len(), "total": total, "shipper": names })))
 }
 
@@ -41,7 +41,7 @@ pub(crate) async fn create(
     let body: ShipperBody = body(call, ErrorCode::PostBodyInvalid)?;
     let name = body.shipper_name.clone();
     if logstore.rules.contains_key(&name) {
-        return Err(refuse(StoreError::RuleExists(name)));
+        return Err(store_error(StoreError::RuleExists(name)));
     }
     let checked = check(service, call, logstore, &name, &body).await?;
     let from = match checked.from {
@@ -49,8 +49,8 @@ pub(crate) async fn create(
         Start::Begin => RuleStart::Begin,
     };
     let settings = RuleSettings { target: body.target_type, configuration: body.target_configuration };
-    service.store.create_rule(logstore, &name, settings, from).await.map_err(refuse)?;
-    service.shipper.hurry();
+    service.store.create_rule(logstore, &name, settings, from).await.map_err(store_error)?;
+    service.shipper.wake();
     Ok(reply(checked.warning))
 }
 
@@ -60,27 +60,27 @@ pub(crate) async fn update(
     logstore: &Logstore,
     name: &str,
 ) -> Result<Reply, ApiError> {
-    let before = logstore.rule(name).map_err(refuse)?;
+    let before = logstore.rule(name).map_err(store_error)?;
     let mut body: ShipperBody = body(call, ErrorCode::PostBodyInvalid)?;
-    target::keep_secrets(&mut body.target_configuration, &before.configuration);
-    // What is wrong with it must not keep a rule from being switched off.
-    let warning = if is_switch(&before.configuration, &body.target_configuration) {
+    shipper_config::restore_secrets(&mut body.target_configuration, &before.configuration);
+    // An invalid rule can still be disabled.
+    let warning = if only_enable_differs(&before.configuration, &body.target_configuration) {
         None
     } else {
         check(service, call, logstore, name, &body).await?.warning
     };
     let settings = RuleSettings { target: body.target_type, configuration: body.target_configuration };
-    service.store.update_rule(logstore, name, settings).await.map_err(refuse)?;
-    service.shipper.hurry();
+    service.store.update_rule(logstore, name, settings).await.map_err(store_error)?;
+    service.shipper.wake();
     Ok(reply(warning))
 }
 
-/// Whether nothing differs but whether it is enabled.
-fn is_switch(before: &Value, after: &Value) -> bool {
+/// Returns true if the configurations differ at most in `enable`.
+fn only_enable_differs(before: &Value, after: &Value) -> bool {
     let without = |configuration: &Value| {
         let mut configuration = configuration.clone();
-        if let Some(members) = configuration.as_object_mut() {
-            members.remove("enable");
+        if let Some(fields) = configuration.as_object_mut() {
+            fields.remove("enable");
         }
         configuration
     };
@@ -88,11 +88,11 @@ fn is_switch(before: &Value, after: &Value) -> bool {
 }
 
 pub(crate) async fn show(service: &Arc<Service>, logstore: &Logstore, name: &str) -> Result<Reply, ApiError> {
-    let rule = logstore.rule(name).map_err(refuse)?.clone();
+    let rule = logstore.rule(name).map_err(store_error)?.clone();
     let shards: Vec<_> = logstore.shards.clone();
     let service = Arc::clone(service);
     blocking(move || {
-        let progress = service.store.progress(&rule).map_err(refuse)?;
+        let progress = service.store.progress(&rule).map_err(store_error)?;
         let shards: Vec<Value> = shards
             .iter()
             .map(|shard| {
@@ -106,17 +106,17 @@ pub(crate) async fn show(service: &Arc<Service>, logstore: &Logstore, name: &str
         Ok(Reply::json(&json!({
             "shipperName": rule.name,
             "targetType": rule.target,
-            "targetConfiguration": target::hide_secrets(&rule.configuration),
+            "targetConfiguration": shipper_config::mask_secrets(&rule.configuration),
             "createTime": rule.created,
             "lastModifyTime": rule.modified,
-            "problem": service.why_held(rule.number()),
+            "problem": service.pause_reason(rule.number()),
             "shards": shards,
         })))
     })
     .await
 }
 
-/// The component of a digest: who replays a task needs what made it.
+/// Returns the component with a digest. A replay of a task needs the original component.
 pub(crate) async fn stage(service: &Arc<Service>, digest: &str) -> Result<Reply, ApiError> {
     let (service, digest) = (Arc::clone(service), digest.to_owned());
     blocking(move || {
@@ -127,11 +127,11 @@ pub(crate) async fn stage(service: &Arc<Service>, digest: &str) -> Result<Reply,
     .await
 }
 
-/// What a check found.
+/// The result of a check.
 struct Checked {
-    /// Where a new rule begins.
+    /// The start position of a new rule.
     from: Start,
-    /// What keeps it from shipping now.
+    /// The reason why the rule can't ship now.
     warning: Option<Warning>,
 }
 
@@ -140,8 +140,8 @@ struct Warning {
     message: String,
 }
 
-/// Checks a rule, and tries its destination. A destination that does not take objects is told of, and refused with
-/// `probe=required` only: clients of Log Service make rules before buckets and roles are what they have to be.
+/// Checks a rule and probes its destination. A failing probe is a warning, and an error only with `probe=required`:
+/// clients of Log Service create rules before their buckets and roles are ready.
 async fn check(
     service: &Arc<Service>,
     call: &Call,
@@ -155,32 +155,32 @@ async fn check(
     let probe = call.query.get("probe").map(str::to_owned);
     let is_required = probe.as_deref() == Some("required");
     blocking(move || {
-        // A component that was put there just now can be named at once.
-        service.folder.look(true);
+        // The rule may use a component that was just copied to the folder.
+        service.folder_watcher.scan(true);
         if kind == SIEM {
-            let rule = SiemRule::of(&name, &configuration).map_err(|error| wrong(&error))?;
+            let rule = SiemRule::of(&name, &configuration).map_err(|error| rule_error(&error))?;
             service.siem.check(&rule).map_err(|error| match error {
-                RulesError::Rule(error) => wrong(&error),
+                RulesError::Rule(error) => rule_error(&error),
                 other => ApiError::new(ErrorCode::PostBodyInvalid, other.to_string()),
             })?;
             return Ok(Checked { from: rule.from, warning: None });
         }
-        if kind != target::OSS {
-            Rule { name, ..Rule::default() }.check().map_err(|error| wrong(&error))?;
+        if kind != shipper_config::OSS {
+            Rule { name, ..Rule::default() }.check().map_err(|error| rule_error(&error))?;
             let message = PlanError::Target(kind).to_string();
             return Ok(Checked {
                 from: Start::Begin,
                 warning: Some(Warning { code: "Unsupported", message }),
             });
         }
-        let rule = target::rule(&name, &configuration).map_err(|error| wrong(&error))?;
+        let rule = shipper_config::to_rule(&name, &configuration).map_err(|error| rule_error(&error))?;
         service.shipper.check(&project, &logstore, &rule).map_err(|error| match &error {
-            PlanError::Pipeline(PipelineError::Rule(error)) => wrong(error),
-            // The stage has its own names for what clients set.
+            PlanError::Pipeline(PipelineError::Rule(error)) => rule_error(error),
+            // The stage's settings have other names than the clients'.
             PlanError::Pipeline(PipelineError::Stage(error)) => {
-                let member =
+                let field =
                     if error.to_string().contains("partition-format") { "pathFormat" } else { "storage" };
-                ApiError::new(ErrorCode::PostBodyInvalid, format!("{member}: {error}"))
+                ApiError::new(ErrorCode::PostBodyInvalid, format!("{field}: {error}"))
             }
             PlanError::Pipeline(PipelineError::Transform(error)) => {
                 ApiError::new(ErrorCode::PostBodyInvalid, format!("logship.{error}"))
@@ -194,10 +194,10 @@ async fn check(
             return Ok(Checked { from: rule.from, warning: None });
         };
         let code = match &error {
-            PlanError::Destination(error) => error.code(),
+            PlanError::Sink(error) => error.code(),
             _ => "InternalServerError",
         };
-        let message = format!("the destination takes no objects: {code}: {error}");
+        let message = format!("the destination rejects objects: {code}: {error}");
         if is_required {
             return Err(ApiError::new(ErrorCode::ParameterInvalid, message));
         }
@@ -216,18 +216,18 @@ fn reply(warning: Option<Warning>) -> Reply {
     }
 }
 
-/// What is wrong with a rule, by the names that clients know.
-fn wrong(error: &RuleError) -> ApiError {
+/// Converts a rule's error, with the field names of Log Service.
+fn rule_error(error: &RuleError) -> ApiError {
     let message = match error {
         RuleError::Field { field: "name", problem } => format!("invalid shipper name format: {problem}"),
-        RuleError::Field { field, problem } => format!("{}: {problem}", target::member(field)),
+        RuleError::Field { field, problem } => format!("{}: {problem}", shipper_config::wire_name(field)),
         RuleError::File { problem, .. } => problem.clone(),
     };
     ApiError::new(ErrorCode::PostBodyInvalid, message)
 }
 
-/// The rule of a task as it is now, if there still is one.
-pub(crate) fn rule_now(rule: Option<&ShippingRule>) -> Option<Rule> {
+/// Returns the current version of a task's rule, or none if the rule was deleted.
+pub(crate) fn current_rule(rule: Option<&ShippingRule>) -> Option<Rule> {
     let rule = rule?;
-    target::rule(&rule.name, &rule.configuration).ok()
+    shipper_config::to_rule(&rule.name, &rule.configuration).ok()
 }

@@ -1,27 +1,27 @@
-//! Stages: which there are, and what their names stand for. For who manages every project: rules of all of them use
-//! the same names.
+//! The stage catalog. Requests need a key for all projects, because rules of all projects share the names.
 
 use std::sync::Arc;
 
-use logship_logstore::{StageEvent, StageName, StageVersion};
+use logship_logstore::{StageAlias, StageEvent, StageVersion};
 use logship_sls::error::{ApiError, ErrorCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::call::Call;
 use super::manage::body;
-use super::reply::{Reply, refuse};
+use super::reply::{Reply, store_error};
 use super::{Service, blocking};
 use crate::registry::Registry;
-use crate::registry::book::{BUILT_IN, BookError, Changed, Trial};
+use crate::registry::catalog::{BUILT_IN, CatalogError, RuleCheck, StageUpdate};
 
-/// Things done that are shown of a name.
-const SHOWN: usize = 100;
+/// The most events that are shown of a name.
+const MAX_EVENTS: usize = 100;
 
-/// Bytes of what is said of where a component is from.
-const LONGEST_SOURCE: usize = 500;
+/// The longest source of a component, in bytes.
+const MAX_SOURCE_BYTES: usize = 500;
 
-/// Whether it is a digest, which `GET /stages/DIGEST` of a project fetches, and no name: these are shorter.
+/// Returns true if the text is a digest and not a name, which is shorter. `GET /stages/DIGEST` of a project fetches a
+/// component.
 pub(crate) fn is_digest(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
@@ -29,16 +29,16 @@ pub(crate) fn is_digest(text: &str) -> bool {
 pub(crate) async fn list(service: &Arc<Service>) -> Result<Reply, ApiError> {
     let service = Arc::clone(service);
     blocking(move || {
-        let (catalog, trials) = (service.store.catalog(), service.book.trials());
+        let (catalog, checks) = (service.store.catalog(), service.stage_catalog.rule_checks());
         let mut names: Vec<&str> = Registry::built_in().collect();
-        names.extend(catalog.stages().names.keys().map(String::as_str));
+        names.extend(catalog.stages().aliases.keys().map(String::as_str));
         names.sort_unstable();
         names.dedup();
-        let shown = |name: &str| whole(&service, name, catalog.stages().names.get(name), &trials);
-        let stages = names.into_iter().map(shown).collect::<Result<Vec<Value>, ApiError>>()?;
-        let broken = service.folder.broken().into_iter();
+        let show = |name: &str| show_stage(&service, name, catalog.stages().aliases.get(name), &checks);
+        let stages = names.into_iter().map(show).collect::<Result<Vec<Value>, ApiError>>()?;
+        let rejected = service.folder_watcher.rejected_files().into_iter();
         let broken: Vec<Value> =
-            broken.map(|broken| json!({ "file": broken.file, "problem": broken.problem })).collect();
+            rejected.map(|rejected| json!({ "file": rejected.file, "problem": rejected.problem })).collect();
         Ok(Reply::json(&json!({ "stages": stages, "broken": broken })))
     })
     .await
@@ -48,39 +48,39 @@ pub(crate) async fn show(service: &Arc<Service>, name: &str) -> Result<Reply, Ap
     let (service, name) = (Arc::clone(service), name.to_owned());
     blocking(move || {
         let catalog = service.store.catalog();
-        let known = catalog.stages().names.get(&name);
+        let known = catalog.stages().aliases.get(&name);
         if known.is_none() && Registry::built_in_digest(&name).is_none() {
-            return Err(refused(BookError::Unknown(name)));
+            return Err(catalog_error(CatalogError::Unknown(name)));
         }
-        let trials = service.book.trials();
-        let mut shown = whole(&service, &name, known, &trials)?;
+        let checks = service.stage_catalog.rule_checks();
+        let mut shown = show_stage(&service, &name, known, &checks)?;
         let versions = known.into_iter().flat_map(|known| &known.versions);
         shown["all"] = versions.map(show_version).collect();
-        let events = service.store.stage_events(&name, SHOWN).map_err(refuse)?;
+        let events = service.store.stage_events(&name, MAX_EVENTS).map_err(store_error)?;
         shown["events"] = events.iter().map(show_event).collect();
-        shown["rules"] = using(&name, &trials).map(show_user).collect();
+        shown["rules"] = using(&name, &checks).map(show_rule).collect();
         shown["use"] = show_use(&service, &name);
         Ok(Reply::json(&shown))
     })
     .await
 }
 
-/// What is known of a name.
-fn whole(
+/// Shows a name with its current version.
+fn show_stage(
     service: &Service,
     name: &str,
-    known: Option<&StageName>,
-    trials: &[Trial],
+    known: Option<&StageAlias>,
+    checks: &[RuleCheck],
 ) -> Result<Value, ApiError> {
     let invalid =
         |error: crate::stage::StageError| ApiError::new(ErrorCode::ParameterInvalid, error.to_string());
-    let found = service.book.registry().stage(None, name).map_err(invalid);
+    let found = service.stage_catalog.registry().stage(None, name).map_err(invalid);
     let (kind, version, digest) = match (&found, known) {
         (Ok(stage), _) => {
             let identity = stage.identity();
             (stage.kind().to_string(), identity.version().to_owned(), Some(identity.digest().to_owned()))
         }
-        // Its component is damaged, or gone: it is shown all the same.
+        // Show the name even if its component is damaged or missing.
         (Err(_), Some(known)) => (known.kind.clone(), String::new(), known.digest().map(str::to_owned)),
         (Err(error), None) => return Err(error.clone()),
     };
@@ -94,39 +94,39 @@ fn whole(
         "source": current.map(|current| &current.source),
         "pinned": known.is_some_and(|known| known.pinned),
         "versions": known.map_or(0, |known| known.versions.len()),
-        "rules": using(name, trials).map(|trial| trial.user.to_string()).collect::<Vec<_>>(),
+        "rules": using(name, checks).map(|check| check.rule_ref.to_string()).collect::<Vec<_>>(),
         "problem": found.err().map(|error| error.message),
     }))
 }
 
-/// What the component that a name stands for did since the service began.
+/// Shows the metrics of a name's current component since the service started.
 fn show_use(service: &Service, name: &str) -> Value {
-    let registry = service.book.registry();
+    let registry = service.stage_catalog.registry();
     let Ok(stage) = registry.stage(None, name) else { return Value::Null };
-    let tallied = registry.engine().tallied(stage.identity().digest(), stage.kind());
-    let Some(tallied) = tallied else { return Value::Null };
-    let failures = tallied.failures().map(|(cause, count)| (cause.as_str().to_owned(), count.into()));
+    let metrics = registry.engine().stage_metrics_snapshot(stage.identity().digest(), stage.kind());
+    let Some(metrics) = metrics else { return Value::Null };
+    let failures = metrics.failures().map(|(cause, count)| (cause.as_str().to_owned(), count.into()));
     json!({
-        "calls": tallied.calls,
-        "seconds": tallied.seconds,
-        "bytesIn": tallied.bytes_in,
-        "bytesOut": tallied.bytes_out,
-        "memory": tallied.memory,
+        "calls": metrics.calls,
+        "seconds": metrics.seconds,
+        "bytesIn": metrics.bytes_in,
+        "bytesOut": metrics.bytes_out,
+        "memory": metrics.memory,
         "failures": Value::Object(failures.collect()),
     })
 }
 
 /// The rules that use a name.
-fn using<'a>(name: &'a str, trials: &'a [Trial]) -> impl Iterator<Item = &'a Trial> {
-    trials.iter().filter(move |trial| trial.names.contains(name))
+fn using<'a>(name: &'a str, checks: &'a [RuleCheck]) -> impl Iterator<Item = &'a RuleCheck> {
+    checks.iter().filter(move |check| check.names.contains(name))
 }
 
-fn show_user(trial: &Trial) -> Value {
+fn show_rule(check: &RuleCheck) -> Value {
     json!({
-        "shipperName": trial.user.rule.name,
-        "project": trial.user.project,
-        "logstore": trial.user.logstore,
-        "problem": trial.problem,
+        "shipperName": check.rule_ref.rule.name,
+        "project": check.rule_ref.project,
+        "logstore": check.rule_ref.logstore,
+        "problem": check.problem,
     })
 }
 
@@ -155,23 +155,24 @@ fn seconds(micros: u64) -> f64 {
     micros as f64 / 1e6
 }
 
-/// Adds the component in the body.
+/// Adds the component in the body to the catalog.
 pub(crate) async fn add(service: &Arc<Service>, call: &Call) -> Result<Reply, ApiError> {
     let name = call.query.get("name").filter(|name| !name.is_empty()).map(str::to_owned);
     let source = call.query.get("source").unwrap_or_default().to_owned();
-    if source.len() > LONGEST_SOURCE || source.contains(char::is_control) {
-        let message = format!("source= is no text of {LONGEST_SOURCE} bytes at most");
+    if source.len() > MAX_SOURCE_BYTES || source.contains(char::is_control) {
+        let message = format!("source must be text of at most {MAX_SOURCE_BYTES} bytes");
         return Err(ApiError::new(ErrorCode::ParameterInvalid, message));
     }
     let swap = match call.query.get("swap") {
         None | Some("" | "false") => false,
         Some("true") => true,
-        Some(_) => return Err(ApiError::new(ErrorCode::ParameterInvalid, "swap= is true or false")),
+        Some(_) => return Err(ApiError::new(ErrorCode::ParameterInvalid, "swap must be true or false")),
     };
     let (service, bytes, by) = (Arc::clone(service), call.body.clone(), by(call));
     blocking(move || {
-        let changed = service.book.add(name.as_deref(), &bytes, &source, &by, swap).map_err(refused)?;
-        Ok(Reply::json(&show_change(&changed)))
+        let update =
+            service.stage_catalog.add(name.as_deref(), &bytes, &source, &by, swap).map_err(catalog_error)?;
+        Ok(Reply::json(&show_update(&update)))
     })
     .await
 }
@@ -179,11 +180,11 @@ pub(crate) async fn add(service: &Arc<Service>, call: &Call) -> Result<Reply, Ap
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ChangeBody {
-    /// What the name is to stand for.
+    /// The stage that the name will point to.
     to: Option<String>,
 }
 
-/// Changes what a name stands for, or whether that can be changed.
+/// Swaps, rolls back, pins or unpins a name.
 pub(crate) async fn change(service: &Arc<Service>, call: &Call, name: &str) -> Result<Reply, ApiError> {
     let invalid = |message: String| ApiError::new(ErrorCode::ParameterInvalid, message);
     let action = call.required("action")?.to_owned();
@@ -193,22 +194,24 @@ pub(crate) async fn change(service: &Arc<Service>, call: &Call, name: &str) -> R
     };
     let (service, name, by) = (Arc::clone(service), name.to_owned(), by(call));
     blocking(move || {
-        let book = &service.book;
-        let changed = match (action.as_str(), to) {
-            ("swap", Some(to)) => book.swap(&name, &to, false, &by),
-            ("pin", Some(to)) => book.swap(&name, &to, true, &by),
-            ("rollback", None) => book.rollback(&name, &by),
-            ("pin", None) => book.pin(&name, true, &by),
-            ("unpin", None) => book.pin(&name, false, &by),
+        let catalog = &service.stage_catalog;
+        let update = match (action.as_str(), to) {
+            ("swap", Some(to)) => catalog.swap(&name, &to, false, &by),
+            ("pin", Some(to)) => catalog.swap(&name, &to, true, &by),
+            ("rollback", None) => catalog.rollback(&name, &by),
+            ("pin", None) => catalog.pin(&name, true, &by),
+            ("unpin", None) => catalog.pin(&name, false, &by),
             ("swap", None) => {
-                return Err(invalid("the body has to say what it is to stand for: {\"to\": …}".into()));
+                return Err(invalid("the body must name the new stage: {\"to\": …}".into()));
             }
             ("rollback" | "unpin", Some(_)) => {
                 return Err(invalid(format!("action={action} takes no body")));
             }
-            _ => return Err(invalid(format!("action={action} is none of swap, rollback, pin and unpin"))),
+            _ => {
+                return Err(invalid(format!("action={action} is unknown: use swap, rollback, pin or unpin")));
+            }
         };
-        Ok(Reply::json(&show_change(&changed.map_err(refused)?)))
+        Ok(Reply::json(&show_update(&update.map_err(catalog_error)?)))
     })
     .await
 }
@@ -217,19 +220,19 @@ pub(crate) async fn remove(service: &Arc<Service>, call: &Call, name: &str) -> R
     let version = call.query.get("version").filter(|version| !version.is_empty()).map(str::to_owned);
     let (service, name, by) = (Arc::clone(service), name.to_owned(), by(call));
     blocking(move || {
-        service.book.remove(&name, version.as_deref(), &by).map_err(refused)?;
-        service.shipper.tidy_stages();
+        service.stage_catalog.remove(&name, version.as_deref(), &by).map_err(catalog_error)?;
+        service.shipper.collect_garbage();
         Ok(Reply::empty())
     })
     .await
 }
 
-fn show_change(changed: &Changed) -> Value {
+fn show_update(update: &StageUpdate) -> Value {
     json!({
-        "name": changed.name,
-        "version": changed.version,
-        "added": changed.added,
-        "rules": changed.users,
+        "name": update.name,
+        "version": update.version,
+        "added": update.added,
+        "rules": update.rules,
     })
 }
 
@@ -237,9 +240,9 @@ fn by(call: &Call) -> String {
     format!("key {}", call.key.id)
 }
 
-fn refused(error: BookError) -> ApiError {
+fn catalog_error(error: CatalogError) -> ApiError {
     match error {
-        BookError::Store(error) => refuse(error),
+        CatalogError::Store(error) => store_error(error),
         error => ApiError::new(ErrorCode::ParameterInvalid, error.to_string()),
     }
 }

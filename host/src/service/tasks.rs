@@ -1,86 +1,88 @@
-//! Shipping tasks: listed, tried again, and compared with what is at their destination.
+//! Shipping tasks: list, retry, and verify against their destination.
 
 use std::sync::Arc;
 
-use logship_logstore::{Logstore, Seal, SealedObject, Status, Task, TaskCounts, TaskFilter, TaskId};
+use logship_logstore::{
+    Logstore, ManifestEntry, ObjectManifest, Status, Task, TaskCounts, TaskFilter, TaskId,
+};
 use logship_sls::error::{ApiError, ErrorCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::call::Call;
 use super::manage::body;
-use super::reply::{Reply, refuse};
-use super::shippers::rule_now;
+use super::reply::{Reply, store_error};
+use super::shippers::current_rule;
 use super::{Service, blocking};
-use crate::destination::DestinationError;
+use crate::shipper_config;
 use crate::shipping::{PlanError, PlanRecord};
 use crate::siem::rules::SiemRecord;
-use crate::target;
+use crate::sink::SinkError;
 
-/// Tasks that one request of Log Service's API tries again.
-const RETRIES: usize = 10;
+/// The most tasks that one request of Log Service's API may retry.
+const MAX_RETRIES: usize = 10;
 
-/// Tasks of a page at most.
-const PAGE: usize = 500;
+/// The most tasks of a page.
+const MAX_PAGE: usize = 500;
 
 fn invalid(message: impl Into<String>) -> ApiError {
     ApiError::new(ErrorCode::ParameterInvalid, message)
 }
 
-/// The tasks of a rule, as Log Service's clients list them.
+/// Lists the tasks of a rule in Log Service's format.
 pub(crate) async fn of_shipper(
     service: &Arc<Service>,
     call: &Call,
     logstore: &Logstore,
     rule: &str,
 ) -> Result<Reply, ApiError> {
-    logstore.rule(rule).map_err(refuse)?;
+    logstore.rule(rule).map_err(store_error)?;
     let mut filter = filter(call, &logstore.project)?;
     filter.logstore = Some(logstore.name.clone());
     filter.rule = Some(rule.to_owned());
-    listed(service, call, filter, legacy).await
+    list_page(service, call, filter, show_legacy).await
 }
 
-/// The tasks of a project, with all that is known of them.
+/// Lists the tasks of a project with all details.
 pub(crate) async fn list(service: &Arc<Service>, call: &Call, project: &str) -> Result<Reply, ApiError> {
     let filter = filter(call, project)?;
-    listed(service, call, filter, whole).await
+    list_page(service, call, filter, show_task).await
 }
 
-/// A task and its plan; with `verify`, what is at its destination too.
+/// Shows a task and its plan. With `verify`, also the stored objects.
 pub(crate) async fn show(
     service: &Arc<Service>,
     project: &str,
     id: &str,
     verify: bool,
 ) -> Result<Reply, ApiError> {
-    let id: TaskId = id.parse().map_err(refuse)?;
+    let id: TaskId = id.parse().map_err(store_error)?;
     let (service, project) = (Arc::clone(service), project.to_owned());
     blocking(move || {
-        let task = service.store.task(id).map_err(refuse)?;
+        let task = service.store.task(id).map_err(store_error)?;
         if task.project != project {
-            return Err(refuse(logship_logstore::StoreError::NoTask(id.to_string())));
+            return Err(store_error(logship_logstore::StoreError::NoTask(id.to_string())));
         }
-        let mut shown = whole(&task);
-        let content = service.store.plan(task.plan).map_err(refuse)?;
+        let mut shown = show_task(&task);
+        let content = service.store.plan(task.plan).map_err(store_error)?;
         shown["plan"] = show_plan(&content)?;
-        if verify && task.seal.as_ref().is_none_or(Seal::has_object) {
-            show_found(&service, &task, &mut shown);
+        if verify && task.manifest.as_ref().is_none_or(ObjectManifest::has_object) {
+            add_stored_objects(&service, &task, &mut shown);
         }
         Ok(Reply::json(&shown))
     })
     .await
 }
 
-/// Adds what is at the destination of a task: of each object, and beside them of the first, for who knows of one only.
-fn show_found(service: &Service, task: &Task, shown: &mut Value) {
+/// Adds the stored object of each of a task's objects. Also adds the first one to the task, for old clients.
+fn add_stored_objects(service: &Service, task: &Task, shown: &mut Value) {
     let catalog = service.store.catalog();
     let logstore = catalog.logstore(&task.project, &task.logstore).ok();
-    let rule = rule_now(logstore.and_then(|logstore| logstore.rules.get(&task.rule)));
+    let rule = current_rule(logstore.and_then(|logstore| logstore.rules.get(&task.rule)));
     let found = |object: &str| match service.shipper.find(task, object, rule.as_ref()) {
         Ok(Some(found)) => json!({ "bytes": found.bytes, "sha256": found.sha256 }),
         Ok(None) => Value::Null,
-        Err(error @ PlanError::Destination(DestinationError::Unseen(_))) => {
+        Err(error @ PlanError::Sink(SinkError::UnknownStore(_))) => {
             json!({ "unseen": error.to_string() })
         }
         Err(error) => json!({ "error": error.to_string() }),
@@ -91,13 +93,13 @@ fn show_found(service: &Service, task: &Task, shown: &mut Value) {
     }
     match shown["objects"].get(0) {
         Some(first) => shown["found"] = first["found"].clone(),
-        // One that is not sealed; its key may not be known yet.
+        // A task without a manifest: its key may not be known yet.
         None if !task.object.is_empty() => shown["found"] = found(&task.object),
         None => {}
     }
 }
 
-/// What a task is made by.
+/// Shows the plan of a task.
 fn show_plan(content: &str) -> Result<Value, ApiError> {
     if let Ok(SiemRecord { project, logstore, siem, stages, digest }) = serde_json::from_str(content) {
         return Ok(json!({
@@ -110,28 +112,28 @@ fn show_plan(content: &str) -> Result<Value, ApiError> {
         }));
     }
     let plan: PlanRecord = serde_json::from_str(content).map_err(|error| {
-        ApiError::new(ErrorCode::InternalServerError, format!("its plan can't be read: {error}"))
+        ApiError::new(ErrorCode::InternalServerError, format!("the plan can't be read: {error}"))
     })?;
     Ok(json!({
         "project": plan.project,
         "logstore": plan.logstore,
         "stages": plan.stages,
         "shipperName": plan.rule.name,
-        "targetConfiguration": target::hide_secrets(&target::configuration(&plan.rule)),
+        "targetConfiguration": shipper_config::mask_secrets(&shipper_config::from_rule(&plan.rule)),
     }))
 }
 
-/// Lets tasks of a rule be tried again, as Log Service's clients do.
+/// Retries tasks of a rule, in Log Service's format.
 pub(crate) async fn retry_of_shipper(
     service: &Arc<Service>,
     call: &Call,
     logstore: &Logstore,
     rule: &str,
 ) -> Result<Reply, ApiError> {
-    logstore.rule(rule).map_err(refuse)?;
+    logstore.rule(rule).map_err(store_error)?;
     let ids: Vec<String> = body(call, ErrorCode::PostBodyInvalid)?;
-    if ids.len() > RETRIES {
-        return Err(invalid(format!("Each time allows {RETRIES} task retries only")));
+    if ids.len() > MAX_RETRIES {
+        return Err(invalid(format!("Each time allows {MAX_RETRIES} task retries only")));
     }
     let filter = TaskFilter {
         project: Some(logstore.project.clone()),
@@ -139,32 +141,32 @@ pub(crate) async fn retry_of_shipper(
         rule: Some(rule.to_owned()),
         ..TaskFilter::default()
     };
-    // One that did not fail, or is no more, needs no retry.
+    // Ignore the IDs of tasks that did not fail or no longer exist.
     let ids = ids.iter().filter_map(|id| id.parse().ok()).collect();
-    service.store.retry_tasks(filter, Some(ids)).await.map_err(refuse)?;
-    service.shipper.hurry();
+    service.store.retry_tasks(filter, Some(ids)).await.map_err(store_error)?;
+    service.shipper.wake();
     Ok(Reply::empty())
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RetryBody {
-    /// These; without it all that failed.
+    /// The tasks; by default, all failed tasks.
     ids: Option<Vec<String>>,
 }
 
-/// Lets tasks of a project be tried again: those of the ids in the body, or all that the query means.
+/// Retries tasks of a project: those with the IDs in the body, or all that match the query.
 pub(crate) async fn retry(service: &Arc<Service>, call: &Call, project: &str) -> Result<Reply, ApiError> {
     let RetryBody { ids } = body(call, ErrorCode::PostBodyInvalid)?;
     let ids = match ids {
         None => None,
         Some(ids) => {
-            let ids = ids.iter().map(|id| id.parse().map_err(refuse));
+            let ids = ids.iter().map(|id| id.parse().map_err(store_error));
             Some(ids.collect::<Result<Vec<TaskId>, _>>()?)
         }
     };
-    let count = service.store.retry_tasks(filter(call, project)?, ids).await.map_err(refuse)?;
-    service.shipper.hurry();
+    let count = service.store.retry_tasks(filter(call, project)?, ids).await.map_err(store_error)?;
+    service.shipper.wake();
     Ok(Reply::json(&json!({ "count": count })))
 }
 
@@ -193,7 +195,7 @@ fn filter(call: &Call, project: &str) -> Result<TaskFilter, ApiError> {
     })
 }
 
-async fn listed(
+async fn list_page(
     service: &Arc<Service>,
     call: &Call,
     filter: TaskFilter,
@@ -201,10 +203,10 @@ async fn listed(
 ) -> Result<Reply, ApiError> {
     let offset = call.number("offset")?.unwrap_or(0);
     let size = call.number::<i64>("size")?.unwrap_or(100);
-    let size = usize::try_from(size).unwrap_or(PAGE).min(PAGE);
+    let size = usize::try_from(size).unwrap_or(MAX_PAGE).min(MAX_PAGE);
     let service = Arc::clone(service);
     blocking(move || {
-        let (tasks, counts) = service.store.tasks(&filter, offset, size).map_err(refuse)?;
+        let (tasks, counts) = service.store.tasks(&filter, offset, size).map_err(store_error)?;
         let TaskCounts { running, success, failed } = counts;
         let total = match filter.status {
             None => running + success + failed,
@@ -223,7 +225,8 @@ async fn listed(
     .await
 }
 
-fn legacy(task: &Task) -> Value {
+/// Shows a task in Log Service's format.
+fn show_legacy(task: &Task) -> Value {
     json!({
         "id": task.id.to_string(),
         "taskStatus": task.status.as_str(),
@@ -232,12 +235,12 @@ fn legacy(task: &Task) -> Value {
         "taskCreateTime": task.id.created / 1_000_000_000,
         "taskLastDataReceiveTime": task.received,
         "taskFinishTime": task.finished / 1_000_000,
-        "taskDataLines": task.seal.as_ref().map_or(0, |seal| seal.rows),
+        "taskDataLines": task.manifest.as_ref().map_or(0, |manifest| manifest.rows),
     })
 }
 
-/// An object of a task.
-fn object(object: &SealedObject) -> Value {
+/// Shows an object of a task.
+fn show_object(object: &ManifestEntry) -> Value {
     json!({
         "object": object.object,
         "rows": object.rows,
@@ -247,11 +250,11 @@ fn object(object: &SealedObject) -> Value {
     })
 }
 
-/// All that is known of a task. Times are Unix seconds, with parts of them.
-fn whole(task: &Task) -> Value {
+/// Shows all details of a task. Times are Unix seconds with fractions.
+fn show_task(task: &Task) -> Value {
     let seconds = |micros: u64| (micros > 0).then(|| micros as f64 / 1e6);
-    let mut shown = legacy(task);
-    let seal = task.seal.as_ref();
+    let mut shown = show_legacy(task);
+    let manifest = task.manifest.as_ref();
     let more = json!({
         "project": task.project,
         "logstore": task.logstore,
@@ -260,15 +263,15 @@ fn whole(task: &Task) -> Value {
         "begin": task.begin.to_string(),
         "end": task.end.to_string(),
         "object": task.object,
-        "objects": task.objects().iter().map(object).collect::<Vec<_>>(),
+        "objects": task.objects().iter().map(show_object).collect::<Vec<_>>(),
         "attempts": task.attempts,
         "started": seconds(task.started),
         "finished": seconds(task.finished),
-        "nextTry": task.next_try.and_then(seconds),
-        "rows": seal.map(|seal| seal.rows),
-        "rawBytes": seal.map(|seal| seal.raw_bytes),
-        "storedBytes": seal.map(|seal| seal.stored_bytes),
-        "sha256": seal.map(|seal| &seal.sha256),
+        "nextTry": task.next_attempt.and_then(seconds),
+        "rows": manifest.map(|manifest| manifest.rows),
+        "rawBytes": manifest.map(|manifest| manifest.raw_bytes),
+        "storedBytes": manifest.map(|manifest| manifest.stored_bytes),
+        "sha256": manifest.map(|manifest| &manifest.sha256),
     });
     if let (Some(shown), Value::Object(more)) = (shown.as_object_mut(), more) {
         shown.extend(more);

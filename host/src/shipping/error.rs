@@ -1,69 +1,74 @@
-//! Why tasks fail.
+//! Errors of tasks.
 
 use logship_logstore::{CONFIG_NOT_EXIST, StoreError};
 
 use super::plan::PlanError;
-use crate::destination::DestinationError;
+use crate::executor::CallError;
+use crate::sink::SinkError;
 use crate::object::ObjectError;
 use crate::pipeline::PipelineError;
 use crate::source::SourceError;
 use crate::stage::{Identity, StageError};
 
-/// Why a task failed.
+/// The cause of a failed task.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TaskError {
-    /// Its stages can't be had.
+    /// The plan can't be built.
     #[error(transparent)]
     Plan(#[from] PlanError),
     /// A stage failed.
     #[error(transparent)]
     Stage(#[from] StageError),
-    /// The destination failed.
+    /// The sink failed.
     #[error(transparent)]
-    Destination(#[from] DestinationError),
-    /// Its logs can't be read.
+    Sink(#[from] SinkError),
+    /// The call of a function failed.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// The logs can't be read.
     #[error(transparent)]
     Source(#[from] SourceError),
-    /// Its logs are no more.
+    /// The logs were deleted.
     #[error(
-        "its logs from cursor {from} to {to} were deleted by the time to live of the logstore before they were shipped"
+        "the logstore's time to live deleted the logs from cursor {from} to {to} before they were shipped"
     )]
     Expired {
-        /// The first that is missing.
+        /// Cursor of the first missing log.
         from: u64,
-        /// The first that is there.
+        /// Cursor of the first available log.
         to: u64,
     },
-    /// The store failed: the disk, as a rule.
+    /// The store failed, usually the disk.
     #[error("the store failed: {0}")]
     Store(#[from] StoreError),
-    /// Some of its objects are at their destination, and those that its stages make now are not the same.
+    /// Some objects are published already, and a retry made different ones.
     #[error(
-        "its stages made other objects than before, and some of those are at the destination already ({there} is one). Nothing was written beside them: a stage must make the same of the same logs"
+        "its stages made different objects than before, and some are published already (such as {existing}). Nothing was written: a stage must make the same output from the same logs"
     )]
     Changed {
-        /// The key of one of them.
-        there: String,
+        /// The key of a published object.
+        existing: String,
     },
-    /// The service ends; the task goes on with the next start.
-    #[error("the service ends")]
-    Ended,
+    /// The service is stopping. The task is resumed after the next start.
+    #[error("the service is stopping")]
+    Stopping,
 }
 
 impl From<ObjectError> for TaskError {
     fn from(error: ObjectError) -> Self {
         match error {
             ObjectError::Stage(error) => error.into(),
-            ObjectError::Destination(error) => error.into(),
+            ObjectError::Sink(error) => error.into(),
         }
     }
 }
 
 impl TaskError {
-    /// What Log Service calls it.
+    /// The error code of Log Service.
     pub(super) fn code(&self) -> &'static str {
         match self {
-            Self::Destination(error) | Self::Plan(PlanError::Destination(error)) => error.code(),
+            Self::Sink(error) | Self::Plan(PlanError::Sink(error)) => error.code(),
+            Self::Call(error) | Self::Plan(PlanError::Call(error)) => error.code(),
             Self::Store(StoreError::NoRule(_)) => CONFIG_NOT_EXIST,
             _ => "InternalServerError",
         }
@@ -79,36 +84,36 @@ impl TaskError {
         error.stage().map(Identity::digest)
     }
 
-    /// Whether it can be another time.
-    pub(super) fn can_pass(&self) -> bool {
+    /// True if a retry may succeed.
+    pub(super) fn is_retryable(&self) -> bool {
         match self {
-            Self::Destination(DestinationError::Function(error)) => error.can_pass(),
+            Self::Call(error) => error.is_retryable(),
             Self::Expired { .. } | Self::Store(StoreError::NoRule(_) | StoreError::NoLogstore(_)) => false,
             _ => true,
         }
     }
 
-    /// How many seconds the destination asks to be left alone.
-    pub(super) fn rest(&self) -> Option<u64> {
+    /// The delay that the destination asks for, in seconds.
+    pub(super) fn retry_after(&self) -> Option<u64> {
         match self {
-            Self::Destination(DestinationError::Function(error)) => Some(error.rest()?.as_secs()),
+            Self::Call(error) => Some(error.retry_after()?.as_secs()),
             _ => None,
         }
     }
 
-    /// Whether the destination did not do what it was asked for, if it was asked: others need not ask it now.
+    /// True if the destination failed; `None` if it was not called. The rule then gets a single worker.
     pub(super) fn destination_failed(&self) -> Option<bool> {
         match self {
-            // What it never takes says nothing of it.
-            Self::Destination(DestinationError::Function(error)) => Some(error.can_pass()),
-            // One whose stage fails, or does not end, holds up the others as little as one whose destination does.
-            Self::Destination(_) | Self::Stage(_) => Some(true),
+            // A permanent error is the object's fault, not the destination's.
+            Self::Call(error) => Some(error.is_retryable()),
+            // A stage that fails or times out must not block other rules either.
+            Self::Sink(_) | Self::Stage(_) => Some(true),
             _ => None,
         }
     }
 
-    /// Whether it is no failure of the task: it stays as it is, and the next start goes on with it.
-    pub(super) fn leaves_it(&self) -> bool {
-        matches!(self, Self::Ended | Self::Store(StoreError::Closed | StoreError::NoTask(_)))
+    /// True if the task did not fail but was interrupted. It stays running, and the next start resumes it.
+    pub(super) fn is_interrupted(&self) -> bool {
+        matches!(self, Self::Stopping | Self::Store(StoreError::Closed | StoreError::NoTask(_)))
     }
 }

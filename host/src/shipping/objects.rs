@@ -1,124 +1,130 @@
-//! The objects of a task: made, all of them, and then brought to their destination.
+//! The objects of a task: all are made first, then published.
 
-use logship_logstore::{Limits, Place, Seal, SealedObject, Shard, Task, TaskId};
+use logship_logstore::{Limits, LogPosition, ManifestEntry, ObjectManifest, Shard, Task, TaskId};
 
 use super::Shipper;
+use super::attempt::count_shipped;
 use super::error::TaskError;
 use super::plan::Plan;
 use super::provenance::{provenance, stages_of};
 use super::schedule::SAMPLE;
 use super::step::Step;
-use super::work::count_shipped;
-use crate::destination::{DestinationError, Provenance};
+use crate::sink::{SinkError, Provenance};
+use crate::executor::Function;
 use crate::group_list::GroupList;
 use crate::object::{self, Shipped};
 use crate::pipeline;
-use crate::source::{CHUNK, ShardReader};
-use crate::task_objects::{AllMade, TaskObjects};
+use crate::source::{CHUNK_BYTES, ShardReader};
+use crate::task_objects::{FinishedObjects, TaskObjects};
 
-/// What a task has come to, when the next of its shard can begin.
-pub(super) enum Begun {
-    /// Its objects, sealed: those that are not at their destination already. And how many logs its rule's transformers
-    /// left out.
-    Objects(Vec<object::Made>, u64),
-    /// No log was left for an object: how many its rule's transformers left out.
+/// The state of a task once its end is known. The shard's next task can begin then.
+pub(super) enum Prepared<'p> {
+    /// Objects that are in the manifest but not published yet, and the number of filtered logs.
+    Objects(Vec<object::FinishedObject>, u64),
+    /// No object, since the transformers filtered all logs. Has the number of filtered logs.
     Nothing(u64),
-    /// Its logs, for a function.
-    Call(GroupList),
-    /// Its objects are at their destination already.
+    /// A function, and the logs for it.
+    Call(&'p Function, GroupList),
+    /// All objects are published already.
     Done,
 }
 
-/// What of a task is at its destination.
-pub(super) struct There {
-    /// The keys of its objects that are.
+/// The published objects of a task.
+pub(super) struct Existing {
+    /// Keys of the published objects.
     pub(super) keys: Vec<String>,
-    /// Whether that is all that there is to be.
+    /// True if all objects of the manifest are published.
     pub(super) all: bool,
 }
 
 impl Shipper {
-    /// The objects of a task, sealed, and where it ends. None if they are at their destination already, or if no log is left
-    /// for them.
-    pub(super) fn make_objects(
+    /// Makes the objects of a task and saves their manifest. Returns the unpublished objects and the end of the task.
+    pub(super) fn prepare_objects(
         &self,
         task: &Task,
         plan: &Plan,
         reader: &mut ShardReader,
-    ) -> Result<(Begun, Place), TaskError> {
-        self.at(Step::Begun);
-        let there = self.there(task, plan)?;
-        if there.all {
-            return Ok((Begun::Done, task.end));
+    ) -> Result<(Prepared<'static>, LogPosition), TaskError> {
+        self.stop_point(Step::Begun);
+        let existing = self.find_existing(task, plan)?;
+        if existing.all {
+            return Ok((Prepared::Done, task.end));
         }
         let shard = self.shard(task)?;
         let (objects, end, read) = self.encode(task, plan, &shard, reader)?;
         if read > SAMPLE / 4 {
-            self.lock().learn((task.rule_number, task.shard), objects.size() as f64 / read as f64);
+            self.lock()
+                .set_expansion_ratio((task.rule_number, task.shard), objects.size() as f64 / read as f64);
         }
-        let AllMade { objects, left_out } = objects.finish()?;
-        self.at(Step::Made);
-        let seal = sealed(plan, &objects);
-        if let (Some(key), Some(before)) = (there.keys.first(), &task.seal)
-            && *before != seal
+        let FinishedObjects { objects, filtered } = objects.finish()?;
+        self.stop_point(Step::Made);
+        let manifest = manifest_of(plan, &objects);
+        if let (Some(key), Some(before)) = (existing.keys.first(), &task.manifest)
+            && *before != manifest
         {
-            return Err(TaskError::Changed { there: key.clone() });
+            return Err(TaskError::Changed { existing: key.clone() });
         }
-        self.seal(task, plan, end, seal)?;
+        self.save_manifest(task, plan, end, manifest)?;
         if objects.is_empty() {
-            return Ok((Begun::Nothing(left_out), end));
+            return Ok((Prepared::Nothing(filtered), end));
         }
-        let missing = objects.into_iter().filter(|made| !there.keys.contains(&made.key)).collect();
-        Ok((Begun::Objects(missing, left_out), end))
+        let missing = objects.into_iter().filter(|made| !existing.keys.contains(&made.key)).collect();
+        Ok((Prepared::Objects(missing, filtered), end))
     }
 
-    /// Which objects of a task are at their destination, as they were before.
-    pub(super) fn there(&self, task: &Task, plan: &Plan) -> Result<There, TaskError> {
+    /// Finds the objects of a task's manifest that are published already.
+    pub(super) fn find_existing(&self, task: &Task, plan: &Plan) -> Result<Existing, TaskError> {
         let objects = task.objects();
         let mut keys = vec![];
-        for SealedObject { object, sha256, .. } in &objects {
-            match plan.destination.find(object) {
+        for ManifestEntry { object, sha256, .. } in &objects {
+            match plan.sink.find(object) {
                 Ok(Some(found)) if found.sha256 == *sha256 => keys.push(object.clone()),
-                Ok(Some(_)) => return Err(DestinationError::Exists(object.clone()).into()),
+                Ok(Some(_)) => return Err(SinkError::Exists(object.clone()).into()),
                 Ok(None) => {}
-                // Who may only write, or not even look, finds out by writing.
-                Err(DestinationError::Denied(_) | DestinationError::Unseen(_)) => {}
+                // Without read permission, the write will tell.
+                Err(SinkError::Denied(_) | SinkError::UnknownStore(_)) => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(There { all: task.seal.is_some() && keys.len() == objects.len(), keys })
+        Ok(Existing { all: task.manifest.is_some() && keys.len() == objects.len(), keys })
     }
 
-    /// Writes down what the objects of a task are, and where the task ends.
-    pub(super) fn seal(&self, task: &Task, plan: &Plan, end: Place, seal: Seal) -> Result<(), TaskError> {
-        if let Some(before) = task.seal.as_ref().filter(|before| **before != seal) {
-            tracing::warn!(task = %task.id, sha256 = seal.sha256, before = before.sha256, "a stage made other bytes than before; none were at the destination");
+    /// Saves the manifest of a task's objects, and the end of the task.
+    pub(super) fn save_manifest(
+        &self,
+        task: &Task,
+        plan: &Plan,
+        end: LogPosition,
+        manifest: ObjectManifest,
+    ) -> Result<(), TaskError> {
+        if let Some(before) = task.manifest.as_ref().filter(|before| **before != manifest) {
+            tracing::warn!(task = %task.id, sha256 = manifest.sha256, before = before.sha256, "a stage made different bytes than before; none were published");
         }
-        let rest = self.name(plan, task.shard)?;
-        let rest_id = rest.0;
-        if self.runtime.block_on(self.store.seal_task(task.id, end, seal, rest))? {
-            self.lock().resume(task.rule_number, rest_id);
+        let next_task = self.new_task_id(plan, task.shard)?;
+        let next_id = next_task.0;
+        if self.runtime.block_on(self.store.save_manifest(task.id, end, manifest, next_task))? {
+            self.lock().retry(task.rule_number, next_id);
         }
-        self.at(Step::Sealed);
+        self.stop_point(Step::ManifestSaved);
         Ok(())
     }
 
-    /// Encodes the logs of a task, as many as its objects take. Returns where it ends, and how many bytes were read.
+    /// Encodes the logs of a task until its objects are full. Returns the end of the task and the bytes read.
     fn encode<'a>(
         &self,
         task: &Task,
         plan: &'a Plan,
         shard: &Shard,
         reader: &mut ShardReader,
-    ) -> Result<(TaskObjects<'a>, Place, u64), TaskError> {
+    ) -> Result<(TaskObjects<'a>, LogPosition, u64), TaskError> {
         let most = plan.record.rule.size();
         let id = pipeline::Task { created: task.id.created, number: task.id.number, shard: task.shard };
-        let mut objects = TaskObjects::begin(&plan.pipeline, &plan.destination, id, &task.object, most)?;
-        let limits = Limits { groups: usize::MAX, bytes: CHUNK, end: task.end.behind() };
+        let mut objects = TaskObjects::begin(&plan.pipeline, &*plan.sink, id, &task.object, most)?;
+        let limits = Limits { groups: usize::MAX, bytes: CHUNK_BYTES, end: task.end.end_cursor() };
         let (mut at, mut read) = (task.begin, 0);
         while at < task.end && !objects.is_full() {
-            if self.has_ended() {
-                return Err(TaskError::Ended);
+            if self.is_stopping() {
+                return Err(TaskError::Stopping);
             }
             let slice = reader.read(&self.store, shard, at.cursor, limits)?;
             match slice.groups.first() {
@@ -139,13 +145,13 @@ impl Shipper {
         Ok((objects, at, read))
     }
 
-    /// Brings the objects of a task to their destination, one after the other.
+    /// Publishes the objects of a task one by one.
     pub(super) fn publish_all(
         &self,
         task: &Task,
         plan: &Plan,
-        end: Place,
-        objects: Vec<object::Made>,
+        end: LogPosition,
+        objects: Vec<object::FinishedObject>,
     ) -> Result<(), TaskError> {
         let stages = stages_of(plan);
         let mut left = objects.len();
@@ -154,30 +160,30 @@ impl Shipper {
             let shipped = self.publish(task, plan, made, &provenance)?;
             shipped.iter().for_each(|shipped| count_shipped(task, shipped));
             left -= 1;
-            self.at(if left == 0 { Step::Published } else { Step::Partly });
+            self.stop_point(if left == 0 { Step::Published } else { Step::PartlyPublished });
         }
         Ok(())
     }
 
-    /// Brings an object to its destination.
+    /// Publishes an object. Returns `None` if an earlier attempt published it.
     pub(super) fn publish(
         &self,
         task: &Task,
         plan: &Plan,
-        made: object::Made,
+        made: object::FinishedObject,
         provenance: &Provenance,
     ) -> Result<Option<Shipped>, TaskError> {
-        let (key, sha256) = (made.key.clone(), made.whole.sha256.clone());
-        let published = made.publish(&plan.pipeline, &plan.destination, task.shard, provenance);
+        let (key, sha256) = (made.key.clone(), made.file.sha256.clone());
+        let published = made.publish(&plan.pipeline, &*plan.sink, task.shard, provenance);
         let shipped = match published {
             Ok(shipped) => Some(shipped),
-            // It may be there all the same, from this time or an earlier one that could not say so. The key has the
-            // task's number in it; who may only write can't look, and takes it for that.
-            Err(error @ (DestinationError::Exists(_) | DestinationError::Remote(_))) => {
-                let found = plan.destination.find(&key);
+            // The object may exist all the same, from this attempt or an earlier one whose response was lost. The key
+            // has the task's number in it, so without read permission an existing object counts as the task's own.
+            Err(error @ (SinkError::Exists(_) | SinkError::Unavailable(_))) => {
+                let found = plan.sink.find(&key);
                 let is_there = match (&error, found) {
                     (_, Ok(Some(found))) => found.sha256 == sha256,
-                    (DestinationError::Exists(_), Err(DestinationError::Denied(_))) => true,
+                    (SinkError::Exists(_), Err(SinkError::Denied(_))) => true,
                     _ => false,
                 };
                 if !is_there || !is_of(&key, task.id) {
@@ -191,17 +197,17 @@ impl Shipper {
     }
 }
 
-/// What is written down of objects. The key of the only one of other rules is known already.
-fn sealed(plan: &Plan, objects: &[object::Made]) -> Seal {
-    let sealed = |made: &object::Made| SealedObject {
+/// The manifest of objects. Only partitioned rules list keys: otherwise the task row has the only key.
+fn manifest_of(plan: &Plan, objects: &[object::FinishedObject]) -> ObjectManifest {
+    let entry = |made: &object::FinishedObject| ManifestEntry {
         object: made.key.clone(),
         rows: made.rows,
         raw_bytes: made.raw_bytes,
-        stored_bytes: made.whole.bytes,
-        sha256: made.whole.sha256.clone(),
+        stored_bytes: made.file.bytes,
+        sha256: made.file.sha256.clone(),
     };
-    let seal = Seal::of(objects.iter().map(sealed).collect());
-    if plan.pipeline.is_partitioned() { seal } else { Seal { objects: vec![], ..seal } }
+    let manifest = ObjectManifest::from_entries(objects.iter().map(entry).collect());
+    if plan.pipeline.is_partitioned() { manifest } else { ObjectManifest { objects: vec![], ..manifest } }
 }
 
 fn is_of(object: &str, id: TaskId) -> bool {

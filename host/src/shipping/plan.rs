@@ -1,4 +1,4 @@
-//! What tasks are made by: a rule, its stages pinned by their digests, and where its objects go.
+//! Plans of tasks: a rule, its stages pinned by digest, and its destination.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -9,62 +9,77 @@ use logship_logstore::ShippingRule;
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
-use crate::bucket::{Bucket, Flavour, Remote};
-use crate::destination::{Destination, DestinationConfig, DestinationError};
+use crate::bucket::{Bucket, ObjectStoreConfig, StoreKind};
+use crate::sink::{ObjectSink, SinkError, UnknownStore};
+use crate::destination::DestinationConfig;
 use crate::directory::Directory;
-use crate::function::Function;
+use crate::executor::{CallError, Executor, Function};
 use crate::pipeline::{Pipeline, PipelineError};
 use crate::registry::Registry;
 use crate::rule::{Rule, RuleError, Store};
-use crate::target;
+use crate::shipper_config;
 
-/// The plan of a task, as it is stored: all that decides its bytes.
+/// The stored plan of a task: everything that determines the bytes of its objects.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlanRecord {
     /// The project.
     pub project: String,
     /// The logstore.
     pub logstore: String,
-    /// The rule, its stages by their digests.
+    /// The rule, with stages pinned by digest.
     pub rule: Rule,
-    /// What the stages are called: name and version of each.
+    /// Name and version of each stage.
     pub stages: Vec<String>,
 }
 
-/// A plan, ready to be used.
+/// A plan with its pipeline and destination opened.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) record: PlanRecord,
     pub(crate) pipeline: Pipeline,
-    pub(crate) destination: Destination,
+    /// The program that runs the stages.
+    pub(crate) executor: Executor,
+    /// The store of the objects.
+    pub(crate) sink: Box<dyn ObjectSink>,
     /// The record as JSON.
     pub(crate) content: String,
 }
 
+/// Where a rule's stages run, and where its objects go.
+pub(crate) struct Destination {
+    pub(crate) executor: Executor,
+    pub(crate) sink: Box<dyn ObjectSink>,
+}
+
 impl Plan {
-    /// Whether the component of a digest takes part.
+    /// True if a stage of the plan has this digest.
     pub(crate) fn has_stage(&self, digest: &str) -> bool {
         self.pipeline.stages().any(|stage| stage.digest() == digest)
     }
 }
 
-/// Why there is no plan.
+/// An error in making or reading a plan.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
-    /// The rule, or a stage of it.
+    /// The rule or one of its stages is wrong.
     #[error(transparent)]
     Pipeline(#[from] PipelineError),
-    /// Where its objects go.
+    /// The destination is wrong.
     #[error(transparent)]
-    Destination(#[from] DestinationError),
-    /// It can't be read: another version of logship wrote it.
-    #[error("the plan of the task can't be read: {0}")]
+    Sink(#[from] SinkError),
+    /// A function that does not make the rule's objects.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// The stored plan can't be parsed: another version of logship wrote it.
+    #[error("can't read the plan of the task: {0}")]
     Record(#[from] serde_json::Error),
-    /// It is no more: its task was forgotten.
-    #[error("the plan of the task is no more")]
+    /// The stored plan was deleted together with its task.
+    #[error("the plan of the task was deleted together with the task")]
     Gone,
-    /// The rule ships to what this version of logship does not.
-    #[error("rules of type {0} are kept, but not shipped: this logship ships to object stores (oss) only")]
+    /// The rule has a target type that this version of logship does not ship to.
+    #[error(
+        "rules of type {0} are stored but not shipped: this version of logship ships to object stores (oss) only"
+    )]
     Target(String),
 }
 
@@ -74,20 +89,20 @@ impl From<RuleError> for PlanError {
     }
 }
 
-/// Makes plans, and keeps those in use.
+/// Builds plans and caches those in use.
 #[derive(Debug)]
-pub(crate) struct Plans {
+pub(crate) struct PlanCache {
     registry: Registry,
     destinations: BTreeMap<String, DestinationConfig>,
     spool: PathBuf,
     runtime: Handle,
-    /// By what is stored of them, and where they go now.
+    /// Plans of existing tasks, by stored record and current destination.
     ready: Mutex<HashMap<String, Arc<Plan>>>,
-    /// Those of the rules as they are, by their numbers.
+    /// Plans for the next tasks, by rule number.
     current: Mutex<HashMap<i64, Current>>,
 }
 
-/// The plan for the next task of a rule, as long as the rule is the same and so is what names of stages stand for.
+/// The plan for the next task of a rule. Valid until the rule or a stage alias changes.
 #[derive(Debug)]
 struct Current {
     rule: ShippingRule,
@@ -95,10 +110,10 @@ struct Current {
     plan: Arc<Plan>,
 }
 
-/// Plans in use at one time; beyond them all are made anew.
-const KEPT: usize = 4096;
+/// Largest number of cached plans. The cache is cleared beyond it.
+const MAX_CACHED_PLANS: usize = 4096;
 
-impl Plans {
+impl PlanCache {
     pub(crate) fn new(
         registry: Registry,
         destinations: BTreeMap<String, DestinationConfig>,
@@ -112,42 +127,43 @@ impl Plans {
         &self.registry
     }
 
-    /// The folder of objects on their way.
+    /// The folder of staged objects.
     pub(crate) fn spool(&self) -> &Path {
         &self.spool
     }
 
-    /// The rule that clients set, checked in itself.
+    /// Parses and checks a rule as clients set it.
     pub(crate) fn rule(
         name: &str,
         target: &str,
         configuration: &serde_json::Value,
     ) -> Result<Rule, PlanError> {
-        if target != target::OSS {
+        if target != shipper_config::OSS {
             return Err(PlanError::Target(target.into()));
         }
-        let rule = target::rule(name, configuration)?;
+        let rule = shipper_config::to_rule(name, configuration)?;
         rule.check()?;
         Ok(rule)
     }
 
-    /// A plan for a rule: its stages are found and take their settings; its destination is only looked up.
-    pub(crate) fn make(&self, project: &str, logstore: &str, rule: &Rule) -> Result<Plan, PlanError> {
-        let pipeline = Pipeline::new(&self.registry, rule)?.of(project, logstore);
+    /// Builds a plan for a rule. Opens its stages with their settings; does not connect to the destination.
+    pub(crate) fn build(&self, project: &str, logstore: &str, rule: &Rule) -> Result<Plan, PlanError> {
+        let pipeline = Pipeline::new(&self.registry, rule)?.for_logstore(project, logstore);
         let stages = pipeline.stages().map(|stage| format!("{} {}", stage.name(), stage.version())).collect();
         let mut pinned =
             Rule { stages: pipeline.pinned(), transform: pipeline.pinned_transforms(), ..rule.clone() };
-        if let (Some(_), (_, Some(makes))) = (&pinned.stages.compressor, pipeline.makes()) {
-            // A compressor that took the place of another may make something else than the rule asks for by name.
+        if let (Some(_), (_, Some(makes))) = (&pinned.stages.compressor, pipeline.format_and_compression()) {
+            // A replacement compressor may produce another format than the one the rule names.
             makes.clone_into(&mut pinned.compression.name);
         }
         let record = PlanRecord { project: project.into(), logstore: logstore.into(), rule: pinned, stages };
         let content = serde_json::to_string(&record)?;
-        Ok(Plan { destination: self.destination(rule)?, record, pipeline, content })
+        let Destination { executor, sink } = self.destination(rule)?;
+        Ok(Plan { record, pipeline, executor, sink, content })
     }
 
-    /// The plan for the next task of a rule. Names of stages are looked up once, as long as the rule stays as it is, and
-    /// the [revision](logship_logstore::StageNames::revision) of the names does.
+    /// Returns the plan for the next task of a rule. The cached plan is valid until the rule or the
+    /// [revision](logship_logstore::StageAliases::revision) of the stage aliases changes.
     pub(crate) fn current(
         &self,
         project: &str,
@@ -166,172 +182,188 @@ impl Plans {
         }
         let begun = Instant::now();
         let parsed = Self::rule(&rule.name, &rule.target, &rule.configuration)?;
-        let plan = Arc::new(self.make(project, logstore, &parsed)?);
+        let plan = Arc::new(self.build(project, logstore, &parsed)?);
         if is_swapped {
-            waited_for_swap(begun);
+            record_swap_wait(begun);
         }
         let current = Current { rule: rule.clone(), revision, plan: Arc::clone(&plan) };
         lock(&self.current).insert(rule.number(), current);
         Ok(plan)
     }
 
-    /// Lets go of plans that no task is being made by, but for those of the next ones.
-    pub(crate) fn let_go(&self) {
+    /// Evicts plans of existing tasks that no task uses now.
+    pub(crate) fn evict_unused(&self) {
         lock(&self.ready).retain(|_, plan| Arc::strong_count(plan) > 1);
     }
 
-    /// Forgets the plans of rules that are no more.
-    pub(crate) fn forget(&self, is_there: impl Fn(i64) -> bool) {
-        lock(&self.current).retain(|&rule, _| is_there(rule));
+    /// Removes the plans of deleted rules.
+    pub(crate) fn retain_rules(&self, exists: impl Fn(i64) -> bool) {
+        lock(&self.current).retain(|&rule, _| exists(rule));
     }
 
-    /// The plan that a task was made with. As long as the rule goes to the same bucket, that is reached as the rule says
-    /// now: a key that was wrong can be put right.
-    pub(crate) fn stored(&self, content: &str, now: Option<&Rule>) -> Result<Arc<Plan>, PlanError> {
+    /// Returns the plan that a task was created with. If the rule still ships to the same bucket, its current
+    /// credentials are used, so that a wrong key can be corrected.
+    pub(crate) fn restore(&self, content: &str, now: Option<&Rule>) -> Result<Arc<Plan>, PlanError> {
         let record: PlanRecord = serde_json::from_str(content)?;
-        let reached = match now {
+        let current = match now {
             Some(now)
-                if now.bucket == record.rule.bucket && alike(&now.destination, &record.rule.destination) =>
+                if now.bucket == record.rule.bucket
+                    && is_same_store(&now.destination, &record.rule.destination) =>
             {
                 now
             }
             _ => &record.rule,
         };
-        let key = format!("{content}{}", serde_json::to_string(&(&reached.destination, &reached.role))?);
+        let key = format!("{content}{}", serde_json::to_string(&(&current.destination, &current.role))?);
         if let Some(plan) = lock(&self.ready).get(&key) {
             return Ok(Arc::clone(plan));
         }
-        let pipeline = Pipeline::new(&self.registry, &record.rule)?.of(&record.project, &record.logstore);
-        let destination = self.destination(reached)?;
-        let plan = Arc::new(Plan { record, pipeline, destination, content: content.to_owned() });
+        let pipeline =
+            Pipeline::new(&self.registry, &record.rule)?.for_logstore(&record.project, &record.logstore);
+        let Destination { executor, sink } = self.destination(current)?;
+        let plan = Arc::new(Plan { record, pipeline, executor, sink, content: content.to_owned() });
         let mut ready = lock(&self.ready);
-        if ready.len() >= KEPT {
+        if ready.len() >= MAX_CACHED_PLANS {
             ready.clear();
         }
         ready.insert(key, Arc::clone(&plan));
         Ok(plan)
     }
 
-    /// Where the objects of a rule go.
+    /// Opens the destination of a rule.
     pub(crate) fn destination(&self, rule: &Rule) -> Result<Destination, PlanError> {
-        let (config, is_own) = match &rule.destination {
+        let (config, is_inline) = match &rule.destination {
             Store::Own(config) => (&**config, true),
             Store::Named(name) => (self.named(name)?, false),
         };
         let DestinationConfig::Function(function) = config else {
-            return self.place(rule, config, is_own);
+            let sink = self.bucket(rule, config, is_inline)?;
+            return Ok(Destination { executor: Executor::InProcess, sink });
         };
-        if is_own {
-            return Err(wrong("a function can only be one that the service's settings name"));
+        if is_inline {
+            return Err(invalid_destination(
+                "a rule can't define a function inline: name one of the service's settings",
+            ));
         }
         if !rule.transform.is_empty() {
-            // Nobody must believe that something is hidden which is not.
-            let problem =
-                "a function gets the logs as they are: leave it out, or have logship make the objects";
+            // Silently ignored transforms would leak fields that the user meant to drop or mask.
+            let problem = "functions get untransformed logs: remove `transform`, or use a destination that is not a function";
             return Err(RuleError::field("transform", problem).into());
         }
         if !rule.partition_by.is_created() {
             let problem = format!(
-                "a function makes one object of each task, and can't split it by {}: leave it out, or have logship make the objects",
+                "a function makes one object per task and can't partition by {}: remove `partition_by`, or use a destination that is not a function",
                 rule.partition_by
             );
             return Err(RuleError::field("partition_by", problem).into());
         }
         let store = match &function.store {
-            Some(name) => Some(self.place(rule, self.named(name)?, false)?),
+            Some(name) => self.bucket(rule, self.named(name)?, false)?,
             None if !rule.bucket.is_empty() => {
-                let problem = "is for the function to know: leave it out, or name the bucket's destination as the function's `store`";
+                let problem = "is not used, since the function chooses it: remove `bucket`, or set the function's `store` to the bucket's destination";
                 return Err(RuleError::field("bucket", problem).into());
             }
             None if !rule.role.is_empty() => {
-                return Err(RuleError::field("role", "is of no use to a function: leave it out").into());
+                return Err(RuleError::field("role", "is not used by functions: remove it").into());
             }
-            None => None,
+            None => {
+                let url = function.endpoint(&rule.name).map_err(SinkError::Settings)?;
+                Box::new(UnknownStore { function: url.to_string() })
+            }
         };
-        let function = Function::new(function, &rule.name, store, self.runtime.clone())?;
-        Ok(Destination::Function(Box::new(function)))
+        let has_store = function.store.is_some();
+        let function = Function::new(function, &rule.name, has_store, self.runtime.clone())?;
+        Ok(Destination { executor: Executor::Function(Box::new(function)), sink: store })
     }
 
-    /// A destination of the service's settings.
+    /// Looks up a destination in the service's settings.
     fn named(&self, name: &str) -> Result<&DestinationConfig, PlanError> {
         self.destinations.get(name).ok_or_else(|| {
             let known: Vec<_> = self.destinations.keys().map(String::as_str).collect();
-            wrong(format!(
-                "the service's settings name no destination {name:?}; there is {}",
+            invalid_destination(format!(
+                "the service's settings define no destination {name:?}; known destinations: {}",
                 known.join(", ")
             ))
         })
     }
 
-    /// The rule's bucket at a destination.
-    fn place(&self, rule: &Rule, config: &DestinationConfig, is_own: bool) -> Result<Destination, PlanError> {
+    /// Opens the rule's bucket at a destination.
+    fn bucket(
+        &self,
+        rule: &Rule,
+        config: &DestinationConfig,
+        is_inline: bool,
+    ) -> Result<Box<dyn ObjectSink>, PlanError> {
         if rule.bucket.is_empty() {
             return Err(RuleError::field("bucket", "is missing").into());
         }
-        let bucket = |flavour, remote: &Remote| {
-            if is_own {
-                check_own(remote).map_err(wrong)?;
+        let open_bucket = |kind, remote: &ObjectStoreConfig| -> Result<Box<dyn ObjectSink>, PlanError> {
+            if is_inline {
+                check_inline_destination(remote).map_err(invalid_destination)?;
             }
-            if !is_bucket(&rule.bucket, flavour) {
+            if !is_bucket_name(&rule.bucket, kind) {
                 let problem = format!(
-                    "{:?} is no name of a bucket: 3-63 lowercase letters, digits, `-` (S3: and `.`)",
+                    "{:?} is not a valid bucket name: use 3-63 lowercase letters, digits and `-` (S3: also `.`)",
                     rule.bucket
                 );
                 return Err(RuleError::field("bucket", problem).into());
             }
-            if flavour == Flavour::Oss && remote.endpoint.is_empty() {
-                return Err(wrong("endpoint is missing"));
+            if kind == StoreKind::Oss && remote.endpoint.is_empty() {
+                return Err(invalid_destination("endpoint is missing"));
             }
             let (spool, runtime) = (&self.spool, self.runtime.clone());
-            Ok(Destination::Bucket(Bucket::open(flavour, remote, &rule.bucket, &rule.role, spool, runtime)?))
+            Ok(Box::new(Bucket::open(kind, remote, &rule.bucket, &rule.role, spool, runtime)?))
         };
         match config {
-            DestinationConfig::Directory { .. } if is_own => {
-                Err(wrong("a directory can only be one that the service's settings name"))
-            }
+            DestinationConfig::Directory { .. } if is_inline => Err(invalid_destination(
+                "a rule can't define a directory inline: name one of the service's settings",
+            )),
             DestinationConfig::Directory { path } => {
-                Ok(Destination::Directory(Directory::existing(path.join(&rule.bucket))))
+                Ok(Box::new(Directory::existing(path.join(&rule.bucket))))
             }
-            DestinationConfig::S3(remote) => bucket(Flavour::S3, remote),
-            DestinationConfig::Oss(remote) => bucket(Flavour::Oss, remote),
-            DestinationConfig::Function(_) => Err(wrong("a function is no place for objects")),
+            DestinationConfig::S3(remote) => open_bucket(StoreKind::S3, remote),
+            DestinationConfig::Oss(remote) => open_bucket(StoreKind::Oss, remote),
+            DestinationConfig::Function(_) => {
+                Err(invalid_destination("a function can't store objects: name a bucket or a directory"))
+            }
         }
     }
 }
 
-fn wrong(problem: impl std::fmt::Display) -> PlanError {
+fn invalid_destination(problem: impl std::fmt::Display) -> PlanError {
     RuleError::field("destination", problem).into()
 }
 
-/// What a rule may bring of its own: it is reached by the service, but not as the service.
-fn check_own(remote: &Remote) -> Result<(), String> {
+/// Checks a destination that a rule defines inline. It must have its own credentials, never those of the service.
+fn check_inline_destination(remote: &ObjectStoreConfig) -> Result<(), String> {
     let is_given = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
     if !is_given(&remote.access_key_id) || !is_given(&remote.access_key_secret) {
-        return Err(
-            "one of the rule's own needs a key of its own: access-key-id and access-key-secret".into()
-        );
+        return Err("an inline destination needs credentials: set access-key-id and access-key-secret".into());
     }
     if remote.ca.is_some() {
-        return Err("ca is a file of the service: only a destination of its settings can have one".into());
+        return Err(
+            "ca is a file of the service and not allowed inline: use a destination of the service's settings"
+                .into(),
+        );
     }
-    match target::hidden(remote) {
-        Some(secret) => Err(format!("{secret} is hidden: give it again")),
+    match shipper_config::masked_secret(remote) {
+        Some(secret) => Err(format!("{secret} is masked: set it again")),
         None => Ok(()),
     }
 }
 
-/// The name becomes a part of a host's name or of a path, and must not be more.
-fn is_bucket(name: &str, flavour: Flavour) -> bool {
+/// True if a bucket name is valid. It becomes a part of a host name or of a path.
+fn is_bucket_name(name: &str, kind: StoreKind) -> bool {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    let within = |byte: u8| plain(byte) || byte == b'-' || (byte == b'.' && flavour == Flavour::S3);
+    let within = |byte: u8| plain(byte) || byte == b'-' || (byte == b'.' && kind == StoreKind::S3);
     (3..=63).contains(&name.len())
         && name.bytes().all(within)
         && name.bytes().next().is_some_and(plain)
         && name.bytes().last().is_some_and(plain)
 }
 
-/// Whether they are the same store, reached in other ways maybe.
-fn alike(one: &Store, other: &Store) -> bool {
+/// True if both are the same store, possibly with other credentials.
+fn is_same_store(one: &Store, other: &Store) -> bool {
     use DestinationConfig::{Oss, S3};
     match (one, other) {
         (Store::Named(one), Store::Named(other)) => one == other,
@@ -342,8 +374,8 @@ fn alike(one: &Store, other: &Store) -> bool {
     }
 }
 
-/// A task waited since `begun` because a stage was swapped.
-pub(crate) fn waited_for_swap(begun: Instant) {
+/// Records how long a task waited for a stage swap that began at `begun`.
+pub(crate) fn record_swap_wait(begun: Instant) {
     metrics::histogram!("logship_swap_wait_seconds").record(begun.elapsed().as_secs_f64());
 }
 

@@ -1,12 +1,12 @@
-//! Where objects come from.
+//! Provenance metadata of objects.
 
-use logship_logstore::{Place, Task};
+use logship_logstore::{LogPosition, Task};
 
 use super::plan::Plan;
-use crate::destination::Provenance;
+use crate::sink::Provenance;
 use crate::object;
 
-/// The stages of a plan: name, version and digest of each.
+/// Name, version and digest of each stage of a plan.
 pub(super) fn stages_of(plan: &Plan) -> String {
     let stages = plan.pipeline.stages();
     let stages =
@@ -14,14 +14,19 @@ pub(super) fn stages_of(plan: &Plan) -> String {
     stages.collect::<Vec<_>>().join(", ")
 }
 
-/// What the metadata of an object say.
-pub(super) fn provenance(task: &Task, end: Place, stages: String, made: &object::Made) -> Provenance {
+/// The provenance metadata of an object.
+pub(super) fn provenance(
+    task: &Task,
+    end: LogPosition,
+    stages: String,
+    made: &object::FinishedObject,
+) -> Provenance {
     vec![
         ("logship-task", task.id.to_string()),
         ("logship-source", format!("{}/{}/{}", task.project, task.logstore, task.shard)),
         ("logship-range", format!("{}-{end}", task.begin)),
         ("logship-stages", stages),
         ("logship-rows", made.rows.to_string()),
-        ("logship-sha256", made.whole.sha256.clone()),
+        ("logship-sha256", made.file.sha256.clone()),
     ]
 }

@@ -1,192 +1,195 @@
-//! What is to be done next: shards that a task is due in, and tasks that are to be tried again.
+//! The scheduler's queue: shards with a due task, and tasks to retry.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use logship_logstore::{Catalog, Logstore, Place, Shard, ShippingRule, Store, StoreError, TaskId};
+use logship_logstore::{Catalog, LogPosition, Logstore, Shard, ShippingRule, Store, StoreError, TaskId};
 
-use super::plan::Plans;
-use super::schedule::{Due, Waiting, Wanted};
+use super::plan::PlanCache;
+use super::schedule::{BatchPolicy, Due, ShardBacklog};
 use super::settings::Shipping;
-use crate::function;
+use crate::executor;
 use crate::rule::Store as Destination;
 use crate::siem::rule::SIEM;
 
-/// Bytes of logs that are measured at one look.
-const MEASURED: u64 = 1 << 30;
+/// Bytes of logs measured per shard in one scan.
+const MAX_SCAN_BYTES: u64 = 1 << 30;
 
-/// A rule and a shard, by their numbers.
-pub(super) type Key = (i64, u32);
+/// A rule number and a shard number.
+pub(super) type ShardKey = (i64, u32);
 
-/// What a worker does next.
+/// A unit of work for a worker.
 #[derive(Debug, Clone)]
 pub(super) enum Job {
-    /// Make a task in a shard.
-    Begin(Box<Begin>),
-    /// Try a task that is there.
-    Resume(i64, TaskId),
+    /// Creates a task in a shard and runs it.
+    Create(Box<DueTask>),
+    /// Retries an existing task.
+    Retry(i64, TaskId),
 }
 
-/// A task to be made.
+/// A task to create.
 #[derive(Debug, Clone)]
-pub(super) struct Begin {
+pub(super) struct DueTask {
     pub(super) logstore: Arc<Logstore>,
     pub(super) rule: ShippingRule,
     pub(super) shard: Arc<Shard>,
-    pub(super) waiting: Waiting,
+    pub(super) backlog: ShardBacklog,
     pub(super) due: Due,
 }
 
 impl Job {
-    /// The number of its rule.
+    /// The number of the job's rule.
     pub(super) fn rule(&self) -> i64 {
         match self {
-            Self::Begin(begin) => begin.rule.number(),
-            Self::Resume(rule, _) => *rule,
+            Self::Create(due_task) => due_task.rule.number(),
+            Self::Retry(rule, _) => *rule,
         }
     }
 }
 
-impl Begin {
-    pub(super) fn key(&self) -> Key {
+impl DueTask {
+    pub(super) fn key(&self) -> ShardKey {
         (self.rule.number(), self.shard.number)
     }
 }
 
-/// What is known of each shard of each rule, and what is due.
+/// The backlog of each shard of each rule, and the queued jobs.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    shards: HashMap<Key, Waiting>,
-    /// What was learned of a rule in any of its shards: bytes of an object for each byte of logs.
-    growth: HashMap<i64, f64>,
-    /// What is due, by the numbers of rules, and whose turn it is.
-    lines: HashMap<i64, Line>,
-    turns: VecDeque<i64>,
-    /// Shards that have a job, or one in the making: each has one at a time.
-    busy: HashSet<Key>,
-    /// Tasks that have a job.
+    shards: HashMap<ShardKey, ShardBacklog>,
+    /// Expansion ratio (object bytes / log bytes) of each rule, as last measured in any of its shards.
+    expansion_ratio: HashMap<i64, f64>,
+    /// Queued jobs, by rule number.
+    queues: HashMap<i64, RuleQueue>,
+    /// Rules with a queue, in round-robin order.
+    round_robin: VecDeque<i64>,
+    /// Shards with a queued or running job. Each shard has one job at a time.
+    busy: HashSet<ShardKey>,
+    /// Tasks with a queued or running job.
     tasks: HashSet<TaskId>,
-    /// Rules that can't ship.
-    held: HashMap<i64, Held>,
-    /// Rules that send to SIEMs, whose tasks are not for here.
-    fed: HashSet<i64>,
-    /// Rules whose objects are made by functions.
-    lanes: HashMap<i64, Lane>,
-    /// What was looked at last.
-    seen: Option<Arc<Catalog>>,
-    rules: Vec<Looked>,
+    /// Rules that can't create tasks now.
+    blocked: HashMap<i64, Blocked>,
+    /// Rules that send to SIEMs. Their tasks are not queued here.
+    siem_rules: HashSet<i64>,
+    /// Concurrency limits of rules that ship through functions, by rule number.
+    limits_by_rule: HashMap<i64, ConcurrencyLimit>,
+    /// The catalog of the last scan.
+    catalog: Option<Arc<Catalog>>,
+    rules: Vec<ActiveRule>,
 }
 
-/// A function that rules call, and how often at one time. What waits for it is in nobody's way.
+/// The concurrency limit of a function. Jobs that wait for it don't block other rules.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Lane {
-    /// The destination's name.
-    pub(super) name: String,
-    /// Calls at one time.
+pub(super) struct ConcurrencyLimit {
+    /// The name of the function's destination.
+    pub(super) destination: String,
+    /// Concurrent calls.
     pub(super) calls: usize,
 }
 
-/// A rule that can't ship.
+/// The reason and duration of a rule's pause.
 #[derive(Debug)]
-struct Held {
-    why: String,
-    /// Until when it is not tried again, in Unix seconds.
+struct Blocked {
+    reason: String,
+    /// Earliest retry, in Unix seconds.
     until: u64,
-    /// Whether its stage fails every task: it is held until the rule or a stage changes, or a task succeeds.
+    /// True if the circuit breaker is open: a stage fails every task. It closes when the rule or a stage changes, or
+    /// a task succeeds.
     by_stage: bool,
 }
 
-/// What is due of one rule.
+/// The queued jobs of one rule.
 #[derive(Debug, Default)]
-struct Line {
-    /// Whom its jobs wait for; none: the stages, and a store.
-    lane: Option<Lane>,
+struct RuleQueue {
+    /// The function's concurrency limit; `None` if this process makes the objects.
+    limit: Option<ConcurrencyLimit>,
     jobs: VecDeque<Job>,
-    /// Jobs that are being worked on.
-    working: usize,
-    /// Whether its destination did not take the last object.
-    fails: bool,
+    /// Running jobs.
+    running: usize,
+    /// True if the last attempt failed at the destination or in a stage.
+    is_failing: bool,
 }
 
-fn push(lines: &mut HashMap<i64, Line>, turns: &mut VecDeque<i64>, rule: i64, job: Job) {
-    lines.entry(rule).or_default().jobs.push_back(job);
-    if !turns.contains(&rule) {
-        turns.push_back(rule);
+fn push(queues: &mut HashMap<i64, RuleQueue>, round_robin: &mut VecDeque<i64>, rule: i64, job: Job) {
+    queues.entry(rule).or_default().jobs.push_back(job);
+    if !round_robin.contains(&rule) {
+        round_robin.push_back(rule);
     }
 }
 
-/// A rule that ships.
+/// An enabled rule.
 #[derive(Debug)]
-struct Looked {
+struct ActiveRule {
     logstore: Arc<Logstore>,
     rule: ShippingRule,
-    wanted: Wanted,
+    policy: BatchPolicy,
 }
 
 impl Queue {
-    /// The next job: rules have their turn one after the other, and none has all workers. `workers` are for those that
-    /// call no function.
+    /// Removes the next job, in round-robin order over the rules. No rule gets all workers. `workers` is the
+    /// concurrency limit of rules that call no function.
     pub(super) fn pop(&mut self, workers: usize) -> Option<Job> {
-        let mut working: HashMap<Option<Lane>, usize> = HashMap::new();
-        for (rule, line) in &mut self.lines {
-            line.lane = self.lanes.get(rule).cloned();
-            if line.working > 0 {
-                *working.entry(line.lane.clone()).or_default() += line.working;
+        let mut running: HashMap<Option<ConcurrencyLimit>, usize> = HashMap::new();
+        for (rule, queue) in &mut self.queues {
+            queue.limit = self.limits_by_rule.get(rule).cloned();
+            if queue.running > 0 {
+                *running.entry(queue.limit.clone()).or_default() += queue.running;
             }
         }
-        for _ in 0..self.turns.len() {
-            let rule = self.turns.pop_front()?;
-            self.turns.push_back(rule);
-            let line = self.lines.entry(rule).or_default();
-            let all = line.lane.as_ref().map_or(workers, |lane| lane.calls);
-            let most = if line.fails { 1 } else { (all - 1).max(1) };
-            if line.working < most
-                && working.get(&line.lane).is_none_or(|working| *working < all)
-                && let Some(job) = line.jobs.pop_front()
+        for _ in 0..self.round_robin.len() {
+            let rule = self.round_robin.pop_front()?;
+            self.round_robin.push_back(rule);
+            let queue = self.queues.entry(rule).or_default();
+            let all = queue.limit.as_ref().map_or(workers, |limit| limit.calls);
+            let max_running = if queue.is_failing { 1 } else { (all - 1).max(1) };
+            if queue.running < max_running
+                && running.get(&queue.limit).is_none_or(|running| *running < all)
+                && let Some(job) = queue.jobs.pop_front()
             {
-                line.working += 1;
+                queue.running += 1;
                 return Some(job);
             }
         }
         None
     }
 
-    /// The work on a job of a rule is over. `failed` if its destination did not take an object; none if it was not asked.
-    pub(super) fn done(&mut self, rule: i64, failed: Option<bool>) {
-        let line = self.lines.entry(rule).or_default();
-        line.working = line.working.saturating_sub(1);
-        line.fails = failed.unwrap_or(line.fails);
-        if line.working == 0 && line.jobs.is_empty() && !line.fails {
-            self.lines.remove(&rule);
-            self.turns.retain(|turn| *turn != rule);
+    /// Marks a job of a rule as finished. `failed` tells if its destination failed; `None` if it was not called.
+    pub(super) fn finish(&mut self, rule: i64, failed: Option<bool>) {
+        let queue = self.queues.entry(rule).or_default();
+        queue.running = queue.running.saturating_sub(1);
+        queue.is_failing = failed.unwrap_or(queue.is_failing);
+        if queue.running == 0 && queue.jobs.is_empty() && !queue.is_failing {
+            self.queues.remove(&rule);
+            self.round_robin.retain(|other| *other != rule);
         }
     }
 
     fn push(&mut self, rule: i64, job: Job) {
-        push(&mut self.lines, &mut self.turns, rule, job);
+        push(&mut self.queues, &mut self.round_robin, rule, job);
     }
 
-    /// Looks what is due. `functions` are the destinations that are some. Blocks on the disk.
-    pub(super) fn look(
+    /// Scans all shards for due tasks, and queues them. `functions` are the limits of the function destinations.
+    /// Blocks on the disk.
+    pub(super) fn scan(
         &mut self,
         store: &Store,
         settings: &Shipping,
-        functions: &[Lane],
+        functions: &[ConcurrencyLimit],
     ) -> Result<(), StoreError> {
         let catalog = store.catalog();
-        if self.seen.as_ref().is_none_or(|seen| !Arc::ptr_eq(seen, &catalog)) {
-            self.look_at_rules(store, &catalog, settings, functions)?;
-            self.seen = Some(catalog);
+        if self.catalog.as_ref().is_none_or(|seen| !Arc::ptr_eq(seen, &catalog)) {
+            self.refresh_rules(store, &catalog, settings, functions)?;
+            self.catalog = Some(catalog);
         }
         let now = store.clock();
         for (rule, task) in store.due_tasks(now)? {
-            if !self.fed.contains(&rule) {
-                self.resume(rule, task);
+            if !self.siem_rules.contains(&rule) {
+                self.retry(rule, task);
             }
         }
-        let Self { shards, growth, lines, turns, busy, rules, held, .. } = self;
-        for Looked { logstore, rule, wanted } in rules {
-            if held.get(&rule.number()).is_some_and(|held| held.until > now / 1_000_000) {
+        let Self { shards, expansion_ratio, queues, round_robin, busy, rules, blocked, .. } = self;
+        for ActiveRule { logstore, rule, policy } in rules {
+            if blocked.get(&rule.number()).is_some_and(|blocked| blocked.until > now / 1_000_000) {
                 continue;
             }
             for shard in &logstore.shards {
@@ -194,193 +197,203 @@ impl Queue {
                 if busy.contains(&key) {
                     continue;
                 }
-                let waiting =
-                    shards.entry(key).or_insert_with(|| Waiting::from(Place::at(shard.begin()), None));
-                if waiting.growth.is_none() {
-                    waiting.growth = growth.get(&key.0).copied();
+                let backlog = shards
+                    .entry(key)
+                    .or_insert_with(|| ShardBacklog::from(LogPosition::at(shard.begin()), None));
+                if backlog.expansion_ratio.is_none() {
+                    backlog.expansion_ratio = expansion_ratio.get(&key.0).copied();
                 }
-                let enough = waiting.enough(*wanted);
-                if waiting.measured.bytes < enough && waiting.measured.next < shard.end() {
-                    let more = (enough - waiting.measured.bytes).min(MEASURED);
-                    match store.measure(shard, waiting.measured.next, more) {
-                        Ok(more) => waiting.add(more, now / 1_000_000),
-                        // The others are not held up.
+                let target_bytes = backlog.target_bytes(*policy);
+                if backlog.measured.bytes < target_bytes && backlog.measured.next < shard.end() {
+                    let more = (target_bytes - backlog.measured.bytes).min(MAX_SCAN_BYTES);
+                    match store.backlog(shard, backlog.measured.next, more) {
+                        Ok(more) => backlog.add(more, now / 1_000_000),
+                        // The other shards go on.
                         Err(error) => {
-                            tracing::error!(shard = shard.number, %error, "can't look for logs to ship")
+                            tracing::error!(shard = shard.number, %error, "can't scan for logs to ship")
                         }
                     }
                 }
-                if let Some(reason) = waiting.due(*wanted, now / 1_000_000) {
+                if let Some(reason) = backlog.due(*policy, now / 1_000_000) {
                     busy.insert(key);
-                    let begin = Begin {
+                    let due_task = DueTask {
                         logstore: Arc::clone(logstore),
                         rule: rule.clone(),
                         shard: Arc::clone(shard),
-                        waiting: *waiting,
+                        backlog: *backlog,
                         due: reason,
                     };
-                    push(lines, turns, key.0, Job::Begin(Box::new(begin)));
+                    push(queues, round_robin, key.0, Job::Create(Box::new(due_task)));
                 }
             }
         }
         Ok(())
     }
 
-    fn look_at_rules(
+    fn refresh_rules(
         &mut self,
         store: &Store,
         catalog: &Catalog,
         settings: &Shipping,
-        functions: &[Lane],
+        functions: &[ConcurrencyLimit],
     ) -> Result<(), StoreError> {
         self.rules.clear();
-        self.lanes.clear();
+        self.limits_by_rule.clear();
         let rules = catalog.logstores().flat_map(|logstore| logstore.rules.values());
-        self.fed = rules.filter(|rule| rule.target == SIEM).map(ShippingRule::number).collect();
+        self.siem_rules = rules.filter(|rule| rule.target == SIEM).map(ShippingRule::number).collect();
         let known: HashSet<i64> = self.shards.keys().map(|key| key.0).collect();
         for logstore in catalog.logstores() {
-            // The others have feeds, and no objects.
+            // SIEM rules have deliveries, not objects.
             for rule in logstore.rules.values().filter(|rule| rule.target != SIEM) {
-                let parsed = match Plans::rule(&rule.name, &rule.target, &rule.configuration) {
+                let parsed = match PlanCache::rule(&rule.name, &rule.target, &rule.configuration) {
                     Ok(parsed) => parsed,
                     Err(error) => {
-                        self.hold(rule.number(), error.to_string(), u64::MAX);
+                        self.block(rule.number(), error.to_string(), u64::MAX);
                         continue;
                     }
                 };
-                let before = self.seen.as_ref().and_then(|seen| rule_of(seen, logstore, &rule.name));
+                let before = self.catalog.as_ref().and_then(|seen| rule_of(seen, logstore, &rule.name));
                 let is_same = before.as_ref().is_none_or(|before| *before == *rule);
                 let revision = |catalog: &Catalog| catalog.stages().revision;
-                let are_stages = self.seen.as_ref().is_none_or(|seen| revision(seen) == revision(catalog));
-                if !(is_same && are_stages && self.held.get(&rule.number()).is_some_and(|held| held.by_stage))
+                let is_same_revision =
+                    self.catalog.as_ref().is_none_or(|seen| revision(seen) == revision(catalog));
+                if !(is_same
+                    && is_same_revision
+                    && self.blocked.get(&rule.number()).is_some_and(|blocked| blocked.by_stage))
                 {
-                    self.held.remove(&rule.number());
+                    self.blocked.remove(&rule.number());
                 }
-                let is_called = |lane: &&Lane| matches!(&parsed.destination, Destination::Named(name) if *name == lane.name);
-                let lane = functions.iter().find(is_called);
-                self.lanes.extend(lane.map(|lane| (rule.number(), lane.clone())));
+                let is_destination = |limit: &&ConcurrencyLimit| {
+                    matches!(&parsed.destination, Destination::Named(name) if *name == limit.destination)
+                };
+                let limit = functions.iter().find(is_destination);
+                self.limits_by_rule.extend(limit.map(|limit| (rule.number(), limit.clone())));
                 if !known.contains(&rule.number()) {
                     for (shard, progress) in store.progress(rule)? {
-                        self.shards.insert((rule.number(), shard), Waiting::from(progress.next, None));
+                        self.shards.insert((rule.number(), shard), ShardBacklog::from(progress.next, None));
                     }
                 }
                 if parsed.enabled {
                     let seconds = parsed.time_seconds.min(settings.longest_wait_seconds);
-                    let most = if lane.is_some() { function::MOST.raw as u64 } else { u64::MAX };
-                    let wanted = Wanted { size: parsed.size(), seconds, most };
-                    // What was learned is of the rule as it was.
+                    let max_log_bytes =
+                        if limit.is_some() { executor::MAX_BODY.raw as u64 } else { u64::MAX };
+                    let policy = BatchPolicy { size: parsed.size(), seconds, max_log_bytes };
+                    // The ratio was measured with the previous version of the rule.
                     if !is_same {
-                        self.growth.remove(&rule.number());
+                        self.expansion_ratio.remove(&rule.number());
                         let of_rule = self.shards.iter_mut().filter(|(key, _)| key.0 == rule.number());
-                        of_rule.for_each(|(_, waiting)| waiting.growth = None);
+                        of_rule.for_each(|(_, backlog)| backlog.expansion_ratio = None);
                     }
-                    self.rules.push(Looked { logstore: Arc::clone(logstore), rule: rule.clone(), wanted });
+                    self.rules.push(ActiveRule {
+                        logstore: Arc::clone(logstore),
+                        rule: rule.clone(),
+                        policy,
+                    });
                 }
             }
         }
-        let there: HashSet<Key> = catalog
+        let existing: HashSet<ShardKey> = catalog
             .logstores()
             .flat_map(|logstore| {
                 let shards = logstore.shards.iter().map(|shard| shard.number);
                 shards.flat_map(|shard| logstore.rules.values().map(move |rule| (rule.number(), shard)))
             })
             .collect();
-        self.shards.retain(|key, _| there.contains(key));
-        self.held.retain(|rule, _| there.iter().any(|key| key.0 == *rule));
+        self.shards.retain(|key, _| existing.contains(key));
+        self.blocked.retain(|rule, _| existing.iter().any(|key| key.0 == *rule));
         Ok(())
     }
 
-    /// A task is to be tried, unless it has a job.
-    pub(super) fn resume(&mut self, rule: i64, task: TaskId) {
+    /// Queues a retry of a task, unless it has a job already.
+    pub(super) fn retry(&mut self, rule: i64, task: TaskId) {
         if self.tasks.insert(task) {
-            self.push(rule, Job::Resume(rule, task));
+            self.push(rule, Job::Retry(rule, task));
         }
     }
 
-    /// A task has a job: it was just made.
-    pub(super) fn made(&mut self, task: TaskId) {
+    /// Marks a new task as having a job.
+    pub(super) fn mark_task(&mut self, task: TaskId) {
         self.tasks.insert(task);
     }
 
-    /// The job of a task is over.
-    pub(super) fn ended(&mut self, task: TaskId) {
+    /// Marks the job of a task as finished.
+    pub(super) fn unmark_task(&mut self, task: TaskId) {
         self.tasks.remove(&task);
     }
 
-    /// The next task of a shard begins at `next`: there can be one.
-    pub(super) fn free(&mut self, key: Key, next: Place) {
+    /// Frees a shard for its next task, which begins at `next`.
+    pub(super) fn advance(&mut self, key: ShardKey, next: LogPosition) {
         self.busy.remove(&key);
-        if let Some(waiting) = self.shards.get_mut(&key) {
-            *waiting = Waiting::from(next, waiting.growth);
+        if let Some(backlog) = self.shards.get_mut(&key) {
+            *backlog = ShardBacklog::from(next, backlog.expansion_ratio);
         }
     }
 
-    /// A task of the shard that was tried again ends at `end`, and not where the next one was to begin.
-    pub(super) fn rewind(&mut self, key: Key, end: Place) {
-        // A task that is being made finds out by itself.
+    /// Moves the next task of a shard back to `end`, after a retried task covered less than its range.
+    pub(super) fn rewind(&mut self, key: ShardKey, end: LogPosition) {
+        // A running job detects the moved checkpoint itself (`StoreError::NextTaskMoved`).
         if !self.busy.contains(&key)
-            && let Some(waiting) = self.shards.get_mut(&key)
+            && let Some(backlog) = self.shards.get_mut(&key)
         {
-            *waiting = Waiting::from(end, waiting.growth);
+            *backlog = ShardBacklog::from(end, backlog.expansion_ratio);
         }
     }
 
-    /// The shard is as before: nothing came of its job.
-    pub(super) fn put_back(&mut self, key: Key) {
+    /// Frees a shard whose job created no task.
+    pub(super) fn release_shard(&mut self, key: ShardKey) {
         self.busy.remove(&key);
     }
 
-    /// Bytes of an object for each byte of logs, by what was learned of a rule.
-    pub(super) fn growth(&self, rule: i64) -> f64 {
-        self.growth.get(&rule).copied().unwrap_or(1.0)
+    /// Expansion ratio of a rule: object bytes / log bytes; 1 if unknown.
+    pub(super) fn expansion_ratio(&self, rule: i64) -> f64 {
+        self.expansion_ratio.get(&rule).copied().unwrap_or(1.0)
     }
 
-    /// What was learned of a rule in a shard.
-    pub(super) fn learn(&mut self, key: Key, growth: f64) {
-        // From a handful of logs nothing is learned, and nothing is without bound.
-        let growth = growth.clamp(0.01, 100.0);
-        self.growth.insert(key.0, growth);
-        if let Some(waiting) = self.shards.get_mut(&key) {
-            waiting.growth = Some(growth);
+    /// Records the expansion ratio measured in a shard.
+    pub(super) fn set_expansion_ratio(&mut self, key: ShardKey, expansion_ratio: f64) {
+        // A bound against outliers.
+        let expansion_ratio = expansion_ratio.clamp(0.01, 100.0);
+        self.expansion_ratio.insert(key.0, expansion_ratio);
+        if let Some(backlog) = self.shards.get_mut(&key) {
+            backlog.expansion_ratio = Some(expansion_ratio);
         }
     }
 
-    /// A rule can't ship, and is not tried again before `until`, in Unix seconds.
-    pub(super) fn hold(&mut self, rule: i64, why: String, until: u64) {
-        self.held.insert(rule, Held { why, until, by_stage: false });
+    /// Pauses a rule until `until`, in Unix seconds.
+    pub(super) fn block(&mut self, rule: i64, reason: String, until: u64) {
+        self.blocked.insert(rule, Blocked { reason, until, by_stage: false });
     }
 
-    /// A rule's stage fails every task: it makes no more until the rule, a stage or a task that is tried again changes
-    /// that.
-    pub(super) fn hold_stage(&mut self, rule: i64, why: String) {
-        self.held.insert(rule, Held { why, until: u64::MAX, by_stage: true });
+    /// Opens the circuit breaker of a rule whose stage fails every task.
+    pub(super) fn open_circuit(&mut self, rule: i64, reason: String) {
+        self.blocked.insert(rule, Blocked { reason, until: u64::MAX, by_stage: true });
     }
 
-    /// A rule can.
-    pub(super) fn release(&mut self, rule: i64) {
-        // What a stage is held for is not over because one more task could be made.
-        if self.held.get(&rule).is_some_and(|held| !held.by_stage) {
-            self.held.remove(&rule);
+    /// Ends the pause of a rule, unless its circuit breaker is open.
+    pub(super) fn unblock(&mut self, rule: i64) {
+        // Creating a task does not show that its stage works.
+        if self.blocked.get(&rule).is_some_and(|blocked| !blocked.by_stage) {
+            self.blocked.remove(&rule);
         }
     }
 
-    /// Whether a rule is not to be tried at this time, in Unix seconds.
-    pub(super) fn is_held(&self, rule: i64, now: u64) -> bool {
-        self.held.get(&rule).is_some_and(|held| held.until > now)
+    /// True if a rule is paused at `now`, in Unix seconds.
+    pub(super) fn is_blocked(&self, rule: i64, now: u64) -> bool {
+        self.blocked.get(&rule).is_some_and(|blocked| blocked.until > now)
     }
 
-    /// A rule's stage does no longer fail every task. Returns whether it was held for that.
-    pub(super) fn release_stage(&mut self, rule: i64) -> bool {
-        let is_held = self.held.get(&rule).is_some_and(|held| held.by_stage);
-        if is_held {
-            self.held.remove(&rule);
+    /// Closes the circuit breaker of a rule. Returns true if it was open.
+    pub(super) fn close_circuit(&mut self, rule: i64) -> bool {
+        let is_blocked = self.blocked.get(&rule).is_some_and(|blocked| blocked.by_stage);
+        if is_blocked {
+            self.blocked.remove(&rule);
         }
-        is_held
+        is_blocked
     }
 
-    /// Why a rule can't ship.
-    pub(super) fn why_held(&self, rule: i64) -> Option<&String> {
-        self.held.get(&rule).map(|held| &held.why)
+    /// The reason for a rule's pause.
+    pub(super) fn problem(&self, rule: i64) -> Option<&String> {
+        self.blocked.get(&rule).map(|blocked| &blocked.reason)
     }
 }
 

@@ -1,29 +1,29 @@
-//! Settings of shipping: how much it may take, and the times that it goes by.
+//! Settings of shipping: resource limits and times.
 
 use std::path::PathBuf;
 use std::thread::available_parallelism;
 
 use serde::Deserialize;
 
-/// Settings of shipping. Every one has a default.
+/// Settings of shipping. All have defaults.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Shipping {
-    /// Objects that are encoded at one time; 0: one a core, as far as the memory goes.
+    /// Objects encoded concurrently; 0: one per core, limited by `max-memory-bytes`.
     pub workers: usize,
-    /// Bytes of memory for stages and for what is on its way to object stores; 0: 256 MiB a worker.
+    /// Memory for stages and uploads, in bytes; 0: 256 MiB per worker.
     pub max_memory_bytes: usize,
-    /// Seconds until a task that failed is tried again; each time that it fails doubles it.
+    /// Delay before the first retry of a failed task, in seconds. It doubles with each failure.
     pub retry_seconds: u64,
-    /// Seconds after its creation until which a task is tried again by itself.
+    /// Age of a task, in seconds, up to which it is retried automatically.
     pub retry_for_seconds: u64,
-    /// Seconds that logs wait at most, whatever a rule says.
+    /// Longest time that logs wait for an object to fill, in seconds. Caps the rule's own setting.
     pub longest_wait_seconds: u64,
-    /// Seconds that tasks are listed after their success.
+    /// Retention of successful tasks, in seconds.
     pub keep_tasks_seconds: u64,
-    /// Tasks in a row that a stage fails until its rule makes no more of them.
+    /// Consecutive stage failures that open a rule's circuit breaker.
     pub hold_after_tasks: usize,
-    /// Folder for objects on their way to an object store; by default one in the data directory.
+    /// Folder for staged objects; `spool` in the data directory by default.
     pub spool: Option<PathBuf>,
 }
 
@@ -44,18 +44,18 @@ impl Default for Shipping {
     }
 }
 
-/// What a worker needs at least: for JSON. A Parquet row group of 32 MB needs the usual share.
-pub const LEAST_SHARE: usize = 128 << 20;
-const SHARE: usize = 256 << 20;
+/// Least memory of a worker, enough for JSON. A Parquet row group of 32 MB needs [`DEFAULT_WORKER_MEMORY`].
+pub const MIN_WORKER_MEMORY: usize = 128 << 20;
+const DEFAULT_WORKER_MEMORY: usize = 256 << 20;
 
-/// Of a share, what is not for stages: logs that are read, and parts of two objects that are sent meanwhile.
-const BESIDE: usize = 64 << 20;
+/// Part of a worker's memory that is not for stages: logs being read, and parts of two objects being uploaded.
+const NON_STAGE_MEMORY: usize = 64 << 20;
 
-/// A stage needs no more, and may have no more.
-const MOST_OF_A_STAGE: usize = 256 << 20;
+/// Largest memory of a stage instance.
+const MAX_STAGE_MEMORY: usize = 256 << 20;
 
 impl Shipping {
-    /// How many objects are encoded at one time.
+    /// Number of objects encoded concurrently.
     pub fn workers(&self) -> usize {
         let wanted = match self.workers {
             0 => available_parallelism().map_or(1, usize::from),
@@ -63,17 +63,17 @@ impl Shipping {
         };
         match self.max_memory_bytes {
             0 => wanted,
-            memory => wanted.min(memory / LEAST_SHARE).max(1),
+            memory => wanted.min(memory / MIN_WORKER_MEMORY).max(1),
         }
     }
 
-    /// Bytes that an instance of a stage may have; an object has two of them at most.
+    /// Memory limit of a stage instance, in bytes. An object has at most two instances.
     pub fn stage_memory(&self) -> usize {
         let share = match self.max_memory_bytes {
-            0 => SHARE,
+            0 => DEFAULT_WORKER_MEMORY,
             memory => memory / self.workers(),
         };
-        (share.saturating_sub(BESIDE) / 2).min(MOST_OF_A_STAGE)
+        (share.saturating_sub(NON_STAGE_MEMORY) / 2).min(MAX_STAGE_MEMORY)
     }
 }
 
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_bounds_workers_and_stages() {
+    fn memory_limits_workers_and_stages() {
         let of = |workers, megabytes: usize| {
             let settings = Shipping { workers, max_memory_bytes: megabytes << 20, ..Shipping::default() };
             (settings.workers(), settings.stage_memory() >> 20)

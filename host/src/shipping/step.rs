@@ -1,20 +1,20 @@
-//! Where tests end the process.
+//! Points at which tests abort the process.
 
-/// The moments between two writes of a task: tests end the process there.
+/// A point between two writes of a task. Tests abort the process there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
-    /// It is on disk.
+    /// The task is on disk.
     Begun,
-    /// Its range is what it will be, as a function needs it.
-    Cut,
-    /// Its objects are in files without a name.
+    /// The final range is on disk, before a function is called.
+    RangeFixed,
+    /// The objects are in unnamed files.
     Made,
-    /// What those files hash to is on disk.
-    Sealed,
-    /// One of several objects is at its destination, and others are not.
-    Partly,
-    /// The objects are at their destination.
+    /// The manifest is on disk.
+    ManifestSaved,
+    /// One of several objects is published.
+    PartlyPublished,
+    /// All objects are published.
     Published,
-    /// That is on disk, too.
+    /// The result of the task is on disk.
     Settled,
 }

@@ -1,4 +1,4 @@
-//! A program that consumes logstores: what its members have in common.
+//! A consumer program: the shared parts of its members.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -16,53 +16,54 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use super::dead_letter::DeadLetters;
-use super::feed::{Formatters, Outlet, OutletError, Sent};
+use super::delivery::{Delivery, DeliveryError, Formatters, Sent};
 use super::member::{Member, Membership};
 use super::receiver::Receiver;
-use crate::bucket::{Bucket, Flavour};
+use crate::bucket::{Bucket, StoreKind};
 use crate::client::Client;
-use crate::destination::{Destination, DestinationConfig, DestinationError};
+use crate::sink::{ObjectSink, SinkError};
+use crate::destination::DestinationConfig;
 use crate::directory::Directory;
 use crate::engine::Engine;
 use crate::registry::Registry;
-use crate::rule::Choice;
+use crate::rule::StageSpec;
 use crate::service::config::Config;
 use crate::service::metrics;
 use crate::stage::Transport;
 
-/// Why nothing can be consumed.
+/// An error in starting a consumer.
 #[derive(Debug, thiserror::Error)]
 pub enum ConsumerError {
-    /// What brings logs to the receiver.
+    /// The delivery to the receiver.
     #[error(transparent)]
-    Outlet(#[from] OutletError),
-    /// Where dead letters are to be kept.
+    Delivery(#[from] DeliveryError),
+    /// The dead letter store.
     #[error("dead letters: {0}")]
-    DeadLetters(#[from] DestinationError),
-    /// The metrics.
-    #[error("can't show metrics at {address}: {problem}")]
+    DeadLetters(#[from] SinkError),
+    /// The metrics endpoint.
+    #[error("can't serve metrics at {address}: {problem}")]
     Metrics {
         /// The address.
         address: SocketAddr,
-        /// What is wrong.
+        /// The cause.
         problem: String,
     },
 }
 
-/// Where dead letters are kept.
+/// The location of dead letters.
 #[derive(Debug, Clone)]
-pub enum Place {
+pub enum DeadLetterLocation {
     /// A folder.
     Folder(PathBuf),
-    /// A bucket of a destination, by their names.
+    /// A destination name, a bucket, and a key prefix.
     Bucket(String, String, String),
 }
 
-impl Place {
-    /// The folder that was asked for, or what settings say, or the folder of this name.
-    pub fn of(asked: Option<&Path>, settings: &Config, default: impl Into<PathBuf>) -> Self {
+impl DeadLetterLocation {
+    /// The requested folder, or else the location in the settings, or else the default folder.
+    pub fn resolve(requested: Option<&Path>, settings: &Config, default: impl Into<PathBuf>) -> Self {
         let letters = &settings.dead_letters;
-        match (asked, &letters.destination, &letters.path) {
+        match (requested, &letters.destination, &letters.path) {
             (Some(folder), ..) => Self::Folder(folder.to_owned()),
             (None, Some(destination), _) => {
                 Self::Bucket(destination.clone(), letters.bucket.clone(), letters.prefix.clone())
@@ -71,25 +72,25 @@ impl Place {
         }
     }
 
-    /// What is kept there. `settings` name the destinations. To be called within a runtime.
+    /// Opens the dead letters. `settings` define the destinations. Must be called in a Tokio runtime.
     ///
     /// # Errors
-    /// When there is no such destination, or its settings are wrong.
-    pub fn open(&self, settings: &Config) -> Result<DeadLetters, DestinationError> {
+    /// When the destination does not exist, or its settings are wrong.
+    pub fn open(&self, settings: &Config) -> Result<DeadLetters, SinkError> {
         let (name, bucket, prefix) = match self {
             Self::Folder(folder) => {
-                return Ok(DeadLetters::new(Destination::Directory(Directory::new(folder)), ""));
+                return Ok(DeadLetters::new(Box::new(Directory::new(folder)), ""));
             }
             Self::Bucket(name, bucket, prefix) => (name, bucket, prefix),
         };
         let destinations = settings.destinations();
         let config = destinations.get(name).ok_or_else(|| {
-            DestinationError::Settings(format!("the settings name no destination {name:?}"))
+            SinkError::Settings(format!("the settings define no destination {name:?}"))
         })?;
-        let open = |flavour, remote| {
+        let open = |kind, remote| {
             let spool = settings.shipping.spool.clone().unwrap_or_else(std::env::temp_dir);
-            Ok::<_, DestinationError>(Destination::Bucket(Bucket::open(
-                flavour,
+            Ok::<Box<dyn ObjectSink>, SinkError>(Box::new(Bucket::open(
+                kind,
                 remote,
                 bucket,
                 "",
@@ -97,67 +98,68 @@ impl Place {
                 Handle::current(),
             )?))
         };
-        let destination = match config {
+        let sink: Box<dyn ObjectSink> = match config {
             DestinationConfig::Directory { path } => {
-                Destination::Directory(Directory::new(path.join(bucket)))
+                Box::new(Directory::new(path.join(bucket)))
             }
-            DestinationConfig::S3(remote) => open(Flavour::S3, remote)?,
-            DestinationConfig::Oss(remote) => open(Flavour::Oss, remote)?,
+            DestinationConfig::S3(remote) => open(StoreKind::S3, remote)?,
+            DestinationConfig::Oss(remote) => open(StoreKind::Oss, remote)?,
             DestinationConfig::Function(_) => {
-                let problem = format!("{name:?} is a function, and no place for dead letters");
-                return Err(DestinationError::Settings(problem));
+                let problem = format!(
+                    "{name:?} is a function and can't store dead letters: name a bucket or a directory"
+                );
+                return Err(SinkError::Settings(problem));
             }
         };
-        Ok(DeadLetters::new(destination, prefix))
+        Ok(DeadLetters::new(sink, prefix))
     }
 }
 
-/// What the members of a program have in common: where logs go, and the room for those on their way.
+/// The delivery and the memory budget that all members of a program share.
 #[derive(Debug)]
 pub struct Consumer {
-    outlet: Outlet,
+    delivery: Delivery,
 }
 
 impl Consumer {
-    /// One that sends to a receiver what transformers and a stage make, whose configurations it checks.
+    /// Creates a consumer that sends to a receiver. Checks the configurations of the transformers and the formatter.
     ///
     /// # Errors
-    /// When there is no such stage, it refuses its configuration, or formats for others.
+    /// When a stage does not exist, rejects its configuration, or formats for another transport.
     pub fn new(
         registry: &Registry,
         receiver: Receiver,
         transport: Transport,
-        transforms: &[Choice],
+        transforms: &[StageSpec],
         stage: &str,
         config: Map<String, Value>,
         dead_letters: DeadLetters,
     ) -> Result<Self, ConsumerError> {
         let formatters = Formatters::new(registry, transport, transforms, stage, config, None)?;
-        Ok(Self { outlet: Outlet::new(Arc::new(receiver), formatters, Arc::new(dead_letters)) })
+        Ok(Self { delivery: Delivery::new(Arc::new(receiver), formatters, Arc::new(dead_letters)) })
     }
 
-    /// With room for so many bytes of logs on their way.
+    /// Sets the memory budget for in-flight logs, in bytes.
     #[must_use]
-    pub fn within(self, bytes: usize) -> Self {
-        Self { outlet: self.outlet.within(bytes) }
+    pub fn with_memory_budget(self, bytes: usize) -> Self {
+        Self { delivery: self.delivery.with_memory_budget(bytes) }
     }
 
-    /// A member of a group of a project's logstore.
+    /// Creates a member of a consumer group.
     pub fn member(&self, client: Client, project: &str, membership: Membership) -> Member {
-        Member::new(client, project, membership, self.outlet.clone())
+        Member::new(client, project, membership, self.delivery.clone())
     }
 
-    /// What its members have sent so far.
+    /// Totals of all members.
     pub fn sent(&self) -> Sent {
-        self.outlet.total()
+        self.delivery.total()
     }
 }
 
-/// Connections that ask for metrics at one time.
-const MOST_ASKERS: usize = 64;
+/// Largest number of concurrent connections to the metrics endpoint.
+const MAX_CONNECTIONS: usize = 64;
 
-/// Counts, and shows at `/metrics` what was counted, until the process ends. Stages run in `engine`: none of them is
-/// loaded yet.
+/// Serves metrics at `/metrics` until the process ends. To be called before `engine` loads stages.
 ///
 /// # Errors
 /// When the address can't be listened to.
@@ -165,16 +167,16 @@ pub async fn show_metrics(address: SocketAddr, engine: Engine) -> Result<(), Con
     let failed = |problem: String| ConsumerError::Metrics { address, problem };
     let handle = metrics::install().map_err(|error| failed(error.to_string()))?;
     let listener = TcpListener::bind(address).await.map_err(|error| failed(error.to_string()))?;
-    tokio::spawn(metrics::keep_up(handle.clone()));
+    tokio::spawn(metrics::run_upkeep(handle.clone()));
     tokio::spawn(async move {
-        let connections = Arc::new(Semaphore::new(MOST_ASKERS));
+        let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         loop {
-            let place = Arc::clone(&connections).acquire_owned().await;
+            let permit = Arc::clone(&connections).acquire_owned().await;
             let stream = match listener.accept().await {
                 Ok((stream, _)) => stream,
                 Err(error) => {
-                    // Out of file descriptors, as a rule: others have to end first.
-                    tracing::warn!(%error, "can't take a connection for metrics");
+                    // Usually out of file descriptors: other connections have to end first.
+                    tracing::warn!(%error, "can't accept a connection for metrics");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
                 }
@@ -183,22 +185,22 @@ pub async fn show_metrics(address: SocketAddr, engine: Engine) -> Result<(), Con
             let answer = service_fn(move |request: Request<Incoming>| {
                 let (found, text) = match request.uri().path() {
                     "/metrics" => {
-                        engine.export_tallies();
+                        engine.export_stage_metrics();
                         (StatusCode::OK, handle.render())
                     }
                     "/healthz" => (StatusCode::OK, "ok\n".into()),
-                    _ => (StatusCode::NOT_FOUND, "there is /metrics\n".into()),
+                    _ => (StatusCode::NOT_FOUND, "not found: see /metrics or /healthz\n".into()),
                 };
                 let mut response = Response::new(Full::new(Bytes::from(text)));
                 *response.status_mut() = found;
                 async { Ok::<_, std::convert::Infallible>(response) }
             });
-            // With a timer, who says nothing is let go.
+            // The timer closes idle connections.
             let mut http = hyper::server::conn::http1::Builder::new();
             let served = http.timer(TokioTimer::new()).serve_connection(TokioIo::new(stream), answer);
             tokio::spawn(async move {
                 _ = served.await;
-                drop(place);
+                drop(permit);
             });
         }
     });

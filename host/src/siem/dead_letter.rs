@@ -1,4 +1,4 @@
-//! Events that the receiver refused for good: kept as objects, with the reason, to be looked at and sent again.
+//! Dead letters: events that the receiver rejected permanently, stored as objects with the reason.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,38 +9,38 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
+use super::chunk::Position;
 use super::format::Formatted;
-use super::load::Position;
-use super::receiver::{Receiver, Refused};
+use super::receiver::{Receiver, RejectedMessage};
 use crate::batch::LogBatch;
-use crate::destination::{Destination, DestinationError};
+use crate::sink::{ObjectSink, SinkError};
 
-/// The media type of the objects: one dead letter a line.
+/// The media type of the objects: one dead letter per line.
 const MEDIA_TYPE: &str = "application/x-ndjson";
 
-/// An event that was refused.
+/// A rejected event.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DeadLetter {
-    /// Where its log stands.
+    /// Position of the log.
     #[serde(flatten)]
     pub position: Position,
-    /// Why, in a word: the receiver's code.
+    /// The receiver's error code.
     pub code: String,
-    /// Why.
+    /// The reason.
     pub reason: String,
     /// The event as it was sent.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub message: Option<String>,
-    /// The same in base64, where it is not UTF-8.
+    /// The event in base64, if it is not UTF-8.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub message_base64: Option<String>,
-    /// The log, where the stage already refused it.
+    /// The log, if a stage rejected it before formatting.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub fields: Option<Value>,
 }
 
 impl DeadLetter {
-    /// A log that the stage refused.
+    /// A log that a stage rejected.
     pub(crate) fn of_log(position: Position, code: &str, reason: &str, batch: &LogBatch, log: usize) -> Self {
         let text = |value: &[u8]| Value::from(String::from_utf8_lossy(value).into_owned());
         let mut fields = Map::from_iter([("__time__".to_owned(), batch.times[log].into())]);
@@ -55,9 +55,9 @@ impl DeadLetter {
         }
     }
 
-    /// A message that the receiver refused.
-    pub(crate) fn of_message(formatted: &Formatted, refused: Refused) -> Self {
-        let Refused { message: number, code, reason, .. } = refused;
+    /// A message that the receiver rejected.
+    pub(crate) fn of_message(formatted: &Formatted, rejected: RejectedMessage) -> Self {
+        let RejectedMessage { message: number, code, reason, .. } = rejected;
         let bytes = formatted.bytes(number..number + 1);
         let (message, message_base64) = match std::str::from_utf8(bytes) {
             Ok(text) => (Some(text.to_owned()), None),
@@ -67,7 +67,7 @@ impl DeadLetter {
         Self { position, code, reason, message, message_base64, fields: None }
     }
 
-    /// The event as it was sent, if it was.
+    /// The event as it was sent; `None` if it was not formatted.
     fn bytes(&self) -> Option<Vec<u8>> {
         match (&self.message, &self.message_base64) {
             (Some(text), _) => Some(text.clone().into_bytes()),
@@ -77,12 +77,12 @@ impl DeadLetter {
     }
 }
 
-/// What dead letters are of.
+/// The origin of dead letters.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
     /// The rule or the consumer group.
     pub rule: String,
-    /// The receiver that refused them.
+    /// The receiver.
     pub receiver: String,
     /// The project.
     pub project: String,
@@ -92,12 +92,12 @@ pub struct Origin {
     pub shard: u32,
 }
 
-/// A line of an object.
+/// A line of a dead letter object.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Line {
-    /// When it was refused, in Unix seconds.
+    /// Time of the rejection, in Unix seconds.
     pub time: u64,
-    /// What it is of.
+    /// The origin.
     #[serde(flatten)]
     pub origin: Origin,
     /// The event.
@@ -105,73 +105,73 @@ pub struct Line {
     pub letter: DeadLetter,
 }
 
-/// Where dead letters are kept, as settings have it: a folder, or a bucket of a destination.
+/// Settings of the dead letter location: a folder, or a bucket of a destination.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DeadLetterConfig {
     /// The folder.
     pub path: Option<PathBuf>,
-    /// The name of a destination, in place of a folder.
+    /// The name of a destination, instead of a folder.
     pub destination: Option<String>,
     /// The bucket of that destination.
     pub bucket: String,
-    /// What their keys begin with.
+    /// Prefix of the object keys.
     pub prefix: String,
 }
 
-/// Where dead letters are kept. Its methods block.
+/// The stored dead letters. Methods block.
 #[derive(Debug)]
 pub struct DeadLetters {
-    destination: Destination,
+    sink: Box<dyn ObjectSink>,
     prefix: String,
 }
 
-/// Why dead letters can't be read.
+/// An error in reading dead letters.
 #[derive(Debug, thiserror::Error)]
 pub enum DeadLetterError {
-    /// Where they are kept.
+    /// The destination failed.
     #[error(transparent)]
-    Destination(#[from] DestinationError),
-    /// An object has something else.
+    Sink(#[from] SinkError),
+    /// A line of an object is not a dead letter.
     #[error("{key}, line {line}: {source}")]
     Content {
-        /// Its key.
+        /// The object key.
         key: String,
-        /// The number of the line.
+        /// The line number.
         line: usize,
-        /// What is wrong with it.
+        /// The cause.
         source: serde_json::Error,
     },
 }
 
-/// What came of sending dead letters again.
+/// Counts of resent dead letters.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Resent {
-    /// Those that were received.
+    /// Events that the receiver accepted.
     pub received: usize,
-    /// Those that were refused again: they are kept.
-    pub refused: usize,
-    /// Logs that no stage has formatted: they are kept.
+    /// Events that the receiver rejected again. They are kept.
+    pub rejected: usize,
+    /// Logs that were never formatted. They are kept.
     pub unformatted: usize,
 }
 
 impl DeadLetters {
-    /// Those below a prefix of a destination.
-    pub fn new(destination: Destination, prefix: impl Into<String>) -> Self {
-        Self { destination, prefix: prefix.into() }
+    /// Dead letters under a prefix of a destination.
+    pub fn new(sink: Box<dyn ObjectSink>, prefix: impl Into<String>) -> Self {
+        Self { sink, prefix: prefix.into() }
     }
 
-    /// Keeps dead letters, as one object. The same ones are kept once.
+    /// Saves dead letters as one object. Idempotent: the key contains a digest of the letters.
     ///
     /// # Errors
-    /// When the destination does not take the object.
-    pub fn keep(&self, origin: &Origin, time: u64, letters: &[DeadLetter]) -> Result<(), DestinationError> {
+    /// When the destination can't store the object.
+    pub fn save(&self, origin: &Origin, time: u64, letters: &[DeadLetter]) -> Result<(), SinkError> {
         let Some(first) = letters.first() else { return Ok(()) };
         let (mut lines, mut hash) = (vec![], Sha256::new());
         for letter in letters {
             let line = |time| {
                 let line = Line { time, origin: origin.clone(), letter: letter.clone() };
-                // Texts and numbers: there is nothing that JSON can't hold.
+                // Strings and numbers always serialize.
                 serde_json::to_vec(&line).unwrap_or_default()
             };
             hash.update(line(0));
@@ -182,27 +182,27 @@ impl DeadLetters {
         let digest = hex::encode(&hash.finalize()[..6]);
         let cursor = first.position.cursor;
         let key = format!("{}{project}/{logstore}/{rule}/{shard}/{cursor}_{digest}.jsonl", self.prefix);
-        let mut part = self.destination.begin(&key, 0)?;
-        let whole = part.write(&lines).and_then(|()| part.finish(b""));
-        let whole = whole.map_err(|error| DestinationError::io(key.as_ref(), error))?;
-        match self.destination.publish(whole, &key, MEDIA_TYPE, &vec![]) {
-            // Its name tells what it has.
-            Err(DestinationError::Exists(_)) => Ok(()),
-            kept => kept,
+        let mut staged = self.sink.begin(&key, 0)?;
+        let finished = staged.write(&lines).and_then(|()| staged.finish(b""));
+        let finished = finished.map_err(|error| SinkError::io(key.as_ref(), error))?;
+        match self.sink.publish(finished, &key, MEDIA_TYPE, &vec![]) {
+            // The key contains a digest of the content.
+            Err(SinkError::Exists(_)) => Ok(()),
+            result => result,
         }
     }
 
-    /// The keys of all objects.
-    pub fn keys(&self) -> Result<Vec<String>, DestinationError> {
-        let mut keys = self.destination.list(&self.prefix)?;
+    /// Lists the keys of all objects.
+    pub fn keys(&self) -> Result<Vec<String>, SinkError> {
+        let mut keys = self.sink.list(&self.prefix)?;
         keys.retain(|key| key.ends_with(".jsonl"));
         keys.sort();
         Ok(keys)
     }
 
-    /// The dead letters of an object.
+    /// Reads the dead letters of an object.
     pub fn read(&self, key: &str) -> Result<Vec<Line>, DeadLetterError> {
-        let bytes = self.destination.read(key)?;
+        let bytes = self.sink.read(key)?;
         let lines = bytes.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).enumerate();
         let parse = |(number, line): (usize, &[u8])| {
             serde_json::from_slice(line).map_err(|source| DeadLetterError::Content {
@@ -215,16 +215,16 @@ impl DeadLetters {
     }
 
     /// Deletes an object.
-    pub fn delete(&self, key: &str) -> Result<(), DestinationError> {
-        self.destination.delete(key)
+    pub fn delete(&self, key: &str) -> Result<(), SinkError> {
+        self.sink.delete(key)
     }
 }
 
-/// Sends the dead letters of an object again. What is refused once more is kept in an object of its own, and this one
+/// Resends the dead letters of an object. Letters that are rejected again are saved in a new object, and the old object
 /// is deleted.
 ///
 /// # Errors
-/// When the object can't be read, or what is left of it can't be kept: then it stays.
+/// When the object can't be read, or the remaining letters can't be saved. The old object is kept then.
 pub async fn resend(
     letters: &Arc<DeadLetters>,
     key: &str,
@@ -233,17 +233,17 @@ pub async fn resend(
 ) -> Result<Resent, DeadLetterError> {
     let (from, name) = (Arc::clone(letters), key.to_owned());
     let lines = blocking(move || from.read(&name)).await?;
-    let (sendable, mut left): (Vec<Line>, Vec<Line>) =
+    let (sendable, mut remaining): (Vec<Line>, Vec<Line>) =
         lines.into_iter().partition(|line| line.letter.bytes().is_some());
-    let unformatted = left.len();
+    let unformatted = remaining.len();
     let messages: Vec<Vec<u8>> = sendable.iter().filter_map(|line| line.letter.bytes()).collect();
-    let refused = receiver.deliver(&[Formatted::again(&messages)]).await;
-    let resent = Resent { received: sendable.len() - refused.len(), refused: refused.len(), unformatted };
+    let rejected = receiver.deliver(&[Formatted::from_messages(&messages)]).await;
+    let resent = Resent { received: sendable.len() - rejected.len(), rejected: rejected.len(), unformatted };
     let mut sendable: Vec<Option<Line>> = sendable.into_iter().map(Some).collect();
-    for Refused { message, code, reason, .. } in refused {
+    for RejectedMessage { message, code, reason, .. } in rejected {
         if let Some(mut line) = sendable.get_mut(message).and_then(Option::take) {
             (line.letter.code, line.letter.reason) = (code, reason);
-            left.push(line);
+            remaining.push(line);
         }
     }
     if resent.received == 0 {
@@ -251,9 +251,9 @@ pub async fn resend(
     }
     let (to, key) = (Arc::clone(letters), key.to_owned());
     blocking(move || {
-        for lines in left.chunk_by(|one, next| one.origin == next.origin) {
+        for lines in remaining.chunk_by(|one, next| one.origin == next.origin) {
             let letters: Vec<DeadLetter> = lines.iter().map(|line| line.letter.clone()).collect();
-            to.keep(&lines[0].origin, time, &letters)?;
+            to.save(&lines[0].origin, time, &letters)?;
         }
         Ok(to.delete(&key)?)
     })
@@ -276,15 +276,15 @@ mod tests {
     use crate::directory::Directory;
 
     fn letter(message: &[u8]) -> DeadLetter {
-        let refused =
-            Refused { chunk: 0, message: 0, code: "6".into(), reason: "Invalid data format".into() };
-        DeadLetter::of_message(&Formatted::again(&[message.to_vec()]), refused)
+        let rejected =
+            RejectedMessage { chunk: 0, message: 0, code: "6".into(), reason: "Invalid data format".into() };
+        DeadLetter::of_message(&Formatted::from_messages(&[message.to_vec()]), rejected)
     }
 
     #[test]
-    fn the_same_letters_are_kept_once_and_read_as_they_were() {
+    fn save_is_idempotent_and_read_returns_same_letters() {
         let folder = tempfile::tempdir().unwrap();
-        let letters = DeadLetters::new(Destination::Directory(Directory::new(folder.path())), "");
+        let letters = DeadLetters::new(Box::new(Directory::new(folder.path())), "");
         let origin = Origin {
             rule: "splunk".into(),
             receiver: "main".into(),
@@ -293,8 +293,8 @@ mod tests {
             shard: 3,
         };
         let dead = [letter(b"{\"event\":1}"), letter(b"\xff\n")];
-        letters.keep(&origin, 7, &dead).unwrap();
-        letters.keep(&origin, 8, &dead).unwrap();
+        letters.save(&origin, 7, &dead).unwrap();
+        letters.save(&origin, 8, &dead).unwrap();
         let keys = letters.keys().unwrap();
         assert_eq!(keys.len(), 1, "{keys:?}");
         assert!(keys[0].starts_with("p/l/splunk/3/0_"), "{keys:?}");

@@ -2,18 +2,18 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::chunk::{Chunk, Position};
 use super::dead_letter::DeadLetter;
-use super::load::{Chunk, Position};
 use crate::batch::{BatchBuilder, LogBatch};
 use crate::stage::{
     FormatterStage, FormattingSession, Messages, StageError, Transformed, TransformingSession,
 };
 use crate::transforms::Transforms;
 
-/// Chunks that one instance of a stage formats: its memory never shrinks.
+/// Chunks after which a stage instance is recycled, since its memory never shrinks.
 const CHUNKS: u32 = 256;
 
-/// Formats the logs of a shard, in instances of stages that are replaced now and then.
+/// Formats the logs of a shard in stage instances that are recycled periodically.
 #[derive(Debug)]
 pub(crate) struct Formatting {
     transforms: Transforms,
@@ -29,17 +29,17 @@ struct Sessions {
     formatter: FormattingSession,
 }
 
-/// A chunk as messages.
+/// A formatted chunk.
 #[derive(Debug)]
 pub(crate) struct Formatted {
     pub(crate) messages: Messages,
-    /// Where the log of each message stands.
+    /// The source chunk, for the positions of the logs.
     chunk: Arc<Chunk>,
 }
 
 impl Formatted {
-    /// Messages that were formatted before.
-    pub(crate) fn again(messages: &[Vec<u8>]) -> Self {
+    /// Wraps messages that were formatted before.
+    pub(crate) fn from_messages(messages: &[Vec<u8>]) -> Self {
         let ends = messages.iter().scan(0, |end, message| {
             *end += message.len() as u32;
             Some(*end)
@@ -49,7 +49,7 @@ impl Formatted {
         Self { messages, chunk: Arc::new(chunk) }
     }
 
-    /// How many messages there are.
+    /// Number of messages.
     pub(crate) fn len(&self) -> usize {
         self.messages.ends.len()
     }
@@ -59,13 +59,13 @@ impl Formatted {
         self.chunk.batch.bytes() as u64
     }
 
-    /// Where the log of a message stands.
+    /// The position of a message's log.
     pub(crate) fn position(&self, message: usize) -> Position {
         let log = self.messages.logs.get(message).map_or(message, |&log| log as usize);
         self.chunk.position(log)
     }
 
-    /// The bytes of some messages, end to end.
+    /// The concatenated bytes of a range of messages.
     pub(crate) fn bytes(&self, messages: Range<usize>) -> &[u8] {
         let end = |message: usize| match message {
             0 => 0,
@@ -75,11 +75,11 @@ impl Formatted {
     }
 }
 
-/// Logs of a chunk, transformed.
+/// Transformed logs of a chunk.
 #[derive(Debug)]
 struct Piece<'c> {
     batch: Cow<'c, LogBatch>,
-    /// For each log the one of the chunk that it is from; none: it is the one in its place.
+    /// Index in the chunk of each log; `None` if the indexes are the same.
     origins: Option<Vec<u32>>,
 }
 
@@ -94,10 +94,10 @@ impl Formatting {
         Self { transforms, stage, config, sessions: None, formatted: 0 }
     }
 
-    /// Formats a chunk. Logs that a stage refuses are dead letters; those that a transformer leaves out have no message.
+    /// Formats a chunk. Logs that a stage rejects become dead letters; filtered logs have no message.
     ///
     /// # Errors
-    /// When a stage fails otherwise: nothing of the chunk is formatted then.
+    /// When a stage fails otherwise. No log of the chunk is formatted then.
     pub(crate) fn format(&mut self, chunk: &Arc<Chunk>) -> Result<(Formatted, Vec<DeadLetter>), StageError> {
         if self.formatted >= CHUNKS {
             self.sessions = None;
@@ -112,7 +112,7 @@ impl Formatting {
         self.formatted += 1;
         let mut dead = vec![];
         let messages = sessions.format(chunk, &mut dead)?;
-        // After an error instances are not called again.
+        // Instances are discarded after an error.
         self.sessions = Some(sessions);
         Ok((Formatted { messages, chunk: Arc::clone(chunk) }, dead))
     }
@@ -121,7 +121,7 @@ impl Formatting {
 impl Sessions {
     fn format(&mut self, chunk: &Chunk, dead: &mut Vec<DeadLetter>) -> Result<Messages, StageError> {
         let mut pieces = vec![Piece { batch: Cow::Borrowed(&chunk.batch), origins: None }];
-        let mut refuse = |piece: &Piece<'_>, log: usize, reason: &str| {
+        let mut reject = |piece: &Piece<'_>, log: usize, reason: &str| {
             let position = chunk.position(piece.origin(log) as usize);
             dead.push(DeadLetter::of_log(position, "rejected", reason, &piece.batch, log));
         };
@@ -136,7 +136,7 @@ impl Sessions {
                         made.push(Piece { batch: Cow::Owned(batch), origins: Some(origins) });
                     }
                 };
-                around(&piece.batch, push, took, |log, reason| refuse(piece, log, reason))?;
+                around(&piece.batch, push, took, |log, reason| reject(piece, log, reason))?;
             }
             pieces = made;
         }
@@ -150,23 +150,23 @@ impl Sessions {
                     append(&mut messages, made, |log| piece.origin(logs.start + log as usize));
                 }
             };
-            around(&piece.batch, push, took, |log, reason| refuse(piece, log, reason))?;
+            around(&piece.batch, push, took, |log, reason| reject(piece, log, reason))?;
         }
         Ok(messages)
     }
 }
 
-/// Gives a stage all logs of a batch but those that it refuses.
+/// Pushes all logs of a batch to a stage, and skips those that it rejects.
 fn around<T>(
     batch: &LogBatch,
     mut push: impl FnMut(&LogBatch) -> Result<T, StageError>,
     mut took: impl FnMut(Range<usize>, T),
-    mut refused: impl FnMut(usize, &str),
+    mut rejected: impl FnMut(usize, &str),
 ) -> Result<(), StageError> {
     let mut logs = 0..batch.len();
     loop {
-        let whole = logs.len() == batch.len();
-        let result = if whole { push(batch) } else { push(&batch.slice(logs.clone())) };
+        let finished = logs.len() == batch.len();
+        let result = if finished { push(batch) } else { push(&batch.slice(logs.clone())) };
         match result {
             Ok(made) => {
                 took(logs, made);
@@ -180,7 +180,7 @@ fn around<T>(
                 if log > logs.start {
                     took(logs.start..log, push(&batch.slice(logs.start..log))?);
                 }
-                refused(log, &reason);
+                rejected(log, &reason);
                 logs.start = log + 1;
                 if logs.is_empty() {
                     return Ok(());
@@ -195,7 +195,7 @@ fn empty() -> Messages {
     Messages { bytes: vec![], ends: vec![], logs: vec![] }
 }
 
-/// Appends messages; `origin` is the log of the chunk that one of the stage's logs is from.
+/// Appends messages. `origin` maps a log index of the stage to one of the chunk.
 fn append(to: &mut Messages, more: Messages, origin: impl Fn(u32) -> u32) {
     let bytes = to.bytes.len() as u32;
     to.bytes.extend_from_slice(&more.bytes);

@@ -1,8 +1,9 @@
-//! A member of a consumer group: reads the shards that the service gives it, over the network.
+//! A member of a consumer group, which reads the shards that the service assigns to it over the network.
 //!
-//! The service is the only one that says whose a shard is. A member tells it at each heartbeat what it still works on,
-//! and hears what it shall; it ends what is taken away, and tells that only when the last of it is delivered and
-//! written down. One that is not heard for the group's timeout gives up all by itself, as the service takes it for gone.
+//! Only the service assigns shards. A heartbeat reports the member's current shards, and its response has the assigned
+//! ones. The member reports a revoked shard until its last in-flight batch is delivered and the checkpoint is saved.
+//! After the group's timeout without a successful heartbeat, the service removes the member. The member then drops all
+//! shards on its own.
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -21,109 +22,112 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::backoff::Backoff;
+use super::chunk::chunks;
 use super::dead_letter::Origin;
-use super::feed::{Gone, LOAD, Ledger, Load, Outlet, Reader, Room, Sent, on_thread, told};
-use super::goal::{Goal, Saved, shards};
-use super::load::chunks;
-use crate::client::{Client, ClientError, MOST_GROUPS};
-use crate::service::members::SENT;
+use super::delivery::{
+    BATCH_BYTES, CheckpointStore, Delivery, InFlightBatch, MemoryPermit, Reader, Sent, ShardRevoked,
+    on_thread, stopped,
+};
+use super::end_cursors::{EndCursors, ShardCheckpoint, shards};
+use crate::client::{Client, ClientError, MAX_GROUPS};
+use crate::service::consumer_stats::SENT_HEADER;
 
-/// How a member takes part.
+/// A membership in a consumer group.
 #[derive(Debug, Clone)]
 pub struct Membership {
     /// The logstore.
     pub logstore: String,
-    /// The consumer group; made if there is none.
+    /// The consumer group. Created if it does not exist.
     pub group: String,
-    /// The name of this member, which no other has.
+    /// The unique name of this member.
     pub consumer: String,
-    /// How often it tells that it is there. After two times in silence the service takes it for gone.
+    /// Heartbeat interval. The service removes a member after two missed heartbeats.
     pub heartbeat: Duration,
-    /// How long to wait before it is asked again when there was nothing to read.
+    /// Pause before the next pull after a pull with few logs.
     pub fetch: Duration,
-    /// Where shards begin that the group has no checkpoint of: `begin`, `end`, or a Unix time.
+    /// Start of shards without a checkpoint: `begin`, `end`, or a Unix time.
     pub from: String,
-    /// Whether it ends when the group has delivered all that was there when it began.
+    /// True to end after the group has delivered all logs that existed at the start.
     pub until_end: bool,
 }
 
-/// The oldest logs that are there.
-pub(super) const BEGIN: &str = "begin";
+/// The position of the oldest logs.
+pub(super) const OLDEST: &str = "begin";
 
-/// How long what is on its way has to be delivered when a shard is taken away, or the program ends.
-const FAREWELL: Duration = Duration::from_secs(10);
+/// Longest wait for in-flight batches when a shard is revoked or the program ends.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A member of a consumer group.
 #[derive(Debug)]
 pub struct Member {
     client: Client,
     membership: Arc<Membership>,
-    outlet: Outlet,
+    delivery: Delivery,
     project: String,
 }
 
-/// Why it is not known whose the shards are.
+/// A failed heartbeat.
 #[derive(Debug, thiserror::Error)]
 enum HeartbeatError {
     #[error(transparent)]
     Client(#[from] ClientError),
-    #[error("no answer until the next heartbeat was due")]
+    #[error("no response before the next heartbeat was due")]
     Silent,
-    #[error("the answer to a heartbeat is no list of shards: {0}")]
+    #[error("the response to a heartbeat is not a list of shards: {0}")]
     Reply(serde_json::Error),
 }
 
 impl HeartbeatError {
-    fn is_no_group(&self) -> bool {
-        matches!(self, Self::Client(ClientError::Refused(error)) if error.code == ErrorCode::ConsumerGroupNotExist)
+    fn is_missing_group(&self) -> bool {
+        matches!(self, Self::Client(ClientError::Rejected(error)) if error.code == ErrorCode::ConsumerGroupNotExist)
     }
 }
 
-/// When a heartbeat was sent, and the shards that it was answered with.
-type Heard = (Instant, Result<Vec<u32>, HeartbeatError>);
+/// The time at which a heartbeat was sent, and the assigned shards.
+type HeartbeatReply = (Instant, Result<Vec<u32>, HeartbeatError>);
 
-/// The shards that a member works on.
+/// The shards of a member.
 #[derive(Default)]
 struct Shards {
-    held: HashMap<u32, Held>,
-    feeds: JoinSet<(u32, bool)>,
+    assigned: HashMap<u32, AssignedShard>,
+    deliveries: JoinSet<(u32, bool)>,
 }
 
-/// A shard that the service has given.
-struct Held {
+/// A shard that the service assigned.
+struct AssignedShard {
     stop: watch::Sender<bool>,
-    /// Whether it was read to its end, if it has one.
+    /// True if the shard was read to its end cursor.
     is_read: bool,
 }
 
 impl Member {
-    pub(crate) fn new(client: Client, project: &str, membership: Membership, outlet: Outlet) -> Self {
-        Self { client, membership: Arc::new(membership), outlet, project: project.into() }
+    pub(crate) fn new(client: Client, project: &str, membership: Membership, delivery: Delivery) -> Self {
+        Self { client, membership: Arc::new(membership), delivery, project: project.into() }
     }
 
     fn group_path(&self) -> String {
         format!("/logstores/{}/consumergroups", self.membership.logstore)
     }
 
-    /// Makes the group, unless there is one, and writes down where it begins.
+    /// Creates the group, unless it exists, and saves its start as checkpoints.
     ///
     /// # Errors
-    /// When the service refuses it: there is no such logstore, the key does not serve, there are too many groups.
+    /// When the service refuses: unknown logstore, missing permission, too many groups.
     pub async fn join(&self) -> Result<(), ClientError> {
         let timeout = (self.membership.heartbeat * 2).as_secs_f64().ceil() as u64;
         let group = &self.membership.group;
         let body = json!({ "consumerGroup": group, "timeout": timeout, "order": false });
         match self.client.send_json(Method::POST, &self.group_path(), &[], &body).await {
-            Err(ClientError::Refused(error)) if error.code == ErrorCode::ConsumerGroupAlreadyExist => {
+            Err(ClientError::Rejected(error)) if error.code == ErrorCode::ConsumerGroupAlreadyExist => {
                 self.raise_timeout(timeout).await?;
             }
             Err(error) => return Err(error),
             Ok(_) => {}
         }
-        self.write_begin().await
+        self.save_start().await
     }
 
-    /// Others of the group may be heard less often: its timeout is made no shorter, and nothing else of it is changed.
+    /// Raises the group's timeout if needed. Never lowers it, since other members may have longer heartbeats.
     async fn raise_timeout(&self, timeout: u64) -> Result<(), ClientError> {
         #[derive(Deserialize)]
         struct Group {
@@ -139,15 +143,15 @@ impl Member {
         self.client.send_json(Method::PUT, &path, &[], &json!({ "timeout": timeout })).await.map(drop)
     }
 
-    /// The end that a group begins at is that of the day it began: it is written down before anything is read. Otherwise
-    /// it would be another one after each restart until the first load is delivered.
-    async fn write_begin(&self) -> Result<(), ClientError> {
+    /// Saves the start of a new group as checkpoints, before anything is read. Otherwise `end` would mean a later
+    /// position after each restart until the first batch is delivered.
+    async fn save_start(&self) -> Result<(), ClientError> {
         let Membership { logstore, group, from, .. } = &*self.membership;
-        if from == BEGIN {
+        if from == OLDEST {
             return Ok(());
         }
         let path = format!("{}/{group}", self.group_path());
-        let saved: Vec<Saved> = self.client.get(&path, &[]).await?;
+        let saved: Vec<ShardCheckpoint> = self.client.get(&path, &[]).await?;
         if saved.iter().any(|saved| saved.checkpoint.as_deref().is_some_and(|saved| !saved.is_empty())) {
             return Ok(());
         }
@@ -160,108 +164,109 @@ impl Member {
         Ok(())
     }
 
-    /// Reads what the service gives it, until `stop`, or until all is delivered if that is what is wanted.
+    /// Reads the assigned shards until `stop`, or until the end cursors if `until_end` is set.
     pub async fn run(self, mut stop: watch::Receiver<bool>) {
-        let goal = tokio::select! {
-            () = told(&mut stop) => return,
-            goal = self.goal() => goal.map(Arc::new),
+        let end_cursors = tokio::select! {
+            () = stopped(&mut stop) => return,
+            end_cursors = self.end_cursors() => end_cursors.map(Arc::new),
         };
         let member = Arc::new(self);
         let mut shards = Shards::default();
-        let mut heard = Instant::now();
-        let mut next = heard;
-        // A heartbeat on its way. It must not keep anything else from being seen.
-        let mut beat: Option<Pin<Box<dyn Future<Output = Heard> + Send>>> = None;
-        // When it is over, once it was told to stop.
-        let mut over: Option<Instant> = None;
-        while over.is_none() || !shards.held.is_empty() {
+        let mut last_heartbeat = Instant::now();
+        let mut next = last_heartbeat;
+        // The running heartbeat. It must not block the other events.
+        let mut heartbeat: Option<Pin<Box<dyn Future<Output = HeartbeatReply> + Send>>> = None;
+        // The shutdown deadline, after `stop`.
+        let mut deadline: Option<Instant> = None;
+        while deadline.is_none() || !shards.assigned.is_empty() {
             tokio::select! {
-                () = told(&mut stop), if over.is_none() => {
+                () = stopped(&mut stop), if deadline.is_none() => {
                     shards.stop(|_| true);
-                    over = Some(Instant::now() + FAREWELL);
+                    deadline = Some(Instant::now() + SHUTDOWN_TIMEOUT);
                 }
-                () = sleep_until(over.unwrap_or(next)), if over.is_some() => {
-                    tracing::warn!("not all that was on its way is delivered: it is sent again by whoever comes next");
+                () = sleep_until(deadline.unwrap_or(next)), if deadline.is_some() => {
+                    tracing::warn!("stopped before all in-flight batches were delivered; the next member of the group sends them again");
                     return;
                 }
-                Some(ended) = shards.feeds.join_next() => {
-                    shards.ended(ended);
-                    if member.has_reached(goal.as_deref(), &shards).await {
+                Some(ended) = shards.deliveries.join_next() => {
+                    shards.finish(ended);
+                    if member.is_complete(end_cursors.as_deref(), &shards).await {
                         return;
                     }
                 }
-                // Also while what is on its way is delivered after the end: until then nobody else may have the shards.
-                () = sleep_until(next), if beat.is_none() => {
-                    let (member, asked) = (Arc::clone(&member), Instant::now());
-                    let reported: Vec<u32> = shards.held.keys().copied().collect();
-                    next = asked + member.membership.heartbeat;
-                    beat = Some(Box::pin(async move { (asked, member.heartbeat(&reported).await) }));
+                // Also while in-flight batches are delivered after `stop`: no other member may get the shards until
+                // then.
+                () = sleep_until(next), if heartbeat.is_none() => {
+                    let (member, sent_at) = (Arc::clone(&member), Instant::now());
+                    let reported: Vec<u32> = shards.assigned.keys().copied().collect();
+                    next = sent_at + member.membership.heartbeat;
+                    heartbeat = Some(Box::pin(async move { (sent_at, member.heartbeat(&reported).await) }));
                 }
-                (asked, answer) = async { beat.as_mut().expect("asked for where there is one").await }, if beat.is_some() => {
-                    beat = None;
-                    match answer {
-                        Ok(given) => {
-                            heard = asked;
-                            shards.stop(|shard| !given.contains(&shard));
-                            if over.is_none() {
-                                shards.begin(&member, &given, goal.as_ref());
-                                if member.has_reached(goal.as_deref(), &shards).await {
+                (sent_at, response) = async { heartbeat.as_mut().expect("polled only if there is a heartbeat").await }, if heartbeat.is_some() => {
+                    heartbeat = None;
+                    match response {
+                        Ok(assigned) => {
+                            last_heartbeat = sent_at;
+                            shards.stop(|shard| !assigned.contains(&shard));
+                            if deadline.is_none() {
+                                shards.start(&member, &assigned, end_cursors.as_ref());
+                                if member.is_complete(end_cursors.as_deref(), &shards).await {
                                     return;
                                 }
                             }
                         }
                         Err(error) => {
-                            tracing::warn!(group = member.membership.group, %error, "the service does not hear this consumer");
+                            tracing::warn!(group = member.membership.group, %error, "heartbeat failed");
                             next = Instant::now() + (member.membership.heartbeat / 4).min(Duration::from_secs(5));
-                            if error.is_no_group() && over.is_none() {
-                                member.join_again().await;
+                            if error.is_missing_group() && deadline.is_none() {
+                                member.rejoin().await;
                             }
                         }
                     }
                 }
-                // The service takes it for gone then, and gives its shards to others.
-                () = sleep_until(heard + member.membership.heartbeat * 2), if !shards.held.is_empty() => {
-                    tracing::warn!(group = member.membership.group, "not heard for too long: all shards are given up");
-                    shards.feeds.shutdown().await;
-                    shards.held.clear();
+                // The service removes the member now, and assigns its shards to others.
+                () = sleep_until(last_heartbeat + member.membership.heartbeat * 2), if !shards.assigned.is_empty() => {
+                    tracing::warn!(group = member.membership.group, "heartbeats failed for longer than the group's timeout: dropping all shards");
+                    shards.deliveries.shutdown().await;
+                    shards.assigned.clear();
                 }
             }
         }
     }
 
-    /// Makes a group anew that somebody deleted.
-    async fn join_again(&self) {
+    /// Recreates a deleted group.
+    async fn rejoin(&self) {
         match timeout(self.membership.heartbeat, self.join()).await {
             Ok(Ok(())) => {
-                tracing::warn!(group = self.membership.group, "the group was deleted, and is made anew")
+                tracing::warn!(group = self.membership.group, "the group was deleted, and has been recreated")
             }
             Ok(Err(error)) => {
-                tracing::warn!(group = self.membership.group, %error, "the group can't be made anew")
+                tracing::warn!(group = self.membership.group, %error, "can't recreate the deleted group")
             }
             Err(_) => {}
         }
     }
 
-    /// What it reads before it ends, if it shall.
-    async fn goal(&self) -> Option<Goal> {
-        let ask = || Goal::now(&self.client, &self.membership.logstore);
-        if self.membership.until_end { Some(self.patiently(ask).await) } else { None }
+    /// The end cursors, if `until_end` is set.
+    async fn end_cursors(&self) -> Option<EndCursors> {
+        let request = || EndCursors::now(&self.client, &self.membership.logstore);
+        if self.membership.until_end { Some(self.retry(request).await) } else { None }
     }
 
-    /// Whether all is delivered that it was to see delivered.
-    async fn has_reached(&self, goal: Option<&Goal>, shards: &Shards) -> bool {
-        let Some(goal) = goal else { return false };
-        if !shards.held.values().all(|held| held.is_read) {
+    /// True if the group has delivered everything up to the end cursors.
+    async fn is_complete(&self, end_cursors: Option<&EndCursors>, shards: &Shards) -> bool {
+        let Some(end_cursors) = end_cursors else { return false };
+        if !shards.assigned.values().all(|assigned| assigned.is_read) {
             return false;
         }
         let Membership { logstore, group, .. } = &*self.membership;
-        let is_read = |shard| shards.held.contains_key(&shard);
-        let reached = goal.is_reached(&self.client, logstore, group, is_read);
+        let is_read = |shard| shards.assigned.contains_key(&shard);
+        let reached = end_cursors.are_reached(&self.client, logstore, group, is_read);
         match timeout(self.membership.heartbeat / 2, reached).await {
             Ok(Ok(reached)) => reached,
-            // It is asked again after the next heartbeat.
+            // Checked again after the next heartbeat.
             Ok(Err(error)) => {
-                tracing::warn!(group, %error, "it is not known how far the group is");
+                tracing::warn!(group, %error, "can't read the group's checkpoints");
                 false
             }
             Err(_) => false,
@@ -272,216 +277,220 @@ impl Member {
         let path = format!("{}/{}", self.group_path(), self.membership.group);
         let query = [("type", "heartbeat"), ("consumer", self.membership.consumer.as_str())];
         let body = json!(reported);
-        let ask = self.client.send_json_with(Method::POST, &path, &query, vec![self.sent()], &body);
-        let given = timeout(self.membership.heartbeat, ask).await.map_err(|_| HeartbeatError::Silent)??;
-        serde_json::from_value(given).map_err(HeartbeatError::Reply)
+        let request =
+            self.client.send_json_with(Method::POST, &path, &query, vec![self.stats_header()], &body);
+        let assigned =
+            timeout(self.membership.heartbeat, request).await.map_err(|_| HeartbeatError::Silent)??;
+        serde_json::from_value(assigned).map_err(HeartbeatError::Reply)
     }
 
-    /// The header that says what it has sent. Log Service itself does not look at it.
-    fn sent(&self) -> (&'static str, String) {
-        (SENT, json!(self.outlet.total()).to_string())
+    /// The header with the member's totals. Alibaba Cloud Log Service ignores it.
+    fn stats_header(&self) -> (&'static str, String) {
+        (SENT_HEADER, json!(self.delivery.total()).to_string())
     }
 
-    /// Reads a shard until it is taken away, or read to its end: then true.
+    /// Reads a shard until it is revoked, or to its end cursor. Returns true for the latter.
     async fn read(
         self: Arc<Self>,
         shard: u32,
-        goal: Option<Arc<Goal>>,
+        end_cursors: Option<Arc<EndCursors>>,
         mut stop: watch::Receiver<bool>,
     ) -> bool {
         let begin = tokio::select! {
-            () = told(&mut stop) => return false,
-            begin = self.begin(shard) => begin,
+            () = stopped(&mut stop) => return false,
+            begin = self.start_cursor(shard) => begin,
         };
-        let end = goal.map(|goal| goal.end(shard).unwrap_or(begin));
+        let end = end_cursors.map(|end_cursors| end_cursors.end(shard).unwrap_or(begin));
         tracing::info!(shard, logstore = self.membership.logstore, cursor = begin.0, "reading");
         let origin = Origin {
             rule: self.membership.group.clone(),
-            receiver: self.outlet.receiver.name().to_owned(),
+            receiver: self.delivery.receiver.name().to_owned(),
             project: self.project.clone(),
             logstore: self.membership.logstore.clone(),
             shard,
         };
-        let reader = Pulling { member: Arc::clone(&self), shard, cursor: begin, end, pause: false };
-        let ledger = Checkpoints { member: Arc::clone(&self), shard };
-        let mut taken_away = stop.clone();
+        let reader = PullReader { member: Arc::clone(&self), shard, cursor: begin, end, is_paused: false };
+        let checkpoints = GroupCheckpoints { member: Arc::clone(&self), shard };
+        let mut revoked = stop.clone();
         let is_stopped = stop.clone();
-        let late = async {
-            told(&mut taken_away).await;
-            sleep(FAREWELL).await;
+        let timed_out = async {
+            stopped(&mut revoked).await;
+            sleep(SHUTDOWN_TIMEOUT).await;
         };
         tokio::select! {
-            fed = self.outlet.feed(&origin, reader, ledger, stop) => fed.is_ok() && !*is_stopped.borrow(),
-            () = late => false,
+            delivered = self.delivery.run(&origin, reader, checkpoints, stop) => delivered.is_ok() && !*is_stopped.borrow(),
+            () = timed_out => false,
         }
     }
 
-    /// Where the shard is to be read from.
-    async fn begin(&self, shard: u32) -> Cursor {
+    /// The cursor at which to start reading a shard.
+    async fn start_cursor(&self, shard: u32) -> Cursor {
         let path = format!("{}/{}", self.group_path(), self.membership.group);
         let number = shard.to_string();
         let query = [("shard", number.as_str())];
         let saved = async || {
-            let saved: Vec<Saved> = self.client.get(&path, &query).await?;
-            // Another answer is no word that there is no checkpoint.
+            let saved: Vec<ShardCheckpoint> = self.client.get(&path, &query).await?;
+            // An unexpected response must not count as a missing checkpoint.
             let saved = saved.into_iter().find(|saved| saved.shard == shard);
             let saved = saved
-                .ok_or_else(|| self.client.reply(200, "no checkpoint of the shard that was asked for"))?;
+                .ok_or_else(|| self.client.invalid_reply(200, "no checkpoint of the requested shard"))?;
             match saved.checkpoint.as_deref().unwrap_or_default() {
                 "" => Ok(None),
                 saved => Cursor::decode(saved)
                     .map(Some)
-                    .map_err(|error| self.client.reply(200, &error.to_string())),
+                    .map_err(|error| self.client.invalid_reply(200, &error.to_string())),
             }
         };
-        match self.patiently(saved).await {
+        match self.retry(saved).await {
             Some(cursor) => cursor,
-            // It came after the group began: all of it is asked for.
-            None => self.patiently(|| self.client.cursor(&self.membership.logstore, shard, BEGIN)).await,
+            // The shard is newer than the group, so it is read from its oldest log.
+            None => self.retry(|| self.client.cursor(&self.membership.logstore, shard, OLDEST)).await,
         }
     }
 
-    /// Asks until there is an answer.
-    async fn patiently<T, F: Future<Output = Result<T, ClientError>>>(&self, ask: impl Fn() -> F) -> T {
+    /// Retries a request until it succeeds.
+    async fn retry<T, F: Future<Output = Result<T, ClientError>>>(&self, request: impl Fn() -> F) -> T {
         let mut backoff = Backoff::default();
         loop {
-            match ask().await {
-                Ok(answer) => return answer,
-                Err(error) => self.wait(&mut backoff, &error).await,
+            match request().await {
+                Ok(response) => return response,
+                Err(error) => self.back_off(&mut backoff, &error).await,
             }
         }
     }
 
-    async fn wait(&self, backoff: &mut Backoff, error: &ClientError) {
+    async fn back_off(&self, backoff: &mut Backoff, error: &ClientError) {
         let wait = backoff.next();
-        if backoff.tries() == 1 || backoff.tries().is_multiple_of(10) {
-            tracing::warn!(logstore = self.membership.logstore, %error, ?wait, "the service is asked again");
+        if backoff.attempts() == 1 || backoff.attempts().is_multiple_of(10) {
+            tracing::warn!(logstore = self.membership.logstore, %error, ?wait, "a request to the service failed; retrying");
         }
         sleep(wait).await;
     }
 }
 
 impl Shards {
-    /// Ends to read those; what is on its way is delivered. Those that were read are given back.
+    /// Stops reading the selected shards. In-flight batches are still delivered. Releases shards that were read to the
+    /// end.
     fn stop(&mut self, which: impl Fn(u32) -> bool) {
-        self.held.retain(|&shard, held| {
+        self.assigned.retain(|&shard, assigned| {
             let stops = which(shard);
-            if stops && !held.is_read && !held.stop.send_replace(true) {
-                tracing::info!(shard, "the shard is given back");
+            if stops && !assigned.is_read && !assigned.stop.send_replace(true) {
+                tracing::info!(shard, "shard revoked");
             }
-            !(stops && held.is_read)
+            !(stops && assigned.is_read)
         });
     }
 
-    /// Begins to read what is new of those that are given.
-    fn begin(&mut self, member: &Arc<Member>, given: &[u32], goal: Option<&Arc<Goal>>) {
-        for &shard in given {
-            if self.held.contains_key(&shard) {
+    /// Starts reading newly assigned shards.
+    fn start(&mut self, member: &Arc<Member>, assigned: &[u32], end_cursors: Option<&Arc<EndCursors>>) {
+        for &shard in assigned {
+            if self.assigned.contains_key(&shard) {
                 continue;
             }
             let stop = watch::Sender::new(false);
             let (member, stopping) = (Arc::clone(member), stop.subscribe());
-            let goal = goal.cloned();
-            self.held.insert(shard, Held { stop, is_read: false });
-            self.feeds.spawn(async move {
-                let read = AssertUnwindSafe(member.read(shard, goal, stopping)).catch_unwind().await;
+            let end_cursors = end_cursors.cloned();
+            self.assigned.insert(shard, AssignedShard { stop, is_read: false });
+            self.deliveries.spawn(async move {
+                let read = AssertUnwindSafe(member.read(shard, end_cursors, stopping)).catch_unwind().await;
                 if read.is_err() {
-                    // It is given again at the next heartbeat, and read from its checkpoint.
-                    tracing::error!(shard, "a defect of logship: please report it");
+                    // The next heartbeat assigns it again, and reading restarts at the checkpoint.
+                    tracing::error!(shard, "a delivery panicked: please report this bug of logship");
                 }
                 (shard, read.unwrap_or(false))
             });
         }
     }
 
-    /// A shard was given back, or read to its end: then it is still held, so that nobody reads it again.
-    fn ended(&mut self, ended: Result<(u32, bool), JoinError>) {
+    /// Handles the end of a shard's delivery. A shard that was read to its end cursor stays assigned, so that no other
+    /// member reads it again.
+    fn finish(&mut self, ended: Result<(u32, bool), JoinError>) {
         let Ok((shard, is_read)) = ended else { return };
-        match self.held.get_mut(&shard) {
-            Some(held) if is_read => held.is_read = true,
-            _ => drop(self.held.remove(&shard)),
+        match self.assigned.get_mut(&shard) {
+            Some(assigned) if is_read => assigned.is_read = true,
+            _ => drop(self.assigned.remove(&shard)),
         }
     }
 }
 
-/// Pulls log groups from a shard.
-struct Pulling {
+/// A reader that pulls log groups from a shard.
+struct PullReader {
     member: Arc<Member>,
     shard: u32,
     cursor: Cursor,
-    /// Where to stop, if anywhere.
+    /// The end cursor, if there is one.
     end: Option<Cursor>,
-    /// Whether there was little last time.
-    pause: bool,
+    /// True if the last pull returned few logs.
+    is_paused: bool,
 }
 
-impl Reader for Pulling {
+impl Reader for PullReader {
     type Mark = Cursor;
 
-    async fn next(&mut self, room: &Arc<Semaphore>) -> Result<Option<Load<Cursor>>, Gone> {
+    async fn next(&mut self, memory: &Arc<Semaphore>) -> Result<Option<InFlightBatch<Cursor>>, ShardRevoked> {
         let mut backoff = Backoff::default();
         loop {
             if self.end.is_some_and(|end| self.cursor.0 >= end.0) {
                 return Ok(None);
             }
-            if std::mem::take(&mut self.pause) {
+            if std::mem::take(&mut self.is_paused) {
                 sleep(self.member.membership.fetch).await;
             }
-            let mut room = Room::take(room).await;
+            let mut memory = MemoryPermit::take(memory).await;
             let logstore = &self.member.membership.logstore;
             match self.member.client.pull(logstore, self.shard, self.cursor, 0).await {
                 Ok(pulled) => {
-                    // Many small requests are dear, for the receiver too.
-                    self.pause = pulled.list.len() < LOAD / 4 && pulled.groups < MOST_GROUPS;
-                    self.tell_of_deleted(pulled.first);
+                    // Many small requests are expensive, for the receiver too.
+                    self.is_paused = pulled.list.len() < BATCH_BYTES / 4 && pulled.groups < MAX_GROUPS;
+                    self.log_deleted(pulled.first_position);
                     let (from, next) = (self.cursor.0, pulled.next);
                     if pulled.groups == 0 {
                         backoff = Backoff::default();
                         if next == self.cursor {
-                            self.pause = true;
+                            self.is_paused = true;
                         }
                         self.cursor = next;
                         continue;
                     }
-                    room.shrink(pulled.list.len());
+                    memory.shrink(pulled.list.len());
                     match on_thread(move || chunks(&pulled.list, from)).await {
                         Ok(chunks) => {
                             self.cursor = next;
-                            return Ok(Some(Load { chunks, mark: next, room, formatters: None }));
+                            return Ok(Some(InFlightBatch { chunks, mark: next, memory, formatters: None }));
                         }
                         Err(error) => {
                             let wait = backoff.next();
-                            tracing::error!(shard = self.shard, cursor = from, %error, ?wait, "what was pulled can't be read; it is pulled again");
-                            drop(room);
+                            tracing::error!(shard = self.shard, cursor = from, %error, ?wait, "can't parse pulled log groups; pulling again");
+                            drop(memory);
                             sleep(wait).await;
                         }
                     }
                 }
-                Err(ClientError::Refused(error)) if error.code == ErrorCode::ShardNotExist => {
-                    // What was read of it is still delivered.
+                Err(ClientError::Rejected(error)) if error.code == ErrorCode::ShardNotExist => {
+                    // In-flight batches are still delivered.
                     tracing::warn!(
                         logstore,
                         shard = self.shard,
                         cursor = self.cursor.0,
-                        "the shard is no more: what was not read of it is lost"
+                        "the shard was deleted: its unread logs are lost"
                     );
                     return Ok(None);
                 }
-                Err(ClientError::Refused(error)) if error.code == ErrorCode::InvalidCursor => {
-                    self.skip_to_the_oldest(&error.to_string()).await;
+                Err(ClientError::Rejected(error)) if error.code == ErrorCode::InvalidCursor => {
+                    self.skip_to_oldest(&error.to_string()).await;
                 }
                 Err(error) => {
-                    drop(room);
-                    self.member.wait(&mut backoff, &error).await;
+                    drop(memory);
+                    self.member.back_off(&mut backoff, &error).await;
                 }
             }
         }
     }
 }
 
-impl Pulling {
-    /// Logs may have been deleted while a receiver was down for long, or nobody read.
-    fn tell_of_deleted(&self, first: Option<u64>) {
+impl PullReader {
+    /// Logs an error if logs were deleted before they were read.
+    fn log_deleted(&self, first: Option<u64>) {
         let Some(first) = first.filter(|first| *first > self.cursor.0) else { return };
         tracing::error!(
             logstore = self.member.membership.logstore,
@@ -492,10 +501,10 @@ impl Pulling {
         );
     }
 
-    /// Logs that were deleted before they were read are told of.
-    async fn skip_to_the_oldest(&mut self, error: &str) {
+    /// Continues with the oldest logs after others were deleted. Logs an error.
+    async fn skip_to_oldest(&mut self, error: &str) {
         let logstore = &self.member.membership.logstore;
-        let oldest = self.member.patiently(|| self.member.client.cursor(logstore, self.shard, "begin")).await;
+        let oldest = self.member.retry(|| self.member.client.cursor(logstore, self.shard, "begin")).await;
         tracing::error!(
             logstore,
             shard = self.shard,
@@ -505,21 +514,21 @@ impl Pulling {
             "{DELETED}"
         );
         self.cursor = oldest;
-        self.pause = true;
+        self.is_paused = true;
     }
 }
 
 const DELETED: &str =
-    "logs were deleted by the logstore's time to live before they were read; reading goes on with the oldest";
+    "the logstore's time to live deleted logs before they were read; reading continues with the oldest";
 
-/// Writes down how far a shard is with the group.
-struct Checkpoints {
+/// Saves checkpoints with the consumer group.
+struct GroupCheckpoints {
     member: Arc<Member>,
     shard: u32,
 }
 
-impl Ledger<Cursor> for Checkpoints {
-    async fn done(&mut self, mark: Cursor, _sent: Sent) -> Result<(), Gone> {
+impl CheckpointStore<Cursor> for GroupCheckpoints {
+    async fn save(&mut self, mark: Cursor, _sent: Sent) -> Result<(), ShardRevoked> {
         let member = &self.member;
         let path = format!("{}/{}", member.group_path(), member.membership.group);
         let query = [
@@ -530,24 +539,24 @@ impl Ledger<Cursor> for Checkpoints {
         let body = json!({ "shard": self.shard, "checkpoint": mark.encode() });
         let mut backoff = Backoff::default();
         loop {
-            let headers = vec![member.sent()];
+            let headers = vec![member.stats_header()];
             match member.client.send_json_with(Method::POST, &path, &query, headers, &body).await {
                 Ok(_) => return Ok(()),
-                Err(ClientError::Refused(error)) if is_taken_away(&error.code) => {
-                    tracing::warn!(shard = self.shard, %error, "the shard is not this consumer's any more");
-                    return Err(Gone);
+                Err(ClientError::Rejected(error)) if is_revoked(&error.code) => {
+                    tracing::warn!(shard = self.shard, %error, "the shard was reassigned to another consumer");
+                    return Err(ShardRevoked);
                 }
-                // What comes behind it is delivered as well.
-                Err(ClientError::Refused(error)) if error.code == ErrorCode::ShardNotExist => return Ok(()),
-                // A quota, a key that is being changed: given up now, all that is on its way would be sent again.
-                Err(error) => member.wait(&mut backoff, &error).await,
+                // Later batches are still delivered.
+                Err(ClientError::Rejected(error)) if error.code == ErrorCode::ShardNotExist => return Ok(()),
+                // A quota, or a key rotation. Giving up would resend all in-flight batches.
+                Err(error) => member.back_off(&mut backoff, &error).await,
             }
         }
     }
 }
 
-/// Whether a refused checkpoint means that the shard is another's.
-fn is_taken_away(code: &ErrorCode) -> bool {
+/// True if the error of a checkpoint means that the shard was reassigned.
+fn is_revoked(code: &ErrorCode) -> bool {
     use ErrorCode::{ConsumerGroupNotExist, ConsumerNotExist, ConsumerNotMatch};
     matches!(code, ConsumerNotMatch | ConsumerNotExist | ConsumerGroupNotExist)
 }

@@ -1,4 +1,4 @@
-//! Who takes messages.
+//! Receivers of messages.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,18 +12,18 @@ use super::hec::{self, Hec};
 use super::syslog::{self, Syslog};
 use crate::stage::Transport;
 
-/// A receiver as settings have it.
+/// Settings of a receiver.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum ReceiverConfig {
-    /// Splunk's HTTP Event Collector, or what speaks as it does.
+    /// Splunk's HTTP Event Collector, or a compatible receiver.
     Hec(hec::Settings),
     /// Syslog over UDP, TCP or TLS.
     Syslog(syslog::Settings),
 }
 
 impl ReceiverConfig {
-    /// What carries its messages.
+    /// The transport of the messages.
     pub fn transport(&self) -> Transport {
         match self {
             Self::Hec(_) => Transport::Hec,
@@ -31,7 +31,7 @@ impl ReceiverConfig {
         }
     }
 
-    /// The built-in stage that formats for it.
+    /// The built-in formatter for this receiver.
     pub fn stage(&self) -> &'static str {
         match self {
             Self::Hec(_) => "siem-hec",
@@ -39,12 +39,12 @@ impl ReceiverConfig {
         }
     }
 
-    /// Whether it has a token in it.
+    /// True if the settings contain a token.
     pub(crate) fn has_secret(&self) -> bool {
         matches!(self, Self::Hec(settings) if !settings.token.is_empty())
     }
 
-    /// Its files, which are relative to the settings.
+    /// The settings' file paths, which are relative to the settings file.
     pub fn files(&mut self) -> Vec<&mut PathBuf> {
         match self {
             Self::Hec(settings) => settings.ca.iter_mut().collect(),
@@ -56,15 +56,15 @@ impl ReceiverConfig {
     }
 }
 
-/// Why there is no such receiver.
+/// An error in a receiver's settings.
 #[derive(Debug, thiserror::Error)]
 pub enum ReceiverError {
     /// A setting is wrong.
     #[error("receiver: {setting}: {problem}")]
     Setting {
-        /// Which.
+        /// The setting.
         setting: &'static str,
-        /// What is wrong, and what would be right.
+        /// The problem, and what is valid.
         problem: String,
     },
 }
@@ -75,20 +75,20 @@ impl ReceiverError {
     }
 }
 
-/// A message that is refused for good.
+/// A permanently rejected message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Refused {
-    /// The number of its chunk.
+pub(crate) struct RejectedMessage {
+    /// Index of the chunk.
     pub(crate) chunk: usize,
-    /// Its number in the chunk.
+    /// Index of the message in the chunk.
     pub(crate) message: usize,
-    /// Why, in a word.
+    /// The receiver's error code.
     pub(crate) code: String,
-    /// Why.
+    /// The reason.
     pub(crate) reason: String,
 }
 
-/// Takes messages.
+/// A receiver of messages.
 #[derive(Debug)]
 pub struct Receiver {
     kind: Kind,
@@ -102,7 +102,7 @@ enum Kind {
 }
 
 impl Receiver {
-    /// A receiver of this name, for what it says of itself. Nothing is sent yet.
+    /// Creates a receiver. `name` is for logs and metrics. Sends nothing yet.
     pub fn new(name: &str, config: &ReceiverConfig) -> Result<Self, ReceiverError> {
         let kind = match config {
             ReceiverConfig::Hec(settings) => Kind::Hec(Hec::new(settings)?),
@@ -111,42 +111,42 @@ impl Receiver {
         Ok(Self { kind, health: Health::new(name) })
     }
 
-    /// Sends messages until the receiver has all of them, however often that fails. Returns those that it refuses for
-    /// good. Dropped halfway, some may have been received.
-    pub(crate) async fn deliver(&self, chunks: &[Formatted]) -> Vec<Refused> {
+    /// Sends messages, with retries, until the receiver has all of them. Returns those that it rejects permanently. If
+    /// the future is dropped, some messages may have been received.
+    pub(crate) async fn deliver(&self, chunks: &[Formatted]) -> Vec<RejectedMessage> {
         match &self.kind {
             Kind::Hec(hec) => hec.deliver(chunks, &self.health).await,
             Kind::Syslog(syslog) => syslog.deliver(chunks, &self.health).await,
         }
     }
 
-    /// Its name.
+    /// The receiver's name.
     pub(crate) fn name(&self) -> &str {
         &self.health.name
     }
 
-    /// Whether loads have to come one after the other.
+    /// True if batches must be sent one by one, in order.
     pub(crate) fn is_ordered(&self) -> bool {
         matches!(self.kind, Kind::Syslog(_))
     }
 
-    /// Something on the way to it failed, and is tried again after `wait`.
-    pub(crate) fn fails(&self, words: String, wait: Duration) {
-        self.health.fails(words, wait);
+    /// Records a failure before the receiver, such as of a stage. It is retried after `wait`.
+    pub(crate) fn record_failure(&self, message: String, wait: Duration) {
+        self.health.record_failure(message, wait);
     }
 
-    /// Times that it took nothing.
+    /// Number of retries.
     pub(crate) fn retries(&self) -> u64 {
         self.health.retries.load(Ordering::Relaxed)
     }
 
-    /// What keeps it from taking messages, if it does not.
+    /// The current failure, if there is one.
     pub fn problem(&self) -> Option<String> {
         self.health.problem()
     }
 }
 
-/// Whether a receiver takes messages, and what keeps it from it.
+/// The health of a receiver.
 #[derive(Debug)]
 pub(crate) struct Health {
     name: String,
@@ -156,44 +156,46 @@ pub(crate) struct Health {
 
 #[derive(Debug)]
 struct Problem {
-    words: String,
+    message: String,
     since: Instant,
-    told: Instant,
+    last_logged: Instant,
 }
 
-/// How often it is told of the same problem.
-const AGAIN: Duration = Duration::from_secs(60);
+/// Interval between log lines about the same problem.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Health {
     pub(crate) fn new(name: &str) -> Self {
         Self { name: name.to_owned(), problem: Mutex::default(), retries: AtomicU64::new(0) }
     }
 
-    /// Something was received.
-    pub(crate) fn works(&self) {
+    /// Records a success.
+    pub(crate) fn record_success(&self) {
         if let Some(problem) = self.problem.lock().unwrap_or_else(PoisonError::into_inner).take() {
             let seconds = problem.since.elapsed().as_secs();
-            tracing::info!(receiver = self.name, seconds, "takes events again");
+            tracing::info!(receiver = self.name, seconds, "the receiver accepts events again");
         }
     }
 
-    /// Something was not, and is sent again after `wait`.
-    pub(crate) fn fails(&self, words: String, wait: Duration) {
+    /// Records a failure that is retried after `wait`.
+    pub(crate) fn record_failure(&self, message: String, wait: Duration) {
         metrics::counter!("logship_siem_retries_total", "receiver" => self.name.clone()).increment(1);
         self.retries.fetch_add(1, Ordering::Relaxed);
         let mut problem = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        let known = problem.as_ref().filter(|known| known.words == words && known.told.elapsed() < AGAIN);
-        let told = known.map_or(now, |known| known.told);
+        let known = problem
+            .as_ref()
+            .filter(|known| known.message == message && known.last_logged.elapsed() < LOG_INTERVAL);
+        let last_logged = known.map_or(now, |known| known.last_logged);
         if known.is_none() {
-            tracing::warn!(receiver = self.name, problem = words, wait = ?wait, "takes no events; they are kept, and sent again");
+            tracing::warn!(receiver = self.name, problem = message, wait = ?wait, "the receiver accepts no events; retrying, nothing is dropped");
         }
         let since = problem.as_ref().map_or(now, |problem| problem.since);
-        *problem = Some(Problem { words, since, told });
+        *problem = Some(Problem { message, since, last_logged });
     }
 
     fn problem(&self) -> Option<String> {
         let problem = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
-        problem.as_ref().map(|problem| problem.words.clone())
+        problem.as_ref().map(|problem| problem.message.clone())
     }
 }

@@ -3,13 +3,13 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::rule::{Choice, RuleError, Start, check_name};
+use crate::rule::{RuleError, StageSpec, Start, check_name};
 use crate::transforms;
 
 /// The target type of these rules.
 pub const SIEM: &str = "siem";
 
-/// A rule that sends a logstore to a receiver, which the service's settings name: a token is none of a rule's.
+/// A rule that sends a logstore to a receiver. The service's settings define the receiver, so rules contain no tokens.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SiemRule {
@@ -18,20 +18,20 @@ pub struct SiemRule {
     /// The logstore.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub logstore: String,
-    /// The receiver: a name out of the service's settings.
+    /// Name of a receiver in the service's settings.
     pub receiver: String,
-    /// What transforms the logs before they are formatted, one after the other.
+    /// Transformers that run before the formatter, in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub transform: Vec<Choice>,
-    /// The stage that formats; by default that of the receiver.
+    pub transform: Vec<StageSpec>,
+    /// The formatter stage; by default the receiver's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stage: Option<String>,
-    /// The configuration of the stage.
+    /// The formatter's configuration.
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub format: Map<String, Value>,
-    /// Whether it sends.
+    /// True if the rule is enabled.
     pub enabled: bool,
-    /// What logs a new rule begins with.
+    /// The first logs of a new rule.
     pub from: Start,
 }
 
@@ -50,32 +50,32 @@ impl Default for SiemRule {
     }
 }
 
-/// The rule as Log Service's clients set it: the members of its configuration.
+/// The rule's configuration as Log Service's clients set it.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Configuration {
     receiver: String,
     #[serde(default)]
-    transform: Vec<Choice>,
+    transform: Vec<StageSpec>,
     #[serde(default)]
     stage: Option<String>,
     #[serde(default)]
     format: Map<String, Value>,
-    #[serde(default = "yes")]
+    #[serde(default = "default_true")]
     enable: bool,
     #[serde(default)]
     from: Start,
 }
 
-fn yes() -> bool {
+fn default_true() -> bool {
     true
 }
 
 impl SiemRule {
-    /// The rule of a configuration.
+    /// Parses and checks a configuration.
     ///
     /// # Errors
-    /// When it is not one, with the member that is wrong.
+    /// When the configuration is wrong. Names the wrong field.
     pub fn of(name: &str, configuration: &Value) -> Result<Self, RuleError> {
         let wrong = |error: &dyn std::fmt::Display| RuleError::field("targetConfiguration", error);
         let parsed: Configuration =
@@ -95,7 +95,7 @@ impl SiemRule {
         Ok(rule)
     }
 
-    /// Its configuration.
+    /// The rule's configuration in JSON.
     pub fn configuration(&self) -> Value {
         let mut set = json!({ "receiver": self.receiver, "enable": self.enabled, "from": self.from });
         if !self.transform.is_empty() {
@@ -110,14 +110,17 @@ impl SiemRule {
         set
     }
 
-    /// Checks what can be checked without the service.
+    /// Checks the rule without the service.
     ///
     /// # Errors
     /// [`RuleError::Field`], for the first field that is wrong.
     pub fn check(&self) -> Result<(), RuleError> {
         check_name(&self.name)?;
         if self.receiver.is_empty() {
-            return Err(RuleError::field("receiver", "is missing: a name out of the service's settings"));
+            return Err(RuleError::field(
+                "receiver",
+                "is missing: name a receiver of the service's settings",
+            ));
         }
         transforms::check(&self.transform)
     }
@@ -128,12 +131,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rule_is_what_its_configuration_says() {
+    fn rule_round_trips_through_configuration() {
         let rule = SiemRule {
             name: "soc".into(),
             receiver: "splunk".into(),
             transform: vec![
-                Choice::named("mine"),
+                StageSpec::named("mine"),
                 serde_json::from_value(json!({ "type": "fields", "drop": ["a"] })).unwrap(),
             ],
             format: Map::from_iter([("index".to_owned(), "audit".into())]),

@@ -1,11 +1,12 @@
 //! Syslog over UDP, TCP or TLS.
 //!
-//! # When messages are received
-//! Syslog has no answers. Over TCP and TLS the end of a connection is one: what a load has is sent over a connection
-//! of its own, whose sending side is closed then; a receiver that has read all closes its side in turn, and one that
-//! died or was stopped with something unread resets it. Until its side is closed nothing counts as received. A receiver
-//! that does not close (`confirm = "sent"`) has one connection for all, and messages count as received when its
-//! system has acknowledged their bytes. Over UDP they do when they are sent.
+//! # Delivery confirmation
+//! Syslog has no responses. Over TCP and TLS, closing the connection serves as one: each batch has a connection of its
+//! own, whose sending side is closed after the batch. A receiver that has read everything closes its side, too; one
+//! that died or stopped with unread data resets the connection. Messages are confirmed when the receiver closes its
+//! side. For receivers that never close (`confirm = "sent"`), all batches share a connection, and messages are
+//! confirmed when the receiver's TCP stack has acknowledged their bytes. Over UDP messages are confirmed when they are
+//! sent.
 
 use std::fmt;
 use std::io;
@@ -28,42 +29,42 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use super::backoff::Backoff;
 use super::format::Formatted;
-use super::receiver::{Health, ReceiverError, Refused};
+use super::receiver::{Health, ReceiverError, RejectedMessage};
 
 /// Settings of a syslog receiver.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Settings {
-    /// Its name or address.
+    /// Host name or address.
     pub host: String,
-    /// Its port.
+    /// Port.
     pub port: u16,
-    /// What messages are sent by.
+    /// Transport protocol.
     pub protocol: Protocol,
-    /// How messages are told apart in a stream.
+    /// Framing of messages in a stream.
     pub framing: Framing,
-    /// When messages count as received, over TCP and TLS.
+    /// Delivery confirmation over TCP and TLS.
     pub confirm: Confirm,
-    /// Seconds to wait for a connection, and for the receiver to take something or to confirm it.
+    /// Timeout of connecting, of progress in sending, and of the confirmation, in seconds.
     pub timeout_seconds: u64,
-    /// The largest message, in bytes; what is larger is a dead letter. By default 8192 over UDP, and without bounds
-    /// otherwise. Receivers cut, or drop, what is larger than they take.
+    /// The largest message, in bytes. Larger ones become dead letters. Default: 8192 over UDP, unlimited otherwise.
+    /// Receivers truncate or drop messages above their own limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_bytes: Option<usize>,
-    /// Messages a second at most, over UDP: nothing else keeps a sender from being too fast. 0: no bounds.
+    /// Rate limit over UDP, in messages per second; 0: unlimited. UDP has no flow control.
     pub rate: u32,
-    /// Connections at one time, over TCP and TLS with `confirm = "close"`. Each shard has one of them at a time.
+    /// Concurrent connections over TCP and TLS with `confirm = "close"`. A shard uses one at a time.
     pub connections: usize,
-    /// File with certificates (PEM) of the authorities to trust, in place of those of the system.
+    /// File with trusted CA certificates (PEM), instead of the system's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca: Option<PathBuf>,
-    /// File with the certificate (PEM) to show, those of its issuers behind it.
+    /// File with the client certificate (PEM), followed by its issuers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate: Option<PathBuf>,
-    /// File with its private key (PEM).
+    /// File with the client certificate's private key (PEM).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<PathBuf>,
-    /// The name that the receiver's certificate has to have; by default `host`.
+    /// Expected name in the receiver's certificate; `host` by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server_name: Option<String>,
 }
@@ -88,56 +89,56 @@ impl Default for Settings {
     }
 }
 
-/// What messages are sent by.
+/// Transport protocol.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
-    /// One datagram a message. Some may be lost, and nobody knows.
+    /// One datagram per message. Losses are not detected.
     Udp,
-    /// A stream.
+    /// A TCP stream.
     #[default]
     Tcp,
-    /// A stream within TLS (RFC 5425).
+    /// A TLS stream (RFC 5425).
     Tls,
 }
 
-/// How messages are told apart in a stream (RFC 6587).
+/// Framing of messages in a stream (RFC 6587).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Framing {
-    /// Each has its length in front.
+    /// A length prefix for each message.
     #[default]
     OctetCounting,
-    /// Each has a line feed behind it. One that has a line feed in it is a dead letter.
+    /// A line feed after each message. A message that contains a line feed becomes a dead letter.
     Newline,
 }
 
-/// When messages count as received.
+/// Delivery confirmation.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Confirm {
-    /// When the receiver has closed its side of the connection.
+    /// The receiver has closed its side of the connection.
     #[default]
     Close,
-    /// When its system has acknowledged their bytes: what its program had not read yet is lost if it dies.
+    /// The receiver's TCP stack has acknowledged the bytes. Bytes that the program has not read are lost if it dies.
     Sent,
 }
 
-/// The most that a datagram holds.
-const DATAGRAM: usize = 65_507;
-const USUAL_DATAGRAM: usize = 8192;
+/// Largest payload of a datagram, in bytes.
+const MAX_DATAGRAM: usize = 65_507;
+const DEFAULT_MAX_DATAGRAM: usize = 8192;
 
-/// How often it is looked whether all was acknowledged.
-const LOOK: Duration = Duration::from_millis(1);
+/// Interval of checks for acknowledged bytes.
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 /// A syslog receiver.
 pub(crate) struct Syslog {
     settings: Settings,
     tls: Option<(TlsConnector, ServerName<'static>)>,
     connections: Semaphore,
-    /// The connection for all, where there is one.
-    kept: Mutex<Option<Box<dyn Stream>>>,
-    /// The socket for datagrams, and when the next may be sent.
+    /// The shared connection of `confirm = "sent"`.
+    shared: Mutex<Option<Box<dyn Stream>>>,
+    /// The UDP socket, and the earliest time of the next datagram.
     socket: Mutex<(Option<UdpSocket>, Instant)>,
 }
 
@@ -164,7 +165,7 @@ impl Stream for tokio_rustls::client::TlsStream<TcpStream> {
     }
 }
 
-/// What a failure says.
+/// The message of a failure.
 type Problem = String;
 
 impl Syslog {
@@ -173,81 +174,88 @@ impl Syslog {
             return Err(ReceiverError::setting("host", "is missing: the receiver's name or address"));
         }
         if settings.timeout_seconds == 0 || settings.connections == 0 {
-            return Err(ReceiverError::setting("timeout-seconds", "and connections are at least 1"));
+            return Err(ReceiverError::setting("timeout-seconds", "and connections must be at least 1"));
         }
-        if settings.protocol == Protocol::Udp && settings.max_bytes.is_some_and(|bytes| bytes > DATAGRAM) {
-            return Err(ReceiverError::setting("max-bytes", format!("a datagram holds {DATAGRAM} at most")));
+        if settings.protocol == Protocol::Udp && settings.max_bytes.is_some_and(|bytes| bytes > MAX_DATAGRAM)
+        {
+            return Err(ReceiverError::setting(
+                "max-bytes",
+                format!("must be at max_bytes {MAX_DATAGRAM}, the size of a datagram"),
+            ));
         }
         let is_tls = settings.protocol == Protocol::Tls;
         if !is_tls && (settings.ca.is_some() || settings.certificate.is_some()) {
-            return Err(ReceiverError::setting("protocol", "certificates are for protocol = \"tls\" only"));
+            return Err(ReceiverError::setting("protocol", "must be \"tls\" to use certificates"));
         }
         Ok(Self {
             tls: is_tls.then(|| tls(settings)).transpose()?,
             connections: Semaphore::new(settings.connections),
-            kept: Mutex::default(),
+            shared: Mutex::default(),
             socket: Mutex::new((None, Instant::now())),
             settings: settings.clone(),
         })
     }
 
     /// Sends all messages, in order.
-    pub(crate) async fn deliver(&self, chunks: &[Formatted], health: &Health) -> Vec<Refused> {
-        let (mut messages, mut refused) = (vec![], vec![]);
+    pub(crate) async fn deliver(&self, chunks: &[Formatted], health: &Health) -> Vec<RejectedMessage> {
+        let (mut messages, mut rejected) = (vec![], vec![]);
         for (number, chunk) in chunks.iter().enumerate() {
-            self.sort(number, chunk, &mut messages, &mut refused);
+            self.partition(number, chunk, &mut messages, &mut rejected);
         }
         if self.settings.protocol == Protocol::Udp {
             self.send_datagrams(&messages, health).await;
-            return refused;
+            return rejected;
         }
         let frames = self.frames(&messages);
         drop(messages);
         if frames.is_empty() {
-            // The receiver is not asked: it is not known whether it works.
-            return refused;
+            // Nothing is sent, so the health stays unknown.
+            return rejected;
         }
         let mut backoff = Backoff::default();
         loop {
             match self.send_stream(&frames).await {
                 Ok(()) => {
-                    health.works();
-                    return refused;
+                    health.record_success();
+                    return rejected;
                 }
                 Err(problem) => {
                     let wait = backoff.next();
-                    health.fails(format!("{}:{}: {problem}", self.settings.host, self.settings.port), wait);
+                    health.record_failure(
+                        format!("{}:{}: {problem}", self.settings.host, self.settings.port),
+                        wait,
+                    );
                     sleep(wait).await;
                 }
             }
         }
     }
 
-    /// Those messages that can be sent, and those that never can.
-    fn sort<'a>(
+    /// Partitions messages into sendable and permanently rejected ones.
+    fn partition<'a>(
         &self,
         chunk: usize,
         formatted: &'a Formatted,
-        left: &mut Vec<&'a [u8]>,
-        refused: &mut Vec<Refused>,
+        sendable: &mut Vec<&'a [u8]>,
+        rejected: &mut Vec<RejectedMessage>,
     ) {
-        let most = match (self.settings.max_bytes, self.settings.protocol) {
-            (Some(most), _) => most,
-            (None, Protocol::Udp) => USUAL_DATAGRAM,
+        let max_bytes = match (self.settings.max_bytes, self.settings.protocol) {
+            (Some(max_bytes), _) => max_bytes,
+            (None, Protocol::Udp) => DEFAULT_MAX_DATAGRAM,
             (None, _) => usize::MAX,
         };
         let is_line = self.settings.protocol != Protocol::Udp && self.settings.framing == Framing::Newline;
         for message in 0..formatted.len() {
             let bytes = formatted.bytes(message..message + 1);
-            let mut refuse = |code: &str, reason| {
-                refused.push(Refused { chunk, message, code: code.into(), reason });
+            let mut reject = |code: &str, reason| {
+                rejected.push(RejectedMessage { chunk, message, code: code.into(), reason });
             };
-            if bytes.len() > most {
-                refuse("TooLarge", format!("{} bytes, and the receiver takes {most}", bytes.len()));
+            if bytes.len() > max_bytes {
+                reject("TooLarge", format!("{} bytes, and the receiver takes {max_bytes}", bytes.len()));
             } else if is_line && memchr::memchr(b'\n', bytes).is_some() {
-                refuse("LineBreak", "a line feed in a message that one ends; use octet counting".into());
+                reject("LineBreak", "the message contains a line feed, which ends a message in newline framing; use octet counting".into());
             } else {
-                left.push(bytes);
+                sendable.push(bytes);
             }
         }
     }
@@ -279,29 +287,29 @@ impl Syslog {
                 let mut stream = self.connect().await?;
                 let sent = async {
                     self.write(&mut *stream, frames).await?;
-                    self.closed(&mut *stream).await
+                    self.wait_for_close(&mut *stream).await
                 };
                 let sent = sent.await;
                 if sent.is_err() {
-                    give_up(stream.tcp());
+                    reset(stream.tcp());
                 }
                 sent
             }
             Confirm::Sent => {
-                let mut kept = self.kept.lock().await;
-                // Taken, so that a connection that was given up halfway is not used again.
-                let mut stream = match kept.take() {
+                let mut shared = self.shared.lock().await;
+                // Taken out, so that a connection is not reused after a cancelled send.
+                let mut stream = match shared.take() {
                     Some(stream) if is_open(stream.tcp()) => stream,
                     _ => self.connect().await?,
                 };
                 let sent = async {
                     self.write(&mut *stream, frames).await?;
-                    self.acknowledged(stream.tcp()).await
+                    self.wait_for_ack(stream.tcp()).await
                 };
                 let sent = sent.await;
                 match sent {
-                    Ok(()) => *kept = Some(stream),
-                    Err(_) => give_up(stream.tcp()),
+                    Ok(()) => *shared = Some(stream),
+                    Err(_) => reset(stream.tcp()),
                 }
                 sent
             }
@@ -321,67 +329,67 @@ impl Syslog {
                 ),
             })
         };
-        self.in_time(connect, "no connection").await
+        self.with_timeout(connect, "can't connect").await
     }
 
     async fn write(&self, stream: &mut dyn Stream, frames: &[u8]) -> Result<(), Problem> {
         let (socket, mut left) = (stream.tcp().as_raw_fd(), frames);
         while !left.is_empty() {
             let write = async { stream.write(left).await.map_err(|error| error.to_string()) };
-            let written = self.while_it_takes(socket, write, "nothing is taken").await?;
+            let written = self.with_progress_timeout(socket, write, "the receiver accepts no data").await?;
             if written == 0 {
                 return Err("the connection was closed".into());
             }
             left = &left[written..];
         }
         let flush = async { stream.flush().await.map_err(|error| error.to_string()) };
-        self.while_it_takes(socket, flush, "nothing is taken").await
+        self.with_progress_timeout(socket, flush, "the receiver accepts no data").await
     }
 
-    /// Closes the sending side, and waits until the receiver has closed its own.
+    /// Closes the sending side, and waits until the receiver closes its side.
     ///
-    /// A receiver that closes before has not read all, though its end looks the same: where it comes first nothing is
-    /// confirmed, and neither where the connection is reset after it.
-    async fn closed(&self, stream: &mut dyn Stream) -> Result<(), Problem> {
+    /// A receiver that closes first has not read everything, so nothing is confirmed then. Neither is it if the
+    /// connection is reset later.
+    async fn wait_for_close(&self, stream: &mut dyn Stream) -> Result<(), Problem> {
         let socket = stream.tcp().as_raw_fd();
         if state(socket).map_err(|error| error.to_string())? != ESTABLISHED {
-            return Err("the connection was closed before all was sent".into());
+            return Err("the receiver closed the connection before all was sent".into());
         }
         let close = async {
             stream.shutdown().await.map_err(|error| error.to_string())?;
             let mut answer = [0; 256];
-            let broke = |error| format!("the connection broke before all was received: {error}");
+            let broke = |error| format!("the connection failed before all was received: {error}");
             loop {
                 match stream.read(&mut answer).await {
                     Ok(0) => break,
                     Ok(_) => {}
-                    // Not every receiver ends TLS before it closes.
+                    // Some receivers close without a TLS close_notify.
                     Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
                     Err(error) => return Err(broke(error)),
                 }
             }
             while state(socket).map_err(broke)? != CLOSED {
-                sleep(LOOK).await;
+                sleep(POLL_INTERVAL).await;
             }
             stream.tcp().take_error().map_err(broke)?.map_or(Ok(()), |error| Err(broke(error)))
         };
-        let hint = "the connection is not closed by the receiver when all is sent (one that never does that needs confirm = \"sent\")";
-        self.while_it_takes(socket, close, hint).await
+        let hint = "the receiver did not close the connection after the last message (set confirm = \"sent\" if it never does)";
+        self.with_progress_timeout(socket, close, hint).await
     }
 
-    /// Waits until the receiver's system has all bytes.
-    async fn acknowledged(&self, stream: &TcpStream) -> Result<(), Problem> {
+    /// Waits until the receiver's TCP stack has acknowledged all bytes.
+    async fn wait_for_ack(&self, stream: &TcpStream) -> Result<(), Problem> {
         let wait = async {
             while unacknowledged(stream.as_raw_fd()).map_err(|error| error.to_string())? > 0 {
-                sleep(LOOK).await;
+                sleep(POLL_INTERVAL).await;
             }
             if is_open(stream) { Ok(()) } else { Err("the connection was closed".into()) }
         };
-        self.while_it_takes(stream.as_raw_fd(), wait, "what was sent is not acknowledged").await
+        self.with_progress_timeout(stream.as_raw_fd(), wait, "sent data is not acknowledged").await
     }
 
-    /// Does work within the time for it, which begins anew when the receiver's system has taken some of what was sent.
-    async fn while_it_takes<T>(
+    /// Runs `work` with a timeout that restarts whenever the receiver's TCP stack acknowledges bytes.
+    async fn with_progress_timeout<T>(
         &self,
         socket: RawFd,
         work: impl Future<Output = Result<T, Problem>>,
@@ -390,7 +398,7 @@ impl Syslog {
         let mut work = pin!(work);
         loop {
             let before = unacknowledged(socket).ok();
-            match self.in_time(async { Ok(work.as_mut().await) }, problem).await {
+            match self.with_timeout(async { Ok(work.as_mut().await) }, problem).await {
                 Ok(done) => return done,
                 Err(problem) if unacknowledged(socket).ok() == before => return Err(problem),
                 Err(_) => {}
@@ -398,36 +406,39 @@ impl Syslog {
         }
     }
 
-    async fn in_time<T>(
+    async fn with_timeout<T>(
         &self,
         work: impl Future<Output = Result<T, Problem>>,
         problem: &str,
     ) -> Result<T, Problem> {
         let seconds = self.settings.timeout_seconds;
         let done = timeout(Duration::from_secs(seconds), work).await;
-        done.unwrap_or_else(|_| Err(format!("{problem}, within {seconds} seconds")))
+        done.unwrap_or_else(|_| Err(format!("{problem} within {seconds} seconds")))
     }
 
-    /// Sends each message as a datagram. One that the system does not take is sent again.
+    /// Sends each message as a datagram. Retries datagrams that the system rejects.
     async fn send_datagrams(&self, messages: &[&[u8]], health: &Health) {
-        let mut held = self.socket.lock().await;
-        let (socket, next) = &mut *held;
+        let mut guard = self.socket.lock().await;
+        let (socket, next) = &mut *guard;
         let mut backoff = Backoff::default();
         for message in messages {
             if self.settings.rate > 0 {
                 sleep_until(*next).await;
                 let gap = Duration::from_secs(1) / self.settings.rate;
-                // Timers are coarse: a few at once are as good.
+                // Timers are coarse, so short bursts are allowed.
                 *next = (*next + gap).max(Instant::now() - Duration::from_millis(2));
             }
             while let Err(problem) = self.send_datagram(socket, message).await {
                 *socket = None;
                 let wait = backoff.next();
-                health.fails(format!("{}:{}: {problem}", self.settings.host, self.settings.port), wait);
+                health.record_failure(
+                    format!("{}:{}: {problem}", self.settings.host, self.settings.port),
+                    wait,
+                );
                 sleep(wait).await;
             }
         }
-        health.works();
+        health.record_success();
     }
 
     async fn send_datagram(&self, socket: &mut Option<UdpSocket>, bytes: &[u8]) -> Result<(), Problem> {
@@ -449,42 +460,42 @@ impl Syslog {
     }
 }
 
-/// Drops what the system still has to send: it is sent again by another connection, and a receiver that wakes up must
-/// not get it as often as it was tried.
-fn give_up(stream: &TcpStream) {
+/// Makes the connection drop unsent bytes when it is closed. They are resent over another connection, and a receiver
+/// that recovers must not get them several times.
+fn reset(stream: &TcpStream) {
     _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
 
-/// Whether the other side has neither closed nor reset it.
+/// True if the peer has neither closed nor reset the connection.
 fn is_open(stream: &TcpStream) -> bool {
     state(stream.as_raw_fd()).is_ok_and(|state| state == ESTABLISHED)
 }
 
-/// States of a connection, as Linux numbers them: open on both sides, and closed on both.
+/// TCP states, as Linux numbers them.
 const ESTABLISHED: u8 = 1;
 const CLOSED: u8 = 7;
 
-/// The state of a connection.
+/// The TCP state of a connection.
 fn state(socket: RawFd) -> io::Result<u8> {
     let (mut state, mut length) = (0, size_of::<u8>() as libc::socklen_t);
-    // SAFETY: the socket is open. As tcp(7) says of `TCP_INFO`, the kernel writes as much as there is room for of
-    // `tcp_info`, whose first member, a byte, is the state.
+    // SAFETY: the socket is open. By tcp(7), the kernel writes at most `length` bytes of `tcp_info`, whose first field
+    // is the state, a byte.
     let done = unsafe {
         libc::getsockopt(socket, libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut state).cast(), &mut length)
     };
     if done < 0 { Err(io::Error::last_os_error()) } else { Ok(state) }
 }
 
-/// Bytes that were sent, and that the other side's system has not acknowledged.
+/// Sent bytes that the peer's TCP stack has not acknowledged.
 fn unacknowledged(socket: RawFd) -> io::Result<usize> {
     let mut left: libc::c_int = 0;
-    // SAFETY: the socket is open, and the kernel writes an int, as tcp(7) says of `SIOCOUTQ`, which has the same number.
+    // SAFETY: the socket is open. By tcp(7), the kernel writes an int for `SIOCOUTQ`, which has the same number.
     let done = unsafe { libc::ioctl(socket, libc::TIOCOUTQ, &mut left) };
     if done < 0 { Err(io::Error::last_os_error()) } else { Ok(left.try_into().unwrap_or_default()) }
 }
 
 fn tls(settings: &Settings) -> Result<(TlsConnector, ServerName<'static>), ReceiverError> {
-    // The first to come installs it; another one of the same kind is as good.
+    // Fails if a provider is installed already, which is fine.
     let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
     let name = settings.server_name.clone().unwrap_or_else(|| settings.host.clone());
     let name = ServerName::try_from(name).map_err(|error| ReceiverError::setting("server-name", error))?;
@@ -514,7 +525,7 @@ fn tls(settings: &Settings) -> Result<(TlsConnector, ServerName<'static>), Recei
             let chain = certificates("certificate", certificate)?;
             config.with_client_auth_cert(chain, private).map_err(|error| wrong(&error))?
         }
-        _ => return Err(ReceiverError::setting("certificate", "and key belong together")),
+        _ => return Err(ReceiverError::setting("certificate", "and key must be set together")),
     };
     Ok((TlsConnector::from(Arc::new(config)), name))
 }
@@ -524,5 +535,5 @@ fn certificates(setting: &'static str, file: &Path) -> Result<Vec<CertificateDer
         |error: &dyn fmt::Display| ReceiverError::setting(setting, format!("{}: {error}", file.display()));
     let read = CertificateDer::pem_file_iter(file).map_err(|error| wrong(&error))?;
     let read: Vec<_> = read.collect::<Result<_, _>>().map_err(|error| wrong(&error))?;
-    if read.is_empty() { Err(wrong(&"has no certificate in PEM")) } else { Ok(read) }
+    if read.is_empty() { Err(wrong(&"contains no PEM certificate")) } else { Ok(read) }
 }

@@ -3,15 +3,18 @@ use std::sync::Arc;
 
 use wasmtime::component::ResourceAny;
 
-use super::{CompressorDescription as Description, Ending, Identity, Kind, StageError, Tally, introduce};
+use super::{
+    CompressorDescription as Description, Ending, Identity, Kind, StageError, StageMetrics, checked_identity,
+};
 use crate::bindings::compressor::exports::logship::compress::compressor::Error;
 use crate::bindings::compressor::{Compressor, CompressorPre};
 use crate::engine::Engine;
 use crate::guest::{Guest, Instance};
 
-/// Bytes that a compressor is given at once: what the host copies into its memory is still in the processor's cache when
-/// it is read there, and there are few calls. No compressor's output depends on how its input was cut.
-const PIECE: usize = 256 << 10;
+/// Largest push to a compressor, in bytes. Pieces of this size stay in the processor's cache after the copy
+/// into the stage's memory, and need few calls. The output of a compressor does not depend on how its input
+/// is cut.
+const PUSH_BYTES: usize = 256 << 10;
 
 /// A compressor, ready to be instantiated.
 pub struct CompressorStage {
@@ -19,7 +22,7 @@ pub struct CompressorStage {
     identity: Identity,
     description: Description,
     pre: CompressorPre<Guest>,
-    tally: Arc<Tally>,
+    metrics: Arc<StageMetrics>,
 }
 
 impl CompressorStage {
@@ -32,35 +35,35 @@ impl CompressorStage {
         let description = instance
             .call(|store, compressor| compressor.logship_compress_compressor().call_describe(store))?;
         let Description { name, version, config_schema, .. } = &description;
-        let identity = introduce(&origin, name, version, config_schema)?;
-        let tally = engine.tally(&identity, Kind::Compressor);
-        Ok(Self { engine: engine.clone(), identity, description, pre, tally })
+        let identity = checked_identity(&origin, name, version, config_schema)?;
+        let metrics = engine.metrics_of(&identity, Kind::Compressor);
+        Ok(Self { engine: engine.clone(), identity, description, pre, metrics })
     }
 
-    /// Which component it is.
+    /// Returns the identity of the component.
     pub fn identity(&self) -> &Identity {
         &self.identity
     }
 
-    /// What it says of itself.
+    /// Returns the stage's description of itself.
     pub fn description(&self) -> &Description {
         &self.description
     }
 
-    /// Begins an object, in an instance of its own from the pool.
+    /// Opens an object, in an instance of its own from the pool.
     ///
     /// # Errors
-    /// [`StageError::Config`], or what any call may end with.
+    /// [`StageError::Config`], or any error of a call.
     pub fn open(&self, config: &str) -> Result<CompressedObject, StageError> {
         let mut instance = self.instance()?;
         let resource = instance.open(config)?;
         Ok(CompressedObject { instance, resource })
     }
 
-    /// An instance from the pool, without an object.
+    /// Takes an instance from the pool, without an object.
     pub(crate) fn instance(&self) -> Result<CompressorInstance, StageError> {
         let instance =
-            Instance::new(&self.engine, &self.identity, &self.tally, |store| self.pre.instantiate(store));
+            Instance::new(&self.engine, &self.identity, &self.metrics, |store| self.pre.instantiate(store));
         instance.map(CompressorInstance)
     }
 }
@@ -71,8 +74,7 @@ impl fmt::Debug for CompressorStage {
     }
 }
 
-/// An instance of a compressor: objects are made in it one after the other, or several at a time. After a
-/// trap it is lost.
+/// An instance of a compressor. It can hold several open objects. After a trap it is unusable.
 pub(crate) struct CompressorInstance(Instance<Compressor>);
 
 impl CompressorInstance {
@@ -85,7 +87,7 @@ impl CompressorInstance {
             .call(|store, compressor| {
                 compressor.logship_compress_compressor().object().call_open(store, config)
             })?
-            .map_err(|error| self.0.failed(refusal(self.0.stage(), error)))
+            .map_err(|error| self.0.record_failure(refusal(self.0.stage(), error)))
     }
 
     pub(crate) fn push(&mut self, object: ResourceAny, bytes: &[u8]) -> Result<Vec<u8>, StageError> {
@@ -94,8 +96,8 @@ impl CompressorInstance {
             .call(|store, compressor| {
                 compressor.logship_compress_compressor().object().call_push(store, object, bytes)
             })?
-            .map_err(|error| self.0.failed(refusal(self.0.stage(), error)))?;
-        self.0.moved(bytes.len(), compressed.len());
+            .map_err(|error| self.0.record_failure(refusal(self.0.stage(), error)))?;
+        self.0.record_bytes(bytes.len(), compressed.len());
         Ok(compressed)
     }
 
@@ -105,13 +107,13 @@ impl CompressorInstance {
             .call(|store, compressor| {
                 compressor.logship_compress_compressor().object().call_finish(store, object)
             })?
-            .map_err(|error| self.0.failed(refusal(self.0.stage(), error)))?;
-        self.0.moved(0, ending.header.len() + ending.trailer.len());
+            .map_err(|error| self.0.record_failure(refusal(self.0.stage(), error)))?;
+        self.0.record_bytes(0, ending.header.len() + ending.trailer.len());
         Ok(ending)
     }
 
-    pub(crate) fn give_up(&mut self, object: ResourceAny) -> Result<(), StageError> {
-        self.0.give_up(object)
+    pub(crate) fn discard(&mut self, object: ResourceAny) -> Result<(), StageError> {
+        self.0.discard(object)
     }
 
     pub(crate) fn memory(&self) -> usize {
@@ -119,19 +121,19 @@ impl CompressorInstance {
     }
 }
 
-/// An object being compressed. After an error it is lost.
+/// An object that is being compressed. After an error it is unusable.
 pub struct CompressedObject {
     instance: CompressorInstance,
     resource: ResourceAny,
 }
 
 impl CompressedObject {
-    /// Compresses the object's next bytes; returns compressed ones, maybe none.
+    /// Compresses the object's next bytes. Returns the compressed bytes so far, possibly none.
     ///
     /// # Errors
-    /// What the stage refuses, or what any call may end with.
+    /// If the stage rejects the bytes, or any error of a call.
     pub fn push(&mut self, bytes: &[u8]) -> Result<Vec<u8>, StageError> {
-        let mut pieces = bytes.chunks(PIECE);
+        let mut pieces = bytes.chunks(PUSH_BYTES);
         let mut done = self.instance.push(self.resource, pieces.next().unwrap_or_default())?;
         for piece in pieces {
             done.append(&mut self.instance.push(self.resource, piece)?);
@@ -139,7 +141,8 @@ impl CompressedObject {
         Ok(done)
     }
 
-    /// Ends the object: the bytes before and behind all that [`push`](Self::push) returned.
+    /// Finishes the object. Returns the bytes that precede and follow everything that [`push`](Self::push)
+    /// returned.
     ///
     /// # Errors
     /// As [`push`](Self::push).

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use wasmtime::component::ResourceAny;
 
-use super::{EncoderDescription as Description, Identity, Kind, StageError, Tally, introduce};
+use super::{EncoderDescription as Description, Identity, Kind, StageError, StageMetrics, checked_identity};
 use crate::batch::LogBatch;
 use crate::bindings::encoder::exports::logship::encode::encoder::Error;
 use crate::bindings::encoder::{Encoder, EncoderPre};
@@ -16,7 +16,7 @@ pub struct EncoderStage {
     identity: Identity,
     description: Description,
     pre: EncoderPre<Guest>,
-    tally: Arc<Tally>,
+    metrics: Arc<StageMetrics>,
 }
 
 impl EncoderStage {
@@ -25,34 +25,34 @@ impl EncoderStage {
         let description =
             instance.call(|store, encoder| encoder.logship_encode_encoder().call_describe(store))?;
         let Description { name, version, config_schema, .. } = &description;
-        let identity = introduce(&origin, name, version, config_schema)?;
-        let tally = engine.tally(&identity, Kind::Encoder);
-        Ok(Self { engine: engine.clone(), identity, description, pre, tally })
+        let identity = checked_identity(&origin, name, version, config_schema)?;
+        let metrics = engine.metrics_of(&identity, Kind::Encoder);
+        Ok(Self { engine: engine.clone(), identity, description, pre, metrics })
     }
 
-    /// Which component it is.
+    /// Returns the identity of the component.
     pub fn identity(&self) -> &Identity {
         &self.identity
     }
 
-    /// What it says of itself.
+    /// Returns the stage's description of itself.
     pub fn description(&self) -> &Description {
         &self.description
     }
 
-    /// Begins an object, in an instance of its own from the pool.
+    /// Opens an object, in an instance of its own from the pool.
     ///
     /// # Errors
-    /// [`StageError::Config`], or what any call may end with.
+    /// [`StageError::Config`], or any error of a call.
     pub fn open(&self, config: &str) -> Result<EncodedObject, StageError> {
         let mut instance = self.instance()?;
         let resource = instance.open(config)?;
         Ok(EncodedObject { instance, resource })
     }
 
-    /// An instance from the pool, without an object.
+    /// Takes an instance from the pool, without an object.
     pub(crate) fn instance(&self) -> Result<EncoderInstance, StageError> {
-        Instance::new(&self.engine, &self.identity, &self.tally, |store| self.pre.instantiate(store))
+        Instance::new(&self.engine, &self.identity, &self.metrics, |store| self.pre.instantiate(store))
             .map(EncoderInstance)
     }
 }
@@ -63,8 +63,7 @@ impl fmt::Debug for EncoderStage {
     }
 }
 
-/// An instance of an encoder: objects are made in it one after the other, or several at a time. After a
-/// trap it is lost.
+/// An instance of an encoder. It can hold several open objects. After a trap it is unusable.
 pub(crate) struct EncoderInstance(Instance<Encoder>);
 
 impl EncoderInstance {
@@ -75,15 +74,15 @@ impl EncoderInstance {
     pub(crate) fn open(&mut self, config: &str) -> Result<ResourceAny, StageError> {
         self.0
             .call(|store, encoder| encoder.logship_encode_encoder().object().call_open(store, config))?
-            .map_err(|error| self.0.failed(refusal(self.0.stage(), error)))
+            .map_err(|error| self.0.record_failure(refusal(self.0.stage(), error)))
     }
 
     pub(crate) fn push(&mut self, object: ResourceAny, batch: &LogBatch) -> Result<Vec<u8>, StageError> {
         let bytes = self
             .0
             .call(|store, encoder| encoder.logship_encode_encoder().object().call_push(store, object, batch))?
-            .map_err(|error| self.0.failed(refusal(self.0.stage(), error)))?;
-        self.0.moved(batch.bytes(), bytes.len());
+            .map_err(|error| self.0.record_failure(refusal(self.0.stage(), error)))?;
+        self.0.record_bytes(batch.bytes(), bytes.len());
         Ok(bytes)
     }
 
@@ -95,13 +94,13 @@ impl EncoderInstance {
         let bytes = self
             .0
             .call(|store, encoder| encoder.logship_encode_encoder().object().call_finish(store, object))?
-            .map_err(|error| self.0.failed(refusal(self.0.stage(), error)))?;
-        self.0.moved(0, bytes.len());
+            .map_err(|error| self.0.record_failure(refusal(self.0.stage(), error)))?;
+        self.0.record_bytes(0, bytes.len());
         Ok(bytes)
     }
 
-    pub(crate) fn give_up(&mut self, object: ResourceAny) -> Result<(), StageError> {
-        self.0.give_up(object)
+    pub(crate) fn discard(&mut self, object: ResourceAny) -> Result<(), StageError> {
+        self.0.discard(object)
     }
 
     pub(crate) fn memory(&self) -> usize {
@@ -109,30 +108,30 @@ impl EncoderInstance {
     }
 }
 
-/// An object being encoded. After an error it is lost.
+/// An object that is being encoded. After an error it is unusable.
 pub struct EncodedObject {
     instance: EncoderInstance,
     resource: ResourceAny,
 }
 
 impl EncodedObject {
-    /// Encodes the next logs; returns the object's next bytes, maybe none.
+    /// Encodes the next logs. Returns the object's next bytes, possibly none.
     ///
     /// # Errors
-    /// What the stage refuses, or what any call may end with.
+    /// If the stage rejects the logs, or any error of a call.
     pub fn push(&mut self, batch: &LogBatch) -> Result<Vec<u8>, StageError> {
         self.instance.push(self.resource, batch)
     }
 
-    /// Bytes that the object would have if it were finished now, uncompressed.
+    /// Returns the size that the object would have if it were finished now, in bytes before compression.
     ///
     /// # Errors
-    /// What any call may end with.
+    /// Any error of a call.
     pub fn size(&mut self) -> Result<u64, StageError> {
         self.instance.size(self.resource)
     }
 
-    /// Ends the object; returns its last bytes.
+    /// Finishes the object. Returns its last bytes.
     ///
     /// # Errors
     /// As [`push`](Self::push).

@@ -1,224 +1,224 @@
 use super::{Identity, Kind};
 
-/// Why a component can't serve as a stage, or why a stage failed.
+/// An error of loading a component as a stage, or of calling a stage.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum StageError {
-    /// No built-in stage has the name, and no file the path.
-    #[error("no {} is called {name:?}. Built in: {}. {}", kind.map_or("stage".into(), |kind| kind.to_string()), if known.is_empty() { "none".into() } else { known.join(", ") }, own(added.as_deref()))]
+    /// No built-in stage has this name, and no file has this path.
+    #[error("no {} is called {name:?}. Built in: {}. {}", kind.map_or("stage".into(), |kind| kind.to_string()), if known.is_empty() { "none".into() } else { known.join(", ") }, custom_stage_hint(added.as_deref()))]
     Unknown {
-        /// The kind that was asked for, if any.
+        /// The requested kind, if any.
         kind: Option<Kind>,
-        /// The name that was asked for.
+        /// The requested name.
         name: String,
-        /// The names that come with logship.
+        /// The names of the built-in stages.
         known: Vec<String>,
-        /// Those that a service has besides; none where there is no service.
+        /// The names in the service's stage catalog. `None` outside a service.
         added: Option<Vec<String>>,
     },
-    /// A name has no such version.
-    #[error("stage {name} has no version {version:?}; there is {}", list(known))]
+    /// The name has no such version.
+    #[error("stage {name} has no version {version:?}; its versions are {}", list(known))]
     NoVersion {
         /// The name.
         name: String,
-        /// The version that was asked for.
+        /// The requested version.
         version: String,
-        /// Those that there are.
+        /// The existing versions.
         known: Vec<String>,
     },
-    /// The file isn't a component that can be run.
-    #[error("{origin}: not a component that can be run: {reason}")]
+    /// The file is not a component that can run.
+    #[error("{origin}: can't load the component: {reason}")]
     Unreadable {
-        /// Where it is from.
+        /// Path or name of the component.
         origin: String,
-        /// What is wrong with it.
+        /// The problem with the file.
         reason: String,
     },
-    /// The component wants something from its host.
-    #[error("{origin}: a stage has no imports, and this component wants {}. Build it for wasm32-unknown-unknown, without clock, files, random numbers or network", wanted.join(", "))]
+    /// The component imports functions from its host.
+    #[error("{origin}: a stage must not import anything, but this component imports {}. Build it for wasm32-unknown-unknown, without clock, files, random numbers or network", imports.join(", "))]
     Imports {
-        /// Where it is from.
+        /// Path or name of the component.
         origin: String,
-        /// The interfaces and functions that it imports.
-        wanted: Vec<String>,
+        /// The imported interfaces and functions.
+        imports: Vec<String>,
     },
-    /// The component wants WASI, and nobody allowed it.
-    #[error("{origin}: a stage has no imports, and this component wants {}. Build it without them, or allow it an empty WASI: with --allow-wasi, or by its name in the settings of a service, `[stages] allow-wasi = [\"NAME\"]`; docs/languages.md has both", wanted.join(", "))]
+    /// The component imports WASI without permission.
+    #[error("{origin}: a stage must not import anything, but this component imports {}. Build it without these imports, or allow an empty WASI: with --allow-wasi, or by its name in the settings of a service, `[stages] allow-wasi = [\"NAME\"]`; see docs/languages.md", imports.join(", "))]
     Wasi {
-        /// Where it is from.
+        /// Path or name of the component.
         origin: String,
-        /// The interfaces that it imports.
-        wanted: Vec<String>,
+        /// The imported interfaces.
+        imports: Vec<String>,
     },
     /// The component exports no interface that logship knows.
     #[error(
-        "{origin}: not a stage: it exports {}, and a stage exports one of {}",
+        "{origin}: not a stage: it exports {}, but a stage exports one of {}",
         list(exports),
         Kind::interfaces()
     )]
     NotAStage {
-        /// Where it is from.
+        /// Path or name of the component.
         origin: String,
-        /// What it exports.
+        /// The exported items.
         exports: Vec<String>,
     },
-    /// The component is made for another major version of the contract.
+    /// The component implements another major version of the contract.
     #[error(
-        "{origin}: it exports {found}, and this logship speaks {expected}. Build the stage against wit/ of this version"
+        "{origin}: it exports {found}, but this logship requires {expected}. Build the stage with the wit/ folder of this version"
     )]
     Version {
-        /// Where it is from.
+        /// Path or name of the component.
         origin: String,
-        /// The interface that it exports.
+        /// The exported interface.
         found: String,
-        /// The interface of this host.
+        /// The interface that this host expects.
         expected: String,
     },
-    /// The component exports the right interface with other items.
+    /// The component exports the right interface with different items.
     #[error(
-        "{origin}: it differs from the interface of {kind}s (- is missing, + is what it has instead):\n{difference}"
+        "{origin}: its interface differs from the contract of {kind}s (- missing, + found instead):\n{difference}"
     )]
     Mismatch {
-        /// Where it is from.
+        /// Path or name of the component.
         origin: String,
-        /// The kind that it claims to be.
+        /// The kind of the exported interface.
         kind: Kind,
-        /// The items that differ, one a line.
+        /// The differing items, one per line.
         difference: String,
     },
-    /// The component is a stage of another kind than its place needs.
-    #[error("{stage} is {} {found}, and its place is that of {} {wanted}", found.article(), wanted.article())]
+    /// The stage has the wrong kind for its place.
+    #[error("{stage} is {} {found}, but {} {wanted} is required", found.article(), wanted.article())]
     WrongKind {
-        /// Which it is.
+        /// The stage.
         stage: Identity,
-        /// What it is.
+        /// The kind of the stage.
         found: Kind,
-        /// What was asked for.
+        /// The required kind.
         wanted: Kind,
     },
-    /// What the stage says of itself can't be.
-    #[error("{stage}: {what}. Whoever made the stage must mend it")]
+    /// The stage's description is invalid.
+    #[error("{stage}: {what}. This is a bug of the stage")]
     Description {
-        /// Which.
+        /// The stage.
         stage: Identity,
-        /// What is wrong.
+        /// The problem with the description.
         what: String,
     },
-    /// The stage refuses its configuration.
-    #[error("{stage} refuses its configuration: {}{reason}", if path.is_empty() { String::new() } else { format!("{path}: ") })]
+    /// The stage rejects its configuration.
+    #[error("{stage} rejects its configuration: {}{reason}", if path.is_empty() { String::new() } else { format!("{path}: ") })]
     Config {
-        /// Which.
+        /// The stage.
         stage: Identity,
-        /// Path of the offending member; empty for the text as a whole.
+        /// Path of the invalid member. Empty if the problem concerns the whole text.
         path: String,
-        /// What is wrong with it.
+        /// The problem with it.
         reason: String,
     },
-    /// The stage says that the host gave it a broken batch.
-    #[error("{stage} found the batch broken: {invariant}. This is a defect of logship: please report it")]
+    /// The stage reports that the host sent an invalid batch.
+    #[error("{stage} reports an invalid batch: {invariant}. This is a bug of logship: please report it")]
     InvalidBatch {
-        /// Which.
+        /// The stage.
         stage: Identity,
-        /// The invariant.
+        /// The violated invariant.
         invariant: String,
     },
-    /// The stage can make nothing of a log.
-    #[error("{stage} refuses log {log} of the chunk: {reason}")]
+    /// The stage rejects a log.
+    #[error("{stage} rejects log {log} of the chunk: {reason}")]
     Rejected {
-        /// Which.
+        /// The stage.
         stage: Identity,
         /// Index of the log in the batch.
         log: u32,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// The stage refuses a log that there is not: a defect of the stage.
-    #[error("{stage} refuses log {log}, and the chunk has {logs}. Whoever made the stage must mend it")]
+    /// The stage rejects a log that does not exist: a bug of the stage.
+    #[error("{stage} rejects log {log}, but the chunk has only {logs} logs. This is a bug of the stage")]
     NoSuchLog {
-        /// Which.
+        /// The stage.
         stage: Identity,
         /// Index of the log.
         log: u32,
-        /// How many logs the batch has.
+        /// Number of logs in the batch.
         logs: usize,
     },
-    /// What the stage answered can't be: a defect of the stage.
-    #[error("{stage} gave messages whose {what}. Whoever made the stage must mend it")]
+    /// The stage returned invalid messages: a bug of the stage.
+    #[error("{stage} returned invalid messages: {what}. This is a bug of the stage")]
     Messages {
-        /// Which.
+        /// The stage.
         stage: Identity,
-        /// What is wrong with them.
+        /// The problem with the messages.
         what: &'static str,
     },
-    /// The logs that the stage gave can't be: a defect of the stage.
-    #[error("{stage} gave a batch whose {what}. Whoever made the stage must mend it")]
+    /// The stage returned an invalid batch: a bug of the stage.
+    #[error("{stage} returned an invalid batch: {what}. This is a bug of the stage")]
     Transformed {
-        /// Which.
+        /// The stage.
         stage: Identity,
-        /// What is wrong with them.
+        /// The problem with the batch.
         what: &'static str,
     },
-    /// The object has outgrown the stage.
+    /// The object is too large for the stage.
     #[error("{stage} can't hold an object of this size: {reason}. Choose a smaller shipping size")]
     TooLarge {
-        /// Which.
+        /// The stage.
         stage: Identity,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// The renderer gave a key that no object may have.
-    #[error("{stage} gave the key {key:?}, which {problem}")]
+    /// The renderer returned an invalid key.
+    #[error("{stage} returned the key {key:?}, which {problem}")]
     Key {
-        /// Which.
+        /// The stage.
         stage: Identity,
         /// The key.
         key: String,
-        /// What is wrong with it.
+        /// The problem with the key.
         problem: &'static str,
     },
-    /// The renderer gave the key of another object.
+    /// The renderer returned the same key for two objects.
     #[error(
-        "{stage} gave the key {key:?} to two objects. A rule that partitions by the time of logs makes several of a task: their partition-time and their number must be in the key"
+        "{stage} returned the key {key:?} for two objects. A rule that partitions by the time of logs makes several objects per task: partition-time and number must be in the key"
     )]
     SameKey {
-        /// Which.
+        /// The stage.
         stage: Identity,
         /// The key.
         key: String,
     },
-    /// The stage ran past its deadline.
+    /// The call exceeded its deadline.
     #[error(
         "{stage} did not answer within {seconds} s and was stopped. If it is only slow, raise --stage-deadline"
     )]
     Deadline {
-        /// Which.
+        /// The stage.
         stage: Identity,
-        /// The deadline of a call.
+        /// Deadline of a call, in seconds.
         seconds: f64,
     },
-    /// The stage asked for more memory than it may have.
+    /// The stage requested more memory than its cap.
     #[error(
         "{stage} asked for {asked} MiB of memory and may have {cap}. If it needs that much, raise --stage-memory"
     )]
     OutOfMemory {
-        /// Which.
+        /// The stage.
         stage: Identity,
-        /// MiB asked for.
+        /// Requested memory, in MiB.
         asked: usize,
-        /// MiB allowed.
+        /// Memory cap, in MiB.
         cap: usize,
     },
     /// The stage trapped.
     #[error("{stage} trapped: {cause}")]
     Trap {
-        /// Which.
+        /// The stage.
         stage: Identity,
-        /// wasmtime's words, with the stage's own call stack.
+        /// The trap as wasmtime reports it, with the stage's function.
         cause: String,
     },
 }
 
 impl StageError {
-    /// The stage that failed, if there is one: what can't be found is none.
+    /// Returns the stage that failed. `None` if no stage was loaded.
     pub fn stage(&self) -> Option<&Identity> {
         match self {
             Self::Unknown { .. }
@@ -251,11 +251,11 @@ impl StageError {
     }
 }
 
-/// How stages of one's own are named.
-fn own(added: Option<&[String]>) -> String {
+/// Tells the user how to name a stage that is not built in.
+fn custom_stage_hint(added: Option<&[String]>) -> String {
     match added {
-        None => "A component of your own is named by its path, with a `/` or ending in `.wasm`".into(),
-        Some([]) => "Others can be added: logship stage add FILE".into(),
+        None => "To use a component of your own, give its path, with a `/` or ending in `.wasm`".into(),
+        Some([]) => "Add one with `logship stage add FILE`".into(),
         Some(added) => format!("Added: {}", added.join(", ")),
     }
 }

@@ -3,7 +3,9 @@ use std::sync::Arc;
 
 use wasmtime::component::ResourceAny;
 
-use super::{FormatterDescription as Description, Identity, Kind, Messages, StageError, Tally, introduce};
+use super::{
+    FormatterDescription as Description, Identity, Kind, Messages, StageError, StageMetrics, checked_identity,
+};
 use crate::batch::LogBatch;
 use crate::bindings::formatter::exports::logship::siem::formatter::Error;
 use crate::bindings::formatter::{Formatter, FormatterPre};
@@ -16,7 +18,7 @@ pub struct FormatterStage {
     identity: Identity,
     description: Description,
     pre: FormatterPre<Guest>,
-    tally: Arc<Tally>,
+    metrics: Arc<StageMetrics>,
 }
 
 impl FormatterStage {
@@ -29,25 +31,25 @@ impl FormatterStage {
         let description =
             instance.call(|store, formatter| formatter.logship_siem_formatter().call_describe(store))?;
         let Description { name, version, config_schema, .. } = &description;
-        let identity = introduce(&origin, name, version, config_schema)?;
-        let tally = engine.tally(&identity, Kind::Formatter);
-        Ok(Self { engine: engine.clone(), identity, description, pre, tally })
+        let identity = checked_identity(&origin, name, version, config_schema)?;
+        let metrics = engine.metrics_of(&identity, Kind::Formatter);
+        Ok(Self { engine: engine.clone(), identity, description, pre, metrics })
     }
 
-    /// Which component it is.
+    /// Returns the identity of the component.
     pub fn identity(&self) -> &Identity {
         &self.identity
     }
 
-    /// What it says of itself.
+    /// Returns the stage's description of itself.
     pub fn description(&self) -> &Description {
         &self.description
     }
 
-    /// Begins a session, in an instance of its own from the pool.
+    /// Opens a session, in an instance of its own from the pool.
     ///
     /// # Errors
-    /// [`StageError::Config`], or what any call may end with.
+    /// [`StageError::Config`], or any error of a call.
     pub fn open(self: &Arc<Self>, config: &str) -> Result<FormattingSession, StageError> {
         let (stage, config) = (Arc::clone(self), config.to_owned());
         let mut instance = self.instance()?;
@@ -56,10 +58,10 @@ impl FormatterStage {
         Ok(FormattingSession { stage, config, instance, resource, memory })
     }
 
-    /// An instance from the pool, without a session.
+    /// Takes an instance from the pool, without a session.
     pub(crate) fn instance(&self) -> Result<FormatterInstance, StageError> {
         let instance =
-            Instance::new(&self.engine, &self.identity, &self.tally, |store| self.pre.instantiate(store));
+            Instance::new(&self.engine, &self.identity, &self.metrics, |store| self.pre.instantiate(store));
         instance.map(FormatterInstance)
     }
 }
@@ -70,8 +72,7 @@ impl fmt::Debug for FormatterStage {
     }
 }
 
-/// An instance of a formatter: sessions are held in it one after the other, or several at a time. After a
-/// trap it is lost.
+/// An instance of a formatter. It can hold several open sessions. After a trap it is unusable.
 pub(crate) struct FormatterInstance(Instance<Formatter>);
 
 impl FormatterInstance {
@@ -82,7 +83,7 @@ impl FormatterInstance {
     pub(crate) fn open(&mut self, config: &str) -> Result<ResourceAny, StageError> {
         self.0
             .call(|store, formatter| formatter.logship_siem_formatter().session().call_open(store, config))?
-            .map_err(|error| self.0.failed(refusal(self.0.stage(), error)))
+            .map_err(|error| self.0.record_failure(refusal(self.0.stage(), error)))
     }
 
     pub(crate) fn push(&mut self, session: ResourceAny, batch: &LogBatch) -> Result<Messages, StageError> {
@@ -91,18 +92,20 @@ impl FormatterInstance {
             .call(|store, formatter| {
                 formatter.logship_siem_formatter().session().call_push(store, session, batch)
             })?
-            .map_err(|error| self.0.failed(refusal(self.0.stage(), error)))?;
+            .map_err(|error| self.0.record_failure(refusal(self.0.stage(), error)))?;
         match problem(&messages, batch.len()) {
             None => {
-                self.0.moved(batch.bytes(), messages.bytes.len());
+                self.0.record_bytes(batch.bytes(), messages.bytes.len());
                 Ok(messages)
             }
-            Some(what) => Err(self.0.failed(StageError::Messages { stage: self.0.stage().clone(), what })),
+            Some(what) => {
+                Err(self.0.record_failure(StageError::Messages { stage: self.0.stage().clone(), what }))
+            }
         }
     }
 
-    pub(crate) fn give_up(&mut self, session: ResourceAny) -> Result<(), StageError> {
-        self.0.give_up(session)
+    pub(crate) fn discard(&mut self, session: ResourceAny) -> Result<(), StageError> {
+        self.0.discard(session)
     }
 
     pub(crate) fn memory(&self) -> usize {
@@ -110,14 +113,14 @@ impl FormatterInstance {
     }
 }
 
-/// A run of batches under one configuration. After a trap it is lost; after a refusal it goes on. It moves to another
-/// instance when its own is worn: the contract lets a session begin anew between any two batches.
+/// A sequence of batches under one configuration. It survives a rejection, but not a trap. It moves to a new
+/// instance when the old one has to be recycled: the contract allows a restart between any two batches.
 pub struct FormattingSession {
     stage: Arc<FormatterStage>,
     config: String,
     instance: FormatterInstance,
     resource: ResourceAny,
-    /// Bytes of memory that the instance began with.
+    /// Memory of the instance at its start, in bytes.
     memory: usize,
 }
 
@@ -125,9 +128,9 @@ impl FormattingSession {
     /// Formats the logs of a batch.
     ///
     /// # Errors
-    /// What the stage refuses, or what any call may end with.
+    /// If the stage rejects a log, or any error of a call.
     pub fn push(&mut self, batch: &LogBatch) -> Result<Messages, StageError> {
-        if self.instance.0.is_worn(self.memory) {
+        if self.instance.0.should_recycle(self.memory) {
             *self = self.stage.open(&self.config)?;
         }
         self.instance.push(self.resource, batch)
@@ -140,21 +143,21 @@ impl fmt::Debug for FormattingSession {
     }
 }
 
-/// What of the contract the messages of a batch of so many logs break.
+/// Returns the violation of the contract by the messages for a batch of `logs` logs, if any.
 fn problem(messages: &Messages, logs: usize) -> Option<&'static str> {
     let Messages { bytes, ends, logs: origins } = messages;
     if !ends.is_sorted() || ends.last().map_or(0, |&end| end as usize) != bytes.len() {
         return Some("ends do not cover their bytes");
     }
     match origins.last() {
-        // None at all: the configuration leaves these out.
+        // No messages at all: the configuration filters these logs.
         None if !ends.is_empty() && ends.len() != logs => {
-            Some("logs are missing: there are not as many messages as logs")
+            Some("`logs` is empty, and the number of messages is not the number of logs")
         }
         None => None,
-        Some(_) if origins.len() != ends.len() => Some("logs are not one for each message"),
+        Some(_) if origins.len() != ends.len() => Some("`logs` and `ends` differ in length"),
         Some(&last) if !origins.is_sorted() || last as usize >= logs => {
-            Some("logs fall, or are outside the batch")
+            Some("`logs` is not sorted, or has an index outside the batch")
         }
         Some(_) => None,
     }
@@ -178,13 +181,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_that_can_not_be_are_refused() {
+    fn rejects_invalid_messages() {
         let messages = |bytes: &[u8], ends: &[u32], logs: &[u32]| Messages {
             bytes: bytes.to_vec(),
             ends: ends.to_vec(),
             logs: logs.to_vec(),
         };
-        for (lawful, found, logs) in [
+        for (valid, found, logs) in [
             (true, messages(b"abc", &[1, 3], &[]), 2),
             (true, messages(b"abc", &[1, 3], &[0, 4]), 5),
             (true, messages(b"", &[], &[]), 0),
@@ -195,7 +198,7 @@ mod tests {
             (false, messages(b"abc", &[1, 3], &[0, 5]), 5),
             (false, messages(b"abc", &[1, 3], &[0]), 5),
         ] {
-            assert_eq!(problem(&found, logs).is_none(), lawful, "{found:?} of {logs}");
+            assert_eq!(problem(&found, logs).is_none(), valid, "{found:?} of {logs}");
         }
     }
 }

@@ -2,7 +2,8 @@ use std::sync::Arc;
 
 use super::{EncoderStage, Identity, PackerStage, RendererStage};
 
-/// A pipeline in one component, as `logship compose` fuses it: a renderer, and what makes an object's bytes.
+/// A pipeline in one component, made by `logship compose`: a renderer, and an encoder with or without a
+/// compressor.
 #[derive(Debug)]
 pub struct FusedStage {
     identity: Identity,
@@ -10,12 +11,12 @@ pub struct FusedStage {
     bytes: FusedBytes,
 }
 
-/// What makes the bytes of a fused pipeline's objects.
+/// The part of a fused pipeline that produces the bytes of objects.
 #[derive(Debug, Clone)]
 pub enum FusedBytes {
     /// An encoder alone.
     Encoder(Arc<EncoderStage>),
-    /// An encoder with a compressor behind it.
+    /// An encoder followed by a compressor.
     Packer(Arc<PackerStage>),
 }
 
@@ -32,26 +33,26 @@ impl FusedStage {
         let parts = || [Some(renderer.identity()), Some(encoder), compressor].into_iter().flatten();
         let join = |of: fn(&Identity) -> &str| parts().map(of).collect::<Vec<_>>().join("+");
         let (name, version) = (join(Identity::name), join(Identity::version));
-        let identity = origin.called(&name, &version);
+        let identity = origin.renamed(&name, &version);
         Self { identity, renderer: Arc::new(renderer), bytes }
     }
 
-    /// Which component it is: the names and versions of its stages, joined by `+`.
+    /// Returns the identity of the component. Its name and version are those of its stages, joined by `+`.
     pub fn identity(&self) -> &Identity {
         &self.identity
     }
 
-    /// What names its objects.
+    /// Returns the renderer of the object keys.
     pub fn renderer(&self) -> &Arc<RendererStage> {
         &self.renderer
     }
 
-    /// What makes the bytes of its objects.
+    /// Returns the stage that produces the bytes of the objects.
     pub fn bytes(&self) -> &FusedBytes {
         &self.bytes
     }
 
-    /// The format by which a rule asks for its encoder.
+    /// Returns the format by which a rule selects the encoder.
     pub fn format(&self) -> &str {
         match &self.bytes {
             FusedBytes::Encoder(encoder) => &encoder.description().format,
@@ -59,7 +60,7 @@ impl FusedStage {
         }
     }
 
-    /// The compression by which a rule asks for its compressor, if it has one.
+    /// Returns the compression by which a rule selects the compressor, if there is one.
     pub fn compression(&self) -> Option<&str> {
         match &self.bytes {
             FusedBytes::Encoder(_) => None,
@@ -67,7 +68,7 @@ impl FusedStage {
         }
     }
 
-    /// The JSON Schema of its encoder's configuration.
+    /// Returns the JSON Schema of the encoder's configuration.
     pub fn config_schema(&self) -> &str {
         match &self.bytes {
             FusedBytes::Encoder(encoder) => &encoder.description().config_schema,

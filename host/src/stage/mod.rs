@@ -1,17 +1,17 @@
-//! Stages: components that were read, checked and made ready to run.
+//! Stages: components that are loaded, checked and ready to run.
 //!
-//! One file for each kind, all of one shape: `…Stage`, ready to be instantiated, with what it says
-//! of itself; and what it makes, an object in the making or a key.
+//! Each kind has a file with the same structure: a `…Stage`, ready to be instantiated, with its description,
+//! and the object, session or key that it makes.
 
 mod compressor;
 mod encoder;
 mod error;
 mod formatter;
 mod fused;
+mod metrics;
 mod packer;
 mod preflight;
 mod renderer;
-mod tally;
 mod transformer;
 
 use std::fmt::{self, Display};
@@ -45,24 +45,24 @@ pub use error::StageError;
 pub(crate) use formatter::FormatterInstance;
 pub use formatter::{FormatterStage, FormattingSession};
 pub use fused::{FusedBytes, FusedStage};
+pub use metrics::{FailureReason, StageMetricsSnapshot};
+pub(crate) use metrics::{StageMetrics, StageMetricsRegistry};
 pub(crate) use packer::PackerInstance;
 pub use packer::{PackedObject, PackerStage};
 pub use preflight::Kind;
 pub use renderer::RendererStage;
-pub use tally::{Cause, Tallied};
-pub(crate) use tally::{Tallies, Tally};
 pub(crate) use transformer::TransformerInstance;
 pub use transformer::{TransformerStage, TransformingSession};
 
 use crate::engine::Engine;
-use crate::wasi::{self, Allowance};
+use crate::wasi::{self, WasiAllowlist};
 
-/// Which component this is. Cheap to clone; stands in every error of the stage.
+/// The identity of a component. Cheap to clone. Every error of a stage contains it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity(Arc<Facts>);
+pub struct Identity(Arc<Inner>);
 
 #[derive(Debug, PartialEq, Eq)]
-struct Facts {
+struct Inner {
     name: String,
     version: String,
     digest: String,
@@ -73,35 +73,36 @@ struct Facts {
 impl Identity {
     fn new(name: &str, version: &str, digest: String, size: usize, imports: Vec<String>) -> Self {
         let (name, version) = (name.to_owned(), version.to_owned());
-        Self(Arc::new(Facts { name, version, digest, size, imports }))
+        Self(Arc::new(Inner { name, version, digest, size, imports }))
     }
 
-    /// The same component, by the name and version that it gives itself.
-    fn called(&self, name: &str, version: &str) -> Self {
+    /// Returns the same component under the name and version of its description.
+    fn renamed(&self, name: &str, version: &str) -> Self {
         Self::new(name, version, self.0.digest.clone(), self.0.size, self.0.imports.clone())
     }
 
-    /// The name that the stage gives itself; where it was not asked yet, the file it is from.
+    /// Returns the name in the stage's description. Before the description is read, the path or name of the
+    /// component.
     pub fn name(&self) -> &str {
         &self.0.name
     }
 
-    /// The stage's own version.
+    /// Returns the version in the stage's description.
     pub fn version(&self) -> &str {
         &self.0.version
     }
 
-    /// SHA-256 of the component, in hexadecimal.
+    /// Returns the SHA-256 of the component, in hexadecimal.
     pub fn digest(&self) -> &str {
         &self.0.digest
     }
 
-    /// Bytes of the component.
+    /// Returns the size of the component in bytes.
     pub fn size(&self) -> usize {
         self.0.size
     }
 
-    /// The interfaces of WASI that it imports, as a rule none.
+    /// Returns the imported WASI interfaces, usually none.
     pub fn imports(&self) -> &[String] {
         &self.0.imports
     }
@@ -116,38 +117,38 @@ impl Display for Identity {
 /// A stage of any kind. Cheap to clone.
 #[derive(Debug, Clone)]
 pub enum Stage {
-    /// Logs into the bytes of an object.
+    /// Turns logs into the bytes of an object.
     Encoder(Arc<EncoderStage>),
-    /// The bytes of an object into fewer.
+    /// Compresses the bytes of an object.
     Compressor(Arc<CompressorStage>),
-    /// The facts about an object into its key.
+    /// Turns the metadata of an object into its key.
     Renderer(Arc<RendererStage>),
-    /// Logs into messages for a SIEM.
+    /// Turns logs into messages for a SIEM.
     Formatter(Arc<FormatterStage>),
-    /// Logs into other logs.
+    /// Turns logs into other logs.
     Transformer(Arc<TransformerStage>),
-    /// Renderer, encoder and maybe compressor in one.
+    /// Combines a renderer, an encoder and optionally a compressor.
     Pipeline(Arc<FusedStage>),
 }
 
 impl Stage {
-    /// Reads a component, checks it and asks it what it is. `origin` is where it is from: a path, or
-    /// a name. If it imports WASI, the allowance has to have its digest, or the name that it gives itself.
+    /// Loads a component, checks it and reads its description. `origin` is its path or name. If it imports
+    /// WASI, the allowlist must contain its digest or the name in its description.
     ///
     /// # Errors
-    /// When it isn't a component, isn't a stage, is one for another version of the contract, or
-    /// imports anything that it may not; each says what to do.
+    /// If it is not a component, not a stage, made for another version of the contract, or imports anything
+    /// forbidden. The message tells the user what to do.
     pub fn load(
         engine: &Engine,
         origin: &str,
         bytes: &[u8],
-        allowance: &Allowance,
+        allowlist: &WasiAllowlist,
     ) -> Result<Self, StageError> {
         let (kind, imports) = preflight::kind(origin, bytes)?;
-        let refused =
-            |imports: &[String]| StageError::Wasi { origin: origin.to_owned(), wanted: imports.into() };
-        if !imports.is_empty() && !allowance.is_some() {
-            return Err(refused(&imports));
+        let wasi_error =
+            |imports: &[String]| StageError::Wasi { origin: origin.to_owned(), imports: imports.into() };
+        if !imports.is_empty() && !allowlist.allows_any() {
+            return Err(wasi_error(&imports));
         }
         let unreadable = |error: wasmtime::Error| StageError::unreadable(origin, format!("{error:#}"));
         let (engine, component) = engine.compile(bytes).map_err(unreadable)?;
@@ -198,15 +199,15 @@ impl Stage {
         };
         let identity = stage.identity();
         if identity.imports().is_empty()
-            || allowance.has(identity.name())
-            || allowance.has_digest(identity.digest())
+            || allowlist.allows(identity.name())
+            || allowlist.allows_digest(identity.digest())
         {
             return Ok(stage);
         }
-        Err(refused(identity.imports()))
+        Err(wasi_error(identity.imports()))
     }
 
-    /// What kind of stage it is.
+    /// Returns the kind of the stage.
     pub fn kind(&self) -> Kind {
         match self {
             Self::Encoder(_) => Kind::Encoder,
@@ -218,7 +219,7 @@ impl Stage {
         }
     }
 
-    /// Which component it is.
+    /// Returns the identity of the component.
     pub fn identity(&self) -> &Identity {
         match self {
             Self::Encoder(stage) => stage.identity(),
@@ -230,7 +231,7 @@ impl Stage {
         }
     }
 
-    /// Whether somebody else has it in use.
+    /// True if another owner holds the stage.
     pub(crate) fn is_shared(&self) -> bool {
         match self {
             Self::Encoder(stage) => Arc::strong_count(stage) > 1,
@@ -238,12 +239,12 @@ impl Stage {
             Self::Renderer(stage) => Arc::strong_count(stage) > 1,
             Self::Formatter(stage) => Arc::strong_count(stage) > 1,
             Self::Transformer(stage) => Arc::strong_count(stage) > 1,
-            // Who uses it has its parts.
+            // A user of a pipeline holds its parts.
             Self::Pipeline(stage) => Arc::strong_count(stage) > 1 || Arc::strong_count(stage.renderer()) > 1,
         }
     }
 
-    /// The JSON Schema of its configuration.
+    /// Returns the JSON Schema of the stage's configuration.
     pub fn config_schema(&self) -> &str {
         match self {
             Self::Encoder(stage) => &stage.description().config_schema,
@@ -256,31 +257,33 @@ impl Stage {
     }
 }
 
-/// Checks what every description has, and puts name and version into the identity.
-fn introduce(
+/// Checks the members that every description has. Returns the identity with the described name and version.
+fn checked_identity(
     identity: &Identity,
     name: &str,
     version: &str,
     config_schema: &str,
 ) -> Result<Identity, StageError> {
-    let lawful = |name: &str| {
+    let valid = |name: &str| {
         !name.is_empty()
             && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
     };
-    let refused = |what: String| StageError::Description { stage: identity.clone(), what };
+    let invalid = |what: String| StageError::Description { stage: identity.clone(), what };
     if name.len() > 63 || version.len() > 63 || !version.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(refused(
-            "its name or version is longer than 63 bytes, or the version no plain text".into(),
+        return Err(invalid(
+            "its name or version is longer than 63 bytes, or its version is not printable ASCII".into(),
         ));
     }
     if version.contains('@') {
-        return Err(refused(format!("its version {version:?} has an @ in it")));
+        return Err(invalid(format!("its version {version:?} contains an @")));
     }
-    if !lawful(name) {
-        return Err(refused(format!("its name {name:?} is not of lowercase letters, digits and `-`")));
+    if !valid(name) {
+        return Err(invalid(format!(
+            "its name {name:?} has other characters than lowercase letters, digits and `-`"
+        )));
     }
     if let Err(error) = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(config_schema) {
-        return Err(refused(format!("its config-schema is not a JSON object: {error}")));
+        return Err(invalid(format!("its config-schema is not a JSON object: {error}")));
     }
-    Ok(identity.called(name, version))
+    Ok(identity.renamed(name, version))
 }

@@ -3,7 +3,9 @@ use std::sync::Arc;
 
 use wasmtime::component::ResourceAny;
 
-use super::{Ending, Identity, Kind, PackerDescription as Description, StageError, Tally, introduce};
+use super::{
+    Ending, Identity, Kind, PackerDescription as Description, StageError, StageMetrics, checked_identity,
+};
 use crate::batch::LogBatch;
 use crate::bindings::packer::exports::logship::pipeline::packer::{ConfigProblem, Error};
 use crate::bindings::packer::{CompressedPipeline, CompressedPipelinePre};
@@ -17,7 +19,7 @@ pub struct PackerStage {
     compressor: Identity,
     description: Description,
     pre: CompressedPipelinePre<Guest>,
-    tally: Arc<Tally>,
+    metrics: Arc<StageMetrics>,
 }
 
 impl PackerStage {
@@ -30,42 +32,42 @@ impl PackerStage {
         let description =
             instance.call(|store, packer| packer.logship_pipeline_packer().call_describe(store))?;
         let Description { encoder, compressor } = &description;
-        let encoder = introduce(&origin, &encoder.name, &encoder.version, &encoder.config_schema)?;
+        let encoder = checked_identity(&origin, &encoder.name, &encoder.version, &encoder.config_schema)?;
         let compressor =
-            introduce(&origin, &compressor.name, &compressor.version, &compressor.config_schema)?;
-        let tally = engine.tally(&encoder, Kind::Pipeline);
-        Ok(Self { engine: engine.clone(), encoder, compressor, description, pre, tally })
+            checked_identity(&origin, &compressor.name, &compressor.version, &compressor.config_schema)?;
+        let metrics = engine.metrics_of(&encoder, Kind::Pipeline);
+        Ok(Self { engine: engine.clone(), encoder, compressor, description, pre, metrics })
     }
 
-    /// What the encoder in it is called, with the digest of the component.
+    /// Returns the name and version of the encoder, with the digest of the component.
     pub fn encoder(&self) -> &Identity {
         &self.encoder
     }
 
-    /// What the compressor in it is called, with the digest of the component.
+    /// Returns the name and version of the compressor, with the digest of the component.
     pub fn compressor(&self) -> &Identity {
         &self.compressor
     }
 
-    /// What the two say of themselves.
+    /// Returns the descriptions of both stages.
     pub fn description(&self) -> &Description {
         &self.description
     }
 
-    /// Begins an object, in an instance of its own from the pool.
+    /// Opens an object, in an instance of its own from the pool.
     ///
     /// # Errors
-    /// [`StageError::Config`], or what any call may end with.
+    /// [`StageError::Config`], or any error of a call.
     pub fn open(&self, encoder_config: &str, compressor_config: &str) -> Result<PackedObject, StageError> {
         let mut instance = self.instance()?;
         let resource = instance.open(encoder_config, compressor_config)?;
         Ok(PackedObject { instance, resource })
     }
 
-    /// An instance from the pool, without an object.
+    /// Takes an instance from the pool, without an object.
     pub(crate) fn instance(&self) -> Result<PackerInstance, StageError> {
         let instance =
-            Instance::new(&self.engine, &self.encoder, &self.tally, |store| self.pre.instantiate(store))?;
+            Instance::new(&self.engine, &self.encoder, &self.metrics, |store| self.pre.instantiate(store))?;
         Ok(PackerInstance { instance, compressor: self.compressor.clone() })
     }
 }
@@ -76,7 +78,7 @@ impl fmt::Debug for PackerStage {
     }
 }
 
-/// An instance of both: objects are made in it one after the other, or several at a time. After a trap it is lost.
+/// An instance of both stages. It can hold several open objects. After a trap it is unusable.
 pub(crate) struct PackerInstance {
     instance: Instance<CompressedPipeline>,
     compressor: Identity,
@@ -105,7 +107,7 @@ impl PackerInstance {
             .instance
             .call(|store, packer| packer.logship_pipeline_packer().object().call_push(store, object, batch))?
             .map_err(|error| self.refusal(error))?;
-        self.instance.moved(batch.bytes(), bytes.len());
+        self.instance.record_bytes(batch.bytes(), bytes.len());
         Ok(bytes)
     }
 
@@ -118,12 +120,12 @@ impl PackerInstance {
             .instance
             .call(|store, packer| packer.logship_pipeline_packer().object().call_finish(store, object))?
             .map_err(|error| self.refusal(error))?;
-        self.instance.moved(0, ending.header.len() + ending.trailer.len());
+        self.instance.record_bytes(0, ending.header.len() + ending.trailer.len());
         Ok((Ending { header: ending.header, trailer: ending.trailer }, ending.size))
     }
 
-    pub(crate) fn give_up(&mut self, object: ResourceAny) -> Result<(), StageError> {
-        self.instance.give_up(object)
+    pub(crate) fn discard(&mut self, object: ResourceAny) -> Result<(), StageError> {
+        self.instance.discard(object)
     }
 
     pub(crate) fn memory(&self) -> usize {
@@ -131,35 +133,35 @@ impl PackerInstance {
     }
 
     fn refusal(&self, error: Error) -> StageError {
-        self.instance.failed(refusal(self.instance.stage(), &self.compressor, error))
+        self.instance.record_failure(refusal(self.instance.stage(), &self.compressor, error))
     }
 }
 
-/// An object being encoded and compressed. After an error it is lost.
+/// An object that is being encoded and compressed. After an error it is unusable.
 pub struct PackedObject {
     instance: PackerInstance,
     resource: ResourceAny,
 }
 
 impl PackedObject {
-    /// Takes the next logs; returns the object's next bytes, maybe none.
+    /// Encodes and compresses the next logs. Returns the object's next bytes, possibly none.
     ///
     /// # Errors
-    /// What a stage refuses, or what any call may end with.
+    /// If a stage rejects the logs, or any error of a call.
     pub fn push(&mut self, batch: &LogBatch) -> Result<Vec<u8>, StageError> {
         self.instance.push(self.resource, batch)
     }
 
-    /// Bytes that the object would have if it were finished now, uncompressed.
+    /// Returns the size that the object would have if it were finished now, in bytes before compression.
     ///
     /// # Errors
-    /// What any call may end with.
+    /// Any error of a call.
     pub fn size(&mut self) -> Result<u64, StageError> {
         self.instance.size(self.resource)
     }
 
-    /// Ends the object: the bytes before and behind all that [`push`](Self::push) returned, and how many the whole has
-    /// before compression.
+    /// Finishes the object. Returns the bytes that precede and follow everything that [`push`](Self::push)
+    /// returned, and the object's size before compression.
     ///
     /// # Errors
     /// As [`push`](Self::push).

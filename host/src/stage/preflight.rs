@@ -1,4 +1,4 @@
-//! What is looked at before a component is compiled: what it imports, and what it exports.
+//! Checks before compilation: a component's imports and exports.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -13,22 +13,23 @@ use crate::wasi::is_wasi;
 /// The kinds of stages, one for each world of `wit/`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
-    /// Logs into the bytes of an object.
+    /// Turns logs into the bytes of an object.
     Encoder,
-    /// The bytes of an object into fewer.
+    /// Compresses the bytes of an object.
     Compressor,
-    /// The facts about an object into its key.
+    /// Turns the metadata of an object into its key.
     Renderer,
-    /// Logs into messages for a SIEM.
+    /// Turns logs into messages for a SIEM.
     Formatter,
-    /// Logs into other logs.
+    /// Turns logs into other logs.
     Transformer,
-    /// Renderer, encoder and maybe compressor in one component.
+    /// Combines a renderer, an encoder and optionally a compressor in one component.
     Pipeline,
 }
 
 impl Kind {
-    /// The kind of stage that has an interface, by its name with or without version, as this logship speaks it.
+    /// Returns the kind of stage that exports an interface. The name may include a version, which must be
+    /// compatible with this logship.
     pub(crate) fn of_interface(name: &str) -> Option<Self> {
         let (name, version) = name.split_once('@').unwrap_or((name, VERSION));
         let known = INTERFACES.iter().find(|interface| interface.name == name);
@@ -64,11 +65,11 @@ impl fmt::Display for Kind {
 /// An interface that a stage may export.
 #[derive(Debug)]
 struct Interface {
-    /// Its name, without the version.
+    /// The name, without the version.
     name: &'static str,
-    /// The kind of a stage that exports it; none: it is part of a pipeline only.
+    /// The kind of a stage that exports the interface. `None` if it is only part of a pipeline.
     kind: Option<Kind>,
-    /// Whether logs come in by it.
+    /// True if the interface receives logs.
     takes_logs: bool,
 }
 
@@ -94,19 +95,19 @@ const INTERFACES: [Interface; 6] = [ENCODER, COMPRESSOR, RENDERER, FORMATTER, TR
 /// The version of the contract.
 const VERSION: &str = "1.0.0";
 
-/// The only interface that a stage may import: it has types and no function.
+/// The only interface that a stage may import: it has types and no functions.
 const TYPES: &str = "logship:batch/types";
 
-/// Finds out what kind of stage a component is, and what it imports to call, and refuses what is none or another
-/// version's. It may import WASI only.
+/// Determines the kind of a stage and its imports. Rejects components that are not stages, implement another
+/// version of the contract, or import anything but WASI.
 pub(super) fn kind(origin: &str, bytes: &[u8]) -> Result<(Kind, Vec<String>), StageError> {
     let (resolve, world) = decode(origin, bytes)?;
     let world = &resolve.worlds[world];
-    let wanted: BTreeSet<String> =
-        world.imports.iter().flat_map(|(key, item)| wants(&resolve, key, item)).collect();
-    let wanted: Vec<String> = wanted.into_iter().collect();
-    if !wanted.iter().all(|wanted| is_wasi(wanted)) {
-        return Err(StageError::Imports { origin: origin.to_owned(), wanted });
+    let imports: BTreeSet<String> =
+        world.imports.iter().flat_map(|(key, item)| callable_imports(&resolve, key, item)).collect();
+    let imports: Vec<String> = imports.into_iter().collect();
+    if !imports.iter().all(|import| is_wasi(import)) {
+        return Err(StageError::Imports { origin: origin.to_owned(), imports });
     }
     let exported = exported(origin, &resolve, world)?;
     let Some(kind) = kind_of(&exported) else {
@@ -115,12 +116,12 @@ pub(super) fn kind(origin: &str, bytes: &[u8]) -> Result<(Kind, Vec<String>), St
     };
     let mut differences = exported.iter().filter_map(|(interface, id)| difference(interface, &resolve, *id));
     match differences.next() {
-        None => Ok((kind, wanted)),
+        None => Ok((kind, imports)),
         Some(difference) => Err(StageError::Mismatch { origin: origin.to_owned(), kind, difference }),
     }
 }
 
-/// The kind of a stage that exports these.
+/// Returns the kind of a stage that exports these interfaces.
 fn kind_of(exported: &[(&Interface, InterfaceId)]) -> Option<Kind> {
     let exports = |wanted: &Interface| exported.iter().any(|(interface, _)| interface.name == wanted.name);
     if exports(&RENDERER) && (exports(&ENCODER) || exports(&PACKER)) {
@@ -129,7 +130,7 @@ fn kind_of(exported: &[(&Interface, InterfaceId)]) -> Option<Kind> {
     exported.iter().find_map(|(interface, _)| interface.kind)
 }
 
-/// The interfaces of stages that the world exports.
+/// Returns the stage interfaces that the world exports.
 fn exported(
     origin: &str,
     resolve: &Resolve,
@@ -156,24 +157,24 @@ fn major(version: &str) -> &str {
 
 fn decode(origin: &str, bytes: &[u8]) -> Result<(Resolve, wit_parser::WorldId), StageError> {
     if !bytes.starts_with(b"\0asm") {
-        let reason = if bytes.is_empty() { "it is empty" } else { "it is no WebAssembly" };
+        let reason = if bytes.is_empty() { "it is empty" } else { "it is not WebAssembly" };
         return Err(StageError::unreadable(origin, reason));
     }
     if bytes.starts_with(b"\0asm\x01\0\0\0") {
-        let reason = "it is a core module. Make a component of it with `logship stage componentize`; for Rust, link with wasm-component-ld";
+        let reason = "it is a core module. Convert it to a component with `logship stage componentize`; for Rust, link with wasm-component-ld";
         return Err(StageError::unreadable(origin, reason));
     }
     match wit_component::decode(bytes) {
         Ok(DecodedWasm::Component(resolve, world)) => Ok((resolve, world)),
         Ok(DecodedWasm::WitPackage(..)) => {
-            Err(StageError::unreadable(origin, "it is a WIT package, the contract and not a stage"))
+            Err(StageError::unreadable(origin, "it is a WIT package and not a stage"))
         }
         Err(error) => Err(StageError::unreadable(origin, format!("{error:#}"))),
     }
 }
 
-/// What an import gives the component to call: nothing, where it has types only.
-fn wants(resolve: &Resolve, key: &WorldKey, item: &WorldItem) -> Vec<String> {
+/// Returns the callable items of an import. Empty if it has only types.
+fn callable_imports(resolve: &Resolve, key: &WorldKey, item: &WorldItem) -> Vec<String> {
     let name = resolve.name_world_key(key);
     match item {
         WorldItem::Interface { id, .. } => {
@@ -190,8 +191,8 @@ fn wants(resolve: &Resolve, key: &WorldKey, item: &WorldItem) -> Vec<String> {
     }
 }
 
-/// What the component's interface lacks of the contract's, and what it has instead, an item a line.
-/// None: nothing is lacking; more than the contract asks for does no harm.
+/// Returns the contract's items that the component's interface lacks, followed by those that it has instead,
+/// one per line. `None` if nothing is missing. Additional items are harmless.
 fn difference(interface: &Interface, found: &Resolve, id: InterfaceId) -> Option<String> {
     let (contract, packages) = contract(interface);
     let expected = packages.into_iter().flat_map(|package| items(&contract, package));
@@ -209,7 +210,7 @@ fn difference(interface: &Interface, found: &Resolve, id: InterfaceId) -> Option
     (!missing.is_empty()).then(|| missing.into_iter().chain(instead).collect::<Vec<_>>().join("\n"))
 }
 
-/// The contract of an interface: its package, behind that of the batch types where it uses them.
+/// Returns the contract of an interface: its package, after the package of the batch types if it uses them.
 fn contract(interface: &Interface) -> (Resolve, Vec<PackageId>) {
     let (resolve, _) = contract::resolve();
     let is_wanted =
@@ -220,7 +221,7 @@ fn contract(interface: &Interface) -> (Resolve, Vec<PackageId>) {
     (resolve, wanted)
 }
 
-/// The package's items as WIT text, one a line and without comments: their order means nothing.
+/// Returns the package's items as WIT text, one per line and without comments. Their order is irrelevant.
 fn items(resolve: &Resolve, package: PackageId) -> Vec<String> {
     let mut printer = WitPrinter::default();
     printer.emit_docs(false);
@@ -230,7 +231,7 @@ fn items(resolve: &Resolve, package: PackageId) -> Vec<String> {
     let text = printer.output.to_string();
     let lines = text.lines().map(|line| line.trim().trim_end_matches(['{', ' ']));
     let items = lines.filter(|line| line.starts_with(|first: char| first.is_ascii_lowercase()));
-    // A minor version may be another: what counts is that the items are there.
+    // The minor version may differ, as long as the items exist.
     items.filter(|line| !line.starts_with("package ")).map(without_version).collect()
 }
 
@@ -238,7 +239,7 @@ fn without_version(item: &str) -> String {
     match item.split_once('@') {
         Some((name, rest)) => {
             let rest = rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
-            // The dot between an interface and what is used of it.
+            // Keep the dot between an interface and its used types.
             if rest.starts_with('{') { format!("{name}.{rest}") } else { format!("{name}{rest}") }
         }
         None => item.to_owned(),
@@ -250,7 +251,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_contract_does_not_differ_from_itself() {
+    fn contract_matches_itself() {
         for interface in &INTERFACES {
             let (resolve, packages) = contract(interface);
             let own = *packages.last().unwrap();
@@ -260,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_named_and_what_is_there_instead() {
+    fn difference_lists_missing_and_found_items() {
         let mut resolve = Resolve::default();
         let (_, text) = contract::FILES.into_iter().find(|(path, _)| path.ends_with("compress.wit")).unwrap();
         let older = text.replace("push: func(bytes: list<u8>)", "push: func(text: string)");

@@ -1,7 +1,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Identity, Kind, RendererDescription as Description, Request, StageError, Tally, introduce};
+use super::{
+    Identity, Kind, RendererDescription as Description, Request, StageError, StageMetrics, checked_identity,
+};
 use crate::bindings::renderer::exports::logship::object_path::renderer::Error;
 use crate::bindings::renderer::{Renderer, RendererPre};
 use crate::engine::Engine;
@@ -13,7 +15,7 @@ pub struct RendererStage {
     identity: Identity,
     description: Description,
     pre: RendererPre<Guest>,
-    tally: Arc<Tally>,
+    metrics: Arc<StageMetrics>,
 }
 
 impl RendererStage {
@@ -26,34 +28,33 @@ impl RendererStage {
         let description =
             instance.call(|store, renderer| renderer.logship_object_path_renderer().call_describe(store))?;
         let Description { name, version, config_schema } = &description;
-        let identity = introduce(&origin, name, version, config_schema)?;
-        let tally = engine.tally(&identity, Kind::Renderer);
-        Ok(Self { engine: engine.clone(), identity, description, pre, tally })
+        let identity = checked_identity(&origin, name, version, config_schema)?;
+        let metrics = engine.metrics_of(&identity, Kind::Renderer);
+        Ok(Self { engine: engine.clone(), identity, description, pre, metrics })
     }
 
-    /// Which component it is.
+    /// Returns the identity of the component.
     pub fn identity(&self) -> &Identity {
         &self.identity
     }
 
-    /// What it says of itself.
+    /// Returns the stage's description of itself.
     pub fn description(&self) -> &Description {
         &self.description
     }
 
-    /// The key of an object, checked: whatever a renderer answers, no object is written outside its
-    /// bucket.
+    /// Renders the key of an object and checks it, so that no renderer can write outside its bucket.
     ///
     /// # Errors
-    /// [`StageError::Config`], [`StageError::Key`], or what any call may end with.
+    /// [`StageError::Config`], [`StageError::Key`], or any error of a call.
     pub fn render(&self, config: &str, request: &Request) -> Result<String, StageError> {
         self.instance()?.render(config, request)
     }
 
-    /// An instance from the pool.
+    /// Takes an instance from the pool.
     pub(crate) fn instance(&self) -> Result<RendererInstance, StageError> {
         let instance =
-            Instance::new(&self.engine, &self.identity, &self.tally, |store| self.pre.instantiate(store));
+            Instance::new(&self.engine, &self.identity, &self.metrics, |store| self.pre.instantiate(store));
         instance.map(RendererInstance)
     }
 }
@@ -64,7 +65,7 @@ impl fmt::Debug for RendererStage {
     }
 }
 
-/// An instance of a renderer, for any number of keys. After a trap it is lost.
+/// An instance of a renderer. It renders any number of keys. After a trap it is unusable.
 pub(crate) struct RendererInstance(Instance<Renderer>);
 
 impl RendererInstance {
@@ -72,7 +73,7 @@ impl RendererInstance {
         self.0.call(|store, renderer| renderer.logship_object_path_renderer().call_describe(store))
     }
 
-    /// As [`RendererStage::render`].
+    /// Like [`RendererStage::render`].
     pub(crate) fn render(&mut self, config: &str, request: &Request) -> Result<String, StageError> {
         let stage = self.0.stage().clone();
         let key = self
@@ -82,11 +83,11 @@ impl RendererInstance {
             })?
             .map_err(|Error::InvalidConfig(problem)| {
                 let (path, reason) = (problem.path, problem.reason);
-                self.0.failed(StageError::Config { stage: stage.clone(), path, reason })
+                self.0.record_failure(StageError::Config { stage: stage.clone(), path, reason })
             })?;
         match problem(&key) {
             None => Ok(key),
-            Some(problem) => Err(self.0.failed(StageError::Key { stage, key, problem })),
+            Some(problem) => Err(self.0.record_failure(StageError::Key { stage, key, problem })),
         }
     }
 
@@ -95,10 +96,10 @@ impl RendererInstance {
     }
 }
 
-/// What the contract forbids in a key, if it is there.
+/// Returns the violation of the contract by a key, if any.
 fn problem(key: &str) -> Option<&'static str> {
     if key.is_empty() || key.len() > 1023 {
-        return Some("is not of 1 to 1,023 bytes");
+        return Some("is not 1 to 1,023 bytes long");
     }
     if key.starts_with('\\') || key.chars().any(char::is_control) {
         return Some("begins with a backslash or has a control character");
@@ -112,7 +113,7 @@ mod tests {
     use super::problem;
 
     #[test]
-    fn no_key_leaves_its_bucket() {
+    fn rejects_keys_outside_the_bucket() {
         let long = "x".repeat(1024);
         for key in ["", "/a", "a//b", "a/", "../a", "a/../b", "./a", "a\nb", "a\0", "\\a", &long] {
             assert!(problem(key).is_some(), "{key:?}");

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use wasmtime::component::ResourceAny;
 
 use super::{
-    Identity, Kind, StageError, Tally, Transformed, TransformerDescription as Description, introduce,
+    Identity, Kind, StageError, StageMetrics, Transformed, TransformerDescription as Description,
+    checked_identity,
 };
 use crate::batch::LogBatch;
 use crate::bindings::transformer::exports::logship::transform::transformer::Error;
@@ -18,7 +19,7 @@ pub struct TransformerStage {
     identity: Identity,
     description: Description,
     pre: TransformerPre<Guest>,
-    tally: Arc<Tally>,
+    metrics: Arc<StageMetrics>,
 }
 
 impl TransformerStage {
@@ -31,25 +32,25 @@ impl TransformerStage {
         let description = instance
             .call(|store, transformer| transformer.logship_transform_transformer().call_describe(store))?;
         let Description { name, version, config_schema } = &description;
-        let identity = introduce(&origin, name, version, config_schema)?;
-        let tally = engine.tally(&identity, Kind::Transformer);
-        Ok(Self { engine: engine.clone(), identity, description, pre, tally })
+        let identity = checked_identity(&origin, name, version, config_schema)?;
+        let metrics = engine.metrics_of(&identity, Kind::Transformer);
+        Ok(Self { engine: engine.clone(), identity, description, pre, metrics })
     }
 
-    /// Which component it is.
+    /// Returns the identity of the component.
     pub fn identity(&self) -> &Identity {
         &self.identity
     }
 
-    /// What it says of itself.
+    /// Returns the stage's description of itself.
     pub fn description(&self) -> &Description {
         &self.description
     }
 
-    /// Begins a session, in an instance of its own from the pool.
+    /// Opens a session, in an instance of its own from the pool.
     ///
     /// # Errors
-    /// [`StageError::Config`], or what any call may end with.
+    /// [`StageError::Config`], or any error of a call.
     pub fn open(self: &Arc<Self>, config: &str) -> Result<TransformingSession, StageError> {
         let (stage, config) = (Arc::clone(self), config.to_owned());
         let mut instance = self.instance()?;
@@ -58,10 +59,10 @@ impl TransformerStage {
         Ok(TransformingSession { stage, config, instance, resource, memory })
     }
 
-    /// An instance from the pool, without a session.
+    /// Takes an instance from the pool, without a session.
     pub(crate) fn instance(&self) -> Result<TransformerInstance, StageError> {
         let instance =
-            Instance::new(&self.engine, &self.identity, &self.tally, |store| self.pre.instantiate(store));
+            Instance::new(&self.engine, &self.identity, &self.metrics, |store| self.pre.instantiate(store));
         instance.map(TransformerInstance)
     }
 }
@@ -72,8 +73,7 @@ impl fmt::Debug for TransformerStage {
     }
 }
 
-/// An instance of a transformer: sessions are held in it one after the other, or several at a time. After a
-/// trap it is lost.
+/// An instance of a transformer. It can hold several open sessions. After a trap it is unusable.
 pub(crate) struct TransformerInstance(Instance<Transformer>);
 
 impl TransformerInstance {
@@ -86,7 +86,7 @@ impl TransformerInstance {
             .call(|store, transformer| {
                 transformer.logship_transform_transformer().session().call_open(store, config)
             })?
-            .map_err(|error| self.0.failed(refusal(self.0.stage(), error)))
+            .map_err(|error| self.0.record_failure(refusal(self.0.stage(), error)))
     }
 
     pub(crate) fn push(&mut self, session: ResourceAny, batch: &LogBatch) -> Result<Transformed, StageError> {
@@ -95,18 +95,20 @@ impl TransformerInstance {
             .call(|store, transformer| {
                 transformer.logship_transform_transformer().session().call_push(store, session, batch)
             })?
-            .map_err(|error| self.0.failed(refusal(self.0.stage(), error)))?;
+            .map_err(|error| self.0.record_failure(refusal(self.0.stage(), error)))?;
         match problem(&transformed, batch.len()) {
             None => {
-                self.0.moved(batch.bytes(), transformed.batch.bytes());
+                self.0.record_bytes(batch.bytes(), transformed.batch.bytes());
                 Ok(transformed)
             }
-            Some(what) => Err(self.0.failed(StageError::Transformed { stage: self.0.stage().clone(), what })),
+            Some(what) => {
+                Err(self.0.record_failure(StageError::Transformed { stage: self.0.stage().clone(), what }))
+            }
         }
     }
 
-    pub(crate) fn give_up(&mut self, session: ResourceAny) -> Result<(), StageError> {
-        self.0.give_up(session)
+    pub(crate) fn discard(&mut self, session: ResourceAny) -> Result<(), StageError> {
+        self.0.discard(session)
     }
 
     pub(crate) fn memory(&self) -> usize {
@@ -114,24 +116,25 @@ impl TransformerInstance {
     }
 }
 
-/// A run of batches under one configuration. After a trap it is lost; after a refusal it goes on. It moves to another
-/// instance when its own is worn: the contract lets a session begin anew between any two batches.
+/// A sequence of batches under one configuration. It survives a rejection, but not a trap. It moves to a new
+/// instance when the old one has to be recycled: the contract allows a restart between any two batches.
 pub struct TransformingSession {
     stage: Arc<TransformerStage>,
     config: String,
     instance: TransformerInstance,
     resource: ResourceAny,
-    /// Bytes of memory that the instance began with.
+    /// Memory of the instance at its start, in bytes.
     memory: usize,
 }
 
 impl TransformingSession {
-    /// Transforms the logs of a batch. What comes out keeps the invariants of batches.
+    /// Transforms the logs of a batch. The result is a valid batch.
     ///
     /// # Errors
-    /// What the stage refuses, [`StageError::Transformed`] for what breaks the contract, or what any call may end with.
+    /// If the stage rejects a log, [`StageError::Transformed`] if its answer violates the contract, or any
+    /// error of a call.
     pub fn push(&mut self, batch: &LogBatch) -> Result<Transformed, StageError> {
-        if self.instance.0.is_worn(self.memory) {
+        if self.instance.0.should_recycle(self.memory) {
             *self = self.stage.open(&self.config)?;
         }
         self.instance.push(self.resource, batch)
@@ -144,7 +147,7 @@ impl fmt::Debug for TransformingSession {
     }
 }
 
-/// What of the contract that breaks which came of a batch of so many logs.
+/// Returns the violation of the contract by the answer to a batch of `logs` logs, if any.
 fn problem(transformed: &Transformed, logs: usize) -> Option<&'static str> {
     let Transformed { batch, logs: origins } = transformed;
     if let Err(broken) = batch.check() {
@@ -152,12 +155,12 @@ fn problem(transformed: &Transformed, logs: usize) -> Option<&'static str> {
     }
     match origins.last() {
         None if !batch.is_empty() && batch.len() != logs => {
-            Some("logs are not as many as went in, and it does not say which they are")
+            Some("the number of logs changed, and `logs` does not map them to the input")
         }
         None => None,
-        Some(_) if origins.len() != batch.len() => Some("list of logs is not as long as the batch"),
+        Some(_) if origins.len() != batch.len() => Some("`logs` and the batch differ in length"),
         Some(&last) if !origins.is_sorted() || last as usize >= logs => {
-            Some("list of logs falls, or has one that did not go in")
+            Some("`logs` is not sorted, or has an index outside the input")
         }
         Some(_) => None,
     }
@@ -192,8 +195,8 @@ mod tests {
     }
 
     #[test]
-    fn logs_that_can_not_be_are_refused() {
-        for (lawful, found, origins, logs) in [
+    fn rejects_invalid_transformed_batch() {
+        for (valid, found, origins, logs) in [
             (true, 2, &[][..], 2),
             (true, 0, &[], 2),
             (true, 2, &[0, 4], 5),
@@ -205,11 +208,11 @@ mod tests {
             (false, 0, &[0], 5),
         ] {
             let transformed = Transformed { batch: of_logs(found), logs: origins.to_vec() };
-            assert_eq!(problem(&transformed, logs).is_none(), lawful, "{found} logs {origins:?} of {logs}");
+            assert_eq!(problem(&transformed, logs).is_none(), valid, "{found} logs {origins:?} of {logs}");
         }
         let mut batch = of_logs(2);
         batch.keys.push("key".into());
         let twice = problem(&Transformed { batch, logs: vec![] }, 2);
-        assert_eq!(twice, Some("keys has one twice"));
+        assert_eq!(twice, Some("keys contains a duplicate"));
     }
 }

@@ -1,37 +1,38 @@
-//! An empty WASI, for stages whose language brings a runtime that imports it.
+//! An empty WASI, for stages whose language runtime imports WASI.
 //!
-//! It gives no capability: there are no files, no arguments, no environment and no network, standard input is at its
-//! end, what is printed goes to the trace log, clocks stand, and random numbers are the same in every call of the stage. So a
-//! stage that has it is as pure as one that imports nothing, and a retry makes the same bytes.
+//! It gives no capability: no files, arguments, environment or network. Standard input is empty, and output goes to the
+//! trace log. Clocks stand still, and random numbers are the same in every call of the stage. So a stage with this WASI
+//! is as deterministic as one without imports, and a retry makes the same bytes.
 //!
 //! # Layout
-//! - This file: what of a component's imports is defined. `answer`: what each function answers.
-//! - [`Allowance`]: which stages may have it.
+//! - This file: defines a component's WASI imports. `response`: the response of each function.
+//! - [`WasiAllowlist`]: the stages that may import WASI.
 
-mod allowance;
-mod answer;
+mod allowlist;
+mod response;
 
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, Linker, ResourceType};
 
-pub use allowance::Allowance;
-use answer::Answer;
+pub use allowlist::WasiAllowlist;
+use response::Response;
 
 use crate::guest::Guest;
 
-/// What stands behind every resource of this WASI: nothing.
-struct Nothing;
+/// The host type of every resource.
+struct EmptyResource;
 
-/// Whether an import is of the WASI that stages can be allowed. That of version 0.3 waits, and stages do not.
+/// Returns true if an import belongs to a WASI version that a stage may import. WASI 0.3 is excluded, because it is
+/// asynchronous and stages are not.
 pub(crate) fn is_wasi(import: &str) -> bool {
     let version = import.strip_prefix("wasi:").and_then(|import| import.split_once('@'));
     version.is_some_and(|(_, version)| version.starts_with("0.2."))
 }
 
-/// Defines what a component imports of WASI, and nothing else.
+/// Defines the WASI functions that a component imports.
 ///
 /// # Errors
-/// When it imports a function twice.
+/// Fails if it imports a function twice.
 pub(crate) fn link(
     linker: &mut Linker<Guest>,
     engine: &wasmtime::Engine,
@@ -46,19 +47,19 @@ pub(crate) fn link(
         for (name, export) in instance.exports(engine) {
             match export.ty {
                 ComponentItem::Resource(_) => {
-                    linked.resource(name, ResourceType::host::<Nothing>(), |_, _| Ok(()))?;
+                    linked.resource(name, ResourceType::host::<EmptyResource>(), |_, _| Ok(()))?;
                 }
-                // A list of bytes is a list of values to those below, each 30 times as large.
-                ComponentItem::ComponentFunc(_) if answer::is_random_bytes(interface, name) => {
+                // A dynamic `Val` takes 30 times the memory of a byte, so random bytes have a typed function.
+                ComponentItem::ComponentFunc(_) if response::is_random_bytes(interface, name) => {
                     linked.func_wrap(name, |mut store, (length,): (u64,)| {
-                        Ok((answer::random_bytes(store.data_mut(), length)?,))
+                        Ok((response::random_bytes(store.data_mut(), length)?,))
                     })?;
                 }
                 ComponentItem::ComponentFunc(_) => {
-                    let answer = Answer::of(interface, name);
-                    let place = format!("{interface}#{name}");
-                    linked.func_new(name, move |store, function, given, answered| {
-                        answer.give(&place, store, &function, given, answered)
+                    let response = Response::of(interface, name);
+                    let path = format!("{interface}#{name}");
+                    linked.func_new(name, move |store, function, arguments, results| {
+                        response.respond(&path, store, &function, arguments, results)
                     })?;
                 }
                 _ => {}

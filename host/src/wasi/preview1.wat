@@ -1,10 +1,10 @@
-;; An empty WASI preview 1, which becomes a part of the components that `logship stage componentize` makes.
-;; It needs nothing of anybody, and is the same in every instance.
+;; An empty WASI preview 1, which `logship stage componentize` links into its components.
+;; It imports only the memory, and behaves the same in every instance.
 (module
   (import "env" "memory" (memory 0))
   (global $random (mut i32) (i32.const 0))
 
-  ;; There are no arguments and no environment.
+  ;; No arguments, no environment.
   (func (export "args_get") (param i32 i32) (result i32) (i32.const 0))
   (func (export "environ_get") (param i32 i32) (result i32) (i32.const 0))
   (func (export "args_sizes_get") (export "environ_sizes_get") (param $count i32) (param $bytes i32) (result i32)
@@ -12,17 +12,17 @@
     (i32.store (local.get $bytes) (i32.const 0))
     (i32.const 0))
 
-  ;; Clocks stand: that of the day at 0, the others at 1, for Go takes a monotonic clock at 0 for a broken one.
+  ;; Clocks stand still: the wall clock at 0, the others at 1, because Go treats a monotonic clock at 0 as broken.
   (func (export "clock_time_get") (param $clock i32) (param $precision i64) (param $time i32) (result i32)
     (i64.store (local.get $time) (i64.extend_i32_u (i32.ne (local.get $clock) (i32.const 0))))
     (i32.const 0))
   (func (export "clock_res_get") (param $clock i32) (param $resolution i32) (result i32)
     (i64.store (local.get $resolution) (i64.const 1))
     (i32.const 0))
-  ;; By this the bindings of Go keep its garbage collection from asking a real clock.
+  ;; Go's bindings call this so that garbage collection does not read a real clock.
   (func (export "adapter_monotonic_clock_set_paused") (param i32))
 
-  ;; What is waited for is ready: each subscription of 48 bytes becomes an event of 32 with the same userdata and type.
+  ;; Every subscription is ready: each (48 bytes) becomes an event (32 bytes) with the same userdata and type.
   (func (export "poll_oneoff")
     (param $subscription i32) (param $event i32) (param $left i32) (param $count i32) (result i32)
     (if (i32.eqz (local.get $left)) (then (return (i32.const 28)))) ;; inval
@@ -42,13 +42,13 @@
     (i32.const 0))
   (func (export "sched_yield") (result i32) (i32.const 0))
 
-  ;; Random bytes are the same series in every instance. It goes on from call to call: who asks until he gets another one must
-  ;; get another one. Go asks once, when it begins.
+  ;; Random bytes are the same sequence in every instance. The sequence advances from call to call, so that a retry for
+  ;; other bytes terminates. Go calls this once, at start.
   (func (export "random_get") (param $byte i32) (param $left i32) (result i32)
     (block $done
       (loop $next
         (br_if $done (i32.eqz (local.get $left)))
-        ;; A linear congruential generator, and the best of its bits.
+        ;; A linear congruential generator; uses its high bits.
         (global.set $random
           (i32.add (i32.mul (global.get $random) (i32.const 1664525)) (i32.const 1013904223)))
         (i32.store8 (local.get $byte) (i32.shr_u (global.get $random) (i32.const 24)))
@@ -57,7 +57,7 @@
         (br $next)))
     (i32.const 0))
 
-  ;; Input is at its end. What is printed is gone: all is written, wherever it was to go.
+  ;; Input is empty. Output is discarded, but reported as written.
   (func (export "fd_read") (param $fd i32) (param $vectors i32) (param $left i32) (param $read i32) (result i32)
     (i32.store (local.get $read) (i32.const 0))
     (i32.const 0))
@@ -73,7 +73,7 @@
     (i32.store (local.get $written) (local.get $sum))
     (i32.const 0))
 
-  ;; The end of a stage before its call ends is a trap.
+  ;; Exiting within a call is a trap.
   (func (export "proc_exit") (param i32) unreachable)
   (func (export "proc_raise") (param i32) (result i32) unreachable)
 

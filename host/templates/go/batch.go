@@ -7,17 +7,17 @@ import (
 	"{{name}}/bindings/logship_batch_types"
 )
 
-// Batch is what a stage is given: logs as columns, as wit/deps/batch/batch.wit has them.
+// Batch is a stage's input: logs as columns (wit/deps/batch/batch.wit).
 type Batch = logship_batch_types.LogBatch
 
 // Group is a group of logs.
 type Group = logship_batch_types.LogGroup
 
-// Rejected is the error of a log that nothing can be made of.
+// Rejected is the error for a log that the stage cannot process.
 type Rejected struct {
-	// Log is its index in the batch.
+	// Log is the log's index in the batch.
 	Log uint32
-	// Reason says why, and what would be right.
+	// Reason is the problem, and how to fix it.
 	Reason string
 }
 
@@ -25,20 +25,20 @@ func (rejected *Rejected) Error() string {
 	return rejected.Reason
 }
 
-// broken says what of its invariants a batch breaks, if it breaks one.
-func broken(batch *Batch) error {
+// brokenInvariant returns an error if the batch breaks one of its invariants.
+func brokenInvariant(batch *Batch) error {
 	logs, fields := len(batch.Times), len(batch.FieldKeys)
 	switch {
 	case len(batch.LogGroups) != logs || len(batch.FieldEnds) != logs:
-		return errors.New("log-groups or field-ends has not one element a log")
+		return errors.New("log-groups and field-ends must have one element per log")
 	case len(batch.Nanos) > 0 && (len(batch.Nanos) != logs || !within(batch.Nanos, 1_000_000_000)):
-		return errors.New("nanos has not one element below 1,000,000,000 a log")
+		return errors.New("nanos must have one element below 1,000,000,000 per log")
 	case len(batch.ValueEnds) != fields:
-		return errors.New("value-ends has not one element a field")
+		return errors.New("value-ends must have one element per field")
 	case !covers(batch.FieldEnds, fields) || !covers(batch.ValueEnds, len(batch.Values)):
-		return errors.New("field-ends or value-ends falls, or does not cover all")
+		return errors.New("field-ends and value-ends must be sorted and cover all fields and values")
 	case !within(batch.LogGroups, len(batch.Groups)) || !within(batch.FieldKeys, len(batch.Keys)):
-		return errors.New("log-groups or field-keys has an index outside")
+		return errors.New("log-groups or field-keys has an index out of range")
 	}
 	return nil
 }

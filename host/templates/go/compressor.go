@@ -1,4 +1,4 @@
-// Package stage is the stage {{name}}: an object in the format of zlib.
+// Package stage is the stage {{name}}: compresses an object as zlib.
 package stage
 
 import (
@@ -14,12 +14,12 @@ const schema = `{
   "properties": {
     "level": {
       "type": "integer", "minimum": 1, "maximum": 9, "default": 6,
-      "description": "From fast to small."
+      "description": "The level, from 1 (fastest) to 9 (smallest)."
     }
   }
 }`
 
-// Describe says what the stage is.
+// Describe returns the description of the stage.
 func Describe() compressor.Description {
 	return compressor.Description{
 		Name:         "{{name}}",
@@ -31,24 +31,24 @@ func Describe() compressor.Description {
 	}
 }
 
-// Object is an object in the making.
+// Object is an open object.
 type Object struct {
 	writer *zlib.Writer
-	// What is compressed, and not taken yet.
+	// Compressed bytes that were not returned yet.
 	ready bytes.Buffer
 }
 
-// Open begins an object.
+// Open opens an object.
 func Open(text string) (*Object, error) {
 	var config struct {
 		Level int `json:"level"`
 	}
 	config.Level = 6
-	if err := read(text, &config); err != nil {
+	if err := parse(text, &config); err != nil {
 		return nil, err
 	}
 	if config.Level < 1 || config.Level > 9 {
-		return nil, &Wrong{Path: "level", Reason: "a level from 1 to 9 is wanted"}
+		return nil, &InvalidSetting{Path: "level", Reason: "must be a level from 1 to 9"}
 	}
 	object := &Object{}
 	var err error

@@ -1,4 +1,4 @@
-// Package export_logship_compress_compressor is what the bindings call: the stage, in the words of the contract.
+// Package export_logship_compress_compressor adapts the stage to the interface that the bindings call.
 package export_logship_compress_compressor
 
 import (
@@ -15,55 +15,55 @@ import (
 type (
 	description = logship_compress_compressor.Description
 	ending      = logship_compress_compressor.Ending
-	refusal     = logship_compress_compressor.Error
+	stageError  = logship_compress_compressor.Error
 )
 
-// Object is an object in the making; pinner and handle are for the bindings.
+// Object is an open object. The bindings use pinner and handle.
 type Object struct {
 	pinner runtime.Pinner
 	handle int32
 	*stage.Object
 }
 
-// OnDrop is called once, when the object is finished or given up.
+// OnDrop is called once, when the object is finished or abandoned.
 func (object *Object) OnDrop() {}
 
 func Describe() description {
 	return stage.Describe()
 }
 
-func ObjectOpen(config string) wit.Result[*Object, refusal] {
+func ObjectOpen(config string) wit.Result[*Object, stageError] {
 	object, err := stage.Open(config)
 	return result(&Object{Object: object}, err)
 }
 
-func (object *Object) Push(chunk []uint8) wit.Result[[]uint8, refusal] {
+func (object *Object) Push(chunk []uint8) wit.Result[[]uint8, stageError] {
 	return result(object.Object.Push(chunk))
 }
 
-// ObjectFinish has the object to itself, and ends it.
-func ObjectFinish(object *Object) wit.Result[ending, refusal] {
-	// Not object.Drop, which would call OnDrop a second time.
+// ObjectFinish takes ownership of the object and finishes it.
+func ObjectFinish(object *Object) wit.Result[ending, stageError] {
+	// object.Drop would call OnDrop a second time.
 	defer resourceDropObject(object.handle)
 	return result(object.Object.Finish())
 }
 
-// result is a value, or why there is none. The bindings have types of their own for each kind of stage.
-func result[T any](value T, err error) wit.Result[T, refusal] {
-	var wrong *stage.Wrong
+// result converts a value and an error. The bindings have separate types for each kind of stage.
+func result[T any](value T, err error) wit.Result[T, stageError] {
+	var invalid *stage.InvalidSetting
 	switch {
 	case err == nil:
-		return wit.Ok[T, refusal](value)
-	case errors.As(err, &wrong):
+		return wit.Ok[T, stageError](value)
+	case errors.As(err, &invalid):
 		return wit.Err[T](logship_compress_compressor.MakeErrorInvalidConfig(logship_compress_compressor.ConfigProblem{
-			Path: text(wrong.Path), Reason: text(wrong.Reason),
+			Path: text(invalid.Path), Reason: text(invalid.Reason),
 		}))
 	default:
 		return wit.Err[T](logship_compress_compressor.MakeErrorTooLarge(text(err.Error())))
 	}
 }
 
-// text is a text as the contract has it: with other bytes than UTF-8 the stage would trap.
+// text replaces bytes that are not UTF-8, which would make the stage trap.
 func text(text string) string {
 	return strings.ToValidUTF8(text, "\uFFFD")
 }

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestWhatIsCompressedComesBack(t *testing.T) {
+func TestOutputRoundTrips(t *testing.T) {
 	object, err := Open("")
 	if err != nil {
 		t.Fatal(err)
@@ -36,10 +36,10 @@ func TestWhatIsCompressedComesBack(t *testing.T) {
 	}
 }
 
-func TestAWrongSettingIsRefused(t *testing.T) {
+func TestRejectsInvalidSetting(t *testing.T) {
 	for _, config := range []string{`{"level": 10}`, `{"level": "9"}`, `{"levle": 1}`, `{} {}`, `null`, `{"level": null}`, `{"Level": 1}`} {
 		if _, err := Open(config); err == nil {
-			t.Errorf("%s is taken", config)
+			t.Errorf("%s was accepted", config)
 		}
 	}
 }

@@ -9,31 +9,31 @@ import (
 	"strings"
 )
 
-// Wrong says what is wrong with the configuration.
-type Wrong struct {
-	// Path of the offending member; empty for the text as a whole.
+// InvalidSetting is an error in the configuration.
+type InvalidSetting struct {
+	// Path of the setting; empty for the whole text.
 	Path string
-	// Reason says what is wrong with it, and what would be right.
+	// Reason is the problem, and how to fix it.
 	Reason string
 }
 
-func (wrong *Wrong) Error() string {
-	if wrong.Path == "" {
-		return wrong.Reason
+func (invalid *InvalidSetting) Error() string {
+	if invalid.Path == "" {
+		return invalid.Reason
 	}
-	return wrong.Path + ": " + wrong.Reason
+	return invalid.Path + ": " + invalid.Reason
 }
 
-// read fills a configuration, a struct with its defaults, from a JSON object, which has what differs from them. The empty
-// text stands for {}. It is stricter than encoding/json, which takes names in capitals for those in small letters (here it
-// still does within settings that are objects), and null for anything.
-func read(text string, config any) error {
+// parse overrides the defaults in config, a struct, with the settings of a JSON object. The empty text means {}. It is
+// stricter than encoding/json, which ignores the case of names (still ignored here inside settings that are objects) and
+// accepts null for any type.
+func parse(text string, config any) error {
 	if text == "" {
 		text = "{}"
 	}
-	given, err := members([]byte(text))
+	given, err := fields([]byte(text))
 	if err != nil {
-		return &Wrong{Reason: "a JSON object is wanted: " + err.Error()}
+		return &InvalidSetting{Reason: "must be a JSON object: " + err.Error()}
 	}
 	settings, err := names(config)
 	if err != nil {
@@ -41,10 +41,10 @@ func read(text string, config any) error {
 	}
 	for _, name := range slices.Sorted(maps.Keys(given)) {
 		if !slices.Contains(settings, name) {
-			return &Wrong{Path: name, Reason: "there is no such setting; there are " + strings.Join(settings, ", ")}
+			return &InvalidSetting{Path: name, Reason: "unknown setting; use one of " + strings.Join(settings, ", ")}
 		}
 		if hasNull(given[name]) {
-			return &Wrong{Path: name, Reason: "null is no value: leave it out"}
+			return &InvalidSetting{Path: name, Reason: "must not be null; remove it"}
 		}
 	}
 	decoder := json.NewDecoder(strings.NewReader(text))
@@ -55,32 +55,32 @@ func read(text string, config any) error {
 	case err == nil:
 		return nil
 	case errors.As(err, &mistyped):
-		return &Wrong{Path: mistyped.Field, Reason: mistyped.Type.String() + " is wanted, and not " + mistyped.Value}
+		return &InvalidSetting{Path: mistyped.Field, Reason: "must be " + mistyped.Type.String() + ", not " + mistyped.Value}
 	default:
-		return &Wrong{Reason: err.Error()}
+		return &InvalidSetting{Reason: err.Error()}
 	}
 }
 
-// names returns those of the settings: as JSON a configuration has them all, if none has omitempty.
+// names returns the names of the settings. A configuration must not use omitempty, so that its JSON has all of them.
 func names(config any) ([]string, error) {
 	text, err := json.Marshal(config)
 	if err != nil {
 		return nil, err
 	}
-	settings, err := members(text)
+	settings, err := fields(text)
 	return slices.Sorted(maps.Keys(settings)), err
 }
 
-func members(text []byte) (map[string]json.RawMessage, error) {
-	var members map[string]json.RawMessage
-	err := json.Unmarshal(text, &members)
-	if err == nil && members == nil {
+func fields(text []byte) (map[string]json.RawMessage, error) {
+	var fields map[string]json.RawMessage
+	err := json.Unmarshal(text, &fields)
+	if err == nil && fields == nil {
 		err = errors.New("it is null")
 	}
-	return members, err
+	return fields, err
 }
 
-// hasNull says whether there is a null anywhere in JSON text.
+// hasNull reports whether JSON text contains a null.
 func hasNull(text json.RawMessage) bool {
 	decoder := json.NewDecoder(strings.NewReader(string(text)))
 	for {

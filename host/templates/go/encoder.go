@@ -1,4 +1,4 @@
-// Package stage is the stage {{name}}: a line a log, its time and its values, with a tab between them.
+// Package stage is the stage {{name}}: one line per log, its time and its values, separated by tabs.
 package stage
 
 import (
@@ -10,10 +10,10 @@ import (
 const schema = `{
   "type": "object",
   "additionalProperties": false,
-  "properties": { "empty": { "type": "string", "default": "-", "description": "What stands for an empty value." } }
+  "properties": { "empty": { "type": "string", "default": "-", "description": "The replacement of an empty value." } }
 }`
 
-// Describe says what the stage is.
+// Describe returns the description of the stage.
 func Describe() encoder.Description {
 	return encoder.Description{
 		Name:         "{{name}}",
@@ -25,7 +25,7 @@ func Describe() encoder.Description {
 	}
 }
 
-// Object is an object in the making.
+// Object is an open object.
 type Object struct {
 	config struct {
 		Empty string `json:"empty"`
@@ -33,19 +33,19 @@ type Object struct {
 	size uint64
 }
 
-// Open begins an object.
+// Open opens an object.
 func Open(config string) (*Object, error) {
 	object := &Object{}
 	object.config.Empty = "-"
-	return object, read(config, &object.config)
+	return object, parse(config, &object.config)
 }
 
-// Push returns the lines of some logs.
+// Push returns the lines of a batch.
 func (object *Object) Push(batch Batch) ([]byte, error) {
-	if err := broken(&batch); err != nil {
+	if err := brokenInvariant(&batch); err != nil {
 		return nil, err
 	}
-	// A time has ten digits and its line an end, a value a tab before it, and maybe what stands for nothing.
+	// Ten digits of the time, a line break and spare bytes per log; a tab and a replacement per value.
 	lines := make([]byte, 0, len(batch.Values)+12*len(batch.Times)+2*len(batch.FieldKeys))
 	field, start := 0, uint32(0)
 	for log, last := range batch.FieldEnds {
@@ -61,7 +61,7 @@ func (object *Object) Push(batch Batch) ([]byte, error) {
 	return lines, nil
 }
 
-// Size is how many bytes the object has.
+// Size returns the object's size in bytes.
 func (object *Object) Size() uint64 {
 	return object.size
 }

@@ -15,7 +15,7 @@ func batch() Batch {
 	}
 }
 
-func TestALineHasTheTimeAndTheValues(t *testing.T) {
+func TestLineHasTimeAndValues(t *testing.T) {
 	object, err := Open("")
 	if err != nil {
 		t.Fatal(err)
@@ -26,16 +26,16 @@ func TestALineHasTheTimeAndTheValues(t *testing.T) {
 	}
 }
 
-func TestAWrongSettingAndABrokenBatchAreRefused(t *testing.T) {
+func TestRejectsInvalidSettingAndBrokenBatch(t *testing.T) {
 	for _, config := range []string{`{"empty": 1}`, `{"emtpy": "-"}`, `{} {}`, `null`, `{"empty": null}`, `{"Empty": "-"}`} {
 		if _, err := Open(config); err == nil {
-			t.Errorf("%s is taken", config)
+			t.Errorf("%s was accepted", config)
 		}
 	}
 	object, _ := Open("")
-	wrong := batch()
-	wrong.Values = nil
-	if _, err := object.Push(wrong); err == nil {
-		t.Error("a broken batch is taken")
+	broken := batch()
+	broken.Values = nil
+	if _, err := object.Push(broken); err == nil {
+		t.Error("a broken batch was accepted")
 	}
 }

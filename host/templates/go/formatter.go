@@ -1,4 +1,4 @@
-// Package stage is the stage {{name}}: each log as an event for Splunk's HTTP Event Collector.
+// Package stage is the stage {{name}}: formats each log as an event for Splunk's HTTP Event Collector.
 package stage
 
 import (
@@ -10,10 +10,10 @@ import (
 const schema = `{
   "type": "object",
   "additionalProperties": false,
-  "properties": { "index": { "type": "string", "default": "main", "description": "The index that events go to." } }
+  "properties": { "index": { "type": "string", "default": "main", "description": "The index of the events." } }
 }`
 
-// Describe says what the stage is.
+// Describe returns the description of the stage.
 func Describe() formatter.Description {
 	return formatter.Description{
 		Name:         "{{name}}",
@@ -23,7 +23,7 @@ func Describe() formatter.Description {
 	}
 }
 
-// Session is a run of batches.
+// Session is an open session.
 type Session struct {
 	config struct {
 		Index string `json:"index"`
@@ -37,18 +37,18 @@ type hecEvent struct {
 	Fields map[string]string `json:"event"`
 }
 
-// Open begins a session.
+// Open opens a session.
 func Open(config string) (*Session, error) {
 	session := &Session{}
 	session.config.Index = "main"
-	return session, read(config, &session.config)
+	return session, parse(config, &session.config)
 }
 
-// Push returns the events of some logs.
+// Push returns the events of a batch.
 func (session *Session) Push(batch Batch) (formatter.Messages, error) {
-	// No list of logs: message i is from log i.
+	// An empty list: message i is from log i.
 	var messages formatter.Messages
-	if err := broken(&batch); err != nil {
+	if err := brokenInvariant(&batch); err != nil {
 		return messages, err
 	}
 	field, start := 0, uint32(0)
@@ -60,7 +60,7 @@ func (session *Session) Push(batch Batch) (formatter.Messages, error) {
 			start = end
 		}
 		host := batch.Groups[batch.LogGroups[log]].Source
-		// It sorts the keys, and has a replacement character for what is not UTF-8.
+		// json.Marshal sorts the keys and replaces bytes that are not UTF-8.
 		event, err := json.Marshal(hecEvent{batch.Times[log], host, session.config.Index, fields})
 		if err != nil {
 			return messages, err

@@ -16,7 +16,7 @@ func batch() Batch {
 	}
 }
 
-func TestAnEventHasTheFieldsOfTheLog(t *testing.T) {
+func TestEventHasTheFieldsOfTheLog(t *testing.T) {
 	session, err := Open("")
 	if err != nil {
 		t.Fatal(err)
@@ -31,16 +31,16 @@ func TestAnEventHasTheFieldsOfTheLog(t *testing.T) {
 	}
 }
 
-func TestAWrongSettingAndABrokenBatchAreRefused(t *testing.T) {
+func TestRejectsInvalidSettingAndBrokenBatch(t *testing.T) {
 	for _, config := range []string{`{"index": 1}`, `{"idnex": "a"}`, `{} {}`, `null`, `{"index": null}`, `{"Index": "a"}`} {
 		if _, err := Open(config); err == nil {
-			t.Errorf("%s is taken", config)
+			t.Errorf("%s was accepted", config)
 		}
 	}
 	session, _ := Open("")
-	wrong := batch()
-	wrong.Values = nil
-	if _, err := session.Push(wrong); err == nil {
-		t.Error("a broken batch is taken")
+	broken := batch()
+	broken.Values = nil
+	if _, err := session.Push(broken); err == nil {
+		t.Error("a broken batch was accepted")
 	}
 }

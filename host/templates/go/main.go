@@ -1,4 +1,4 @@
-// What the bindings export is all that there is to the program.
+// The program only links the exports of the bindings.
 package main
 
 import _ "{{name}}/bindings/wit_exports"

@@ -9,7 +9,7 @@ import (
 	renderer "{{name}}/bindings/logship_object_path_renderer"
 )
 
-// What the letters behind a % are, as the package time writes them.
+// The layouts of package time for the letters after a %.
 var layouts = map[rune]string{
 	'Y': "2006", 'm': "01", 'd': "02", 'H': "15", 'M': "04", 'S': "05", 'F': "2006-01-02",
 }
@@ -32,8 +32,8 @@ func partition(request *renderer.Request) (string, error) {
 		case layout != "":
 			text.WriteString(at.Format(layout))
 		default:
-			reason := fmt.Sprintf("%q is none of %%Y %%m %%d %%H %%M %%S %%F %%%%", "%"+rest[:size])
-			return "", &Wrong{Path: "partition-format", Reason: reason}
+			reason := fmt.Sprintf("%q is not supported; use %%Y %%m %%d %%H %%M %%S %%F %%%%", "%"+rest[:size])
+			return "", &InvalidSetting{Path: "partition-format", Reason: reason}
 		}
 		format = rest[size:]
 	}

@@ -1,4 +1,4 @@
-// Package stage is the stage {{name}}: PREFIX/shard=N/PARTITION_ID and the suffix, the key of an object.
+// Package stage is the stage {{name}}: makes the key of an object, PREFIX/shard=N/PARTITION_ID followed by the suffix.
 package stage
 
 import (
@@ -15,13 +15,13 @@ const schema = `{
   "type": "object",
   "additionalProperties": false,
   "properties": {
-    "level": { "type": "string", "pattern": "^[a-z]+$", "default": "shard", "description": "What stands before the number." }
+    "level": { "type": "string", "pattern": "^[a-z]+$", "default": "shard", "description": "The name before the number." }
   }
 }`
 
 var levels = regexp.MustCompile("^[a-z]+$")
 
-// Describe says what the stage is.
+// Describe returns the description of the stage.
 func Describe() renderer.Description {
 	return renderer.Description{Name: "{{name}}", Version: "0.1.0", ConfigSchema: schema}
 }
@@ -32,11 +32,11 @@ func Render(text string, request renderer.Request) (string, error) {
 		Level string `json:"level"`
 	}
 	config.Level = "shard"
-	if err := read(text, &config); err != nil {
+	if err := parse(text, &config); err != nil {
 		return "", err
 	}
 	if !levels.MatchString(config.Level) {
-		return "", &Wrong{Path: "level", Reason: "letters from a to z are wanted"}
+		return "", &InvalidSetting{Path: "level", Reason: "must be letters from a to z"}
 	}
 	name, err := partition(&request)
 	if err != nil {
@@ -45,19 +45,19 @@ func Render(text string, request renderer.Request) (string, error) {
 	if name != "" {
 		name += "_"
 	}
-	// Both are the task's own, so no two tasks have the same key.
+	// Both identify the task, so no two tasks have the same key.
 	name += fmt.Sprintf("%d_%d%s", request.CreationTime, request.Number, request.Suffix)
 	key := fmt.Sprintf("%s=%d/%s", config.Level, request.Shard, name)
 	if prefix := strings.TrimSuffix(request.Prefix, "/"); prefix != "" {
 		key = prefix + "/" + key
 	}
 	if !isKey(key) {
-		return "", &Wrong{Path: "prefix", Reason: fmt.Sprintf("%.80q can't be a key", key)}
+		return "", &InvalidSetting{Path: "prefix", Reason: fmt.Sprintf("%.80q is not a valid key", key)}
 	}
 	return key, nil
 }
 
-// isKey says whether the host would take it: if not, it does not know why it is so.
+// isKey reports whether the host accepts the key. The host cannot say why an invalid key was made.
 func isKey(key string) bool {
 	for level := range strings.SplitSeq(key, "/") {
 		if level == "" || level == "." || level == ".." {

@@ -1,4 +1,4 @@
-// Package export_logship_object_path_renderer is what the bindings call: the stage, in the words of the contract.
+// Package export_logship_object_path_renderer adapts the stage to the interface that the bindings call.
 package export_logship_object_path_renderer
 
 import (
@@ -14,24 +14,24 @@ import (
 type (
 	description = logship_object_path_renderer.Description
 	request     = logship_object_path_renderer.Request
-	refusal     = logship_object_path_renderer.Error
+	stageError  = logship_object_path_renderer.Error
 )
 
 func Describe() description {
 	return stage.Describe()
 }
 
-func Render(config string, request request) wit.Result[string, refusal] {
+func Render(config string, request request) wit.Result[string, stageError] {
 	key, err := stage.Render(config, request)
 	if err == nil {
-		return wit.Ok[string, refusal](key)
+		return wit.Ok[string, stageError](key)
 	}
-	// With other bytes than UTF-8 in a text the stage would trap.
+	// Bytes that are not UTF-8 would make the stage trap.
 	text := func(text string) string { return strings.ToValidUTF8(text, "\uFFFD") }
 	problem := logship_object_path_renderer.ConfigProblem{Reason: text(err.Error())}
-	var wrong *stage.Wrong
-	if errors.As(err, &wrong) {
-		problem.Path, problem.Reason = text(wrong.Path), text(wrong.Reason)
+	var invalid *stage.InvalidSetting
+	if errors.As(err, &invalid) {
+		problem.Path, problem.Reason = text(invalid.Path), text(invalid.Reason)
 	}
 	return wit.Err[string](logship_object_path_renderer.MakeErrorInvalidConfig(problem))
 }

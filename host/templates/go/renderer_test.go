@@ -20,26 +20,26 @@ var request = renderer.Request{
 	Suffix:          ".csv",
 }
 
-func TestAKeyHasTheShardAndThePartition(t *testing.T) {
+func TestKeyHasShardAndPartition(t *testing.T) {
 	key, err := Render("", request)
 	if err != nil || key != "logs/shard=3/ds=20170120/19_1484913043351525351_7.csv" {
 		t.Errorf("%q, %v", key, err)
 	}
 }
 
-func TestWhatCannotBeAKeyIsRefused(t *testing.T) {
+func TestRejectsInvalidKeys(t *testing.T) {
 	climbing, unknown, cut := request, request, request
 	climbing.Prefix = "../a"
 	unknown.PartitionFormat = "%é"
 	cut.PartitionFormat = "a%"
-	for _, wrong := range []renderer.Request{climbing, unknown, cut} {
-		if key, err := Render("", wrong); err == nil {
-			t.Errorf("%q is a key", key)
+	for _, invalid := range []renderer.Request{climbing, unknown, cut} {
+		if key, err := Render("", invalid); err == nil {
+			t.Errorf("%q was accepted as a key", key)
 		}
 	}
 	for _, config := range []string{`{"level": 1}`, `{"level": "A"}`, `{"lvel": "a"}`, `null`, `{"level": null}`, `{"Level": "a"}`} {
 		if _, err := Render(config, request); err == nil {
-			t.Errorf("%s is taken", config)
+			t.Errorf("%s was accepted", config)
 		}
 	}
 }

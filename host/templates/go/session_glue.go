@@ -1,4 +1,4 @@
-// Package export_{{bindings}} is what the bindings call: the stage, in the words of the contract.
+// Package export_{{bindings}} adapts the stage to the interface that the bindings call.
 package export_{{bindings}}
 
 import (
@@ -10,27 +10,27 @@ import (
 	"{{name}}/stage"
 )
 
-type made = {{bindings}}.{{made}}
+type output = {{bindings}}.{{output}}
 
-// Session is a run of batches; pinner and handle are for the bindings.
+// Session is an open session. The bindings use pinner and handle.
 type Session struct {
 	pinner runtime.Pinner
 	handle int32
 	*stage.Session
 }
 
-// OnDrop is called once, when the host has let go of it.
+// OnDrop is called once, when the host drops the session.
 func (session *Session) OnDrop() {}
 
 func Describe() {{bindings}}.Description {
 	return stage.Describe()
 }
 
-func SessionOpen(config string) wit.Result[*Session, refusal] {
+func SessionOpen(config string) wit.Result[*Session, stageError] {
 	session, err := stage.Open(config)
 	return result(&Session{Session: session}, err)
 }
 
-func (session *Session) Push(batch stage.Batch) wit.Result[made, refusal] {
+func (session *Session) Push(batch stage.Batch) wit.Result[output, stageError] {
 	return result(session.Session.Push(batch))
 }

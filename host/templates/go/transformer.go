@@ -1,4 +1,4 @@
-// Package stage is the stage {{name}}: leaves out the fields of some keys.
+// Package stage is the stage {{name}}: drops the fields with some keys.
 package stage
 
 import (
@@ -13,36 +13,36 @@ const schema = `{
   "properties": {
     "drop": {
       "type": "array", "items": { "type": "string" }, "default": ["password"],
-      "description": "Keys of fields to leave out."
+      "description": "Keys of fields to drop."
     }
   }
 }`
 
-// Describe says what the stage is.
+// Describe returns the description of the stage.
 func Describe() transformer.Description {
 	return transformer.Description{Name: "{{name}}", Version: "0.1.0", ConfigSchema: schema}
 }
 
-// Session is a run of batches.
+// Session is an open session.
 type Session struct {
 	config struct {
 		Drop []string `json:"drop"`
 	}
 }
 
-// Open begins a session.
+// Open opens a session.
 func Open(config string) (*Session, error) {
 	session := &Session{}
 	session.config.Drop = []string{"password"}
-	return session, read(config, &session.config)
+	return session, parse(config, &session.config)
 }
 
-// Push returns the logs without the fields.
+// Push returns the logs without the dropped fields.
 func (session *Session) Push(batch Batch) (transformer.Transformed, error) {
-	if err := broken(&batch); err != nil {
+	if err := brokenInvariant(&batch); err != nil {
 		return transformer.Transformed{}, err
 	}
-	// No list of logs: log i is from log i.
+	// An empty list: output log i is from input log i.
 	return transformer.Transformed{Batch: session.without(batch)}, nil
 }
 
@@ -54,23 +54,23 @@ func (session *Session) without(batch Batch) Batch {
 	if !slices.Contains(isDropped, true) {
 		return batch
 	}
-	left := batch
-	left.FieldEnds = make([]uint32, 0, len(batch.FieldEnds))
-	left.FieldKeys = make([]uint32, 0, len(batch.FieldKeys))
-	left.ValueEnds = make([]uint32, 0, len(batch.ValueEnds))
-	left.Values = make([]byte, 0, len(batch.Values))
+	output := batch
+	output.FieldEnds = make([]uint32, 0, len(batch.FieldEnds))
+	output.FieldKeys = make([]uint32, 0, len(batch.FieldKeys))
+	output.ValueEnds = make([]uint32, 0, len(batch.ValueEnds))
+	output.Values = make([]byte, 0, len(batch.Values))
 	field, start := 0, uint32(0)
 	for _, last := range batch.FieldEnds {
 		for ; field < int(last); field++ {
 			key, end := batch.FieldKeys[field], batch.ValueEnds[field]
 			if !isDropped[key] {
-				left.Values = append(left.Values, batch.Values[start:end]...)
-				left.FieldKeys = append(left.FieldKeys, key)
-				left.ValueEnds = append(left.ValueEnds, uint32(len(left.Values)))
+				output.Values = append(output.Values, batch.Values[start:end]...)
+				output.FieldKeys = append(output.FieldKeys, key)
+				output.ValueEnds = append(output.ValueEnds, uint32(len(output.Values)))
 			}
 			start = end
 		}
-		left.FieldEnds = append(left.FieldEnds, uint32(len(left.FieldKeys)))
+		output.FieldEnds = append(output.FieldEnds, uint32(len(output.FieldKeys)))
 	}
-	return left
+	return output
 }

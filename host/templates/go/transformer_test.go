@@ -18,30 +18,30 @@ func batch() Batch {
 	}
 }
 
-func TestFieldsAreLeftOutByKey(t *testing.T) {
+func TestDropsFieldsByKey(t *testing.T) {
 	session, err := Open("")
 	if err != nil {
 		t.Fatal(err)
 	}
-	left, err := session.Push(batch())
-	if err != nil || broken(&left.Batch) != nil {
-		t.Fatal(err, broken(&left.Batch))
+	output, err := session.Push(batch())
+	if err != nil || brokenInvariant(&output.Batch) != nil {
+		t.Fatal(err, brokenInvariant(&output.Batch))
 	}
-	if string(left.Batch.Values) != "annbob" || !slices.Equal(left.Batch.FieldEnds, []uint32{1, 2}) {
-		t.Errorf("%q, %v", left.Batch.Values, left.Batch.FieldEnds)
+	if string(output.Batch.Values) != "annbob" || !slices.Equal(output.Batch.FieldEnds, []uint32{1, 2}) {
+		t.Errorf("%q, %v", output.Batch.Values, output.Batch.FieldEnds)
 	}
 }
 
-func TestAWrongSettingAndABrokenBatchAreRefused(t *testing.T) {
+func TestRejectsInvalidSettingAndBrokenBatch(t *testing.T) {
 	for _, config := range []string{`{"drop": "a"}`, `{"dorp": []}`, `{} {}`, `null`, `{"drop": [null]}`, `{"drop": null}`, `{"DROP": []}`} {
 		if _, err := Open(config); err == nil {
-			t.Errorf("%s is taken", config)
+			t.Errorf("%s was accepted", config)
 		}
 	}
 	session, _ := Open("")
-	wrong := batch()
-	wrong.Values = nil
-	if _, err := session.Push(wrong); err == nil {
-		t.Error("a broken batch is taken")
+	broken := batch()
+	broken.Values = nil
+	if _, err := session.Push(broken); err == nil {
+		t.Error("a broken batch was accepted")
 	}
 }

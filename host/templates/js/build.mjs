@@ -1,4 +1,4 @@
-// Makes {{name}}.wasm, or the file that is named.
+// Builds {{name}}.wasm, or the file given as argument.
 
 import { writeFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
@@ -11,7 +11,7 @@ const { component } = await componentize({
   sourcePath: path("src/stage.js"),
   witPath: path("wit"),
   worldName: "{{kind}}",
-  // What would import WASI. A stage needs none of it: it is pure.
+  // Features that import WASI, which stages must not do.
   disableFeatures: ["stdio", "random", "clocks", "http", "fetch-event"],
 });
 await writeFile(process.argv[2] ?? path("{{name}}.wasm"), component);

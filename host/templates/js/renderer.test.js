@@ -17,12 +17,12 @@ const REQUEST = {
   suffix: ".csv",
 };
 
-test("a key has the shard and the partition", () => {
+test("key has shard and partition", () => {
   assert.equal(renderer.render("", REQUEST), "logs/shard=3/ds=20170120/19_1484913043351525351_7.csv");
 });
 
-test("what can't be a key is refused", () => {
-  const refused = { tag: "invalid-config" };
-  assert.throws(() => renderer.render("", { ...REQUEST, prefix: "../a" }), refused);
-  assert.throws(() => renderer.render('{"level": 1}', REQUEST), refused);
+test("rejects invalid keys", () => {
+  const rejected = { tag: "invalid-config" };
+  assert.throws(() => renderer.render("", { ...REQUEST, prefix: "../a" }), rejected);
+  assert.throws(() => renderer.render('{"level": 1}', REQUEST), rejected);
 });

@@ -1,8 +1,8 @@
-// The stage `{{name}}`: leaves out the fields of some keys.
+// The stage `{{name}}`: drops the fields with some keys.
 
-import { broken } from "./batch.js";
+import { brokenInvariant } from "./batch.js";
 import { parse } from "./settings.js";
-import { Wrong } from "./wrong.js";
+import { InvalidSetting } from "./invalid-setting.js";
 
 const SCHEMA = {
   type: "object",
@@ -12,7 +12,7 @@ const SCHEMA = {
       type: "array",
       items: { type: "string" },
       default: ["password"],
-      description: "Keys of fields to leave out.",
+      description: "Keys of fields to drop.",
     },
   },
 };
@@ -28,20 +28,20 @@ class Session {
     try {
       const { drop = ["password"] } = parse(config, SCHEMA);
       if (!Array.isArray(drop) || !drop.every((key) => typeof key === "string")) {
-        throw new Wrong("drop", "a list of keys is wanted");
+        throw new InvalidSetting("drop", "must be a list of keys");
       }
       return new Session(new Set(drop));
     } catch (error) {
-      throw error instanceof Wrong ? error.refusal : error;
+      throw error instanceof InvalidSetting ? error.witError : error;
     }
   }
 
   push(batch) {
-    const problem = broken(batch);
+    const problem = brokenInvariant(batch);
     if (problem) {
       throw { tag: "invalid-batch", val: problem };
     }
-    // No list of logs: log i is from log i.
+    // An empty list: output log i is from input log i.
     return { batch: this.#without(batch), logs: new Uint32Array() };
   }
 

@@ -1,4 +1,4 @@
-"""The configuration: JSON, checked where a session begins."""
+"""The configuration: JSON, validated when a session is opened."""
 
 import settings
 
@@ -12,5 +12,5 @@ SCHEMA = {
 
 
 def parse(text):
-    """The members of JSON text; the empty text stands for `{}`."""
+    """Parses JSON text into settings; the empty text means `{}`."""
     return settings.parse(text, SCHEMA)

@@ -1,4 +1,4 @@
-"""What the stage `{{name}}` says of itself."""
+"""The description of the stage `{{name}}`."""
 
 import json
 

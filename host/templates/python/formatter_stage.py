@@ -1,17 +1,17 @@
-"""Each log as a syslog message: RFC 5424, and its fields as JSON."""
+"""Formats each log as an RFC 5424 syslog message with its fields as JSON."""
 
 import json
 from datetime import datetime, timezone
 
 from config import parse
-from settings import Wrong
+from settings import InvalidSetting
 
 
 class Stage:
     def __init__(self, config):
         self.app = parse(config).get("app", "logship")
         if not isinstance(self.app, str) or not 1 <= len(self.app) <= 48 or not self.app.isalnum() or not self.app.isascii():
-            raise Wrong("app", "a name of 1 to 48 letters and digits is wanted")
+            raise InvalidSetting("app", "must be a name of 1 to 48 letters and digits")
 
     def push(self, batch):
         from wit_world.exports.formatter import Messages
@@ -21,7 +21,7 @@ class Stage:
         for message in messages:
             end += len(message)
             ends.append(end)
-        # No list of logs: message i is from log i.
+        # An empty list: message i is from log i.
         return Messages(b"".join(messages), ends, [])
 
     def messages(self, batch):
@@ -34,5 +34,5 @@ class Stage:
                 start = end
             field = last
             time = datetime.fromtimestamp(batch.times[log], timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-            # JSON in ASCII: no line break and no control character is left in it.
+            # ASCII JSON contains no line breaks or control characters.
             yield f"<134>1 {time} - {self.app} - - - {json.dumps(fields)}".encode()

@@ -1,23 +1,23 @@
-"""Leaves out the fields of some keys."""
+"""Drops the fields with some keys."""
 
 from config import parse
-from settings import Wrong
+from settings import InvalidSetting
 
 
 class Stage:
     def __init__(self, config):
         self.drop = parse(config).get("drop", ["password"])
         if not isinstance(self.drop, list) or not all(isinstance(key, str) for key in self.drop):
-            raise Wrong("drop", "a list of keys is wanted")
+            raise InvalidSetting("drop", "must be a list of keys")
 
     def push(self, batch):
         from wit_world.exports.transformer import Transformed
 
-        self.leave_out(batch)
-        # No list of logs: log i is from log i.
+        self.drop_fields(batch)
+        # An empty list: output log i is from input log i.
         return Transformed(batch, [])
 
-    def leave_out(self, batch):
+    def drop_fields(self, batch):
         dropped = {index for index, key in enumerate(batch.keys) if key in self.drop}
         if not dropped:
             return

@@ -1,13 +1,13 @@
 import unittest
 from types import SimpleNamespace
 
-from batch import broken
-from settings import Wrong
+from batch import broken_invariant
+from settings import InvalidSetting
 from stage import Stage
 
 
 class Dropping(unittest.TestCase):
-    def test_fields_are_left_out_by_key(self):
+    def test_drops_fields_by_key(self):
         batch = SimpleNamespace(
             groups=[None],
             keys=["password", "user"],
@@ -19,11 +19,11 @@ class Dropping(unittest.TestCase):
             value_ends=[6, 9, 12],
             values=b"secretannbob",
         )
-        Stage("").leave_out(batch)
-        self.assertIsNone(broken(batch))
+        Stage("").drop_fields(batch)
+        self.assertIsNone(broken_invariant(batch))
         self.assertEqual((batch.field_ends, batch.value_ends, batch.values), ([1, 2], [3, 6], b"annbob"))
 
-    def test_a_wrong_setting_is_named(self):
+    def test_rejects_invalid_setting_by_path(self):
         for config in ['{"drop": "a"}', '{"drop": [1]}']:
-            with self.assertRaisesRegex(Wrong, "^drop: "):
+            with self.assertRaisesRegex(InvalidSetting, "^drop: "):
                 Stage(config)

@@ -1,4 +1,4 @@
-//! The stage `{{name}}`: an object as a frame of LZ4.
+//! The stage `{{name}}`: compresses an object as an LZ4 frame.
 
 mod config;
 
@@ -37,30 +37,30 @@ impl Guest for Stage {
     }
 }
 
-/// An object in the making.
+/// An open object.
 struct Frame(RefCell<FrameEncoder<Vec<u8>>>);
 
 impl Frame {
     fn new() -> Self {
-        // Of itself it would choose by the first chunk, and where chunks are cut must mean nothing.
+        // By default the block size depends on the first chunk, but the output must not depend on chunks.
         let info = FrameInfo::new().block_size(BlockSize::Max256KB);
         Self(RefCell::new(FrameEncoder::with_frame_info(info, vec![])))
     }
 
     fn write(&self, bytes: &[u8]) -> Vec<u8> {
         let mut frame = self.0.borrow_mut();
-        frame.write_all(bytes).expect("memory is written to");
+        frame.write_all(bytes).expect("writing to memory cannot fail");
         std::mem::take(frame.get_mut())
     }
 
-    fn end(self) -> Vec<u8> {
-        self.0.into_inner().finish().expect("memory is written to")
+    fn finish(self) -> Vec<u8> {
+        self.0.into_inner().finish().expect("writing to memory cannot fail")
     }
 }
 
 impl GuestObject for Frame {
     fn open(config: String) -> Result<Object, Error> {
-        config::read::<Config>(&config)?;
+        config::parse::<Config>(&config)?;
         Ok(Object::new(Self::new()))
     }
 
@@ -71,12 +71,12 @@ impl GuestObject for Frame {
     fn finish(object: Object) -> Result<Ending, Error> {
         Ok(Ending {
             header: vec![],
-            trailer: object.into_inner::<Self>().end(),
+            trailer: object.into_inner::<Self>().finish(),
         })
     }
 }
 
-// Elsewhere it is a library for its tests.
+// On other targets the crate is a library for tests.
 #[cfg(target_arch = "wasm32")]
 export!(Stage);
 
@@ -87,13 +87,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_compressed_comes_back() {
+    fn output_round_trips() {
         let frame = Frame::new();
         let text = b"a line of a log\n".repeat(100_000);
         let mut bytes = vec![];
         text.chunks(300_000)
             .for_each(|chunk| bytes.extend(frame.write(chunk)));
-        bytes.extend(frame.end());
+        bytes.extend(frame.finish());
         let mut back = vec![];
         lz4_flex::frame::FrameDecoder::new(&*bytes)
             .read_to_end(&mut back)

@@ -1,4 +1,4 @@
-//! The stage `{{name}}`: a line a log, its time and its values, with a tab between them.
+//! The stage `{{name}}`: one line per log: its time and its values, separated by tabs.
 
 mod batch;
 mod config;
@@ -16,7 +16,7 @@ wit_bindgen::generate!({ path: "wit", world: "logship:stages/encoder", generate_
 const SCHEMA: &str = r#"{
   "type": "object",
   "additionalProperties": false,
-  "properties": { "empty": { "type": "string", "default": "-", "description": "What stands for an empty value." } }
+  "properties": { "empty": { "type": "string", "default": "-", "description": "The replacement of an empty value." } }
 }"#;
 
 #[derive(serde::Deserialize)]
@@ -49,7 +49,7 @@ impl Guest for Stage {
     }
 }
 
-/// An object in the making.
+/// An open object.
 struct Lines {
     config: Config,
     size: Cell<u64>,
@@ -57,7 +57,7 @@ struct Lines {
 
 impl GuestObject for Lines {
     fn open(config: String) -> Result<Object, Error> {
-        let config = config::read(&config)?;
+        let config = config::parse(&config)?;
         Ok(Object::new(Self {
             config,
             size: Cell::new(0),
@@ -65,8 +65,8 @@ impl GuestObject for Lines {
     }
 
     fn push(&self, batch: LogBatch) -> Result<Vec<u8>, Error> {
-        if let Some(broken) = batch::broken(&batch) {
-            return Err(Error::InvalidBatch(broken.into()));
+        if let Some(invariant) = batch::broken_invariant(&batch) {
+            return Err(Error::InvalidBatch(invariant.into()));
         }
         let bytes = self.lines(&batch);
         self.size.set(self.size.get() + bytes.len() as u64);
@@ -106,7 +106,7 @@ impl Lines {
     }
 }
 
-// Elsewhere it is a library for its tests.
+// On other targets the crate is a library for tests.
 #[cfg(target_arch = "wasm32")]
 export!(Stage);
 
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_has_the_time_and_the_values() {
+    fn line_has_time_and_values() {
         let batch = LogBatch {
             groups: vec![],
             keys: vec!["method".into(), "user".into()],

@@ -1,4 +1,4 @@
-//! The stage `{{name}}`: each log as an event for Splunk's HTTP Event Collector.
+//! The stage `{{name}}`: formats each log as an event for Splunk's HTTP Event Collector.
 
 mod batch;
 mod config;
@@ -15,7 +15,7 @@ wit_bindgen::generate!({ path: "wit", world: "logship:stages/formatter", generat
 const SCHEMA: &str = r#"{
   "type": "object",
   "additionalProperties": false,
-  "properties": { "index": { "type": "string", "default": "main", "description": "The index that events go to." } }
+  "properties": { "index": { "type": "string", "default": "main", "description": "The index of the events." } }
 }"#;
 
 #[derive(serde::Deserialize)]
@@ -47,27 +47,27 @@ impl Guest for Stage {
     }
 }
 
-/// A run of batches.
+/// An open session.
 struct Events {
     config: Config,
 }
 
 impl GuestSession for Events {
     fn open(config: String) -> Result<Session, Error> {
-        let config = config::read(&config)?;
+        let config = config::parse(&config)?;
         Ok(Session::new(Self { config }))
     }
 
     fn push(&self, batch: LogBatch) -> Result<Messages, Error> {
-        if let Some(broken) = batch::broken(&batch) {
-            return Err(Error::InvalidBatch(broken.into()));
+        if let Some(invariant) = batch::broken_invariant(&batch) {
+            return Err(Error::InvalidBatch(invariant.into()));
         }
         let (mut bytes, mut ends) = (vec![], vec![]);
         for log in 0..batch.times.len() {
             bytes.extend(self.event(&batch, log).to_string().into_bytes());
             ends.push(bytes.len() as u32);
         }
-        // No list of logs: message i is from log i.
+        // An empty list: message i is from log i.
         Ok(Messages {
             bytes,
             ends,
@@ -91,7 +91,7 @@ impl Events {
     }
 }
 
-// Elsewhere it is a library for its tests.
+// On other targets the crate is a library for tests.
 #[cfg(target_arch = "wasm32")]
 export!(Stage);
 
@@ -101,7 +101,7 @@ mod tests {
     use crate::logship::batch::types::LogGroup;
 
     #[test]
-    fn an_event_has_the_fields_of_the_log() {
+    fn event_has_the_fields_of_the_log() {
         let batch = LogBatch {
             groups: vec![LogGroup {
                 topic: String::new(),

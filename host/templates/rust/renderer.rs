@@ -1,8 +1,8 @@
-//! The stage `{{name}}`: `PREFIX/shard=N/PARTITION_ID` and the suffix, the key of an object.
+//! The stage `{{name}}`: makes the key of an object, `PREFIX/shard=N/PARTITION_ID` followed by the suffix.
 
 mod config;
 
-use config::wrong;
+use config::invalid;
 use exports::logship::object_path::renderer::{Description, Error, Guest, Request};
 
 wit_bindgen::generate!({ path: "wit", world: "logship:stages/renderer", generate_all });
@@ -11,7 +11,7 @@ wit_bindgen::generate!({ path: "wit", world: "logship:stages/renderer", generate
 const SCHEMA: &str = r#"{
   "type": "object",
   "additionalProperties": false,
-  "properties": { "level": { "type": "string", "default": "shard", "description": "What stands before the number." } }
+  "properties": { "level": { "type": "string", "default": "shard", "description": "The name before the number." } }
 }"#;
 
 #[derive(serde::Deserialize)]
@@ -40,7 +40,7 @@ impl Guest for Stage {
     }
 
     fn render(config: String, request: Request) -> Result<String, Error> {
-        let config = config::read(&config)?;
+        let config = config::parse(&config)?;
         key(&config, &request)
     }
 }
@@ -48,7 +48,7 @@ impl Guest for Stage {
 fn key(config: &Config, request: &Request) -> Result<String, Error> {
     let prefix = request.prefix.strip_suffix('/').unwrap_or(&request.prefix);
     let partition = partition(request)?;
-    // Both are the task's own, so no two tasks have the same key.
+    // Both identify the task, so no two tasks have the same key.
     let id = format!(
         "{}_{}{}",
         request.creation_time, request.number, request.suffix
@@ -62,19 +62,19 @@ fn key(config: &Config, request: &Request) -> Result<String, Error> {
         key += &format!("{partition}_");
     }
     key += &id;
-    // What no key may be: the host would refuse it, and does not know why it is so.
-    let climbs = |level: &str| matches!(level, "" | "." | "..");
+    // The host rejects such keys too, but cannot say why they are made.
+    let is_invalid_level = |level: &str| matches!(level, "" | "." | "..");
     if key.len() > 1023
         || key.starts_with('\\')
         || key.chars().any(char::is_control)
-        || key.split('/').any(climbs)
+        || key.split('/').any(is_invalid_level)
     {
-        return Err(wrong("prefix", format!("{key:.80?} can't be a key")));
+        return Err(invalid("prefix", format!("{key:.80?} is not a valid key")));
     }
     Ok(key)
 }
 
-/// The partition format, rendered at the partition time in the rule's time zone.
+/// Renders the partition format at the partition time, in the rule's time zone.
 fn partition(request: &Request) -> Result<String, Error> {
     let seconds = (request.partition_time / 1_000_000_000) as i64 + i64::from(request.utc_offset);
     let ((year, month, day), second) =
@@ -96,9 +96,9 @@ fn partition(request: &Request) -> Result<String, Error> {
             Some('%') => out.push('%'),
             other => {
                 let other = other.map(String::from).unwrap_or_default();
-                return Err(wrong(
+                return Err(invalid(
                     "partition-format",
-                    format!("%{other} is none of %Y %m %d %H %M %S %%"),
+                    format!("%{other} is not supported; use %Y %m %d %H %M %S %%"),
                 ));
             }
         }
@@ -106,7 +106,7 @@ fn partition(request: &Request) -> Result<String, Error> {
     Ok(out)
 }
 
-/// Year, month and day of a day since 1970-01-01 (by the algorithm of Howard Hinnant).
+/// Returns year, month and day of a day since 1970-01-01 (algorithm by Howard Hinnant).
 fn date(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;
     let (era, of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
@@ -118,7 +118,7 @@ fn date(days: i64) -> (i64, i64, i64) {
     (year + era * 400 + i64::from(month <= 2), month, day)
 }
 
-// Elsewhere it is a library for its tests.
+// On other targets the crate is a library for tests.
 #[cfg(target_arch = "wasm32")]
 export!(Stage);
 
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_has_the_shard_and_the_partition() {
+    fn key_has_shard_and_partition() {
         let request = Request {
             rule: "to-lake".into(),
             project: "shop".into(),

@@ -1,4 +1,4 @@
-//! The stage `{{name}}`: leaves out the fields of some keys.
+//! The stage `{{name}}`: drops the fields with some keys.
 
 mod batch;
 mod config;
@@ -15,7 +15,7 @@ const SCHEMA: &str = r#"{
   "type": "object",
   "additionalProperties": false,
   "properties": {
-    "drop": { "type": "array", "items": { "type": "string" }, "default": ["password"], "description": "Keys of fields to leave out." }
+    "drop": { "type": "array", "items": { "type": "string" }, "default": ["password"], "description": "Keys of fields to drop." }
   }
 }"#;
 
@@ -47,22 +47,22 @@ impl Guest for Stage {
     }
 }
 
-/// A run of batches.
+/// An open session.
 struct Dropping {
     config: Config,
 }
 
 impl GuestSession for Dropping {
     fn open(config: String) -> Result<Session, Error> {
-        let config = config::read(&config)?;
+        let config = config::parse(&config)?;
         Ok(Session::new(Self { config }))
     }
 
     fn push(&self, batch: LogBatch) -> Result<Transformed, Error> {
-        if let Some(broken) = batch::broken(&batch) {
-            return Err(Error::InvalidBatch(broken.into()));
+        if let Some(invariant) = batch::broken_invariant(&batch) {
+            return Err(Error::InvalidBatch(invariant.into()));
         }
-        // No list of logs: log i is from log i.
+        // An empty list: output log i is from input log i.
         Ok(Transformed {
             batch: self.without(batch),
             logs: vec![],
@@ -100,7 +100,7 @@ impl Dropping {
     }
 }
 
-// Elsewhere it is a library for its tests.
+// On other targets the crate is a library for tests.
 #[cfg(target_arch = "wasm32")]
 export!(Stage);
 
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fields_are_left_out_by_key() {
+    fn drops_fields_by_key() {
         let batch = LogBatch {
             groups: vec![],
             keys: vec!["password".into(), "user".into()],
@@ -121,12 +121,12 @@ mod tests {
             value_ends: vec![6, 9, 12],
             values: b"secretannbob".to_vec(),
         };
-        let left = Dropping {
+        let output = Dropping {
             config: Config::default(),
         }
         .without(batch);
         assert_eq!(
-            (left.field_ends, left.value_ends, left.values),
+            (output.field_ends, output.value_ends, output.values),
             (vec![1, 2], vec![3, 6], b"annbob".to_vec())
         );
     }

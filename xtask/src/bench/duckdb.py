@@ -1,4 +1,4 @@
-"""Reads the NDJSON file of the first argument and writes it to the second as Parquet."""
+"""Converts an NDJSON file (first argument) to a Parquet file (second argument)."""
 
 import sys
 

@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::command;
 use crate::workspace::Workspace;
 
-/// A line on what measured and when: figures mean little without.
+/// Describes the machine, the versions and the date of a benchmark run.
 pub(super) fn describe(workspace: &Workspace) -> Result<String> {
     let cores = thread::available_parallelism()?;
     let rustc = command::read(workspace.command("rustc").arg("--version"))?;
@@ -24,7 +24,7 @@ fn processor() -> String {
     model.map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, name)| name.trim().to_owned())
 }
 
-/// The version of a dependency in Cargo.lock.
+/// Returns a dependency's version in Cargo.lock.
 fn locked_version(workspace: &Workspace, package: &str) -> Option<String> {
     let lock = fs::read_to_string(workspace.path("Cargo.lock")).ok()?;
     let (_, rest) = lock.split_once(&format!("name = \"{package}\"\nversion = \""))?;

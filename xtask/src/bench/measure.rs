@@ -7,18 +7,18 @@ use nix::sys::time::TimeVal;
 
 use crate::command;
 
-/// What a run took.
+/// The cost of a run.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Cost {
-    /// Seconds on the clock.
+    /// Wall time, in seconds.
     pub(super) wall: f64,
-    /// Seconds of processors, in the program and in the system for it.
+    /// CPU time (user and system), in seconds.
     pub(super) cpu: f64,
 }
 
-/// Runs the command, quietly as long as it succeeds.
+/// Runs the command and measures it. Prints its output only on failure.
 pub(super) fn run(command: &mut Command) -> Result<Cost> {
-    // The usage of all children that have ended: only this one ends in between.
+    // RUSAGE_CHILDREN includes all ended children, and only this command ends between the two calls.
     let (before, start) = (cpu_of_children()?, Instant::now());
     command::read(command.stdin(Stdio::null()))?;
     let wall = start.elapsed();
@@ -31,7 +31,7 @@ fn cpu_of_children() -> Result<Duration> {
     Ok(duration(usage.user_time()) + duration(usage.system_time()))
 }
 
-/// The middle one.
+/// Returns the median.
 pub(super) fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
@@ -48,14 +48,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_median_is_in_the_middle() {
+    fn computes_median() {
         assert_eq!(median([3.0, 1.0, 2.0].into_iter()), 2.0);
         assert_eq!(median([4.0, 1.0, 2.0, 3.0].into_iter()), 2.5);
         assert!(median(std::iter::empty()).is_nan());
     }
 
     #[test]
-    fn a_child_costs_processor_time() {
+    fn measures_cpu_time_of_child() {
         let script = "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done";
         let cost = run(Command::new("sh").args(["-c", script])).unwrap();
         assert!(cost.cpu > 0.0 && cost.wall > 0.0, "{cost:?}");

@@ -9,7 +9,7 @@ use crate::sample::{self, Access};
 use crate::workspace::Workspace;
 use crate::{command, files, venv};
 
-/// One way to turn the sample into objects.
+/// A benchmark case: a program with options that converts the sample to objects.
 struct Case {
     name: String,
     program: Program,
@@ -26,7 +26,7 @@ const CASES: [(&str, &[&str]); 2] = [
     ("Parquet, snappy", &["--format", "parquet", "--compression", "snappy", "--threads", "1"]),
 ];
 
-/// What is shipped by one thread, and by two, from 8 shards.
+/// Formats shipped from 8 shards, by one thread and by two.
 const FORMATS: [(&str, &[&str]); 3] = [
     ("JSON", &["--format", "json"]),
     ("JSON, snappy", &["--format", "json", "--compression", "snappy"]),
@@ -35,7 +35,7 @@ const FORMATS: [(&str, &[&str]); 3] = [
 const SHARDS: [&str; 4] = ["--shards", "8", "--shard-by", "request_id"];
 const THREADS: [&str; 2] = ["1", "2"];
 
-/// Ships a sample of so many access logs in each way, and returns a table of the medians.
+/// Ships a sample of `lines` access logs in each case, and returns a table of the medians.
 pub(super) fn run(workspace: &Workspace, lines: u64, runs: usize) -> Result<String> {
     let input = input(workspace, lines)?;
     let case = |(name, args): (&str, &[&'static str])| Case::new(name.into(), Program::Logship(args.into()));
@@ -43,17 +43,19 @@ pub(super) fn run(workspace: &Workspace, lines: u64, runs: usize) -> Result<Stri
     for (format, args) in FORMATS {
         cases.extend(THREADS.map(|threads| {
             let args = [args, &SHARDS, &["--threads", threads]].concat();
-            Case::new(sharded(format, threads), Program::Logship(args))
+            Case::new(sharded_name(format, threads), Program::Logship(args))
         }));
     }
-    let python = venv::ready(workspace)?;
+    let python = venv::up_to_date(workspace)?;
     if python.is_some() {
         cases.push(Case::new("DuckDB: Parquet, snappy".into(), Program::DuckDb));
     } else {
-        println!("without DuckDB, for target/venv is missing; `cargo xtask test` makes it");
+        println!(
+            "skipping DuckDB, as target/venv is missing or outdated; run `cargo xtask test` to create it"
+        );
     }
     let out = workspace.target("bench/out");
-    // In turns, so that a machine that grows slower does so for all. The first round warms up.
+    // Cases alternate, so that a slowdown of the machine affects all. Round 0 is a warm-up.
     for round in 0..=runs {
         for case in &mut cases {
             files::remove_dir(&out)?;
@@ -68,7 +70,7 @@ pub(super) fn run(workspace: &Workspace, lines: u64, runs: usize) -> Result<Stri
     }
     files::remove_dir(&out)?;
     let megabytes = fs::metadata(&input)?.len() as f64 / 1e6;
-    let duckdb = python.map(|python| version_of_duckdb(workspace, &python)).transpose()?;
+    let duckdb = python.map(|python| duckdb_version(workspace, &python)).transpose()?;
     Ok(table(&cases, lines, megabytes, runs, duckdb.as_deref()))
 }
 
@@ -76,7 +78,7 @@ fn input(workspace: &Workspace, lines: u64) -> Result<std::path::PathBuf> {
     let dir = workspace.target("bench/sample");
     files::make_dir(&dir)?;
     let path = dir.join("access.ndjson");
-    // Made anew: it takes a second or two, and a change of the generator would go unseen.
+    // Always regenerated, which takes a second or two, as the generator may have changed.
     sample::write::<Access>(&path, lines, sample::SEED)?;
     Ok(path)
 }
@@ -98,7 +100,7 @@ impl Case {
                 command.arg("ship").arg(input).arg("--to").arg(out).args(args);
                 command
             }
-            (Program::DuckDb, None) => unreachable!("a case only with Python"),
+            (Program::DuckDb, None) => unreachable!("the case requires Python"),
         }
     }
 
@@ -113,8 +115,8 @@ impl Case {
 
 fn table(cases: &[Case], lines: u64, megabytes: f64, runs: usize, duckdb: Option<&str>) -> String {
     let mut text = format!(
-        "From NDJSON to objects: {lines} access logs of 10 fields, {megabytes:.0} MB; medians of {runs} runs \
-         in turns, start of the program included.\n\n\
+        "From NDJSON to objects: {lines} access logs of 10 fields, {megabytes:.0} MB; medians of {runs} \
+         alternating runs, including the start of the program.\n\n\
          | | MB per CPU second | MB per second | CPU s | s |\n|---|---:|---:|---:|---:|\n"
     );
     for case in cases {
@@ -124,7 +126,7 @@ fn table(cases: &[Case], lines: u64, megabytes: f64, runs: usize, duckdb: Option
     }
     let wall = |name: String| cases.iter().find(|case| case.name == name).map_or(f64::NAN, Case::wall);
     let gains = FORMATS.map(|(format, _)| {
-        let [one, two] = THREADS.map(|threads| wall(sharded(format, threads)));
+        let [one, two] = THREADS.map(|threads| wall(sharded_name(format, threads)));
         format!("{:.2} times for {format}", one / two)
     });
     text += &format!("\nTwo threads are faster than one: {}.\n", gains.join(", "));
@@ -136,11 +138,11 @@ fn table(cases: &[Case], lines: u64, megabytes: f64, runs: usize, duckdb: Option
     text
 }
 
-fn sharded(format: &str, threads: &str) -> String {
+fn sharded_name(format: &str, threads: &str) -> String {
     format!("8 shards, {threads} thread{}: {format}", if threads == "1" { "" } else { "s" })
 }
 
-fn version_of_duckdb(workspace: &Workspace, python: &Path) -> Result<String> {
+fn duckdb_version(workspace: &Workspace, python: &Path) -> Result<String> {
     command::read(workspace.command(python).args(["-c", "import duckdb; print(duckdb.__version__)"]))
-        .context("`cargo xtask test` makes target/venv anew when tests/requirements.txt has changed")
+        .context("run `cargo xtask test` to recreate target/venv after a change of tests/requirements.txt")
 }

@@ -5,14 +5,14 @@ use super::pick::{Skewed, skewed_number};
 use super::template::Template;
 use super::text::{push_id, push_number, push_thousandths};
 
-/// Access logs of a few web servers, as nginx writes them in JSON.
+/// Access logs of some web servers, in nginx's JSON form.
 #[derive(Debug)]
 pub(crate) struct Access {
     rng: Rng,
-    /// The server whose logs come now, and how many more: collectors send a server's logs by the
-    /// batch, so they stand together.
+    /// The current server. A server's logs are consecutive, as collectors send them in batches.
     server: usize,
-    left: u32,
+    /// Remaining logs of the current server's batch.
+    remaining: u32,
     pages: Skewed<Page>,
     hosts: Skewed<&'static str>,
     referers: Skewed<Template>,
@@ -33,7 +33,7 @@ impl Source for Access {
         Self {
             rng,
             server: 0,
-            left: 0,
+            remaining: 0,
             pages: Skewed::new(PAGES.iter().map(page)),
             hosts: Skewed::new(HOSTS),
             referers: Skewed::new(REFERERS.map(Template::in_string)),
@@ -43,7 +43,7 @@ impl Source for Access {
     }
 
     fn push(&mut self, out: &mut Vec<u8>, time: u64) {
-        self.turn();
+        self.next_log();
         let rng = &mut self.rng;
         let (source, name) = SERVERS[self.server];
         let page = self.pages.pick(rng);
@@ -79,17 +79,17 @@ impl Source for Access {
 }
 
 impl Access {
-    /// Goes on to another server when a batch is at its end.
-    fn turn(&mut self) {
-        if self.left == 0 {
+    /// Switches to another server at the end of a batch.
+    fn next_log(&mut self) {
+        if self.remaining == 0 {
             self.server = self.rng.usize(..SERVERS.len());
-            self.left = self.rng.u32(50..500);
+            self.remaining = self.rng.u32(50..500);
         }
-        self.left -= 1;
+        self.remaining -= 1;
     }
 }
 
-/// An address out of the blocks that are kept for documentation and benchmarks.
+/// Returns an IP address of the blocks reserved for documentation and benchmarks.
 fn client(rng: &mut Rng) -> [u8; 4] {
     match rng.u8(..4) {
         0 => [203, 0, 113, rng.u8(1..255)],
@@ -99,8 +99,8 @@ fn client(rng: &mut Rng) -> [u8; 4] {
 }
 
 fn push_address(out: &mut Vec<u8>, address: &[u8; 4]) {
-    for (place, byte) in address.iter().enumerate() {
-        if place > 0 {
+    for (index, byte) in address.iter().enumerate() {
+        if index > 0 {
             out.push(b'.');
         }
         push_number(out, u64::from(*byte));
@@ -145,7 +145,7 @@ const PAGES: [(&str, &str); 32] = [
     ("GET", "/.env"),
 ];
 
-/// Of a hundred answers, most are what was asked for.
+/// Returns a random HTTP status. Most are 200.
 fn status(rng: &mut Rng) -> &'static str {
     const REST: [&str; 8] = ["301", "302", "499", "401", "403", "500", "502", "504"];
     match rng.usize(..100) {
@@ -172,14 +172,14 @@ const REFERERS: [&str; 10] = [
     "https://mail.example.net/",
 ];
 
-/// Words of paths and queries, which need no escaping anywhere.
+/// Words in paths and queries that need no escaping.
 const WORDS: [&str; 24] = [
     "shoes", "jacket", "lamp", "coffee", "garden", "books", "camera", "bicycle", "kettle", "desk", "chair",
     "tent", "phone", "wool", "linen", "toys", "violin", "paint", "honey", "tea", "soap", "mirror", "clock",
     "rug",
 ];
 
-/// Forty programs, the frequent ones first.
+/// Returns forty user agents, in order of frequency.
 fn agents() -> Vec<String> {
     let chrome = |system: &str, version: u32| {
         format!(

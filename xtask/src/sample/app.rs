@@ -5,12 +5,12 @@ use super::pick::Skewed;
 use super::template::Template;
 use super::text::{push_id, push_number};
 
-/// Logs of an application: levels, loggers, messages of all kinds, and now and then an object.
+/// Application logs with levels, loggers, various messages, and sometimes an object.
 #[derive(Debug)]
 pub(crate) struct App {
     rng: Rng,
     server: usize,
-    left: u32,
+    remaining: u32,
     events: Skewed<Event>,
     contexts: Skewed<Template>,
     users: Skewed<String>,
@@ -34,7 +34,7 @@ impl Source for App {
         Self {
             rng,
             server: 0,
-            left: 0,
+            remaining: 0,
             events: Skewed::new(EVENTS.iter().map(event)),
             contexts: Skewed::new(CONTEXTS.map(Template::raw)),
             users: Skewed::new(USERS.iter().map(user)),
@@ -42,7 +42,7 @@ impl Source for App {
     }
 
     fn push(&mut self, out: &mut Vec<u8>, time: u64) {
-        self.turn();
+        self.next_log();
         let rng = &mut self.rng;
         let (source, name) = SERVERS[self.server];
         let event = self.events.pick(rng);
@@ -70,16 +70,16 @@ impl Source for App {
 }
 
 impl App {
-    /// Goes on to another server when a batch is at its end.
-    fn turn(&mut self) {
-        if self.left == 0 {
+    /// Switches to another server at the end of a batch.
+    fn next_log(&mut self) {
+        if self.remaining == 0 {
             self.server = self.rng.usize(..SERVERS.len());
-            self.left = self.rng.u32(20..200);
+            self.remaining = self.rng.u32(20..200);
         }
-        self.left -= 1;
+        self.remaining -= 1;
     }
 
-    /// Who it was; for some nobody knows, and some have no such member.
+    /// Appends the user. Some logs have null, and some lack the field.
     fn push_user(&mut self, out: &mut Vec<u8>) {
         let user = match self.rng.u8(..10) {
             0 | 1 => return,
@@ -146,7 +146,7 @@ const EVENTS: [(&str, &str, &str); 26] = [
     ("INFO", "com.example.heartbeat", ""),
 ];
 
-/// JSON as it stands in the line, with the spaces that some libraries write.
+/// Raw JSON objects. Some have spaces, as some libraries write them.
 const CONTEXTS: [&str; 6] = [
     r#"{"order_id": #, "items": [{"sku": "^-#", "qty": 2}], "express": false}"#,
     r#"{"region":"eu-central","shard":#,"flags":["^","^"]}"#,

@@ -1,11 +1,10 @@
 use fastrand::Rng;
 
-/// Choices of which the first come far more often than the last, as paths, users and browsers do:
-/// the one at rank N has the share 1/N (Zipf's law).
+/// A skewed random choice, as of paths, users and browsers. By Zipf's law, rank N has a share proportional to 1/N.
 #[derive(Debug)]
 pub(crate) struct Skewed<T> {
     choices: Vec<T>,
-    /// Indices of choices, each as often as is its due: integers only, for the same bytes anywhere.
+    /// Indices of choices, repeated by share. Calculated with integers only, for equal bytes on every platform.
     slots: Vec<u16>,
 }
 
@@ -18,8 +17,8 @@ impl<T> Skewed<T> {
         let total: u64 = (0..choices.len()).map(share).sum();
         let mut slots = Vec::with_capacity(SLOTS);
         for rank in 0..choices.len() {
-            let due = (share(rank) * SLOTS as u64 / total).max(1);
-            slots.extend((0..due).map(|_| rank as u16));
+            let count = (share(rank) * SLOTS as u64 / total).max(1);
+            slots.extend((0..count).map(|_| rank as u16));
         }
         Self { choices, slots }
     }
@@ -30,7 +29,7 @@ impl<T> Skewed<T> {
     }
 }
 
-/// A number below 2^`bits`, small ones more often.
+/// Returns a random number below 2^`bits`. Small numbers are more frequent.
 #[inline]
 pub(crate) fn skewed_number(rng: &mut Rng, bits: u32) -> u64 {
     let keep = rng.u32(bits / 3..=bits);

@@ -2,7 +2,7 @@ use fastrand::Rng;
 
 use super::text::push_number;
 
-/// A text with places to fill: `#` becomes a number, `^` one of the words.
+/// A text with placeholders: `#` becomes a number, and `^` a word.
 #[derive(Debug)]
 pub(crate) struct Template {
     parts: Vec<Part>,
@@ -16,13 +16,13 @@ enum Part {
 }
 
 impl Template {
-    /// A template for the inside of a JSON string.
+    /// Creates a template whose text is escaped for a JSON string.
     pub(crate) fn in_string(text: &str) -> Self {
         let json = serde_json::Value::from(text).to_string();
         Self::raw(&json[1..json.len() - 1])
     }
 
-    /// A template taken as it stands.
+    /// Creates a template without escaping.
     pub(crate) fn raw(text: &str) -> Self {
         let mut parts = vec![];
         for piece in text.split_inclusive(['#', '^']) {

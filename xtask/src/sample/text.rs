@@ -24,7 +24,7 @@ pub(crate) fn push_thousandths(out: &mut Vec<u8>, number: u64) {
     out.extend_from_slice(&[b'.', digit(rest / 100), digit(rest / 10), digit(rest)]);
 }
 
-/// Appends 32 random hexadecimal digits, as an identifier of a request has.
+/// Appends 32 random hexadecimal digits, as in a request ID.
 #[inline]
 pub(crate) fn push_id(out: &mut Vec<u8>, rng: &mut Rng) {
     let mut digits = [0; 32];

@@ -1,45 +1,46 @@
-//! Tasks that fail.
+//! Failed tasks.
 
 use rusqlite::{Connection, params};
 
-use super::{NewTask, Place, Status, TaskId, find, insert};
+use super::{LogPosition, NewTask, Status, TaskId, find, insert};
 use crate::error::StoreError;
 use crate::store::Store;
 
-/// What keeps failing: the stage that the last tasks of a rule ended in, all of them.
+/// The stage in which the last tasks of a rule all failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failing {
+pub struct FailingStage {
     /// The digest of the stage.
     pub stage: String,
-    /// What the newest of them failed with.
+    /// The error of the latest failure.
     pub message: String,
 }
 
 impl Store {
-    /// A task failed; it is tried again at `next_try`, in Unix microseconds, or not before somebody says so.
+    /// Marks a task as failed. It is retried at `next_attempt`, in Unix microseconds, or only on request if that is
+    /// `None`.
     pub async fn fail_task(
         &self,
         id: TaskId,
         code: &str,
         message: &str,
-        next_try: Option<u64>,
+        next_attempt: Option<u64>,
     ) -> Result<(), StoreError> {
-        self.fail_task_in(id, None, code, message, next_try).await
+        self.fail_task_in_stage(id, None, code, message, next_attempt).await
     }
 
-    /// The same, where it failed in a stage, whose digest is `stage`.
-    pub async fn fail_task_in(
+    /// Marks a task as failed in a stage, given by its digest.
+    pub async fn fail_task_in_stage(
         &self,
         id: TaskId,
         stage: Option<&str>,
         code: &str,
         message: &str,
-        next_try: Option<u64>,
+        next_attempt: Option<u64>,
     ) -> Result<(), StoreError> {
         let (code, message, now) = (code.to_owned(), message.to_owned(), (self.options.clock)());
         let stage = stage.map(str::to_owned);
         let job = move |connection: &Connection| {
-            // What was said when the rule was deleted stays.
+            // Tasks of a deleted rule keep their error.
             connection
                 .prepare_cached(
                     "UPDATE task SET status = ?3, finished = ?4, code = ?5, message = ?6, next_try = ?7,
@@ -53,7 +54,7 @@ impl Store {
                     now,
                     code,
                     message,
-                    next_try,
+                    next_attempt,
                     Status::Running.as_str(),
                     stage
                 ])?;
@@ -62,14 +63,14 @@ impl Store {
         self.writer.run(false, job).await
     }
 
-    /// The logs of a task up to `to` are no more: it fails for good. What is left of its range becomes the task `rest`.
-    /// Returns whether there is any.
+    /// Fails a task permanently, because its logs up to `to` were deleted. The remainder of its range becomes a new
+    /// task. Returns true if there is a remainder.
     pub async fn expire_task(
         &self,
         id: TaskId,
-        to: Place,
+        to: LogPosition,
         (code, message): (String, String),
-        (rest_id, object): (TaskId, String),
+        (remainder_id, object): (TaskId, String),
     ) -> Result<bool, StoreError> {
         let now = (self.options.clock)();
         let job = move |connection: &Connection| {
@@ -93,8 +94,8 @@ impl Store {
             if to == task.end {
                 return Ok(false);
             }
-            let rest = NewTask {
-                id: rest_id,
+            let remainder = NewTask {
+                id: remainder_id,
                 shard: task.shard,
                 begin: to,
                 end: task.end,
@@ -103,15 +104,15 @@ impl Store {
                 plan: String::new(),
                 revision: 0,
             };
-            insert(connection, task.rule_number, task.plan, &rest, 0, now)?;
+            insert(connection, task.rule_number, task.plan, &remainder, 0, now)?;
             Ok(true)
         };
         self.writer.run(false, job).await
     }
 
-    /// What the last `count` tasks of a rule that ended failed in, if all of them failed in the same stage. Blocks on
-    /// the disk.
-    pub fn failing(&self, rule: i64, count: usize) -> Result<Option<Failing>, StoreError> {
+    /// Returns the stage in which the last `count` finished tasks of a rule all failed, if there is one. Blocks on disk
+    /// I/O.
+    pub fn failing_stage(&self, rule: i64, count: usize) -> Result<Option<FailingStage>, StoreError> {
         self.with_reader(|connection| {
             let mut select = connection.prepare_cached(
                 "SELECT stage, message FROM task WHERE rule = ?1 AND status <> 'running' ORDER BY id DESC LIMIT ?2",
@@ -120,8 +121,8 @@ impl Store {
             let (mut found, mut failing) = (0, None);
             while let Some(row) = rows.next()? {
                 let Some(stage) = row.get::<_, Option<String>>(0)? else { return Ok(None) };
-                let newest = failing.get_or_insert(Failing { stage: stage.clone(), message: row.get(1)? });
-                if newest.stage != stage {
+                let latest = failing.get_or_insert(FailingStage { stage: stage.clone(), message: row.get(1)? });
+                if latest.stage != stage {
                     return Ok(None);
                 }
                 found += 1;

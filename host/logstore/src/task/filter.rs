@@ -1,4 +1,4 @@
-//! Which tasks are meant: listed, counted, tried again.
+//! Filters tasks for lists, counts and retries.
 
 use rusqlite::{Connection, params};
 
@@ -6,33 +6,33 @@ use super::{COLUMNS, Status, Task, TaskId, read};
 use crate::error::StoreError;
 use crate::store::Store;
 
-/// Which tasks are meant; what is none restricts nothing.
+/// A filter of tasks. `None` matches everything.
 #[derive(Debug, Clone, Default)]
 pub struct TaskFilter {
-    /// Of this project.
+    /// The project.
     pub project: Option<String>,
-    /// Of this logstore.
+    /// The logstore.
     pub logstore: Option<String>,
-    /// Of the rule of this name.
+    /// The name of the rule.
     pub rule: Option<String>,
-    /// Of this shard.
+    /// The shard number.
     pub shard: Option<u32>,
-    /// With this status.
+    /// The status.
     pub status: Option<Status>,
-    /// Created at this time or later, in Unix seconds.
+    /// The earliest creation time, in Unix seconds.
     pub from: Option<u64>,
-    /// Created before the end of this second.
+    /// The latest creation time, in Unix seconds, inclusive.
     pub to: Option<u64>,
 }
 
-/// How many tasks there are of each status.
+/// The numbers of tasks by status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TaskCounts {
-    /// Those that run.
+    /// Running tasks.
     pub running: u64,
-    /// Those that succeeded.
+    /// Successful tasks.
     pub success: u64,
-    /// Those that failed.
+    /// Failed tasks.
     pub failed: u64,
 }
 
@@ -41,8 +41,8 @@ const FILTER: &str = "(?1 IS NULL OR project.name = ?1) AND (?2 IS NULL OR logst
     AND task.created >= ?6 AND task.created <= ?7";
 
 impl Store {
-    /// The tasks that a filter means, the newest first: `size` of them from the one at `offset` on, and how many
-    /// there are of each status whatever the filter says of it. Blocks on the disk.
+    /// Returns a page of the tasks that match a filter, the newest first: up to `size` tasks from `offset` on. Also
+    /// returns the numbers of matching tasks of every status. Blocks on disk I/O.
     pub fn tasks(
         &self,
         filter: &TaskFilter,
@@ -53,17 +53,17 @@ impl Store {
             let mut select = connection.prepare_cached(&format!(
                 "{COLUMNS} WHERE {FILTER} ORDER BY task.created DESC, task.id DESC LIMIT ?8 OFFSET ?9"
             ))?;
-            let (limit, skipped) = (size as i64, offset as i64);
+            let (limit, offset) = (size as i64, offset as i64);
             let mut parameters = filter.params();
-            parameters.extend([Box::new(limit) as Parameter, Box::new(skipped)]);
+            parameters.extend([Box::new(limit) as Parameter, Box::new(offset)]);
             let tasks = select.query_map(rusqlite::params_from_iter(parameters), read)?;
             let tasks = tasks.collect::<Result<_, _>>()?;
             Ok((tasks, count(connection, &TaskFilter { status: None, ..filter.clone() })?))
         })
     }
 
-    /// Lets failed tasks be tried again at once: all that the filter means, or of these those of the given ids.
-    /// Returns how many there are.
+    /// Schedules failed tasks for an immediate retry: all that match the filter, or only those with the given ids.
+    /// Returns their number.
     pub async fn retry_tasks(
         &self,
         filter: TaskFilter,
@@ -96,7 +96,7 @@ impl Store {
 type Parameter = Box<dyn rusqlite::ToSql>;
 
 impl TaskFilter {
-    /// What [`FILTER`] asks for, in its order.
+    /// Returns the parameters of [`FILTER`], in its order.
     fn params(&self) -> Vec<Parameter> {
         const SECOND: u64 = 1_000_000_000;
         let until = |to: u64| to.saturating_add(1).saturating_mul(SECOND).min(u64::MAX >> 1);

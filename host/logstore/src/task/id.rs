@@ -1,14 +1,14 @@
-//! Ids of tasks.
+//! Task ids.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::error::StoreError;
 
-/// The unique id of a task: when it was created, and a number. The end of its object's name.
+/// The unique id of a task: its creation time and a random number. The name of its object ends with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TaskId {
-    /// In nanoseconds since the Unix epoch.
+    /// The creation time, in nanoseconds since the Unix epoch.
     pub created: u64,
     /// A random number.
     pub number: u64,
@@ -25,9 +25,9 @@ impl FromStr for TaskId {
 
     fn from_str(text: &str) -> Result<Self, StoreError> {
         let parsed = text.split_once('_').and_then(|(created, number)| {
-            // What SQLite can't count is none of ours.
-            let number_of = |digits: &str| digits.parse::<i64>().ok()?.try_into().ok();
-            Some(Self { created: number_of(created)?, number: number_of(number)? })
+            // SQLite stores signed integers, so greater numbers can't be ids.
+            let parse = |digits: &str| digits.parse::<i64>().ok()?.try_into().ok();
+            Some(Self { created: parse(created)?, number: parse(number)? })
         });
         parsed.ok_or_else(|| StoreError::NoTask(text.into()))
     }

@@ -1,34 +1,35 @@
-//! Shipping tasks: a range of a shard each, that becomes one object, or several where its rule splits it.
+//! Shipping tasks. Each task is a range of a shard that becomes one object, or several objects if its rule partitions
+//! it.
 //!
-//! A task is on disk before anything of its object is. Its range may still shrink, until it is **sealed**: then all
-//! of the object's bytes are known, and what they hash to. Only then the object gets its name, and when it has it
-//! the task succeeds and the checkpoint moves, in one transaction. Where somebody else makes the object, and may bring
-//! it to its place before anything is heard of it, the task is **cut** before: its range is what it will be.
+//! A task is saved before its object is made. Its range may shrink until its **manifest** is saved, with the digests of
+//! its objects. Only then the objects get their names. After that, one transaction marks the task as successful and
+//! moves the checkpoint. If a remote executor makes the object, it may store it although its reply is lost. So the
+//! **range is fixed** before the call.
 //!
 //! # Layout
-//! - This file: what a task is, how it begins and succeeds. `id`, `place`: what it is called, and where it begins and ends.
-//! - `seal`: what is known of its objects. `failure`: why it has none. `plan`: what it is made by.
-//! - `filter`: which are listed and tried again; `retention`: which are forgotten. `measure`: what the next can be made of.
+//! - This file: the task, its start and its success. `id`: task ids. `position`: the ends of its range.
+//! - `manifest`: the record of its objects. `failure`: failed tasks. `plan`: the rule and stages that it uses.
+//! - `filter`: lists and retries tasks. `retention`: deletes old tasks. `backlog`: measures the logs for the next task.
 
+mod backlog;
 mod failure;
 mod filter;
 mod id;
-mod measure;
-mod place;
+mod manifest;
 mod plan;
+mod position;
 mod retention;
-mod seal;
 
 use std::str::FromStr;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-pub use failure::Failing;
+pub use backlog::Backlog;
+pub use failure::FailingStage;
 pub use filter::{TaskCounts, TaskFilter};
 pub use id::TaskId;
-pub use measure::Measured;
-pub use place::Place;
-pub use seal::{Seal, SealedObject};
+pub use manifest::{ManifestEntry, ObjectManifest};
+pub use position::LogPosition;
 
 use self::plan::save_plan;
 use crate::catalog::Logstore;
@@ -37,19 +38,19 @@ use crate::rule::{ShippingRule, move_checkpoint, save_next};
 use crate::stage;
 use crate::store::Store;
 
-/// What became of a task.
+/// The status of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
-    /// It is being worked on, or waits for its turn.
+    /// The task is running or queued.
     Running,
-    /// Its objects are where they have to be.
+    /// Its objects are at their destination.
     Success,
-    /// It is not; it may be tried again.
+    /// The last attempt failed; the task may be retried.
     Failed,
 }
 
 impl Status {
-    /// As it is stored.
+    /// Returns the stored form.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Running => "running",
@@ -72,89 +73,91 @@ impl FromStr for Status {
     }
 }
 
-/// The code of tasks whose rule is gone.
+/// The error code of tasks whose rule was deleted.
 pub const CONFIG_NOT_EXIST: &str = "ConfigNotExist";
 
-/// A task to be made.
+/// A task to create.
 #[derive(Debug, Clone)]
 pub struct NewTask {
-    /// Its id.
+    /// The id.
     pub id: TaskId,
-    /// The number of the shard.
+    /// The shard number.
     pub shard: u32,
-    /// Its first log: where the last task of the shard ended.
-    pub begin: Place,
-    /// Behind its last log, at most.
-    pub end: Place,
-    /// The key of its object. Empty where it is known only when the logs are read.
+    /// The start of the range: the end of the shard's previous task.
+    pub begin: LogPosition,
+    /// The end of the range, exclusive. The range may still shrink.
+    pub end: LogPosition,
+    /// The key of the object; empty if it depends on the logs.
     pub object: String,
-    /// When its newest log was received, in Unix seconds.
+    /// The time of receipt of the newest log, in Unix seconds.
     pub received: u64,
-    /// What it is made by: the rule and the digests of its stages, as JSON.
+    /// The plan: the rule and the digests of its stages, as JSON.
     pub plan: String,
-    /// The [revision](crate::StageNames::revision) of the names of stages that this plan was made at.
+    /// The [revision](crate::StageAliases::revision) of the stage aliases on which the plan is based.
     pub revision: i64,
 }
 
 /// A task.
 #[derive(Debug, Clone)]
 pub struct Task {
-    /// Its id.
+    /// The id.
     pub id: TaskId,
     /// The project.
     pub project: String,
     /// The logstore.
     pub logstore: String,
-    /// The name of its rule.
+    /// The name of the rule.
     pub rule: String,
-    /// The number of its rule.
+    /// The number of the rule.
     pub rule_number: i64,
-    /// The number of its plan.
+    /// The number of the plan.
     pub plan: i64,
-    /// The number of the shard.
+    /// The shard number.
     pub shard: u32,
-    /// Its first log.
-    pub begin: Place,
-    /// Behind its last log; at most, as long as it is neither sealed nor cut.
-    pub end: Place,
-    /// Whether its end is known.
-    pub is_cut: bool,
-    /// The key of its object, or of the first. Empty as long as it is not known.
+    /// The start of the range.
+    pub begin: LogPosition,
+    /// The end of the range, exclusive. It is final once the range is fixed or the manifest is saved.
+    pub end: LogPosition,
+    /// True if the end of the range is final.
+    pub is_range_fixed: bool,
+    /// The key of the first object; empty until it is known.
     pub object: String,
-    /// When its newest log was received, in Unix seconds.
+    /// The time of receipt of the newest log, in Unix seconds.
     pub received: u64,
-    /// What became of it.
+    /// The status.
     pub status: Status,
-    /// How often it was tried.
+    /// The number of attempts.
     pub attempts: u32,
-    /// How often that failed: it may also have been cut off.
+    /// The number of failed attempts. Interrupted attempts do not count.
     pub failures: u32,
-    /// When it was tried last, in Unix microseconds.
+    /// The start of the last attempt, in Unix microseconds.
     pub started: u64,
-    /// When that ended, in Unix microseconds; 0 while it runs.
+    /// The end of the last attempt, in Unix microseconds; 0 while the task runs.
     pub finished: u64,
-    /// When it will be tried again, in Unix microseconds.
-    pub next_try: Option<u64>,
-    /// What is known of its objects.
-    pub seal: Option<Seal>,
-    /// Why it failed, in a word.
+    /// The time of the next attempt, in Unix microseconds.
+    pub next_attempt: Option<u64>,
+    /// The manifest, once it is saved.
+    pub manifest: Option<ObjectManifest>,
+    /// The error code.
     pub code: String,
-    /// Why it failed.
+    /// The error message.
     pub message: String,
-    /// The digest of the stage that it failed in, at the last time.
+    /// The digest of the stage in which the last attempt failed.
     pub stage: Option<String>,
 }
 
 impl Task {
-    /// What is known of each of its objects. None as long as it is not sealed, and where it has none.
-    pub fn objects(&self) -> Vec<SealedObject> {
-        let Some(seal) = self.seal.as_ref().filter(|seal| seal.has_object()) else { return vec![] };
-        if !seal.objects.is_empty() {
-            return seal.objects.clone();
+    /// Returns the manifest entries of all objects. Empty until the manifest is saved, and if there are no objects.
+    pub fn objects(&self) -> Vec<ManifestEntry> {
+        let Some(manifest) = self.manifest.as_ref().filter(|manifest| manifest.has_object()) else {
+            return vec![];
+        };
+        if !manifest.objects.is_empty() {
+            return manifest.objects.clone();
         }
-        let Seal { rows, raw_bytes, stored_bytes, ref sha256, .. } = *seal;
+        let ObjectManifest { rows, raw_bytes, stored_bytes, ref sha256, .. } = *manifest;
         let (object, sha256) = (self.object.clone(), sha256.clone());
-        vec![SealedObject { object, rows, raw_bytes, stored_bytes, sha256 }]
+        vec![ManifestEntry { object, rows, raw_bytes, stored_bytes, sha256 }]
     }
 }
 
@@ -166,8 +169,11 @@ const COLUMNS: &str = "SELECT task.created, task.number, project.name, logstore.
     JOIN project ON project.id = logstore.project";
 
 impl Store {
-    /// Makes a task that runs, and lets the next one of the shard begin behind it. What names of stages stand for by
-    /// then is what its plan was made by, or it is not made.
+    /// Creates a running task. The shard's next task begins at its end.
+    ///
+    /// # Errors
+    /// [`StoreError::StagesChanged`] if the stage aliases are at another revision than the plan,
+    /// [`StoreError::NextTaskMoved`] if the shard's next task begins at another position.
     pub async fn begin_task(&self, rule: &ShippingRule, task: NewTask) -> Result<Task, StoreError> {
         let (rule, name, now) = (rule.id, rule.name.clone(), (self.options.clock)());
         let job = move |connection: &Connection| {
@@ -181,7 +187,7 @@ impl Store {
                 return Err(StoreError::StagesChanged);
             }
             if let Some(next) = next_of(connection, rule, task.shard)?.filter(|next| *next != task.begin) {
-                return Err(StoreError::Overtaken(next));
+                return Err(StoreError::NextTaskMoved(next));
             }
             let plan = save_plan(connection, rule, &task.plan, now)?;
             insert(connection, rule, plan, &task, 1, now)?;
@@ -192,23 +198,23 @@ impl Store {
         self.writer.run(false, job).await
     }
 
-    /// Begins a task anew.
-    pub async fn resume_task(&self, id: TaskId) -> Result<Task, StoreError> {
+    /// Starts another attempt of a task.
+    pub async fn start_attempt(&self, id: TaskId) -> Result<Task, StoreError> {
         let now = (self.options.clock)();
         let job = move |connection: &Connection| {
-            // One whose rule was deleted meanwhile has failed for good.
-            let begun = connection
+            // The task fails permanently if its rule was deleted in the meantime.
+            let started = connection
                 .prepare_cached(
                     "UPDATE task SET status = ?3, attempts = attempts + 1, started = ?4, finished = 0, next_try = NULL
                      WHERE created = ?1 AND number = ?2 AND (status = ?3 OR next_try IS NOT NULL)",
                 )?
                 .execute(params![id.created, id.number, Status::Running.as_str(), now])?;
-            if begun == 0 { Err(StoreError::NoTask(id.to_string())) } else { find(connection, id) }
+            if started == 0 { Err(StoreError::NoTask(id.to_string())) } else { find(connection, id) }
         };
         self.writer.run(false, job).await
     }
 
-    /// Makes a task by another plan, with another key of its object: one that runs, and of which nothing is sealed.
+    /// Replaces the plan and the object key of a running task without a manifest.
     pub async fn replan_task(&self, id: TaskId, plan: &str, object: &str) -> Result<Task, StoreError> {
         let (plan, object, now) = (plan.to_owned(), object.to_owned(), (self.options.clock)());
         let job = move |connection: &Connection| {
@@ -225,7 +231,7 @@ impl Store {
         self.writer.run(false, job).await
     }
 
-    /// The objects of a task are where they have to be: the checkpoint moves.
+    /// Marks a task as successful, because its objects are at their destination, and moves the checkpoint.
     pub async fn succeed_task(&self, id: TaskId) -> Result<(), StoreError> {
         let now = (self.options.clock)();
         let job = move |connection: &Connection| {
@@ -241,9 +247,8 @@ impl Store {
         self.writer.run(false, job).await
     }
 
-    /// The tasks that are to be tried at `now` (Unix microseconds) or before, those that wait longest first, each with the
-    /// number of its rule.
-    /// Blocks on the disk.
+    /// Returns the tasks whose next attempt is due at `now` (Unix microseconds), the longest overdue first, each with
+    /// the number of its rule. Blocks on disk I/O.
     pub fn due_tasks(&self, now: u64) -> Result<Vec<(i64, TaskId)>, StoreError> {
         self.select_ids(
             "SELECT rule, created, number FROM task WHERE next_try <= ?1 ORDER BY next_try LIMIT 1000",
@@ -251,7 +256,7 @@ impl Store {
         )
     }
 
-    /// The tasks that run, or whose process ended while they did. Blocks on the disk.
+    /// Returns the running tasks, including orphaned tasks of an earlier process. Blocks on disk I/O.
     pub fn running_tasks(&self) -> Result<Vec<(i64, TaskId)>, StoreError> {
         self.select_ids(
             "SELECT rule, created, number FROM task WHERE status <> 'success' AND status = 'running' AND created < ?1 ORDER BY id",
@@ -269,30 +274,30 @@ impl Store {
         })
     }
 
-    /// A task. Blocks on the disk.
+    /// Returns a task. Blocks on disk I/O.
     pub fn task(&self, id: TaskId) -> Result<Task, StoreError> {
         self.with_reader(|connection| find(connection, id))
     }
 
-    /// The present in Unix microseconds.
+    /// Returns the current time in Unix microseconds.
     pub fn clock(&self) -> u64 {
         (self.options.clock)()
     }
 }
 
 impl Logstore {
-    /// The rule of this name.
+    /// Returns the rule of this name.
     pub fn rule(&self, name: &str) -> Result<&ShippingRule, StoreError> {
         self.rules.get(name).ok_or_else(|| StoreError::NoRule(name.into()))
     }
 }
 
-/// Where the next task of a shard begins, if there was one before.
-fn next_of(connection: &Connection, rule: i64, shard: u32) -> Result<Option<Place>, StoreError> {
+/// Returns the start of the shard's next task, if the rule has begun the shard.
+fn next_of(connection: &Connection, rule: i64, shard: u32) -> Result<Option<LogPosition>, StoreError> {
     let mut statement = connection
         .prepare_cached("SELECT next_cursor, next_log FROM progress WHERE rule = ?1 AND shard = ?2")?;
-    let next =
-        statement.query_row(params![rule, shard], |row| Ok(Place { cursor: row.get(0)?, log: row.get(1)? }));
+    let next = statement
+        .query_row(params![rule, shard], |row| Ok(LogPosition { cursor: row.get(0)?, log: row.get(1)? }));
     Ok(next.optional()?)
 }
 
@@ -345,18 +350,18 @@ fn read(row: &Row<'_>) -> Result<Task, rusqlite::Error> {
         rule_number: row.get(5)?,
         plan: row.get(6)?,
         shard: row.get(7)?,
-        begin: Place { cursor: row.get(8)?, log: row.get(9)? },
-        end: Place { cursor: row.get(10)?, log: row.get(11)? },
-        is_cut: row.get::<_, Option<u64>>(20)?.is_some(),
+        begin: LogPosition { cursor: row.get(8)?, log: row.get(9)? },
+        end: LogPosition { cursor: row.get(10)?, log: row.get(11)? },
+        is_range_fixed: row.get::<_, Option<u64>>(20)?.is_some(),
         object: row.get(12)?,
         received: row.get(13)?,
-        // The table has no others.
+        // The table contains no other values.
         status: row.get::<_, String>(14)?.parse().unwrap_or(Status::Failed),
         attempts: row.get(15)?,
         started: row.get(16)?,
         finished: row.get(17)?,
-        next_try: row.get(18)?,
-        seal: seal::read(row, [19, 20, 21, 22, 27])?,
+        next_attempt: row.get(18)?,
+        manifest: manifest::read(row, [19, 20, 21, 22, 27])?,
         code: row.get(23)?,
         message: row.get(24)?,
         failures: row.get(25)?,

@@ -1,4 +1,4 @@
-//! What tasks are made by.
+//! Plans: the rule and the stage digests that tasks use.
 
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -6,7 +6,7 @@ use crate::error::StoreError;
 use crate::store::Store;
 
 impl Store {
-    /// What a task is made by, as JSON. Blocks on the disk.
+    /// Returns a plan as JSON. Blocks on disk I/O.
     pub fn plan(&self, plan: i64) -> Result<String, StoreError> {
         self.with_reader(|connection| {
             let mut statement = connection.prepare_cached("SELECT content FROM plan WHERE id = ?1")?;
@@ -14,7 +14,7 @@ impl Store {
         })
     }
 
-    /// All that a task was, or a next one may be, made by: the plans as JSON. Blocks on the disk.
+    /// Returns all plans of tasks and the latest plan of each rule, as JSON. Blocks on disk I/O.
     pub fn plans(&self) -> Result<Vec<String>, StoreError> {
         self.with_reader(|connection| {
             let mut statement = connection.prepare_cached("SELECT content FROM plan")?;
@@ -24,13 +24,14 @@ impl Store {
     }
 }
 
+/// Saves a plan, or finds an equal plan of the rule. Returns its number.
 pub(super) fn save_plan(connection: &Connection, rule: i64, plan: &str, now: u64) -> Result<i64, StoreError> {
-    // The newest that reads the same: rules change back, too.
-    let newest = connection
+    // A rule may change back, so an equal plan may be an old one.
+    let existing = connection
         .prepare_cached("SELECT id FROM plan WHERE rule = ?1 AND content = ?2")?
         .query_row(params![rule, plan], |row| row.get(0))
         .optional()?;
-    if let Some(plan) = newest {
+    if let Some(plan) = existing {
         return Ok(plan);
     }
     connection

@@ -1,4 +1,4 @@
-//! Tasks whose time is over.
+//! Deletes old tasks.
 
 use rusqlite::{Connection, params};
 
@@ -6,28 +6,29 @@ use crate::error::StoreError;
 use crate::store::Store;
 
 impl Store {
-    /// Forgets tasks that ended before `time`, in Unix microseconds, if they succeeded or their rule is gone; what
-    /// failed for good and ended before `lost` too. Does a part of it: returns how many it forgot, at most
-    /// [`FORGOTTEN`](Self::FORGOTTEN).
-    pub async fn forget_tasks(&self, time: u64, lost: u64) -> Result<usize, StoreError> {
+    /// Deletes tasks that succeeded, or whose rule was deleted, and that finished before `time`. Also deletes tasks
+    /// that failed permanently and finished before `failed_before`. Both times are in Unix microseconds.
+    ///
+    /// Deletes a batch of at most [`TASK_DELETE_BATCH`](Self::TASK_DELETE_BATCH) tasks. Returns its size.
+    pub async fn delete_old_tasks(&self, time: u64, failed_before: u64) -> Result<usize, StoreError> {
         let job = move |connection: &Connection| {
-            let forgotten = connection.execute(
+            let deleted = connection.execute(
                 "DELETE FROM task WHERE id IN (SELECT id FROM task WHERE finished > 0 AND next_try IS NULL
                      AND ((finished < ?1 AND (status = 'success' OR (SELECT deleted FROM rule WHERE id = task.rule) IS NOT NULL))
                          OR (finished < ?2 AND status = 'fail')) LIMIT ?3)",
-                params![time, lost, Self::FORGOTTEN],
+                params![time, failed_before, Self::TASK_DELETE_BATCH],
             )?;
-            // What nothing was made by any more, but for the newest of each rule.
+            // Deletes unused plans, but keeps the latest plan of each rule.
             connection.execute(
                 "DELETE FROM plan WHERE id NOT IN (SELECT plan FROM task)
                      AND id NOT IN (SELECT max(id) FROM plan GROUP BY rule)",
                 [],
             )?;
-            Ok(forgotten)
+            Ok(deleted)
         };
         self.writer.run(false, job).await
     }
 
-    /// Tasks that are forgotten at one time: no put waits long for it.
-    pub const FORGOTTEN: usize = 1000;
+    /// The number of tasks deleted in a batch: small, so that puts never wait long.
+    pub const TASK_DELETE_BATCH: usize = 1000;
 }

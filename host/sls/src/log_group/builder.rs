@@ -1,28 +1,28 @@
-/// What all logs of a group have in common.
+/// The metadata of a log group, which all its logs share.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Header<'a> {
-    /// The topic. Python's client always sends one, though empty.
+    /// The topic. The Python SDK always sends one, even if empty.
     pub topic: Option<&'a [u8]>,
-    /// Where the logs are from, as a rule an address.
+    /// The source of the logs, usually an IP address.
     pub source: Option<&'a [u8]>,
-    /// The machine that they are from.
+    /// The UUID of the logs' machine.
     pub machine_uuid: Option<&'a [u8]>,
-    /// Keys and values.
+    /// Tags as key-value pairs.
     pub tags: &'a [(&'a [u8], &'a [u8])],
 }
 
-/// Encodes a log group, its fields in the order of the schema as other encoders have them.
+/// Encodes a log group. Writes fields in schema order, like other encoders.
 #[derive(Debug, Clone)]
 pub struct LogGroupBuilder {
     logs: Vec<u8>,
-    /// The fields of the group that come after its logs, encoded.
+    /// The encoded fields that follow the logs.
     header: Vec<u8>,
-    /// The log in the making: its length comes before it and isn't known until its end.
+    /// The current log. Buffered, as its length precedes it on the wire.
     log: Vec<u8>,
 }
 
 impl LogGroupBuilder {
-    /// A group without logs.
+    /// Creates a group without logs.
     pub fn new(header: &Header<'_>) -> Self {
         let mut encoded = vec![];
         for (tag, value) in [(0x1a, header.topic), (0x22, header.source), (0x2a, header.machine_uuid)] {
@@ -36,7 +36,7 @@ impl LogGroupBuilder {
         Self { logs: vec![], header: encoded, log: vec![] }
     }
 
-    /// Begins a log: its Unix time in seconds, and nanoseconds on top of it.
+    /// Begins a log. `time` is Unix time in seconds; `nanos` is the fraction.
     pub fn begin_log(&mut self, time: u32, nanos: Option<u32>) -> LogBuilder<'_> {
         self.log.clear();
         self.log.push(0x08);
@@ -44,29 +44,29 @@ impl LogGroupBuilder {
         LogBuilder { group: self, nanos }
     }
 
-    /// The encoded group.
+    /// Returns the encoded group.
     pub fn finish(mut self) -> Vec<u8> {
         self.logs.extend_from_slice(&self.header);
         self.logs
     }
 }
 
-/// A log in the making. Without [`end_log`](Self::end_log) it is dropped.
+/// A builder of one log. [`end_log`](Self::end_log) adds the log to its group; without it the log is discarded.
 #[derive(Debug)]
-#[must_use = "a log that isn't ended is dropped"]
+#[must_use = "a log is discarded unless `end_log` is called"]
 pub struct LogBuilder<'a> {
     group: &'a mut LogGroupBuilder,
     nanos: Option<u32>,
 }
 
 impl LogBuilder<'_> {
-    /// Adds a field after those that are there.
+    /// Appends a field.
     #[inline]
     pub fn field(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
         put_pair(&mut self.group.log, 0x12, key.as_ref(), value.as_ref());
     }
 
-    /// Puts the log into its group.
+    /// Adds the log to its group.
     pub fn end_log(self) {
         let LogGroupBuilder { logs, log, .. } = self.group;
         if let Some(nanos) = self.nanos {
@@ -80,7 +80,7 @@ impl LogBuilder<'_> {
 #[inline]
 fn put_pair(out: &mut Vec<u8>, tag: u8, key: &[u8], value: &[u8]) {
     let length = 2 + varint_len(key.len()) + key.len() + varint_len(value.len()) + value.len();
-    // As a rule every length fits into a byte.
+    // Fast path: every length fits into one byte.
     if length < 0x80 {
         out.reserve(length + 2);
         out.extend_from_slice(&[tag, length as u8, 0x0a, key.len() as u8]);
@@ -103,7 +103,7 @@ fn put_bytes(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
 
 #[inline]
 fn varint_len(number: usize) -> usize {
-    // Seven bits a byte, and one byte for zero.
+    // Seven bits per byte, and one byte for zero.
     (usize::BITS - (number | 1).leading_zeros()).div_ceil(7) as usize
 }
 
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lengths_at_the_edges_of_varints_come_back() {
+    fn lengths_at_varint_boundaries_round_trip() {
         for len in [0, 1, 127, 128, 16_383, 16_384, 2_097_151, 2_097_152] {
             let value = vec![b'x'; len];
             let mut group = LogGroupBuilder::new(&Header { topic: Some(&value), ..Header::default() });

@@ -3,19 +3,19 @@ use std::ops::Deref;
 use super::Malformed;
 use super::reader::Reader;
 
-/// What stands before a group of a given length in a list of groups; the bytes by [`Deref`].
+/// The bytes before a group in a list of groups: a tag and the group's length. Dereferences to the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrameHeader {
     bytes: [u8; 11],
     len: u8,
 }
 
-/// The header of a group of `len` bytes: a list of groups is each group behind its header, and nothing else.
+/// Returns the header of a group of `len` bytes. A list of groups is a concatenation of headers and groups.
 pub fn frame_header(len: usize) -> FrameHeader {
     let mut header = FrameHeader { bytes: [0; 11], len: 1 };
     header.bytes[0] = 0x0a;
     let mut rest = len as u64;
-    // Ten bytes hold any 64 bits.
+    // A 64-bit varint has at most ten bytes.
     for byte in &mut header.bytes[1..] {
         header.len += 1;
         if rest < 0x80 {
@@ -36,12 +36,12 @@ impl Deref for FrameHeader {
     }
 }
 
-/// The groups of a list, unread: what a pull answers with.
+/// Iterates over the encoded groups of a list, which is the body of a pull's reply.
 pub fn groups(list: &[u8]) -> Groups<'_> {
     Groups { list: Reader::new(list), failed: false }
 }
 
-/// The groups of a list; from [`groups`]. After an error there is no more.
+/// An iterator over the groups of a list, from [`groups`]. Ends after an error.
 #[derive(Debug, Clone)]
 pub struct Groups<'a> {
     list: Reader<'a>,
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn groups_behind_their_headers_come_back() {
+    fn list_of_groups_round_trips() {
         let sizes = [0, 1, 127, 128, 20_000, 3_000_000];
         let list: Vec<u8> =
             sizes.iter().flat_map(|&size| [&*frame_header(size), &vec![b'g'; size]].concat()).collect();
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_list_ends_with_its_error() {
+    fn iteration_ends_at_malformed_group() {
         let list = b"\x0a\x01g\x78\x01\x0a\x05g";
         let found: Vec<_> = groups(list).collect();
         let malformed = Malformed { offset: 6, reason: Reason::Length };

@@ -1,61 +1,61 @@
-/// A message that can't be read, and where.
+/// A malformed protobuf message, with the position of the error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("byte {offset} of the message: {reason}. The sender must encode it by the schema of Log Service")]
+#[error("byte {offset} of the message: {reason}. Encode the message by the schema of Log Service")]
 pub struct Malformed {
-    /// Bytes from the beginning of the outermost message.
+    /// Offset from the start of the outermost message, in bytes.
     pub offset: usize,
-    /// What is wrong there.
+    /// The error.
     pub reason: Reason,
 }
 
-/// What is wrong with a message.
+/// An error in a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Reason {
     /// The bytes end within a field.
     #[error("the message ends within a field")]
     Truncated,
-    /// A number of more than 64 bits.
+    /// A varint has more than 64 bits.
     #[error("a number is longer than 64 bits")]
     Varint,
-    /// A length goes past the end of what holds the field.
-    #[error("a field is longer than what holds it")]
+    /// A length exceeds the enclosing message.
+    #[error("a field is longer than its message")]
     Length,
-    /// No field has this number.
-    #[error("{number} is no number of a field")]
+    /// A field number is invalid.
+    #[error("field number {number} is invalid")]
     FieldNumber {
-        /// The number.
+        /// The field number.
         number: u64,
     },
-    /// Fields may not be encoded like this.
-    #[error("field {number} has wire type {wire_type}, which it can't have")]
+    /// A field has a wrong wire type.
+    #[error("field {number} has the invalid wire type {wire_type}")]
     WireType {
-        /// The field.
+        /// The field number.
         number: u32,
         /// The wire type, 0 to 7.
         wire_type: u8,
     },
-    /// The message lacks a field; the offset is that of the message.
-    #[error("there is no {field}, which every {message} must have")]
+    /// A message lacks a required field. The offset is the message's start.
+    #[error("{message} lacks the required field {field}")]
     Missing {
         /// The name of the message.
         message: &'static str,
         /// The name of the field.
         field: &'static str,
     },
-    /// No compression has this number.
-    #[error("{number} is no compression: none is 0, deflate 1, lz4 2, zstd 3")]
+    /// The compression number is unknown.
+    #[error("unknown compression {number}: use 0 (none), 1 (deflate), 2 (lz4) or 3 (zstd)")]
     Compression {
         /// The number.
         number: u64,
     },
-    /// A size that can't be.
-    #[error("{size} is no size")]
+    /// A size is negative or too large.
+    #[error("the size {size} is invalid")]
     Size {
-        /// The number, as it is on the wire.
+        /// The size as sent.
         size: u64,
     },
-    /// More logs than can be counted.
-    #[error("there are more than 4,294,967,295 logs")]
+    /// The group has more than 2^32 - 1 logs.
+    #[error("the group has more than 4,294,967,295 logs")]
     TooMany,
 }

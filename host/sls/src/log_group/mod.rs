@@ -1,14 +1,14 @@
-//! Groups of logs in protobuf: what a put carries, and what a pull gives back.
+//! Log groups in protobuf: the body of a put, and the content of a pull's reply.
 //!
-//! A group is read where it lies: [`LogGroupView`] checks all of it once and then hands out slices.
+//! Parsing is zero-copy: [`LogGroupView`] validates a group once and then returns slices of it.
 //!
-//! # What is accepted
-//! - Strings are bytes. The schema calls all but values UTF-8, but senders don't keep to it, and a put that was
-//!   accepted must come back as it was; whoever needs text takes [`String::from_utf8_lossy`].
-//! - Fields that aren't known are passed over, groups (wire types 3 and 4) refused.
-//! - Of a field that may be there once the last counts, as in every protobuf reader.
-//! - A known field with another wire type is refused, where other readers take it for unknown: its sender has
-//!   another schema in mind, and its logs would silently lose a part.
+//! # Accepted input
+//! - Strings are bytes. The schema declares all strings but values as UTF-8, but senders violate it, and a pull must
+//!   return the bytes of the put. Use [`String::from_utf8_lossy`] where text is needed.
+//! - Unknown fields are skipped. Protobuf groups (wire types 3 and 4) are rejected.
+//! - The last value of a non-repeated field wins, as in every protobuf parser.
+//! - A known field with a wrong wire type is rejected. Other parsers treat it as unknown, but then a sender with
+//!   another schema would silently lose data.
 
 mod builder;
 mod list;

@@ -2,34 +2,34 @@ use super::reader::Reader;
 use super::{Malformed, Reason};
 use crate::compression::{Compression, DecompressError};
 
-/// A log group as loongcollector sends it among others, compressed on its own.
+/// A separately compressed log group in loongcollector's package list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Package<'a> {
-    /// The group, compressed.
+    /// The compressed group.
     pub data: &'a [u8],
-    /// How many bytes it has uncompressed. Who doesn't compress may leave it out.
+    /// Uncompressed size, in bytes. Optional for an uncompressed group.
     pub raw_size: Option<u32>,
-    /// How it is compressed: by LZ4 if it isn't said.
+    /// The compression. The default is LZ4.
     pub compression: Compression,
 }
 
 impl Package<'_> {
-    /// The group.
+    /// Decompresses the group. Without `raw_size`, the size of the data is the expected size.
     ///
     /// # Errors
-    /// As [`Compression::decompress`]; without a size the data is taken to be as long as the group.
+    /// Fails like [`Compression::decompress`].
     pub fn decompress(&self, limit: usize) -> Result<Vec<u8>, DecompressError> {
         let raw_size = self.raw_size.map_or(self.data.len(), |size| size as usize);
         self.compression.decompress(self.data, raw_size, limit)
     }
 }
 
-/// The packages of a put with `x-log-mode: batch_group`, an SlsLogPackageList.
+/// Iterates over an SlsLogPackageList, the body of a put with `x-log-mode: batch_group`.
 pub fn packages(list: &[u8]) -> Packages<'_> {
     Packages { list: Reader::new(list), failed: false }
 }
 
-/// The packages of a list; from [`packages`]. After an error there is no more.
+/// An iterator over the packages of a list, from [`packages`]. Ends after an error.
 #[derive(Debug, Clone)]
 pub struct Packages<'a> {
     list: Reader<'a>,
@@ -77,7 +77,7 @@ fn read(mut package: Reader<'_>) -> Result<Package<'_>, Malformed> {
     Ok(Package { data, raw_size, compression })
 }
 
-/// A signed number on the wire, which must not be below zero here.
+/// Reads a size: a signed number on the wire that must not be negative.
 fn size(package: &mut Reader<'_>) -> Result<u32, Malformed> {
     let offset = package.offset();
     let size = package.varint()?;
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn packages_are_read_with_their_defaults() {
+    fn parses_packages_with_defaults() {
         let list = b"\x0a\x02\x0a\x00\x0a\x07\x0a\x01d\x10\x01\x18\x00\x78\x01\x0a\x04\x18\x03\x0a\x00";
         let found: Vec<_> = packages(list).map(Result::unwrap).collect();
         let expected = [
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn broken_packages_are_refused() {
+    fn rejects_malformed_packages() {
         let minus_one = b"\x0a\x0d\x0a\x00\x10\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01";
         let cases: [(&[u8], Reason); 4] = [
             (b"\x0a\x00", Reason::Missing { message: "SlsLogPackage", field: "data" }),

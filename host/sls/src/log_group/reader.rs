@@ -5,10 +5,10 @@ const FIXED64: u32 = 1;
 const BYTES: u32 = 2;
 const FIXED32: u32 = 5;
 
-/// Reads the fields of a message.
+/// Reads the fields of a protobuf message.
 ///
-/// What a nested message's reader sees begins with the outermost message and ends with the nested one, so that
-/// offsets always count from the same place.
+/// A nested message's reader has the outermost message's bytes up to the end of the nested message, so that all offsets
+/// are relative to the outermost message.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Reader<'a> {
     bytes: &'a [u8],
@@ -30,7 +30,7 @@ impl<'a> Reader<'a> {
         self.at
     }
 
-    /// The next field's number and wire type, as they are on the wire.
+    /// Reads the next field's tag: its number and wire type.
     #[inline(always)]
     pub(super) fn tag(&mut self) -> Result<u32, Malformed> {
         let at = self.at;
@@ -56,7 +56,7 @@ impl<'a> Reader<'a> {
         let mut number = 0;
         for (index, &byte) in rest.iter().take(10).enumerate() {
             number |= u64::from(byte & 0x7f) << (7 * index);
-            // The tenth byte has room for one bit.
+            // Only one bit of the tenth byte is significant.
             if index == 9 && byte > 1 {
                 break;
             }
@@ -83,13 +83,13 @@ impl<'a> Reader<'a> {
     #[inline(always)]
     pub(super) fn bytes(&mut self) -> Result<&'a [u8], Malformed> {
         let end = self.end()?;
-        // Never out of bounds: `end` checked it.
+        // In bounds, as `end` checked the length.
         let bytes = self.bytes.get(self.at..end).unwrap_or_default();
         self.at = end;
         Ok(bytes)
     }
 
-    /// The reader of the nested message that is next.
+    /// Returns a reader of the next nested message.
     #[inline(always)]
     pub(super) fn message(&mut self) -> Result<Self, Malformed> {
         let end = self.end()?;
@@ -98,19 +98,19 @@ impl<'a> Reader<'a> {
         Ok(message)
     }
 
-    /// Where what is next ends, by the length before it.
+    /// Reads a length prefix, and returns the end of the bytes after it.
     #[inline(always)]
     fn end(&mut self) -> Result<usize, Malformed> {
         let begin = self.at;
         let length = self.varint()?;
-        let room = self.bytes.len() - self.at;
+        let available = self.bytes.len() - self.at;
         match usize::try_from(length) {
-            Ok(length) if length <= room => Ok(self.at + length),
+            Ok(length) if length <= available => Ok(self.at + length),
             _ => Err(Malformed { offset: begin, reason: Reason::Length }),
         }
     }
 
-    /// Passes over a field that isn't one of the message's first `known`, which may not look like this.
+    /// Skips a field whose number is above `known`. A field with a known number has a wrong wire type, and is rejected.
     #[cold]
     pub(super) fn unknown(&mut self, tag: u32, known: u32) -> Result<(), Malformed> {
         let (number, wire_type) = (tag >> 3, tag & 7);

@@ -1,10 +1,10 @@
 use super::reader::Reader;
 use super::{Malformed, Reason};
 
-/// A log group that was checked, where it lies.
+/// A zero-copy view of a validated log group.
 ///
-/// Its logs are best taken by [`parse_into`](Self::parse_into), in one pass; [`logs`](Self::logs) needs two, as a log's
-/// nanoseconds come after its fields.
+/// [`parse_into`](Self::parse_into) reads the logs in one pass. [`logs`](Self::logs) needs two, as a log's nanoseconds
+/// follow its fields.
 #[derive(Debug, Clone)]
 pub struct LogGroupView<'a> {
     bytes: &'a [u8],
@@ -16,29 +16,29 @@ pub struct LogGroupView<'a> {
     newest: Option<u32>,
 }
 
-/// What takes the logs of a group.
+/// A receiver of a group's logs.
 pub trait Visitor {
-    /// A field of the log that ends next, in the order of the wire.
+    /// Receives a field of the current log, in wire order.
     fn field(&mut self, key: &[u8], value: &[u8]);
 
-    /// A log is complete: its Unix time in seconds, and the nanoseconds on top of it if the sender gave any.
+    /// Ends the current log. `time` is Unix time in seconds; `nanos` is the fraction, if the sender set it.
     fn end_log(&mut self, time: u32, nanos: Option<u32>);
 }
 
 impl<'a> LogGroupView<'a> {
-    /// Checks all of `bytes`, in one pass.
+    /// Validates all of `bytes`, in one pass.
     ///
     /// # Errors
-    /// When they are no log group, or a log lacks its time, a field its key or value.
+    /// Fails if the bytes are not a log group, a log lacks its time, or a field lacks its key or value.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Malformed> {
-        Self::parse_into(bytes, &mut Nobody)
+        Self::parse_into(bytes, &mut IgnoreLogs)
     }
 
-    /// As [`parse`](Self::parse), and shows every log to `visitor` on the way. What the logs have in common is known
-    /// only at the end.
+    /// Validates like [`parse`](Self::parse), and passes each log to `visitor`. The group's topic, source and tags are
+    /// known only at the end.
     ///
     /// # Errors
-    /// As `parse`; the visitor has seen the logs before the place then, and maybe fields of the next.
+    /// Fails like `parse`. The visitor has then received all logs before the error, and possibly fields of the next.
     #[inline]
     pub fn parse_into(bytes: &'a [u8], visitor: &mut impl Visitor) -> Result<Self, Malformed> {
         let mut view =
@@ -61,42 +61,42 @@ impl<'a> LogGroupView<'a> {
         Ok(view)
     }
 
-    /// The group as it is on the wire.
+    /// Returns the encoded group.
     pub fn as_bytes(&self) -> &'a [u8] {
         self.bytes
     }
 
-    /// The topic; empty if there is none.
+    /// Returns the topic, or an empty slice if unset.
     pub fn topic(&self) -> &'a [u8] {
         self.topic
     }
 
-    /// Where the logs are from, as a rule an address; empty if it isn't said.
+    /// Returns the source of the logs, usually an IP address, or an empty slice if unset.
     pub fn source(&self) -> &'a [u8] {
         self.source
     }
 
-    /// The machine that the logs are from; empty if it isn't said.
+    /// Returns the UUID of the logs' machine, or an empty slice if unset.
     pub fn machine_uuid(&self) -> &'a [u8] {
         self.machine_uuid
     }
 
-    /// The tags, keys and values, in the order of the wire.
+    /// Returns the tags as key-value pairs, in wire order.
     pub fn tags(&self) -> &[(&'a [u8], &'a [u8])] {
         &self.tags
     }
 
-    /// How many logs there are.
+    /// Returns the number of logs.
     pub fn log_count(&self) -> u32 {
         self.logs
     }
 
-    /// The time of the newest log, Unix time in seconds. None of a group without logs.
+    /// Returns the newest log's Unix time in seconds, or `None` for a group without logs.
     pub fn newest_time(&self) -> Option<u32> {
         self.newest
     }
 
-    /// The logs, one by one.
+    /// Iterates over the logs.
     pub fn logs(&self) -> Logs<'a> {
         Logs { group: self.messages() }
     }
@@ -115,7 +115,7 @@ const TAGS: u32 = 0x32;
 
 const TIME: u32 = 0x08;
 const CONTENTS: u32 = 0x12;
-/// Values without keys, which loongcollector has in its schema and doesn't send.
+/// Values without keys. loongcollector's schema has them, but it doesn't send them.
 const VALUES: u32 = 0x1a;
 const TIME_NS: u32 = 0x25;
 
@@ -132,7 +132,7 @@ fn walk_log(mut log: Reader<'_>, visitor: &mut impl Visitor) -> Result<(), Malfo
                 let (key, value) = pair(log.message()?, "Content")?;
                 visitor.field(key, value);
             }
-            // As every protobuf reader, the low 32 bits.
+            // Takes the low 32 bits, like every protobuf parser.
             TIME => time = Some(log.varint()? as u32),
             TIME_NS => nanos = Some(log.fixed32()?),
             VALUES => drop(log.bytes()?),
@@ -146,7 +146,7 @@ fn walk_log(mut log: Reader<'_>, visitor: &mut impl Visitor) -> Result<(), Malfo
     Ok(())
 }
 
-/// Reads a key and its value: fields and tags are encoded alike.
+/// Reads a key-value pair. Fields and tags have the same encoding.
 #[inline(always)]
 fn pair<'a>(mut pair: Reader<'a>, message: &'static str) -> Result<(&'a [u8], &'a [u8]), Malformed> {
     let begin = pair.offset();
@@ -170,7 +170,7 @@ fn missing(offset: usize, message: &'static str, field: &'static str) -> Malform
     Malformed { offset, reason: Reason::Missing { message, field } }
 }
 
-/// Counts, and passes on.
+/// Collects the log count and the newest time, and forwards the logs.
 struct Summary<'a, V> {
     logs: u64,
     newest: u32,
@@ -191,9 +191,10 @@ impl<V: Visitor> Visitor for Summary<'_, V> {
     }
 }
 
-struct Nobody;
+/// Ignores all logs.
+struct IgnoreLogs;
 
-impl Visitor for Nobody {
+impl Visitor for IgnoreLogs {
     #[inline(always)]
     fn field(&mut self, _: &[u8], _: &[u8]) {}
 
@@ -201,7 +202,7 @@ impl Visitor for Nobody {
     fn end_log(&mut self, _: u32, _: Option<u32>) {}
 }
 
-/// The logs of a checked group, unread.
+/// Iterates over the encoded logs of a validated group.
 #[derive(Debug, Clone)]
 struct LogMessages<'a> {
     group: Reader<'a>,
@@ -223,7 +224,7 @@ impl<'a> Iterator for LogMessages<'a> {
     }
 }
 
-/// The logs of a group; from [`LogGroupView::logs`].
+/// An iterator over a group's logs, from [`LogGroupView::logs`].
 #[derive(Debug, Clone)]
 pub struct Logs<'a> {
     group: LogMessages<'a>,
@@ -254,7 +255,7 @@ impl Visitor for Times {
     }
 }
 
-/// A log where it lies.
+/// A zero-copy view of a log.
 #[derive(Debug, Clone, Copy)]
 pub struct LogView<'a> {
     time: u32,
@@ -263,23 +264,23 @@ pub struct LogView<'a> {
 }
 
 impl<'a> LogView<'a> {
-    /// Unix time in seconds.
+    /// Returns the Unix time in seconds.
     pub fn time(&self) -> u32 {
         self.time
     }
 
-    /// The nanoseconds on top of the time, if the sender gave any. Nothing says that they are below a second.
+    /// Returns the nanoseconds, if the sender set them. The value may exceed one second.
     pub fn nanos(&self) -> Option<u32> {
         self.nanos
     }
 
-    /// Keys and values, in the order of the wire; a key may be there more than once.
+    /// Iterates over keys and values, in wire order. A key may repeat.
     pub fn fields(&self) -> Fields<'a> {
         Fields { log: self.log }
     }
 }
 
-/// The fields of a log; from [`LogView::fields`].
+/// An iterator over a log's fields, from [`LogView::fields`].
 #[derive(Debug, Clone)]
 pub struct Fields<'a> {
     log: Reader<'a>,
@@ -311,11 +312,11 @@ mod tests {
         LogGroupView::parse(bytes).map_err(|malformed| malformed.reason)
     }
 
-    /// Made by the message classes of aliyun-log-python-sdk 0.9.52.
+    /// Encoded by aliyun-log-python-sdk 0.9.52.
     const PYTHON: &str = "0a1c0880e2cfaa0612080a016b1203ff007612050a016b12002515cd5b070a0608ffffffff0f1a0174220831302e302e302e312a016d320a0a04686f737412026831";
 
     #[test]
-    fn a_group_of_the_python_sdk_is_read_and_written_the_same() {
+    fn python_sdk_group_round_trips() {
         let bytes = hex::decode(PYTHON).unwrap();
         let view = parse(&bytes).unwrap();
         assert_eq!(
@@ -330,19 +331,19 @@ mod tests {
             machine_uuid: Some(view.machine_uuid()),
             tags: view.tags(),
         };
-        let mut again = LogGroupBuilder::new(&header);
+        let mut copy = LogGroupBuilder::new(&header);
         for log in view.logs() {
-            let mut builder = again.begin_log(log.time(), log.nanos());
+            let mut builder = copy.begin_log(log.time(), log.nanos());
             log.fields().for_each(|(key, value)| builder.field(key, value));
             builder.end_log();
         }
-        assert_eq!(hex::encode(again.finish()), PYTHON);
+        assert_eq!(hex::encode(copy.finish()), PYTHON);
         let fields: Vec<_> = view.logs().flat_map(|log| log.fields()).collect();
         assert_eq!(fields, [(&b"k"[..], &b"\xff\0v"[..]), (&b"k"[..], &b""[..])]);
     }
 
     #[test]
-    fn the_last_of_a_field_counts_and_unknown_ones_are_passed_over() {
+    fn last_value_wins_and_unknown_fields_are_skipped() {
         let log = b"\x12\x08\x0a\x01x\x0a\x01k\x12\x00\x08\x01\x08\x02\x25\x07\0\0\0\x25\x08\0\0\0\x48\x96\x01\x1a\x01v";
         let bytes = [
             b"\x1a\x01a\x0a",
@@ -359,19 +360,19 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_group_has_no_time() {
+    fn empty_group_has_no_time() {
         let view = parse(b"").unwrap();
         assert_eq!((view.log_count(), view.newest_time()), (0, None));
     }
 
     #[test]
-    fn times_of_more_than_32_bits_keep_the_low_ones() {
+    fn truncates_times_to_32_bits() {
         let view = parse(b"\x0a\x0b\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01").unwrap();
         assert_eq!(view.newest_time(), Some(u32::MAX));
     }
 
     #[test]
-    fn what_is_wrong_is_named_with_its_place() {
+    fn errors_have_offset_and_reason() {
         let wire = |number, wire_type| Reason::WireType { number, wire_type };
         let missing = |message, field| Reason::Missing { message, field };
         let cases: [(&[u8], usize, Reason); 16] = [

@@ -1,65 +1,63 @@
-/// Why a request isn't taken for its sender's.
+/// A failed signature verification.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SignatureError {
-    /// The header is in no known form.
+    /// The Authorization header has an unknown form.
     #[error(
-        "Authorization is in no known form. It is LOG ID:SIGNATURE, or SLS4-HMAC-SHA256 Credential=ID/SCOPE,Signature=SIGNATURE"
+        "Authorization has an unknown form: use LOG ID:SIGNATURE or SLS4-HMAC-SHA256 Credential=ID/SCOPE,Signature=SIGNATURE"
     )]
     UnknownForm,
-    /// The header has no id.
-    #[error("Authorization has no AccessKeyId")]
+    /// The Authorization header lacks an access key ID.
+    #[error("Authorization lacks an AccessKeyId")]
     MissingKeyId,
-    /// The request has no date.
-    #[error("there is no {header}")]
+    /// The request lacks a date.
+    #[error("the header {header} is missing")]
     MissingDate {
-        /// The header that has it in this version.
+        /// The header that this version requires.
         header: &'static str,
     },
-    /// The date can't be read.
-    #[error("{header} has {text:?}, which is no date like {example}")]
+    /// The date can't be parsed.
+    #[error("{header} has {text:?}, which is not a date: use a form like {example}")]
     InvalidDate {
         /// The header.
         header: &'static str,
-        /// What it has, shortened.
+        /// The header's value, truncated.
         text: String,
-        /// What it should look like.
+        /// A valid example.
         example: &'static str,
     },
-    /// The request's date is too far from the server's.
+    /// The request's date differs too much from the server's time.
     #[error(
-        "the request is of {date}, which is {seconds} s from the server's time; 900 are allowed. Set the sender's clock"
+        "the request's date {date} differs from the server's time by {seconds} s, and the limit is 900 s: set the sender's clock"
     )]
     Skewed {
-        /// The date, as it was sent.
+        /// The date as sent, truncated.
         date: String,
-        /// How far, in seconds.
+        /// The difference, in seconds.
         seconds: u64,
     },
-    /// Version 1 needs a header that names the method.
-    #[error("there is no x-log-signaturemethod. Send hmac-sha1")]
+    /// Version 1 requires a header that names the method.
+    #[error("the header x-log-signaturemethod is missing: send hmac-sha1")]
     MissingMethod,
-    /// Version 1 knows one method only.
-    #[error("x-log-signaturemethod has {method:?}, and hmac-sha1 is the only one")]
+    /// Version 1 supports only one method.
+    #[error("x-log-signaturemethod {method:?} is not supported: use hmac-sha1")]
     InvalidMethod {
-        /// What it has, shortened.
+        /// The header's value, truncated.
         method: String,
     },
-    /// The scope is of another date than the request, or of another service.
-    #[error(
-        "the scope of the signature is not DATE/REGION/sls/aliyun_v4_request with the date of x-log-date"
-    )]
+    /// The scope has another date than the request.
+    #[error("the signature's scope must be DATE/REGION/sls/aliyun_v4_request with the date of x-log-date")]
     Scope,
-    /// The body isn't the one that was signed.
-    #[error("{header} is not that of the body. Hash the body as it is sent")]
+    /// The body doesn't match the signed hash.
+    #[error("{header} doesn't match the body: hash the body as sent")]
     Body {
-        /// The header that has the body's hash in this version.
+        /// The header with the body's hash in this version.
         header: &'static str,
     },
-    /// The request was signed with another secret, or changed since.
+    /// The request was signed with another secret, or was modified after signing.
     #[error("signature {signature} not match")]
     NotMatch {
-        /// The signature that was sent, shortened.
+        /// The signature as sent, truncated.
         signature: String,
     },
 }

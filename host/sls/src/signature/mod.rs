@@ -1,13 +1,13 @@
-//! Who sent a request: signing it, and checking that it was signed.
+//! Request signatures: signing and verification.
 //!
-//! [`v1`] is what clients do by default, [`v4`] what they do when they are told so. The server reads
-//! [`Authorization`], looks for the secret of its key id, and asks [`Authorization::verify`].
+//! Clients use [`v1`] by default, and [`v4`] if configured. The server parses [`Authorization`], looks up the secret
+//! of its key ID, and calls [`Authorization::verify`].
 //!
-//! # Where clients differ
-//! - A path with characters that a URL can't have is signed decoded by Python and as sent by Go. Either is accepted.
-//! - Python sends `x-log-date` in version 1 too, but adds it after signing; others don't send it. A signature with it
-//!   and one without are accepted. It is the date of a request whose `Date` got lost on the way, for which Python
-//!   sends it.
+//! # Differences between clients
+//! - The Python SDK signs a percent-encoded path in decoded form; the Go SDK signs it as sent. Both forms are accepted.
+//! - The Python SDK sends `x-log-date` in version 1 too, but adds it after signing. Other clients don't send it.
+//!   Signatures with and without this header are accepted. If a proxy drops `Date`, `x-log-date` is the request's
+//!   date.
 
 mod error;
 pub mod v1;
@@ -17,40 +17,40 @@ pub use error::SignatureError;
 
 use percent_encoding::percent_decode_str;
 
-/// What a signature is about. Names of headers are lower-case.
+/// A request to sign or verify. Header names are in lower case.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
     /// GET, POST, ...
     pub method: &'a str,
-    /// The path as it was sent, without the query.
+    /// The path as sent, without the query.
     pub path: &'a str,
-    /// The query's keys and values, decoded.
+    /// The query's decoded key-value pairs.
     pub query: &'a [(String, String)],
-    /// Lower-case names and values.
+    /// Headers, with names in lower case.
     pub headers: &'a [(&'a str, &'a str)],
-    /// The body as it is sent: compressed.
+    /// The body as sent, after compression.
     pub body: &'a [u8],
 }
 
-/// What signs: an id, and the secret that only its owner and the server know.
+/// An access key: an ID, and a secret shared by its owner and the server.
 #[derive(Clone, Copy)]
 pub struct AccessKey<'a> {
-    /// The id.
+    /// The ID.
     pub id: &'a str,
     /// The secret.
     pub secret: &'a str,
 }
 
-/// What the Authorization header says.
+/// A parsed Authorization header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Authorization {
-    /// Whose secret signed it.
+    /// The access key ID of the signer.
     pub key_id: String,
-    /// The signature.
+    /// The signature and its version.
     pub scheme: Scheme,
 }
 
-/// How a request was signed.
+/// A signature of one of the versions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scheme {
     /// Version 1.
@@ -62,21 +62,21 @@ pub enum Scheme {
     V4 {
         /// The day: YYYYMMDD.
         date: String,
-        /// The region that the signature is for.
+        /// The signature's region.
         region: String,
         /// HMAC-SHA256 in hexadecimal.
         signature: String,
     },
 }
 
-/// How far a request's date may be from the server's, in seconds.
-const MOST_SKEWED: u64 = 15 * 60;
+/// The largest difference between a request's date and the server's time, in seconds.
+const MAX_CLOCK_SKEW: u64 = 15 * 60;
 
 impl Authorization {
-    /// Reads the value of an Authorization header.
+    /// Parses an Authorization header.
     ///
     /// # Errors
-    /// When it is of no known form, or has no key id.
+    /// Fails if the scheme is unknown or the access key ID is missing.
     pub fn parse(header: &str) -> Result<Self, SignatureError> {
         let (scheme, rest) = header.trim().split_once(' ').ok_or(SignatureError::UnknownForm)?;
         let authorization = match scheme {
@@ -88,21 +88,20 @@ impl Authorization {
         if authorization.key_id.is_empty() { Err(SignatureError::MissingKeyId) } else { Ok(authorization) }
     }
 
-    /// Checks that whoever has `secret` signed `request`, with all of its body, within 15 minutes of `now`, Unix time
-    /// in seconds.
+    /// Verifies that `request` and its body were signed with `secret`, within 15 minutes of `now` (Unix seconds).
     ///
     /// # Errors
-    /// When it can't be so.
+    /// Fails if the signature, the date or the body's hash doesn't match.
     pub fn verify(&self, secret: &str, request: &Request<'_>, now: u64) -> Result<(), SignatureError> {
         self.verify_head(secret, request, now)?;
         self.verify_body(request)
     }
 
-    /// The first half of [`verify`](Self::verify), before the body is there: its hash is among the headers that were
-    /// signed. So nobody's body need be received who hasn't the secret.
+    /// Verifies everything but the body, whose hash is among the signed headers. So the server can reject an
+    /// unauthenticated request before it receives the body.
     ///
     /// # Errors
-    /// When it can't be so.
+    /// Fails if the signature or the date doesn't match.
     pub fn verify_head(&self, secret: &str, request: &Request<'_>, now: u64) -> Result<(), SignatureError> {
         match &self.scheme {
             Scheme::V1 { signature } => v1::verify(signature, secret, request, now),
@@ -112,10 +111,10 @@ impl Authorization {
         }
     }
 
-    /// The other half of [`verify`](Self::verify): that the body is the one of the head.
+    /// Verifies that the body matches the signed hash.
     ///
     /// # Errors
-    /// When it is another one.
+    /// Fails if the hashes differ.
     pub fn verify_body(&self, request: &Request<'_>) -> Result<(), SignatureError> {
         match &self.scheme {
             Scheme::V1 { .. } => v1::check_body(request),
@@ -125,12 +124,12 @@ impl Authorization {
 }
 
 impl<'a> Request<'a> {
-    /// The value of a header, by its lower-case name.
+    /// Returns the value of a header by its lower-case name.
     fn header(&self, name: &str) -> Option<&'a str> {
         self.headers.iter().find(|(other, _)| *other == name).map(|(_, value)| *value)
     }
 
-    /// The headers that both versions sign, sorted.
+    /// Returns the headers that both versions sign, sorted.
     fn log_headers(&self) -> Vec<(&'a str, &'a str)> {
         let is_signed = |name: &str| {
             name.starts_with("x-acs-") || (name.starts_with("x-log-") && !name.starts_with("x-log-meta-"))
@@ -140,15 +139,15 @@ impl<'a> Request<'a> {
         headers
     }
 
-    /// The query's pairs, sorted by their keys.
+    /// Returns the query's pairs, sorted by key.
     fn sorted_query(&self) -> Vec<(&'a str, &'a str)> {
         let mut pairs: Vec<_> = self.query.iter().map(|(key, value)| (&**key, &**value)).collect();
         pairs.sort_by_key(|(key, _)| *key);
         pairs
     }
 
-    /// The forms of the path that may have been signed.
-    fn paths(&self) -> Vec<String> {
+    /// Returns the accepted forms of the path: decoded and as sent.
+    fn signed_path_forms(&self) -> Vec<String> {
         let sent = self.path.to_owned();
         match percent_decode_str(self.path).decode_utf8() {
             Ok(decoded) if decoded != self.path => vec![decoded.into_owned(), sent],
@@ -159,15 +158,19 @@ impl<'a> Request<'a> {
 
 fn check_skew(date: &str, time: u64, now: u64) -> Result<(), SignatureError> {
     let seconds = time.abs_diff(now);
-    if seconds <= MOST_SKEWED { Ok(()) } else { Err(SignatureError::Skewed { date: shorten(date), seconds }) }
+    if seconds <= MAX_CLOCK_SKEW {
+        Ok(())
+    } else {
+        Err(SignatureError::Skewed { date: truncate(date), seconds })
+    }
 }
 
 fn not_match(signature: &str) -> SignatureError {
-    SignatureError::NotMatch { signature: shorten(signature) }
+    SignatureError::NotMatch { signature: truncate(signature) }
 }
 
-/// No more of a stranger's text than fits into a message.
-fn shorten(text: &str) -> String {
+/// Truncates untrusted text for an error message.
+fn truncate(text: &str) -> String {
     text.chars().take(100).collect()
 }
 
@@ -184,8 +187,8 @@ mod tests {
 
     type Headers = Vec<(&'static str, String)>;
 
-    fn headers(own: &[(&'static str, &str)]) -> Headers {
-        own.iter().map(|(name, value)| (*name, (*value).to_owned())).collect()
+    fn headers(headers: &[(&'static str, &str)]) -> Headers {
+        headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect()
     }
 
     fn authorization(headers: &Headers) -> Authorization {
@@ -193,9 +196,9 @@ mod tests {
         Authorization::parse(&header.1).unwrap()
     }
 
-    /// A request with its own memory, to be changed.
+    /// An owned request that tests modify.
     #[derive(Clone)]
-    struct Sent {
+    struct OwnedRequest {
         method: &'static str,
         path: &'static str,
         query: &'static str,
@@ -203,12 +206,12 @@ mod tests {
         body: &'static [u8],
     }
 
-    impl Sent {
-        fn with<T>(&self, look: impl FnOnce(&Request<'_>) -> T) -> T {
+    impl OwnedRequest {
+        fn with<T>(&self, work: impl FnOnce(&Request<'_>) -> T) -> T {
             let query = Query::parse(self.query).unwrap();
             let headers: Vec<_> = self.headers.iter().map(|(name, value)| (*name, &**value)).collect();
             let Self { method, path, body, .. } = *self;
-            look(&Request { method, path, query: query.pairs(), headers: &headers, body })
+            work(&Request { method, path, query: query.pairs(), headers: &headers, body })
         }
 
         fn verify(&self, secret: &str, now: u64) -> Result<(), SignatureError> {
@@ -223,9 +226,9 @@ mod tests {
         }
     }
 
-    /// The request of the wire reference.
-    fn checkpoint() -> Sent {
-        Sent {
+    /// The example request of the wire reference.
+    fn checkpoint() -> OwnedRequest {
+        OwnedRequest {
             method: "POST",
             path: "/logstores/ls/consumergroups/cg",
             query: "type=checkpoint&consumer=c+1&forceSuccess=True",
@@ -238,7 +241,7 @@ mod tests {
         }
     }
 
-    fn signed_v1() -> Sent {
+    fn signed_v1() -> OwnedRequest {
         let mut sent = checkpoint();
         let key = AccessKey { id: "ak-id", secret: "ak-secret" };
         let added = sent.with(|request| v1::sign(&key, request, NOVEMBER_23));
@@ -246,7 +249,7 @@ mod tests {
         sent
     }
 
-    fn signed_v4() -> Sent {
+    fn signed_v4() -> OwnedRequest {
         let mut sent = checkpoint();
         let key = AccessKey { id: "ak-id", secret: "ak-secret" };
         let added = sent.with(|request| v4::sign(&key, "local", request, NOVEMBER_23));
@@ -255,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn version_1_signs_as_the_wire_reference() {
+    fn v1_signature_matches_wire_reference() {
         let sent = signed_v1();
         let expected = [
             ("date", "Mon, 23 Nov 2026 09:33:21 GMT"),
@@ -269,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn version_4_signs_as_the_wire_reference() {
+    fn v4_signature_matches_wire_reference() {
         let sent = signed_v4();
         let signature = "073732644f77958bab91a2155476a258eb5a358e1d9576f53bf41e1c400d6696";
         let expected = format!(
@@ -280,8 +283,8 @@ mod tests {
         assert_eq!(sent.verify("ak-secret", NOVEMBER_23), Ok(()));
     }
 
-    /// What aliyun-log-python-sdk 0.9.52 and its HTTP library send: made by running them.
-    fn python(authorization: &[(&'static str, &str)]) -> Sent {
+    /// A request as captured from aliyun-log-python-sdk 0.9.52 and its HTTP library.
+    fn python(authorization: &[(&'static str, &str)]) -> OwnedRequest {
         let mut all = headers(&[
             ("content-type", "application/json"),
             ("x-log-bodyrawsize", "17"),
@@ -292,7 +295,7 @@ mod tests {
             ("content-length", "17"),
         ]);
         all.extend(headers(authorization));
-        Sent {
+        OwnedRequest {
             method: "POST",
             path: "/logstores/my%20store/shards/a~b%25c",
             query: "key=a+b%2Bc%26d%3De%2F%C3%BC~%2A&empty=&Upper=True&n=7",
@@ -302,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_python_sdk_signed_passes() {
+    fn accepts_python_sdk_signatures() {
         let v1 = python(&[
             ("x-log-signaturemethod", "hmac-sha1"),
             ("date", "Fri, 20 Nov 2026 06:07:08 GMT"),
@@ -318,7 +321,7 @@ mod tests {
                 "SLS4-HMAC-SHA256 Credential=LTAI4Gexample/20261120/cn-hangzhou/sls/aliyun_v4_request,Signature=ae1f31935b35a2fc487d8a3ef23c8acf16c68a2aa1fff9181a82d984272e5fbc",
             ),
         ]);
-        // The date got lost on the way, for which the SDK sends it twice.
+        // A proxy dropped the date; the SDK sends it twice for this case.
         let without_date = v1.set("date", None);
         for sent in [v1, v4, without_date] {
             assert_eq!(sent.verify("Sécret/key+1", NOVEMBER_20 + 900), Ok(()));
@@ -327,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn version_1_passes_if_the_extra_date_was_signed_too() {
+    fn v1_accepts_signed_extra_date() {
         let mut sent = checkpoint().set("x-log-date", Some("Mon, 23 Nov 2026 09:33:21 GMT"));
         let key = AccessKey { id: "ak-id", secret: "ak-secret" };
         let added = sent.with(|request| v1::sign(&key, request, NOVEMBER_23));
@@ -336,16 +339,16 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_changed_is_found() {
+    fn rejects_any_modification() {
         for sent in [signed_v1(), signed_v4()] {
             let scheme = authorization(&sent.headers).scheme;
             let changed = [
-                Sent { method: "PUT", ..sent.clone() },
-                Sent { path: "/logstores/ls/consumergroups/cg2", ..sent.clone() },
-                Sent { query: "type=checkpoint&consumer=c+2&forceSuccess=True", ..sent.clone() },
-                Sent { query: "type=checkpoint&consumer=c+1", ..sent.clone() },
-                Sent { body: b"{}", ..sent.clone() },
-                Sent { body: b"", ..sent.clone() },
+                OwnedRequest { method: "PUT", ..sent.clone() },
+                OwnedRequest { path: "/logstores/ls/consumergroups/cg2", ..sent.clone() },
+                OwnedRequest { query: "type=checkpoint&consumer=c+2&forceSuccess=True", ..sent.clone() },
+                OwnedRequest { query: "type=checkpoint&consumer=c+1", ..sent.clone() },
+                OwnedRequest { body: b"{}", ..sent.clone() },
+                OwnedRequest { body: b"", ..sent.clone() },
                 sent.set("content-type", None),
                 sent.set("x-log-apiversion", Some("0.4.0")),
                 sent.set("x-acs-more", Some("1")),
@@ -365,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn each_fault_has_the_code_of_log_service() {
+    fn errors_have_log_service_codes() {
         let (v1, v4) = (signed_v1(), signed_v4());
         let cases = [
             (v1.set("date", None), ErrorCode::MissingDate),
@@ -389,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_of_other_forms_are_refused() {
+    fn rejects_unknown_authorization_forms() {
         for header in [
             "",
             "LOG",

@@ -1,11 +1,11 @@
-//! Version 4: HMAC-SHA256, with a key for one day and region.
+//! Version 4: HMAC-SHA256 with a key derived for one day and region.
 
 use chrono::{DateTime, NaiveDateTime};
 use hmac::{Hmac, KeyInit, Mac};
 use percent_encoding::utf8_percent_encode;
 use sha2::{Digest, Sha256};
 
-use super::{AccessKey, Authorization, Request, Scheme, SignatureError, check_skew, not_match, shorten};
+use super::{AccessKey, Authorization, Request, Scheme, SignatureError, check_skew, not_match, truncate};
 use crate::query::RESERVED;
 
 const ALGORITHM: &str = "SLS4-HMAC-SHA256";
@@ -14,7 +14,7 @@ const TERMINATOR: &str = "aliyun_v4_request";
 const DATE_FORMAT: &str = "%Y%m%dT%H%M%SZ";
 const EXAMPLE: &str = "20261123T093321Z";
 
-/// What a signature is good for.
+/// The scope of a signature: the day and the region it is valid for.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Scope<'a> {
     /// The day: YYYYMMDD.
@@ -22,8 +22,8 @@ pub(super) struct Scope<'a> {
     pub(super) region: &'a str,
 }
 
-/// Signs a request that has all of its headers, with the host, but those that come back, names in lower case:
-/// x-log-date, x-log-content-sha256, authorization. `now` is Unix time in seconds.
+/// Signs a request, and returns the headers to add: x-log-date, x-log-content-sha256, authorization. The request must
+/// have all other headers, including host, with names in lower case. `now` is Unix time in seconds.
 pub fn sign(
     key: &AccessKey<'_>,
     region: &str,
@@ -47,7 +47,7 @@ pub fn sign(
     added
 }
 
-/// Reads what stands behind `SLS4-HMAC-SHA256`.
+/// Parses the part of the header after `SLS4-HMAC-SHA256`.
 pub(super) fn parse(value: &str) -> Option<Authorization> {
     let (credential, signature) = value.split_once(',')?;
     let credential = credential.trim().strip_prefix("Credential=")?;
@@ -71,7 +71,7 @@ pub(super) fn verify(
     let date = request.header("x-log-date").ok_or(SignatureError::MissingDate { header: "x-log-date" })?;
     let time = unix(date).ok_or_else(|| SignatureError::InvalidDate {
         header: "x-log-date",
-        text: shorten(date),
+        text: truncate(date),
         example: EXAMPLE,
     })?;
     check_skew(date, time, now)?;
@@ -80,10 +80,10 @@ pub(super) fn verify(
     }
     let sent = hex::decode(signature).map_err(|_| not_match(signature))?;
     let signed = |path: &String| mac(secret, scope, request, path).verify_slice(&sent).is_ok();
-    if request.paths().iter().any(signed) { Ok(()) } else { Err(not_match(signature)) }
+    if request.signed_path_forms().iter().any(signed) { Ok(()) } else { Err(not_match(signature)) }
 }
 
-/// The body has the hash that is signed.
+/// Checks that the body matches the signed hash.
 pub(super) fn check_body(request: &Request<'_>) -> Result<(), SignatureError> {
     let hash = request.header("x-log-content-sha256").unwrap_or_default();
     let matches = hash.eq_ignore_ascii_case(&content_sha256(request.body));
@@ -95,9 +95,9 @@ fn content_sha256(body: &[u8]) -> String {
 }
 
 fn unix(date: &str) -> Option<u64> {
-    // The parser allows signs and longer years.
-    let shaped = date.len() == EXAMPLE.len() && !date.contains(['+', '-', ' ']);
-    let time = shaped.then(|| NaiveDateTime::parse_from_str(date, DATE_FORMAT).ok())??;
+    // chrono's parser also accepts signs and longer years.
+    let has_form = date.len() == EXAMPLE.len() && !date.contains(['+', '-', ' ']);
+    let time = has_form.then(|| NaiveDateTime::parse_from_str(date, DATE_FORMAT).ok())??;
     u64::try_from(time.and_utc().timestamp()).ok()
 }
 
@@ -106,7 +106,7 @@ impl Scope<'_> {
         format!("{}/{}/{SERVICE}/{TERMINATOR}", self.date, self.region)
     }
 
-    /// The key of the scope: the secret, hashed with one part of it after the other.
+    /// Derives the scope's key: HMACs the secret with each part of the scope in turn.
     fn key(&self, secret: &str) -> Vec<u8> {
         let secret = format!("aliyun_v4{secret}").into_bytes();
         let parts = [self.date, self.region, SERVICE, TERMINATOR];
@@ -114,14 +114,14 @@ impl Scope<'_> {
     }
 }
 
-/// The signature, not yet looked at: it is compared in constant time.
+/// Returns the unfinished MAC, so that it can be compared in constant time.
 fn mac(secret: &str, scope: &Scope<'_>, request: &Request<'_>, path: &str) -> Hmac<Sha256> {
     let date = request.header("x-log-date").unwrap_or_default();
     let canonical = content_sha256(canonical(request, path).as_bytes());
     hmac(&scope.key(secret), &format!("{ALGORITHM}\n{date}\n{}\n{canonical}", scope.text()))
 }
 
-/// The request in its canonical form.
+/// Returns the canonical form of the request.
 fn canonical(request: &Request<'_>, path: &str) -> String {
     let others = ["content-type", "host"].map(|name| request.header(name).map(|value| (name, value)));
     let mut headers = request.log_headers();

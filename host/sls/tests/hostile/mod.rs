@@ -1,5 +1,5 @@
-//! What a stranger may send, into everything that reads it. Each function takes any bytes and panics when a promise
-//! isn't kept. The tests call them with mutations of what is right, the fuzzer (`fuzz/`) with what it finds.
+//! Checks of every parser of untrusted input. Each function takes arbitrary bytes and panics if an invariant is
+//! violated. The tests pass mutations of valid input; the fuzzer (`fuzz/`) generates its own input.
 
 use logship_sls::compression::Compression;
 use logship_sls::cursor::Cursor;
@@ -12,7 +12,7 @@ use logship_sls::lz4_splice::{self, BlockWriter};
 use logship_sls::query::{self, Query};
 use logship_sls::signature::{AccessKey, Authorization, Request, v1, v4};
 
-/// The most that anything may decompress to here, in bytes.
+/// The limit of decompressed sizes, in bytes.
 const LIMIT: usize = 1 << 20;
 
 type Log = (u32, Option<u32>, Vec<(Vec<u8>, Vec<u8>)>);
@@ -33,24 +33,24 @@ impl Visitor for Collect {
     }
 }
 
-fn visited(bytes: &[u8]) -> Vec<Log> {
+fn collect_logs(bytes: &[u8]) -> Vec<Log> {
     let mut collect = Collect::default();
-    LogGroupView::parse_into(bytes, &mut collect).expect("it was read before");
+    LogGroupView::parse_into(bytes, &mut collect).expect("it was parsed before");
     collect.logs
 }
 
-/// Both ways to read a group give the same logs, which come back from a group that is built of them.
+/// Both ways to read a group return the same logs, and a group built from these logs has the same content.
 pub fn log_group(bytes: &[u8]) {
     for group in groups(bytes).flatten() {
         assert!(group.len() < bytes.len());
     }
     let Ok(view) = LogGroupView::parse(bytes) else { return };
-    let logs = visited(bytes);
+    let logs = collect_logs(bytes);
     let fields = |log: logship_sls::log_group::LogView<'_>| {
         log.fields().map(|(key, value)| (key.to_vec(), value.to_vec())).collect()
     };
-    let others: Vec<Log> = view.logs().map(|log| (log.time(), log.nanos(), fields(log))).collect();
-    assert_eq!(logs, others);
+    let from_iterator: Vec<Log> = view.logs().map(|log| (log.time(), log.nanos(), fields(log))).collect();
+    assert_eq!(logs, from_iterator);
     assert_eq!(logs.len(), view.log_count() as usize);
     assert_eq!(view.newest_time(), logs.iter().map(|log| log.0).max());
 
@@ -67,14 +67,14 @@ pub fn log_group(bytes: &[u8]) {
         log.end_log();
     }
     let built = builder.finish();
-    let again = LogGroupView::parse(&built).expect("what was built can be read");
-    assert_eq!((again.topic(), again.source(), again.tags()), (view.topic(), view.source(), view.tags()));
-    assert_eq!(visited(&built), logs);
+    let copy = LogGroupView::parse(&built).expect("a built group is valid");
+    assert_eq!((copy.topic(), copy.source(), copy.tags()), (view.topic(), view.source(), view.tags()));
+    assert_eq!(collect_logs(&built), logs);
     let list = [&*frame_header(built.len()), &built, &*frame_header(0)].concat();
     assert_eq!(groups(&list).collect::<Vec<_>>(), [Ok(&built[..]), Ok(b"")]);
 }
 
-/// Packages are within their list, and decompress to what they say.
+/// Packages are within their list, and decompress to their declared size.
 pub fn package_list(bytes: &[u8]) {
     for package in packages(bytes).flatten() {
         assert!(package.data.len() < bytes.len());
@@ -85,12 +85,12 @@ pub fn package_list(bytes: &[u8]) {
     }
 }
 
-/// A body of any declared size takes no more memory than that, and what is compressed comes back. The first byte
-/// chooses the compression, the next three are the size.
+/// Decompression allocates at most the declared size, and compressed bytes round-trip. The first byte selects the
+/// compression; the next three are the declared size.
 pub fn compression(bytes: &[u8]) {
-    let Some((&[which, a, b, c], body)) = bytes.split_first_chunk() else { return };
+    let Some((&[selector, a, b, c], body)) = bytes.split_first_chunk() else { return };
     let compression = [Compression::None, Compression::Lz4, Compression::Zstd, Compression::Deflate]
-        [usize::from(which % 4)];
+        [usize::from(selector % 4)];
     let raw_size = u32::from_le_bytes([a, b, c, 0]) as usize;
     match compression.decompress(body, raw_size, LIMIT) {
         Ok(raw) => {
@@ -100,19 +100,19 @@ pub fn compression(bytes: &[u8]) {
         }
         Err(error) => assert!(ApiError::from(error).status() == 400),
     }
-    let compressed = compression.compress(body).expect("there is memory");
+    let compressed = compression.compress(body).expect("enough memory");
     assert_eq!(compression.decompress(&compressed, body.len(), LIMIT).as_deref(), Ok(body));
     assert!(compression.decompress(&compressed, body.len() + 1, LIMIT).is_err());
 }
 
-/// Any bytes are a block or refused, and blocks together are the block of their contents. The first byte says into how
-/// many parts the others are cut.
+/// A spliced block decompresses to the concatenated contents of its parts, and invalid blocks are rejected. The first
+/// byte selects the number of parts.
 pub fn splice(bytes: &[u8]) {
     let Some((&parts, rest)) = bytes.split_first() else { return };
-    let own = BlockWriter::default().block(rest).is_ok();
-    assert_eq!(own, lz4_splice::check(rest).is_ok());
-    // The stranger's own, if it is one.
-    let own = own.then(|| lz4_flex::block::decompress(rest, LIMIT).ok()).flatten();
+    let is_block = BlockWriter::default().block(rest).is_ok();
+    assert_eq!(is_block, lz4_splice::check(rest).is_ok());
+    // The input itself is spliced too, if it is a block.
+    let own_content = is_block.then(|| lz4_flex::block::decompress(rest, LIMIT).ok()).flatten();
     let mut writer = BlockWriter::default();
     let mut expected = vec![];
     for part in rest.chunks(rest.len() / usize::from(parts % 8 + 1) + 1) {
@@ -121,9 +121,9 @@ pub fn splice(bytes: &[u8]) {
         writer.block(&lz4_flex::block::compress(part)).expect("it is a block");
         expected.extend_from_slice(literals);
         expected.extend_from_slice(part);
-        if let Some(own) = &own {
-            writer.block(rest).expect("it was taken before");
-            expected.extend_from_slice(own);
+        if let Some(own_content) = &own_content {
+            writer.block(rest).expect("it was accepted before");
+            expected.extend_from_slice(own_content);
         }
     }
     let block = writer.finish();
@@ -132,7 +132,7 @@ pub fn splice(bytes: &[u8]) {
     assert!(content == expected, "{} bytes for {}", content.len(), expected.len());
 }
 
-/// A cursor has one text only.
+/// Each cursor has exactly one text.
 pub fn cursor(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     if let Ok(cursor) = Cursor::decode(&text) {
@@ -147,16 +147,16 @@ pub fn cursor(bytes: &[u8]) {
     let _ = Compression::from_accept_encoding(&text);
 }
 
-/// What a query says can be said again.
+/// A parsed query round-trips.
 pub fn query(bytes: &[u8]) {
     if let Ok(query) = Query::parse(&String::from_utf8_lossy(bytes)) {
-        // A pair of nothing and nothing is `=`, and stays.
+        // A pair with an empty key and value is encoded as `=`, and kept.
         assert_eq!(Query::parse(&query::encode(query.pairs())).as_ref(), Ok(&query));
     }
 }
 
-/// No request passes that wasn't signed, and every one that was. The lines are Authorization, method, path, query,
-/// headers up to an empty line, and the body.
+/// Unsigned requests are rejected, and signed requests accepted. The lines of the input are Authorization, method,
+/// path, query, headers up to an empty line, and the body.
 pub fn signature(bytes: &[u8]) {
     const NOW: u64 = 1_795_426_401;
     let text = String::from_utf8_lossy(bytes);
@@ -174,22 +174,22 @@ pub fn signature(bytes: &[u8]) {
     let body = lines.collect::<Vec<_>>().join("\n");
     let request = Request { method, path, query: query.pairs(), headers: &headers, body: body.as_bytes() };
     if let Ok(authorization) = Authorization::parse(authorization) {
-        let refused = authorization.verify("a secret that no fuzzer finds", &request, NOW);
-        let error = ApiError::from(refused.expect_err("nobody signed it"));
+        let result = authorization.verify("a secret that no fuzzer finds", &request, NOW);
+        let error = ApiError::from(result.expect_err("an unsigned request"));
         assert!([400, 401].contains(&error.status()));
     }
     let key = AccessKey { id: "id", secret: "secret" };
     for added in [v1::sign(&key, &request, NOW), v4::sign(&key, "local", &request, NOW)] {
-        signed(&request, &added, NOW);
+        check_signed(&request, &added, NOW);
     }
 }
 
-fn signed(request: &Request<'_>, added: &[(&'static str, String)], now: u64) {
+fn check_signed(request: &Request<'_>, added: &[(&'static str, String)], now: u64) {
     let mut headers: Vec<_> = added.iter().map(|(name, value)| (*name, &**value)).collect();
     headers.extend(request.headers);
     let request = Request { headers: &headers, ..*request };
     let authorization = headers.iter().find(|(name, _)| *name == "authorization").expect("it is signed");
-    let authorization = Authorization::parse(authorization.1).expect("it is in its form");
+    let authorization = Authorization::parse(authorization.1).expect("a valid form");
     assert_eq!(authorization.verify("secret", &request, now + 900), Ok(()));
     assert!(authorization.verify("Secret", &request, now).is_err());
     assert!(authorization.verify("secret", &request, now + 901).is_err());

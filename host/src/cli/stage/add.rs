@@ -7,22 +7,22 @@ use super::origin::{self, Component, RegistryOptions};
 use crate::client::Client;
 use crate::service::keys::Access;
 
-/// Adds a component to a running service, as a version of a name that rules can use.
+/// Adds a component to the stage catalog of a running service, as a version of a name.
 ///
-/// It is checked first. A new name stands for it at once; a name that is there stays what it is until
-/// `logship stage swap`.
+/// The service checks the component first. A new name points to the component at once. An existing name keeps its
+/// version until `logship stage swap`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct AddCommand {
-    /// The component file, or its place in an OCI registry: REGISTRY/NAME:TAG or REGISTRY/NAME@sha256:DIGEST.
+    /// The component: a file, or an OCI reference REGISTRY/NAME:TAG or REGISTRY/NAME@sha256:DIGEST.
     #[arg(value_name = "FILE|REFERENCE")]
     origin: String,
-    /// The SHA-256 that the component has to have, in hexadecimal.
+    /// Requires this SHA-256 digest, in hexadecimal.
     #[arg(long, value_name = "DIGEST", value_parser = origin::sha256)]
     sha256: Option<String>,
-    /// The name that it is a version of; by default what the stage calls itself.
+    /// Adds the version to this name [default: the stage's own name]
     #[arg(long)]
     name: Option<String>,
-    /// Let the name stand for it at once.
+    /// Points the name to the new version at once.
     #[arg(long)]
     swap: bool,
     #[command(flatten)]
@@ -34,7 +34,7 @@ pub(in crate::cli) struct AddCommand {
 impl AddCommand {
     pub(super) fn run(self) -> Result<(), Failure> {
         connect::run(async {
-            let client = self.connect.client_for_all(Access::Admin)?;
+            let client = self.connect.client_for_all_projects(Access::Admin)?;
             let component = origin::fetch(&self.origin, &self.registry).await?;
             if let Some(expected) = &self.sha256 {
                 component.check(expected)?;
@@ -43,9 +43,13 @@ impl AddCommand {
             let (name, version) = (super::text(&reply["name"]), super::text(&reply["added"]));
             println!("added {name} {version}");
             match super::text(&reply["version"]) {
-                current if current == version => println!("{name} stands for it; {}", super::rules(&reply)),
+                current if current == version => {
+                    println!("{name} points to it; {}", super::rule_count(&reply))
+                }
                 current => {
-                    println!("{name} stands for {current}; logship stage swap {name} {version} changes that")
+                    println!(
+                        "{name} points to {current}; use logship stage swap {name} {version} to change that"
+                    )
                 }
             }
             Ok(())
@@ -53,7 +57,7 @@ impl AddCommand {
     }
 }
 
-/// Adds a component.
+/// Adds a component to the catalog.
 pub(super) async fn add(
     client: &Client,
     component: Component,

@@ -1,4 +1,4 @@
-//! The contract in Go, by wit-bindgen.
+//! Generates Go bindings of the contract with wit-bindgen.
 
 use wit_bindgen_core::Files;
 use wit_bindgen_go::{Format, Opts};
@@ -8,19 +8,19 @@ use super::template::File;
 use crate::contract;
 use crate::stage::Kind;
 
-/// The module that the bindings need, and its version.
+/// Returns the Go module that the bindings need, with its version.
 pub(super) fn package() -> String {
     wit_bindgen_go::remote_pkg_version()
 }
 
-/// What stands in `bindings/` of the module of this name.
+/// Returns the files of `bindings/` in the Go module of this name.
 ///
 /// # Errors
-/// When wit-bindgen can't: a defect.
+/// Fails if wit-bindgen fails, which is a bug.
 pub(super) fn files(module: &str, kind: Kind) -> Result<Vec<File>, Failure> {
     let (mut resolve, package) = contract::resolve();
     let world = resolve.select_world(&[package], Some(&kind.to_string()))?;
-    // Not by gofmt: what a command writes does not depend on what else is installed.
+    // Without gofmt, so that the output doesn't depend on installed tools.
     let options =
         Opts { pkg_name: Some(format!("{module}/bindings")), format: Format::False, ..Opts::default() };
     let mut files = Files::default();

@@ -7,21 +7,21 @@ use super::super::{EngineOptions, Failure, output};
 use super::kind::StageKind;
 use crate::componentize::componentize;
 use crate::stage::Stage;
-use crate::wasi::Allowance;
+use crate::wasi::WasiAllowlist;
 
-/// Makes a component of a core module.
+/// Converts a core module to a component.
 ///
-/// For languages whose compilers make modules for WASI preview 1, as Go's does. The module has to export what
-/// bindings of wit-bindgen to wit/ do. What it asks of WASI is answered within the component, by an empty one: no files, no
-/// environment, clocks that stand, the same random numbers each time. So the component imports nothing.
+/// For compilers that produce modules for WASI preview 1, such as Go's. The module must have the exports of
+/// wit-bindgen bindings to wit/. The component embeds an empty WASI, so it imports nothing: no files, no
+/// environment, frozen clocks, the same random numbers each time.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ComponentizeCommand {
-    /// The module.
+    /// The core module.
     module: PathBuf,
-    /// What kind of stage it is.
+    /// The kind of the stage.
     #[arg(long, value_enum)]
     kind: StageKind,
-    /// Where to write the component.
+    /// Writes the component to this file.
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
 }
@@ -32,9 +32,9 @@ impl ComponentizeCommand {
         let bytes = fs::read(&self.module).map_err(|error| format!("{module}: {error}"))?;
         let component =
             componentize(&bytes, self.kind.into()).map_err(|error| format!("{module}: {error}"))?;
-        // It is looked at as any stage is, before it is anywhere.
+        // Checks the component like any stage, before writing it.
         let origin = self.output.display().to_string();
-        let stage = Stage::load(&engine.engine()?, &origin, &component, &Allowance::Nobody)?;
+        let stage = Stage::load(&engine.engine()?, &origin, &component, &WasiAllowlist::None)?;
         output::write(&self.output, &component).map_err(|error| format!("{origin}: {error}"))?;
         let identity = stage.identity();
         println!(

@@ -6,12 +6,12 @@ use super::Report;
 use crate::registry::Registry;
 use crate::stage::{Stage, Transport};
 
-/// Checks a stage and tells what it is: kind, name, version, digest, imports, configuration.
+/// Checks a stage and shows its kind, name, version, digest, imports and configuration schema.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct InspectCommand {
-    /// A component file (with a `/` in its path or `.wasm` at its end), or the name of a built-in stage.
+    /// A component file (a path with `/` or ending in `.wasm`), or the name of a built-in stage.
     stage: String,
-    /// How to print it.
+    /// The output format.
     #[arg(long, value_enum, default_value_t)]
     report: Report,
     #[command(flatten)]
@@ -20,7 +20,7 @@ pub(in crate::cli) struct InspectCommand {
 
 impl InspectCommand {
     pub(super) fn run(&self, engine: &EngineOptions) -> Result<(), Failure> {
-        let registry = Registry::new(engine.engine()?).allowing(self.wasi.allowance());
+        let registry = Registry::new(engine.engine()?).with_wasi_allowlist(self.wasi.allowlist());
         inspect(&registry.stage(None, &self.stage)?, self.report)
     }
 }
@@ -38,7 +38,7 @@ fn inspect(stage: &Stage, report: Report) -> Result<(), Failure> {
             "imports": identity.imports(),
             "config_schema": schema,
         });
-        for (name, value) in particulars(stage) {
+        for (name, value) in kind_properties(stage) {
             facts[name.replace(' ', "_")] = value.into();
         }
         println!("{facts:#}");
@@ -53,7 +53,7 @@ fn inspect(stage: &Stage, report: Report) -> Result<(), Failure> {
         ("size", super::kib(identity.size())),
         ("imports", if imports.is_empty() { "none".to_owned() } else { imports.join(", ") }),
     ];
-    facts.extend(particulars(stage));
+    facts.extend(kind_properties(stage));
     for (name, value) in facts {
         println!("{name:<13}{value}");
     }
@@ -61,8 +61,8 @@ fn inspect(stage: &Stage, report: Report) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What only stages of this kind have.
-fn particulars(stage: &Stage) -> Vec<(&'static str, String)> {
+/// Returns the properties of a stage's kind.
+fn kind_properties(stage: &Stage) -> Vec<(&'static str, String)> {
     match stage {
         Stage::Encoder(stage) => {
             let about = stage.description();

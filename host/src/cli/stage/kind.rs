@@ -2,18 +2,18 @@ use clap::ValueEnum;
 
 use crate::stage::Kind;
 
-/// The kinds of stages that are one stage.
+/// The kinds of single stages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(in crate::cli) enum StageKind {
-    /// Logs into other logs.
+    /// Changes or filters logs.
     Transformer,
-    /// Logs into the bytes of an object.
+    /// Encodes logs as the bytes of an object.
     Encoder,
-    /// The bytes of an object into fewer.
+    /// Compresses the bytes of an object.
     Compressor,
-    /// The facts about an object into its key.
+    /// Renders the key of an object.
     Renderer,
-    /// Logs into messages for a SIEM.
+    /// Formats logs as messages for a SIEM.
     Formatter,
 }
 

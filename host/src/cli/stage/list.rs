@@ -8,13 +8,13 @@ use crate::registry::Registry;
 use crate::service::keys::Access;
 use crate::table;
 
-/// Lists the names of stages of a running service, and what they stand for.
+/// Lists the stage catalog of a running service: names and their current versions.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ListCommand {
-    /// The stages that come with logship; no service is asked.
+    /// Lists the built-in stages, without asking a service.
     #[arg(long)]
     built_in: bool,
-    /// How it is printed.
+    /// The output format.
     #[arg(long, value_enum, default_value_t)]
     report: Report,
     #[command(flatten)]
@@ -27,7 +27,8 @@ impl ListCommand {
             return built_in(&Registry::new(engine.engine()?));
         }
         connect::run(async {
-            let listed: Value = self.connect.client_for_all(Access::Read)?.get("/stages", &[]).await?;
+            let listed: Value =
+                self.connect.client_for_all_projects(Access::Read)?.get("/stages", &[]).await?;
             match self.report {
                 Report::Json => println!("{listed:#}"),
                 Report::Text => list(&listed),
@@ -55,17 +56,17 @@ fn built_in(registry: &Registry) -> Result<(), Failure> {
 }
 
 fn list(listed: &Value) {
-    let members = |name: &str| listed[name].as_array().into_iter().flatten();
-    let rows = members("stages").map(row).collect();
+    let array = |name: &str| listed[name].as_array().into_iter().flatten();
+    let rows = array("stages").map(row).collect();
     println!("{}", table::render(&["stage", "kind", "version", "sha256", "from", "versions", "rules"], rows));
-    for broken in members("broken") {
+    for broken in array("broken") {
         eprintln!(
-            "warning: {} is not taken: {}",
+            "warning: {} was not added: {}",
             super::text(&broken["file"]),
             super::text(&broken["problem"])
         );
     }
-    for stage in members("stages").filter(|stage| stage["problem"].is_string()) {
+    for stage in array("stages").filter(|stage| stage["problem"].is_string()) {
         eprintln!("warning: {}: {}", super::text(&stage["name"]), super::text(&stage["problem"]));
     }
 }

@@ -1,4 +1,4 @@
-//! `logship stage`: a file a command.
+//! The `logship stage` commands, one file per command.
 
 mod add;
 mod bindings;
@@ -9,19 +9,19 @@ mod kind;
 mod list;
 mod new;
 mod origin;
+mod preview;
 mod push;
 mod remove;
 mod show;
 mod swap;
 mod template;
-mod trial;
 
 use clap::{Subcommand, ValueEnum};
 use serde_json::Value;
 
 use super::{EngineOptions, Failure};
 
-/// Looks at stages, and says which component a name stands for in a running service.
+/// Creates, checks and publishes stages, and manages the stage catalog of a running service.
 #[derive(Debug, Subcommand)]
 pub(super) enum StageCommand {
     New(Box<new::NewCommand>),
@@ -32,20 +32,20 @@ pub(super) enum StageCommand {
     Rollback(Box<swap::RollbackCommand>),
     Pin(Box<swap::PinCommand>),
     Remove(Box<remove::RemoveCommand>),
-    Try(Box<trial::TryCommand>),
+    Try(Box<preview::TryCommand>),
     Push(Box<push::PushCommand>),
     Inspect(Box<inspect::InspectCommand>),
     Check(Box<check::CheckCommand>),
     Componentize(Box<componentize::ComponentizeCommand>),
 }
 
-/// How a report is printed.
+/// The output format of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub(super) enum Report {
-    /// For people.
+    /// Plain text.
     #[default]
     Text,
-    /// JSON, for programs.
+    /// JSON.
     Json,
 }
 
@@ -69,23 +69,23 @@ impl StageCommand {
     }
 }
 
-/// Whether it is the file of a component, and no name.
+/// Returns true if `stage` is the path of a component file, not a name.
 fn is_file(stage: &str) -> bool {
     stage.contains('/') || stage.ends_with(".wasm")
 }
 
-/// The first digits of a digest.
+/// Returns the first 12 digits of a digest.
 fn short(digest: &Value) -> String {
     digest.as_str().unwrap_or_default().chars().take(12).collect()
 }
 
-/// A member that is text; none is a dash.
+/// Returns a text, or a dash if missing or empty.
 fn text(value: &Value) -> String {
     value.as_str().filter(|text| !text.is_empty()).unwrap_or("-").to_owned()
 }
 
-/// How many rules a change concerns.
-fn rules(reply: &Value) -> String {
+/// Describes how many rules use a stage.
+fn rule_count(reply: &Value) -> String {
     match reply["rules"].as_array().map_or(0, Vec::len) {
         0 => "no rule uses it".into(),
         1 => "1 rule uses it".into(),

@@ -8,33 +8,33 @@ use super::super::Failure;
 use super::kind::StageKind;
 use super::template::{self, File};
 
-/// Makes a project of a stage of your own, in a new folder: one that builds, is tested and does something small.
+/// Creates a project for a new stage in a new directory: a small working stage with tests.
 ///
-/// What it needs to build stands in its README.md.
+/// Its README.md describes how to build it.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct NewCommand {
-    /// What the stage and its folder are called: 1 to 63 of a-z, 0-9 and `-`, a letter first.
+    /// Name of the stage and its directory: 1-63 characters of a-z, 0-9 and `-`, beginning with a letter.
     #[arg(value_parser = name)]
     name: String,
-    /// What it makes of what.
+    /// Kind of the stage.
     #[arg(long, value_enum)]
     kind: StageKind,
-    /// What it is written in. There are kinds for which only Rust and Go have a template.
+    /// Language of the stage. Some kinds have templates only in Rust and Go.
     #[arg(long, value_enum, default_value_t)]
     lang: Language,
 }
 
-/// What a new stage can be written in.
+/// The language of a new stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub(super) enum Language {
-    /// The fastest and smallest.
+    /// Produces the fastest and smallest stages.
     #[default]
     Rust,
-    /// By componentize-py.
+    /// Builds with componentize-py.
     Python,
-    /// By componentize-js.
+    /// Builds with componentize-js.
     Js,
-    /// By Go's own compiler and `logship stage componentize`.
+    /// Builds with the standard Go compiler and `logship stage componentize`.
     Go,
 }
 
@@ -42,13 +42,17 @@ impl NewCommand {
     pub(super) fn run(self) -> Result<(), Failure> {
         let folder = Path::new(&self.name);
         if folder.symlink_metadata().is_ok() {
-            return Err(format!("{} is there already: choose another name, or remove it", self.name).into());
+            return Err(format!("{} already exists: choose another name, or delete it", self.name).into());
         }
         let files = template::files(&self.name, self.kind, self.lang)?;
         for file in &files {
             write(folder, file).map_err(|error| format!("{}/{}: {error}", self.name, file.path))?;
         }
-        println!("made {}/: {} files; its README.md says how it is built", self.name, files.len());
+        println!(
+            "created {}/ with {} files; its README.md describes how to build it",
+            self.name,
+            files.len()
+        );
         Ok(())
     }
 }
@@ -63,11 +67,15 @@ fn write(folder: &Path, file: &File) -> std::io::Result<()> {
     Ok(())
 }
 
-/// A name that stages, crates and packages may have.
+/// Checks a name for stages, crates and packages.
 fn name(text: &str) -> Result<String, String> {
-    let lawful = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let is_allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     let is_name = (1..=63).contains(&text.len())
-        && text.bytes().all(lawful)
+        && text.bytes().all(is_allowed)
         && text.starts_with(|first: char| first.is_ascii_lowercase());
-    if is_name { Ok(text.to_owned()) } else { Err("1 to 63 of a-z, 0-9 and `-`, a letter first".into()) }
+    if is_name {
+        Ok(text.to_owned())
+    } else {
+        Err("use 1-63 characters of a-z, 0-9 and `-`, beginning with a letter".into())
+    }
 }

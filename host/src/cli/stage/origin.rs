@@ -1,4 +1,4 @@
-//! Where a component is taken from: a file, or a registry.
+//! Loads components from a file or an OCI registry.
 
 use std::path::Path;
 
@@ -6,48 +6,47 @@ use clap::Args;
 use sha2::{Digest, Sha256};
 
 use super::super::Failure;
-use crate::oci::Place;
-use crate::oci::remote::{Credentials, Remote};
-use crate::service::LARGEST_COMPONENT;
+use crate::oci::Reference;
+use crate::oci::client::{Credentials, RegistryClient};
+use crate::service::MAX_COMPONENT_BYTES;
 
-/// Who asks an OCI registry, and how.
+/// Credentials and transport of an OCI registry.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "OCI registry")]
 pub(super) struct RegistryOptions {
-    /// The user; by default the one that `docker login` was for (~/.docker/config.json), or nobody.
+    /// User of the registry [default: the one of `docker login` (~/.docker/config.json), or anonymous]
     #[arg(long, value_name = "USER", env = "LOGSHIP_REGISTRY_USERNAME", requires = "registry_password")]
     registry_username: Option<String>,
-    /// The user's password or token. The environment keeps it from the list of processes.
+    /// Password or token of the user. Prefer the environment variable: options show in the process list.
     #[arg(long, value_name = "SECRET", env = "LOGSHIP_REGISTRY_PASSWORD", hide_env_values = true)]
     registry_password: Option<String>,
-    /// Speak HTTP without TLS. A registry on this machine is spoken to so anyway.
+    /// Uses HTTP without TLS. This is the default for a registry on this machine.
     #[arg(long)]
     plain_http: bool,
 }
 
 impl RegistryOptions {
-    pub(super) fn remote(&self, place: &str) -> Result<Remote, Failure> {
+    pub(super) fn client(&self, reference: &str) -> Result<RegistryClient, Failure> {
         let credentials = match (&self.registry_username, &self.registry_password) {
             (Some(user), Some(password)) => Credentials::Basic(user.clone(), password.clone()),
             _ => Credentials::Docker,
         };
-        Ok(Remote::new(place.parse()?, &credentials, self.plain_http)?)
+        Ok(RegistryClient::new(reference.parse()?, &credentials, self.plain_http)?)
     }
 }
 
-/// A component, and where it is from.
+/// A component and its source.
 pub(super) struct Component {
     pub(super) bytes: Vec<u8>,
     pub(super) source: String,
 }
 
-/// Reads a file, or pulls from a registry.
+/// Reads a component from a file, or pulls it from a registry.
 ///
-/// Here and not in the service: a service needs no way to the internet, no credentials of registries, and takes the
-/// component as it does a file.
+/// The client pulls, not the service: so a service needs no internet access and no registry credentials.
 pub(super) async fn fetch(origin: &str, registry: &RegistryOptions) -> Result<Component, Failure> {
-    if Place::is_meant(origin) {
-        let pulled = registry.remote(origin)?.pull(LARGEST_COMPONENT).await?;
+    if Reference::looks_like_reference(origin) {
+        let pulled = registry.client(origin)?.pull(MAX_COMPONENT_BYTES).await?;
         return Ok(Component { bytes: pulled.component, source: pulled.source });
     }
     let bytes = std::fs::read(Path::new(origin)).map_err(|error| format!("{origin}: {error}"))?;
@@ -55,21 +54,21 @@ pub(super) async fn fetch(origin: &str, registry: &RegistryOptions) -> Result<Co
 }
 
 impl Component {
-    /// Refuses it if its SHA-256 is another one.
+    /// Fails if the component's SHA-256 is not `expected`.
     pub(super) fn check(&self, expected: &str) -> Result<(), Failure> {
         let found = hex::encode(Sha256::digest(&self.bytes));
         if found.eq_ignore_ascii_case(expected) {
             return Ok(());
         }
-        Err(format!("{}: the SHA-256 of the component is {found}, and not {expected}", self.source).into())
+        Err(format!("{}: the component's SHA-256 is {found}, expected {expected}", self.source).into())
     }
 }
 
-/// A SHA-256 in hexadecimal, with `sha256:` before it or not.
+/// Parses a hexadecimal SHA-256, with or without the prefix `sha256:`.
 pub(super) fn sha256(text: &str) -> Result<String, String> {
     let digits = text.strip_prefix("sha256:").unwrap_or(text);
     if digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Ok(digits.to_owned());
     }
-    Err("64 hexadecimal digits".into())
+    Err("use 64 hexadecimal digits".into())
 }

@@ -7,16 +7,16 @@ use super::super::{EngineOptions, Failure};
 use super::origin::RegistryOptions;
 use crate::oci::artifact::Artifact;
 use crate::registry::Registry;
-use crate::wasi::Allowance;
+use crate::wasi::WasiAllowlist;
 
-/// Publishes a component in an OCI registry, for `logship stage add` and other tools for components.
+/// Pushes a component to an OCI registry, for `logship stage add` and other tools.
 ///
-/// It is checked first: what is no stage is not pushed. A folder of WIT is pushed as the package that it is.
+/// Checks first that the component is a stage. A directory of WIT is pushed as a WIT package.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct PushCommand {
-    /// The component file, or the folder of a WIT package.
+    /// The component file, or the directory of a WIT package.
     file: PathBuf,
-    /// Where to: REGISTRY/NAME:TAG, as ghcr.io/acme/cef:1.2.
+    /// The target REGISTRY/NAME:TAG, such as ghcr.io/acme/cef:1.2.
     to: String,
     #[command(flatten)]
     registry: RegistryOptions,
@@ -24,12 +24,12 @@ pub(in crate::cli) struct PushCommand {
 
 impl PushCommand {
     pub(super) fn run(self, engine: &EngineOptions) -> Result<(), Failure> {
-        let mut remote = self.registry.remote(&self.to)?;
+        let mut client = self.registry.client(&self.to)?;
         let artifact = match self.file.is_dir() {
             true => Artifact::of_wit(&self.file)?,
             false => stage(&self.file, engine)?,
         };
-        println!("pushed {}", connect::run(async { Ok(remote.push(artifact).await?) })?);
+        println!("pushed {}", connect::run(async { Ok(client.push(artifact).await?) })?);
         Ok(())
     }
 }
@@ -37,9 +37,9 @@ impl PushCommand {
 fn stage(file: &Path, engine: &EngineOptions) -> Result<Artifact, Failure> {
     let origin = file.display().to_string();
     let bytes = std::fs::read(file).map_err(|error| format!("{origin}: {error}"))?;
-    // Whoever runs it decides what it may import.
-    let registry = Registry::new(engine.engine()?).allowing(Allowance::Everybody);
-    let stage = registry.examine(&origin, &bytes)?;
+    // The service that runs the stage decides about its imports.
+    let registry = Registry::new(engine.engine()?).with_wasi_allowlist(WasiAllowlist::All);
+    let stage = registry.compile(&origin, &bytes)?;
     let identity = stage.identity();
     println!("{} {} is a stage: {}", identity.name(), identity.version(), stage.kind());
     Ok(Artifact::of_stage(&stage, bytes)?)

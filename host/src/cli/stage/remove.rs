@@ -4,13 +4,13 @@ use serde_json::Value;
 
 use super::super::Failure;
 use super::super::connect::{self, Connect};
-use crate::registry::VERSION;
+use crate::registry::VERSION_SEPARATOR;
 use crate::service::keys::Access;
 
-/// Removes a version of a name, or all of the name. Components stay as long as a task needs them.
+/// Removes a version of a name, or the name with all versions. Components stay while tasks need them.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct RemoveCommand {
-    /// NAME@VERSION; or NAME, which no rule may use then. The name of a built-in stage stands for that again.
+    /// NAME@VERSION, or NAME if no rule uses it. The name of a built-in stage then points to the built-in stage.
     name: String,
     #[command(flatten)]
     connect: Connect,
@@ -19,8 +19,8 @@ pub(in crate::cli) struct RemoveCommand {
 impl RemoveCommand {
     pub(super) fn run(self) -> Result<(), Failure> {
         connect::run(async {
-            let client = self.connect.client_for_all(Access::Admin)?;
-            let (name, version) = self.name.split_once(VERSION).unwrap_or((&self.name, ""));
+            let client = self.connect.client_for_all_projects(Access::Admin)?;
+            let (name, version) = self.name.split_once(VERSION_SEPARATOR).unwrap_or((&self.name, ""));
             let query = [("version", version)];
             let query = if version.is_empty() { &[][..] } else { &query[..] };
             client.send_json(Method::DELETE, &format!("/stages/{name}"), query, &Value::Null).await?;

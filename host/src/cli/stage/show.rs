@@ -9,12 +9,12 @@ use super::{Report, kib, short, text};
 use crate::service::keys::Access;
 use crate::table;
 
-/// Shows a name: its versions, the rules that use it, and what was done to it.
+/// Shows a name with its versions, the rules that use it, and its history.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ShowCommand {
-    /// The name.
+    /// Name of the stage.
     name: String,
-    /// How it is printed.
+    /// The output format.
     #[arg(long, value_enum, default_value_t)]
     report: Report,
     #[command(flatten)]
@@ -25,7 +25,7 @@ impl ShowCommand {
     pub(super) fn run(self) -> Result<(), Failure> {
         connect::run(async {
             let path = format!("/stages/{}", self.name);
-            let shown: Value = self.connect.client_for_all(Access::Read)?.get(&path, &[]).await?;
+            let shown: Value = self.connect.client_for_all_projects(Access::Read)?.get(&path, &[]).await?;
             match self.report {
                 Report::Json => println!("{shown:#}"),
                 Report::Text => show(&shown),
@@ -48,7 +48,7 @@ fn show(shown: &Value) {
     if let Some(problem) = shown["problem"].as_str() {
         println!("{:<9}{problem}", "problem");
     }
-    let members = |name: &str| shown[name].as_array().into_iter().flatten();
+    let array = |name: &str| shown[name].as_array().into_iter().flatten();
     let table_of = |header: &[&str], rows: Vec<Vec<String>>| {
         if !rows.is_empty() {
             println!("\n{}", table::render(header, rows));
@@ -58,7 +58,7 @@ fn show(shown: &Value) {
         let logstore = format!("{}/{}", text(&rule["project"]), text(&rule["logstore"]));
         vec![text(&rule["shipperName"]), logstore, text(&rule["problem"])]
     };
-    table_of(&["rule", "logstore", "problem"], members("rules").map(user).collect());
+    table_of(&["rule", "logstore", "problem"], array("rules").map(user).collect());
     let version = |version: &Value| {
         let is_current = version["digest"] == shown["digest"];
         vec![
@@ -70,23 +70,23 @@ fn show(shown: &Value) {
             text(&version["source"]),
         ]
     };
-    table_of(&["version", "sha256", "size", "added", "by", "from"], members("all").map(version).collect());
+    table_of(&["version", "sha256", "size", "added", "by", "from"], array("all").map(version).collect());
     let event = |event: &Value| {
         vec![time(&event["at"]), text(&event["action"]), text(&event["version"]), text(&event["by"])]
     };
-    table_of(&["when", "what", "version", "by"], members("events").map(event).collect());
+    table_of(&["when", "what", "version", "by"], array("events").map(event).collect());
 }
 
-/// What was done with it since the service began.
-fn calls(done: &Value) -> String {
+/// Summarizes the stage's calls since the service started.
+fn calls(usage: &Value) -> String {
     let number = |value: &Value| value.as_u64().unwrap_or(0);
     let mut line = format!(
         "{} in {:.2} s, up to {} of memory",
-        HumanCount(number(&done["calls"])),
-        done["seconds"].as_f64().unwrap_or(0.0),
-        HumanBytes(number(&done["memory"])),
+        HumanCount(number(&usage["calls"])),
+        usage["seconds"].as_f64().unwrap_or(0.0),
+        HumanBytes(number(&usage["memory"])),
     );
-    let failures = done["failures"].as_object().into_iter().flatten();
+    let failures = usage["failures"].as_object().into_iter().flatten();
     let failures: Vec<String> = failures
         .filter(|(_, count)| number(count) > 0)
         .map(|(reason, count)| format!("{} {reason}", HumanCount(number(count))))

@@ -5,20 +5,20 @@ use serde_json::{Value, json};
 use super::super::Failure;
 use super::super::connect::{self, Connect};
 use super::origin::{self, RegistryOptions};
-use super::{add, is_file, rules, text};
+use super::{add, is_file, rule_count, text};
 use crate::client::Client;
 use crate::service::keys::Access;
 
-/// Lets a name stand for another version, from the next task on.
+/// Points a name to another version, from the next task on.
 ///
-/// Tasks that are there keep the component that they were made with. A component that a rule can't go on with is
-/// refused before anything is changed.
+/// Existing tasks keep their component. The service rejects a component that does not fit one of the name's rules, and
+/// changes nothing.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct SwapCommand {
-    /// The name: one of your own, or that of a built-in stage.
+    /// The name: an added one, or that of a built-in stage.
     name: String,
-    /// A version of it, `built-in`, sha256:DIGEST, another name (or NAME@VERSION), or the file of a component or its
-    /// place in an OCI registry, which is added first.
+    /// The new target: a version of the name, `built-in`, sha256:DIGEST, another name or NAME@VERSION. A component
+    /// file or an OCI reference is added first.
     to: String,
     #[command(flatten)]
     registry: RegistryOptions,
@@ -26,23 +26,23 @@ pub(in crate::cli) struct SwapCommand {
     connect: Connect,
 }
 
-/// Lets a name stand for what it stood for before. Tasks that failed in the stage are tried again with that.
+/// Points a name back at its previous version, and retries tasks that failed in the stage.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct RollbackCommand {
-    /// The name.
+    /// Name of the stage.
     name: String,
     #[command(flatten)]
     connect: Connect,
 }
 
-/// Lets a name stay what it is: a changed file in the watched folder, `swap` and `rollback` change nothing then.
+/// Pins a name to a version. The watched folder, `swap` and `rollback` can't change a pinned name.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct PinCommand {
-    /// The name.
+    /// Name of the stage.
     name: String,
-    /// The version that it is to stand for; by default the one that it does.
+    /// The version to pin [default: the current one]
     version: Option<String>,
-    /// Let it be changed again.
+    /// Unpins the name.
     #[arg(long, conflicts_with = "version")]
     off: bool,
     #[command(flatten)]
@@ -52,14 +52,14 @@ pub(in crate::cli) struct PinCommand {
 impl SwapCommand {
     pub(super) fn run(self) -> Result<(), Failure> {
         connect::run(async {
-            let client = self.connect.client_for_all(Access::Admin)?;
+            let client = self.connect.client_for_all_projects(Access::Admin)?;
             let reply = if is_file(&self.to) {
                 let component = origin::fetch(&self.to, &self.registry).await?;
                 add::add(&client, component, Some(&self.name), true).await?
             } else {
                 change(&client, &self.name, "swap", Some(&self.to)).await?
             };
-            tell(&reply, "");
+            print_change(&reply, "");
             Ok(())
         })
     }
@@ -68,8 +68,8 @@ impl SwapCommand {
 impl RollbackCommand {
     pub(super) fn run(self) -> Result<(), Failure> {
         connect::run(async {
-            let client = self.connect.client_for_all(Access::Admin)?;
-            tell(&change(&client, &self.name, "rollback", None).await?, " again");
+            let client = self.connect.client_for_all_projects(Access::Admin)?;
+            print_change(&change(&client, &self.name, "rollback", None).await?, " again");
             Ok(())
         })
     }
@@ -78,13 +78,13 @@ impl RollbackCommand {
 impl PinCommand {
     pub(super) fn run(self) -> Result<(), Failure> {
         connect::run(async {
-            let client = self.connect.client_for_all(Access::Admin)?;
+            let client = self.connect.client_for_all_projects(Access::Admin)?;
             let action = if self.off { "unpin" } else { "pin" };
             let reply = change(&client, &self.name, action, self.version.as_deref()).await?;
             let (name, version) = (text(&reply["name"]), text(&reply["version"]));
             match self.off {
-                true => println!("{name} stands for {version}, and can be changed"),
-                false => println!("{name} stands for {version}, and stays that"),
+                true => println!("unpinned {name}: it points to {version} and can change"),
+                false => println!("pinned {name} to {version}"),
             }
             Ok(())
         })
@@ -96,7 +96,7 @@ async fn change(client: &Client, name: &str, action: &str, to: Option<&str>) -> 
     Ok(client.send_json(Method::PUT, &path, &[("action", action)], &json!({ "to": to })).await?)
 }
 
-fn tell(reply: &Value, again: &str) {
+fn print_change(reply: &Value, again: &str) {
     let (name, version) = (text(&reply["name"]), text(&reply["version"]));
-    println!("{name} stands for {version}{again}, from the next task on; {}", rules(reply));
+    println!("{name} points to {version}{again}, from the next task on; {}", rule_count(reply));
 }

@@ -9,9 +9,9 @@ use crate::contract;
 /// A file of a project.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct File {
-    /// Where it is in the project's folder.
+    /// The path in the project's directory.
     pub(super) path: String,
-    /// What is in it.
+    /// The file's text.
     pub(super) text: String,
 }
 
@@ -27,10 +27,10 @@ macro_rules! example {
     };
 }
 
-/// The files of a stage of this name.
+/// Returns the files of a new stage.
 ///
 /// # Errors
-/// When there is no template; it says what to do.
+/// Fails if the kind has no template in this language; the error lists the kinds that have one.
 pub(super) fn files(name: &str, kind: StageKind, language: Language) -> Result<Vec<File>, Failure> {
     let files = match language {
         Language::Rust => rust(kind),
@@ -106,7 +106,7 @@ fn js(kind: StageKind) -> Result<Files, Failure> {
         ("build.mjs", template!("js/build.mjs")),
         (".gitignore", "node_modules/\n*.wasm\n"),
         ("src/settings.js", example!("tenant-path-js/src/settings.js")),
-        ("src/wrong.js", example!("tenant-path-js/src/wrong.js")),
+        ("src/invalid-setting.js", example!("tenant-path-js/src/invalid-setting.js")),
     ];
     files.extend(match kind {
         StageKind::Renderer => vec![
@@ -139,13 +139,13 @@ fn go(kind: StageKind) -> Files {
     files.extend(match kind {
         StageKind::Transformer => vec![
             ("bindings/export_logship_transform_transformer/stage.go", template!("go/session_glue.go")),
-            ("bindings/export_logship_transform_transformer/refusal.go", template!("go/refusal_glue.go")),
+            ("bindings/export_logship_transform_transformer/errors.go", template!("go/errors_glue.go")),
             ("stage/stage.go", template!("go/transformer.go")),
             ("stage/stage_test.go", template!("go/transformer_test.go")),
         ],
         StageKind::Encoder => vec![
             ("bindings/export_logship_encode_encoder/stage.go", template!("go/encoder_glue.go")),
-            ("bindings/export_logship_encode_encoder/refusal.go", template!("go/refusal_glue.go")),
+            ("bindings/export_logship_encode_encoder/errors.go", template!("go/errors_glue.go")),
             ("stage/stage.go", template!("go/encoder.go")),
             ("stage/stage_test.go", template!("go/encoder_test.go")),
         ],
@@ -162,7 +162,7 @@ fn go(kind: StageKind) -> Files {
         ],
         StageKind::Formatter => vec![
             ("bindings/export_logship_siem_formatter/stage.go", template!("go/session_glue.go")),
-            ("bindings/export_logship_siem_formatter/refusal.go", template!("go/refusal_glue.go")),
+            ("bindings/export_logship_siem_formatter/errors.go", template!("go/errors_glue.go")),
             ("stage/stage.go", template!("go/formatter.go")),
             ("stage/stage_test.go", template!("go/formatter_test.go")),
         ],
@@ -172,7 +172,7 @@ fn go(kind: StageKind) -> Files {
 
 fn missing(language: &str, kinds: &str) -> String {
     format!(
-        "templates in {language} are for --kind {kinds}; for the others there are --lang rust and go (docs/languages.md)"
+        "{language} has templates only for --kind {kinds}; for other kinds use --lang rust or go (docs/languages.md)"
     )
 }
 
@@ -180,95 +180,95 @@ fn takes_logs(kind: StageKind) -> bool {
     matches!(kind, StageKind::Transformer | StageKind::Encoder | StageKind::Formatter)
 }
 
-/// Puts in what is the stage's own.
+/// Fills in the placeholders of a template.
 fn fill(text: &str, name: &str, kind: StageKind, language: Language) -> String {
     let library = name.replace('-', "_");
     let file = match language {
         Language::Rust => format!("target/wasm32-unknown-unknown/release/{library}.wasm"),
         _ => format!("./{name}.wasm"),
     };
-    let About { word, interface, what, using, setting, dependency } = about(kind, language);
-    text.replace("{{use}}", using)
-        .replace("{{what}}", what)
+    let Placeholders { word, interface, summary, usage, setting, dependency } = placeholders(kind, language);
+    text.replace("{{use}}", usage)
+        .replace("{{what}}", summary)
         .replace("{{setting}}", setting)
         .replace("{{dependency}}\n", dependency)
         .replace("A {{kind}}", if kind == StageKind::Encoder { "An encoder" } else { "A {{kind}}" })
         .replace("{{kind}}", word)
         .replace("{{interface}}", interface)
         .replace("{{bindings}}", &format!("logship_{}", interface.replace("::", "_")))
-        .replace("{{made}}", if kind == StageKind::Formatter { "Messages" } else { "Transformed" })
+        .replace("{{output}}", if kind == StageKind::Formatter { "Messages" } else { "Transformed" })
         .replace("{{package}}", &bindings::package())
         .replace("{{name}}", name)
         .replace("{{library}}", &library)
         .replace("{{file}}", &file)
-        // The example whose package-lock.json it is.
+        // package-lock.json is that of this example.
         .replace("tenant-path-js", name)
 }
 
-/// What is of a kind.
-struct About {
-    /// The kind, and the world.
+/// The texts of a kind that fill placeholders.
+struct Placeholders {
+    /// The name of the kind and of its world.
     word: &'static str,
-    /// The module of its interface, in Rust.
+    /// The Rust module of the kind's interface.
     interface: &'static str,
-    /// What the template does.
-    what: &'static str,
-    /// How it is used.
-    using: &'static str,
-    /// Its setting, in Python.
+    /// A sentence about the template's stage.
+    summary: &'static str,
+    /// An example command.
+    usage: &'static str,
+    /// The Python schema of the stage's setting.
     setting: &'static str,
-    /// What it needs besides, in Rust.
+    /// An additional Rust dependency.
     dependency: &'static str,
 }
 
-fn about(kind: StageKind, language: Language) -> About {
-    let none = About { word: "", interface: "", what: "", using: "", setting: "", dependency: "" };
+fn placeholders(kind: StageKind, language: Language) -> Placeholders {
+    let none = Placeholders { word: "", interface: "", summary: "", usage: "", setting: "", dependency: "" };
     match kind {
-        StageKind::Transformer => About {
+        StageKind::Transformer => Placeholders {
             word: "transformer",
             interface: "transform::transformer",
-            what: "It leaves out the fields of some keys.",
-            using: "logship ship access.ndjson --to out --transform {{file}}='{\"drop\":[\"cookie\"]}'",
+            summary: "It drops the fields with some keys.",
+            usage: "logship ship access.ndjson --to out --transform {{file}}='{\"drop\":[\"cookie\"]}'",
             setting: r#""drop": {
             "type": "array",
             "items": {"type": "string"},
             "default": ["password"],
-            "description": "Keys of fields to leave out.",
+            "description": "Keys of the fields to drop.",
         },"#,
             ..none
         },
-        StageKind::Encoder => About {
+        StageKind::Encoder => Placeholders {
             word: "encoder",
             interface: "encode::encoder",
-            what: "It writes a line a log, its values with a tab between them.",
-            using: "logship ship access.ndjson --to out --encoder {{file}}",
+            summary: "It writes one line per log, with its values separated by tabs.",
+            usage: "logship ship access.ndjson --to out --encoder {{file}}",
             ..none
         },
-        StageKind::Compressor => About {
+        StageKind::Compressor => Placeholders {
             word: "compressor",
             interface: "compress::compressor",
-            what: if language == Language::Go {
-                "It compresses in the format of zlib."
+            summary: if language == Language::Go {
+                "It compresses to the zlib format."
             } else {
-                "It makes a frame of LZ4."
+                "It compresses to an LZ4 frame."
             },
-            using: "logship ship access.ndjson --to out --compressor {{file}}",
+            usage: "logship ship access.ndjson --to out --compressor {{file}}",
             dependency: "lz4_flex = \"0.14\"\n",
             ..none
         },
-        StageKind::Renderer => About {
+        StageKind::Renderer => Placeholders {
             word: "renderer",
             interface: "object_path::renderer",
-            what: "It puts the number of the shard into the keys of objects.",
-            using: "logship ship access.ndjson --to out --renderer {{file}}",
+            summary: "It puts the shard's number into object keys.",
+            usage: "logship ship access.ndjson --to out --renderer {{file}}",
             ..none
         },
-        StageKind::Formatter => About {
+        StageKind::Formatter => Placeholders {
             word: "formatter",
             interface: "siem::formatter",
-            what: "It makes a message of each log.",
-            using: "logship stage add {{file}}      # to a service, for rules that send: docs/siem.md",
-            setting: r#""app": {"type": "string", "default": "logship", "description": "Who the messages are from."},"#,
+            summary: "It formats each log as one message.",
+            usage: "logship stage add {{file}}      # for SIEM rules of a service: docs/siem.md",
+            setting: r#""app": {"type": "string", "default": "logship", "description": "The application name in messages."},"#,
             ..none
         },
     }
@@ -279,7 +279,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_is_left_to_fill_in() {
+    fn fills_all_placeholders() {
         let kinds = [
             StageKind::Transformer,
             StageKind::Encoder,
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_offered_says_what_to_do() {
+    fn missing_template_error_lists_kinds() {
         let problem = |kind, language| files("my-stage", kind, language).unwrap_err().to_string();
         assert!(problem(StageKind::Encoder, Language::Python).contains("--kind transformer and formatter"));
         assert!(problem(StageKind::Encoder, Language::Js).contains("--kind transformer and renderer"));

@@ -7,20 +7,20 @@ use reqwest::Url;
 use crate::siem::backoff::Backoff;
 use crate::siem::receiver::{Health, ReceiverError};
 
-/// The longest that a receiver may ask to be left alone.
-pub(super) const LONGEST_REST: Duration = Duration::from_secs(300);
+/// Largest retry delay that a receiver may ask for.
+pub(super) const MAX_RETRY_DELAY: Duration = Duration::from_secs(300);
 
 pub(super) struct Endpoint {
     pub(super) events: Url,
     pub(super) acknowledgements: Url,
-    pub(super) rest: Mutex<Rest>,
-    /// Whether its token was seen to have acknowledgements, if they are wanted.
-    pub(super) acknowledges: AtomicBool,
+    pub(super) retry: Mutex<RetryState>,
+    /// True if the token has indexer acknowledgement, as an earlier request showed.
+    pub(super) has_acks: AtomicBool,
 }
 
-/// When an endpoint is tried again.
+/// The retry state of an endpoint.
 #[derive(Default)]
-pub(super) struct Rest {
+pub(super) struct RetryState {
     pub(super) backoff: Backoff,
     pub(super) until: Option<Instant>,
 }
@@ -29,9 +29,9 @@ impl Endpoint {
     pub(super) fn new(url: &str) -> Result<Self, ReceiverError> {
         let wrong = |problem: &str| ReceiverError::setting("urls", format!("{url:?} {problem}"));
         let parsed =
-            Url::parse(url).map_err(|_| wrong("is no URL; as in https://splunk.example.org:8088"))?;
+            Url::parse(url).map_err(|_| wrong("is not a URL such as https://splunk.example.org:8088"))?;
         if !matches!(parsed.scheme(), "http" | "https") || !parsed.has_host() {
-            return Err(wrong("begins with neither http:// nor https://"));
+            return Err(wrong("must begin with http:// or https://"));
         }
         let at = |path: &str| {
             let mut url = parsed.clone();
@@ -39,43 +39,43 @@ impl Endpoint {
             url
         };
         if parsed.path().contains("/services/collector") {
-            return Err(wrong("has a path: leave out /services/collector and what is behind it"));
+            return Err(wrong("has a path: remove /services/collector and everything after it"));
         }
         Ok(Self {
             events: at("/services/collector/event"),
             acknowledgements: at("/services/collector/ack"),
-            rest: Mutex::default(),
-            acknowledges: AtomicBool::new(false),
+            retry: Mutex::default(),
+            has_acks: AtomicBool::new(false),
         })
     }
 
-    pub(super) fn rest(&self) -> MutexGuard<'_, Rest> {
-        self.rest.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn retry_state(&self) -> MutexGuard<'_, RetryState> {
+        self.retry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn rests_until(&self) -> Option<Instant> {
-        self.rest().until
+    pub(super) fn next_attempt(&self) -> Option<Instant> {
+        self.retry_state().until
     }
 
-    pub(super) fn failed(&self, health: &Health, problem: &str, rest: Option<Duration>) {
-        let wait = self.fails(rest);
-        health.fails(format!("{}: {problem}", self.events.origin().ascii_serialization()), wait);
+    pub(super) fn report_failure(&self, health: &Health, problem: &str, retry_after: Option<Duration>) {
+        let wait = self.record_failure(retry_after);
+        health.record_failure(format!("{}: {problem}", self.events.origin().ascii_serialization()), wait);
     }
 
-    pub(super) fn works(&self) {
-        // If it asked meanwhile to be left alone, that holds.
-        self.rest().backoff = Backoff::default();
+    pub(super) fn record_success(&self) {
+        // `until` stays, in case a concurrent request was asked to back off.
+        self.retry_state().backoff = Backoff::default();
     }
 
-    /// Lets it rest: as long as it asks for, or longer each time. Returns for how long.
-    pub(super) fn fails(&self, asked: Option<Duration>) -> Duration {
-        let (mut rest, now) = (self.rest(), Instant::now());
-        if let Some(until) = rest.until.filter(|until| *until > now) {
-            // Others, which were sent at the same time, failed as well.
+    /// Backs off: as long as the receiver asks for, or exponentially. Returns the delay.
+    pub(super) fn record_failure(&self, retry_after: Option<Duration>) -> Duration {
+        let (mut retry, now) = (self.retry_state(), Instant::now());
+        if let Some(until) = retry.until.filter(|until| *until > now) {
+            // Concurrent requests that fail together count once.
             return until - now;
         }
-        let wait = asked.unwrap_or_default().min(LONGEST_REST).max(rest.backoff.next());
-        rest.until = Some(now + wait);
+        let wait = retry_after.unwrap_or_default().min(MAX_RETRY_DELAY).max(retry.backoff.next());
+        retry.until = Some(now + wait);
         wait
     }
 }
@@ -85,15 +85,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_endpoint_rests_as_long_as_it_asks_for_and_once_for_all_that_failed() {
+    fn endpoint_honours_retry_after_and_counts_concurrent_failures_once() {
         let endpoint = Endpoint::new("http://h:1/below/").unwrap();
         assert_eq!(endpoint.events.as_str(), "http://h:1/below/services/collector/event");
-        let wait = endpoint.fails(Some(Duration::from_secs(7)));
+        let wait = endpoint.record_failure(Some(Duration::from_secs(7)));
         assert_eq!(wait, Duration::from_secs(7));
-        assert!(endpoint.fails(None) <= wait && endpoint.rest().backoff.tries() == 1);
-        endpoint.works();
-        assert!(endpoint.rest().backoff.tries() == 0 && endpoint.rests_until() > Some(Instant::now()));
-        endpoint.rest().until = None;
-        assert_eq!(endpoint.fails(Some(Duration::from_secs(9999))), LONGEST_REST);
+        assert!(endpoint.record_failure(None) <= wait && endpoint.retry_state().backoff.attempts() == 1);
+        endpoint.record_success();
+        assert!(
+            endpoint.retry_state().backoff.attempts() == 0 && endpoint.next_attempt() > Some(Instant::now())
+        );
+        endpoint.retry_state().until = None;
+        assert_eq!(endpoint.record_failure(Some(Duration::from_secs(9999))), MAX_RETRY_DELAY);
     }
 }

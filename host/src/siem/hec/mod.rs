@@ -1,10 +1,10 @@
 //! Splunk's HTTP Event Collector.
 //!
-//! - This file: `Hec`, which sends until all is accepted or refused. `settings`: its settings. `endpoint`: one of its URLs,
-//!   and when it is left alone. `answer`: what is answered, and what it means.
+//! - This file: `Hec`, which sends events until each is accepted or rejected. `settings`: its settings. `endpoint`: a
+//!   URL and its retry state. `response`: responses.
 
-mod answer;
 mod endpoint;
+mod response;
 mod settings;
 
 use std::fmt;
@@ -23,19 +23,19 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 pub use self::settings::Settings;
-use answer::{
-    Answer, INCORRECT_INDEX, LONGEST_REASON, NO_ACKNOWLEDGEMENTS, Outcome, REFUSED, Refusal, SUCCESS,
-    limited, rest, words,
-};
 use endpoint::Endpoint;
+use response::{
+    EVENT_ERRORS, HecResponse, INCORRECT_INDEX, MAX_REASON_CHARS, NO_ACKNOWLEDGEMENTS, Outcome, Rejection,
+    SUCCESS, error_chain, read_body, retry_after,
+};
 
 use super::format::Formatted;
-use super::receiver::{Health, ReceiverError, Refused};
+use super::receiver::{Health, ReceiverError, RejectedMessage};
 
-/// How long to wait for a connection.
+/// Connect timeout.
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// How often it is asked whether events are indexed: at first, and at most.
+/// Interval between acknowledgement queries. It doubles from the first to the last value.
 const FIRST_POLL: Duration = Duration::from_millis(100);
 const LAST_POLL: Duration = Duration::from_secs(2);
 
@@ -45,16 +45,15 @@ pub(crate) struct Hec {
     http: reqwest::Client,
     authorization: HeaderValue,
     endpoints: Vec<Endpoint>,
-    /// Whose turn it is.
-    turn: AtomicUsize,
-    /// Requests that may still be sent.
+    /// Counter for round robin over the endpoints.
+    round_robin: AtomicUsize,
+    /// Permits for concurrent requests.
     requests: Semaphore,
-    /// What acknowledgements are asked by: channels of this process only, which no request uses now. A channel is one
-    /// request's until it is acknowledged: after a crash Splunk counts anew, and the number that one request still
-    /// asks for would be that of another one.
+    /// Idle channels for acknowledgements, of this process only. A request owns a channel until it is acknowledged:
+    /// Splunk restarts its acknowledgement ids after a crash, so an id in a shared channel could be another request's.
     channels: Mutex<Vec<String>>,
-    /// Events that were refused alone, one after the other.
-    refused: AtomicUsize,
+    /// Consecutive rejections of single events.
+    rejected: AtomicUsize,
 }
 
 impl fmt::Debug for Hec {
@@ -63,8 +62,8 @@ impl fmt::Debug for Hec {
     }
 }
 
-/// Beyond so many events that were refused, without any that was not, it is not the events that are wrong.
-const MOST_REFUSED: usize = 200;
+/// Consecutive rejections after which the configuration is taken to be wrong, not the events.
+const MAX_CONSECUTIVE_REJECTIONS: usize = 200;
 
 impl Hec {
     pub(crate) fn new(settings: &Settings) -> Result<Self, ReceiverError> {
@@ -75,36 +74,36 @@ impl Hec {
             return Err(ReceiverError::setting("token", "is missing"));
         }
         if settings.batch_bytes == 0 || settings.requests == 0 || settings.timeout_seconds == 0 {
-            let problem = "batch-bytes, requests and timeout-seconds are at least 1";
+            let problem = "batch-bytes, requests and timeout-seconds must be at least 1";
             return Err(ReceiverError::setting("batch-bytes", problem));
         }
         let mut authorization = HeaderValue::from_str(&format!("Splunk {}", settings.token))
-            .map_err(|_| ReceiverError::setting("token", "has characters that no token has"))?;
+            .map_err(|_| ReceiverError::setting("token", "has characters that a token cannot have"))?;
         authorization.set_sensitive(true);
         let endpoints = settings.urls.iter().map(|url| Endpoint::new(url)).collect::<Result<_, _>>()?;
         Ok(Self {
             http: client(settings)?,
             authorization,
             endpoints,
-            turn: AtomicUsize::new(0),
+            round_robin: AtomicUsize::new(0),
             requests: Semaphore::new(settings.requests),
             channels: Mutex::default(),
-            refused: AtomicUsize::new(0),
+            rejected: AtomicUsize::new(0),
             settings: settings.clone(),
         })
     }
 
-    /// Sends all messages, in as many requests as it takes, several at a time.
-    pub(crate) async fn deliver(&self, chunks: &[Formatted], health: &Health) -> Vec<Refused> {
+    /// Sends all messages in concurrent requests.
+    pub(crate) async fn deliver(&self, chunks: &[Formatted], health: &Health) -> Vec<RejectedMessage> {
         let requests = chunks.iter().enumerate().flat_map(|(number, chunk)| {
-            let ranges = self.cut(chunk).into_iter();
+            let ranges = self.split(chunk).into_iter();
             ranges.map(move |range| self.send(number, chunk, range, health))
         });
         futures_util::future::join_all(requests).await.into_iter().flatten().collect()
     }
 
-    /// The messages of each request.
-    fn cut(&self, formatted: &Formatted) -> Vec<Range<usize>> {
+    /// Splits messages into requests.
+    fn split(&self, formatted: &Formatted) -> Vec<Range<usize>> {
         let ends = &formatted.messages.ends;
         let (mut requests, mut first, mut begin) = (vec![], 0, 0);
         for message in 0..ends.len() {
@@ -119,114 +118,127 @@ impl Hec {
         requests
     }
 
-    /// Sends messages until all are accepted, but for those that are refused for good.
+    /// Sends messages until each is accepted or permanently rejected.
     async fn send(
         &self,
         chunk: usize,
         formatted: &Formatted,
         messages: Range<usize>,
         health: &Health,
-    ) -> Vec<Refused> {
-        let (mut left, mut refused) = (vec![messages], vec![]);
-        // Where one is refused there may be many: what is left is not sent as a whole for each of them.
-        let mut most = usize::MAX;
-        while let Some(mut messages) = left.pop() {
+    ) -> Vec<RejectedMessage> {
+        let (mut pending, mut rejected) = (vec![messages], vec![]);
+        // After a rejection, more are likely: the request size shrinks, and doubles with each success.
+        let mut max_messages = usize::MAX;
+        while let Some(mut messages) = pending.pop() {
             if messages.is_empty() {
                 continue;
             }
-            if messages.len() > most {
-                left.push(messages.start + most..messages.end);
-                messages.end = messages.start + most;
+            if messages.len() > max_messages {
+                pending.push(messages.start + max_messages..messages.end);
+                messages.end = messages.start + max_messages;
             }
             let events = formatted.bytes(messages.clone());
-            let Err(refusal) = self.accepted(events, messages.len() == 1, health).await else {
-                most = most.saturating_mul(2);
+            let Err(rejection) = self.send_until_accepted(events, messages.len() == 1, health).await else {
+                max_messages = max_messages.saturating_mul(2);
                 continue;
             };
             if messages.len() == 1 {
-                let Refusal { code, reason, .. } = refusal;
-                refused.push(Refused { chunk, message: messages.start, code, reason });
-                most = 1;
+                let Rejection { code, reason, .. } = rejection;
+                rejected.push(RejectedMessage { chunk, message: messages.start, code, reason });
+                max_messages = 1;
                 continue;
             }
-            // Whether those before it were accepted is not said: rather twice than never. And only one that is refused
-            // alone is surely the one that is meant.
-            match refusal.number.filter(|number| *number < messages.len()) {
+            // HEC does not tell if the events before the rejected one were accepted, so they are sent again. Only an
+            // event that is rejected in a request of its own is surely the wrong one.
+            match rejection.number.filter(|number| *number < messages.len()) {
                 Some(number) => {
-                    let bad = messages.start + number;
-                    left.extend([bad + 1..messages.end, bad..bad + 1, messages.start..bad]);
+                    let rejected_index = messages.start + number;
+                    pending.extend([
+                        rejected_index + 1..messages.end,
+                        rejected_index..rejected_index + 1,
+                        messages.start..rejected_index,
+                    ]);
                 }
                 None => {
                     let middle = messages.start + messages.len() / 2;
-                    left.extend([middle..messages.end, messages.start..middle]);
+                    pending.extend([middle..messages.end, messages.start..middle]);
                 }
             }
         }
-        refused
+        rejected
     }
 
-    /// Sends a body until it is accepted or, for good, refused. Whether it has one event `alone`.
-    async fn accepted(&self, events: &[u8], alone: bool, health: &Health) -> Result<(), Refusal> {
+    /// Sends events until they are accepted or permanently rejected. `is_single` tells if there is only one event.
+    async fn send_until_accepted(
+        &self,
+        events: &[u8],
+        is_single: bool,
+        health: &Health,
+    ) -> Result<(), Rejection> {
         let body = self.body(events).await;
         loop {
             let channel =
                 self.settings.acknowledge.then(|| self.channels().pop().unwrap_or_else(new_channel));
             let (endpoint, outcome) = {
                 let _permit = self.requests.acquire().await;
-                // Now, not before: it may rest by now.
-                let endpoint = self.endpoint().await;
-                (endpoint, self.sent(endpoint, body.clone(), channel.as_deref()).await)
+                // Chosen after the permit, since an endpoint may back off meanwhile.
+                let endpoint = self.available_endpoint().await;
+                (endpoint, self.post_if_acknowledged(endpoint, body.clone(), channel.as_deref()).await)
             };
             let outcome = match (outcome, &channel) {
                 (Outcome::Accepted(Some(number)), Some(channel)) => {
-                    self.acknowledged(endpoint, number, channel).await
+                    self.wait_for_ack(endpoint, number, channel).await
                 }
                 (other, _) => other,
             };
             match outcome {
                 Outcome::Accepted(_) => {
-                    self.refused.store(0, Ordering::Relaxed);
-                    endpoint.works();
-                    health.works();
+                    self.rejected.store(0, Ordering::Relaxed);
+                    endpoint.record_success();
+                    health.record_success();
                     self.channels().extend(channel);
                     return Ok(());
                 }
-                Outcome::Refused(refusal) => {
-                    if alone && self.refused.fetch_add(1, Ordering::Relaxed) >= MOST_REFUSED {
-                        let hint = match refusal.code.as_str() {
-                            "7" => "the token has to open their index",
-                            _ => "it is how they are sent that is wrong, and not they",
+                Outcome::Rejected(rejection) => {
+                    if is_single
+                        && self.rejected.fetch_add(1, Ordering::Relaxed) >= MAX_CONSECUTIVE_REJECTIONS
+                    {
+                        let hint = match rejection.code.as_str() {
+                            "7" => "allow their index for the token",
+                            _ => "check the settings of the receiver and the formatter",
                         };
                         let problem = format!(
-                            "{} (code {}). So it was with all of the last events: {hint}",
-                            refusal.reason, refusal.code
+                            "{} (code {}). The last {MAX_CONSECUTIVE_REJECTIONS} events were rejected as well: {hint}",
+                            rejection.reason, rejection.code
                         );
-                        endpoint.failed(health, &problem, None);
+                        endpoint.report_failure(health, &problem, None);
                         continue;
                     }
-                    endpoint.works();
-                    return Err(refusal);
+                    endpoint.record_success();
+                    return Err(rejection);
                 }
-                Outcome::Failed(problem, rest) => endpoint.failed(health, &problem, rest),
+                Outcome::Failed(problem, retry_after) => {
+                    endpoint.report_failure(health, &problem, retry_after)
+                }
             }
         }
     }
 
-    /// Posts events, but not to an endpoint that would take them and never acknowledge them: it would get them again
-    /// and again.
-    async fn sent(&self, endpoint: &Endpoint, body: Bytes, channel: Option<&str>) -> Outcome {
+    /// Posts events. Checks first that the endpoint acknowledges events, if that is required: it would get them again
+    /// and again otherwise.
+    async fn post_if_acknowledged(&self, endpoint: &Endpoint, body: Bytes, channel: Option<&str>) -> Outcome {
         if let Some(channel) = channel
-            && !endpoint.acknowledges.load(Ordering::Relaxed)
+            && !endpoint.has_acks.load(Ordering::Relaxed)
         {
-            match self.asked(endpoint, &[], channel).await {
-                Ok((_, answer)) if answer["code"] == NO_ACKNOWLEDGEMENTS => {
-                    let problem = "it gives no acknowledgements: the token has indexer acknowledgement off; nothing is sent until it is on";
+            match self.query_acks(endpoint, &[], channel).await {
+                Ok((_, response)) if response["code"] == NO_ACKNOWLEDGEMENTS => {
+                    let problem = "no acknowledgements: indexer acknowledgement is off for the token; nothing is sent until it is on";
                     return Outcome::Failed(problem.into(), None);
                 }
-                Ok((status, answer)) if !status.is_success() => {
-                    return Outcome::Failed(format!("{status}: {answer}"), None);
+                Ok((status, response)) if !status.is_success() => {
+                    return Outcome::Failed(format!("{status}: {response}"), None);
                 }
-                Ok(_) => endpoint.acknowledges.store(true, Ordering::Relaxed),
+                Ok(_) => endpoint.has_acks.store(true, Ordering::Relaxed),
                 Err(problem) => return Outcome::Failed(problem, None),
             }
         }
@@ -244,24 +256,24 @@ impl Hec {
         }
         let compress = move || {
             let mut gzip = GzEncoder::new(Vec::with_capacity(events.len() / 4), Compression::fast());
-            // Into memory: there is nothing to fail.
+            // Writing to memory can't fail.
             gzip.write_all(&events).and_then(|()| gzip.finish()).unwrap_or_default()
         };
         tokio::task::spawn_blocking(compress).await.unwrap_or_default().into()
     }
 
-    /// An endpoint that is not resting, in turn. Waits until there is one.
-    async fn endpoint(&self) -> &Endpoint {
+    /// Waits for an endpoint that is not backing off. Chooses in round-robin order.
+    async fn available_endpoint(&self) -> &Endpoint {
         loop {
-            let (first, now) = (self.turn.fetch_add(1, Ordering::Relaxed), Instant::now());
-            let in_turn = |number: usize| &self.endpoints[(first + number) % self.endpoints.len()];
-            let mut all = (0..self.endpoints.len()).map(in_turn);
+            let (first, now) = (self.round_robin.fetch_add(1, Ordering::Relaxed), Instant::now());
+            let candidate = |number: usize| &self.endpoints[(first + number) % self.endpoints.len()];
+            let mut all = (0..self.endpoints.len()).map(candidate);
             if let Some(endpoint) =
-                all.find(|endpoint| endpoint.rests_until().is_none_or(|until| until <= now))
+                all.find(|endpoint| endpoint.next_attempt().is_none_or(|until| until <= now))
             {
                 return endpoint;
             }
-            let until = self.endpoints.iter().filter_map(Endpoint::rests_until).min().unwrap_or(now);
+            let until = self.endpoints.iter().filter_map(Endpoint::next_attempt).min().unwrap_or(now);
             tokio::time::sleep_until(until.into()).await;
         }
     }
@@ -278,74 +290,74 @@ impl Hec {
         }
         match request.body(body).send().await {
             Ok(response) => self.read(endpoint, response).await,
-            Err(error) => Outcome::Failed(words(error), None),
+            Err(error) => Outcome::Failed(error_chain(error), None),
         }
     }
 
-    /// What an answer means.
+    /// Interprets a response.
     async fn read(&self, endpoint: &Endpoint, response: Response) -> Outcome {
-        let (status, rest) = (response.status(), rest(&response));
-        let body = match limited(response).await {
+        let (status, retry_after) = (response.status(), retry_after(&response));
+        let body = match read_body(response).await {
             Ok(body) => body,
-            Err(problem) => return Outcome::Failed(format!("{status}, and then {problem}"), rest),
+            Err(problem) => return Outcome::Failed(format!("{status}, then {problem}"), retry_after),
         };
-        let Answer { text, code, invalid, acknowledgement } =
+        let HecResponse { text, code, invalid, acknowledgement } =
             serde_json::from_slice(&body).unwrap_or_default();
-        let text: String = text.chars().take(LONGEST_REASON).collect();
-        let said = match code {
+        let text: String = text.chars().take(MAX_REASON_CHARS).collect();
+        let message = match code {
             Some(code) => format!("{status}: {text} (code {code})"),
             None => format!("{status}: {}", String::from_utf8_lossy(&body[..body.len().min(200)])),
         };
-        let refused = |number, code: String, reason| Outcome::Refused(Refusal { number, code, reason });
+        let rejected = |number, code: String, reason| Outcome::Rejected(Rejection { number, code, reason });
         match (status, code) {
             (StatusCode::OK, Some(SUCCESS)) if self.settings.acknowledge && acknowledgement.is_none() => {
-                endpoint.acknowledges.store(false, Ordering::Relaxed);
-                let problem = "it gives no acknowledgements: the token has indexer acknowledgement off";
-                Outcome::Failed(problem.into(), rest)
+                endpoint.has_acks.store(false, Ordering::Relaxed);
+                let problem = "no acknowledgements: indexer acknowledgement is off for the token";
+                Outcome::Failed(problem.into(), retry_after)
             }
             (StatusCode::OK, Some(SUCCESS)) => Outcome::Accepted(acknowledgement),
-            // A page of something between, perhaps.
-            (StatusCode::OK, _) => Outcome::Failed(format!("{said}: this is no answer of HEC"), rest),
+            // Probably a page of a proxy.
+            (StatusCode::OK, _) => Outcome::Failed(format!("{message}: not a HEC response"), retry_after),
             (StatusCode::BAD_REQUEST, Some(INCORRECT_INDEX)) => {
-                // Only with this code it counts from one.
-                refused(invalid.and_then(|number| number.checked_sub(1)), INCORRECT_INDEX.to_string(), text)
+                // Event numbers are 1-based with this code only.
+                rejected(invalid.and_then(|number| number.checked_sub(1)), INCORRECT_INDEX.to_string(), text)
             }
-            (StatusCode::BAD_REQUEST, Some(code)) if REFUSED.contains(&code) => {
-                refused(invalid, code.to_string(), text)
+            (StatusCode::BAD_REQUEST, Some(code)) if EVENT_ERRORS.contains(&code) => {
+                rejected(invalid, code.to_string(), text)
             }
-            (StatusCode::PAYLOAD_TOO_LARGE, _) => refused(None, "413".into(), said),
-            _ => Outcome::Failed(said, rest),
+            (StatusCode::PAYLOAD_TOO_LARGE, _) => rejected(None, "413".into(), message),
+            _ => Outcome::Failed(message, retry_after),
         }
     }
 
     /// Waits until the events of a request are indexed.
-    async fn acknowledged(&self, endpoint: &Endpoint, number: u64, channel: &str) -> Outcome {
-        let patience = Duration::from_secs(self.settings.acknowledge_seconds);
+    async fn wait_for_ack(&self, endpoint: &Endpoint, number: u64, channel: &str) -> Outcome {
+        let timeout = Duration::from_secs(self.settings.acknowledge_seconds);
         let (begun, mut pause, mut last) = (Instant::now(), FIRST_POLL, String::new());
-        while begun.elapsed() < patience {
+        while begun.elapsed() < timeout {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LAST_POLL);
-            match self.ask(endpoint, number, channel).await {
+            match self.is_acknowledged(endpoint, number, channel).await {
                 Ok(true) => return Outcome::Accepted(None),
                 Ok(false) => last.clear(),
                 Err(problem) => last = format!(" ({problem})"),
             }
         }
-        let seconds = patience.as_secs();
-        Outcome::Failed(format!("not acknowledged within {seconds} seconds{last}: sent again"), None)
+        let seconds = timeout.as_secs();
+        Outcome::Failed(format!("not acknowledged within {seconds} seconds{last}: sending again"), None)
     }
 
-    /// Whether the events of a request are indexed.
-    async fn ask(&self, endpoint: &Endpoint, number: u64, channel: &str) -> Result<bool, String> {
-        let (status, answer) = self.asked(endpoint, &[number], channel).await?;
-        match answer["acks"][number.to_string()].as_bool() {
+    /// Returns true if the events of a request are indexed.
+    async fn is_acknowledged(&self, endpoint: &Endpoint, number: u64, channel: &str) -> Result<bool, String> {
+        let (status, response) = self.query_acks(endpoint, &[number], channel).await?;
+        match response["acks"][number.to_string()].as_bool() {
             Some(indexed) => Ok(indexed),
-            None => Err(format!("{status}: {}", answer.to_string().chars().take(200).collect::<String>())),
+            None => Err(format!("{status}: {}", response.to_string().chars().take(200).collect::<String>())),
         }
     }
 
-    /// Asks for acknowledgements. An answer that is no JSON is null.
-    async fn asked(
+    /// Queries acknowledgements. A body that is not JSON becomes null.
+    async fn query_acks(
         &self,
         endpoint: &Endpoint,
         numbers: &[u64],
@@ -355,21 +367,21 @@ impl Hec {
         let request = request.header(AUTHORIZATION, self.authorization.clone());
         let body = json!({ "acks": numbers }).to_string();
         let response =
-            request.header(CONTENT_TYPE, "application/json").body(body).send().await.map_err(words)?;
+            request.header(CONTENT_TYPE, "application/json").body(body).send().await.map_err(error_chain)?;
         let status = response.status();
-        Ok((status, serde_json::from_slice(&limited(response).await?).unwrap_or_default()))
+        Ok((status, serde_json::from_slice(&read_body(response).await?).unwrap_or_default()))
     }
 }
 
-/// The header of the channel that acknowledgements are asked by.
+/// The header with the channel of a request.
 const CHANNEL: &str = "x-splunk-request-channel";
 
 fn client(settings: &Settings) -> Result<reqwest::Client, ReceiverError> {
-    // The first to come installs it; another one of the same kind is as good.
+    // Fails if a provider is installed already, which is fine.
     let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
     let timeout = Duration::from_secs(settings.timeout_seconds);
     let mut client = reqwest::Client::builder().connect_timeout(CONNECT).timeout(timeout).tcp_nodelay(true);
-    // The token is for no one else.
+    // A redirect must not leak the token.
     client = client.redirect(reqwest::redirect::Policy::none()).pool_max_idle_per_host(settings.requests);
     client = client.danger_accept_invalid_certs(!settings.verify);
     if let Some(file) = &settings.ca {
@@ -378,7 +390,7 @@ fn client(settings: &Settings) -> Result<reqwest::Client, ReceiverError> {
         let pem = std::fs::read(file).map_err(|error| wrong(&error))?;
         let authorities = reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| wrong(&error))?;
         if authorities.is_empty() {
-            return Err(wrong(&"has no certificate in PEM"));
+            return Err(wrong(&"contains no PEM certificate"));
         }
         for authority in authorities {
             client = client.add_root_certificate(authority);
@@ -387,7 +399,7 @@ fn client(settings: &Settings) -> Result<reqwest::Client, ReceiverError> {
     client.build().map_err(|error| ReceiverError::setting("urls", error))
 }
 
-/// A random UUID, as Splunk wants a channel to be.
+/// A random UUID, the format that Splunk requires of a channel.
 fn new_channel() -> String {
     let bits = fastrand::u128(..) & !(0xf << 76) & !(0xc << 60) | 4 << 76 | 8 << 60;
     let hex = format!("{bits:032x}");
@@ -399,7 +411,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn settings_that_can_not_be_are_named() {
+    fn rejects_invalid_settings() {
         let right =
             Settings { urls: vec!["https://h:8088".into()], token: "t".into(), ..Settings::default() };
         Hec::new(&right).unwrap();
@@ -409,8 +421,8 @@ mod tests {
             Hec::new(&settings).unwrap_err().to_string()
         };
         assert!(problem(|settings| settings.urls.clear()).contains("urls: is missing"));
-        assert!(problem(|settings| settings.urls[0] = "splunk:8088".into()).contains("neither http"));
-        assert!(problem(|settings| settings.urls[0] += "/services/collector/event").contains("leave out"));
+        assert!(problem(|settings| settings.urls[0] = "splunk:8088".into()).contains("must begin with http"));
+        assert!(problem(|settings| settings.urls[0] += "/services/collector/event").contains("remove"));
         assert!(problem(|settings| settings.token.clear()).contains("token: is missing"));
         assert!(problem(|settings| settings.token = "a\nb".into()).contains("token"));
         assert!(problem(|settings| settings.ca = Some("none.pem".into())).contains("none.pem"));
@@ -418,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn a_channel_is_a_uuid() {
+    fn channel_is_a_uuid() {
         let channel = new_channel();
         let parts: Vec<usize> = channel.split('-').map(str::len).collect();
         assert_eq!(parts, [8, 4, 4, 4, 12]);

@@ -7,27 +7,27 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Settings {
-    /// URLs, without a path: `https://splunk.example.org:8088`. With several, requests go to each in turn, and to none
-    /// that does not take them.
+    /// URLs without a path: `https://splunk.example.org:8088`. Requests are distributed round robin over all URLs that
+    /// accept events.
     pub urls: Vec<String>,
     /// The token.
     pub token: String,
-    /// Bytes of events in a request, before compression. Splunk takes 1 MB unless it is set otherwise.
+    /// Bytes of events in a request, before compression. Splunk's default limit is 1 MB.
     pub batch_bytes: usize,
-    /// Requests on their way at one time.
+    /// Concurrent requests.
     pub requests: usize,
-    /// Whether requests are compressed with gzip.
+    /// True to compress requests with gzip.
     pub gzip: bool,
-    /// Whether an event is delivered only when Splunk says that it is indexed (indexer acknowledgement).
+    /// True to confirm events only after Splunk has indexed them (indexer acknowledgement).
     pub acknowledge: bool,
-    /// Seconds to wait for that before the events are sent again.
+    /// Timeout of an acknowledgement, in seconds. Events are resent after it.
     pub acknowledge_seconds: u64,
-    /// Seconds to wait for the answer to a request.
+    /// Timeout of a request, in seconds.
     pub timeout_seconds: u64,
-    /// File with certificates (PEM) of authorities to trust besides those of the system.
+    /// File with trusted CA certificates (PEM), in addition to the system's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca: Option<PathBuf>,
-    /// Whether certificates are verified.
+    /// True to verify certificates.
     pub verify: bool,
 }
 
@@ -48,7 +48,7 @@ impl Default for Settings {
     }
 }
 
-/// The token is not for logs.
+/// Keeps the token out of logs.
 impl fmt::Debug for Settings {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Settings").field("urls", &self.urls).finish_non_exhaustive()

@@ -1,16 +1,16 @@
-//! The rules of a store that send to SIEMs: one feed for each shard of each rule.
+//! The SIEM rules of a store: one delivery for each shard of each rule.
 //!
-//! A load is a task of the rule: on disk before anything of it is sent, and done, with the checkpoint, in one
-//! transaction when the receiver has all of it. A task whose receiver does not take it is shown as failed while it is
-//! tried on: there is nothing behind it that could be sent before.
+//! Each batch is a task of the rule. The task is on disk before anything is sent. One transaction marks it as
+//! successful and moves the checkpoint, after the receiver has confirmed the batch. A stuck task is shown as failed
+//! while it is retried; the tasks behind it wait.
 //!
 //! # Layout
-//! - This file: [`Rules`], which rules there are to be. `work`: one rule that sends. `stored`: what it reads of a shard.
-//!   `ledger`: where it writes down that this was received.
+//! - This file: [`Rules`], which starts and stops the workers of rules. `worker`: the worker of one rule.
+//!   `store_reader`: reads a shard of the store. `checkpoints`: saves finished tasks.
 
-mod ledger;
-mod stored;
-mod work;
+mod checkpoints;
+mod store_reader;
+mod worker;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::AtomicI64;
@@ -23,40 +23,40 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use self::work::Work;
+use self::worker::RuleWorker;
 use super::dead_letter::DeadLetters;
-use super::feed::{Formatters, Outlet, OutletError, on_thread, told};
+use super::delivery::{Delivery, DeliveryError, Formatters, on_thread, stopped};
 use super::format::Formatting;
 use super::receiver::{Receiver, ReceiverConfig, ReceiverError};
 use super::rule::{SIEM, SiemRule};
 use crate::registry::Registry;
 use crate::rule::RuleError;
 
-/// How often it is looked for rules that changed, and for tasks that are stuck.
-const LOOK: Duration = Duration::from_secs(1);
+/// Interval of checks for changed rules and stuck tasks.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long what is on its way has to be delivered when a rule changes, or the service ends.
-const FAREWELL: Duration = Duration::from_secs(5);
+/// Longest wait for in-flight tasks when a rule changes or the service stops.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Bytes of logs of a rule that may be on their way.
-const ROOM: usize = 16 << 20;
+/// Memory budget for a rule's in-flight logs, in bytes.
+const MEMORY_BUDGET: usize = 16 << 20;
 
-/// What made a task, as it is stored.
+/// The stored plan of a task.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SiemRecord {
     /// The project.
     pub project: String,
     /// The logstore.
     pub logstore: String,
-    /// The rule, its transformers by their digests.
+    /// The rule, with transformers pinned by digest.
     pub siem: SiemRule,
-    /// What the stages are called: name and version of each.
+    /// Name and version of each stage.
     pub stages: Vec<String>,
-    /// SHA-256 of the one that formats.
+    /// SHA-256 of the formatter.
     pub digest: String,
 }
 
-/// Why a rule can't send.
+/// An error in a SIEM rule.
 #[derive(Debug, thiserror::Error)]
 pub enum RulesError {
     /// The rule is wrong.
@@ -67,53 +67,53 @@ pub enum RulesError {
     Receiver {
         /// The receiver.
         name: String,
-        /// What is wrong with it.
+        /// The cause.
         source: ReceiverError,
     },
-    /// Its stage.
+    /// A stage is wrong.
     #[error(transparent)]
-    Outlet(#[from] OutletError),
+    Delivery(#[from] DeliveryError),
 }
 
-/// Sends by the rules of a store.
+/// The SIEM rules of a store.
 #[derive(Debug)]
 pub struct Rules {
     store: Arc<Store>,
     registry: Registry,
     receivers: BTreeMap<String, ReceiverConfig>,
     dead_letters: Arc<DeadLetters>,
-    /// Times in a row that a stage fails until it is tried now and then only.
-    hold_after: usize,
-    /// What keeps rules from sending, by their numbers.
+    /// Consecutive failures of a stage that open its circuit breaker.
+    failure_threshold: usize,
+    /// Current failures, by rule number.
     problems: Mutex<HashMap<i64, String>>,
-    /// Something may be another than it was.
+    /// Signals a possible change of rules or stages.
     changed: Notify,
 }
 
 impl Rules {
-    /// The rules of a store. `receivers` are those that they name; a stage that fails `hold_after` times in a row is tried
-    /// now and then only.
+    /// Creates the SIEM rules of a store. `receivers` are those that rules can name. A stage that fails
+    /// `failure_threshold` times in a row has its circuit breaker opened.
     pub fn new(
         store: Arc<Store>,
         registry: Registry,
         receivers: BTreeMap<String, ReceiverConfig>,
         dead_letters: DeadLetters,
-        hold_after: usize,
+        failure_threshold: usize,
     ) -> Self {
         let dead_letters = Arc::new(dead_letters);
         let (problems, changed) = (Mutex::default(), Notify::new());
-        Self { store, registry, receivers, dead_letters, hold_after, problems, changed }
+        Self { store, registry, receivers, dead_letters, failure_threshold, problems, changed }
     }
 
-    /// A stage may be another one now.
-    pub fn hurry(&self) {
+    /// Wakes the main loop after a change of rules or stages.
+    pub fn wake(&self) {
         self.changed.notify_one();
     }
 
-    /// Checks a rule: there is such a receiver, and its stage takes its configuration.
+    /// Checks a rule: its receiver exists, and its stage accepts its configuration.
     ///
     /// # Errors
-    /// With what is wrong.
+    /// Describes the first problem.
     pub fn check(&self, rule: &SiemRule) -> Result<(), RulesError> {
         self.check_with(rule, &self.registry)
     }
@@ -121,12 +121,12 @@ impl Rules {
     /// Checks a rule with the stages of another registry.
     ///
     /// # Errors
-    /// With what is wrong.
+    /// Describes the first problem.
     pub fn check_with(&self, rule: &SiemRule, registry: &Registry) -> Result<(), RulesError> {
-        self.outlet(rule, registry).map(drop)
+        self.delivery(rule, registry).map(drop)
     }
 
-    /// What keeps a rule from sending, if anything does.
+    /// The current failure of a rule, if there is one.
     pub fn problem(&self, rule: i64) -> Option<String> {
         self.problems().get(&rule).cloned()
     }
@@ -135,15 +135,16 @@ impl Rules {
         self.problems.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn outlet(&self, rule: &SiemRule, registry: &Registry) -> Result<Outlet, RulesError> {
+    fn delivery(&self, rule: &SiemRule, registry: &Registry) -> Result<Delivery, RulesError> {
         let (name, config) = (&rule.receiver, self.receiver(rule)?);
         let receiver = Receiver::new(name, config)
             .map_err(|source| RulesError::Receiver { name: name.clone(), source })?;
         let formatters = self.formatters(rule, self.stage(rule)?, registry)?;
-        Ok(Outlet::new(Arc::new(receiver), formatters, Arc::clone(&self.dead_letters)).within(ROOM))
+        Ok(Delivery::new(Arc::new(receiver), formatters, Arc::clone(&self.dead_letters))
+            .with_memory_budget(MEMORY_BUDGET))
     }
 
-    /// What transforms and formats for a rule: the stage that formats by its name.
+    /// Opens the stages of a rule. `stage` is the name of the formatter.
     fn formatters(
         &self,
         rule: &SiemRule,
@@ -152,10 +153,17 @@ impl Rules {
     ) -> Result<Formatters, RulesError> {
         let transport = self.receiver(rule)?.transport();
         let format = rule.format.clone();
-        Ok(Formatters::new(registry, transport, &rule.transform, stage, format, Some(self.hold_after))?)
+        Ok(Formatters::new(
+            registry,
+            transport,
+            &rule.transform,
+            stage,
+            format,
+            Some(self.failure_threshold),
+        )?)
     }
 
-    /// The same, for one who formats by himself.
+    /// Creates a formatting session for a rule.
     pub(super) fn formatting(
         &self,
         rule: &SiemRule,
@@ -173,7 +181,7 @@ impl Rules {
         &self.registry
     }
 
-    /// The name of a rule's stage.
+    /// The name of a rule's formatter.
     pub(super) fn stage<'a>(&'a self, rule: &'a SiemRule) -> Result<&'a str, RulesError> {
         let built_in = self.receiver(rule)?.stage();
         Ok(rule.stage.as_deref().unwrap_or(built_in))
@@ -184,25 +192,26 @@ impl Rules {
         let missing = || {
             let known: Vec<_> = self.receivers.keys().map(String::as_str).collect();
             let known = if known.is_empty() { "none".into() } else { known.join(", ") };
-            let problem = format!("the service's settings name no receiver {name:?}; there is {known}");
+            let problem =
+                format!("the service's settings define no receiver {name:?}; known receivers: {known}");
             RuleError::field("receiver", problem).into()
         };
         self.receivers.get(name).ok_or_else(missing)
     }
 
-    /// Sends by all rules that are enabled, as they are at the time, until `stop`.
+    /// Runs a worker for each enabled rule until `stop`, and follows changes of rules.
     pub async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
         let mut running: HashMap<i64, Running> = HashMap::new();
         loop {
-            let wanted = self.wanted();
+            let enabled = self.enabled();
             for (number, running) in &running {
-                let is_same = wanted.get(number).is_some_and(|(_, rule, _)| *rule == running.work.rule);
-                if !is_same || !running.work.has_stage().await {
+                let is_same = enabled.get(number).is_some_and(|(_, rule, _)| *rule == running.worker.rule);
+                if !is_same || !running.worker.has_stage().await {
                     running.stop.send_replace(true);
                 }
             }
             running.retain(|_, running| !running.task.is_finished());
-            for (number, (logstore, rule, parsed)) in wanted {
+            for (number, (logstore, rule, parsed)) in enabled {
                 if !running.contains_key(&number)
                     && let Some(begun) = self.begin(&logstore, rule, parsed).await
                 {
@@ -210,65 +219,65 @@ impl Rules {
                 }
             }
             tokio::select! {
-                () = told(&mut stop) => break,
+                () = stopped(&mut stop) => break,
                 () = self.changed.notified() => {}
-                () = sleep(LOOK) => {}
+                () = sleep(POLL_INTERVAL) => {}
             }
         }
         for running in running.values() {
             running.stop.send_replace(true);
         }
         let ended = futures_util::future::join_all(running.into_values().map(|running| running.task));
-        let _ = timeout(FAREWELL + LOOK, ended).await;
+        let _ = timeout(SHUTDOWN_TIMEOUT + POLL_INTERVAL, ended).await;
     }
 
-    /// The rules that are to send, by their numbers.
-    fn wanted(&self) -> HashMap<i64, (Arc<Logstore>, ShippingRule, SiemRule)> {
+    /// The enabled rules, by number.
+    fn enabled(&self) -> HashMap<i64, (Arc<Logstore>, ShippingRule, SiemRule)> {
         let catalog = self.store.catalog();
-        let mut wanted = HashMap::new();
+        let mut enabled = HashMap::new();
         let mut problems = self.problems();
-        let mut there = HashSet::new();
+        let mut known = HashSet::new();
         for logstore in catalog.logstores() {
             for rule in logstore.rules.values().filter(|rule| rule.target == SIEM) {
                 match SiemRule::of(&rule.name, &rule.configuration) {
                     Ok(parsed) if parsed.enabled => {
-                        there.insert(rule.number());
-                        wanted.insert(rule.number(), (Arc::clone(logstore), rule.clone(), parsed));
+                        known.insert(rule.number());
+                        enabled.insert(rule.number(), (Arc::clone(logstore), rule.clone(), parsed));
                     }
                     Ok(_) => {}
                     Err(error) => {
-                        there.insert(rule.number());
+                        known.insert(rule.number());
                         problems.insert(rule.number(), error.to_string());
                     }
                 }
             }
         }
-        problems.retain(|rule, _| there.contains(rule));
-        wanted
+        problems.retain(|rule, _| known.contains(rule));
+        enabled
     }
 
-    /// Begins to send by a rule, if it can.
+    /// Starts the worker of a rule. `None` if the rule is wrong.
     async fn begin(
         self: &Arc<Self>,
         logstore: &Arc<Logstore>,
         rule: ShippingRule,
         parsed: SiemRule,
     ) -> Option<Running> {
-        let (rules, sought) = (Arc::clone(self), parsed.clone());
-        // Before the stage is looked up: what is changed meanwhile is seen when a task is made.
+        let (rules, rule_copy) = (Arc::clone(self), parsed.clone());
+        // Read before the stage is looked up, so that a concurrent swap is detected when a task is created.
         let revision = self.store.catalog().stages().revision;
-        let outlet = match on_thread(move || rules.outlet(&sought, &rules.registry)).await {
-            Ok(outlet) => outlet,
+        let delivery = match on_thread(move || rules.delivery(&rule_copy, &rules.registry)).await {
+            Ok(delivery) => delivery,
             Err(error) => {
                 let known = self.problems().insert(rule.number(), error.to_string());
                 if known.is_none_or(|known| known != error.to_string()) {
-                    tracing::warn!(rule = rule.name, %error, "the rule can't send");
+                    tracing::warn!(rule = rule.name, %error, "can't start the rule");
                 }
                 return None;
             }
         };
         let stage = self.stage(&parsed).unwrap_or_default().to_owned();
-        let (identity, transforms) = (outlet.formatters.identity(), outlet.formatters.transforms());
+        let (identity, transforms) = (delivery.formatters.identity(), delivery.formatters.transforms());
         let stages = transforms.stages().chain([identity]);
         let (transform, pinned) = (parsed.transform.clone(), transforms.pinned());
         let record = SiemRecord {
@@ -278,29 +287,29 @@ impl Rules {
             digest: identity.digest().to_owned(),
             siem: SiemRule { transform: pinned, ..parsed },
         };
-        // Names and texts: there is nothing that JSON can't hold.
+        // Strings always serialize.
         let plan = serde_json::to_string(&record).unwrap_or_default();
-        let work = Work {
+        let worker = RuleWorker {
             rules: Arc::clone(self),
             rule: rule.clone(),
             project: logstore.project.clone(),
             logstore: logstore.name.clone(),
-            outlet,
+            delivery,
             stage,
             transform,
             revision: AtomicI64::new(revision),
             plan,
-            open: Mutex::default(),
+            in_flight: Mutex::default(),
         };
-        let (work, stop) = (Arc::new(work), watch::Sender::new(false));
-        let task = tokio::spawn(Arc::clone(&work).run(stop.subscribe()));
-        Some(Running { stop, work, task })
+        let (worker, stop) = (Arc::new(worker), watch::Sender::new(false));
+        let task = tokio::spawn(Arc::clone(&worker).run(stop.subscribe()));
+        Some(Running { stop, worker, task })
     }
 }
 
-/// A rule that sends.
+/// A running worker.
 struct Running {
     stop: watch::Sender<bool>,
-    work: Arc<Work>,
+    worker: Arc<RuleWorker>,
     task: JoinHandle<()>,
 }

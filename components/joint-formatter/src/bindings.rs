@@ -1,5 +1,0 @@
-#![allow(missing_docs, unreachable_pub, clippy::undocumented_unsafe_blocks)]
-
-wit_bindgen::generate!({ path: "../../wit", world: "logship:stages/joint-formatter", generate_all });
-
-pub(crate) use export as export_joint;

@@ -1,0 +1,188 @@
+//! Object manifests: the durable record of a task's objects.
+
+use rusqlite::types::Type;
+use rusqlite::{Connection, Row, params};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::{LogPosition, NewTask, Status, TaskId, find, insert, next_of};
+use crate::error::StoreError;
+use crate::rule::save_next;
+use crate::store::Store;
+
+/// The durable record of a task's objects, saved before they get their names. The default is the manifest of a task
+/// without objects, because its stages filtered all logs.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ObjectManifest {
+    /// The number of logs.
+    pub rows: u64,
+    /// The size of the objects before compression, in bytes.
+    pub raw_bytes: u64,
+    /// The size of the objects, in bytes.
+    pub stored_bytes: u64,
+    /// The SHA-256 of the first object, in hexadecimal; empty if there are no objects.
+    pub sha256: String,
+    /// The objects, if their keys depend on the logs. If empty, the task has at most one object, with the key of the
+    /// task.
+    pub objects: Vec<ManifestEntry>,
+}
+
+/// The record of an object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestEntry {
+    /// The key.
+    pub object: String,
+    /// The number of logs.
+    pub rows: u64,
+    /// The size before compression, in bytes.
+    pub raw_bytes: u64,
+    /// The size, in bytes.
+    pub stored_bytes: u64,
+    /// The SHA-256, in hexadecimal.
+    pub sha256: String,
+}
+
+impl ObjectManifest {
+    /// Creates the manifest of a task with these objects.
+    pub fn from_entries(objects: Vec<ManifestEntry>) -> Self {
+        let sum = |field: fn(&ManifestEntry) -> u64| objects.iter().map(field).sum();
+        Self {
+            rows: sum(|object| object.rows),
+            raw_bytes: sum(|object| object.raw_bytes),
+            stored_bytes: sum(|object| object.stored_bytes),
+            sha256: objects.first().map(|object| object.sha256.clone()).unwrap_or_default(),
+            objects,
+        }
+    }
+
+    /// Returns true if the task has an object.
+    pub fn has_object(&self) -> bool {
+        !self.sha256.is_empty()
+    }
+}
+
+impl Store {
+    /// Saves the manifest of a task, and its final range end. The remainder of the old range goes to the shard's next
+    /// task. If that exists already, it becomes a new task with the id and object key in `remainder`. Returns true if
+    /// it did.
+    pub async fn save_manifest(
+        &self,
+        id: TaskId,
+        end: LogPosition,
+        manifest: ObjectManifest,
+        remainder: (TaskId, String),
+    ) -> Result<bool, StoreError> {
+        let now = (self.options.clock)();
+        let job = move |connection: &Connection| {
+            let has_remainder = shrink(connection, id, end, remainder, now)?;
+            let first = manifest.objects.first().map(|first| &first.object);
+            let objects = first.map(|_| json!(manifest.objects).to_string());
+            connection
+                .prepare_cached(
+                    "UPDATE task SET sha256 = ?3, rows = ?4, raw_bytes = ?5, stored_bytes = ?6,
+                         object = coalesce(?7, object), objects = ?8
+                     WHERE created = ?1 AND number = ?2",
+                )?
+                .execute(params![
+                    id.created,
+                    id.number,
+                    manifest.sha256,
+                    manifest.rows,
+                    manifest.raw_bytes,
+                    manifest.stored_bytes,
+                    first,
+                    objects
+                ])?;
+            Ok(has_remainder)
+        };
+        self.writer.run(false, job).await
+    }
+
+    /// Fixes the range end and the number of rows of a task before its object is made. A remote executor may store the
+    /// object even if its reply is lost. The remainder is handled as in [`save_manifest`](Self::save_manifest).
+    pub async fn fix_range(
+        &self,
+        id: TaskId,
+        end: LogPosition,
+        rows: u64,
+        remainder: (TaskId, String),
+    ) -> Result<bool, StoreError> {
+        let now = (self.options.clock)();
+        let job = move |connection: &Connection| {
+            let has_remainder = shrink(connection, id, end, remainder, now)?;
+            connection
+                .prepare_cached("UPDATE task SET rows = ?3 WHERE created = ?1 AND number = ?2")?
+                .execute(params![id.created, id.number, rows])?;
+            Ok(has_remainder)
+        };
+        self.writer.run(false, job).await
+    }
+
+    /// Releases a fixed range, so that it can change again. The caller must be sure that no object was made.
+    pub async fn release_range(&self, id: TaskId) -> Result<(), StoreError> {
+        let job = move |connection: &Connection| {
+            connection
+                .prepare_cached(
+                    "UPDATE task SET rows = NULL WHERE created = ?1 AND number = ?2 AND sha256 IS NULL",
+                )?
+                .execute(params![id.created, id.number])?;
+            Ok(())
+        };
+        self.writer.run(false, job).await
+    }
+}
+
+/// Reads the manifest of a row, if it has one. `columns` are the indices of the digest, rows, raw bytes, stored bytes
+/// and objects.
+pub(super) fn read(row: &Row<'_>, columns: [usize; 5]) -> Result<Option<ObjectManifest>, rusqlite::Error> {
+    let [sha256, rows, raw_bytes, stored_bytes, objects] = columns;
+    let Some(sha256) = row.get::<_, Option<String>>(sha256)? else { return Ok(None) };
+    let text: Option<String> = row.get(objects)?;
+    let objects = text
+        .map_or(Ok(vec![]), |text| serde_json::from_str(&text))
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(objects, Type::Text, Box::new(error)))?;
+    let (rows, raw_bytes, stored_bytes) = (row.get(rows)?, row.get(raw_bytes)?, row.get(stored_bytes)?);
+    Ok(Some(ObjectManifest { rows, raw_bytes, stored_bytes, sha256, objects }))
+}
+
+/// Sets the range end of a running task. The remainder of its old range goes to the shard's next task. If that exists
+/// already, it becomes a new task. Returns true if it did.
+///
+/// # Errors
+/// [`StoreError::NoTask`] if the task is not running.
+fn shrink(
+    connection: &Connection,
+    id: TaskId,
+    end: LogPosition,
+    (remainder_id, object): (TaskId, String),
+    now: u64,
+) -> Result<bool, StoreError> {
+    let task = find(connection, id)?;
+    if task.status != Status::Running {
+        // The rule was deleted in the meantime.
+        return Err(StoreError::NoTask(id.to_string()));
+    }
+    let mut has_remainder = false;
+    if end < task.end {
+        if next_of(connection, task.rule_number, task.shard)? == Some(task.end) {
+            save_next(connection, task.rule_number, task.shard, end)?;
+        } else {
+            let remainder = NewTask {
+                id: remainder_id,
+                shard: task.shard,
+                begin: end,
+                end: task.end,
+                object,
+                received: task.received,
+                plan: String::new(),
+                revision: 0,
+            };
+            insert(connection, task.rule_number, task.plan, &remainder, 0, now)?;
+            has_remainder = true;
+        }
+    }
+    connection
+        .prepare_cached("UPDATE task SET end_cursor = ?3, end_log = ?4 WHERE created = ?1 AND number = ?2")?
+        .execute(params![id.created, id.number, end.cursor, end.log])?;
+    Ok(has_remainder)
+}

@@ -1,0 +1,151 @@
+//! Configuration of functions: a destination of the service's settings.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use reqwest::Url;
+use serde::{Deserialize, Serialize};
+
+use crate::destination::DestinationConfig;
+use crate::group_list::ListLimits;
+
+/// Address and limits of functions that are called with logs.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct FunctionConfig {
+    /// Base URL of the functions: `https://functions.example.org`.
+    pub url: String,
+    /// The name of the function's rule. Default: the name of the calling rule.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// Bearer token of the calls, for the `Authorization` header.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// The name of the destination that has the objects. Objects that the function returns are written there.
+    /// Objects that the function delivers itself are read there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store: Option<String>,
+    /// Maximum number of concurrent calls.
+    pub calls: usize,
+    /// Maximum size of a call's body as sent, in bytes. Lower it for a gateway before the function.
+    pub body_bytes: usize,
+    /// Read timeout of a call, in seconds.
+    pub timeout_seconds: u64,
+    /// URL of a proxy. Default: the environment's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<String>,
+    /// File with PEM certificates of additional trusted authorities.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca: Option<PathBuf>,
+}
+
+/// Maximum size of a call's body as sent, and uncompressed: the limit of `trigger-http`.
+pub(crate) const MAX_BODY: ListLimits = ListLimits { compressed: 16 << 20, raw: 64 << 20 };
+
+/// Minimum value of `body-bytes`: smaller calls are not worth their overhead.
+const MIN_BODY_BYTES: usize = 64 << 10;
+
+impl Default for FunctionConfig {
+    fn default() -> Self {
+        Self {
+            url: String::new(),
+            rule: None,
+            token: None,
+            store: None,
+            calls: 8,
+            body_bytes: MAX_BODY.compressed,
+            timeout_seconds: 120,
+            proxy: None,
+            ca: None,
+        }
+    }
+}
+
+/// Omits the token, so that it never appears in logs.
+impl fmt::Debug for FunctionConfig {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = formatter.debug_struct("FunctionConfig");
+        debug.field("url", &self.url).field("rule", &self.rule).field("store", &self.store);
+        debug.field("calls", &self.calls).finish_non_exhaustive()
+    }
+}
+
+impl FunctionConfig {
+    /// Checks the values. `destinations` are those of the settings.
+    ///
+    /// # Errors
+    /// The invalid setting, and the reason.
+    pub(crate) fn check(&self, destinations: &BTreeMap<String, DestinationConfig>) -> Result<(), String> {
+        self.endpoint("rule")?;
+        if let Some(store) = &self.store {
+            match destinations.get(store) {
+                None => return Err(format!("store: the settings have no destination {store:?}")),
+                Some(DestinationConfig::Function(_)) => {
+                    return Err(format!("store: {store:?} is a function and can't store objects"));
+                }
+                Some(_) => {}
+            }
+        }
+        if !(1..=1024).contains(&self.calls) {
+            return Err(format!("calls: {} is out of range: 1-1024", self.calls));
+        }
+        if !(MIN_BODY_BYTES..=MAX_BODY.compressed).contains(&self.body_bytes) {
+            let (bytes, most) = (self.body_bytes, MAX_BODY.compressed);
+            return Err(format!("body-bytes: {bytes} is out of range: {MIN_BODY_BYTES}-{most}"));
+        }
+        Ok(())
+    }
+
+    /// Returns the URL of the function's rule.
+    pub(crate) fn endpoint(&self, rule: &str) -> Result<Url, String> {
+        let rule = self.rule.as_deref().unwrap_or(rule);
+        let wrong = |problem: &str| format!("url: {:?} {problem}: https://HOST", self.url);
+        let mut url = Url::parse(&self.url).map_err(|_| wrong("is not a URL"))?;
+        if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+            return Err(wrong("begins with neither http:// nor https://"));
+        }
+        if url.path().contains("/v1/ship") || url.query().is_some() {
+            return Err(wrong("is too long: leave out /v1/ship and everything after it"));
+        }
+        let below = url.path().trim_end_matches('/').to_owned();
+        url.set_path(&below);
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(["v1", "ship", rule]);
+        }
+        Ok(url)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_invalid_settings() {
+        let right =
+            FunctionConfig { url: "https://f.example.org/below/".into(), ..FunctionConfig::default() };
+        assert_eq!(right.endpoint("a-b").unwrap().as_str(), "https://f.example.org/below/v1/ship/a-b");
+        let other = FunctionConfig { rule: Some("r".into()), url: "http://f:80".into(), ..right.clone() };
+        assert_eq!(other.endpoint("a-b").unwrap().as_str(), "http://f/v1/ship/r");
+        let lake = DestinationConfig::Directory { path: "lake".into() };
+        let function = DestinationConfig::Function(right.clone());
+        let destinations = BTreeMap::from([("lake".to_owned(), lake), ("f".to_owned(), function)]);
+        let check = |change: fn(&mut FunctionConfig)| {
+            let mut config = right.clone();
+            change(&mut config);
+            config.check(&destinations)
+        };
+        check(|config| config.store = Some("lake".into())).unwrap();
+        let problem = |change| check(change).unwrap_err();
+        assert!(problem(|config| config.url = "f.example.org".into()).contains("is not a URL"));
+        assert!(problem(|config| config.url = "ftp://f".into()).contains("neither http"));
+        assert!(problem(|config| config.url = "http://f/v1/ship/lake".into()).contains("leave out"));
+        assert!(problem(|config| config.store = Some("sea".into())).contains("no destination"));
+        assert!(problem(|config| config.store = Some("f".into())).contains("is a function"));
+        assert!(problem(|config| config.calls = 0).starts_with("calls"));
+        assert!(problem(|config| config.body_bytes = 1).starts_with("body-bytes"));
+        let secret = FunctionConfig { token: Some("t0ken".into()), ..right.clone() };
+        assert!(!format!("{secret:?}").contains("t0ken"));
+    }
+}
