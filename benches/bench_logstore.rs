@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use logship::log_group::log_groups;
-use logship::ndjson::{Parser, Settings};
+use logship_batch::log_group::log_groups;
+use logship_batch::ndjson::{Parser, Settings};
 use logship_bench::line;
 use logship_logstore::{LogstoreSettings, NewGroup, Options, Store};
 use logship_sls::compression::Compression;

@@ -1,4 +1,4 @@
-//! spin.toml, the application of this repository: each line of it against the components as they are built.
+//! Compares spin.toml, the Spin application of this repository, with the built components.
 
 mod support;
 
@@ -6,16 +6,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use logship::engine::{Engine, Limits};
-use logship::link::Stages;
-use logship::registry::Registry;
-use logship_function::application::ImportProvider as _;
+use logship::function_stages::Stages;
+use logship_registry::Registry;
+use logship_runtime::engine::{Engine, Limits};
+use logship_spin_runtime::application::ImportProvider as _;
 use support::dummy;
 use toml::{Table, Value};
 use wit_component::DecodedWasm;
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
 fn application() -> Table {
@@ -26,43 +26,50 @@ fn table<'a>(parent: &'a Table, name: &str) -> &'a Table {
     parent.get(name).and_then(Value::as_table).unwrap_or_else(|| panic!("spin.toml has no {name}"))
 }
 
-/// What a component imports and exports, as the reader of another project than the composer's sees it.
-struct Ends {
+/// The imports and exports of a component, as `wit-component` reads them: the composer uses another reader.
+struct Interfaces {
     imports: BTreeSet<String>,
     exports: BTreeSet<String>,
 }
 
-fn ends(path: &Path) -> Ends {
+fn interfaces(path: &Path) -> Interfaces {
     let bytes = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let DecodedWasm::Component(resolve, world) = wit_component::decode(&bytes).unwrap() else {
-        panic!("{} is no component", path.display());
+        panic!("{} is not a component", path.display());
     };
     let world = &resolve.worlds[world];
     let names = |items: Vec<_>| items.into_iter().map(|key| resolve.name_world_key(key)).collect();
-    Ends { imports: names(world.imports.keys().collect()), exports: names(world.exports.keys().collect()) }
+    Interfaces {
+        imports: names(world.imports.keys().collect()),
+        exports: names(world.exports.keys().collect()),
+    }
 }
 
 #[test]
-fn every_dependency_is_an_import_that_its_component_exports() {
+fn dependencies_match_imports_and_exports() {
     let application = application();
     let components = table(&application, "component");
     assert_eq!(components.keys().collect::<Vec<_>>(), ["trigger-http", "trigger-redis"]);
     for (name, component) in components {
         let component = component.as_table().unwrap();
-        let trigger = ends(&root().join(component["source"].as_str().unwrap()));
+        let trigger = interfaces(&root().join(component["source"].as_str().unwrap()));
         let dependencies = table(component, "dependencies");
         for (import, dependency) in dependencies {
-            assert!(trigger.imports.contains(import), "{name} imports no {import}: {:?}", trigger.imports);
+            assert!(
+                trigger.imports.contains(import),
+                "{name} does not import {import}: {:?}",
+                trigger.imports
+            );
             let path = dependency["path"].as_str().unwrap();
-            let stage = ends(&root().join(path));
-            assert!(stage.exports.contains(import), "{path} exports no {import}: {:?}", stage.exports);
+            let stage = interfaces(&root().join(path));
+            assert!(stage.exports.contains(import), "{path} does not export {import}: {:?}", stage.exports);
             let callable = stage.imports.iter().find(|import| *import != "logship:batch/types@1.0.0");
             assert_eq!(callable, None, "{path} imports something");
         }
         let own = |import: &&String| import.starts_with("logship:") && !import.starts_with("logship:batch/");
         let wanted: BTreeSet<_> = trigger.imports.iter().filter(own).collect();
-        assert_eq!(wanted, dependencies.keys().collect(), "{name}: an import is not served");
-        // Spin takes one component of a package.
+        assert_eq!(wanted, dependencies.keys().collect(), "{name}: an import has no dependency");
+        // Spin accepts one component per package.
         let packages: BTreeSet<_> = dependencies.keys().map(|import| import.split('/').next()).collect();
         assert_eq!(packages.len(), dependencies.len());
         assert_eq!(component["dependencies_inherit_configuration"].as_bool(), Some(false), "{name}");
@@ -73,7 +80,7 @@ fn every_dependency_is_an_import_that_its_component_exports() {
 }
 
 #[test]
-fn both_triggers_are_called_and_every_variable_is_there() {
+fn declares_both_triggers_and_all_variables() {
     let application = application();
     let triggers = table(&application, "trigger");
     for kind in ["http", "redis"] {
@@ -83,7 +90,10 @@ fn both_triggers_are_called_and_every_variable_is_there() {
     }
     let variables = table(&application, "variables");
     for (name, variable) in variables {
-        assert!(variable.get("default").is_some(), "{name}: nobody can try the application");
+        assert!(
+            variable.get("default").is_some(),
+            "{name} has no default: the application does not run without settings"
+        );
         let is_secret = ["secret", "token"].iter().any(|word| name.contains(word));
         assert_eq!(variable.get("secret").is_some(), is_secret, "{name}");
     }
@@ -93,20 +103,20 @@ fn both_triggers_are_called_and_every_variable_is_there() {
     assert_eq!(used, variables.keys().cloned().collect());
 }
 
-/// What `logship function compose` says of the application, with a line of it changed.
-fn refusal(line: &str, changed: &str) -> String {
+/// Returns the error of `logship function compose` for the application with one line changed.
+fn compose_error(line: &str, changed: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
     let text = fs::read_to_string(root().join("spin.toml")).unwrap();
-    let whole = text.replace(line, changed);
-    assert_ne!(text, whole);
+    let changed = text.replace(line, changed);
+    assert_ne!(text, changed);
     let file = folder.path().join("spin.toml");
-    // Its paths are those of the repository.
-    fs::write(&file, whole.replace("\"target/", &format!("\"{}/target/", root().display()))).unwrap();
+    // The paths are relative to the repository.
+    fs::write(&file, changed.replace("\"target/", &format!("\"{}/target/", root().display()))).unwrap();
     let composed = support::logship()
         .args(["function", "compose"])
         .arg(&file)
         .arg("--output")
-        .arg(folder.path().join("whole.wasm"))
+        .arg(folder.path().join("composed.wasm"))
         .output()
         .unwrap();
     assert!(!composed.status.success());
@@ -114,10 +124,10 @@ fn refusal(line: &str, changed: &str) -> String {
 }
 
 #[test]
-fn a_wrong_line_is_told_in_words_that_can_be_read() {
+fn rejects_wrong_dependency() {
     let encoder = r#""logship:encode/encoder@1.0.0" = { path = "target/components/encode-json.wasm" }"#;
     let cases = BTreeMap::from([
-        // Another kind of stage.
+        // A stage of another kind.
         (
             encoder.replace("encode-json", "compress-gzip"),
             vec![
@@ -130,37 +140,37 @@ fn a_wrong_line_is_told_in_words_that_can_be_read() {
             encoder.replace("1.0.0", "1.1.0"),
             vec!["doesn't import logship:encode/encoder@1.1.0", "logship:encode/encoder@1.0.0"],
         ),
-        // None at all.
+        // No dependency.
         (String::new(), vec!["imports logship:encode/encoder@1.0.0, but no dependency provides it"]),
         (encoder.replace("encode-json", "encode-yaml"), vec!["encode-yaml.wasm", "No such file"]),
     ]);
-    for (changed, words) in cases {
-        let told = refusal(encoder, &changed);
-        for word in words {
-            assert!(told.contains(word), "{changed}: {told}");
+    for (changed, expected) in cases {
+        let error = compose_error(encoder, &changed);
+        for text in expected {
+            assert!(error.contains(text), "{changed}: {error}");
         }
     }
 }
 
 #[test]
-fn a_component_of_the_same_name_and_another_form_is_told_with_the_difference() {
+fn reports_type_mismatch_of_dependency() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("other.wasm");
     fs::write(&file, dummy(|text| text.replace("size: func() -> u64;", "size: func() -> u32;"))).unwrap();
     let other = format!("path = \"{}\"", file.display());
-    let told = refusal("path = \"target/components/encode-json.wasm\"", &other);
-    for word in ["other.wasm", "logship:encode/encoder@1.0.0", "other types", "u64", "u32"] {
-        assert!(told.contains(word), "{told}");
+    let error = compose_error("path = \"target/components/encode-json.wasm\"", &other);
+    for text in ["other.wasm", "logship:encode/encoder@1.0.0", "other types", "u64", "u32"] {
+        assert!(error.contains(text), "{error}");
     }
 }
 
 #[test]
-fn functions_are_trusted_as_they_come_and_no_others() {
+fn trusts_only_unmodified_functions() {
     let stages = Stages::new(Registry::new(Engine::new(Limits::default(), None).unwrap()));
     for (name, component) in table(&application(), "component") {
         let mut function = fs::read(root().join(component["source"].as_str().unwrap())).unwrap();
         assert!(stages.is_trusted(&function), "{name}");
-        // A custom section without a name or content changes nothing that runs.
+        // An empty custom section does not change the behavior.
         function.extend([0, 1, 0]);
         assert!(!stages.is_trusted(&function), "{name}");
     }

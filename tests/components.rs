@@ -1,17 +1,18 @@
-//! Every component that is built here keeps the contract, as `logship stage check` checks it. And what the host
-//! makes of components that are none.
+//! Checks all components of this repository with the checks of `logship stage check`, and how the host rejects
+//! invalid components.
 
 mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
 
-use logship::batch::{BatchBuilder, LogBatch, LogGroup};
-use logship::conformance::{self, Settings};
-use logship::engine::{Engine, Limits};
-use logship::registry::Registry;
-use logship::stage::{Kind, Request, Stage};
-use logship::wasi::WasiAllowlist;
+use logship_batch::batch::{BatchBuilder, LogBatch, LogGroup};
+use logship_registry::Registry;
+use logship_registry::conformance;
+use logship_registry::conformance::Settings;
+use logship_runtime::engine::{Engine, Limits};
+use logship_runtime::stage::{Kind, Request, Stage};
+use logship_runtime::wasi::WasiAllowlist;
 use sha2::{Digest as _, Sha256};
 use support::{WORLD, dummy};
 use wit_component::DecodedWasm;
@@ -21,17 +22,18 @@ fn engine() -> Engine {
 }
 
 #[test]
-fn no_component_imports_anything_to_call() {
+fn components_import_no_functions() {
     for path in support::components() {
         let DecodedWasm::Component(resolve, world) =
             wit_component::decode(&fs::read(&path).unwrap()).unwrap()
         else {
-            panic!("{} is no component", path.display());
+            panic!("{} is not a component", path.display());
         };
         let imports: Vec<_> =
             resolve.worlds[world].imports.keys().map(|import| resolve.name_world_key(import)).collect();
         let allowed =
-            match Stage::load(&engine(), "", &fs::read(&path).unwrap(), &WasiAllowlist::None).unwrap().kind() {
+            match Stage::load(&engine(), "", &fs::read(&path).unwrap(), &WasiAllowlist::None).unwrap().kind()
+            {
                 Kind::Encoder | Kind::Formatter | Kind::Transformer | Kind::Pipeline => {
                     vec!["logship:batch/types@1.0.0".to_owned()]
                 }
@@ -41,13 +43,13 @@ fn no_component_imports_anything_to_call() {
         for interface in
             resolve.interfaces.iter().filter(|(_, interface)| interface.name.as_deref() == Some("types"))
         {
-            assert!(interface.1.functions.is_empty(), "the interface of types has nothing to call");
+            assert!(interface.1.functions.is_empty(), "the `types` interface has no functions");
         }
     }
 }
 
 #[test]
-fn every_name_that_is_built_in_is_that_of_its_stage() {
+fn built_in_names_match_stages() {
     let registry = Registry::new(engine());
     let names: BTreeSet<_> = Registry::built_in().collect();
     let expected = [
@@ -68,13 +70,13 @@ fn every_name_that_is_built_in_is_that_of_its_stage() {
     }
 }
 
-/// Checks as `logship stage check` makes them, of fewer chunks.
+/// The settings of `logship stage check`, with fewer chunks.
 fn few_chunks() -> Settings {
     Settings { speed: false, chunks: 500, ..Settings::default() }
 }
 
 #[test]
-fn every_component_keeps_the_contract() {
+fn components_pass_conformance_checks() {
     let registry = Registry::new(engine());
     let examples = ["encode-logfmt", "siem-cef", "siem-leef"].map(support::example);
     for path in support::components().into_iter().chain(examples) {
@@ -85,7 +87,7 @@ fn every_component_keeps_the_contract() {
 }
 
 #[test]
-fn transform_fields_keeps_the_contract_with_each_of_its_settings() {
+fn transform_fields_passes_conformance_checks_with_each_setting() {
     let registry = Registry::new(engine());
     for config in [
         r#"{"where":[{"a":{"matches":"^[a-z]"}},{"__topic__":"plain"}],"unless":{"key 1":["","plain"]}}"#,
@@ -100,7 +102,7 @@ fn transform_fields_keeps_the_contract_with_each_of_its_settings() {
 }
 
 #[test]
-fn what_a_transformer_gives_is_checked_by_the_host() {
+fn rejects_invalid_batch_from_transformer() {
     let bytes = fs::read(support::example("misbehaving-transform")).unwrap();
     let Stage::Transformer(stage) = Stage::load(&engine(), "it.wasm", &bytes, &WasiAllowlist::None).unwrap()
     else {
@@ -136,7 +138,7 @@ fn what_a_transformer_gives_is_checked_by_the_host() {
 }
 
 #[test]
-fn the_header_of_an_object_has_the_room_that_was_kept_for_it() {
+fn compressor_header_fills_reserved_room() {
     let registry = Registry::new(engine());
     let text = "the quick brown fox jumps over the lazy dog. ".repeat(50_000).into_bytes();
     for name in Registry::built_in().filter(|name| name.starts_with("compress-")) {
@@ -148,7 +150,7 @@ fn the_header_of_an_object_has_the_room_that_was_kept_for_it() {
 }
 
 #[test]
-fn the_addresses_of_the_specification_are_rendered() {
+fn renders_keys_of_specification() {
     let renderer = Registry::new(engine()).renderer("object-path").unwrap();
     let id = "1484913043351525351_2850008";
     let request = |prefix: &str, partition_format: &str, suffix: &str| Request {
@@ -183,20 +185,20 @@ fn the_addresses_of_the_specification_are_rendered() {
     }
 }
 
-fn refused(bytes: &[u8]) -> String {
-    refused_with(bytes, &WasiAllowlist::None)
+fn load_error(bytes: &[u8]) -> String {
+    load_error_with(bytes, &WasiAllowlist::None)
 }
 
-fn refused_with(bytes: &[u8], allowlist: &WasiAllowlist) -> String {
+fn load_error_with(bytes: &[u8], allowlist: &WasiAllowlist) -> String {
     Stage::load(&engine(), "it.wasm", bytes, allowlist).unwrap_err().to_string()
 }
 
 #[test]
-fn what_the_contract_does_not_know_is_refused_by_name() {
-    let trapping = refused(&dummy(|text| text));
-    assert!(trapping.contains("it.wasm") && trapping.contains("trapped: wasm `unreachable`"), "{trapping}");
+fn rejects_components_outside_contract() {
+    let trap = load_error(&dummy(|text| text));
+    assert!(trap.contains("it.wasm") && trap.contains("trapped: wasm `unreachable`"), "{trap}");
 
-    let version = refused(&dummy(|text| text.replace("1.0.0", "2.1.0")));
+    let version = load_error(&dummy(|text| text.replace("1.0.0", "2.1.0")));
     assert!(
         version.contains(
             "exports logship:encode/encoder@2.1.0, but this logship requires logship:encode/encoder@1.0.0"
@@ -204,30 +206,31 @@ fn what_the_contract_does_not_know_is_refused_by_name() {
         "{version}"
     );
 
-    let lacking = refused(&dummy(|text| text.replace("size: func() -> u64;", "length: func() -> u32;")));
-    assert!(lacking.ends_with("  - size: func() -> u64;\n  + length: func() -> u32;"), "{lacking}");
+    let missing = load_error(&dummy(|text| text.replace("size: func() -> u64;", "length: func() -> u32;")));
+    assert!(missing.ends_with("  - size: func() -> u64;\n  + length: func() -> u32;"), "{missing}");
 
-    let field = refused(&dummy(|text| text.replace("log-groups: list<u32>,", "")));
+    let field = load_error(&dummy(|text| text.replace("log-groups: list<u32>,", "")));
     assert!(field.ends_with("  - log-groups: list<u32>,"), "{field}");
 
     let world = "package test:dummy; interface clock { now: func() -> u64; } world encoder { import clock; import log: func(text: string); export logship:encode/encoder@1.0.0; }";
-    let imports = refused(&dummy(|text| text.replace(WORLD, world)));
+    let imports = load_error(&dummy(|text| text.replace(WORLD, world)));
     assert!(
-        imports.contains("a stage must not import anything, but this component imports log, test:dummy/clock"),
+        imports
+            .contains("a stage must not import anything, but this component imports log, test:dummy/clock"),
         "{imports}"
     );
 
-    // To allow WASI is to allow nothing else.
-    assert_eq!(refused_with(&dummy(|text| text.replace(WORLD, world)), &WasiAllowlist::All), imports);
+    // The WASI allowlist does not allow other imports.
+    assert_eq!(load_error_with(&dummy(|text| text.replace(WORLD, world)), &WasiAllowlist::All), imports);
 
     let world = "package test:dummy; interface other { run: func(); } world encoder { export other; }";
-    let stranger = refused(&dummy(|text| text.replace(WORLD, world)));
-    assert!(stranger.contains("not a stage: it exports test:dummy/other"), "{stranger}");
+    let other = load_error(&dummy(|text| text.replace(WORLD, world)));
+    assert!(other.contains("not a stage: it exports test:dummy/other"), "{other}");
 }
 
 #[test]
-fn wasi_is_for_those_that_it_is_allowed_to() {
-    let of = |version: &str| {
+fn allowlist_controls_wasi() {
+    let with_clock = |version: &str| {
         let interface = format!(
             "package wasi:clocks@{version} {{ interface wall-clock {{ record datetime {{ seconds: u64, nanoseconds: u32 }} now: func() -> datetime; }} }}"
         );
@@ -236,34 +239,34 @@ fn wasi_is_for_those_that_it_is_allowed_to() {
         );
         dummy(|text| text.replace(WORLD, &world))
     };
-    let old = of("0.2.0");
+    let old = with_clock("0.2.0");
     let digest = format!("sha256:{}", hex::encode(Sha256::digest(&old)));
     for allowlist in [WasiAllowlist::None, WasiAllowlist::of(["other".to_owned()])] {
-        let refused = refused_with(&old, &allowlist);
-        let is_run = refused.contains("trapped");
-        // A name may be the one that it gives itself: for that it is asked, and this one traps when it is.
-        assert_eq!(is_run, allowlist != WasiAllowlist::None, "{refused}");
+        let error = load_error_with(&old, &allowlist);
+        let has_run = error.contains("trapped");
+        // An allowlist of names needs the component's own name: the host calls `describe`, and the dummy traps.
+        assert_eq!(has_run, allowlist != WasiAllowlist::None, "{error}");
     }
-    let refused_by_name = refused(&old);
+    let error = load_error(&old);
     assert!(
-        refused_by_name.contains("this component wants wasi:clocks/wall-clock@0.2.0")
-            && refused_by_name.contains("--allow-wasi")
-            && refused_by_name.contains("[stages] allow-wasi"),
-        "{refused_by_name}"
+        error.contains("this component wants wasi:clocks/wall-clock@0.2.0")
+            && error.contains("--allow-wasi")
+            && error.contains("[stages] allow-wasi"),
+        "{error}"
     );
     for allowlist in [WasiAllowlist::All, WasiAllowlist::of([digest])] {
-        let ran = refused_with(&old, &allowlist);
-        assert!(ran.contains("trapped: wasm `unreachable`"), "{ran}");
+        let error = load_error_with(&old, &allowlist);
+        assert!(error.contains("trapped: wasm `unreachable`"), "{error}");
     }
-    // That of version 0.3 waits, and stages do not.
-    let new = refused_with(&of("0.3.0"), &WasiAllowlist::All);
+    // WASI 0.3 is asynchronous, and stages are not.
+    let new = load_error_with(&with_clock("0.3.0"), &WasiAllowlist::All);
     assert!(new.contains("wants wasi:clocks/wall-clock@0.3.0. Build it for"), "{new}");
 }
 
 #[test]
-fn more_than_the_contract_asks_for_does_no_harm() {
-    // It gets as far as being asked what it is, and traps there as every dummy does.
-    let newer = refused(&dummy(|text| {
+fn accepts_newer_minor_version() {
+    // The host accepts the types and calls `describe`, which traps in every dummy.
+    let newer = load_error(&dummy(|text| {
         text.replace("size: func() -> u64;", "size: func() -> u64; more: func();").replace("1.0.0", "1.1.0")
     }));
     assert!(newer.contains("trapped"), "{newer}");

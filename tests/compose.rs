@@ -1,4 +1,5 @@
-//! `logship compose`: what is fused does what its stages do one after the other, and what can't be is refused by name.
+//! `logship compose`: a fused component returns the same bytes as its separate stages, and invalid compositions are
+//! rejected.
 
 mod support;
 
@@ -6,11 +7,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use logship::batch::{BatchBuilder, LogBatch, LogGroup};
-use logship::conformance::{self, Settings};
-use logship::engine::{Engine, Limits};
-use logship::registry::Registry;
-use logship::stage::StageError;
+use logship_batch::batch::{BatchBuilder, LogBatch, LogGroup};
+use logship_registry::Registry;
+use logship_registry::conformance;
+use logship_registry::conformance::Settings;
+use logship_runtime::engine::{Engine, Limits};
+use logship_runtime::stage::StageError;
 
 fn registry() -> Registry {
     Registry::new(Engine::new(Limits::default(), Some(&support::cache())).unwrap())
@@ -20,7 +22,7 @@ fn compose(options: &[&str], output: &Path) -> Output {
     support::logship().arg("compose").args(options).arg("--output").arg(output).output().unwrap()
 }
 
-/// What stages become.
+/// Composes stages into a component.
 fn composed(folder: &Path, name: &str, options: &[&str]) -> PathBuf {
     let path = folder.join(name);
     let output = compose(options, &path);
@@ -28,7 +30,7 @@ fn composed(folder: &Path, name: &str, options: &[&str]) -> PathBuf {
     path
 }
 
-/// Logs with a user and a message each; every third is of a robot.
+/// Logs with a user and a message each. The user of every third log is `robot`.
 fn logs() -> LogBatch {
     let mut builder = BatchBuilder::default();
     for source in ["a", "b"] {
@@ -47,7 +49,7 @@ const DROP: &str = r#"{"unless":{"user":"robot"}}"#;
 const SET: &str = r#"{"set":{"env":"prod"}}"#;
 
 #[test]
-fn a_fused_formatter_gives_the_messages_that_its_stages_give() {
+fn fused_formatter_returns_same_messages() {
     let (registry, folder) = (registry(), tempfile::tempdir().unwrap());
     let fields = || registry.transformer("transform-fields").unwrap();
     for formatter in ["siem-hec", "siem-syslog"] {
@@ -66,14 +68,14 @@ fn a_fused_formatter_gives_the_messages_that_its_stages_give() {
         let config = format!(r#"{{"transform":[{DROP},{MASK}]}}"#);
         let found = fused.open(&config).unwrap().push(&batch).unwrap();
         assert_eq!((found.bytes, found.ends), (expected.bytes, expected.ends));
-        // They are told by the logs that came in.
+        // Messages refer to the input logs, before transforms.
         assert_eq!(found.logs, dropped.logs);
         assert_eq!(dropped.logs.len(), 40);
     }
 }
 
 #[test]
-fn a_pipeline_with_transformers_makes_the_bytes_that_its_stages_make() {
+fn fused_pipeline_with_transformers_returns_same_bytes() {
     let (registry, folder) = (registry(), tempfile::tempdir().unwrap());
     let path = composed(
         folder.path(),
@@ -81,18 +83,20 @@ fn a_pipeline_with_transformers_makes_the_bytes_that_its_stages_make() {
         &["--transform", "transform-fields", "--transform", "transform-fields", "--encoder", "encode-json"],
     );
     let fused = registry.fused(path.to_str().unwrap()).unwrap();
-    let logship::stage::FusedBytes::Encoder(fused) = fused.bytes() else { panic!("it has no compressor") };
+    let logship_runtime::stage::FusedBytes::Encoder(fused) = fused.bytes() else {
+        panic!("the pipeline has a compressor")
+    };
     let batch = logs();
     let fields = |config: &str, batch: &LogBatch| {
         registry.transformer("transform-fields").unwrap().open(config).unwrap().push(batch).unwrap().batch
     };
-    let whole = fields(SET, &fields(MASK, &batch));
-    let expected = registry.encoder("encode-json").unwrap().open("").unwrap().push(&whole).unwrap();
+    let transformed = fields(SET, &fields(MASK, &batch));
+    let expected = registry.encoder("encode-json").unwrap().open("").unwrap().push(&transformed).unwrap();
     let open = |config: &str| fused.open(config);
     let found = open(&format!(r#"{{"transform":[{MASK},{SET}]}}"#)).unwrap().push(&batch).unwrap();
     assert!(found == expected && String::from_utf8(found).unwrap().contains(r#""env":"prod""#));
 
-    // A log that is left out would be missing where logs are counted.
+    // A filtered log would be missing from the row counts.
     let error = open(&format!(r#"{{"transform":[{DROP}]}}"#)).unwrap().push(&batch).unwrap_err();
     let StageError::Rejected { log: 0, reason, .. } = &error else { panic!("{error}") };
     assert!(reason.contains("Let the rule have it"), "{reason}");
@@ -112,7 +116,7 @@ fn a_pipeline_with_transformers_makes_the_bytes_that_its_stages_make() {
 }
 
 #[test]
-fn what_is_fused_keeps_the_contract() {
+fn fused_components_pass_conformance_checks() {
     let (registry, folder) = (registry(), tempfile::tempdir().unwrap());
     let transform = ["--transform", "transform-fields"];
     for (name, stages) in [
@@ -134,10 +138,10 @@ fn what_is_fused_keeps_the_contract() {
 }
 
 #[test]
-fn what_can_not_be_fused_is_refused_by_name_and_nothing_is_written() {
+fn rejects_invalid_composition_and_writes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("it.wasm");
-    for (options, words) in [
+    for (options, expected) in [
         (&["--formatter", "siem-hec"][..], "siem-hec is one component already"),
         (
             &["--formatter", "siem-hec", "--encoder", "encode-csv", "--transform", "transform-fields"],
@@ -147,9 +151,9 @@ fn what_can_not_be_fused_is_refused_by_name_and_nothing_is_written() {
         (&["--encoder", "encode-parquet", "--compressor", "compress-gzip"], "compressed inside its format"),
         (&["--encoder", "encode-xml"], "encode-xml"),
     ] {
-        let refused = compose(options, &output);
-        let said = String::from_utf8(refused.stderr).unwrap();
-        assert!(!refused.status.success() && said.contains(words), "{options:?}: {said}");
+        let composed = compose(options, &output);
+        let error = String::from_utf8(composed.stderr).unwrap();
+        assert!(!composed.status.success() && error.contains(expected), "{options:?}: {error}");
         assert!(!fs::exists(&output).unwrap(), "{options:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! The Logstore service under sudden death, and on a full disk: what it answered holds.
+//! Kills the Logstore service, and fills its disk: acknowledged data and assigned shards are never lost.
 
 #[path = "crash/consumers.rs"]
 mod consumers;
@@ -18,7 +18,7 @@ use std::env;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use logship::client::Client;
+use logship_client::Client;
 use reqwest::Method;
 use serde_json::json;
 
@@ -32,33 +32,33 @@ use traffic::*;
 const PROJECT: &str = "crash";
 const LOGSTORE: &str = "logs";
 const SHARDS: u32 = 4;
-/// Rounds of a full soak. Less of them run by default: see `rounds`.
+/// The rounds of a full soak test. `rounds` scales them.
 const ROUNDS: f64 = 100.0;
 const WRITERS: u32 = 8;
 
-/// One consumer has all shards of this group, for ever, and saves checkpoints.
+/// The only consumer of this group owns all shards, and saves checkpoints.
 const STEADY: &str = "steady";
-/// Consumers of this group come one after the other, so that shards go from hand to hand.
+/// Consumers join this group one by one, so that shards move between them.
 const HANDOVER: &str = "handover";
 const CONSUMERS: u32 = 3;
-/// No consumer is taken for dead while a test runs.
+/// Longer than any test: no consumer times out.
 const TIMEOUT_SECONDS: u32 = 86_400;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_answered_survives_sudden_death() {
+async fn acknowledged_data_survives_kill() {
     let mut random = Rng::with_seed(seed());
     let data = tempfile::tempdir().unwrap();
     let mut server = restart(data.path(), &mut random);
     make_logstore(&server.client).await;
     let mut shards = shards(&server.client).await;
-    let (begun, mut acknowledged, mut pulled) = (Instant::now(), 0, 0);
+    let (started, mut acknowledged, mut pulled) = (Instant::now(), 0, 0);
     let rounds = rounds();
     for round in 0..rounds {
         let traffic = Traffic::start(&server.client, round, &shards, &mut random).await;
         tokio::time::sleep(Duration::from_millis(random.u64(20..=300))).await;
         server.child.kill();
         let seen = traffic.end().await;
-        assert_eq!(seen.puts.refused, 0);
+        assert_eq!(seen.puts.rejected, 0);
         acknowledged += logs(&seen.puts.acknowledged);
         pulled += seen.shards.iter().map(|shard| logs(&shard.groups)).sum::<u64>();
 
@@ -74,14 +74,14 @@ async fn what_was_answered_survives_sudden_death() {
     let found = shards.iter().map(|shard| logs(&shard.groups)).sum::<u64>();
     println!(
         "{rounds} rounds in {:.1?}: {acknowledged} logs acknowledged, {found} found, {pulled} pulled meanwhile",
-        begun.elapsed(),
+        started.elapsed(),
     );
-    assert!(pulled > 0, "some positions were told before the service died");
+    assert!(pulled > 0, "some logs were pulled before the service was killed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_disk_refuses_puts_and_nothing_else() {
-    // The first has no room for the write-ahead log; the second has, but not to write it back.
+async fn full_disk_rejects_only_puts() {
+    // The first size fails in the write-ahead log, the second in a checkpoint of the database.
     for room in [8 << 20, 40 << 20] {
         let disk = SmallDisk::new(room);
         let data = disk.data();
@@ -89,12 +89,12 @@ async fn a_full_disk_refuses_puts_and_nothing_else() {
         make_logstore(&server.client).await;
         let mut shards = shards(&server.client).await;
         let puts = write(&server.client, 0, u32::MAX).await;
-        assert!(puts.refused > 0 && !puts.acknowledged.is_empty() && puts.unanswered.is_empty());
+        assert!(puts.rejected > 0 && !puts.acknowledged.is_empty() && puts.unanswered.is_empty());
         puts.check(new_groups(&mut shards, &server.client).await);
 
         disk.make_room(&server);
         let puts = write(&server.client, 1, 50).await;
-        assert_eq!((puts.refused, puts.acknowledged.len() as u32), (0, 50 * WRITERS));
+        assert_eq!((puts.rejected, puts.acknowledged.len() as u32), (0, 50 * WRITERS));
         puts.check(new_groups(&mut shards, &server.client).await);
 
         drop(server);
@@ -107,7 +107,7 @@ async fn a_full_disk_refuses_puts_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_disk_gives_no_shard_to_two() {
+async fn full_disk_never_assigns_shard_twice() {
     let disk = SmallDisk::new(8 << 20);
     let server = disk.serve();
     make_logstore(&server.client).await;
@@ -115,7 +115,7 @@ async fn a_full_disk_gives_no_shard_to_two() {
     fill(&server.client).await;
     let owners = Owners::default();
     for _ in 0..2 {
-        // Refused or not: what a consumer is told holds.
+        // The heartbeat may fail. If it succeeds, the assignment holds.
         let _ = owners.ask(&server.client, 0).await;
     }
     disk.make_room(&server);
@@ -124,13 +124,13 @@ async fn a_full_disk_gives_no_shard_to_two() {
     owners.ask(&server.client, 1).await.unwrap();
 }
 
-/// The rounds at the scale of the variable LOGSHIP_SOAK, a tenth by default.
+/// The number of rounds, scaled by the variable `LOGSHIP_SOAK`: 0.1 by default.
 fn rounds() -> u32 {
     let scale = env::var("LOGSHIP_SOAK").map_or(0.1, |scale| scale.parse().expect("a number"));
     (ROUNDS * scale).round().max(1.0) as u32
 }
 
-/// Where random numbers begin: printed, so that the same test can be run again.
+/// The seed of random numbers. Printed, so that a failed test is repeatable: set `LOGSHIP_CRASH_SEED`.
 fn seed() -> u64 {
     let given = env::var("LOGSHIP_CRASH_SEED").ok().map(|seed| seed.parse().expect("a number"));
     let seed = given.unwrap_or_else(|| fastrand::u64(..));

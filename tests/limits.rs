@@ -1,4 +1,4 @@
-//! The program at its limits: memory, disk, sudden death.
+//! Limits of the program: memory, full disks, kills and signals.
 
 mod support;
 
@@ -13,7 +13,7 @@ use std::{fs, thread};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// A line of about 330 bytes, numbered.
+/// Returns a numbered line of about 330 bytes.
 fn line(number: u64) -> String {
     let noise = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     format!(
@@ -27,7 +27,7 @@ fn line(number: u64) -> String {
     )
 }
 
-/// Starts the program on standard input, and writes lines to it until it has enough.
+/// Starts the program, and writes lines to its standard input until it closes the pipe.
 fn ship_lines(command: &mut Command, lines: u64) -> Child {
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -44,30 +44,30 @@ fn ship_lines(command: &mut Command, lines: u64) -> Child {
     child
 }
 
-/// The number of the log of each line of the object.
+/// Returns the number of the log in each line of the object.
 fn numbers(object: &Path) -> Vec<u64> {
     let text = fs::read_to_string(object).unwrap();
-    assert!(text.ends_with('\n'), "{} is cut", object.display());
+    assert!(text.ends_with('\n'), "{} is truncated", object.display());
     let number = |line: &str| {
-        let log: serde_json::Value = serde_json::from_str(line).expect("a whole line");
+        let log: serde_json::Value = serde_json::from_str(line).expect("a complete line");
         log["n"].as_str().expect("a number").parse().unwrap()
     };
     text.lines().map(number).collect()
 }
 
-/// How a child ends, and the memory that it took at most, in MiB: its own, and not that of children of other tests.
+/// Waits for a child. Returns its exit status and its own peak memory in MiB, without other children of this process.
 fn peak(child: Child) -> (ExitStatus, i64) {
     let (mut status, mut usage) = (0, MaybeUninit::<libc::rusage>::zeroed());
-    // SAFETY: both places are ours, and the child is waited for nowhere else.
+    // SAFETY: both pointers are valid, and no other code waits for the child.
     let ended = unsafe { libc::wait4(child.id() as i32, &mut status, 0, usage.as_mut_ptr()) };
     assert_eq!(ended, child.id() as i32);
-    // SAFETY: any bytes are a usage; zeros were there before.
+    // SAFETY: `rusage` is initialized with zeros, and any bytes are valid.
     let usage = unsafe { usage.assume_init() };
     (ExitStatus::from_raw(status), usage.ru_maxrss / 1024)
 }
 
 #[test]
-fn a_large_object_takes_little_memory() {
+fn large_object_needs_little_memory() {
     let out = tempfile::tempdir().unwrap();
     for format in [&["--format", "json"][..], &["--format", "parquet"]] {
         let mut command = support::logship();
@@ -85,7 +85,7 @@ fn a_large_object_takes_little_memory() {
 }
 
 #[test]
-fn objects_have_the_size_of_the_rule_and_never_more() {
+fn objects_reach_but_never_exceed_size() {
     let out = tempfile::tempdir().unwrap();
     let mut command = support::logship();
     command.args([
@@ -117,11 +117,11 @@ fn objects_have_the_size_of_the_rule_and_never_more() {
     }
     let mut seen: Vec<_> = support::objects(out.path()).iter().flat_map(|object| numbers(object)).collect();
     seen.sort_unstable();
-    assert_eq!(seen, (0..100_000).collect::<Vec<_>>(), "each log once");
+    assert_eq!(seen, (0..100_000).collect::<Vec<_>>(), "each log is shipped once");
 }
 
 #[test]
-fn a_process_killed_at_any_moment_leaves_whole_objects_only() {
+fn kill_leaves_only_complete_objects() {
     let mut complete = 0;
     for round in 0..25 {
         let out = tempfile::tempdir().unwrap();
@@ -138,11 +138,11 @@ fn a_process_killed_at_any_moment_leaves_whole_objects_only() {
         assert_eq!(seen, (0..count).collect::<Vec<_>>(), "one shard is shipped in order");
         complete += u64::from(count > 0);
     }
-    assert!(complete > 3, "some were killed between two objects: {complete}");
+    assert!(complete > 3, "too few processes were killed after their first object: {complete}");
 }
 
 #[test]
-fn a_signal_to_stop_ships_what_was_read() {
+fn sigterm_ships_read_logs() {
     let out = tempfile::tempdir().unwrap();
     let mut command = support::logship();
     command.args(["ship", "-", "--to"]).arg(out.path()).stdin(Stdio::piped()).stderr(Stdio::piped());
@@ -152,52 +152,52 @@ fn a_signal_to_stop_ships_what_was_read() {
     stdin.write_all(text.as_bytes()).unwrap();
     thread::sleep(Duration::from_millis(1500));
     kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
-    // Its input stays open and silent.
+    // The input stays open, without more logs.
     let output = child.wait_with_output().unwrap();
-    let told = String::from_utf8(output.stderr).unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
     assert!(
-        output.status.success() && told.contains("stopped by a signal: everything up to -:50 was shipped"),
-        "{told}"
+        output.status.success() && error.contains("stopped by a signal: everything up to -:50 was shipped"),
+        "{error}"
     );
     drop(stdin);
     assert_eq!(numbers(&support::objects(out.path())[0]), (0..50).collect::<Vec<_>>());
 }
 
 #[test]
-fn a_full_disk_is_told_and_leaves_no_half_object() {
+fn full_disk_fails_without_partial_object() {
     let disk = tempfile::tempdir().unwrap();
     let mount = |args: &[&str]| Command::new(args[0]).args(&args[1..]).arg(disk.path()).status();
     let mounted = mount(&["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs"]);
     if !mounted.is_ok_and(|status| status.success()) {
-        // Only root may make a small disk. Without one, the file size that a process may write is it.
-        return a_file_too_large();
+        // Only root can mount a small disk. Otherwise a limit of the file size replaces it.
+        return file_size_limit_fails_without_partial_object();
     }
     let mut command = support::logship();
     let child = ship_lines(command.args(["ship", "-", "--size", "5", "--to"]).arg(disk.path()), 100_000);
     let output = child.wait_with_output().unwrap();
     let objects = support::files(disk.path());
-    let whole: Vec<_> = objects.iter().map(|object| numbers(object).len()).collect();
+    let complete: Vec<_> = objects.iter().map(|object| numbers(object).len()).collect();
     assert!(mount(&["umount"]).unwrap().success());
-    let told = String::from_utf8(output.stderr).unwrap();
-    assert!(told.contains("no space left to write") && !output.status.success(), "{told}");
-    assert_eq!(whole.len(), 2, "two objects of 5 MB fit on a disk of 12: {objects:?}");
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("no space left to write") && !output.status.success(), "{error}");
+    assert_eq!(complete.len(), 2, "two objects of 5 MB fit on a disk of 12 MB: {objects:?}");
 }
 
-fn a_file_too_large() {
+fn file_size_limit_fails_without_partial_object() {
     let out = tempfile::tempdir().unwrap();
     let program = support::logship().get_program().to_owned();
     let mut command = Command::new("sh");
-    // Ignored, the signal becomes an error of the write.
+    // If the signal is ignored, the write fails with an error.
     command.args(["-c", "trap '' XFSZ; ulimit -f 4096; exec \"$@\"", "sh"]).arg(program);
     let child = ship_lines(command.args(["ship", "-", "--to"]).arg(out.path()), 100_000);
     let output = child.wait_with_output().unwrap();
-    let told = String::from_utf8(output.stderr).unwrap();
-    assert!(told.contains("can't write") && !output.status.success(), "{told}");
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("can't write") && !output.status.success(), "{error}");
     assert_eq!(support::files(out.path()), Vec::<std::path::PathBuf>::new());
 }
 
 #[test]
-fn the_cache_of_machine_code_is_nobody_elses() {
+fn rejects_world_writable_cache() {
     use std::os::unix::fs::PermissionsExt;
     let out = tempfile::tempdir().unwrap();
     let cache = out.path().join("cache");
@@ -205,12 +205,12 @@ fn the_cache_of_machine_code_is_nobody_elses() {
     fs::set_permissions(&cache, fs::Permissions::from_mode(0o777)).unwrap();
     let output =
         support::logship().args(["stage", "list", "--built-in", "--cache"]).arg(&cache).output().unwrap();
-    let told = String::from_utf8(output.stderr).unwrap();
-    assert!(!output.status.success() && told.contains("it holds machine code"), "{told}");
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && error.contains("it holds machine code"), "{error}");
 }
 
 #[test]
-fn a_reader_that_has_enough_ends_what_only_prints() {
+fn exits_when_standard_output_is_closed() {
     let mut child = support::logship()
         .args(["stage", "inspect", "siem-hec"])
         .stdout(Stdio::piped())

@@ -1,4 +1,4 @@
-//! The service as strangers meet it: requests over the wire, good and bad.
+//! Raw requests to the service, valid and invalid.
 
 mod support;
 
@@ -10,7 +10,7 @@ use logship_sls::log_group::{Header, LogGroupBuilder, groups};
 use serde_json::{Value, json};
 use support::service::{Answer, Service};
 
-/// A log group of so many logs.
+/// Returns a log group of `logs` logs.
 fn group(logs: usize) -> Vec<u8> {
     let mut builder = LogGroupBuilder::new(&Header { topic: Some(b"t"), ..Header::default() });
     for number in 0..logs {
@@ -21,7 +21,7 @@ fn group(logs: usize) -> Vec<u8> {
     builder.finish()
 }
 
-/// A service with the project `pro`, and its logstore `logs` of two shards.
+/// Starts a service with the project `pro` and its Logstore `logs` of two shards.
 fn service() -> Service {
     let service = Service::start(&[]);
     service.ask("POST", "/", "", &json!({ "projectName": "pro" })).good();
@@ -38,11 +38,11 @@ fn put(service: &Service, headers: &[(&str, &str)], body: &[u8]) -> Answer {
 const PROTOBUF: (&str, &str) = ("content-type", "application/x-protobuf");
 
 #[test]
-fn a_bad_body_is_refused_by_its_name_and_nothing_is_stored() {
+fn rejects_invalid_body_and_stores_nothing() {
     let service = service();
     let raw = group(3);
     let size = raw.len().to_string();
-    let packed = Compression::Lz4.compress(&raw).unwrap();
+    let compressed = Compression::Lz4.compress(&raw).unwrap();
     let lz4 = ("x-log-compresstype", "lz4");
     for (status, code, headers, body) in [
         (400, "MissingContentType", &[][..], &raw[..]),
@@ -50,13 +50,13 @@ fn a_bad_body_is_refused_by_its_name_and_nothing_is_stored() {
         (400, "PostBodyInvalid", &[PROTOBUF], b"garbage"),
         (400, "PostBodyInvalid", &[PROTOBUF], &raw[..raw.len() - 1]),
         (400, "InvalidBodyRawSize", &[PROTOBUF, ("x-log-bodyrawsize", "1")], &raw),
-        (400, "InvalidBodyRawSize", &[PROTOBUF, lz4, ("x-log-bodyrawsize", "many")], &packed),
-        (400, "MissingBodyRawSize", &[PROTOBUF, lz4], &packed),
+        (400, "InvalidBodyRawSize", &[PROTOBUF, lz4, ("x-log-bodyrawsize", "many")], &compressed),
+        (400, "MissingBodyRawSize", &[PROTOBUF, lz4], &compressed),
         (
             400,
             "InvalidCompressType",
             &[PROTOBUF, ("x-log-compresstype", "rar"), ("x-log-bodyrawsize", "9")],
-            &packed,
+            &compressed,
         ),
         (
             400,
@@ -64,9 +64,9 @@ fn a_bad_body_is_refused_by_its_name_and_nothing_is_stored() {
             &[PROTOBUF, lz4, ("x-log-bodyrawsize", size.as_str())],
             b"\xff\xfe\xfd no",
         ),
-        (400, "PostBodyUncompressError", &[PROTOBUF, lz4, ("x-log-bodyrawsize", "20")], &packed),
-        (400, "PostBodyTooLarge", &[PROTOBUF, lz4, ("x-log-bodyrawsize", "4294967295")], &packed),
-        (400, "PostBodyTooLarge", &[PROTOBUF, lz4, ("x-log-bodyrawsize", "10485761")], &packed),
+        (400, "PostBodyUncompressError", &[PROTOBUF, lz4, ("x-log-bodyrawsize", "20")], &compressed),
+        (400, "PostBodyTooLarge", &[PROTOBUF, lz4, ("x-log-bodyrawsize", "4294967295")], &compressed),
+        (400, "PostBodyTooLarge", &[PROTOBUF, lz4, ("x-log-bodyrawsize", "10485761")], &compressed),
     ] {
         let answer = put(&service, headers, body);
         assert_eq!((answer.status, answer.code().as_str()), (status, code), "{headers:?}: {answer:?}");
@@ -89,7 +89,7 @@ fn a_bad_body_is_refused_by_its_name_and_nothing_is_stored() {
 }
 
 #[test]
-fn every_form_of_a_body_gives_the_same_group() {
+fn compressions_return_same_log_group() {
     let service = service();
     let raw = group(100);
     let size = raw.len().to_string();
@@ -119,7 +119,7 @@ fn every_form_of_a_body_gives_the_same_group() {
 }
 
 #[test]
-fn wrong_questions_have_their_codes() {
+fn invalid_requests_have_error_codes() {
     let service = service();
     let end = service.cursor("logs", 0, "end");
     for (status, code, method, path, query) in [
@@ -130,7 +130,7 @@ fn wrong_questions_have_their_codes() {
         (400, "ParameterInvalid", "GET", "/logstores/logs/shards/0", "type=cursor&from=soon"),
         (400, "ParameterInvalid", "GET", "/logstores/logs/shards/0", "type=nothing"),
         (400, "InvalidCursor", "GET", "/logstores/logs/shards/0", "type=log&cursor=!!"),
-        // 18446744073709551615
+        // The cursor 18446744073709551615.
         (
             400,
             "InvalidCursor",
@@ -194,7 +194,7 @@ fn wrong_questions_have_their_codes() {
 }
 
 #[test]
-fn a_key_does_what_it_was_made_for() {
+fn keys_are_limited_to_their_permissions() {
     let service = service();
     let raw = group(1);
     let begin = service.cursor("logs", 0, "begin");
@@ -207,22 +207,22 @@ fn a_key_does_what_it_was_made_for() {
     read.send("GET", "/logstores/logs/shards/0", &pull, &[], b"").good();
     assert_eq!(put(&read, &[PROTOBUF], &raw).code(), "Unauthorized");
     assert_eq!(read.ask("POST", "/logstores", "", &json!({ "logstoreName": "new" })).code(), "Unauthorized");
-    let elsewhere = service.with_key(&["--allow", "admin=other"]);
-    let refused = elsewhere.send("GET", "/logstores/logs", "", &[], b"");
-    assert_eq!((refused.status, refused.code().as_str()), (401, "Unauthorized"));
-    let projects = elsewhere.send_to("127.0.0.1", "GET", "/", "", &[], b"").good().json();
-    assert_eq!(projects["total"], 0, "a key does not see the projects of others: {projects}");
+    let other = service.with_key(&["--allow", "admin=other"]);
+    let rejected = other.send("GET", "/logstores/logs", "", &[], b"");
+    assert_eq!((rejected.status, rejected.code().as_str()), (401, "Unauthorized"));
+    let projects = other.send_to("127.0.0.1", "GET", "/", "", &[], b"").good().json();
+    assert_eq!(projects["total"], 0, "a key lists only its own projects: {projects}");
 }
 
 #[test]
-fn what_is_not_a_request_is_answered_or_cut_off_and_others_are_served() {
+fn malformed_requests_do_not_affect_others() {
     let service = service();
     let address = service.address();
     let ask = |text: &str| {
         let mut stream = TcpStream::connect(&address).unwrap();
         stream.write_all(text.as_bytes()).unwrap();
         let mut answer = String::new();
-        // A server may cut off who sends garbage.
+        // The server may close the connection after malformed bytes.
         let _ = stream.read_to_string(&mut answer);
         answer
     };
@@ -232,7 +232,7 @@ fn what_is_not_a_request_is_answered_or_cut_off_and_others_are_served() {
     let anonymous = ask("GET /logstores HTTP/1.1\r\nhost: pro.x\r\nconnection: close\r\n\r\n");
     assert!(anonymous.contains("401") && anonymous.contains("Unauthorized"), "{anonymous}");
     let huge = "POST /logstores/logs/shards/lb HTTP/1.1\r\nhost: pro.x\r\nconnection: close\r\ncontent-length: 1099511627776\r\n";
-    assert!(ask(&format!("{huge}\r\n")).contains("401"), "before anything else it is asked who this is");
+    assert!(ask(&format!("{huge}\r\n")).contains("401"), "authentication precedes all other checks");
     let key = service.basic();
     let answer = ask(&format!("{huge}authorization: {key}\r\n\r\n"));
     assert!(answer.contains("PostBodyTooLarge"), "{answer}");
@@ -249,13 +249,13 @@ fn what_is_not_a_request_is_answered_or_cut_off_and_others_are_served() {
 }
 
 #[test]
-fn a_pull_waits_for_logs_if_it_is_told_to() {
+fn pull_with_wait_returns_new_logs() {
     let service = service();
     let query = format!("type=log&cursor={}&wait=30", service.cursor("logs", 0, "end"));
     std::thread::scope(|scope| {
         let waiting =
             scope.spawn(|| service.send("GET", "/logstores/logs/shards/0", &query, &[], b"").good());
-        // Whether it asked before or after: it gets the log.
+        // The pull returns the log, whether it starts before or after the put.
         let headers = [PROTOBUF, ("x-log-hashkey", "00000000000000000000000000000000")];
         put(&service, &headers, &group(1)).good();
         assert_eq!(waiting.join().unwrap().header("x-log-count"), "1");
@@ -263,7 +263,7 @@ fn a_pull_waits_for_logs_if_it_is_told_to() {
 }
 
 #[test]
-fn settings_that_do_not_serve_are_refused_by_name() {
+fn rejects_invalid_settings() {
     let folder = tempfile::tempdir().unwrap();
     let (file, data) = (folder.path().join("logship.toml"), folder.path().join("data"));
     for (text, expected) in [
@@ -284,10 +284,10 @@ fn settings_that_do_not_serve_are_refused_by_name() {
         let message = String::from_utf8(output.stderr).unwrap();
         assert!(!output.status.success() && message.contains(expected), "{text}: {message}");
     }
-    // The file that is shipped says what the defaults are.
-    let example = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/logship.toml");
-    let read = logship::service::config::Config::read(&example).unwrap();
-    let default = logship::service::config::Config::default();
+    // The distributed file has the defaults.
+    let example = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/logship.toml");
+    let read = logship_config::service::Config::read(&example).unwrap();
+    let default = logship_config::service::Config::default();
     assert_eq!(
         format!("{:?}", (read.listen, read.limits, read.open_metrics)),
         format!("{:?}", (default.listen, default.limits, default.open_metrics))
@@ -295,7 +295,7 @@ fn settings_that_do_not_serve_are_refused_by_name() {
 }
 
 #[test]
-fn a_component_that_wants_something_of_its_host_is_refused_and_changes_nothing() {
+fn rejects_component_with_imports() {
     let service = service();
     let world = "package test:dummy; interface sockets { send: func(text: string); } world encoder { import sockets; export logship:encode/encoder@1.0.0; }";
     let component = support::dummy(|text| text.replace(support::WORLD, world));
@@ -306,11 +306,12 @@ fn a_component_that_wants_something_of_its_host_is_refused_and_changes_nothing()
     service.send("POST", "/stages", "name=mine", &[], &logfmt).good();
     let before = service.ask("GET", "/stages", "", &Value::Null).json();
     for query in ["name=other", "name=mine", "name=mine&swap=true", "name=encode-json&swap=true"] {
-        let refused = send("/stages", query);
-        let message = refused.json()["errorMessage"].as_str().unwrap().to_owned();
-        assert_eq!((refused.status, refused.code().as_str()), (400, "ParameterInvalid"), "{query}");
+        let rejected = send("/stages", query);
+        let message = rejected.json()["errorMessage"].as_str().unwrap().to_owned();
+        assert_eq!((rejected.status, rejected.code().as_str()), (400, "ParameterInvalid"), "{query}");
         assert!(
-            message.contains("a stage must not import anything, but this component imports test:dummy/sockets"),
+            message
+                .contains("a stage must not import anything, but this component imports test:dummy/sockets"),
             "{message}"
         );
     }

@@ -1,31 +1,32 @@
-//! Rules and tasks in one process, by a clock that the test sets: when tasks are made, tried again and given up.
+//! Rules and tasks in one process, with a clock under the control of the test: when tasks are created, retried and
+//! given up.
 
 #[path = "shipping/harness.rs"]
 mod harness;
 #[path = "shipping/partitions.rs"]
 mod partitions;
+#[path = "shipping/previews.rs"]
+mod previews;
 #[path = "shipping/stages.rs"]
 mod stages;
 mod support;
 #[path = "shipping/transforms.rs"]
 mod transforms;
-#[path = "shipping/trials.rs"]
-mod trials;
 
 use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use logship::rule::{StageSpec, Rule};
-use logship::shipping::settings::Shipping;
+use logship_config::rule::{Rule, StageSpec};
+use logship_config::shipping::Shipping;
 use logship_logstore::{ObjectManifest, Status, Task, TaskFilter};
 use serde_json::json;
 
 use harness::*;
 
 #[test]
-fn logs_wait_for_the_rules_time_and_no_longer() {
+fn ships_after_time_of_rule() {
     let mut test = Test::new(2);
     test.create(&rule());
     test.put(0, 3, 10);
@@ -35,18 +36,18 @@ fn logs_wait_for_the_rules_time_and_no_longer() {
     assert_eq!(test.tasks().len(), 0, "299 seconds");
     test.pass_and_ship(SECOND);
     let tasks = test.tasks();
-    assert_eq!((tasks.len(), tasks[0].shard), (1, 0), "300 seconds, and the other shard has 100");
+    assert_eq!((tasks.len(), tasks[0].shard), (1, 0), "300 seconds, and 100 for the other shard");
     assert_eq!(tasks[0].id.created / 1000, START + 300 * SECOND);
     assert_eq!((tasks[0].status, tasks[0].manifest.as_ref().unwrap().rows), (Status::Success, 3));
     test.pass_and_ship(200 * SECOND);
     assert_eq!(test.tasks().len(), 2);
     test.assert_each_log_once();
     test.pass_and_ship(HOUR);
-    assert_eq!(test.tasks().len(), 2, "nothing came, so nothing is shipped");
+    assert_eq!(test.tasks().len(), 2, "no new logs, so no new tasks");
 }
 
 #[test]
-fn an_object_is_in_the_directory_of_the_time_that_its_task_was_made() {
+fn partition_follows_task_creation_time() {
     let mut test = Test::new(1);
     // Five minutes before midnight in Shanghai.
     test.now.store(1_484_927_700 * SECOND, Ordering::Relaxed);
@@ -60,10 +61,10 @@ fn an_object_is_in_the_directory_of_the_time_that_its_task_was_made() {
 }
 
 #[test]
-fn objects_are_of_the_rules_size_as_they_are_and_not_as_the_logs_are() {
+fn size_limits_object_bytes() {
     let mut test = Test::new(1);
     test.create(&rule());
-    // 40 MB of logs in groups that do not divide the size.
+    // 40 MB of logs, in groups that are not a divisor of the size.
     for _ in 0..57 {
         test.put(0, 700, 1000);
     }
@@ -78,7 +79,7 @@ fn objects_are_of_the_rules_size_as_they_are_and_not_as_the_logs_are() {
 }
 
 #[test]
-fn a_log_group_larger_than_an_object_becomes_several() {
+fn splits_large_log_group() {
     let mut test = Test::new(1);
     test.create(&rule());
     test.put(0, 9_000, 1000);
@@ -87,7 +88,7 @@ fn a_log_group_larger_than_an_object_becomes_several() {
     test.pass_and_ship(300 * SECOND);
     let tasks = test.tasks();
     assert!(tasks.len() >= 4, "{tasks:?}");
-    assert!(tasks.iter().any(|task| task.begin.log > 0), "one begins within the group");
+    assert!(tasks.iter().any(|task| task.begin.log > 0), "a task begins within the group");
     for pair in tasks.windows(2) {
         assert_eq!(pair[0].end, pair[1].begin);
     }
@@ -97,33 +98,36 @@ fn a_log_group_larger_than_an_object_becomes_several() {
 }
 
 #[test]
-fn a_task_that_fails_is_tried_after_15_30_and_60_minutes_and_so_on_for_two_days() {
+fn retries_failed_task_for_two_days() {
     let mut test = Test::new(1);
     test.create(&rule());
     test.put(0, 3, 10);
     test.hide_bucket();
     test.pass_and_ship(300 * SECOND);
     let created = test.now.load(Ordering::Relaxed);
-    let mut tries = vec![];
+    let mut retries = vec![];
     let mut attempts = 1;
-    // Minute by minute for three days; the bucket is gone all the time.
+    // Three days in steps of a minute, always without the bucket.
     for minute in 1..3 * 24 * 60 {
         test.pass_and_ship(MINUTE);
         let task = &test.tasks()[0];
         if task.attempts > attempts {
             attempts = task.attempts;
-            tries.push(minute);
+            retries.push(minute);
         }
     }
-    assert_eq!(tries, [15, 45, 105, 225, 465, 945, 1905]);
+    assert_eq!(retries, [15, 45, 105, 225, 465, 945, 1905]);
     let task = test.tasks().remove(0);
-    assert_eq!((task.status, task.code.as_str(), task.next_attempt), (Status::Failed, "InvalidOssBucket", None));
+    assert_eq!(
+        (task.status, task.code.as_str(), task.next_attempt),
+        (Status::Failed, "InvalidOssBucket", None)
+    );
     assert!(task.message.contains("does not exist"), "{}", task.message);
     assert_eq!(task.id.created / 1000, created);
 }
 
 #[test]
-fn a_retry_by_hand_is_immediate_and_makes_the_object_of_the_first_try() {
+fn manual_retry_keeps_object_key() {
     let mut test = Test::new(1);
     test.create(&rule());
     test.put(0, 3, 10);
@@ -132,7 +136,7 @@ fn a_retry_by_hand_is_immediate_and_makes_the_object_of_the_first_try() {
     let first = test.tasks().remove(0);
     test.show_bucket();
     test.pass_and_ship(MINUTE);
-    assert_eq!(test.statuses(), [Status::Failed], "its time has not come");
+    assert_eq!(test.statuses(), [Status::Failed], "the retry is not due");
     test.runtime.block_on(test.store.retry_tasks(TaskFilter::default(), None)).unwrap();
     test.pass_and_ship(0);
     let task = test.tasks().remove(0);
@@ -141,13 +145,13 @@ fn a_retry_by_hand_is_immediate_and_makes_the_object_of_the_first_try() {
 }
 
 #[test]
-fn tasks_that_failed_before_their_end_was_known_leave_nothing_out() {
+fn failed_tasks_without_manifest_skip_no_logs() {
     let mut test = Test::new(1);
     test.create(&rule());
     test.put(0, 3, 10);
     test.pass_and_ship(300 * SECOND);
     test.hide_bucket();
-    // Their ranges are guessed with a margin, and others begin behind them.
+    // The ranges of failed tasks are estimates with a margin. The next tasks begin after them.
     for _ in 0..57 {
         test.put(0, 700, 1000);
     }
@@ -157,7 +161,7 @@ fn tasks_that_failed_before_their_end_was_known_leave_nothing_out() {
     test.show_bucket();
     let test = test.restart();
     test.pass_and_ship(15 * MINUTE);
-    assert!(test.tasks().len() > failed, "what did not fit is in tasks of its own");
+    assert!(test.tasks().len() > failed, "new tasks have the logs that did not fit");
     assert!(test.statuses().iter().all(|status| *status == Status::Success));
     test.assert_each_log_once();
     let progress = test.store.progress(test.logstore().rule("to-lake").unwrap()).unwrap()[&0];
@@ -165,11 +169,11 @@ fn tasks_that_failed_before_their_end_was_known_leave_nothing_out() {
 }
 
 #[test]
-fn a_quiet_shard_is_shipped_to_its_end_after_a_retry() {
+fn retry_ships_rest_of_quiet_shard() {
     let mut test = Test::new(1);
     test.create(&rule());
     test.hide_bucket();
-    // Enough for one object and a little more: the range is guessed with a margin, and the object is cut before its end.
+    // Slightly more than one object: the estimated range has a margin, and the object ends before it.
     for _ in 0..8 {
         test.put(0, 700, 1000);
     }
@@ -178,12 +182,12 @@ fn a_quiet_shard_is_shipped_to_its_end_after_a_retry() {
     test.show_bucket();
     test.pass_and_ship(15 * MINUTE);
     test.pass_and_ship(300 * SECOND);
-    assert_eq!(test.statuses(), [Status::Success, Status::Success], "nobody put anything meanwhile");
+    assert_eq!(test.statuses(), [Status::Success, Status::Success], "the rest is shipped without new logs");
     test.assert_each_log_once();
 }
 
 #[test]
-fn a_rule_whose_destination_fails_does_not_hold_up_another() {
+fn failing_destination_does_not_block_other_rules() {
     let mut test = Test::with(20, Shipping { workers: 1, ..Shipping::default() });
     test.create(&Rule { name: "dead-one".into(), bucket: "nothing".into(), ..rule() });
     test.create(&rule());
@@ -194,12 +198,12 @@ fn a_rule_whose_destination_fails_does_not_hold_up_another() {
     let order: Vec<bool> = test.tasks().iter().map(|task| task.rule == "dead-one").collect();
     let last_good = order.iter().rposition(|dead| !dead).unwrap();
     let dead_before = order[..last_good].iter().filter(|dead| **dead).count();
-    assert!((18..=20).contains(&dead_before), "they have their turn one after the other: {order:?}");
+    assert!((18..=20).contains(&dead_before), "tasks of both rules alternate: {order:?}");
     test.assert_each_log_once();
 }
 
 #[test]
-fn open_tasks_keep_what_they_were_made_with() {
+fn open_tasks_keep_their_settings() {
     let mut test = Test::new(1);
     test.create(&Rule { prefix: "old".into(), ..rule() });
     test.put(0, 3, 10);
@@ -220,7 +224,7 @@ fn open_tasks_keep_what_they_were_made_with() {
 }
 
 #[test]
-fn a_rule_that_is_switched_off_goes_on_where_it_was() {
+fn reenabled_rule_continues_at_checkpoint() {
     let mut test = Test::new(1);
     test.create(&rule());
     test.put(0, 3, 10);
@@ -236,22 +240,22 @@ fn a_rule_that_is_switched_off_goes_on_where_it_was() {
 }
 
 #[test]
-fn logs_that_were_deleted_before_they_were_shipped_are_told_of() {
+fn reports_logs_that_expired_before_shipping() {
     let mut test = Test::new(1);
     test.create(&Rule { enabled: false, ..rule() });
     test.put(0, 3, 10);
     let logstore = test.logstore();
     let shard = logstore.shard(0).unwrap();
     let begin = shard.begin();
-    // The rule had begun with them.
+    // The rule begins before these logs.
     test.update(&rule());
     test.shipper.drain().unwrap();
     test.update(&Rule { enabled: false, ..rule() });
     test.shipper.drain().unwrap();
     test.pass(25 * HOUR);
-    let waited = std::time::Instant::now();
+    let started = std::time::Instant::now();
     while shard.begin() == begin {
-        assert!(waited.elapsed().as_secs() < 30, "the time to live is over");
+        assert!(started.elapsed().as_secs() < 30, "the logs did not expire");
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
     test.put(0, 2, 10);
@@ -266,10 +270,10 @@ fn logs_that_were_deleted_before_they_were_shipped_are_told_of() {
 }
 
 #[test]
-fn hundreds_of_shards_have_their_turn() {
+fn round_robin_serves_hundreds_of_shards() {
     let mut test = Test::with(200, Shipping { workers: 1, ..Shipping::default() });
     test.create(&rule());
-    // One has much, and it is not before the others.
+    // One shard has many logs, and must not delay the others.
     for _ in 0..30 {
         test.put(0, 700, 1000);
     }
@@ -280,6 +284,6 @@ fn hundreds_of_shards_have_their_turn() {
     test.pass_and_ship(300 * SECOND);
     let order: Vec<u32> = test.tasks().iter().map(|task| task.shard).collect();
     let second = order.iter().enumerate().filter(|(_, shard)| **shard == 0).nth(1).unwrap().0;
-    assert!(second >= 199, "all others are before the second of the large one: {second}");
+    assert!(second >= 199, "the second task of the large shard precedes other shards: {second}");
     test.assert_each_log_once();
 }

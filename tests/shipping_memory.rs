@@ -1,4 +1,4 @@
-//! Shipping takes the memory that the settings say, whatever the number of shards.
+//! Shipping stays within its memory budget for any number of shards.
 
 mod support;
 
@@ -9,17 +9,18 @@ use serde_json::{Value, json};
 use support::service::Service;
 
 const SHARDS: u64 = 500;
-/// Requests, each a log group of one shard.
+/// The number of requests. Each is a log group of one shard.
 const PUTS: u64 = 1_500;
-/// Logs of a request: some 200 KB.
+/// The logs per request: some 200 KB.
 const LOGS: u64 = 400;
 
-/// What the settings let shipping have, in MiB, and what the service may have besides.
+/// The memory budget of shipping, in MiB.
 const SHIPPING: u64 = 256;
-const BESIDE: u64 = 100;
+/// The memory of the rest of the service, in MiB.
+const REST: u64 = 100;
 
 #[test]
-fn five_hundred_shards_take_no_more_memory_than_the_settings_say() {
+fn memory_budget_holds_for_500_shards() {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("logship.toml");
     let settings = format!(
@@ -51,7 +52,7 @@ fn five_hundred_shards_take_no_more_memory_than_the_settings_say() {
     assert_eq!(rows, 2 * PUTS * LOGS);
     let peak = service.peak_memory();
     eprintln!("{SHARDS} shards, two rules: at most {peak} MiB");
-    assert!(peak < SHIPPING + BESIDE, "{peak} MiB");
+    assert!(peak < SHIPPING + REST, "{peak} MiB");
 }
 
 fn lines(put: u64) -> String {
@@ -62,9 +63,9 @@ fn lines(put: u64) -> String {
     (0..LOGS).map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// The rows of all tasks, once nothing waits any more.
+/// Waits until all logs are shipped. Returns the rows of all tasks.
 fn shipped(service: &Service) -> u64 {
-    let begun = Instant::now();
+    let started = Instant::now();
     loop {
         let mut waiting = 0;
         for rule in ["as-json", "as-parquet"] {
@@ -78,7 +79,7 @@ fn shipped(service: &Service) -> u64 {
             break;
         }
         assert!(
-            begun.elapsed() < Duration::from_secs(240),
+            started.elapsed() < Duration::from_secs(240),
             "{waiting} groups wait, {} tasks run",
             running["total"]
         );

@@ -1,4 +1,4 @@
-//! The tool that decompresses objects.
+//! `snappy_tool`, which decompresses objects.
 
 mod support;
 
@@ -12,38 +12,38 @@ fn tool(args: &[&std::path::Path]) -> (bool, String, String) {
 }
 
 #[test]
-fn an_object_is_decompressed_to_what_was_encoded() {
-    let place = tempfile::tempdir().unwrap();
-    let place = place.path();
+fn decompresses_object() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
     let logs: String = (0..5000).map(|number| format!("{{\"__time__\":1,\"n\":\"{number}\"}}\n")).collect();
-    fs::write(place.join("logs.ndjson"), logs).unwrap();
+    fs::write(folder.join("logs.ndjson"), logs).unwrap();
     for compression in ["none", "snappy"] {
         let shipped = support::logship()
-            .current_dir(place)
+            .current_dir(folder)
             .args(["ship", "logs.ndjson", "--to", compression, "--compression", compression])
             .status();
         assert!(shipped.unwrap().success());
     }
-    let plain = fs::read(&support::objects(&place.join("none"))[0]).unwrap();
-    let object = &support::objects(&place.join("snappy"))[0];
-    let (success, told, _) = tool(&[object, &place.join("out")]);
+    let plain = fs::read(&support::objects(&folder.join("none"))[0]).unwrap();
+    let object = &support::objects(&folder.join("snappy"))[0];
+    let (success, output, _) = tool(&[object, &folder.join("out")]);
     assert!(success);
     let compressed = fs::metadata(object).unwrap().len();
     let expected =
         format!("compressed size: {compressed}\nsuccess: true\nuncompressed size: {}\n", plain.len());
-    assert_eq!(told, expected);
-    assert!(fs::read(place.join("out")).unwrap() == plain);
+    assert_eq!(output, expected);
+    assert!(fs::read(folder.join("out")).unwrap() == plain);
 }
 
 #[test]
-fn what_is_no_block_is_named() {
-    let place = tempfile::tempdir().unwrap();
-    let text = place.path().join("text");
+fn rejects_invalid_input() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = folder.path().join("text");
     fs::write(&text, "not snappy at all").unwrap();
-    let (success, _, told) = tool(&[&text, &place.path().join("out")]);
-    assert!(!success && told.contains("not a raw snappy block"), "{told}");
-    assert!(!place.path().join("out").exists());
-    let (success, _, told) = tool(&[&place.path().join("gone"), &text]);
-    assert!(!success && told.contains("can't read"), "{told}");
+    let (success, _, error) = tool(&[&text, &folder.path().join("out")]);
+    assert!(!success && error.contains("not a raw snappy block"), "{error}");
+    assert!(!folder.path().join("out").exists());
+    let (success, _, error) = tool(&[&folder.path().join("gone"), &text]);
+    assert!(!success && error.contains("can't read"), "{error}");
     assert!(tool(&[]).2.contains("usage: snappy_tool IN OUT"));
 }

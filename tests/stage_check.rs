@@ -1,4 +1,4 @@
-//! `logship stage check` finds what is wrong: each check is failed by a stage that was made for it.
+//! Each check of `logship stage check` fails for a stage that violates it.
 
 mod support;
 
@@ -7,11 +7,12 @@ use std::path::Path;
 use std::process::Output;
 use std::time::Duration;
 
-use logship::conformance::{self, Report, Settings};
-use logship::engine::{Engine, Limits};
-use logship::registry::Registry;
+use logship_registry::Registry;
+use logship_registry::conformance;
+use logship_registry::conformance::{Report, Settings};
+use logship_runtime::engine::{Engine, Limits};
 
-/// What each act of the encoder fails: these checks, and no others unless there is a `…`.
+/// The acts of the encoder, with the checks that each fails. `…` stands for any further checks.
 const ENCODER: [(&str, &str); 40] = [
     ("behave", ""),
     ("trap", "keeps-to-its-room takes-one-log keeps-memory-flat …"),
@@ -55,7 +56,7 @@ const ENCODER: [(&str, &str); 40] = [
     ("hide-setting", "refuses-an-unknown-setting"),
 ];
 
-/// The checks with batches that break an invariant.
+/// The checks with batches that violate an invariant.
 const BROKEN: &str = "refuses-times-too-few refuses-nanos-too-few refuses-nanos-too-large refuses-groups-too-few \
     refuses-a-group-outside refuses-a-key-outside refuses-values-too-few refuses-field-ends-that-fall \
     refuses-field-ends-outside refuses-value-ends-that-fall refuses-value-ends-outside refuses-values-left-over";
@@ -105,7 +106,7 @@ const RENDERER: [(&str, &str); 14] = [
     ("loop", "takes-its-configuration"),
 ];
 
-/// A registry whose stages may take so long.
+/// Returns a registry whose stages have this deadline.
 fn registry(deadline: Duration) -> Registry {
     let limits = Limits { deadline, ..Limits::default() };
     Registry::new(Engine::new(limits, Some(&support::cache())).unwrap())
@@ -113,27 +114,28 @@ fn registry(deadline: Duration) -> Registry {
 
 fn check(registry: &Registry, component: &Path, act: &str) -> Report {
     let config = format!("{{\"act\":\"{act}\"}}");
-    // A kilobyte of each is seen to leak from some thousands on.
+    // A leak of a kilobyte per chunk needs some thousands of chunks to show.
     let chunks = if act == "leak" { 4_000 } else { 200 };
     let settings = Settings { config: Some(config), speed: false, chunks, ..Settings::default() };
     conformance::check(registry, &component.display().to_string(), &settings)
 }
 
-/// Runs each act, and gives the names of all checks that were seen, and of those that failed.
-fn run(stage: &str, acts: &[(&str, &str)]) -> (BTreeSet<String>, BTreeSet<String>) {
+/// Runs each act. Returns the names of all checks, and of the failed checks.
+fn run_acts(stage: &str, acts: &[(&str, &str)]) -> (BTreeSet<String>, BTreeSet<String>) {
     let component = support::example(stage);
-    let (patient, impatient) = (registry(Duration::from_secs(60)), registry(Duration::from_millis(300)));
+    let (long_deadline, short_deadline) =
+        (registry(Duration::from_secs(60)), registry(Duration::from_millis(300)));
     let (mut seen, mut all_failed, mut wrong) = (BTreeSet::new(), BTreeSet::new(), String::new());
     for (act, expected) in acts {
-        let registry = if act.starts_with("loop") { &impatient } else { &patient };
+        let registry = if act.starts_with("loop") { &short_deadline } else { &long_deadline };
         let report = check(registry, &component, act);
         let failed: BTreeSet<_> = report.failed().map(str::to_owned).collect();
-        let open = expected.ends_with('…');
+        let allows_more = expected.ends_with('…');
         let expected = expected.split_whitespace().filter(|name| *name != "…").map(str::to_owned);
         let expected: BTreeSet<_> = expected.collect();
-        let right = if open { failed.is_superset(&expected) } else { failed == expected };
-        if !right {
-            wrong += &format!("{act} should fail {expected:?}, and here it is\n{report}\n");
+        let matches = if allows_more { failed.is_superset(&expected) } else { failed == expected };
+        if !matches {
+            wrong += &format!("{act} should fail {expected:?}, but the report is\n{report}\n");
         }
         seen.extend(report.findings.into_iter().map(|finding| finding.check));
         all_failed.extend(failed);
@@ -142,39 +144,39 @@ fn run(stage: &str, acts: &[(&str, &str)]) -> (BTreeSet<String>, BTreeSet<String
     (seen, all_failed)
 }
 
-/// The checks that none of the acts failed.
-fn unfailed(stage: &str, acts: &[(&str, &str)]) -> Vec<String> {
-    let (seen, failed) = run(stage, acts);
+/// Returns the checks that no act fails.
+fn checks_without_failure(stage: &str, acts: &[(&str, &str)]) -> Vec<String> {
+    let (seen, failed) = run_acts(stage, acts);
     seen.difference(&failed).cloned().collect()
 }
 
 #[test]
-fn each_check_of_an_encoder_is_failed_by_name() {
-    // What is left has tests of its own below and beside the code.
-    let left =
+fn acts_fail_all_encoder_checks() {
+    // These checks have their own tests, below and in the library.
+    let untested =
         ["describes-its-configuration", "is-fast-enough", "keeps-the-contract", "takes-its-configuration"];
-    assert_eq!(unfailed("misbehaving-stage", &ENCODER), left);
+    assert_eq!(checks_without_failure("misbehaving-stage", &ENCODER), untested);
 }
 
 #[test]
-fn each_check_of_a_formatter_is_failed_by_name() {
-    let left = unfailed("misbehaving-formatter", &FORMATTER);
+fn acts_fail_formatter_checks() {
+    let untested = checks_without_failure("misbehaving-formatter", &FORMATTER);
     for check in ["adds-no-separator", "makes-events", "goes-on-after-a-refusal", "keeps-to-its-room"] {
-        assert!(left.iter().all(|left| left != check), "{check}");
+        assert!(untested.iter().all(|name| name != check), "{check}");
     }
 }
 
 #[test]
-fn each_check_of_a_compressor_is_failed_by_name() {
-    let left = unfailed("misbehaving-compressor", &COMPRESSOR);
+fn acts_fail_compressor_checks() {
+    let untested = checks_without_failure("misbehaving-compressor", &COMPRESSOR);
     for check in ["compresses", "is-what-it-is-called", "takes-noise", "takes-a-chunk-of-16-mb"] {
-        assert!(left.iter().all(|left| left != check), "{check}");
+        assert!(untested.iter().all(|name| name != check), "{check}");
     }
 }
 
 #[test]
-fn each_check_of_a_renderer_is_failed_by_name() {
-    let left = unfailed("misbehaving-renderer", &RENDERER);
+fn acts_fail_all_renderer_checks() {
+    let untested = checks_without_failure("misbehaving-renderer", &RENDERER);
     let shared = [
         "describes-its-configuration",
         "describes-itself",
@@ -184,49 +186,49 @@ fn each_check_of_a_renderer_is_failed_by_name() {
         "refuses-an-unknown-setting",
         "refuses-what-is-no-json",
     ];
-    assert_eq!(left, shared, "checks that it shares with encoders, and that were failed there");
+    assert_eq!(untested, shared, "checks shared with encoders, whose acts fail them");
 }
 
 fn stage_check(args: &[&str]) -> Output {
     support::logship().args(["stage", "check"]).args(args).output().unwrap()
 }
 
-fn told(output: &Output) -> String {
+fn output_text(output: &Output) -> String {
     String::from_utf8([&*output.stdout, &output.stderr].concat()).unwrap()
 }
 
 #[test]
-fn a_stage_that_is_slower_than_asked_for_fails() {
+fn slow_stage_fails_speed_check() {
     let stage = support::example("misbehaving-renderer").display().to_string();
     let slow = ["--config", r#"{"act":"dawdle"}"#, &stage];
     let output = stage_check(&slow);
     assert!(
-        output.status.success() && told(&output).contains("of the speed of object-path"),
+        output.status.success() && output_text(&output).contains("of the speed of object-path"),
         "{}",
-        told(&output)
+        output_text(&output)
     );
     let output = stage_check(&[&["--least-speed", "0.5"], &slow[..]].concat());
-    let told = told(&output);
-    assert!(!output.status.success() && told.contains("FAIL  is-fast-enough"), "{told}");
-    assert!(told.contains("but --least-speed is 0.5"), "{told}");
+    let text = output_text(&output);
+    assert!(!output.status.success() && text.contains("FAIL  is-fast-enough"), "{text}");
+    assert!(text.contains("but --least-speed is 0.5"), "{text}");
 }
 
 #[test]
-fn what_is_no_stage_fails_the_contract() {
+fn non_component_fails_contract_check() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("text.wasm");
     std::fs::write(&path, "no component").unwrap();
     let output = stage_check(&[path.to_str().unwrap()]);
-    let told = told(&output);
-    assert!(!output.status.success() && told.contains("FAIL  keeps-the-contract"), "{told}");
-    assert!(told.contains("it is not WebAssembly"), "{told}");
+    let text = output_text(&output);
+    assert!(!output.status.success() && text.contains("FAIL  keeps-the-contract"), "{text}");
+    assert!(text.contains("it is not WebAssembly"), "{text}");
 }
 
 #[test]
-fn a_configuration_that_is_needed_is_asked_for() {
+fn requires_configuration() {
     let stage = support::example("constant-path").display().to_string();
     let output = stage_check(&[&stage]);
-    let without = told(&output);
+    let without = output_text(&output);
     assert!(!output.status.success() && without.contains("FAIL  takes-its-configuration"), "{without}");
     assert!(without.contains("give one: --config"), "{without}");
 
@@ -234,15 +236,19 @@ fn a_configuration_that_is_needed_is_asked_for() {
     let config = folder.path().join("config.json");
     std::fs::write(&config, r#"{ "key": "always/this" }"#).unwrap();
     let output = stage_check(&[&stage, "--config", &format!("@{}", config.display())]);
-    let with = told(&output);
+    let with = output_text(&output);
     assert!(!output.status.success() && with.ends_with("failed: gives-different-keys\n"), "{with}");
 
     let output = stage_check(&[&stage, "--config", "[]"]);
-    assert!(!output.status.success() && told(&output).contains("not a JSON object"), "{}", told(&output));
+    assert!(
+        !output.status.success() && output_text(&output).contains("not a JSON object"),
+        "{}",
+        output_text(&output)
+    );
 }
 
 #[test]
-fn build_servers_read_what_failed() {
+fn junit_report_names_failed_check() {
     let folder = tempfile::tempdir().unwrap();
     let junit = folder.path().join("report.xml");
     let stage = support::example("misbehaving-stage").display().to_string();
@@ -253,7 +259,7 @@ fn build_servers_read_what_failed() {
         "--junit",
         junit.to_str().unwrap(),
     ]);
-    assert!(!output.status.success(), "{}", told(&output));
+    assert!(!output.status.success(), "{}", output_text(&output));
     let text = std::fs::read_to_string(&junit).unwrap();
     let report = quick_junit::Report::deserialize_from_str(&text).unwrap();
     assert_eq!((report.failures, report.errors), (1, 0), "{text}");

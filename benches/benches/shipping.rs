@@ -8,15 +8,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
-use logship::destination::DestinationConfig;
-use logship::engine::{Engine, Limits, default_cache};
-use logship::registry::Registry;
-use logship::rule::Rule;
-use logship::shipper_config;
-use logship::shipping::Shipper;
-use logship::shipping::settings::Shipping;
 use logship_bench::median;
+use logship_config::destination::DestinationConfig;
+use logship_config::rule::Rule;
+use logship_config::shipper_config;
+use logship_config::shipping::Shipping;
+use logship_delivery::engine::Shipper;
 use logship_logstore::{Options, RuleSettings, RuleStart, Status, Store, TaskFilter};
+use logship_registry::Registry;
+use logship_runtime::engine::{Engine, Limits, default_cache};
 
 use bench_logstore::{data, fill, peak_memory, run, run_on};
 
@@ -140,7 +140,7 @@ fn ship(folder: &Path, format: usize, cores: usize) {
         bucket: name.clone(),
         size_mb: 64,
         format: serde_json::from_str(FORMATS[format].1).expect("a format"),
-        compression: logship::rule::StageSpec::named("snappy"),
+        compression: logship_config::rule::StageSpec::named("snappy"),
         ..Rule::default()
     };
     let configuration = shipper_config::from_rule(&rule);

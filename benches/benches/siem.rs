@@ -12,15 +12,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{env, thread};
 
-use logship::directory::Directory;
-use logship::engine::{Engine, Limits, default_cache};
-use logship::registry::Registry;
-use logship::siem::dead_letter::DeadLetters;
-use logship::siem::receiver::ReceiverConfig;
-use logship::siem::rule::{SIEM, SiemRule};
-use logship::siem::rules::Rules;
 use logship_bench::median;
+use logship_config::receiver::ReceiverConfig;
+use logship_config::siem_rule::{SIEM, SiemRule};
+use logship_delivery::events::dead_letter::DeadLetters;
+use logship_delivery::events::rules::Rules;
 use logship_logstore::{Options, RuleSettings, RuleStart, Status, Store, TaskFilter};
+use logship_registry::Registry;
+use logship_runtime::engine::{Engine, Limits, default_cache};
+use logship_sink::directory::Directory;
 use tokio::sync::watch;
 
 use bench_logstore::{data, fill, peak_memory, run, run_on};

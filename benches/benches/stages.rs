@@ -6,12 +6,12 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use logship::batch::LogBatch;
-use logship::engine::{DeadlineMode, Engine, Limits};
-use logship::ndjson::{Parser, Settings};
-use logship::registry::Registry;
-use logship::stage::Request;
+use logship_batch::batch::LogBatch;
+use logship_batch::ndjson::{Parser, Settings};
 use logship_bench::{line, median};
+use logship_registry::Registry;
+use logship_runtime::engine::{DeadlineMode, Engine, Limits};
+use logship_runtime::stage::Request;
 use logship_stage::object_path::Request as NativeRequest;
 use logship_stage::{Batch, Compressor, Encoder, Formatter, LogGroup, Renderer, Tag, Transformer};
 
@@ -324,8 +324,8 @@ fn log_bytes(batch: &LogBatch) -> usize {
 }
 
 fn native(batch: &LogBatch) -> Batch {
-    let tag = |tag: &logship::batch::Tag| Tag { key: tag.key.clone(), value: tag.value.clone() };
-    let group = |group: &logship::batch::LogGroup| LogGroup {
+    let tag = |tag: &logship_batch::batch::Tag| Tag { key: tag.key.clone(), value: tag.value.clone() };
+    let group = |group: &logship_batch::batch::LogGroup| LogGroup {
         topic: group.topic.clone(),
         source: group.source.clone(),
         tags: group.tags.iter().map(tag).collect(),

@@ -1,4 +1,4 @@
-"""The checks of sls_smoke.py, which stands beside the repository: the whole API as the SDK uses it."""
+"""The checks of sls_smoke.py, from a folder beside the repository: the whole API as the SDK uses it."""
 
 import os
 import subprocess

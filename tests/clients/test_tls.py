@@ -31,7 +31,7 @@ class Tls(unittest.TestCase):
         self.service.host = service.NAME
 
     def put_and_pull(self, name="logs"):
-        """Puts a log by the SDK, which trusts the certificate, and pulls it."""
+        """Puts and pulls a log with an SDK that trusts the certificate."""
         with mock.patch.dict("os.environ", {"REQUESTS_CA_BUNDLE": str(self.certificate)}):
             logstore = self.service.logstore(name)
             group = LogGroup(Topic="tls")
@@ -65,7 +65,7 @@ class Tls(unittest.TestCase):
 
 
 def write_certificate(certificate, key):
-    """A certificate for the names of projects, which is its own issuer, and its key."""
+    """A self-signed certificate for the names of projects, and its key."""
     private = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "logship test")])
     names = x509.SubjectAlternativeName([x509.DNSName(f"*.{service.NAME}")])

@@ -123,4 +123,3 @@ class Transforms(Case):
         for name, count in ("shipped_logs", 2), ("left_out_logs", 8):
             (line,) = [line for line in metrics.splitlines() if line.startswith(f"logship_{name}_total{{")]
             self.assertEqual(float(line.rpartition(" ")[2]), count)
-

@@ -1,11 +1,11 @@
-//! Consumers of a group, whose shards go from hand to hand.
+//! Consumers of a group whose shards move between them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fastrand::Rng;
-use logship::client::{Client, ClientError};
+use logship_client::{Client, ClientError};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -29,7 +29,7 @@ pub(crate) fn all_shards() -> Vec<u32> {
     (0..SHARDS).collect()
 }
 
-/// Says that the consumer is there, and what it may be working on. Returns what it shall own.
+/// Sends a heartbeat with the shards that the consumer owns. Returns the shards that the service assigns to it.
 pub(crate) async fn heartbeat(
     client: &Client,
     group: &str,
@@ -37,54 +37,54 @@ pub(crate) async fn heartbeat(
     shards: Vec<u32>,
 ) -> Result<Vec<u32>, ClientError> {
     let query = [("type", "heartbeat"), ("consumer", consumer)];
-    let given = client.send_json(Method::POST, &group_path(group), &query, &shards.into()).await?;
-    Ok(serde_json::from_value(given).unwrap())
+    let assigned = client.send_json(Method::POST, &group_path(group), &query, &shards.into()).await?;
+    Ok(serde_json::from_value(assigned).unwrap())
 }
 
-/// Who works on which shard of the group whose shards go from hand to hand.
+/// The owner of each shard of the group [`HANDOVER`].
 #[derive(Default)]
 pub(crate) struct Owners(pub(crate) Mutex<BTreeMap<u32, u32>>);
 
 impl Owners {
-    /// One heartbeat, and the beginning of work.
+    /// Sends a heartbeat, and records the assigned shards.
     pub(crate) async fn ask(&self, client: &Client, consumer: u32) -> Result<Vec<u32>, ClientError> {
-        let mine = self.of(consumer);
-        let given = heartbeat(client, HANDOVER, &format!("consumer-{consumer}"), mine).await?;
+        let owned = self.shards_of(consumer);
+        let assigned = heartbeat(client, HANDOVER, &format!("consumer-{consumer}"), owned).await?;
         let mut owners = self.0.lock().unwrap();
-        for &shard in &given {
+        for &shard in &assigned {
             let owner = *owners.entry(shard).or_insert(consumer);
-            assert_eq!(owner, consumer, "shard {shard} is given to two");
+            assert_eq!(owner, consumer, "shard {shard} is assigned to two consumers");
         }
-        Ok(given)
+        Ok(assigned)
     }
 
-    pub(crate) fn of(&self, consumer: u32) -> Vec<u32> {
+    pub(crate) fn shards_of(&self, consumer: u32) -> Vec<u32> {
         let owners = self.0.lock().unwrap();
         owners.iter().filter(|&(_, owner)| *owner == consumer).map(|(shard, _)| *shard).collect()
     }
 
-    /// Ends the consumer's work on shards other than these.
-    pub(crate) fn finish(&self, consumer: u32, given: &[u32]) {
-        self.0.lock().unwrap().retain(|shard, owner| *owner != consumer || given.contains(shard));
+    /// Releases all shards of the consumer except the given ones.
+    pub(crate) fn release(&self, consumer: u32, assigned: &[u32]) {
+        self.0.lock().unwrap().retain(|shard, owner| *owner != consumer || assigned.contains(shard));
     }
 }
 
-/// A consumer that comes late, and takes its time to give up shards, until the service is gone.
+/// Runs a consumer that joins late and releases shards slowly, until the service is gone.
 pub(crate) async fn hand_over(client: Client, owners: Arc<Owners>, consumer: u32, mut random: Rng) {
     let mut pause = |most| tokio::time::sleep(Duration::from_millis(random.u64(..most)));
     pause(80).await;
     loop {
-        let given = match owners.ask(&client, consumer).await {
-            Ok(given) => given,
+        let assigned = match owners.ask(&client, consumer).await {
+            Ok(assigned) => assigned,
             Err(error) => return assert_gone(&error),
         };
         pause(10).await;
-        owners.finish(consumer, &given);
+        owners.release(consumer, &assigned);
         pause(10).await;
     }
 }
 
-/// After a restart: a newcomer gets nothing that another may be working on, and in the end each has one shard.
+/// Checks assignments after a restart: a new consumer never gets an owned shard, and in the end each consumer has one.
 pub(crate) async fn settle(client: &Client, owners: &Owners, random: &mut Rng) {
     let newcomer = CONSUMERS;
     owners.ask(client, newcomer).await.unwrap();
@@ -92,10 +92,10 @@ pub(crate) async fn settle(client: &Client, owners: &Owners, random: &mut Rng) {
     random.shuffle(&mut consumers);
     for _ in 0..8 {
         for &consumer in &consumers {
-            let given = owners.ask(client, consumer).await.unwrap();
-            owners.finish(consumer, &given);
+            let assigned = owners.ask(client, consumer).await.unwrap();
+            owners.release(consumer, &assigned);
         }
     }
-    let counts: Vec<_> = consumers.iter().map(|&consumer| owners.of(consumer).len()).collect();
+    let counts: Vec<_> = consumers.iter().map(|&consumer| owners.shards_of(consumer).len()).collect();
     assert_eq!(counts, [1; SHARDS as usize], "shards of {consumers:?}");
 }

@@ -1,9 +1,9 @@
-//! Log groups that are put, by writers at the same time, and what came of it.
+//! Log groups of concurrent writers, and the results of their puts.
 
 use std::collections::BTreeSet;
 
 use fastrand::Rng;
-use logship::client::{Client, ClientError};
+use logship_client::{Client, ClientError};
 use logship_sls::error::ErrorCode;
 use logship_sls::hash_key::HashKey;
 use logship_sls::log_group::{Header, LogGroupBuilder, LogGroupView};
@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use super::*;
 
-/// What one put brings. All of it follows from these numbers, so that what comes back is compared byte by byte.
+/// The log group of one put. Its bytes are a function of these numbers, so that tests can compare them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Group {
     pub(crate) writer: u32,
@@ -29,7 +29,7 @@ impl Group {
         self.random().u32(1..=20)
     }
 
-    /// Half of them say where they belong; the others go to the shard whose turn it is.
+    /// Half of the groups have a hash key. The others go to shards in turn.
     pub(crate) fn hash_key(self) -> Option<HashKey> {
         let mut random = self.random();
         random.bool().then(|| HashKey(random.u128(..)))
@@ -42,7 +42,7 @@ impl Group {
         for index in 0..self.logs() {
             let mut log = group.begin_log(1_700_000_000 + sequence, None);
             log.field("id", format!("{writer}-{round}-{sequence}-{index}"));
-            // A few are larger than a page of the database.
+            // Some logs are larger than a database page.
             let longest = if random.u8(..) < 8 { 8000 } else { 200 };
             let noise: String = (0..random.usize(..longest)).map(|_| random.alphanumeric()).collect();
             log.field("noise", noise);
@@ -51,15 +51,15 @@ impl Group {
         group.finish()
     }
 
-    /// The group of these bytes, which have to be all of it.
-    pub(crate) fn of(bytes: &[u8]) -> Self {
+    /// Parses a group, and checks that its bytes are complete.
+    pub(crate) fn decode(bytes: &[u8]) -> Self {
         let view = LogGroupView::parse(bytes).unwrap();
         let log = view.logs().next().expect("a log");
-        let (_, id) = log.fields().next().expect("its id");
+        let (_, id) = log.fields().next().expect("an id");
         let id: Vec<u32> =
             str::from_utf8(id).unwrap().split('-').map(|number| number.parse().unwrap()).collect();
         let group = Self { writer: id[0], round: id[1], sequence: id[2] };
-        assert!(bytes == group.encode(), "{group:?} is whole");
+        assert!(bytes == group.encode(), "{group:?} is complete");
         group
     }
 
@@ -73,36 +73,36 @@ pub(crate) fn logs(groups: &[Group]) -> u64 {
     groups.iter().map(|group| u64::from(group.logs())).sum()
 }
 
-/// What came of puts.
+/// The results of puts.
 #[derive(Default)]
 pub(crate) struct Puts {
     pub(crate) acknowledged: Vec<Group>,
-    /// These may be stored or not.
+    /// The groups without a response: stored or not.
     pub(crate) unanswered: Vec<Group>,
-    pub(crate) refused: usize,
+    pub(crate) rejected: usize,
 }
 
 impl Puts {
     pub(crate) fn add(&mut self, other: Self) {
         self.acknowledged.extend(other.acknowledged);
         self.unanswered.extend(other.unanswered);
-        self.refused += other.refused;
+        self.rejected += other.rejected;
     }
 
-    /// Checks what was found of them: what was acknowledged once, and nothing that was refused.
+    /// Checks the stored groups: each acknowledged group once, and no rejected one.
     pub(crate) fn check(&self, mut found: Vec<Group>) {
         found.sort_unstable();
         let twice = found.windows(2).find(|pair| pair[0] == pair[1]);
         assert_eq!(twice, None, "stored twice");
         let missing = self.acknowledged.iter().find(|group| found.binary_search(group).is_err());
-        assert_eq!(missing, None, "acknowledged, and gone");
+        assert_eq!(missing, None, "acknowledged, but missing");
         let expected: BTreeSet<_> = self.acknowledged.iter().chain(&self.unanswered).collect();
         let unexpected = found.iter().find(|group| !expected.contains(group));
-        assert_eq!(unexpected, None, "refused, or of another round, and stored");
+        assert_eq!(unexpected, None, "rejected or from another round, but stored");
     }
 }
 
-/// Lets all writers write, each so many groups.
+/// Runs all writers. Each puts at most `groups` groups.
 pub(crate) async fn write(client: &Client, round: u32, groups: u32) -> Puts {
     let mut writers = JoinSet::new();
     for writer in 0..WRITERS {
@@ -113,20 +113,20 @@ pub(crate) async fn write(client: &Client, round: u32, groups: u32) -> Puts {
     all
 }
 
-/// Puts until there is no room for the smallest of groups in any shard.
+/// Puts groups until no shard accepts even the smallest one.
 pub(crate) async fn fill(client: &Client) {
     write(client, 0, u32::MAX).await;
     let mut smallest = LogGroupBuilder::new(&Header::default());
     smallest.begin_log(0, None).end_log();
     let smallest = smallest.finish();
-    let mut refused = 0;
-    while refused < 2 * SHARDS {
+    let mut rejected = 0;
+    while rejected < 2 * SHARDS {
         let put = client.put(LOGSTORE, &smallest, None).await;
-        refused = if put.is_ok() { 0 } else { refused + 1 };
+        rejected = if put.is_ok() { 0 } else { rejected + 1 };
     }
 }
 
-/// Puts groups until the service is gone, or there seems to be no point in it.
+/// Puts groups until the service is gone or has rejected 20 of them.
 pub(crate) async fn write_alone(client: Client, writer: u32, round: u32, groups: u32) -> Puts {
     let mut puts = Puts::default();
     for sequence in 0..groups {
@@ -134,8 +134,8 @@ pub(crate) async fn write_alone(client: Client, writer: u32, round: u32, groups:
         match group.put(&client).await {
             Ok(()) => puts.acknowledged.push(group),
             Err(ClientError::Rejected(error)) if error.code == ErrorCode::InternalServerError => {
-                puts.refused += 1;
-                if puts.refused == 20 {
+                puts.rejected += 1;
+                if puts.rejected == 20 {
                     break;
                 }
             }
@@ -149,7 +149,7 @@ pub(crate) async fn write_alone(client: Client, writer: u32, round: u32, groups:
     puts
 }
 
-/// A service that is killed refuses nothing: the connection ends.
+/// Asserts that the connection ended: a killed service sends no error response.
 pub(crate) fn assert_gone(error: &ClientError) {
     assert!(matches!(error, ClientError::Connection { .. }), "{error}");
 }

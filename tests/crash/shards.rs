@@ -1,10 +1,10 @@
-//! Shards: what was told of them, and what is there after a restart.
+//! Shards: the responses about them, and their content after a restart.
 
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use fastrand::Rng;
-use logship::client::{Client, ClientError};
+use logship_client::{Client, ClientError};
 use logship_sls::cursor::Cursor;
 use logship_sls::hash_key::HashRange;
 use logship_sls::log_group;
@@ -13,14 +13,14 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// What is known of a shard.
+/// The known state of a shard.
 pub(crate) struct Shard {
     pub(crate) number: u32,
     pub(crate) keys: HashRange,
     pub(crate) begin: u64,
-    /// The groups from `begin` on, each at the next position.
+    /// The groups from `begin` on, at consecutive positions.
     pub(crate) groups: Vec<Group>,
-    /// The position that was told of a time.
+    /// The position that the service returned for a time.
     pub(crate) times: BTreeMap<u64, u64>,
 }
 
@@ -33,7 +33,7 @@ pub(crate) async fn shards(client: &Client) -> Vec<Shard> {
     shards
 }
 
-/// The groups of all shards that weren't known yet.
+/// Returns the groups of all shards that are not known yet.
 pub(crate) async fn new_groups(shards: &mut [Shard], client: &Client) -> Vec<Group> {
     let mut new = vec![];
     for shard in shards {
@@ -47,7 +47,7 @@ impl Shard {
         self.begin + self.groups.len() as u64
     }
 
-    /// All groups from a position on.
+    /// Returns all groups from a position on.
     pub(crate) async fn from(&self, client: &Client, position: u64) -> Vec<Group> {
         let mut groups = vec![];
         loop {
@@ -61,26 +61,30 @@ impl Shard {
 
     pub(crate) async fn new_groups(&mut self, client: &Client) -> Vec<Group> {
         let new = self.from(client, self.end()).await;
-        let astray = new.iter().find(|group| group.hash_key().is_some_and(|key| !self.keys.contains(key)));
-        assert_eq!(astray, None, "shard {} has other keys", self.number);
+        let misplaced = new.iter().find(|group| group.hash_key().is_some_and(|key| !self.keys.contains(key)));
+        assert_eq!(misplaced, None, "shard {} has keys outside its range", self.number);
         self.groups.extend(&new);
         new
     }
 
-    /// Checks after a restart that all is as it was told before. Returns the groups that are new.
+    /// Checks after a restart that the shard matches all responses before it. Returns the new groups.
     pub(crate) async fn verify(&mut self, client: &Client, seen: &Seen, random: &mut Rng) -> Vec<Group> {
         let new = self.new_groups(client).await;
-        assert!(new.starts_with(&seen.groups), "shard {} has what was pulled, where it was", self.number);
+        assert!(new.starts_with(&seen.groups), "shard {} has other groups than were pulled", self.number);
         assert!(self.end() >= seen.end, "shard {} ends before {}", self.number, seen.end);
         let checkpoint = checkpoint(client, self.number).await;
-        let told = [seen.saved, seen.saving];
-        assert!(told.contains(&checkpoint), "shard {}: {checkpoint:?} is none of {told:?}", self.number);
+        let possible = [seen.saved, seen.saving];
+        assert!(
+            possible.contains(&checkpoint),
+            "shard {}: {checkpoint:?} is not in {possible:?}",
+            self.number
+        );
         self.times.extend(seen.time);
         self.verify_anywhere(client, random).await;
         new
     }
 
-    /// Checks some of the older positions, and what is told of older times.
+    /// Checks some older positions and times.
     pub(crate) async fn verify_anywhere(&self, client: &Client, random: &mut Rng) {
         for _ in 0..2 {
             let index = random.usize(..=self.groups.len());
@@ -88,13 +92,13 @@ impl Shard {
             assert!(self.groups[index..].starts_with(&found), "shard {} from {index} on", self.number);
         }
         if let Some((time, position)) = random.choice(&self.times) {
-            let told = client.cursor(LOGSTORE, self.number, &time.to_string()).await.unwrap();
-            assert_eq!(told.0, *position, "shard {} at {time}", self.number);
+            let cursor = client.cursor(LOGSTORE, self.number, &time.to_string()).await.unwrap();
+            assert_eq!(cursor.0, *position, "shard {} at {time}", self.number);
         }
     }
 }
 
-/// The groups from a position on, as many as a reply has.
+/// Returns the groups of one response from a position on.
 pub(crate) async fn pull(
     client: &Client,
     shard: u32,
@@ -102,12 +106,12 @@ pub(crate) async fn pull(
     wait: u32,
 ) -> Result<Vec<Group>, ClientError> {
     let pulled = client.pull(LOGSTORE, shard, Cursor(from), wait).await?;
-    let groups: Vec<_> = log_group::groups(&pulled.list).map(|group| Group::of(group.unwrap())).collect();
+    let groups: Vec<_> = log_group::groups(&pulled.list).map(|group| Group::decode(group.unwrap())).collect();
     assert_eq!(pulled.next.0, from + groups.len() as u64, "positions are consecutive");
     Ok(groups)
 }
 
-/// Where the steady group goes on with the shard, if it ever said so.
+/// Returns the checkpoint of the steady group, if it has one.
 pub(crate) async fn checkpoint(client: &Client, shard: u32) -> Option<u64> {
     let shard = shard.to_string();
     let found: Value = client.get(&group_path(STEADY), &[("shard", &shard)]).await.unwrap();
@@ -121,17 +125,18 @@ pub(crate) async fn save_checkpoint(client: &Client, shard: u32, position: u64) 
     client.send_json(Method::POST, &group_path(STEADY), &query, &body).await.map(drop)
 }
 
-/// What was told of a shard in a round.
+/// The responses about a shard in one round.
 #[derive(Debug)]
 pub(crate) struct Seen {
     pub(crate) begin: u64,
-    /// The groups from there on.
+    /// The pulled groups, from `begin` on.
     pub(crate) groups: Vec<Group>,
     pub(crate) end: u64,
-    /// A time, and its position.
+    /// A time and its position.
     pub(crate) time: Option<(u64, u64)>,
-    /// The last checkpoint that was acknowledged, and the last that was sent.
+    /// The last acknowledged checkpoint.
     pub(crate) saved: Option<u64>,
+    /// The last sent checkpoint.
     pub(crate) saving: Option<u64>,
 }
 
@@ -140,7 +145,7 @@ impl Seen {
         self.begin + self.groups.len() as u64
     }
 
-    /// Reads the shard, and saves how far it is, until the service is gone.
+    /// Reads the shard and saves checkpoints, until the service is gone.
     pub(crate) async fn follow(&mut self, client: &Client, shard: u32) -> Result<(), ClientError> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
         self.time = Some((now, client.cursor(LOGSTORE, shard, &now.to_string()).await?.0));
@@ -156,7 +161,7 @@ impl Seen {
     }
 }
 
-/// The steady group's consumer, with one of its shards.
+/// Runs the steady group's consumer on one shard.
 pub(crate) async fn consume(client: Client, shard: u32, begin: u64) -> (u32, Seen) {
     let saved = checkpoint(&client, shard).await;
     let mut seen = Seen { begin, groups: vec![], end: begin, time: None, saved, saving: saved };

@@ -1,4 +1,4 @@
-//! A disk that is full soon.
+//! A disk with little free space.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use super::*;
 
-/// A disk that is full soon. Only root may make one; without, the size that a file may have is it.
+/// A disk with little free space. Without root, a limit of the file size replaces it.
 pub(crate) struct SmallDisk {
     pub(crate) directory: TempDir,
     pub(crate) mounted: bool,
@@ -17,7 +17,7 @@ pub(crate) struct SmallDisk {
 }
 
 impl SmallDisk {
-    /// One with room for so many bytes. A filler takes the rest: more than enough to go on without it.
+    /// Creates a disk with `room` free bytes. A file fills the rest; without it the service has enough space.
     pub(crate) fn new(room: u64) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let filler = room + (16 << 20);
@@ -43,7 +43,7 @@ impl SmallDisk {
         if self.mounted {
             return Server::start(&mut serve(&self.data()), &self.data());
         }
-        // Ignored, the signal becomes an error of the write.
+        // If the signal is ignored, the write fails with an error.
         let mut command = Command::new("sh");
         command.args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"]);
         let service = serve(&self.data());
@@ -64,13 +64,13 @@ impl SmallDisk {
 impl Drop for SmallDisk {
     fn drop(&mut self) {
         if self.mounted {
-            // A panic here would hide why the test failed.
+            // A panic here would hide the failure of the test.
             let _ = Command::new("umount").arg(self.directory.path()).status();
         }
     }
 }
 
-/// Sets how many bytes a file of the service may have.
+/// Sets the maximum size of the service's files, in bytes.
 pub(crate) fn limit_files(server: &Server, current: Option<u64>) {
     let limit = Rlimit { current, maximum: getrlimit(Resource::Fsize).maximum };
     prlimit(Some(Pid::from_child(&server.child.0)), Resource::Fsize, limit).unwrap();

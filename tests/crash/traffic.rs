@@ -1,14 +1,14 @@
-//! Everybody who speaks to the service at once.
+//! The concurrent clients of the service.
 
 use std::sync::Arc;
 
 use fastrand::Rng;
-use logship::client::Client;
+use logship_client::Client;
 use tokio::task::JoinSet;
 
 use super::*;
 
-/// Everybody who speaks to the service at once.
+/// The concurrent clients: writers, readers of shards, and consumers.
 pub(crate) struct Traffic {
     pub(crate) puts: tokio::task::JoinHandle<Puts>,
     pub(crate) shards: JoinSet<(u32, Seen)>,
@@ -16,8 +16,8 @@ pub(crate) struct Traffic {
     pub(crate) owners: Arc<Owners>,
 }
 
-/// What they were told.
-pub(crate) struct Told {
+/// The responses to all clients.
+pub(crate) struct Responses {
     pub(crate) puts: Puts,
     pub(crate) shards: Vec<Seen>,
     pub(crate) owners: Arc<Owners>,
@@ -25,8 +25,8 @@ pub(crate) struct Told {
 
 impl Traffic {
     pub(crate) async fn start(client: &Client, round: u32, shards: &[Shard], random: &mut Rng) -> Self {
-        let kept = heartbeat(client, STEADY, STEADY, all_shards()).await.unwrap();
-        assert_eq!(kept, all_shards(), "the only consumer keeps all shards");
+        let assigned = heartbeat(client, STEADY, STEADY, all_shards()).await.unwrap();
+        assert_eq!(assigned, all_shards(), "the only consumer keeps all shards");
         if round > 0 {
             delete_group(client, HANDOVER).await;
         }
@@ -48,12 +48,12 @@ impl Traffic {
         traffic
     }
 
-    /// Waits until all have noticed that the service is gone.
-    pub(crate) async fn end(self) -> Told {
+    /// Waits until all clients have lost the service.
+    pub(crate) async fn end(self) -> Responses {
         self.consumers.join_all().await;
         let mut shards = self.shards.join_all().await;
         shards.sort_by_key(|(shard, _)| *shard);
-        Told {
+        Responses {
             puts: self.puts.await.unwrap(),
             shards: shards.into_iter().map(|(_, seen)| seen).collect(),
             owners: self.owners,

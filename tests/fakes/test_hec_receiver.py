@@ -35,7 +35,7 @@ class Client:
         self.connection = kind(ADDRESS, port, timeout=timeout, **options)
 
     def send(self, body=b"", path=PATH, method="POST", **headers):
-        """Status and body of the answer. A header that is None is left out."""
+        """Status and body of the answer. Headers that are None are omitted."""
         headers = {name.replace("_", "-"): value for name, value in headers.items()}
         headers = {"Authorization": f"Splunk {TOKEN}", **headers}
         headers = {name: value for name, value in headers.items() if value is not None}

@@ -58,7 +58,7 @@ class Case(StoreCase):
         return reply.status, json.loads(reply.body)["Code"]
 
     def assume(self, *arguments, **changes):
-        """The temporary key that is given out."""
+        """The issued temporary key."""
         reply = self.call(*arguments, **changes)
         self.assertEqual(reply.status, 200, reply.body)
         given = json.loads(reply.body)["Credentials"]

@@ -13,6 +13,7 @@ from kit.fakes import syslog_receivers
 from kit.fakes.syslog_frames import Broken, Lines, Octets
 from kit.fakes.syslog_messages import Parsed, parsed, parsed_3164
 from kit.fakes.syslog_receivers import ADDRESS, Connection, Datagrams, Drop, Stall, Stream
+from kit.process import of_class, temporary_folder
 from kit.waiting import PATIENCE, wait_for
 
 HEAD = '<14>1 2024-05-06T07:08:09.123456Z web-1 api 7 ID1 [a@1 b="c"] '
@@ -42,9 +43,7 @@ def is_gone(connection):
 class SyslogCase(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        folder = tempfile.TemporaryDirectory()
-        cls.addClassCleanup(folder.cleanup)
-        cls.authority = Authority(folder.name)
+        cls.authority = Authority(temporary_folder(of_class(cls)))
         cls.pair = cls.authority.issue()
         cls.client = cls.authority.issue("client", client=True)
 
@@ -186,9 +185,12 @@ class OwnReceivers(SyslogCase):
                     receiver = self.stream(context=context)
                     receiver.inject(fault)
                     client = context and self.authority.client_context()
-                    if isinstance(fault, syslog_receivers.Refuse) and context:
+                    if isinstance(fault, syslog_receivers.Refuse):
+                        # The reset may come while the client connects, or after that.
                         with self.assertRaises(OSError):
-                            connect(receiver, client)
+                            with connect(receiver, client) as sender:
+                                sender.settimeout(PATIENCE)
+                                assert sender.recv(1) != b"", "no reset"
                     else:
                         with connect(receiver, client) as sender:
                             sender.sendall(counted(b"<1>a", b"<2>b", b"<3>c"))

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import socket
 import subprocess
 import tomllib
 import unittest
@@ -15,7 +14,7 @@ from kit import service
 from kit.application import Application
 from kit.fakes import hec
 from kit.paths import PROGRAM, ROOT
-from kit.process import temporary_folder
+from kit.process import Process, free_port, temporary_folder
 from kit.shipping import put
 from kit.waiting import wait_for
 
@@ -34,12 +33,6 @@ def find(name, kind):
 
 def help_of(command):
     return subprocess.run([PROGRAM, command, "--help"], capture_output=True, text=True, check=True).stdout
-
-
-def free_port():
-    with socket.socket() as tried:
-        tried.bind(("127.0.0.1", 0))
-        return tried.getsockname()[1]
 
 
 def fetch(url):
@@ -141,10 +134,7 @@ class Running(unittest.TestCase):
         options = [str(place) + option if option.startswith("/") else option for option in deployment.options]
         environment = self.environment(deployment, place, LOGSHIP_LISTEN="127.0.0.1:0")
         log = place / "log"
-        with open(log, "w") as stream:
-            process = subprocess.Popen([PROGRAM, deployment.command, *options], env=environment, stderr=stream)
-        self.addCleanup(process.wait)
-        self.addCleanup(process.kill)
+        Process(self, log).spawn([PROGRAM, deployment.command, *options], environment)
 
         def url():
             lines = map(json.loads, log.read_text().split("\n")[:-1])
@@ -175,10 +165,7 @@ class Running(unittest.TestCase):
         )
         options = [f"--to={collector.endpoint}" if option.startswith("--to=") else option for option in deployment.options]
         log = place / "log"
-        with open(log, "w") as stream:
-            process = subprocess.Popen([PROGRAM, deployment.command, *options], env=environment, stderr=stream)
-        self.addCleanup(process.wait)
-        self.addCleanup(process.kill)
+        Process(self, log).spawn([PROGRAM, deployment.command, *options], environment)
         wait_for(lambda: len(collector.indexed()) == 100, message=log.read_text)
         for probe in deployment.probes():
             self.assertEqual(fetch(f"http://127.0.0.1:{port}{probe['path']}"), 200)

@@ -284,7 +284,7 @@ class Callers(unittest.TestCase):
 
 
 class Misbehaviour(unittest.TestCase):
-    """Stages of one's own, which do what they should not."""
+    """Stages that misbehave."""
 
     def application(self, deadline):
         acts = ["behave", "trap", "loop", "allocate", "recurse", "reject", "too-large", "trap-at-end"]

@@ -15,7 +15,12 @@ IMPORTS = {
     "compressor": "logship:compress/compressor@1.0.0",
     "formatter": "logship:siem/formatter@1.0.0",
 }
-BUILT_IN = {"renderer": "object-path", "encoder": "encode-json", "compressor": "compress-snappy", "formatter": "siem-hec"}
+BUILT_IN = {
+    "renderer": "object-path",
+    "encoder": "encode-json",
+    "compressor": "compress-snappy",
+    "formatter": "siem-hec",
+}
 TASK = "1760000089123456789_4711"
 LINES = {"content-type": "application/x-ndjson"}
 

@@ -5,7 +5,6 @@ import http.client
 import itertools
 import unittest
 from collections import Counter
-from types import SimpleNamespace
 from typing import NamedTuple
 
 from aliyun.log import LogException
@@ -13,7 +12,7 @@ from aliyun.log import LogException
 from kit import service
 from kit.names import ADDRESS
 from kit.paths import PROGRAM
-from kit.process import Process
+from kit.process import Process, of_class
 from kit.service import PROJECT
 from kit.waiting import PATIENCE, wait_for
 
@@ -95,7 +94,7 @@ class ConsumeCase(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls):
-        cls.service = service.Service(SimpleNamespace(addCleanup=cls.addClassCleanup))
+        cls.service = service.Service(of_class(cls))
         cls.folder = cls.service.folder
         cls.names = map("logs-{}".format, itertools.count())
         cls.groups = map("group-{}".format, itertools.count())

@@ -29,11 +29,11 @@ class Served(shipping.Shipping):
         super().start()
 
     def write(self, fleet):
-        """Writes settings with another function, which nothing takes yet."""
+        """Writes settings with another function. They act at the next start."""
         self.settings.write_text(shipping._toml({**self.tables, "destinations.fleet": fleet}))
 
     def called(self, logstore, bucket, *options, name=RULE):
-        """A new rule that is shipped by the function, which is not tried first."""
+        """A new rule that the function ships. Creating it sends no probe."""
         self.command("rule", "create", name, *place(logstore, bucket, "fleet"), "--no-probe", *options)
         return shipping.Rule(self, name, logstore, bucket)
 

@@ -4,14 +4,13 @@ import threading
 import time
 import unittest
 from collections import Counter
-from types import SimpleNamespace
 
 from aliyun.log.proto import LogGroup
 
 from kit import service
 from kit.consume import ConsumeProcess, of_service
 from kit.fakes.hec import TOKEN, Collector
-from kit.process import temporary_folder
+from kit.process import of_class, temporary_folder
 from kit.service import PROJECT
 from kit.waiting import wait_for
 
@@ -61,7 +60,9 @@ class Producer:
 class Member(ConsumeProcess):
     """A member of a group, for one test case. It has its own collector unless it is given one."""
 
-    def __init__(self, test, logstores, name, *options, group=GROUP, beat=1, fetch=0.05, collector=None, place=None, start=True):
+    def __init__(
+        self, test, logstores, name, *options, group=GROUP, beat=1, fetch=0.05, collector=None, place=None, start=True
+    ):
         self.collector = collector or collector_for(test)
         self.folder = temporary_folder(test)
         environment = {"SPLUNK_HEC_TOKEN": TOKEN, **(place or of_service(test.service))}
@@ -103,7 +104,7 @@ class GroupCase(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls):
-        cls.service = service.Service(SimpleNamespace(addCleanup=cls.addClassCleanup), settings=cls.settings)
+        cls.service = service.Service(of_class(cls), settings=cls.settings)
 
     def logstore(self, shards=SHARDS):
         """A new logstore and its producer."""

@@ -88,8 +88,6 @@ class OciRegistry(Process):
         digest = "sha256:" + sha256(data).hexdigest()
         _, headers, _ = self.request("POST", f"/v2/{name}/blobs/uploads/")
         where = headers["Location"].removeprefix(f"http://{self.host}")
-        status, _, said = self.request(
-            "PUT", f"{where}&digest={digest}", data, Content_Type="application/octet-stream"
-        )
+        status, _, said = self.request("PUT", f"{where}&digest={digest}", data, Content_Type="application/octet-stream")
         assert status == 201, said
         return {"mediaType": kind, "digest": digest, "size": len(data)}

@@ -108,4 +108,3 @@ def etag(body):
 
 def digest(body):
     return base64.b64encode(hashlib.md5(body).digest()).decode()
-

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 from kit.names import ADDRESS
 from kit.waiting import PATIENCE
@@ -66,6 +67,11 @@ class Process:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         (line,) = (line for line in status.splitlines() if line.startswith(f"{what}:"))
         return int(line.split()[1]) << 10
+
+
+def of_class(cls):
+    """Stands in for a test: what it starts lives until all tests of the class have ended."""
+    return SimpleNamespace(addCleanup=cls.addClassCleanup)
 
 
 def temporary_folder(test):

@@ -88,7 +88,7 @@ class Message:
 
 
 class Rsyslog(Process):
-    """An rsyslogd for one test case, that listens at a free port.
+    """An rsyslogd at a free port, for one test case.
 
     `protocol` is `udp`, `tcp` or `tls`; over the latter two it understands octet counting, and lines as well. TLS takes
     a `pair` of a certificate and its key, and with `clients`, the file of an authority, clients have to have a
@@ -161,7 +161,13 @@ class Rsyslog(Process):
         return _is_bound(self.port, self.protocol)
 
     def _configuration(self):
-        values = {"folder": self.folder, "received": self.received, "log": self.messages_of_itself, "tls": "", "driver": ""}
+        values = {
+            "folder": self.folder,
+            "received": self.received,
+            "log": self.messages_of_itself,
+            "tls": "",
+            "driver": "",
+        }
         values["escape"] = "on" if self.escape else "off"
         if self.protocol == "tls":
             values["tls"], values["driver"] = self._tls()

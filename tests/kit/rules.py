@@ -87,5 +87,3 @@ class Case(unittest.TestCase):
         tasks = wait_for(found, message=f"{rule} has no {count} tasks with status {status}")
         self.assertEqual(len(tasks), count)
         return tasks
-
-

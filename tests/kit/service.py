@@ -233,4 +233,3 @@ def read_all(connection):
 def position(cursor):
     """The position that a cursor points to. Positions of a shard have no gaps."""
     return int(base64.b64decode(cursor, validate=True))
-

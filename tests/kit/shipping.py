@@ -204,7 +204,7 @@ def _dashed(settings):
 
 
 def _toml(tables):
-    """Tables of texts, numbers and booleans, which are written as in JSON."""
+    """The TOML of tables of texts, numbers and booleans."""
     lines = []
     for table, settings in tables.items():
         lines += [f"[{table}]", *(f"{name} = {json.dumps(value)}" for name, value in settings.items())]

@@ -163,7 +163,7 @@ class RulesCase(HecCase):
         return Rule(self, logstore, f"to-{receiver}", receiver, collector)
 
     def assert_done(self, rule, logs):
-        """All logs are in tasks that succeeded, which are adjacent, and have no complaints. Returns the tasks."""
+        """Checks that adjacent and successful tasks have all logs. Returns the tasks."""
         tasks = rule.wait_until_done(logs)
         self.assertEqual({task["taskStatus"] for task in tasks}, {"success"})
         self.assertEqual({(task["taskCode"], task["taskMessage"]) for task in tasks}, {("", "")})
@@ -188,5 +188,3 @@ class RulesCase(HecCase):
         lines = [line for line in reply.body.decode().splitlines() if line.startswith(name + "{")]
         (line,) = (line for line in lines if all(label in line for label in wanted))
         return float(line.rpartition(" ")[2])
-
-

@@ -3,7 +3,7 @@
 import time
 
 # Seconds until a wait fails.
-PATIENCE = 20
+PATIENCE = 30
 
 
 def wait_for(condition, patience=PATIENCE, message="the condition was never met", every=0.02):

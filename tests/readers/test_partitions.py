@@ -2,10 +2,8 @@
 
 import json
 import random
-import tempfile
 import unittest
 from datetime import datetime, timedelta
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import duckdb
@@ -13,6 +11,7 @@ import pyarrow.dataset
 import pyarrow.parquet
 
 from kit import ship
+from kit.process import temporary_folder
 
 PARTITION = "ds=%Y%m%d/hour=%H/logs"
 LOGS = 6000
@@ -21,9 +20,7 @@ LOGS = 6000
 class Partitions(unittest.TestCase):
     def write(self, times):
         """A file of numbered logs."""
-        folder = tempfile.TemporaryDirectory(prefix="logship-")
-        self.addCleanup(folder.cleanup)
-        file = Path(folder.name) / "logs.ndjson"
+        file = temporary_folder(self) / "logs.ndjson"
         lines = (json.dumps({"__time__": time, "n": n}) for n, time in enumerate(times))
         file.write_text("\n".join(lines) + "\n")
         return file

@@ -1,4 +1,4 @@
-//! A store with a logstore, what ships it, and a clock that the test sets.
+//! A store with a Logstore, its shipper, and a clock under the control of the test.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,18 +7,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use logship::destination::DestinationConfig;
-use logship::engine::{Engine, Limits};
-use logship::registry::Registry;
-use logship::rule::{StageSpec, Rule};
-use logship::shipping::Shipper;
-use logship::shipping::settings::Shipping;
-use logship::shipper_config;
-use logship::preview::{Candidate, PreviewLimits, PreviewError, TaskPreview, Verdict};
+use logship_config::destination::DestinationConfig;
+use logship_config::rule::{Rule, StageSpec};
+use logship_config::shipper_config;
+use logship_config::shipping::Shipping;
+use logship_delivery::engine::Shipper;
+use logship_delivery::preview::{Candidate, PreviewError, PreviewLimits, TaskPreview, Verdict};
 use logship_logstore::{
     Clock, Logstore, LogstoreSettings, NewGroup, Options, RuleSettings, RuleStart, Status, Store, Task,
     TaskFilter,
 };
+use logship_registry::Registry;
+use logship_runtime::engine::{Engine, Limits};
 use logship_sls::compression::Compression;
 use logship_sls::log_group::{Header, LogGroupBuilder};
 use serde_json::json;
@@ -33,14 +33,14 @@ pub(crate) const HOUR: u64 = 60 * MINUTE;
 /// 2023-11-14 22:13:20 UTC.
 pub(crate) const START: u64 = 1_700_000_000 * SECOND;
 
-/// A store, what ships it, and a clock.
+/// A store, its shipper and a clock.
 pub(crate) struct Test {
     pub(crate) data: tempfile::TempDir,
     pub(crate) now: Arc<AtomicU64>,
     pub(crate) runtime: Runtime,
     pub(crate) store: Arc<Store>,
     pub(crate) shipper: Shipper,
-    /// Logs that were put.
+    /// The number of logs in the store.
     pub(crate) logs: u64,
 }
 
@@ -80,12 +80,12 @@ impl Test {
         self.runtime.block_on(changed).unwrap();
     }
 
-    /// Puts a log group of so many logs, numbered on, each with so many bytes besides.
+    /// Puts a log group of `logs` numbered logs, each with `bytes` bytes of filler.
     pub(crate) fn put(&mut self, shard: u32, logs: u32, bytes: usize) {
         self.put_at(shard, &vec![7; logs as usize], bytes);
     }
 
-    /// The same, with a log of each of these times.
+    /// Puts a log group with one log for each time.
     pub(crate) fn put_at(&mut self, shard: u32, times: &[u32], bytes: usize) {
         let mut group = LogGroupBuilder::new(&Header::default());
         let filler: Vec<u8> = std::iter::repeat_with(|| fastrand::alphanumeric() as u8).take(bytes).collect();
@@ -114,7 +114,7 @@ impl Test {
         self.shipper.drain().unwrap();
     }
 
-    /// The tasks, the oldest first.
+    /// Returns all tasks, the oldest first.
     pub(crate) fn tasks(&self) -> Vec<Task> {
         let (mut tasks, _) = self.store.tasks(&TaskFilter::default(), 0, 10_000).unwrap();
         tasks.reverse();
@@ -125,20 +125,24 @@ impl Test {
         self.tasks().iter().map(|task| task.status).collect()
     }
 
-    /// Tries a component in the rule, on so many tasks.
-    pub(crate) fn preview_stage(&self, component: &Path, last: usize) -> Result<Vec<TaskPreview>, PreviewError> {
+    /// Previews a component in the rule, for its last tasks.
+    pub(crate) fn preview_stage(
+        &self,
+        component: &Path,
+        last: usize,
+    ) -> Result<Vec<TaskPreview>, PreviewError> {
         let stage = self.shipper.registry().compile("mine", &fs::read(component).unwrap()).unwrap();
-        let extent = PreviewLimits { last, until: Instant::now() + Duration::from_secs(60) };
+        let limits = PreviewLimits { last, until: Instant::now() + Duration::from_secs(60) };
         let (logstore, candidate) = (self.logstore(), Candidate { stage, transform: None });
-        self.shipper.preview_stage(&logstore, logstore.rule("to-lake").unwrap(), &candidate, extent)
+        self.shipper.preview_stage(&logstore, logstore.rule("to-lake").unwrap(), &candidate, limits)
     }
 
     pub(crate) fn verdicts(&self, component: &Path, last: usize) -> Vec<Verdict> {
         self.preview_stage(component, last).unwrap().iter().map(TaskPreview::verdict).collect()
     }
 
-    /// The components that are kept.
-    pub(crate) fn kept(&self) -> usize {
+    /// Returns the number of stored components.
+    pub(crate) fn stored_components(&self) -> usize {
         support::files(&self.data.path().join("stages/sha256")).len()
     }
 
@@ -146,7 +150,7 @@ impl Test {
         self.data.path().join("buckets/lake")
     }
 
-    /// The bucket is as if it had never been.
+    /// Renames the bucket, so that it does not exist.
     pub(crate) fn hide_bucket(&self) {
         fs::rename(self.bucket(), self.data.path().join("hidden")).unwrap();
     }
@@ -155,7 +159,7 @@ impl Test {
         fs::rename(self.data.path().join("hidden"), self.bucket()).unwrap();
     }
 
-    /// The numbers of all logs in JSON objects of the bucket, sorted. Each object belongs to a task.
+    /// Returns the sorted numbers of all logs in the JSON objects of the bucket. Asserts that each object belongs to a task.
     pub(crate) fn shipped(&self) -> Vec<u64> {
         let mut numbers = vec![];
         let mut keys: Vec<String> = vec![];
@@ -178,7 +182,7 @@ impl Test {
             .map(|object| object.object)
             .collect();
         objects.sort();
-        assert_eq!(keys, objects, "the objects of each task that succeeded, and no other");
+        assert_eq!(keys, objects, "the bucket has the objects of all successful tasks and no others");
         numbers.sort_unstable();
         numbers
     }
@@ -187,7 +191,7 @@ impl Test {
         assert_eq!(self.shipped(), (0..self.logs).collect::<Vec<_>>());
     }
 
-    /// The same data, as the next process finds it.
+    /// Opens the same data again, as after a restart.
     pub(crate) fn restart(self) -> Self {
         let Self { data, now, runtime, store, shipper, logs } = self;
         drop((store, shipper));
@@ -222,7 +226,7 @@ pub(crate) fn rule() -> Rule {
     Rule { name: "to-lake".into(), bucket: "lake".into(), size_mb: 5, ..Rule::default() }
 }
 
-/// A rule whose logs go through `transform-fields`.
+/// Returns a rule with the transformer `transform-fields`.
 pub(crate) fn transformed(settings: serde_json::Value) -> Rule {
     let serde_json::Value::Object(settings) = settings else { panic!("{settings}") };
     Rule { transform: vec![StageSpec { name: "fields".into(), settings }], ..rule() }

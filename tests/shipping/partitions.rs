@@ -1,12 +1,12 @@
-//! Rules that partition by the time of logs: which object a log comes to, and that it is in no other.
+//! Rules that partition by the time of logs: each log is in exactly one object, of its partition.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
-use logship::destination::DestinationConfig;
-use logship::partition::PartitionBy;
-use logship::shipping::Shipper;
-use logship::preview::{PreviewError, SkipReason};
+use logship_batch::partition::PartitionBy;
+use logship_config::destination::DestinationConfig;
+use logship_delivery::engine::Shipper;
+use logship_delivery::preview::{PreviewError, SkipReason};
 
 use super::*;
 
@@ -18,13 +18,13 @@ fn hourly() -> Rule {
     Rule { partition: "ds=%Y%m%d/%H".into(), partition_by: PartitionBy::Hour, ..rule() }
 }
 
-/// The time of a log so many minutes behind eight o'clock.
+/// Returns the time `minutes` minutes after eight o'clock.
 fn minutes(minutes: u32) -> u32 {
     EIGHT + 60 * minutes
 }
 
 impl Test {
-    /// What is in the bucket: for each object its partition, by its key, and the times of its logs.
+    /// Returns the partition (from the key) and the times of the logs of each object in the bucket.
     fn times(&self) -> Vec<(String, Vec<u32>)> {
         let objects = support::files(&self.bucket()).into_iter().map(|path| {
             let logs = fs::read_to_string(&path).unwrap();
@@ -40,20 +40,20 @@ impl Test {
         objects.collect()
     }
 
-    /// Each log is there once, under its own hour, and no object has logs of two.
+    /// Asserts that each log is shipped once, and that each object has only logs of its hour.
     fn assert_each_log_in_its_hour(&self) {
         self.assert_each_log_once();
         for (partition, times) in self.times() {
-            let own = |time: &u32| {
+            let hour = |time: &u32| {
                 let time = chrono::DateTime::from_timestamp((*time).into(), 0).unwrap();
                 time.format("ds=%Y%m%d/%H").to_string()
             };
-            let hours: BTreeSet<String> = times.iter().map(own).collect();
+            let hours: BTreeSet<String> = times.iter().map(hour).collect();
             assert_eq!(hours, BTreeSet::from([partition]));
         }
     }
 
-    /// The database, beside the store.
+    /// Executes SQL in the database, beside the store. Returns the number of changed rows.
     fn sql(&self, statement: &str) -> usize {
         let path = self.data.path().join("logstore.db");
         rusqlite::Connection::open(path).unwrap().execute(statement, []).unwrap()
@@ -65,7 +65,7 @@ impl Test {
 }
 
 #[test]
-fn late_logs_come_into_the_object_of_their_own_hour() {
+fn late_logs_are_in_object_of_their_hour() {
     let mut test = Test::new(1);
     test.create(&hourly());
     test.put_at(0, &[minutes(125), minutes(61), minutes(126), minutes(0), minutes(59), minutes(127)], 10);
@@ -77,11 +77,11 @@ fn late_logs_come_into_the_object_of_their_own_hour() {
     assert_eq!(objects.iter().map(|object| object.rows).collect::<Vec<_>>(), [2, 1, 3]);
     assert_eq!((manifest.rows, &manifest.sha256, &task.object), (6, &objects[0].sha256, &objects[0].object));
     assert_eq!(manifest.stored_bytes, objects.iter().map(|object| object.stored_bytes).sum::<u64>());
-    // What a task is called is at the end of the first, and in the names of the others.
+    // The first key ends with the task id; the others append a number to it.
     assert_eq!(objects[0].object, format!("ds=20231114/20_{}", task.id));
     assert_eq!(objects[1].object, format!("ds=20231114/21_{}0001", task.id));
     assert_eq!(objects[2].object, format!("ds=20231114/22_{}0002", task.id));
-    // What comes later still is in an object of its own, beside the first.
+    // A later log of the same hour is in another object.
     test.put_at(0, &[minutes(1)], 10);
     test.pass_and_ship(300 * SECOND);
     test.assert_each_log_in_its_hour();
@@ -89,13 +89,13 @@ fn late_logs_come_into_the_object_of_their_own_hour() {
 }
 
 #[test]
-fn hours_and_days_are_those_of_the_rules_zone() {
+fn partitions_use_time_zone_of_rule() {
     let mut test = Test::new(1);
     let zone = "Asia/Kolkata".parse().unwrap();
     test.create(&Rule { time_zone: zone, ..hourly() });
     let daily = Rule { name: "by-day".into(), partition: "day=%Y%m%d".into(), ..hourly() };
     test.create(&Rule { partition_by: PartitionBy::Day, time_zone: zone, prefix: "d".into(), ..daily });
-    // Midnight there is at 18:30 UTC.
+    // Midnight in this zone is 18:30 UTC.
     let midnight = EIGHT - 90 * 60;
     test.put_at(0, &[midnight, midnight - 1, midnight + HOUR_OF_LOGS, midnight - HOUR_OF_LOGS], 10);
     test.pass_and_ship(300 * SECOND);
@@ -112,7 +112,7 @@ fn hours_and_days_are_those_of_the_rules_zone() {
 }
 
 #[test]
-fn logs_of_one_hour_become_the_object_that_they_become_without_the_option() {
+fn single_partition_writes_same_object_as_unpartitioned() {
     let mut test = Test::new(1);
     test.create(&hourly());
     test.create(&Rule { name: "plain".into(), prefix: "plain".into(), ..rule() });
@@ -121,16 +121,16 @@ fn logs_of_one_hour_become_the_object_that_they_become_without_the_option() {
     }
     test.pass_and_ship(300 * SECOND);
     let tasks = test.tasks();
-    let [one, other] = &tasks[..] else { panic!("{tasks:?}") };
-    assert_eq!(one.objects().len(), 1);
-    assert_eq!(one.objects()[0].sha256, other.objects()[0].sha256);
+    let [partitioned, plain] = &tasks[..] else { panic!("{tasks:?}") };
+    assert_eq!(partitioned.objects().len(), 1);
+    assert_eq!(partitioned.objects()[0].sha256, plain.objects()[0].sha256);
 }
 
 #[test]
-fn objects_are_no_larger_than_the_rule_says_and_none_is_small_because_another_is_full() {
+fn full_partition_does_not_shrink_others() {
     let mut test = Test::new(1);
     test.create(&hourly());
-    // 40 MB of one hour, and a late log now and then.
+    // 40 MB of one hour, with some late logs.
     for group in 0..57 {
         let mut times = vec![minutes(group); 700];
         times[350] = minutes(0) - HOUR_OF_LOGS * (group % 2 + 1);
@@ -150,7 +150,7 @@ fn objects_are_no_larger_than_the_rule_says_and_none_is_small_because_another_is
 }
 
 #[test]
-fn a_log_group_larger_than_an_object_becomes_several_of_one_task() {
+fn splits_large_log_group_within_task() {
     let mut test = Test::new(1);
     test.create(&hourly());
     test.put_at(0, &[minutes(0), minutes(60)].repeat(6_000), 1000);
@@ -162,10 +162,10 @@ fn a_log_group_larger_than_an_object_becomes_several_of_one_task() {
 }
 
 #[test]
-fn no_more_objects_are_open_than_the_rule_says_and_no_log_is_lost_for_it() {
+fn limit_of_open_partitions_loses_no_logs() {
     let mut test = Test::new(1);
     test.create(&Rule { open_partitions: 2, ..hourly() });
-    // More than a chunk, so that what was finished is needed again.
+    // More than a chunk, so that closed partitions get logs again.
     for group in 0..12 {
         let times: Vec<u32> = (0..400).map(|log| minutes(60 * ((group + log) % 4))).collect();
         test.put_at(0, &times, 300);
@@ -174,11 +174,11 @@ fn no_more_objects_are_open_than_the_rule_says_and_no_log_is_lost_for_it() {
     test.assert_each_log_in_its_hour();
     let tasks = test.tasks();
     assert_eq!(tasks.len(), 1);
-    assert!(tasks[0].objects().len() > 4, "four hours, of which two are open at a time: {tasks:?}");
+    assert!(tasks[0].objects().len() > 4, "four hours, with two open at a time: {tasks:?}");
 }
 
 #[test]
-fn a_task_of_very_many_hours_ends_before_it_has_very_many_objects() {
+fn task_has_at_most_64_objects() {
     let mut test = Test::new(1);
     test.create(&hourly());
     let times: Vec<u32> = (0..300).map(|log| EIGHT - HOUR_OF_LOGS * (log % 150)).collect();
@@ -187,7 +187,7 @@ fn a_task_of_very_many_hours_ends_before_it_has_very_many_objects() {
     test.pass_and_ship(300 * SECOND);
     test.assert_each_log_in_its_hour();
     let tasks = test.tasks();
-    assert!(tasks.len() >= 3 && tasks[0].end.log > 0, "it ends within the group: {tasks:?}");
+    assert!(tasks.len() >= 3 && tasks[0].end.log > 0, "the task ends within the group: {tasks:?}");
     assert!(tasks.iter().all(|task| task.objects().len() <= 64), "{tasks:?}");
     for pair in tasks.windows(2) {
         assert_eq!(pair[0].end, pair[1].begin);
@@ -195,7 +195,7 @@ fn a_task_of_very_many_hours_ends_before_it_has_very_many_objects() {
 }
 
 #[test]
-fn a_task_that_failed_makes_the_same_objects_when_it_is_tried_again() {
+fn retry_writes_same_objects() {
     let mut test = Test::new(1);
     test.create(&hourly());
     test.put_at(0, &[minutes(0), minutes(60), minutes(1)], 10);
@@ -210,8 +210,8 @@ fn a_task_that_failed_makes_the_same_objects_when_it_is_tried_again() {
     assert_eq!((task.status, task.attempts, task.objects().len()), (Status::Success, 2, 2));
 }
 
-/// A task that was sealed, of whose three objects the second is not there: as a crash leaves it.
-fn half_done() -> (Test, Task) {
+/// Returns a task with a manifest whose second of three objects is missing, as after a crash.
+fn partially_uploaded() -> (Test, Task) {
     let mut test = Test::new(1);
     test.create(&hourly());
     test.put_at(0, &[minutes(0), minutes(60), minutes(120)].repeat(500), 50);
@@ -224,8 +224,8 @@ fn half_done() -> (Test, Task) {
 }
 
 #[test]
-fn objects_that_are_there_already_are_left_and_the_others_are_made_again() {
-    let (test, before) = half_done();
+fn retry_keeps_existing_objects() {
+    let (test, before) = partially_uploaded();
     let path = |index: usize| test.bucket().join(&before.objects()[index].object);
     let written = |index: usize| fs::metadata(path(index)).unwrap().modified().unwrap();
     let times = [written(0), written(2)];
@@ -237,8 +237,8 @@ fn objects_that_are_there_already_are_left_and_the_others_are_made_again() {
 }
 
 #[test]
-fn an_object_in_the_place_of_another_is_told_of_and_nothing_is_written_beside_it() {
-    let (test, before) = half_done();
+fn foreign_object_fails_task() {
+    let (test, before) = partially_uploaded();
     fs::write(test.bucket().join(&before.objects()[2].object), "somebody else's").unwrap();
     test.pass_and_ship(0);
     let task = test.tasks().remove(0);
@@ -248,8 +248,8 @@ fn an_object_in_the_place_of_another_is_told_of_and_nothing_is_written_beside_it
 }
 
 #[test]
-fn what_a_stage_makes_otherwise_the_second_time_is_not_put_beside_what_it_made_the_first() {
-    let (test, before) = half_done();
+fn retry_rejects_different_object() {
+    let (test, before) = partially_uploaded();
     let made = &before.objects()[1].sha256;
     test.sql(&format!("UPDATE task SET objects = replace(objects, '{made}', 'other')"));
     test.pass_and_ship(0);
@@ -260,23 +260,19 @@ fn what_a_stage_makes_otherwise_the_second_time_is_not_put_beside_what_it_made_t
 }
 
 #[test]
-fn logs_are_transformed_before_they_are_parted() {
+fn transforms_precede_partitioning() {
     let mut test = Test::new(1);
     let transform = transformed(json!({ "where": { "n": { "matches": "[023]$" } } })).transform;
     test.create(&Rule { transform, ..hourly() });
     test.put_at(0, &[minutes(0), minutes(60), minutes(1), minutes(120)], 10);
     test.pass_and_ship(300 * SECOND);
     assert_eq!(test.shipped(), [0, 2, 3]);
-    let folders: Vec<_> = test.times().into_iter().map(|(_, times)| times).collect();
-    assert_eq!(
-        folders,
-        [vec![minutes(0), minutes(1)], vec![minutes(120)]],
-        "no object of the log that was left out"
-    );
+    let objects: Vec<_> = test.times().into_iter().map(|(_, times)| times).collect();
+    assert_eq!(objects, [vec![minutes(0), minutes(1)], vec![minutes(120)]], "the filtered log has no object");
 }
 
 #[test]
-fn a_task_of_which_no_log_is_left_has_no_object_whatever_hours_it_was_of() {
+fn filtering_all_logs_writes_no_object() {
     let mut test = Test::new(1);
     test.create(&Rule { transform: transformed(json!({ "where": { "n": "x" } })).transform, ..hourly() });
     test.put_at(0, &[minutes(0), minutes(60)], 10);
@@ -287,7 +283,7 @@ fn a_task_of_which_no_log_is_left_has_no_object_whatever_hours_it_was_of() {
 }
 
 #[test]
-fn a_pattern_that_tells_no_hours_apart_gives_keys_of_their_own_all_the_same() {
+fn constant_pattern_still_has_distinct_keys() {
     let mut test = Test::new(1);
     test.create(&Rule { partition: "all".into(), ..hourly() });
     test.put_at(0, &[minutes(0), minutes(60), minutes(120)], 10);
@@ -297,17 +293,21 @@ fn a_pattern_that_tells_no_hours_apart_gives_keys_of_their_own_all_the_same() {
 }
 
 #[test]
-fn rules_that_can_not_be_parted_are_refused_before_anything_is_written() {
+fn rejects_rules_without_partition_support() {
     let test = Test::new(1);
     assert_eq!(test.check(&hourly()), Ok(()));
     let stages = test.data.path().join("stages");
     fs::create_dir_all(&stages).unwrap();
     fs::copy(support::example("constant-path"), stages.join("mine.wasm")).unwrap();
-    let stages = logship::rule::Stages { renderer: Some("mine".into()), ..Default::default() };
+    let stages = logship_config::rule::Stages { renderer: Some("mine".into()), ..Default::default() };
     let serde_json::Value::Object(path) = json!({ "key": "all" }) else { unreachable!() };
     let problem = test.check(&Rule { stages: stages.clone(), path: path.clone(), ..hourly() }).unwrap_err();
     assert!(problem.contains("constant-path") && problem.contains("for two objects"), "{problem}");
-    assert_eq!(test.check(&Rule { stages, path, ..rule() }), Ok(()), "it makes one object at a time");
+    assert_eq!(
+        test.check(&Rule { stages, path, ..rule() }),
+        Ok(()),
+        "without partitions, a task has one object"
+    );
 
     let function = json!({ "type": "function", "url": "http://127.0.0.1:1/" });
     let function: DestinationConfig = serde_json::from_value(function).unwrap();
@@ -321,21 +321,23 @@ fn rules_that_can_not_be_parted_are_refused_before_anything_is_written() {
 }
 
 #[test]
-fn a_trial_says_that_it_compares_one_object() {
+fn preview_rejects_several_objects() {
     let mut test = Test::new(1);
     test.create(&hourly());
     test.put_at(0, &[minutes(0), minutes(60)], 10);
     test.pass_and_ship(300 * SECOND);
-    let refused = test.preview_stage(&support::component("encode-json"), 1).unwrap_err();
-    assert!(matches!(refused, PreviewError::Partitioned(_)), "{refused}");
-    // And so it does of tasks that are from before the option was taken out.
+    let error = test.preview_stage(&support::component("encode-json"), 1).unwrap_err();
+    assert!(matches!(error, PreviewError::Partitioned(_)), "{error}");
+    // Tasks from before the rule's update have several objects, too.
     test.update(&rule());
-    let tried = test.preview_stage(&support::component("encode-json"), 1).unwrap();
-    assert!(matches!(&tried[0].result, Err(SkipReason::Other(why)) if why.contains("several objects")));
+    let previews = test.preview_stage(&support::component("encode-json"), 1).unwrap();
+    assert!(
+        matches!(&previews[0].result, Err(SkipReason::Other(reason)) if reason.contains("several objects"))
+    );
 }
 
 #[test]
-fn a_task_keeps_its_partitions_when_the_rule_changes() {
+fn open_task_keeps_partitions() {
     let mut test = Test::new(1);
     test.create(&hourly());
     test.put_at(0, &[minutes(0), minutes(60)], 10);
@@ -349,7 +351,7 @@ fn a_task_keeps_its_partitions_when_the_rule_changes() {
 }
 
 #[test]
-fn a_fused_pipeline_makes_the_objects_of_each_hour_too() {
+fn fused_pipeline_writes_same_partitions() {
     let mut test = Test::new(1);
     let stages = test.data.path().join("stages");
     fs::create_dir_all(&stages).unwrap();

@@ -1,13 +1,13 @@
-//! Stages of rules: which of them a task is done by, what becomes of those that fail, and when they are deleted.
+//! Stages of rules: pinned components of tasks, failures, and garbage collection.
 
 use std::sync::atomic::Ordering;
 
-use logship::stage::Kind;
+use logship_runtime::stage::Kind;
 
 use super::*;
 
 #[test]
-fn a_stage_that_traps_fails_its_task_with_the_reason_and_no_other() {
+fn trap_fails_only_its_task() {
     let mut test = Test::new(1);
     let stages = test.data.path().join("stages");
     fs::create_dir_all(&stages).unwrap();
@@ -27,7 +27,7 @@ fn a_stage_that_traps_fails_its_task_with_the_reason_and_no_other() {
 }
 
 #[test]
-fn a_task_is_done_by_the_stages_that_it_was_made_with_though_another_took_their_name() {
+fn task_keeps_stage_after_its_alias_is_removed() {
     let mut test = Test::new(1);
     let stages = test.data.path().join("stages");
     fs::create_dir_all(&stages).unwrap();
@@ -48,23 +48,23 @@ fn a_task_is_done_by_the_stages_that_it_was_made_with_though_another_took_their_
     let mut test = test;
     test.put(0, 3, 10);
     test.pass_and_ship(300 * SECOND);
-    assert_eq!(test.tasks().len(), 1, "the next one has no such stage");
-    let why = test.shipper.problem(test.logstore().rule("to-lake").unwrap().number()).unwrap();
-    assert!(why.contains("mine"), "{why}");
+    assert_eq!(test.tasks().len(), 1, "the rule has no such stage any more");
+    let problem = test.shipper.problem(test.logstore().rule("to-lake").unwrap().number()).unwrap();
+    assert!(problem.contains("mine"), "{problem}");
 }
 
 #[test]
-fn a_fused_pipeline_makes_the_objects_that_its_stages_make_and_tasks_keep_it() {
+fn fused_pipeline_writes_same_objects() {
     let mut test = Test::new(1);
     let stages = test.data.path().join("stages");
     fs::create_dir_all(&stages).unwrap();
     let mut compose = support::logship();
     compose.args(["compose", "--compressor", "compress-snappy", "--output"]).arg(stages.join("fused.wasm"));
     assert!(compose.output().unwrap().status.success());
-    let driven = Rule { compression: StageSpec::named("snappy"), ..rule() };
+    let separate = Rule { compression: StageSpec::named("snappy"), ..rule() };
     let mut fused = Rule { name: "fused-one".into(), prefix: "fused".into(), ..rule() };
     fused.stages.pipeline = Some("fused".into());
-    test.create(&driven);
+    test.create(&separate);
     test.create(&fused);
     test.put(0, 30, 100);
     test.hide_bucket();
@@ -81,15 +81,15 @@ fn a_fused_pipeline_makes_the_objects_that_its_stages_make_and_tasks_keep_it() {
 }
 
 #[test]
-fn calls_of_stages_are_counted_and_so_is_why_they_fail() {
+fn stage_metrics_count_calls_and_failures() {
     let mut test = Test::new(1);
     let engine = test.shipper.registry().engine().clone();
     let failing = serde_json::from_value(json!({ "type": "none", "act": "trap" })).unwrap();
     let stages = test.data.path().join("stages");
     fs::create_dir_all(&stages).unwrap();
     fs::copy(support::example("misbehaving-stage"), stages.join("mine.wasm")).unwrap();
-    let own = logship::rule::Stages { encoder: Some("mine".into()), ..Default::default() };
-    test.create(&Rule { format: failing, stages: own, ..rule() });
+    let custom = logship_config::rule::Stages { encoder: Some("mine".into()), ..Default::default() };
+    test.create(&Rule { format: failing, stages: custom, ..rule() });
     test.put(0, 3, 10);
     test.pass_and_ship(300 * SECOND);
     assert_eq!(test.statuses(), [Status::Failed]);
@@ -106,34 +106,34 @@ fn calls_of_stages_are_counted_and_so_is_why_they_fail() {
 }
 
 #[test]
-fn a_component_is_kept_as_long_as_a_task_needs_it_and_then_deleted() {
+fn unused_components_are_collected() {
     let mut test = Test::new(1);
     let stages = test.data.path().join("stages");
     fs::create_dir_all(&stages).unwrap();
     fs::copy(support::example("encode-logfmt"), stages.join("mine.wasm")).unwrap();
-    let own = logship::rule::Stages { encoder: Some("mine".into()), ..Default::default() };
-    test.create(&Rule { stages: own, ..rule() });
+    let custom = logship_config::rule::Stages { encoder: Some("mine".into()), ..Default::default() };
+    test.create(&Rule { stages: custom, ..rule() });
     test.put(0, 3, 10);
     test.pass_and_ship(300 * SECOND);
     let digest = test.shipper.registry().stage(None, "mine").unwrap().identity().digest().to_owned();
     let file = stages.join(format!("sha256/{digest}.wasm"));
-    let forget = |test: &Test| {
+    let delete_tasks = |test: &Test| {
         let now = test.now.load(Ordering::Relaxed);
         test.runtime.block_on(test.store.delete_old_tasks(now, now)).unwrap();
     };
-    // The rule names another one, and the component no name.
+    // The rule uses another stage, and no alias points to the component.
     test.update(&rule());
     fs::remove_file(stages.join("mine.wasm")).unwrap();
     let mut test = test.restart();
     test.shipper.collect_garbage();
-    assert!(file.exists(), "the task has it");
+    assert!(file.exists(), "a task needs it");
     test.put(0, 3, 10);
     test.pass_and_ship(300 * SECOND);
     test.shipper.collect_garbage();
-    assert!(file.exists(), "the task before has it");
+    assert!(file.exists(), "the previous task needs it");
     test.pass(SECOND);
-    forget(&test);
+    delete_tasks(&test);
     test.shipper.collect_garbage();
-    assert!(!file.exists(), "nothing needs it");
-    assert!(test.kept() > 0, "the others are the rule's");
+    assert!(!file.exists(), "no task needs it");
+    assert!(test.stored_components() > 0, "the rule needs the others");
 }

@@ -1,12 +1,12 @@
-//! Rules whose logs go through transformers first.
+//! Rules with transformers.
 
 use super::*;
 
 #[test]
-fn logs_that_are_left_out_are_in_no_object_and_the_others_fill_it() {
+fn filtered_logs_do_not_count_towards_size() {
     let mut test = Test::new(1);
     test.create(&transformed(json!({ "where": { "n": { "matches": "[02468]$" } }, "set": { "more": "x" } })));
-    // 40 MB of logs, of which half is left.
+    // 40 MB of logs. The transform filters half of them.
     for _ in 0..57 {
         test.put(0, 700, 1000);
     }
@@ -24,18 +24,22 @@ fn logs_that_are_left_out_are_in_no_object_and_the_others_fill_it() {
 }
 
 #[test]
-fn a_task_of_which_no_log_is_left_succeeds_without_an_object() {
+fn filtering_all_logs_writes_no_object() {
     let mut test = Test::new(1);
     test.create(&transformed(json!({ "where": { "n": "3" } })));
     test.put(0, 3, 10);
     test.pass_and_ship(300 * SECOND);
     let task = test.tasks().remove(0);
-    assert_eq!((task.status, task.manifest.clone()), (Status::Success, Some(ObjectManifest::default())), "{task:?}");
+    assert_eq!(
+        (task.status, task.manifest.clone()),
+        (Status::Success, Some(ObjectManifest::default())),
+        "{task:?}"
+    );
     assert!(test.shipped().is_empty());
     assert!(!test.bucket().join(&task.object).exists());
     let progress = |test: &Test| test.store.progress(test.logstore().rule("to-lake").unwrap()).unwrap()[&0];
     assert_eq!(progress(&test).checkpoint, task.end);
-    // Neither does the bucket have to be there, for nothing is asked of it.
+    // The task needs no bucket, because it writes no object.
     test.hide_bucket();
     let mut test = test.restart();
     test.put(0, 2, 10);
@@ -46,7 +50,7 @@ fn a_task_of_which_no_log_is_left_succeeds_without_an_object() {
 }
 
 #[test]
-fn a_task_keeps_the_transforms_that_it_was_made_with() {
+fn open_task_keeps_transforms() {
     let mut test = Test::new(1);
     test.create(&transformed(json!({ "drop": ["filler"], "hash": ["__topic__"], "set": { "by": "old" } })));
     test.put(0, 3, 10);
@@ -67,7 +71,7 @@ fn a_task_keeps_the_transforms_that_it_was_made_with() {
 }
 
 #[test]
-fn all_that_a_transformer_makes_of_a_log_is_in_one_object() {
+fn split_log_stays_in_one_object() {
     let mut test = Test::new(1);
     let stages = test.data.path().join("stages");
     fs::create_dir_all(&stages).unwrap();
@@ -75,7 +79,7 @@ fn all_that_a_transformer_makes_of_a_log_is_in_one_object() {
     let split = serde_json::from_value(json!({ "type": "mine", "act": "split" })).unwrap();
     test.create(&Rule { transform: vec![split, StageSpec::named("fields")], ..rule() });
     test.put(0, 9_000, 1000);
-    // Two of it are too large for any object, and are in one of their own.
+    // The two logs made of it exceed the size, and get their own object.
     test.put(0, 1, 3_000_000);
     test.put(0, 10, 10);
     test.pass_and_ship(300 * SECOND);

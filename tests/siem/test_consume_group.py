@@ -18,7 +18,7 @@ BEAT_OF_THE_SDK = 2
 
 
 class SdkWorker(Worker):
-    """A consumer of the SDK, which saves after each pull."""
+    """A consumer of the SDK that saves a checkpoint after each pull."""
 
     def __init__(self, test, logstore, name, save=0):
         super().__init__(test, logstore, f"{logstore.name}-{name}", save)

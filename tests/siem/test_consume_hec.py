@@ -465,7 +465,8 @@ class Checkpoints(HecCase):
 
     def test_checkpoints_are_never_ahead_of_delivery(self):
         collector, seen = self.collector(), set()
-        collector.inject(Slow(0.1), times=None)
+        # Slow enough for several checkpoints, also on a busy machine.
+        collector.inject(Slow(0.3), times=None)
         consumer = self.consumer(self.logstore, collector, "--set", "requests=2", group="slow")
         while consumer.is_alive():
             position = self.checkpoint(self.logstore, "slow")

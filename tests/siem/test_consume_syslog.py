@@ -76,7 +76,7 @@ class Rsyslogd(SyslogCase):
         cls.logstore = cls.filled(cls.logs)
 
     def understood(self, daemon):
-        """Time and fields of all messages, which all are of the same host and of the same rank."""
+        """Time and fields of all messages. They have the same host and priority."""
         messages = daemon.messages()
         heads = {(message.pri, message.hostname, message.app_name, message.version) for message in messages}
         self.assertEqual(heads, {(14, socket.gethostname(), "-", 1)})

@@ -157,7 +157,8 @@ class DeadLetters(RulesCase):
         came = [(event["time"], tuple(event["event"].items())) for event in events]
         self.assert_once(came, [self.LOGS[place] for place in self.BAD])
 
-    def test_rejected_events_are_listed_and_resent(self):
+    # Runs before the test of the metrics, in the order of names, which adds dead letters of its own.
+    def test_dead_letters_are_listed_and_resent(self):
         self.assert_listed()
         self.assertIn(f"{len(self.BAD)} x Invalid data format", self.letters())
         self.assertIn(f"{len(self.BAD)} dead letters remain", self.resend(run="refused"))

@@ -230,7 +230,7 @@ class Examples(Shipping):
         self.assertIn("rejects its configuration: emial: unknown setting emial", self.told)
 
     def test_redacts_more_than_buffer(self):
-        """componentize-py does not free what a stage returns: a session leaves an instance that is worn."""
+        """componentize-py never frees results of a stage, so that each session needs a new instance."""
         line = json.dumps(LOG | {"text": "x" * 1000}) + "\n"
         self.logs.write_text(line * 40_000)
         options = ("--transform", f"{built('redact-py')}={{}}", "--stage-memory", "40", "--size", "256")

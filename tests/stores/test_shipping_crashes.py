@@ -43,7 +43,7 @@ class Steps(ShippingCase):
                 self.assert_goes_on(rule, lambda: read_all(folder / BUCKET))
 
     def crash(self, step, lake, bucket, logs):
-        """A rule whose first task ended the service at a step. The service runs again, without that."""
+        """A rule whose first task aborted the service at a step. The service runs again."""
         served, logstore = serve(self, lake, logs)
         served.environment = {"LOGSHIP_TEST_STOP_AT": step}
         served.restart()
@@ -119,7 +119,7 @@ class Requests(ShippingCase):
         self.assertEqual(self.bodies(), {})
 
     def check(self, logs, before, **conditions):
-        """Kills the service at such a request. The next one does what was left."""
+        """Kills the service at such a request. The next one finishes the task."""
         self.bucket.clear()
         served, logstore = serve(self, self.lake(), logs)
         self.kill_at(served, before, **conditions)
@@ -131,7 +131,7 @@ class Requests(ShippingCase):
         return rule
 
     def kill_at(self, served, before, is_up=None, **conditions):
-        """Kills it at a request, which comes to the store, or does not; not before it is up, if that is told."""
+        """Kills the service before or after a request reaches the store, and only after `is_up`."""
 
         def kill(_request):
             if is_up:
@@ -144,7 +144,7 @@ class Requests(ShippingCase):
 
 
 def serve(test, lake, logs):
-    """A service with logs, few or many, that are not shipped yet."""
+    """A service with few or many logs that are not shipped yet."""
     served = Shipping(test, lake)
     logstore = served.logstore()
     put(logstore, groups=groups_of(logs), **(SMALL if logs == "small" else LARGE))

@@ -1,6 +1,5 @@
 """Networks and stores have bad days while the service ships: in the end each range is one object, as it has to be."""
 
-
 from kit.fakes import oss
 from kit.fakes.faults import (
     ACCESS_DENIED,
@@ -56,7 +55,7 @@ class Case(ShippingCase):
         return self.proxy.inject(fault, when=lambda request: request.host == host and there(request), **conditions)
 
     def spoil(self, faults, operations=tuple(OPERATIONS), **more):
-        """A rule for each operation and fault, which are done to it. All of them ship at the same time."""
+        """A rule for each operation and fault. All of them ship at the same time."""
         rules = {}
         for number, operation in enumerate(operations):
             for name, fault in faults.items():

@@ -24,7 +24,7 @@ META = {
 
 class Case(ShippingCase):
     def serve(self, environment=None, **settings):
-        """A service with few logs, which are not shipped yet."""
+        """A service with few logs that are not shipped yet."""
         self.served = Shipping(self, self.lake(**settings), environment)
         self.logstore = self.served.logstore()
         put(self.logstore, LOGS, GROUPS)

@@ -1,5 +1,5 @@
-//! What the tests of the whole program share.
-#![allow(dead_code, reason = "each test takes what it needs")]
+//! Helpers for all tests of the program.
+#![allow(dead_code, reason = "no test uses all helpers")]
 
 pub(crate) mod service;
 
@@ -10,19 +10,19 @@ use std::{env, fs};
 use wit_component::{ComponentEncoder, StringEncoding, dummy_module, embed_component_metadata};
 use wit_parser::{LiftLowerAbi, ManglingAndAbi, Resolve};
 
-/// The target directory of this build.
+/// Returns the target directory of this build.
 fn target() -> PathBuf {
     // TARGET/release/deps/TEST-HASH
-    let test = env::current_exe().expect("a test is a file");
-    test.ancestors().nth(3).expect("a test is in the target directory").to_owned()
+    let test = env::current_exe().expect("the test is a file");
+    test.ancestors().nth(3).expect("the test is in the target directory").to_owned()
 }
 
-/// The component of a stage that is built in.
+/// Returns the path of the component of a built-in stage.
 pub(crate) fn component(name: &str) -> PathBuf {
     built(target().join("components"), name)
 }
 
-/// The component of an example, or of a stage that only tests need.
+/// Returns the path of the component of an example or a test stage.
 pub(crate) fn example(name: &str) -> PathBuf {
     built(target().join("components-examples"), name)
 }
@@ -33,7 +33,7 @@ fn built(folder: PathBuf, name: &str) -> PathBuf {
     path
 }
 
-/// Every built-in stage's component.
+/// Returns the paths of all built-in components.
 pub(crate) fn components() -> Vec<PathBuf> {
     let folder = target().join("components");
     let mut found: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -42,19 +42,19 @@ pub(crate) fn components() -> Vec<PathBuf> {
     found
 }
 
-/// Where tests keep compiled stages.
+/// Returns the cache directory of tests, for compiled stages.
 pub(crate) fn cache() -> PathBuf {
     target().join("tests/cache")
 }
 
-/// The program, with the cache of the tests.
+/// Returns a command of the program that uses the cache of tests.
 pub(crate) fn logship() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_logship"));
     command.env("LOGSHIP_CACHE", cache());
     command
 }
 
-/// The objects below `folder`, by path; hidden files and folders, and those beginning with `_`, are none.
+/// Returns the objects below `folder`, sorted by path. Names that begin with `.` or `_` are skipped.
 pub(crate) fn objects(folder: &Path) -> Vec<PathBuf> {
     let mut found = files(folder);
     found.retain(|path| {
@@ -64,7 +64,7 @@ pub(crate) fn objects(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Every file below `folder`, by path.
+/// Returns all files below `folder`, sorted by path.
 pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).into_iter().flatten() {
@@ -75,10 +75,10 @@ pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// An encoder whose every function traps, by the contract as `change` makes it.
+/// Returns an encoder component whose functions trap. `change` edits its WIT.
 pub(crate) fn dummy(change: impl Fn(String) -> String) -> Vec<u8> {
     let mut resolve = Resolve::default();
-    let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit");
+    let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit");
     let read = |path: &str| change(fs::read_to_string(wit.join(path)).unwrap());
     resolve.push_str("batch.wit", &read("deps/batch/batch.wit")).unwrap();
     resolve.push_str("encode.wit", &read("deps/encode/encode.wit")).unwrap();
@@ -89,5 +89,5 @@ pub(crate) fn dummy(change: impl Fn(String) -> String) -> Vec<u8> {
     ComponentEncoder::default().module(&module).unwrap().validate(true).encode().unwrap()
 }
 
-/// The world that it targets, before a change.
+/// The world of [`dummy`], before its change.
 pub(crate) const WORLD: &str = "package test:dummy; world encoder { export logship:encode/encoder@1.0.0; }";

@@ -1,4 +1,4 @@
-//! A running service, and requests to it byte by byte.
+//! A running service, and raw requests to it.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use super::logship;
 
-/// A service, and a key to it. Others with another key share it.
+/// A service and a key. Several keys can share one service.
 pub(crate) struct Service {
     running: Arc<Running>,
     key: String,
@@ -31,7 +31,7 @@ impl Drop for Running {
     }
 }
 
-/// What was answered.
+/// A response.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -53,15 +53,15 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap()
     }
 
-    /// The error's code.
+    /// Returns the error code.
     pub(crate) fn code(&self) -> String {
-        assert_ne!(self.status, 200, "it was granted: {}", String::from_utf8_lossy(&self.body));
+        assert_ne!(self.status, 200, "the request succeeded: {}", String::from_utf8_lossy(&self.body));
         self.json()["errorCode"].as_str().unwrap().to_owned()
     }
 }
 
 impl Service {
-    /// Starts one with an empty store, and a key for everything.
+    /// Starts a service with an empty store and a key with all permissions.
     pub(crate) fn start(args: &[&str]) -> Self {
         let data = tempfile::tempdir().unwrap();
         let mut command = logship();
@@ -70,13 +70,13 @@ impl Service {
         let mut log = BufReader::new(child.stderr.take().unwrap());
         let address = loop {
             let mut line = String::new();
-            assert!(log.read_line(&mut line).unwrap() > 0, "it ended");
+            assert!(log.read_line(&mut line).unwrap() > 0, "the service exited");
             let line: Value = serde_json::from_str(&line).unwrap();
             if let Some(url) = line["url"].as_str() {
                 break url.rsplit_once('/').unwrap().1.to_owned();
             }
         };
-        // It writes on; nobody reads it here.
+        // The log is drained, so that the service never blocks.
         std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
         let keys: toml::Table =
             std::fs::read_to_string(data.path().join("keys.toml")).unwrap().parse().unwrap();
@@ -85,7 +85,7 @@ impl Service {
         Self { running: Arc::new(Running { child, address, data }), key }
     }
 
-    /// The same service by a new key.
+    /// Returns the same service with a new key.
     pub(crate) fn with_key(&self, args: &[&str]) -> Self {
         let made = Command::new(env!("CARGO_BIN_EXE_logship"))
             .args(["key", "create", "--data"])
@@ -97,14 +97,14 @@ impl Service {
         let value = |name| made.lines().find_map(|line| line.strip_prefix(name)).unwrap();
         let key = format!("{}:{}", value("SLS_AK_ID="), value("SLS_AK_KEY="));
         let service = Self { running: Arc::clone(&self.running), key };
-        // A running service knows it within a second.
+        // A running service accepts a new key within a second.
         while service.send_to("127.0.0.1", "GET", "/", "", &[], b"").status == 401 {
             std::thread::sleep(std::time::Duration::from_millis(50));
         }
         service
     }
 
-    /// The most memory that it had, in MiB.
+    /// Returns the peak memory of the service, in MiB.
     pub(crate) fn peak_memory(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.running.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
@@ -115,18 +115,18 @@ impl Service {
         self.running.address.clone()
     }
 
-    /// The header that says who asks.
+    /// Returns the value of the `authorization` header.
     pub(crate) fn basic(&self) -> String {
         format!("Basic {}", BASE64_STANDARD.encode(&self.key))
     }
 
-    /// Asks with a body of JSON, or none for null, in the project `pro`.
+    /// Sends a request with a JSON body to the project `pro`. `null` is an empty body.
     pub(crate) fn ask(&self, method: &str, path: &str, query: &str, body: &Value) -> Answer {
         let body = if body.is_null() { vec![] } else { body.to_string().into_bytes() };
         self.send(method, path, query, &[("content-type", "application/json")], &body)
     }
 
-    /// Asks in the project `pro`.
+    /// Sends a request to the project `pro`.
     pub(crate) fn send(
         &self,
         method: &str,
@@ -168,7 +168,7 @@ impl Service {
         Answer { status, headers: head.lines().filter_map(header).collect(), body: bytes[end..].to_vec() }
     }
 
-    /// A cursor of a shard, as it stands in a query.
+    /// Returns a cursor of a shard, encoded for a query.
     pub(crate) fn cursor(&self, logstore: &str, shard: u32, from: &str) -> String {
         let path = format!("/logstores/{logstore}/shards/{shard}");
         let answer = self.send("GET", &path, &format!("type=cursor&from={from}"), &[], b"").good();

@@ -22,7 +22,7 @@ pub(crate) fn run(workspace: &Workspace, passed_on: &[String]) -> Result<()> {
     build::run(workspace, build::Options { examples: true, ..Default::default() })?;
     // In two steps: tested together, the packages would require other features of wasmtime's
     // dependencies than the program's build, and cargo would recompile them for minutes.
-    let program = ["logship", "logship-core", "logship-function"];
+    let program = ["logship", "logship-batch", "logship-spin-runtime"];
     let others = program.into_iter().chain(["logship-bench", S3_SERVER]).flat_map(|name| ["--exclude", name]);
     let others = ["--workspace"].into_iter().chain(others).collect::<Vec<_>>();
     for packages in [program.into_iter().flat_map(|name| ["--package", name]).collect(), others] {

@@ -4,9 +4,9 @@ use std::fs;
 use std::hint::black_box;
 use std::path::Path;
 
-use logship::batch::{BatchBuilder, LogBatch};
-use logship::log_group::log_groups;
-use logship::source::ShardReader;
+use logship_batch::batch::{BatchBuilder, LogBatch};
+use logship_batch::log_group::log_groups;
+use logship_source::shard_reader::ShardReader;
 use logship_bench::median;
 use logship_logstore::{Limits, LogstoreSettings, NewGroup, Options, Store};
 use logship_sls::compression::Compression;
@@ -162,7 +162,7 @@ mod flat {
         let keys: usize = text(&mut bytes).parse().expect("a number");
         let keys = (0..keys).map(|_| text(&mut bytes)).collect();
         let group =
-            logship::batch::LogGroup { topic: text(&mut bytes), source: text(&mut bytes), tags: vec![] };
+            logship_batch::batch::LogGroup { topic: text(&mut bytes), source: text(&mut bytes), tags: vec![] };
         LogBatch {
             groups: vec![group],
             keys,

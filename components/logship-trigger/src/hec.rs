@@ -1,7 +1,7 @@
 //! Sends events to Splunk's HTTP Event Collector.
 
 use bytes::Bytes;
-use logship_core::batch::LogBatch;
+use logship_batch::batch::LogBatch;
 use serde_json::{Value, json};
 use spin_sdk::http::{self, FullBody};
 

@@ -1,8 +1,8 @@
 //! Makes the object of a batch: render, encode, compress.
 
 use chrono::DateTime;
-use logship_core::batch::LogBatch;
-use logship_core::stage_spec::{NONE, StageSpec};
+use logship_batch::batch::LogBatch;
+use logship_batch::stage_spec::{NONE, StageSpec};
 use serde_json::{Map, Value, json};
 
 use crate::body::Body;

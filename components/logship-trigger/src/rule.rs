@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use logship_core::stage_spec::StageSpec;
-use logship_core::time_zone::TimeZone;
+use logship_batch::stage_spec::StageSpec;
+use logship_batch::time_zone::TimeZone;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use spin_sdk::variables;

@@ -5,7 +5,7 @@ spin_sdk::wit_bindgen::generate!({
     path: "../../wit",
     world: "logship:stages/trigger",
     runtime_path: "::spin_sdk::wit_bindgen::rt",
-    with: { "logship:batch/types@1.0.0": logship_core::types },
+    with: { "logship:batch/types@1.0.0": logship_batch::types },
     generate_all,
 });
 

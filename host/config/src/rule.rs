@@ -332,7 +332,8 @@ const MAX_TRANSFORMERS: usize = 8;
 /// If there are too many.
 pub fn check_transforms(choices: &[StageSpec]) -> Result<(), RuleError> {
     if choices.len() > MAX_TRANSFORMERS {
-        let problem = format!("{} transformers are too many: a rule has {MAX_TRANSFORMERS} at most", choices.len());
+        let problem =
+            format!("{} transformers are too many: a rule has {MAX_TRANSFORMERS} at most", choices.len());
         return Err(RuleError::field("transform", problem));
     }
     Ok(())

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::dead_letter::DeadLetterConfig;
 use crate::destination::DestinationConfig;
-use crate::stage_name::{DIGEST_PREFIX, is_digest, is_name};
+use crate::receiver::ReceiverConfig;
 use crate::rule::DEFAULT_DESTINATION;
 use crate::shipping::{MIN_WORKER_MEMORY, Shipping};
-use crate::dead_letter::DeadLetterConfig;
-use crate::receiver::ReceiverConfig;
+use crate::stage_name::{DIGEST_PREFIX, is_digest, is_name};
 
 /// All settings. Each has a default.
 #[derive(Debug, Clone, Deserialize)]

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::rule::{StageSpec, RuleError, Start, check_name, check_transforms};
+use crate::rule::{RuleError, StageSpec, Start, check_name, check_transforms};
 
 /// The target type of these rules.
 pub const SIEM: &str = "siem";
@@ -116,7 +116,10 @@ impl SiemRule {
     pub fn check(&self) -> Result<(), RuleError> {
         check_name(&self.name)?;
         if self.receiver.is_empty() {
-            return Err(RuleError::field("receiver", "is missing: name a receiver of the service's settings"));
+            return Err(RuleError::field(
+                "receiver",
+                "is missing: name a receiver of the service's settings",
+            ));
         }
         check_transforms(&self.transform)
     }

@@ -17,6 +17,7 @@ pub mod compression;
 pub mod cursor;
 pub mod error;
 pub mod hash_key;
+pub mod header;
 pub mod log_group;
 pub mod lz4_splice;
 pub mod query;

@@ -47,7 +47,7 @@ SPACE = " \t\r\n"
 
 
 class Refused(Exception):
-    """Why a request, or the event at a position in it, is refused."""
+    """The error of a request, or of the event at a position in it."""
 
     def __init__(self, code, position=None):
         super().__init__(*CODES[code])
@@ -106,7 +106,7 @@ class Policy:
     refusals: list = field(default_factory=list)
 
     def check(self, members, text, position):
-        """Refuses an event that is not to be taken."""
+        """Raises `Refused` for an invalid event."""
         for code in self._complaints(members, text):
             raise Refused(code, position)
 

@@ -1,4 +1,4 @@
-"""Access keys that the local cloud knows: the store and the token service share them."""
+"""Access keys of the local cloud, which the store and the token service share."""
 
 import secrets
 import threading
@@ -43,7 +43,7 @@ class AccessKey:
 
 
 class Keyring:
-    """All keys, and the clock by which they expire. `ahead` is by how many seconds it differs from the true one."""
+    """All keys, and the clock by which they expire. `ahead` is its difference from the true clock, in seconds."""
 
     def __init__(self):
         self.ahead = 0.0
@@ -68,7 +68,7 @@ class Keyring:
         return self._keep(AccessKey(key_id, secret or secrets.token_hex(15), principal))
 
     def issue(self, role, session, seconds):
-        """A temporary key of a session of a role, which is given by its ARN."""
+        """A temporary key of a session of a role, given by its ARN."""
         principal = f"{role.replace(':role/', ':assumed-role/')}/{session}"
         expires = self.now() + seconds
         # With all that has to be escaped.

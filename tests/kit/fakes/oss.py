@@ -62,7 +62,7 @@ class Bucket(dict):
 
 @dataclass
 class Upload:
-    """A multipart upload that is under way. `parts` are bytes, by number."""
+    """An open multipart upload. `parts` are bytes, by number."""
 
     bucket: str
     key: str
@@ -72,7 +72,7 @@ class Upload:
 
 @dataclass
 class Call:
-    """A request and what became of it: `code` is empty, where it was granted."""
+    """A request and its outcome: `code` is empty if it was granted."""
 
     operation: str
     bucket: str
@@ -106,7 +106,7 @@ class Server(HttpServer):
         return f"http://{self.domain}:{self.port}"
 
     def create_bucket(self, name, account=ACCOUNT, domain=None):
-        """A new bucket, which opens to keys of its account only; with a domain, one of the region there."""
+        """A new bucket for keys of its account. `domain` is the domain of another region."""
         bucket = self.buckets[name] = Bucket(account, domain)
         return bucket
 

@@ -123,7 +123,9 @@ class LogService(Server):
         return [{"shardID": shard, "status": "readwrite"} for shard in self.shards], {}
 
     def _groups(self, *_):
-        return [{"name": name, "timeout": group.timeout, "order": group.order} for name, group in self.groups.items()], {}
+        return [
+            {"name": name, "timeout": group.timeout, "order": group.order} for name, group in self.groups.items()
+        ], {}
 
     def _create(self, _path, _query, body):
         asked = json.loads(body)
@@ -232,7 +234,9 @@ def _check(request, path, query):
     digest = hashlib.md5(body).hexdigest().upper() if body else ""
     if headers.get("content-md5", "") != digest:
         raise Refused(400, "PostBodyInvalid", "Content-MD5")
-    signed = {name: value for name, value in headers.items() if name.startswith(("x-log-", "x-acs-")) and name != "x-log-date"}
+    signed = {
+        name: value for name, value in headers.items() if name.startswith(("x-log-", "x-acs-")) and name != "x-log-date"
+    }
     resource = path + ("?" + "&".join(f"{key}={query[key]}" for key in sorted(query)) if query else "")
     lines = [request.method, digest, headers.get("content-type", ""), headers["date"]]
     lines += [f"{name}:{value}" for name, value in sorted(signed.items())] + [resource]

@@ -43,7 +43,7 @@ class Role:
 
 @dataclass
 class Call:
-    """A request and what became of it: `code` is empty, where it was granted."""
+    """A request and its outcome: `code` is empty if it was granted."""
 
     parameters: dict
     status: int
@@ -51,7 +51,7 @@ class Call:
 
 
 class Server(HttpServer):
-    """Gives out temporary keys, which all that share its keyring know."""
+    """Issues temporary keys to all servers with its keyring."""
 
     def __init__(self, keys):
         self.keys = keys

@@ -30,7 +30,7 @@ BOM = "\ufeff"
 
 @dataclass(frozen=True)
 class Parsed:
-    """A message's parts. `msg` is without a byte order mark, which it has where `bom` is set."""
+    """The parts of a message. `msg` has no byte order mark; `bom` says whether the message had one."""
 
     pri: int
     time: str

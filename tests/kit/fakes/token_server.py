@@ -54,7 +54,15 @@ class TokenServer(Server):
         now = int(datetime.datetime.now().timestamp())
         chain = [base64.b64encode(self.certificate.public_bytes(Encoding.DER)).decode()]
         head = {"typ": "JWT", "alg": "ES256", "x5c": chain}
-        claims = {"iss": ISSUER, "sub": "", "aud": SERVICE, "exp": now + 300, "nbf": now - 10, "iat": now, "access": access}
+        claims = {
+            "iss": ISSUER,
+            "sub": "",
+            "aud": SERVICE,
+            "exp": now + 300,
+            "nbf": now - 10,
+            "iat": now,
+            "access": access,
+        }
         signed = ".".join(_base64(json.dumps(part).encode()) for part in (head, claims))
         pair = decode_dss_signature(self.key.sign(signed.encode(), ec.ECDSA(hashes.SHA256())))
         return f"{signed}.{_base64(b''.join(number.to_bytes(32, 'big') for number in pair))}"
@@ -63,7 +71,9 @@ class TokenServer(Server):
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, ISSUER)])
         now = datetime.datetime.now(datetime.timezone.utc)
         day = datetime.timedelta(days=1)
-        builder = x509.CertificateBuilder(name, name, self.key.public_key(), x509.random_serial_number(), now - day, now + day)
+        builder = x509.CertificateBuilder(
+            name, name, self.key.public_key(), x509.random_serial_number(), now - day, now + day
+        )
         return builder.sign(self.key, hashes.SHA256())
 
 

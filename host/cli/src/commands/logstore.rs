@@ -1,0 +1,164 @@
+use clap::{Args, Subcommand};
+use logship_sls::error::ErrorCode;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::Failure;
+use super::connect::{self, Connect};
+use super::stage::Report;
+use crate::table;
+use logship_client::{Client, ClientError};
+use logship_server::keys::Access;
+
+/// Creates, shows and deletes logstores.
+#[derive(Debug, Args)]
+pub(super) struct LogstoreCommand {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Creates a logstore, and its project if missing.
+    Create {
+        /// The logstore's name.
+        name: String,
+        /// Number of shards, which are written and consumed in parallel.
+        #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
+        shards: u32,
+        /// Keeps logs for this many days; 3650 means forever.
+        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=3650))]
+        ttl: u32,
+        #[command(flatten)]
+        connect: Connect,
+    },
+    /// Lists the project's logstores.
+    List {
+        #[command(flatten)]
+        connect: Connect,
+    },
+    /// Shows a logstore and its shards.
+    Show {
+        /// The logstore's name.
+        name: String,
+        /// The output format.
+        #[arg(long, value_enum, default_value_t)]
+        report: Report,
+        #[command(flatten)]
+        connect: Connect,
+    },
+    /// Deletes a logstore and its logs.
+    Delete {
+        /// The logstore's name.
+        name: String,
+        /// Deletes the logstore even if it has logs.
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        connect: Connect,
+    },
+}
+
+impl LogstoreCommand {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        connect::run(async {
+            match self.command {
+                Command::Create { name, shards, ttl, connect } => {
+                    let client = connect.client(Access::Admin)?;
+                    ensure_project(&client, &connect.project).await?;
+                    let body = json!({ "logstoreName": name, "ttl": ttl, "shardCount": shards });
+                    client.send_json(Method::POST, "/logstores", &[], &body).await?;
+                    println!("created {}/{name}: {shards} shards, logs kept for {ttl} days", connect.project);
+                    Ok(())
+                }
+                Command::List { connect } => list(&connect.client(Access::Read)?).await,
+                Command::Show { name, report, connect } => {
+                    show(&connect.client(Access::Read)?, &name, report).await
+                }
+                Command::Delete { name, force, connect } => {
+                    let client = connect.client(Access::Admin)?;
+                    let logs = shards(&client, &name).await?.iter().any(|shard| shard.begin != shard.end);
+                    if logs && !force {
+                        return Err(format!("{name} has logs: use --force to delete it with its logs").into());
+                    }
+                    client
+                        .send_json(Method::DELETE, &format!("/logstores/{name}"), &[], &Value::Null)
+                        .await?;
+                    println!("deleted {}/{name}", connect.project);
+                    Ok(())
+                }
+            }
+        })
+    }
+}
+
+async fn ensure_project(client: &Client, name: &str) -> Result<(), ClientError> {
+    let body = json!({ "projectName": name, "description": "" });
+    match client.send_json(Method::POST, "/", &[], &body).await {
+        Err(ClientError::Rejected(error)) if error.code == ErrorCode::ProjectAlreadyExist => Ok(()),
+        result => result.map(drop),
+    }
+}
+
+/// A shard and its first and next cursors.
+struct Shard {
+    info: Value,
+    begin: u64,
+    end: u64,
+}
+
+async fn shards(client: &Client, logstore: &str) -> Result<Vec<Shard>, ClientError> {
+    let all: Vec<Value> = client.get(&format!("/logstores/{logstore}/shards"), &[]).await?;
+    let mut shards = vec![];
+    for info in all {
+        let number = info["shardID"].as_u64().unwrap_or_default() as u32;
+        let begin = client.cursor(logstore, number, "begin").await?.0;
+        let end = client.cursor(logstore, number, "end").await?.0;
+        shards.push(Shard { info, begin, end });
+    }
+    Ok(shards)
+}
+
+async fn list(client: &Client) -> Result<(), Failure> {
+    let found: Value = client.get("/logstores", &[]).await?;
+    let mut rows = vec![];
+    for name in found["logstores"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        let info: Value = client.get(&format!("/logstores/{name}"), &[]).await?;
+        rows.push(vec![name.to_owned(), info["shardCount"].to_string(), info["ttl"].to_string()]);
+    }
+    println!("{}", table::render(&["logstore", "shards", "days"], rows));
+    Ok(())
+}
+
+async fn show(client: &Client, name: &str, report: Report) -> Result<(), Failure> {
+    let info: Value = client.get(&format!("/logstores/{name}"), &[]).await?;
+    let shards = shards(client, name).await?;
+    if report == Report::Json {
+        let all: Vec<_> = shards
+            .into_iter()
+            .map(|mut shard| {
+                shard.info["beginCursor"] = shard.begin.into();
+                shard.info["endCursor"] = shard.end.into();
+                shard.info
+            })
+            .collect();
+        let mut info = info;
+        info["shards"] = all.into();
+        println!("{info:#}");
+        return Ok(());
+    }
+    println!("{name}: logs are kept for {} days", info["ttl"]);
+    let row = |shard: &Shard| {
+        let text = |name: &str| shard.info[name].as_str().unwrap_or_default().to_owned();
+        vec![
+            shard.info["shardID"].to_string(),
+            text("status"),
+            text("inclusiveBeginKey"),
+            (shard.end - shard.begin).to_string(),
+            shard.end.to_string(),
+        ]
+    };
+    let header = ["shard", "status", "keys from", "log groups", "next cursor"];
+    println!("{}", table::render(&header, shards.iter().map(row).collect()));
+    Ok(())
+}

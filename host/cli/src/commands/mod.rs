@@ -1,0 +1,176 @@
+//! The `logship` program, with one file per command.
+
+mod bar;
+mod compose;
+mod connect;
+mod consume;
+mod dead_letter;
+mod function;
+mod group;
+mod key;
+mod log;
+mod logstore;
+mod output;
+mod put;
+mod receiver_options;
+mod replay;
+mod rule;
+mod rule_options;
+mod serve;
+mod ship;
+mod stage;
+mod tail;
+mod task;
+mod transform_options;
+mod verify;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use logship_runtime::engine::{Engine, Limits, default_cache};
+use logship_runtime::wasi::WasiAllowlist;
+
+/// The error of a failed command.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// Ships logs through WebAssembly stages.
+#[derive(Debug, Parser)]
+#[command(name = "logship", version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    engine: EngineOptions,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Ship(Box<ship::ShipCommand>),
+    Serve(Box<serve::ServeCommand>),
+    Put(Box<put::PutCommand>),
+    Consume(Box<consume::ConsumeCommand>),
+    #[command(name = "deadletter")]
+    DeadLetter(Box<dead_letter::DeadLetterCommand>),
+    Tail(Box<tail::TailCommand>),
+    Logstore(Box<logstore::LogstoreCommand>),
+    Rule(Box<rule::RuleCommand>),
+    Task(Box<task::TaskCommand>),
+    Verify(Box<verify::VerifyCommand>),
+    Group(Box<group::GroupCommand>),
+    Key(Box<key::KeyCommand>),
+    #[command(subcommand)]
+    Stage(stage::StageCommand),
+    Compose(Box<compose::ComposeCommand>),
+    #[command(subcommand)]
+    Function(function::FunctionCommand),
+}
+
+/// The imports that a component may have.
+#[derive(Debug, Args)]
+struct WasiOption {
+    /// Lets the component import an empty WASI: no files, network, environment or input, frozen clocks, and the same
+    /// random numbers in every call.
+    #[arg(long)]
+    allow_wasi: bool,
+}
+
+impl WasiOption {
+    fn allowlist(&self) -> WasiAllowlist {
+        if self.allow_wasi { WasiAllowlist::All } else { WasiAllowlist::None }
+    }
+}
+
+/// The limits of stages, and the cache of their compiled code.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Stages")]
+struct EngineOptions {
+    /// Limits the memory of one stage instance, in MiB.
+    #[arg(long, value_name = "MIB", default_value_t = 256, global = true, value_parser = clap::value_parser!(u64).range(1..=4096))]
+    stage_memory: u64,
+    /// Limits one call of a stage, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10.0, global = true, value_parser = seconds)]
+    stage_deadline: f64,
+    /// Caches the compiled code of stages in this directory. Keep it private: it holds machine code.
+    #[arg(long, value_name = "DIR", global = true, env = "LOGSHIP_CACHE")]
+    cache: Option<PathBuf>,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if (0.01..=3600.0).contains(&seconds) => Ok(seconds),
+        _ => Err("use a number of seconds from 0.01 to 3600".into()),
+    }
+}
+
+impl EngineOptions {
+    fn engine(&self) -> Result<Engine, Failure> {
+        self.engine_with_memory(usize::MAX)
+    }
+
+    /// Returns an engine that limits a stage to `memory` bytes, or to the option if it is lower.
+    fn engine_with_memory(&self, memory: usize) -> Result<Engine, Failure> {
+        let limits = Limits {
+            memory: ((self.stage_memory as usize) << 20).min(memory),
+            deadline: Duration::from_secs_f64(self.stage_deadline),
+            ..Limits::default()
+        };
+        let failed = |error: wasmtime::Error| format!("can't start the stage engine: {error:#}").into();
+        if self.cache.is_some() {
+            return Engine::new(limits, self.cache.as_deref()).map_err(failed);
+        }
+        // A service without a home directory has no cache, and compiles its stages at each start.
+        let cached = default_cache().map(|cache| Engine::new(limits.clone(), Some(&cache)));
+        match cached {
+            Some(Ok(engine)) => Ok(engine),
+            Some(Err(error)) => {
+                eprintln!("warning: compiled stages are not cached: {error:#}");
+                Engine::new(limits, None).map_err(failed)
+            }
+            None => Engine::new(limits, None).map_err(failed),
+        }
+    }
+}
+
+/// Exits when standard output is closed (`logship task list | head`). Commands that serve or ship don't call this.
+fn restore_sigpipe() {
+    // SAFETY: restores a signal's default action before other threads exist.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+}
+
+/// Runs the program with the process's arguments.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    if !matches!(
+        cli.command,
+        Command::Ship(_) | Command::Serve(_) | Command::Consume(_) | Command::Function(_)
+    ) {
+        restore_sigpipe();
+    }
+    let result = match cli.command {
+        Command::Ship(command) => command.run(&cli.engine),
+        Command::Serve(command) => command.run(&cli.engine),
+        Command::Put(command) => command.run(),
+        Command::Consume(command) => command.run(&cli.engine),
+        Command::DeadLetter(command) => command.run(),
+        Command::Tail(command) => command.run(),
+        Command::Logstore(command) => command.run(),
+        Command::Rule(command) => command.run(),
+        Command::Task(command) => command.run(&cli.engine),
+        Command::Verify(command) => command.run(),
+        Command::Group(command) => command.run(),
+        Command::Key(command) => command.run(),
+        Command::Stage(command) => command.run(&cli.engine),
+        Command::Compose(command) => command.run(&cli.engine),
+        Command::Function(command) => command.run(&cli.engine),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,109 @@
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::log::LogOptions;
+use super::{EngineOptions, Failure};
+use logship_config::service::{Config, Tls};
+use logship_server::Service;
+use logship_server::server::Server;
+
+/// Runs the Logstore service.
+///
+/// The service accepts logs over the API of Log Service and as NDJSON, stores them in one directory, serves them to
+/// consumers, and ships them by rules (logship rule). The first start creates the directory and an admin access key
+/// (keys.toml).
+#[derive(Debug, Args)]
+pub(super) struct ServeCommand {
+    /// Reads settings from this TOML file. Command-line options override it. docs/service.md lists all settings.
+    #[arg(long, value_name = "FILE", env = "LOGSHIP_CONFIG")]
+    config: Option<PathBuf>,
+    /// Stores all data in this directory [default: logship-data]
+    #[arg(long, value_name = "DIR", env = "LOGSHIP_DATA")]
+    data: Option<PathBuf>,
+    /// Listens on this address [default: 127.0.0.1:7450]
+    #[arg(long, value_name = "ADDRESS:PORT", env = "LOGSHIP_LISTEN")]
+    listen: Option<SocketAddr>,
+    /// Limits how long logs wait for an object to fill; overrides longer times of rules [default: 900]
+    #[arg(long, value_name = "SECONDS", env = "LOGSHIP_LONGEST_WAIT")]
+    longest_wait: Option<u64>,
+    /// Enables TLS with this certificate chain (PEM).
+    #[arg(long, value_name = "FILE", env = "LOGSHIP_TLS_CERTIFICATE", requires = "tls_key")]
+    tls_certificate: Option<PathBuf>,
+    /// The private key of the certificate (PEM).
+    #[arg(long, value_name = "FILE", env = "LOGSHIP_TLS_KEY", requires = "tls_certificate")]
+    tls_key: Option<PathBuf>,
+    #[command(flatten)]
+    log: LogOptions,
+}
+
+impl ServeCommand {
+    pub(super) fn run(self, engine: &EngineOptions) -> Result<(), Failure> {
+        self.log.init()?;
+        let config = self.config()?;
+        config.check()?;
+        raise_file_limit(config.limits.connections);
+        let engine = engine.engine_with_memory(config.shipping.stage_memory())?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let data = config.data.clone();
+            // Registers the handlers first, so that a signal during the start ends the service.
+            let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+            let server = Server::bind(Service::open(config, engine)?).await?;
+            tracing::info!(version = env!("CARGO_PKG_VERSION"), url = server.url()?, data = %data.display(), "serving");
+            server
+                .run(async {
+                    tokio::select! {
+                        _ = term.recv() => {}
+                        _ = interrupt.recv() => {}
+                    }
+                })
+                .await;
+            tracing::info!("stopped; every acknowledged request is on disk");
+            // An upload in progress must not keep the process alive. Its task resumes at the next start.
+            std::process::exit(0)
+        })
+    }
+
+    fn config(&self) -> Result<Config, Failure> {
+        let mut config = self.config.as_deref().map_or_else(|| Ok(Config::default()), Config::read)?;
+        if let Some(data) = &self.data {
+            config.data.clone_from(data);
+        }
+        if let Some(listen) = self.listen {
+            config.listen = listen;
+        }
+        if let Some(seconds) = self.longest_wait {
+            config.shipping.longest_wait_seconds = seconds;
+        }
+        if let (Some(certificate), Some(key)) = (self.tls_certificate.clone(), self.tls_key.clone()) {
+            config.tls = Some(Tls { certificate, key });
+        }
+        Ok(config)
+    }
+}
+
+/// The open files that are not connections, mostly of the log store.
+const NON_CONNECTION_FILES: u64 = 256;
+
+/// Raises the soft limit of open files, usually 1024, because each connection needs one.
+fn raise_file_limit(connections: usize) {
+    let limit = getrlimit(Resource::Nofile);
+    let needed = connections as u64 + NON_CONNECTION_FILES;
+    if limit.current.is_none_or(|current| current >= needed) {
+        return;
+    }
+    let raised = limit.maximum.map_or(needed, |maximum| maximum.min(needed));
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: Some(raised), ..limit }) {
+        tracing::warn!(%error, "can't raise the limit of open files");
+    } else if raised < needed {
+        tracing::warn!(
+            raised,
+            needed,
+            "the limit of open files is too low for limits.connections: raise the limit or lower the setting"
+        );
+    }
+}

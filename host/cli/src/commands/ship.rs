@@ -1,0 +1,321 @@
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use clap::Args;
+use indicatif::{HumanBytes, HumanCount, ProgressBar};
+use serde_json::{Value, json};
+
+use super::rule_options::{RuleOptions, override_with, set_columns};
+use super::stage::Report;
+use super::{EngineOptions, Failure, bar};
+use crate::file_ship;
+use crate::file_ship::infer;
+use crate::file_ship::infer::Column;
+use crate::file_ship::input::{Blocks, Input};
+use crate::file_ship::rejects::Rejects;
+use crate::file_ship::shard::Plan;
+use crate::file_ship::{Options, Outcome, Progress};
+use crate::table;
+use logship_batch::ndjson::Settings;
+use logship_config::rule::{Rule, RuleError};
+use logship_delivery::objects::object::Shipped;
+use logship_delivery::pipeline::{Pipeline, adopt_fused_formats};
+use logship_registry::Registry;
+use logship_runtime::wasi::WasiAllowlist;
+use logship_sink::directory::Directory;
+
+/// Ships NDJSON files to objects in a directory.
+///
+/// Each line is a log: a JSON object. `__time__`, `__topic__`, `__source__` and `__tag__:KEY` have the same meaning
+/// as in a Logstore. Every other member is a field; values that are not strings are kept as JSON text. Malformed
+/// lines are written to a file and don't stop the rest.
+#[derive(Debug, Args)]
+pub(super) struct ShipCommand {
+    /// NDJSON files (also gzipped, .gz), directories of them, or - for standard input.
+    input: Vec<PathBuf>,
+    /// Writes objects to this directory.
+    #[arg(long, value_name = "DIR")]
+    to: PathBuf,
+    /// Reads the shipping rule from this TOML file. Command-line options override it.
+    #[arg(long, value_name = "FILE", help_heading = "Rule")]
+    rule: Option<PathBuf>,
+    /// The rule's name.
+    #[arg(long, help_heading = "Rule")]
+    name: Option<String>,
+    #[command(flatten)]
+    options: RuleOptions,
+    #[command(flatten)]
+    logs: LogOptions,
+    /// Lets this stage import an empty WASI: no files, network, environment or input, frozen clocks, and the same
+    /// random numbers in every call. Takes the stage's name in the rule, or sha256:DIGEST. Repeatable.
+    #[arg(long, value_name = "STAGE", help_heading = "Stages")]
+    allow_wasi: Vec<String>,
+    /// Threads that parse and run stages; one shard uses one thread [default: all cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: Option<u16>,
+    /// The output format.
+    #[arg(long, value_enum, default_value_t)]
+    report: Report,
+}
+
+/// Options of parsing and sharding.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Logs")]
+struct LogOptions {
+    /// Reads the log's time from this field: RFC 3339 or Unix time [default: __time__, or the current time if missing]
+    #[arg(long, value_name = "FIELD")]
+    time_field: Option<String>,
+    /// Splits the logs into this many shards, each with its own objects.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
+    shards: u32,
+    /// Assigns logs to shards by the hash of this field.
+    #[arg(long, value_name = "FIELD", default_value = "__source__")]
+    shard_by: String,
+    /// Stops at the first malformed line.
+    #[arg(long)]
+    strict: bool,
+    /// Writes malformed lines to this file [default: DIR/_rejects/TIME.ndjson]
+    #[arg(long, value_name = "FILE")]
+    rejects: Option<PathBuf>,
+}
+
+impl ShipCommand {
+    pub(super) fn run(self, engine: &EngineOptions) -> Result<(), Failure> {
+        let started = Instant::now();
+        let rule = self.rule.as_deref().map(Rule::read).transpose()?.unwrap_or_default();
+        let mut rule = self.options.apply_to(rule)?;
+        override_with(&mut rule.name, &self.name);
+        rule.check()?;
+        check_open_partitions(&rule, self.logs.shards)?;
+        let registry =
+            Registry::new(engine.engine()?).with_wasi_allowlist(WasiAllowlist::of(self.allow_wasi.clone()));
+        adopt_fused_formats(&mut rule, &registry)?;
+        let inputs = Input::find(&self.input)?;
+        let total = inputs.iter().map(Input::bytes).sum::<Option<u64>>();
+        let heads = inputs.clone();
+        let mut blocks = Blocks::new(inputs);
+        let inferred = infer_columns(&mut rule, &heads, &mut blocks)?;
+        let pipeline = Pipeline::new(&registry, &rule)?;
+        let plan = Arc::new(Plan {
+            pipeline,
+            sink: Box::new(Directory::new(self.to.join(&rule.bucket))),
+            size: rule.size(),
+            time: rule.time(),
+        });
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+        let options = Options {
+            settings: Settings {
+                time_field: self.logs.time_field.clone(),
+                default_time: (now.as_secs().try_into().unwrap_or(u32::MAX), now.subsec_nanos()),
+                shards: self.logs.shards,
+                shard_field: self.logs.shard_by.clone(),
+            },
+            threads: self.threads.map_or(cores, usize::from),
+            strict: self.logs.strict,
+            track_keys: !inferred.is_empty(),
+        };
+        let rejects = self.logs.rejects.clone();
+        let rejects = rejects.unwrap_or_else(|| self.to.join(format!("_rejects/{}.ndjson", now.as_nanos())));
+        let mut rejects = Rejects::new(rejects);
+        rejects.check()?;
+        let bar = Bar::new(total);
+        let (outcome, result) = file_ship::ship(blocks, &plan, &options, &mut rejects, &bar, stop_flag()?);
+        bar.0.finish_and_clear();
+        match self.report {
+            Report::Text if result.is_err() && outcome.objects.is_empty() => {}
+            Report::Text => {
+                self.print(&outcome, &rejects, started.elapsed().as_secs_f64());
+                self.print_columns(&outcome, &rule, &inferred);
+                if result.is_err() {
+                    eprintln!(
+                        "the objects above are complete, and nothing else was written. Delete them before you ship the same logs again"
+                    );
+                }
+            }
+            Report::Json => {
+                println!("{:#}", report(&outcome, &rejects, &inferred, started.elapsed().as_secs_f64()));
+            }
+        }
+        result.map_err(Failure::from)
+    }
+
+    fn print(&self, outcome: &Outcome, rejects: &Rejects, seconds: f64) {
+        if !outcome.objects.is_empty() {
+            println!("{}\n", table::render(&HEADER, outcome.objects.iter().map(row).collect()));
+        }
+        let sum = |of: fn(&Shipped) -> u64| outcome.objects.iter().map(of).sum::<u64>();
+        println!(
+            "Shipped {} in {} below {}: {} of NDJSON, {} as objects, {} stored, in {seconds:.2} s.",
+            count(sum(|object| object.rows), "log"),
+            count(outcome.objects.len() as u64, "object"),
+            self.to.display(),
+            HumanBytes(outcome.input_bytes),
+            HumanBytes(sum(|object| object.raw_bytes)),
+            HumanBytes(sum(|object| object.stored_bytes)),
+        );
+        if outcome.filtered > 0 {
+            println!("The rule's transforms filtered out {}.", count(outcome.filtered, "log"));
+        }
+        if rejects.count() > 0 {
+            eprintln!(
+                "warning: skipped {}. They are kept in {}, with the reasons in {}:",
+                count(rejects.count(), "malformed line"),
+                rejects.path().display(),
+                rejects.reasons_path().display()
+            );
+            rejects.first().iter().for_each(|reason| eprintln!("  {reason}"));
+        }
+        if let Some(position) = &outcome.stopped_at {
+            eprintln!("stopped by a signal: everything up to {position} was shipped, and nothing after it");
+        }
+    }
+
+    /// Prints inferred columns, and notes about omitted fields, tags and nanoseconds.
+    fn print_columns(&self, outcome: &Outcome, rule: &Rule, inferred: &[Column]) {
+        let json = rule.format.name == "json" && rule.stages.encoder.is_none();
+        for (is_seen, setting, label) in
+            [(outcome.has_tags, "tags", "tags"), (outcome.has_nanos, "nanos", "fractions of seconds")]
+        {
+            if json && is_seen && rule.format.settings.get(setting) != Some(&json!(true)) {
+                eprintln!(
+                    "note: the logs have {label}, which JSON omits by default; --set {setting}=true includes them"
+                );
+            }
+        }
+        if inferred.is_empty() {
+            return;
+        }
+        let column = |column: &Column| match rule.format.name.as_str() {
+            "parquet" => format!("{}:{}", column.key, column.type_name),
+            _ => column.key.clone(),
+        };
+        let list: Vec<_> = inferred.iter().map(column).collect();
+        println!(
+            "Columns were inferred from the first lines of each file; to fix them, use --columns '{}'",
+            list.join(",")
+        );
+        let omitted = omitted_keys(outcome, inferred);
+        if !omitted.is_empty() {
+            let list = omitted.join(", ");
+            eprintln!("warning: fields of later lines have no column and were omitted: {list}");
+        }
+    }
+}
+
+/// The largest number of open objects of all shards; each has its own stage instances.
+const MAX_OPEN_OBJECTS: u64 = 256;
+
+fn check_open_partitions(rule: &Rule, shards: u32) -> Result<(), RuleError> {
+    let open = rule.open_partitions * u64::from(shards);
+    if rule.partition_by.is_created() || open <= MAX_OPEN_OBJECTS {
+        return Ok(());
+    }
+    let problem = format!(
+        "{} partitions in each of {shards} shards exceed {MAX_OPEN_OBJECTS} open objects ({open}): use fewer partitions or shards",
+        rule.open_partitions
+    );
+    Err(RuleError::field("open_partitions", problem))
+}
+
+fn count(number: u64, what: &str) -> String {
+    format!("{} {what}{}", HumanCount(number), if number == 1 { "" } else { "s" })
+}
+
+const HEADER: [&str; 5] = ["object", "rows", "raw bytes", "stored bytes", "seconds"];
+
+fn row(object: &Shipped) -> Vec<String> {
+    vec![
+        object.object.clone(),
+        HumanCount(object.rows).to_string(),
+        HumanCount(object.raw_bytes).to_string(),
+        HumanCount(object.stored_bytes).to_string(),
+        format!("{:.2}", object.seconds),
+    ]
+}
+
+fn report(outcome: &Outcome, rejects: &Rejects, inferred: &[Column], seconds: f64) -> Value {
+    json!({
+        "objects": outcome.objects,
+        "rows": outcome.objects.iter().map(|object| object.rows).sum::<u64>(),
+        "filtered": outcome.filtered,
+        "input_bytes": outcome.input_bytes,
+        "seconds": seconds,
+        "rejected": rejects.count(),
+        "rejects": (rejects.count() > 0).then(|| rejects.path()),
+        "left_out": omitted_keys(outcome, inferred),
+        "stopped_at": outcome.stopped_at,
+    })
+}
+
+/// Returns the keys that appeared after the columns were inferred.
+fn omitted_keys(outcome: &Outcome, inferred: &[Column]) -> Vec<String> {
+    if inferred.is_empty() {
+        return vec![];
+    }
+    let known = |key: &&String| !inferred.iter().any(|column| column.key == **key);
+    outcome.keys.iter().filter(known).cloned().collect()
+}
+
+/// Infers the columns of a built-in table format without configured columns, from the first lines of each file or of
+/// standard input.
+fn infer_columns(rule: &mut Rule, inputs: &[Input], blocks: &mut Blocks) -> Result<Vec<Column>, Failure> {
+    let is_table = matches!(rule.format.name.as_str(), "csv" | "parquet");
+    if !is_table || rule.stages.encoder.is_some() || rule.format.settings.contains_key("columns") {
+        return Ok(vec![]);
+    }
+    if !rule.transform.is_empty() {
+        let problem = "columns can't be inferred from the input if the rule has transforms: list the columns of the transformed logs with --columns";
+        return Err(RuleError::field("format", problem).into());
+    }
+    let mut lines = inputs.iter().map(Input::head).collect::<Result<Vec<_>, _>>()?.join(&b'\n');
+    if lines.trim_ascii().is_empty() {
+        let Some(block) = blocks.next_block(&|| false)? else {
+            let problem = "the input has no logs to infer the columns from: list them with --columns";
+            return Err(RuleError::field("format", problem).into());
+        };
+        lines.clone_from(&block.bytes);
+        blocks.put_back(block);
+    }
+    let columns = infer::columns(&lines);
+    let named = columns.iter().map(|column| (column.key.clone(), Some(column.type_name.to_owned())));
+    set_columns(&mut rule.format.settings, &rule.format.name, named);
+    Ok(columns)
+}
+
+/// Returns a flag that the first Ctrl-C or SIGTERM sets. The second one ends the process at once.
+fn stop_flag() -> Result<&'static AtomicBool, Failure> {
+    static STOP: AtomicBool = AtomicBool::new(false);
+    ctrlc::set_handler(|| {
+        if STOP.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        eprintln!("stopping: shipping the logs read so far; interrupt again to discard them");
+    })?;
+    Ok(&STOP)
+}
+
+/// A progress bar with the number of objects.
+struct Bar(ProgressBar);
+
+impl Bar {
+    fn new(total: Option<u64>) -> Self {
+        let bar = bar::new(total);
+        bar.set_message("0 objects");
+        Self(bar)
+    }
+}
+
+impl Progress for Bar {
+    fn parsed(&self, bytes: u64) {
+        self.0.inc(bytes);
+    }
+
+    fn shipped(&self, _: &Shipped) {
+        static OBJECTS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+        let objects = OBJECTS.fetch_add(1, Ordering::Relaxed) + 1;
+        self.0.set_message(format!("{objects} objects"));
+    }
+}

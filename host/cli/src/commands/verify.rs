@@ -1,0 +1,99 @@
+use std::collections::BTreeMap;
+
+use clap::Args;
+use indicatif::{HumanBytes, HumanCount};
+use serde_json::Value;
+
+use super::connect::{self, Connect};
+use super::task::{TaskFilter, fetch};
+use super::{Failure, bar};
+use logship_server::keys::Access;
+
+/// Verifies the objects of successful tasks against the tasks' digests.
+///
+/// The service reads each object completely. The command lists objects that are missing or have other bytes, and
+/// fails if any exist.
+#[derive(Debug, Args)]
+pub(super) struct VerifyCommand {
+    #[command(flatten)]
+    filter: TaskFilter,
+    #[command(flatten)]
+    connect: Connect,
+}
+
+impl VerifyCommand {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        connect::run(async {
+            let client = self.connect.client(Access::Read)?;
+            let mut query = self.filter.query();
+            query.push(("status", "success".into()));
+            let (mut tasks, _) = fetch(&client, &query, usize::MAX).await?;
+            // Tasks without objects: all logs were filtered out, or the task sends to a SIEM.
+            tasks.retain(|task| task["sha256"] != "");
+            let bar = bar::new(Some(tasks.iter().filter_map(|task| task["storedBytes"].as_u64()).sum()));
+            let (mut count, mut mismatched, mut bytes, mut rows) = (0, 0, 0, 0);
+            let mut unseen = BTreeMap::new();
+            for task in &tasks {
+                let path = format!("/tasks/{}", task["id"].as_str().unwrap_or_default());
+                let shown: Value = client.get(&path, &[("type", "verify")]).await?;
+                for object in shown["objects"].as_array().into_iter().flatten() {
+                    count += 1;
+                    let stored = object["storedBytes"].as_u64().unwrap_or(0);
+                    bar.inc(stored);
+                    if let Some(reason) = object["found"]["unseen"].as_str() {
+                        *unseen.entry(reason.to_owned()).or_insert(0) += 1;
+                        continue;
+                    }
+                    match mismatch(object) {
+                        None => {
+                            bytes += stored;
+                            rows += object["rows"].as_u64().unwrap_or(0);
+                        }
+                        Some(mismatch) => {
+                            mismatched += 1;
+                            let key = object["object"].as_str().unwrap_or_default();
+                            bar.suspend(|| println!("{key}: {mismatch}"));
+                        }
+                    }
+                }
+            }
+            bar.finish_and_clear();
+            let unverified: usize = unseen.values().sum();
+            println!(
+                "{} of {} objects match their tasks: {} logs, {}",
+                count - mismatched - unverified,
+                count,
+                HumanCount(rows),
+                HumanBytes(bytes)
+            );
+            unseen.iter().for_each(|(reason, count)| println!("{count}: {reason}"));
+            match (mismatched, unverified) {
+                (0, 0) => Ok(()),
+                (0, unverified) => Err(format!("{unverified} objects could not be verified").into()),
+                (mismatched, 0) => Err(format!("{mismatched} objects don't match their tasks").into()),
+                (mismatched, unverified) => Err(format!(
+                    "{mismatched} objects don't match their tasks, and {unverified} could not be verified"
+                )
+                .into()),
+            }
+        })
+    }
+}
+
+/// Returns the mismatch between an object and its task, if any.
+fn mismatch(object: &Value) -> Option<String> {
+    let found = &object["found"];
+    if let Some(error) = found["error"].as_str() {
+        return Some(error.to_owned());
+    }
+    if found.is_null() {
+        return Some("the object is missing".into());
+    }
+    if found["sha256"] == object["sha256"] {
+        return None;
+    }
+    Some(format!(
+        "found {} bytes with sha256 {}, expected {} bytes with sha256 {}",
+        found["bytes"], found["sha256"], object["storedBytes"], object["sha256"]
+    ))
+}

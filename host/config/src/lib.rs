@@ -1,0 +1,26 @@
+//! Everything that a user writes in a file or sends to a service, as structs: rules, destinations, receivers, settings.
+//!
+//! The structs parse and check themselves. They do no I/O and run no stages.
+//!
+//! # Layout
+//! - [`service`]: all settings of a service, the file of `logship serve --config`. [`shipping`] and [`dead_letter`]: parts
+//!   of it.
+//! - [`rule`]: rules that write objects. [`siem_rule`]: rules that send events. [`shipper_config`]: the wire form of
+//!   rules, as clients of Log Service send them.
+//! - [`destination`]: the destinations of objects: [`object_store`] and [`function`].
+//! - [`receiver`]: the receivers of events: [`hec`] and [`syslog`].
+//! - [`stage_name`]: names and digests of stages.
+
+pub mod dead_letter;
+pub mod destination;
+pub mod function;
+pub mod hec;
+pub mod object_store;
+pub mod receiver;
+pub mod rule;
+pub mod service;
+pub mod shipper_config;
+pub mod shipping;
+pub mod siem_rule;
+pub mod stage_name;
+pub mod syslog;

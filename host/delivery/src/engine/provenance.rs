@@ -1,0 +1,32 @@
+//! Provenance metadata of objects.
+
+use logship_logstore::{LogPosition, Task};
+
+use crate::engine::plan::Plan;
+use crate::objects::object;
+use logship_sink::object::Provenance;
+
+/// Name, version and digest of each stage of a plan.
+pub(super) fn stages_of(plan: &Plan) -> String {
+    let stages = plan.pipeline.stages();
+    let stages =
+        stages.map(|stage| format!("{}@{} sha256:{}", stage.name(), stage.version(), stage.digest()));
+    stages.collect::<Vec<_>>().join(", ")
+}
+
+/// The provenance metadata of an object.
+pub(super) fn provenance(
+    task: &Task,
+    end: LogPosition,
+    stages: String,
+    made: &object::FinishedObject,
+) -> Provenance {
+    vec![
+        ("logship-task", task.id.to_string()),
+        ("logship-source", format!("{}/{}/{}", task.project, task.logstore, task.shard)),
+        ("logship-range", format!("{}-{end}", task.begin)),
+        ("logship-stages", stages),
+        ("logship-rows", made.rows.to_string()),
+        ("logship-sha256", made.file.sha256.clone()),
+    ]
+}

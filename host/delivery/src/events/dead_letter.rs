@@ -1,0 +1,294 @@
+//! Dead letters: events that the receiver rejected permanently, stored as objects with the reason.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+use crate::events::chunk::Position;
+use crate::events::format::Formatted;
+use logship_batch::batch::LogBatch;
+use logship_sink::object::{ObjectSink, SinkError};
+use logship_sink::receiver::{Receiver, RejectedMessage};
+
+/// The media type of the objects: one dead letter per line.
+const MEDIA_TYPE: &str = "application/x-ndjson";
+
+/// A rejected event.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeadLetter {
+    /// Position of the log.
+    #[serde(flatten)]
+    pub position: Position,
+    /// The receiver's error code.
+    pub code: String,
+    /// The reason.
+    pub reason: String,
+    /// The event as it was sent.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub message: Option<String>,
+    /// The event in base64, if it is not UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub message_base64: Option<String>,
+    /// The log, if a stage rejected it before formatting.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub fields: Option<Value>,
+}
+
+impl DeadLetter {
+    /// A log that a stage rejected.
+    pub(crate) fn of_log(position: Position, code: &str, reason: &str, batch: &LogBatch, log: usize) -> Self {
+        let text = |value: &[u8]| Value::from(String::from_utf8_lossy(value).into_owned());
+        let mut fields = Map::from_iter([("__time__".to_owned(), batch.times[log].into())]);
+        fields.extend(batch.log_fields(log).map(|(key, value)| (key.to_owned(), text(value))));
+        Self {
+            position,
+            code: code.into(),
+            reason: reason.into(),
+            message: None,
+            message_base64: None,
+            fields: Some(fields.into()),
+        }
+    }
+
+    /// A message that the receiver rejected.
+    pub(crate) fn of_message(formatted: &Formatted, rejected: RejectedMessage) -> Self {
+        let RejectedMessage { message: number, code, reason, .. } = rejected;
+        let bytes = formatted.bytes(number..number + 1);
+        let (message, message_base64) = match std::str::from_utf8(bytes) {
+            Ok(text) => (Some(text.to_owned()), None),
+            Err(_) => (None, Some(STANDARD.encode(bytes))),
+        };
+        let position = formatted.position(number);
+        Self { position, code, reason, message, message_base64, fields: None }
+    }
+
+    /// The event as it was sent; `None` if it was not formatted.
+    fn bytes(&self) -> Option<Vec<u8>> {
+        match (&self.message, &self.message_base64) {
+            (Some(text), _) => Some(text.clone().into_bytes()),
+            (None, Some(base64)) => STANDARD.decode(base64).ok(),
+            (None, None) => None,
+        }
+    }
+}
+
+/// The origin of dead letters.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The rule or the consumer group.
+    pub rule: String,
+    /// The receiver.
+    pub receiver: String,
+    /// The project.
+    pub project: String,
+    /// The logstore.
+    pub logstore: String,
+    /// The shard.
+    pub shard: u32,
+}
+
+/// A line of a dead letter object.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Line {
+    /// Time of the rejection, in Unix seconds.
+    pub time: u64,
+    /// The origin.
+    #[serde(flatten)]
+    pub origin: Origin,
+    /// The event.
+    #[serde(flatten)]
+    pub letter: DeadLetter,
+}
+
+/// The stored dead letters. Methods block.
+#[derive(Debug)]
+pub struct DeadLetters {
+    sink: Box<dyn ObjectSink>,
+    prefix: String,
+}
+
+/// An error in reading dead letters.
+#[derive(Debug, thiserror::Error)]
+pub enum DeadLetterError {
+    /// The destination failed.
+    #[error(transparent)]
+    Sink(#[from] SinkError),
+    /// A line of an object is not a dead letter.
+    #[error("{key}, line {line}: {source}")]
+    Content {
+        /// The object key.
+        key: String,
+        /// The line number.
+        line: usize,
+        /// The cause.
+        source: serde_json::Error,
+    },
+}
+
+/// Counts of resent dead letters.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Resent {
+    /// Events that the receiver accepted.
+    pub received: usize,
+    /// Events that the receiver rejected again. They are kept.
+    pub rejected: usize,
+    /// Logs that were never formatted. They are kept.
+    pub unformatted: usize,
+}
+
+impl DeadLetters {
+    /// Dead letters under a prefix of a destination.
+    pub fn new(sink: Box<dyn ObjectSink>, prefix: impl Into<String>) -> Self {
+        Self { sink, prefix: prefix.into() }
+    }
+
+    /// Saves dead letters as one object. Idempotent: the key contains a digest of the letters.
+    ///
+    /// # Errors
+    /// When the destination can't store the object.
+    pub fn save(&self, origin: &Origin, time: u64, letters: &[DeadLetter]) -> Result<(), SinkError> {
+        let Some(first) = letters.first() else { return Ok(()) };
+        let (mut lines, mut hash) = (vec![], Sha256::new());
+        for letter in letters {
+            let line = |time| {
+                let line = Line { time, origin: origin.clone(), letter: letter.clone() };
+                // Strings and numbers always serialize.
+                serde_json::to_vec(&line).unwrap_or_default()
+            };
+            hash.update(line(0));
+            lines.extend(line(time));
+            lines.push(b'\n');
+        }
+        let Origin { rule, project, logstore, shard, .. } = origin;
+        let digest = hex::encode(&hash.finalize()[..6]);
+        let cursor = first.position.cursor;
+        let key = format!("{}{project}/{logstore}/{rule}/{shard}/{cursor}_{digest}.jsonl", self.prefix);
+        let mut staged = self.sink.begin(&key, 0)?;
+        let finished = staged.write(&lines).and_then(|()| staged.finish(b""));
+        let finished = finished.map_err(|error| SinkError::io(key.as_ref(), error))?;
+        match self.sink.publish(finished, &key, MEDIA_TYPE, &vec![]) {
+            // The key contains a digest of the content.
+            Err(SinkError::Exists(_)) => Ok(()),
+            result => result,
+        }
+    }
+
+    /// Lists the keys of all objects.
+    pub fn keys(&self) -> Result<Vec<String>, SinkError> {
+        let mut keys = self.sink.list(&self.prefix)?;
+        keys.retain(|key| key.ends_with(".jsonl"));
+        keys.sort();
+        Ok(keys)
+    }
+
+    /// Reads the dead letters of an object.
+    pub fn read(&self, key: &str) -> Result<Vec<Line>, DeadLetterError> {
+        let bytes = self.sink.read(key)?;
+        let lines = bytes.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).enumerate();
+        let parse = |(number, line): (usize, &[u8])| {
+            serde_json::from_slice(line).map_err(|source| DeadLetterError::Content {
+                key: key.to_owned(),
+                line: number + 1,
+                source,
+            })
+        };
+        lines.map(parse).collect()
+    }
+
+    /// Deletes an object.
+    pub fn delete(&self, key: &str) -> Result<(), SinkError> {
+        self.sink.delete(key)
+    }
+}
+
+/// Resends the dead letters of an object. Letters that are rejected again are saved in a new object, and the old object
+/// is deleted.
+///
+/// # Errors
+/// When the object can't be read, or the remaining letters can't be saved. The old object is kept then.
+pub async fn resend(
+    letters: &Arc<DeadLetters>,
+    key: &str,
+    receiver: &Receiver,
+    time: u64,
+) -> Result<Resent, DeadLetterError> {
+    let (from, name) = (Arc::clone(letters), key.to_owned());
+    let lines = blocking(move || from.read(&name)).await?;
+    let (sendable, mut remaining): (Vec<Line>, Vec<Line>) =
+        lines.into_iter().partition(|line| line.letter.bytes().is_some());
+    let unformatted = remaining.len();
+    let messages: Vec<Vec<u8>> = sendable.iter().filter_map(|line| line.letter.bytes()).collect();
+    let rejected = receiver.deliver(&[Formatted::from_messages(&messages).events()]).await;
+    let resent = Resent { received: sendable.len() - rejected.len(), rejected: rejected.len(), unformatted };
+    let mut sendable: Vec<Option<Line>> = sendable.into_iter().map(Some).collect();
+    for RejectedMessage { message, code, reason, .. } in rejected {
+        if let Some(mut line) = sendable.get_mut(message).and_then(Option::take) {
+            (line.letter.code, line.letter.reason) = (code, reason);
+            remaining.push(line);
+        }
+    }
+    if resent.received == 0 {
+        return Ok(resent);
+    }
+    let (to, key) = (Arc::clone(letters), key.to_owned());
+    blocking(move || {
+        for lines in remaining.chunk_by(|one, next| one.origin == next.origin) {
+            let letters: Vec<DeadLetter> = lines.iter().map(|line| line.letter.clone()).collect();
+            to.save(&lines[0].origin, time, &letters)?;
+        }
+        Ok(to.delete(&key)?)
+    })
+    .await?;
+    Ok(resent)
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, DeadLetterError> + Send + 'static,
+) -> Result<T, DeadLetterError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use logship_sink::directory::Directory;
+
+    fn letter(message: &[u8]) -> DeadLetter {
+        let rejected =
+            RejectedMessage { chunk: 0, message: 0, code: "6".into(), reason: "Invalid data format".into() };
+        DeadLetter::of_message(&Formatted::from_messages(&[message.to_vec()]), rejected)
+    }
+
+    #[test]
+    fn save_is_idempotent_and_read_returns_same_letters() {
+        let folder = tempfile::tempdir().unwrap();
+        let letters = DeadLetters::new(Box::new(Directory::new(folder.path())), "");
+        let origin = Origin {
+            rule: "splunk".into(),
+            receiver: "main".into(),
+            project: "p".into(),
+            logstore: "l".into(),
+            shard: 3,
+        };
+        let dead = [letter(b"{\"event\":1}"), letter(b"\xff\n")];
+        letters.save(&origin, 7, &dead).unwrap();
+        letters.save(&origin, 8, &dead).unwrap();
+        let keys = letters.keys().unwrap();
+        assert_eq!(keys.len(), 1, "{keys:?}");
+        assert!(keys[0].starts_with("p/l/splunk/3/0_"), "{keys:?}");
+        let read = letters.read(&keys[0]).unwrap();
+        assert_eq!(read.iter().map(|line| line.letter.clone()).collect::<Vec<_>>(), dead);
+        assert_eq!((read[0].time, &read[1].origin), (7, &origin));
+        assert_eq!(read[1].letter.bytes().unwrap(), b"\xff\n");
+        letters.delete(&keys[0]).unwrap();
+        assert!(letters.keys().unwrap().is_empty());
+    }
+}

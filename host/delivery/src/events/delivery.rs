@@ -1,0 +1,502 @@
+use std::ops::AddAssign;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+use crate::events::chunk::Chunk;
+use crate::events::dead_letter::{DeadLetter, DeadLetters, Origin};
+use crate::events::format::{Formatted, Formatting};
+use crate::pipeline::transforms::{TransformError, Transforms};
+use logship_config::rule::StageSpec;
+use logship_registry::Registry;
+use logship_runtime::stage::{FormatterStage, Identity, StageError, Transport};
+use logship_sink::backoff::Backoff;
+use logship_sink::receiver::{Receiver, RejectedMessage};
+
+/// Target size of a batch, in bytes of logs. Log groups are not split, so a batch may be larger.
+pub(crate) const BATCH_BYTES: usize = 4 << 20;
+
+/// Batches of a shard that are prefetched behind the oldest undelivered one.
+const PREFETCH: usize = 4;
+
+/// The delivery of shards to a receiver. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Delivery {
+    pub(crate) receiver: Arc<Receiver>,
+    pub(crate) dead_letters: Arc<DeadLetters>,
+    /// Memory budget for the batches of all shards, in KiB.
+    pub(crate) memory: Arc<Semaphore>,
+    /// The formatters of batches that have none of their own.
+    pub(crate) formatters: Arc<Formatters>,
+    /// Totals of all shards.
+    total: Arc<Mutex<Sent>>,
+}
+
+/// A pool of stage instances, at most one per core.
+#[derive(Debug)]
+pub(crate) struct Formatters {
+    transforms: Transforms,
+    stage: Arc<FormatterStage>,
+    /// The stage's configuration.
+    config: Arc<str>,
+    idle: Mutex<Vec<Formatting>>,
+    busy: Semaphore,
+    /// Lets one shard at a time retry a failing stage.
+    probe: Semaphore,
+    /// Consecutive failures.
+    failures: AtomicUsize,
+    /// Consecutive failures that open the circuit breaker; `None`: it never opens.
+    failure_threshold: Option<usize>,
+}
+
+/// Interval of checks for a failing stage while stopping.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Retry delay of a stage with an open circuit breaker.
+const OPEN_CIRCUIT_DELAY: Duration = Duration::from_secs(300);
+
+impl Formatters {
+    /// Opens stages and checks their configurations.
+    pub(crate) fn new(
+        registry: &Registry,
+        transport: Transport,
+        transforms: &[StageSpec],
+        stage: &str,
+        mut config: Map<String, Value>,
+        failure_threshold: Option<usize>,
+    ) -> Result<Self, DeliveryError> {
+        let transforms = Transforms::new(registry, transforms)?;
+        let stage = registry.formatter(stage)?;
+        let found = stage.description().transport;
+        if found != transport {
+            let stage = stage.identity().name().to_owned();
+            return Err(DeliveryError::Transport {
+                stage,
+                found: transport_name(found),
+                wanted: transport_name(transport),
+            });
+        }
+        set_default_hostname(&stage, &mut config);
+        let config: Arc<str> = Value::from(config).to_string().into();
+        stage.open(&config)?;
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Ok(Self {
+            transforms,
+            stage,
+            config,
+            idle: Mutex::default(),
+            busy: Semaphore::new(cores),
+            probe: Semaphore::new(1),
+            failures: AtomicUsize::new(0),
+            failure_threshold,
+        })
+    }
+
+    /// The transformers before the formatter.
+    pub(crate) fn transforms(&self) -> &Transforms {
+        &self.transforms
+    }
+
+    /// The identity of the formatter.
+    pub(crate) fn identity(&self) -> &Identity {
+        self.stage.identity()
+    }
+
+    /// Creates a formatting session with these stages.
+    pub(crate) fn formatting(&self) -> Formatting {
+        Formatting::new(self.transforms.clone(), Arc::clone(&self.stage), Arc::clone(&self.config))
+    }
+
+    /// True if the last call failed.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.failures.load(Ordering::Relaxed) > 0
+    }
+
+    /// True if the circuit breaker is open.
+    fn is_circuit_open(&self) -> bool {
+        self.failure_threshold.is_some_and(|threshold| self.failures.load(Ordering::Relaxed) >= threshold)
+    }
+
+    /// The message for a failure.
+    fn failure_message(&self, error: &StageError) -> String {
+        let (failures, stage) =
+            (self.failures.load(Ordering::Relaxed), error.stage().unwrap_or(self.identity()));
+        match self.is_circuit_open() {
+            false => error.to_string(),
+            true => format!(
+                "{} {} failed {failures} times in a row; no logs are lost. To continue, swap in another version or run logship stage rollback. Last error: {error}",
+                stage.name(),
+                stage.version(),
+            ),
+        }
+    }
+
+    async fn format(&self, chunk: &Arc<Chunk>) -> Result<(Formatted, Vec<DeadLetter>), StageError> {
+        let _permit = self.busy.acquire().await;
+        let _probe = if self.is_failing() { Some(self.probe.acquire().await) } else { None };
+        let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = idle().pop();
+        let mut formatting = before.unwrap_or_else(|| self.formatting());
+        let chunk = Arc::clone(chunk);
+        let work = move || {
+            let result = formatting.format(&chunk);
+            (result, formatting)
+        };
+        let (result, formatting) = on_thread(work).await;
+        idle().push(formatting);
+        match &result {
+            Ok(_) => self.failures.store(0, Ordering::Relaxed),
+            Err(_) => drop(self.failures.fetch_add(1, Ordering::Relaxed)),
+        }
+        result
+    }
+}
+
+/// An error in setting up a delivery.
+#[derive(Debug, thiserror::Error)]
+pub enum DeliveryError {
+    /// The formatter.
+    #[error(transparent)]
+    Stage(#[from] StageError),
+    /// A transformer.
+    #[error(transparent)]
+    Transform(#[from] TransformError),
+    /// The formatter is for another transport.
+    #[error("stage {stage} formats for {found}, and the receiver takes {wanted}")]
+    Transport {
+        /// The stage's name.
+        stage: String,
+        /// The transport of the stage.
+        found: &'static str,
+        /// The transport of the receiver.
+        wanted: &'static str,
+    },
+}
+
+/// Default memory budget for in-flight logs, in bytes.
+const MEMORY_BUDGET: usize = 64 << 20;
+
+fn budget(bytes: usize) -> Arc<Semaphore> {
+    // The largest batch always fits.
+    Arc::new(Semaphore::new((bytes >> 10).max(2 * (BATCH_BYTES >> 10))))
+}
+
+fn transport_name(transport: Transport) -> &'static str {
+    match transport {
+        Transport::Hec => "HEC",
+        Transport::Syslog => "syslog",
+    }
+}
+
+/// Sets a syslog stage's `hostname` to this host's name, unless it is configured. Stages can't look it up.
+fn set_default_hostname(stage: &FormatterStage, config: &mut Map<String, Value>) {
+    let schema: Value = serde_json::from_str(&stage.description().config_schema).unwrap_or_default();
+    let is_set = config.keys().any(|field| field == "hostname");
+    if stage.description().transport == Transport::Syslog
+        && !schema["properties"]["hostname"].is_null()
+        && !is_set
+    {
+        let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        config.insert("hostname".into(), name.into());
+    }
+}
+
+/// A permit for the memory of an in-flight batch.
+#[derive(Debug)]
+pub(crate) struct MemoryPermit(OwnedSemaphorePermit);
+
+/// A batch of logs of a shard.
+#[derive(Debug)]
+pub(crate) struct InFlightBatch<Mark> {
+    pub(crate) chunks: Vec<Chunk>,
+    /// The batch's identity for the shard's reader and checkpoint store.
+    pub(crate) mark: Mark,
+    pub(crate) memory: MemoryPermit,
+    /// The formatters of this batch, if not the default ones.
+    pub(crate) formatters: Option<Arc<Formatters>>,
+}
+
+/// Counts of sent data.
+#[derive(Debug, Default, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Sent {
+    /// Received messages.
+    pub messages: u64,
+    /// Bytes of logs.
+    pub raw: u64,
+    /// Bytes of messages.
+    pub bytes: u64,
+    /// Dead letters.
+    pub dead: u64,
+    /// Retries.
+    pub retries: u64,
+}
+
+impl AddAssign for Sent {
+    fn add_assign(&mut self, more: Self) {
+        self.messages += more.messages;
+        self.raw += more.raw;
+        self.bytes += more.bytes;
+        self.dead += more.dead;
+        self.retries += more.retries;
+    }
+}
+
+/// The shard was reassigned or deleted.
+#[derive(Debug)]
+pub(crate) struct ShardRevoked;
+
+/// A reader of a shard.
+pub(crate) trait Reader: Send {
+    type Mark: Send + 'static;
+
+    /// Waits for the next batch and for memory. `None` at the end of the shard.
+    fn next(
+        &mut self,
+        memory: &Arc<Semaphore>,
+    ) -> impl Future<Output = Result<Option<InFlightBatch<Self::Mark>>, ShardRevoked>> + Send;
+}
+
+/// A store for the checkpoints of a shard.
+pub(crate) trait CheckpointStore<Mark>: Send {
+    /// Saves a checkpoint after the delivery of a batch.
+    fn save(&mut self, mark: Mark, sent: Sent) -> impl Future<Output = Result<(), ShardRevoked>> + Send;
+}
+
+type PendingDelivery = Pin<Box<dyn Future<Output = Sent> + Send>>;
+
+impl Delivery {
+    /// Creates a delivery to a receiver.
+    pub(crate) fn new(
+        receiver: Arc<Receiver>,
+        formatters: Formatters,
+        dead_letters: Arc<DeadLetters>,
+    ) -> Self {
+        let (formatters, total, memory) = (Arc::new(formatters), Arc::default(), budget(MEMORY_BUDGET));
+        Self { receiver, dead_letters, memory, formatters, total }
+    }
+
+    /// Sets the memory budget, in bytes.
+    pub(crate) fn with_memory_budget(self, bytes: usize) -> Self {
+        Self { memory: budget(bytes), ..self }
+    }
+
+    /// Totals of all shards.
+    pub(crate) fn total(&self) -> Sent {
+        let total = *self.total.lock().unwrap_or_else(PoisonError::into_inner);
+        Sent { retries: self.receiver.retries(), ..total }
+    }
+
+    /// Delivers the logs of a shard until its end, or until `stop`. In-flight batches are still delivered after `stop`.
+    pub(crate) async fn run<R: Reader>(
+        &self,
+        origin: &Origin,
+        mut reader: R,
+        mut checkpoints: impl CheckpointStore<R::Mark>,
+        mut stop: watch::Receiver<bool>,
+    ) -> Result<(), ShardRevoked> {
+        let (sender, mut batches) = mpsc::channel::<(R::Mark, PendingDelivery, MemoryPermit)>(PREFETCH);
+        let reading = async {
+            let sender = sender;
+            loop {
+                let batch = tokio::select! {
+                    () = stopped(&mut stop) => break,
+                    batch = reader.next(&self.memory) => batch?,
+                };
+                let Some(InFlightBatch { chunks, mark, memory, formatters }) = batch else { break };
+                let formatters = formatters.as_ref().unwrap_or(&self.formatters);
+                // A failing stage may fail until it is replaced, which stops this delivery.
+                let formatted = tokio::select! {
+                    () = stopped_while_failing(&mut stop, formatters) => break,
+                    formatted = self.format(chunks, formatters) => formatted,
+                };
+                let delivery = self.clone().deliver(origin.clone(), formatted);
+                let delivery: PendingDelivery = if self.receiver.is_ordered() {
+                    Box::pin(delivery)
+                } else {
+                    let running = AbortOnDrop(tokio::spawn(delivery));
+                    Box::pin(running.join())
+                };
+                if sender.send((mark, delivery, memory)).await.is_err() {
+                    break;
+                }
+            }
+            Ok(())
+        };
+        let writing = async {
+            while let Some((mark, delivery, memory)) = batches.recv().await {
+                let sent = delivery.await;
+                drop(memory);
+                self.count(origin, sent);
+                checkpoints.save(mark, sent).await?;
+            }
+            Ok(())
+        };
+        tokio::try_join!(reading, writing).map(drop)
+    }
+
+    /// Formats chunks. Retries a failing stage. A batch with formatters of its own falls back to the default ones when
+    /// their circuit breaker opens.
+    async fn format(
+        &self,
+        chunks: Vec<Chunk>,
+        formatters: &Arc<Formatters>,
+    ) -> Vec<(Formatted, Vec<DeadLetter>)> {
+        let mut all = Vec::with_capacity(chunks.len());
+        for chunk in chunks.into_iter().map(Arc::new) {
+            let mut backoff = Backoff::default();
+            loop {
+                let formatters = if formatters.is_circuit_open() { &self.formatters } else { formatters };
+                match formatters.format(&chunk).await {
+                    Ok(formatted) => break all.push(formatted),
+                    // Falls back to the default formatters without a delay.
+                    Err(error)
+                        if formatters.is_circuit_open() && !Arc::ptr_eq(formatters, &self.formatters) =>
+                    {
+                        self.receiver.record_failure(formatters.failure_message(&error), Duration::ZERO);
+                    }
+                    Err(error) => {
+                        let wait =
+                            if formatters.is_circuit_open() { OPEN_CIRCUIT_DELAY } else { backoff.next() };
+                        self.receiver.record_failure(formatters.failure_message(&error), wait);
+                        sleep(wait).await;
+                    }
+                }
+            }
+        }
+        all
+    }
+
+    /// Delivers messages in order, and saves the rejected ones as dead letters.
+    async fn deliver(self, origin: Origin, formatted: Vec<(Formatted, Vec<DeadLetter>)>) -> Sent {
+        let (chunks, dead): (Vec<Formatted>, Vec<Vec<DeadLetter>>) = formatted.into_iter().unzip();
+        let rejected = self.receiver.deliver(&chunks.iter().map(Formatted::events).collect::<Vec<_>>()).await;
+        let mut dead: Vec<DeadLetter> = dead.into_iter().flatten().collect();
+        let messages: usize = chunks.iter().map(Formatted::len).sum();
+        let bytes_of = |rejected: &RejectedMessage| {
+            chunks[rejected.chunk].bytes(rejected.message..rejected.message + 1).len() as u64
+        };
+        let bytes_rejected: u64 = rejected.iter().map(bytes_of).sum();
+        let mut sent = Sent {
+            messages: (messages - rejected.len()) as u64,
+            bytes: chunks.iter().map(|chunk| chunk.messages.bytes.len() as u64).sum::<u64>() - bytes_rejected,
+            raw: chunks.iter().map(Formatted::raw_bytes).sum(),
+            dead: 0,
+            retries: 0,
+        };
+        dead.extend(
+            rejected.into_iter().map(|rejected| DeadLetter::of_message(&chunks[rejected.chunk], rejected)),
+        );
+        sent.dead = dead.len() as u64;
+        if !dead.is_empty() {
+            self.save_dead_letters(origin, dead).await;
+        }
+        sent
+    }
+
+    /// Saves dead letters, with retries until it succeeds.
+    async fn save_dead_letters(&self, origin: Origin, dead: Vec<DeadLetter>) {
+        let reason = dead.first().map(|letter| letter.reason.clone()).unwrap_or_default();
+        tracing::warn!(
+            rule = origin.rule,
+            shard = origin.shard,
+            count = dead.len(),
+            reason,
+            "events were rejected permanently and are kept as dead letters"
+        );
+        let (mut backoff, time) = (Backoff::default(), now());
+        let (origin, dead) = (Arc::new(origin), Arc::new(dead));
+        loop {
+            let (letters, origin, dead) =
+                (Arc::clone(&self.dead_letters), Arc::clone(&origin), Arc::clone(&dead));
+            let Err(error) = on_thread(move || letters.save(&origin, time, &dead)).await else { return };
+            let wait = backoff.next();
+            self.receiver.record_failure(format!("can't save dead letters: {error}"), wait);
+            sleep(wait).await;
+        }
+    }
+
+    fn count(&self, origin: &Origin, sent: Sent) {
+        *self.total.lock().unwrap_or_else(PoisonError::into_inner) += sent;
+        let labels = [
+            ("project", origin.project.clone()),
+            ("logstore", origin.logstore.clone()),
+            ("rule", origin.rule.clone()),
+        ];
+        // `service/metrics.rs` describes these names.
+        metrics::counter!("logship_siem_events_total", &labels).increment(sent.messages);
+        metrics::counter!("logship_siem_bytes_total", &labels).increment(sent.bytes);
+        metrics::counter!("logship_siem_logs_bytes_total", &labels).increment(sent.raw);
+        metrics::counter!("logship_siem_dead_letters_total", &labels).increment(sent.dead);
+    }
+}
+
+impl MemoryPermit {
+    /// Waits for the memory of the largest batch.
+    pub(crate) async fn take(memory: &Arc<Semaphore>) -> Self {
+        let permit = Arc::clone(memory).acquire_many_owned((BATCH_BYTES >> 10) as u32).await;
+        Self(permit.expect("the semaphore is never closed"))
+    }
+
+    /// Releases the memory beyond `bytes`.
+    pub(crate) fn shrink(&mut self, bytes: usize) {
+        let needed = (bytes >> 10).max(64);
+        drop(self.0.split(self.0.num_permits().saturating_sub(needed)));
+    }
+}
+
+/// A Tokio task that is aborted on drop.
+struct AbortOnDrop<T>(JoinHandle<T>);
+
+impl<T> AbortOnDrop<T> {
+    async fn join(mut self) -> T {
+        match (&mut self.0).await {
+            Ok(done) => done,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+}
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Waits for `stop` and a failing stage. Messages of a working stage are delivered even after `stop`.
+async fn stopped_while_failing(stop: &mut watch::Receiver<bool>, formatters: &Formatters) {
+    stopped(stop).await;
+    while !formatters.is_failing() {
+        sleep(POLL_INTERVAL).await;
+    }
+}
+
+/// Waits for the stop signal.
+pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // A dropped sender counts as the signal.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// Runs blocking work on a thread.
+pub(crate) async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime is shutting down.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}
+
+/// The current time in Unix seconds.
+pub(crate) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()
+}

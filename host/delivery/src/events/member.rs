@@ -1,0 +1,562 @@
+//! A member of a consumer group, which reads the shards that the service assigns to it over the network.
+//!
+//! Only the service assigns shards. A heartbeat reports the member's current shards, and its response has the assigned
+//! ones. The member reports a revoked shard until its last in-flight batch is delivered and the checkpoint is saved.
+//! After the group's timeout without a successful heartbeat, the service removes the member. The member then drops all
+//! shards on its own.
+
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use logship_sls::cursor::Cursor;
+use logship_sls::error::ErrorCode;
+use reqwest::Method;
+use serde::Deserialize;
+use serde_json::json;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use crate::events::chunk::chunks;
+use crate::events::dead_letter::Origin;
+use crate::events::delivery::{
+    BATCH_BYTES, CheckpointStore, Delivery, InFlightBatch, MemoryPermit, Reader, Sent, ShardRevoked,
+    on_thread, stopped,
+};
+use crate::events::end_cursors::{EndCursors, ShardCheckpoint, shards};
+use logship_client::{Client, ClientError, MAX_GROUPS};
+use logship_sink::backoff::Backoff;
+use logship_sls::header::SENT_HEADER;
+
+/// A membership in a consumer group.
+#[derive(Debug, Clone)]
+pub struct Membership {
+    /// The logstore.
+    pub logstore: String,
+    /// The consumer group. Created if it does not exist.
+    pub group: String,
+    /// The unique name of this member.
+    pub consumer: String,
+    /// Heartbeat interval. The service removes a member after two missed heartbeats.
+    pub heartbeat: Duration,
+    /// Pause before the next pull after a pull with few logs.
+    pub fetch: Duration,
+    /// Start of shards without a checkpoint: `begin`, `end`, or a Unix time.
+    pub from: String,
+    /// True to end after the group has delivered all logs that existed at the start.
+    pub until_end: bool,
+}
+
+/// The position of the oldest logs.
+pub(super) const OLDEST: &str = "begin";
+
+/// Longest wait for in-flight batches when a shard is revoked or the program ends.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A member of a consumer group.
+#[derive(Debug)]
+pub struct Member {
+    client: Client,
+    membership: Arc<Membership>,
+    delivery: Delivery,
+    project: String,
+}
+
+/// A failed heartbeat.
+#[derive(Debug, thiserror::Error)]
+enum HeartbeatError {
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error("no response before the next heartbeat was due")]
+    Silent,
+    #[error("the response to a heartbeat is not a list of shards: {0}")]
+    Reply(serde_json::Error),
+}
+
+impl HeartbeatError {
+    fn is_missing_group(&self) -> bool {
+        matches!(self, Self::Client(ClientError::Rejected(error)) if error.code == ErrorCode::ConsumerGroupNotExist)
+    }
+}
+
+/// The time at which a heartbeat was sent, and the assigned shards.
+type HeartbeatReply = (Instant, Result<Vec<u32>, HeartbeatError>);
+
+/// The shards of a member.
+#[derive(Default)]
+struct Shards {
+    assigned: HashMap<u32, AssignedShard>,
+    deliveries: JoinSet<(u32, bool)>,
+}
+
+/// A shard that the service assigned.
+struct AssignedShard {
+    stop: watch::Sender<bool>,
+    /// True if the shard was read to its end cursor.
+    is_read: bool,
+}
+
+impl Member {
+    pub(crate) fn new(client: Client, project: &str, membership: Membership, delivery: Delivery) -> Self {
+        Self { client, membership: Arc::new(membership), delivery, project: project.into() }
+    }
+
+    fn group_path(&self) -> String {
+        format!("/logstores/{}/consumergroups", self.membership.logstore)
+    }
+
+    /// Creates the group, unless it exists, and saves its start as checkpoints.
+    ///
+    /// # Errors
+    /// When the service refuses: unknown logstore, missing permission, too many groups.
+    pub async fn join(&self) -> Result<(), ClientError> {
+        let timeout = (self.membership.heartbeat * 2).as_secs_f64().ceil() as u64;
+        let group = &self.membership.group;
+        let body = json!({ "consumerGroup": group, "timeout": timeout, "order": false });
+        match self.client.send_json(Method::POST, &self.group_path(), &[], &body).await {
+            Err(ClientError::Rejected(error)) if error.code == ErrorCode::ConsumerGroupAlreadyExist => {
+                self.raise_timeout(timeout).await?;
+            }
+            Err(error) => return Err(error),
+            Ok(_) => {}
+        }
+        self.save_start().await
+    }
+
+    /// Raises the group's timeout if needed. Never lowers it, since other members may have longer heartbeats.
+    async fn raise_timeout(&self, timeout: u64) -> Result<(), ClientError> {
+        #[derive(Deserialize)]
+        struct Group {
+            name: String,
+            timeout: u64,
+        }
+        let groups: Vec<Group> = self.client.get(&self.group_path(), &[]).await?;
+        let group = &self.membership.group;
+        if groups.iter().any(|known| known.name == *group && known.timeout >= timeout) {
+            return Ok(());
+        }
+        let path = format!("{}/{group}", self.group_path());
+        self.client.send_json(Method::PUT, &path, &[], &json!({ "timeout": timeout })).await.map(drop)
+    }
+
+    /// Saves the start of a new group as checkpoints, before anything is read. Otherwise `end` would mean a later
+    /// position after each restart until the first batch is delivered.
+    async fn save_start(&self) -> Result<(), ClientError> {
+        let Membership { logstore, group, from, .. } = &*self.membership;
+        if from == OLDEST {
+            return Ok(());
+        }
+        let path = format!("{}/{group}", self.group_path());
+        let saved: Vec<ShardCheckpoint> = self.client.get(&path, &[]).await?;
+        if saved.iter().any(|saved| saved.checkpoint.as_deref().is_some_and(|saved| !saved.is_empty())) {
+            return Ok(());
+        }
+        for shard in shards(&self.client, logstore).await? {
+            let begin = self.client.cursor(logstore, shard, from).await?;
+            let body = json!({ "shard": shard, "checkpoint": begin.encode() });
+            let query = [("type", "checkpoint"), ("forceSuccess", "true")];
+            self.client.send_json(Method::POST, &path, &query, &body).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads the assigned shards until `stop`, or until the end cursors if `until_end` is set.
+    pub async fn run(self, mut stop: watch::Receiver<bool>) {
+        let end_cursors = tokio::select! {
+            () = stopped(&mut stop) => return,
+            end_cursors = self.end_cursors() => end_cursors.map(Arc::new),
+        };
+        let member = Arc::new(self);
+        let mut shards = Shards::default();
+        let mut last_heartbeat = Instant::now();
+        let mut next = last_heartbeat;
+        // The running heartbeat. It must not block the other events.
+        let mut heartbeat: Option<Pin<Box<dyn Future<Output = HeartbeatReply> + Send>>> = None;
+        // The shutdown deadline, after `stop`.
+        let mut deadline: Option<Instant> = None;
+        while deadline.is_none() || !shards.assigned.is_empty() {
+            tokio::select! {
+                () = stopped(&mut stop), if deadline.is_none() => {
+                    shards.stop(|_| true);
+                    deadline = Some(Instant::now() + SHUTDOWN_TIMEOUT);
+                }
+                () = sleep_until(deadline.unwrap_or(next)), if deadline.is_some() => {
+                    tracing::warn!("stopped before all in-flight batches were delivered; the next member of the group sends them again");
+                    return;
+                }
+                Some(ended) = shards.deliveries.join_next() => {
+                    shards.finish(ended);
+                    if member.is_complete(end_cursors.as_deref(), &shards).await {
+                        return;
+                    }
+                }
+                // Also while in-flight batches are delivered after `stop`: no other member may get the shards until
+                // then.
+                () = sleep_until(next), if heartbeat.is_none() => {
+                    let (member, sent_at) = (Arc::clone(&member), Instant::now());
+                    let reported: Vec<u32> = shards.assigned.keys().copied().collect();
+                    next = sent_at + member.membership.heartbeat;
+                    heartbeat = Some(Box::pin(async move { (sent_at, member.heartbeat(&reported).await) }));
+                }
+                (sent_at, response) = async { heartbeat.as_mut().expect("polled only if there is a heartbeat").await }, if heartbeat.is_some() => {
+                    heartbeat = None;
+                    match response {
+                        Ok(assigned) => {
+                            last_heartbeat = sent_at;
+                            shards.stop(|shard| !assigned.contains(&shard));
+                            if deadline.is_none() {
+                                shards.start(&member, &assigned, end_cursors.as_ref());
+                                if member.is_complete(end_cursors.as_deref(), &shards).await {
+                                    return;
+                                }
+                            }
+                        }
+                        Err(error) => {
+                            tracing::warn!(group = member.membership.group, %error, "heartbeat failed");
+                            next = Instant::now() + (member.membership.heartbeat / 4).min(Duration::from_secs(5));
+                            if error.is_missing_group() && deadline.is_none() {
+                                member.rejoin().await;
+                            }
+                        }
+                    }
+                }
+                // The service removes the member now, and assigns its shards to others.
+                () = sleep_until(last_heartbeat + member.membership.heartbeat * 2), if !shards.assigned.is_empty() => {
+                    tracing::warn!(group = member.membership.group, "heartbeats failed for longer than the group's timeout: dropping all shards");
+                    shards.deliveries.shutdown().await;
+                    shards.assigned.clear();
+                }
+            }
+        }
+    }
+
+    /// Recreates a deleted group.
+    async fn rejoin(&self) {
+        match timeout(self.membership.heartbeat, self.join()).await {
+            Ok(Ok(())) => {
+                tracing::warn!(group = self.membership.group, "the group was deleted, and has been recreated")
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(group = self.membership.group, %error, "can't recreate the deleted group")
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// The end cursors, if `until_end` is set.
+    async fn end_cursors(&self) -> Option<EndCursors> {
+        let request = || EndCursors::now(&self.client, &self.membership.logstore);
+        if self.membership.until_end { Some(self.retry(request).await) } else { None }
+    }
+
+    /// True if the group has delivered everything up to the end cursors.
+    async fn is_complete(&self, end_cursors: Option<&EndCursors>, shards: &Shards) -> bool {
+        let Some(end_cursors) = end_cursors else { return false };
+        if !shards.assigned.values().all(|assigned| assigned.is_read) {
+            return false;
+        }
+        let Membership { logstore, group, .. } = &*self.membership;
+        let is_read = |shard| shards.assigned.contains_key(&shard);
+        let reached = end_cursors.are_reached(&self.client, logstore, group, is_read);
+        match timeout(self.membership.heartbeat / 2, reached).await {
+            Ok(Ok(reached)) => reached,
+            // Checked again after the next heartbeat.
+            Ok(Err(error)) => {
+                tracing::warn!(group, %error, "can't read the group's checkpoints");
+                false
+            }
+            Err(_) => false,
+        }
+    }
+
+    async fn heartbeat(&self, reported: &[u32]) -> Result<Vec<u32>, HeartbeatError> {
+        let path = format!("{}/{}", self.group_path(), self.membership.group);
+        let query = [("type", "heartbeat"), ("consumer", self.membership.consumer.as_str())];
+        let body = json!(reported);
+        let request =
+            self.client.send_json_with(Method::POST, &path, &query, vec![self.stats_header()], &body);
+        let assigned =
+            timeout(self.membership.heartbeat, request).await.map_err(|_| HeartbeatError::Silent)??;
+        serde_json::from_value(assigned).map_err(HeartbeatError::Reply)
+    }
+
+    /// The header with the member's totals. Alibaba Cloud Log Service ignores it.
+    fn stats_header(&self) -> (&'static str, String) {
+        (SENT_HEADER, json!(self.delivery.total()).to_string())
+    }
+
+    /// Reads a shard until it is revoked, or to its end cursor. Returns true for the latter.
+    async fn read(
+        self: Arc<Self>,
+        shard: u32,
+        end_cursors: Option<Arc<EndCursors>>,
+        mut stop: watch::Receiver<bool>,
+    ) -> bool {
+        let begin = tokio::select! {
+            () = stopped(&mut stop) => return false,
+            begin = self.start_cursor(shard) => begin,
+        };
+        let end = end_cursors.map(|end_cursors| end_cursors.end(shard).unwrap_or(begin));
+        tracing::info!(shard, logstore = self.membership.logstore, cursor = begin.0, "reading");
+        let origin = Origin {
+            rule: self.membership.group.clone(),
+            receiver: self.delivery.receiver.name().to_owned(),
+            project: self.project.clone(),
+            logstore: self.membership.logstore.clone(),
+            shard,
+        };
+        let reader = PullReader { member: Arc::clone(&self), shard, cursor: begin, end, is_paused: false };
+        let checkpoints = GroupCheckpoints { member: Arc::clone(&self), shard };
+        let mut revoked = stop.clone();
+        let is_stopped = stop.clone();
+        let timed_out = async {
+            stopped(&mut revoked).await;
+            sleep(SHUTDOWN_TIMEOUT).await;
+        };
+        tokio::select! {
+            delivered = self.delivery.run(&origin, reader, checkpoints, stop) => delivered.is_ok() && !*is_stopped.borrow(),
+            () = timed_out => false,
+        }
+    }
+
+    /// The cursor at which to start reading a shard.
+    async fn start_cursor(&self, shard: u32) -> Cursor {
+        let path = format!("{}/{}", self.group_path(), self.membership.group);
+        let number = shard.to_string();
+        let query = [("shard", number.as_str())];
+        let saved = async || {
+            let saved: Vec<ShardCheckpoint> = self.client.get(&path, &query).await?;
+            // An unexpected response must not count as a missing checkpoint.
+            let saved = saved.into_iter().find(|saved| saved.shard == shard);
+            let saved = saved
+                .ok_or_else(|| self.client.invalid_reply(200, "no checkpoint of the requested shard"))?;
+            match saved.checkpoint.as_deref().unwrap_or_default() {
+                "" => Ok(None),
+                saved => Cursor::decode(saved)
+                    .map(Some)
+                    .map_err(|error| self.client.invalid_reply(200, &error.to_string())),
+            }
+        };
+        match self.retry(saved).await {
+            Some(cursor) => cursor,
+            // The shard is newer than the group, so it is read from its oldest log.
+            None => self.retry(|| self.client.cursor(&self.membership.logstore, shard, OLDEST)).await,
+        }
+    }
+
+    /// Retries a request until it succeeds.
+    async fn retry<T, F: Future<Output = Result<T, ClientError>>>(&self, request: impl Fn() -> F) -> T {
+        let mut backoff = Backoff::default();
+        loop {
+            match request().await {
+                Ok(response) => return response,
+                Err(error) => self.back_off(&mut backoff, &error).await,
+            }
+        }
+    }
+
+    async fn back_off(&self, backoff: &mut Backoff, error: &ClientError) {
+        let wait = backoff.next();
+        if backoff.attempts() == 1 || backoff.attempts().is_multiple_of(10) {
+            tracing::warn!(logstore = self.membership.logstore, %error, ?wait, "a request to the service failed; retrying");
+        }
+        sleep(wait).await;
+    }
+}
+
+impl Shards {
+    /// Stops reading the selected shards. In-flight batches are still delivered. Releases shards that were read to the
+    /// end.
+    fn stop(&mut self, which: impl Fn(u32) -> bool) {
+        self.assigned.retain(|&shard, assigned| {
+            let stops = which(shard);
+            if stops && !assigned.is_read && !assigned.stop.send_replace(true) {
+                tracing::info!(shard, "shard revoked");
+            }
+            !(stops && assigned.is_read)
+        });
+    }
+
+    /// Starts reading newly assigned shards.
+    fn start(&mut self, member: &Arc<Member>, assigned: &[u32], end_cursors: Option<&Arc<EndCursors>>) {
+        for &shard in assigned {
+            if self.assigned.contains_key(&shard) {
+                continue;
+            }
+            let stop = watch::Sender::new(false);
+            let (member, stopping) = (Arc::clone(member), stop.subscribe());
+            let end_cursors = end_cursors.cloned();
+            self.assigned.insert(shard, AssignedShard { stop, is_read: false });
+            self.deliveries.spawn(async move {
+                let read = AssertUnwindSafe(member.read(shard, end_cursors, stopping)).catch_unwind().await;
+                if read.is_err() {
+                    // The next heartbeat assigns it again, and reading restarts at the checkpoint.
+                    tracing::error!(shard, "a delivery panicked: please report this bug of logship");
+                }
+                (shard, read.unwrap_or(false))
+            });
+        }
+    }
+
+    /// Handles the end of a shard's delivery. A shard that was read to its end cursor stays assigned, so that no other
+    /// member reads it again.
+    fn finish(&mut self, ended: Result<(u32, bool), JoinError>) {
+        let Ok((shard, is_read)) = ended else { return };
+        match self.assigned.get_mut(&shard) {
+            Some(assigned) if is_read => assigned.is_read = true,
+            _ => drop(self.assigned.remove(&shard)),
+        }
+    }
+}
+
+/// A reader that pulls log groups from a shard.
+struct PullReader {
+    member: Arc<Member>,
+    shard: u32,
+    cursor: Cursor,
+    /// The end cursor, if there is one.
+    end: Option<Cursor>,
+    /// True if the last pull returned few logs.
+    is_paused: bool,
+}
+
+impl Reader for PullReader {
+    type Mark = Cursor;
+
+    async fn next(&mut self, memory: &Arc<Semaphore>) -> Result<Option<InFlightBatch<Cursor>>, ShardRevoked> {
+        let mut backoff = Backoff::default();
+        loop {
+            if self.end.is_some_and(|end| self.cursor.0 >= end.0) {
+                return Ok(None);
+            }
+            if std::mem::take(&mut self.is_paused) {
+                sleep(self.member.membership.fetch).await;
+            }
+            let mut memory = MemoryPermit::take(memory).await;
+            let logstore = &self.member.membership.logstore;
+            match self.member.client.pull(logstore, self.shard, self.cursor, 0).await {
+                Ok(pulled) => {
+                    // Many small requests are expensive, for the receiver too.
+                    self.is_paused = pulled.list.len() < BATCH_BYTES / 4 && pulled.groups < MAX_GROUPS;
+                    self.log_deleted(pulled.first_position);
+                    let (from, next) = (self.cursor.0, pulled.next);
+                    if pulled.groups == 0 {
+                        backoff = Backoff::default();
+                        if next == self.cursor {
+                            self.is_paused = true;
+                        }
+                        self.cursor = next;
+                        continue;
+                    }
+                    memory.shrink(pulled.list.len());
+                    match on_thread(move || chunks(&pulled.list, from)).await {
+                        Ok(chunks) => {
+                            self.cursor = next;
+                            return Ok(Some(InFlightBatch { chunks, mark: next, memory, formatters: None }));
+                        }
+                        Err(error) => {
+                            let wait = backoff.next();
+                            tracing::error!(shard = self.shard, cursor = from, %error, ?wait, "can't parse pulled log groups; pulling again");
+                            drop(memory);
+                            sleep(wait).await;
+                        }
+                    }
+                }
+                Err(ClientError::Rejected(error)) if error.code == ErrorCode::ShardNotExist => {
+                    // In-flight batches are still delivered.
+                    tracing::warn!(
+                        logstore,
+                        shard = self.shard,
+                        cursor = self.cursor.0,
+                        "the shard was deleted: its unread logs are lost"
+                    );
+                    return Ok(None);
+                }
+                Err(ClientError::Rejected(error)) if error.code == ErrorCode::InvalidCursor => {
+                    self.skip_to_oldest(&error.to_string()).await;
+                }
+                Err(error) => {
+                    drop(memory);
+                    self.member.back_off(&mut backoff, &error).await;
+                }
+            }
+        }
+    }
+}
+
+impl PullReader {
+    /// Logs an error if logs were deleted before they were read.
+    fn log_deleted(&self, first: Option<u64>) {
+        let Some(first) = first.filter(|first| *first > self.cursor.0) else { return };
+        tracing::error!(
+            logstore = self.member.membership.logstore,
+            shard = self.shard,
+            cursor = self.cursor.0,
+            oldest = first,
+            "{DELETED}"
+        );
+    }
+
+    /// Continues with the oldest logs after others were deleted. Logs an error.
+    async fn skip_to_oldest(&mut self, error: &str) {
+        let logstore = &self.member.membership.logstore;
+        let oldest = self.member.retry(|| self.member.client.cursor(logstore, self.shard, "begin")).await;
+        tracing::error!(
+            logstore,
+            shard = self.shard,
+            cursor = self.cursor.0,
+            oldest = oldest.0,
+            error,
+            "{DELETED}"
+        );
+        self.cursor = oldest;
+        self.is_paused = true;
+    }
+}
+
+const DELETED: &str =
+    "the logstore's time to live deleted logs before they were read; reading continues with the oldest";
+
+/// Saves checkpoints with the consumer group.
+struct GroupCheckpoints {
+    member: Arc<Member>,
+    shard: u32,
+}
+
+impl CheckpointStore<Cursor> for GroupCheckpoints {
+    async fn save(&mut self, mark: Cursor, _sent: Sent) -> Result<(), ShardRevoked> {
+        let member = &self.member;
+        let path = format!("{}/{}", member.group_path(), member.membership.group);
+        let query = [
+            ("type", "checkpoint"),
+            ("consumer", member.membership.consumer.as_str()),
+            ("forceSuccess", "false"),
+        ];
+        let body = json!({ "shard": self.shard, "checkpoint": mark.encode() });
+        let mut backoff = Backoff::default();
+        loop {
+            let headers = vec![member.stats_header()];
+            match member.client.send_json_with(Method::POST, &path, &query, headers, &body).await {
+                Ok(_) => return Ok(()),
+                Err(ClientError::Rejected(error)) if is_revoked(&error.code) => {
+                    tracing::warn!(shard = self.shard, %error, "the shard was reassigned to another consumer");
+                    return Err(ShardRevoked);
+                }
+                // Later batches are still delivered.
+                Err(ClientError::Rejected(error)) if error.code == ErrorCode::ShardNotExist => return Ok(()),
+                // A quota, or a key rotation. Giving up would resend all in-flight batches.
+                Err(error) => member.back_off(&mut backoff, &error).await,
+            }
+        }
+    }
+}
+
+/// True if the error of a checkpoint means that the shard was reassigned.
+fn is_revoked(code: &ErrorCode) -> bool {
+    use ErrorCode::{ConsumerGroupNotExist, ConsumerNotExist, ConsumerNotMatch};
+    matches!(code, ConsumerNotMatch | ConsumerNotExist | ConsumerGroupNotExist)
+}

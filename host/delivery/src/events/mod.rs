@@ -1,0 +1,29 @@
+//! Logs as events for a SIEM: Splunk's HTTP Event Collector, or syslog.
+//!
+//! A shard is read in **batches** of a few MB. A stage formats the logs of a batch as messages, and a **receiver**
+//! takes them. The checkpoint is saved only after the receiver has confirmed the whole batch. The next batches are read
+//! and formatted meanwhile; the checkpoint follows the oldest unconfirmed batch. An event that the receiver rejects
+//! permanently becomes a **dead letter**, an object with the reason, and the shard goes on. All other failures are
+//! retried until they succeed, so nothing is dropped. Only a few batches are prefetched, so a backlog takes no memory.
+//!
+//! # Layout
+//! - [`chunk`]: logs with their positions. `format`: their messages, made by a stage.
+//! - [`receiver`]: receivers, of which there are [`hec`] and [`syslog`]. `backoff`: retry delays.
+//! - [`dead_letter`]: permanently rejected events.
+//! - `delivery`: the delivery of one shard, from a reader through stages to the receiver, and its checkpoints. Two
+//!   modules read and save checkpoints: [`member`], a consumer group's member over the network, and [`rules`], the
+//!   [`rule`]s of a store. `end_cursors`: the end of a bounded consumer.
+//! - `preview`: messages of past tasks, formatted with another stage.
+//! - [`consumer`]: the shared parts of a program's members.
+
+pub mod chunk;
+pub mod consumer;
+pub mod dead_letter;
+mod delivery;
+mod end_cursors;
+pub mod format;
+pub mod member;
+pub mod rules;
+
+pub use delivery::Sent;
+pub use format::transport;

@@ -1,0 +1,26 @@
+//! Executors: where the stages of a task run.
+//!
+//! - `function`: the client of a function that runs the stages elsewhere. `error`: failed calls.
+
+mod error;
+mod function;
+
+pub use self::error::CallError;
+pub use self::function::Function;
+pub(crate) use self::function::{Answer, Call, spec};
+
+/// The program that runs the stages of a rule.
+#[derive(Debug)]
+pub enum Executor {
+    /// This process.
+    InProcess,
+    /// A function, which may also deliver the objects.
+    Function(Box<Function>),
+}
+
+impl Executor {
+    /// Returns true if a function runs the stages.
+    pub(crate) fn is_function(&self) -> bool {
+        matches!(self, Self::Function(_))
+    }
+}

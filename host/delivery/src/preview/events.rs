@@ -1,0 +1,184 @@
+//! Previews of rules that send to SIEMs. Messages are formatted and never sent.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use logship_logstore::{Logstore, ShippingRule, Task};
+use sha2::{Digest, Sha256};
+
+use crate::events::chunk::{Chunk, Position};
+use crate::events::format::Formatting;
+use crate::events::rules::{Rules, SiemRecord};
+use crate::pipeline::Tap;
+use crate::preview::replay;
+use crate::preview::replay::{OutputFactory, OutputResult, Outputs, PreviewOutput};
+use crate::preview::{
+    Candidate, Made, PreviewError, PreviewLimits, TaskPreview, no_slot, transform_name, transform_of,
+};
+use logship_config::siem_rule::SiemRule;
+use logship_config::stage_name::DIGEST_PREFIX;
+use logship_registry::Registry;
+use logship_runtime::stage::Stage;
+use logship_source::shard_reader::Slice;
+
+impl Rules {
+    /// Previews a stage in a rule: the old and the new stage format the logs of its newest tasks. Sends nothing.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// When the rule has no slot for the stage, can't use it, or has no tasks yet. Errors of a task are in its result.
+    pub fn preview_stage(
+        &self,
+        logstore: &Logstore,
+        rule: &ShippingRule,
+        candidate: &Candidate,
+        limits: PreviewLimits,
+    ) -> Result<Vec<TaskPreview>, PreviewError> {
+        let parsed = SiemRule::of(&rule.name, &rule.configuration)?;
+        let replaced = match &candidate.stage {
+            Stage::Formatter(_) if candidate.transform.is_none() => None,
+            Stage::Formatter(_) => {
+                let reason = "only a transformer can replace a transformer by its number";
+                return Err(no_slot(&rule.name, candidate, reason));
+            }
+            Stage::Transformer(_) => Some(transform_of(&rule.name, &parsed.transform, candidate)?),
+            _ => {
+                let reason = "it sends messages, and has only transformers and a formatter";
+                return Err(no_slot(&rule.name, candidate, reason));
+            }
+        };
+        let refused = |problem: String| PreviewError::Refused {
+            rule: rule.name.clone(),
+            stage: candidate.stage.identity().to_string(),
+            problem,
+        };
+        let name = match replaced {
+            None => self.stage(&parsed).map_err(|error| refused(error.to_string()))?.to_owned(),
+            Some(index) => transform_name(&parsed.transform[index]),
+        };
+        let with_new = self.registry().with_override(&name, candidate.stage.clone());
+        self.check_with(&parsed, &with_new).map_err(|error| refused(error.to_string()))?;
+        let mut messages = MessageFactory { rules: self, candidate, replaced, records: HashMap::new() };
+        replay::preview_tasks(self.store(), logstore, rule, limits, &mut messages)?
+            .ok_or_else(|| PreviewError::NoTasks(rule.name.clone()))
+    }
+}
+
+/// Opens the outputs of a rule's tasks.
+struct MessageFactory<'a> {
+    rules: &'a Rules,
+    candidate: &'a Candidate,
+    /// Index of the replaced transformer; `None` for the formatter.
+    replaced: Option<usize>,
+    /// Records by plan number.
+    records: HashMap<i64, Result<Arc<SiemRecord>, String>>,
+}
+
+impl MessageFactory<'_> {
+    fn record(&mut self, number: i64) -> Result<Arc<SiemRecord>, String> {
+        let read = || {
+            let unreadable = |error: &dyn std::fmt::Display| format!("can't read its plan: {error}");
+            let content = self.rules.store().plan(number).map_err(|error| unreadable(&error))?;
+            serde_json::from_str(&content).map(Arc::new).map_err(|error| unreadable(&error))
+        };
+        self.records.entry(number).or_insert_with(read).clone()
+    }
+
+    fn open_output(&self, rule: &SiemRule, stage: &str, registry: &Registry) -> OutputResult {
+        let formatting = self.rules.formatting(rule, stage, registry).map_err(|error| error.to_string())?;
+        Ok(Box::new(MessageOutput::new(formatting)))
+    }
+}
+
+impl OutputFactory for MessageFactory<'_> {
+    fn outputs(&mut self, task: &Task) -> Result<Outputs, String> {
+        let record = self.record(task.plan)?;
+        let stage = format!("{DIGEST_PREFIX}{}", record.digest);
+        let old = self.open_output(&record.siem, &stage, self.rules.registry());
+        let name = format!("{DIGEST_PREFIX}{}", self.candidate.stage.identity().digest());
+        let registry = self.rules.registry().with_override(&name, self.candidate.stage.clone());
+        let new = match self.replaced {
+            None => self.open_output(&record.siem, &name, &registry),
+            Some(index) => {
+                let mut rule = record.siem.clone();
+                let transform = rule.transform.get_mut(index);
+                transform.ok_or("the task was made without this transformer")?.name = name;
+                self.open_output(&rule, &stage, &registry)
+            }
+        };
+        Ok(Outputs::Built(old, new))
+    }
+
+    fn is_stopping(&self) -> bool {
+        false
+    }
+}
+
+/// The messages of a task, which are never sent.
+struct MessageOutput {
+    formatting: Formatting,
+    tap: Tap,
+    hash: Sha256,
+    rows: u64,
+    filtered: u64,
+    rejected: u64,
+    bytes: u64,
+}
+
+impl MessageOutput {
+    fn new(formatting: Formatting) -> Self {
+        Self {
+            formatting,
+            tap: Tap::default(),
+            hash: Sha256::new(),
+            rows: 0,
+            filtered: 0,
+            rejected: 0,
+            bytes: 0,
+        }
+    }
+}
+
+impl PreviewOutput for MessageOutput {
+    fn take(&mut self, slice: &Slice, logs: Range<usize>) -> Result<usize, String> {
+        let place = |&(cursor, logs): &(u64, u32)| (Position { cursor, group: 0, log: 0 }, logs);
+        let groups = slice.groups.iter().map(place).collect();
+        let chunk = Arc::new(Chunk { batch: slice.batch.slice(logs.clone()), groups });
+        let (formatted, dead) = self.formatting.format(&chunk).map_err(|error| error.to_string())?;
+        for message in 0..formatted.len() {
+            let bytes = formatted.bytes(message..message + 1);
+            // With the length, so that message boundaries count in the comparison.
+            self.hash.update((bytes.len() as u64).to_le_bytes());
+            self.hash.update(bytes);
+            self.tap.write(bytes);
+            self.tap.write(b"\n");
+        }
+        self.rows += formatted.len() as u64;
+        self.rejected += dead.len() as u64;
+        self.bytes += formatted.messages.bytes.len() as u64;
+        let origins = &formatted.messages.logs;
+        let represented =
+            if origins.is_empty() { formatted.len() } else { origins.chunk_by(|a, b| a == b).count() };
+        self.filtered += (logs.len() - represented).saturating_sub(dead.len()) as u64;
+        Ok(logs.end)
+    }
+
+    fn finish(self: Box<Self>, logs: u64) -> Result<(Option<String>, Made), String> {
+        let sha256 = if self.rows == 0 { String::new() } else { hex::encode(self.hash.finalize()) };
+        let made = Made {
+            logs,
+            rows: self.rows,
+            filtered: self.filtered,
+            rejected: self.rejected,
+            raw_bytes: self.bytes,
+            stored_bytes: self.bytes,
+            sha256,
+        };
+        Ok((None, made))
+    }
+
+    fn tap(&self) -> Tap {
+        self.tap.clone()
+    }
+}

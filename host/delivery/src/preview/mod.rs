@@ -1,0 +1,264 @@
+//! Previews: the effect of a stage swap on past tasks, before the swap.
+//!
+//! The logs of a task go through its original stages, and through the same stages with the new one. A preview publishes
+//! and stores nothing.
+//!
+//! # Layout
+//! - This file: requests and results. `replay`: runs tasks through both pipelines. `difference`: the first different
+//!   line.
+//! - `shipping/preview.rs` makes the objects of a rule, `siem/preview.rs` the messages of a SIEM rule.
+
+pub(crate) mod difference;
+mod events;
+mod objects;
+pub(crate) mod replay;
+
+use std::time::Instant;
+
+pub use difference::Difference;
+use logship_logstore::{LogPosition, StoreError, TaskId};
+
+use logship_config::rule::{RuleError, StageSpec};
+use logship_runtime::stage::{Kind, Stage};
+
+/// Largest number of tasks in a preview.
+pub const MAX_TASKS: usize = 100;
+
+/// A stage that may replace another.
+#[derive(Debug, Clone)]
+pub struct Candidate {
+    /// The stage.
+    pub stage: Stage,
+    /// Index of the transformer to replace, from 0. `None`: the only transformer, or the one with the stage's name.
+    pub transform: Option<usize>,
+}
+
+/// Limits of a preview.
+#[derive(Debug, Clone, Copy)]
+pub struct PreviewLimits {
+    /// Number of tasks, from the newest back.
+    pub last: usize,
+    /// Deadline. Tasks that are left then are reported as skipped.
+    pub until: Instant,
+}
+
+/// An error of a whole preview.
+#[derive(Debug, thiserror::Error)]
+pub enum PreviewError {
+    /// The rule has no slot for the stage.
+    #[error("rule {rule} has no place for {stage}: {reason}")]
+    NoSlot {
+        /// The rule.
+        rule: String,
+        /// The stage, and its kind.
+        stage: String,
+        /// The reason.
+        reason: String,
+    },
+    /// The rule can't use the stage: a swap would be rejected, too.
+    #[error("rule {rule} can't use {stage}: {problem}")]
+    Refused {
+        /// The rule.
+        rule: String,
+        /// The stage.
+        stage: String,
+        /// The reason.
+        problem: String,
+    },
+    /// The rule is one that this version of logship does not ship.
+    #[error(transparent)]
+    Rule(#[from] RuleError),
+    /// The rule has no tasks.
+    #[error("rule {0} has no tasks yet: put logs, wait until they are shipped, and retry")]
+    NoTasks(String),
+    /// A function makes the rule's objects.
+    #[error(
+        "rule {0} ships through a function with its own stages: build the function with the new stage, and test it where it runs"
+    )]
+    Function(String),
+    /// The tasks of the rule have several objects each.
+    #[error(
+        "rule {0} partitions by the time of logs, so its tasks have several objects, and a preview compares one object: use a rule that differs only in partition_by"
+    )]
+    Partitioned(String),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The folder for staged objects can't be created.
+    #[error("can't stage objects for a preview in {folder}: {problem}")]
+    Spool {
+        /// The folder.
+        folder: String,
+        /// The reason.
+        problem: String,
+    },
+}
+
+/// The output of a task.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// The object key; `None` for a SIEM.
+    pub object: Option<String>,
+    /// The output's content; `None` if only the key can differ.
+    pub made: Option<Made>,
+    /// Duration, in seconds.
+    pub seconds: f64,
+}
+
+/// The content of an object, or of the messages for a SIEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Made {
+    /// Input logs.
+    pub logs: u64,
+    /// Output rows or messages.
+    pub rows: u64,
+    /// Logs filtered by transformers or the formatter.
+    pub filtered: u64,
+    /// Logs rejected by a stage. For a SIEM they would be dead letters.
+    pub rejected: u64,
+    /// Bytes before compression.
+    pub raw_bytes: u64,
+    /// Bytes of the stored object or of the messages.
+    pub stored_bytes: u64,
+    /// SHA-256 of those bytes, in hexadecimal; empty if all logs were filtered.
+    pub sha256: String,
+}
+
+/// The preview of a task.
+#[derive(Debug)]
+pub struct TaskPreview {
+    /// The task.
+    pub task: TaskId,
+    /// Its shard.
+    pub shard: u32,
+    /// The result.
+    pub result: Result<TaskComparison, SkipReason>,
+}
+
+/// The outputs of the old and the new stages, or their errors.
+#[derive(Debug)]
+pub struct TaskComparison {
+    /// The output of the original stages.
+    pub old: Result<Outcome, String>,
+    /// The output with the new stage.
+    pub new: Result<Outcome, String>,
+    /// The first different line, if the outputs are text.
+    pub difference: Option<Difference>,
+    /// True if the original stages reproduced the task's stored digest; `None` if the task has no digest.
+    pub reproduced: Option<bool>,
+}
+
+/// The reason why a task was skipped.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SkipReason {
+    /// The logs of the task were deleted.
+    #[error("its logs are no more: the logstore's time to live deleted those from cursor {from} on")]
+    Expired {
+        /// Position of the first missing log.
+        from: LogPosition,
+    },
+    /// The deadline passed.
+    #[error("the time limit was reached before it")]
+    NoTime,
+    /// The service is stopping.
+    #[error("the service is stopping")]
+    Stopping,
+    /// Another reason.
+    #[error("{0}")]
+    Other(String),
+}
+
+/// The result of a task's preview, in a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Same key and content.
+    Same,
+    /// Another key or content.
+    Different,
+    /// The new stage fails.
+    Fails,
+    /// The old stage fails and the new one does not.
+    Fixes,
+    /// The task was skipped.
+    Skipped,
+}
+
+impl Verdict {
+    /// The word in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Same => "same",
+            Self::Different => "different",
+            Self::Fails => "fails",
+            Self::Fixes => "mends",
+            Self::Skipped => "untried",
+        }
+    }
+}
+
+impl TaskPreview {
+    /// The result.
+    pub fn verdict(&self) -> Verdict {
+        let Ok(compared) = &self.result else { return Verdict::Skipped };
+        match (&compared.old, &compared.new) {
+            (_, Err(_)) => Verdict::Fails,
+            (Err(_), Ok(_)) => Verdict::Fixes,
+            (Ok(old), Ok(new)) if old.object == new.object && old.made == new.made => Verdict::Same,
+            (Ok(_), Ok(_)) => Verdict::Different,
+        }
+    }
+}
+
+/// The index of the transformer that a candidate would replace.
+pub(crate) fn transform_of(
+    rule: &str,
+    transforms: &[StageSpec],
+    candidate: &Candidate,
+) -> Result<usize, PreviewError> {
+    let no_slot = |reason: String| no_slot(rule, candidate, reason);
+    let name = candidate.stage.identity().name();
+    let names = || {
+        let named = |(index, choice): (usize, &StageSpec)| format!("{index} ({})", choice.name);
+        transforms.iter().enumerate().map(named).collect::<Vec<_>>().join(", ")
+    };
+    match (candidate.transform, transforms.len()) {
+        (_, 0) => Err(no_slot("it has no transformers".into())),
+        (Some(index), count) if index < count => Ok(index),
+        (Some(index), _) => {
+            Err(no_slot(format!("it has no transformer {index}; its transformers: {}", names())))
+        }
+        (None, 1) => Ok(0),
+        (None, _) => {
+            let matches_name =
+                |choice: &StageSpec| choice.name == name || format!("transform-{}", choice.name) == name;
+            let mut found = transforms.iter().enumerate().filter(|(_, choice)| matches_name(choice));
+            match (found.next(), found.next()) {
+                (Some((index, _)), None) => Ok(index),
+                _ => Err(no_slot(format!(
+                    "it has several transformers, {}; select one by its number",
+                    names()
+                ))),
+            }
+        }
+    }
+}
+
+/// The name by which a rule looks up a transformer.
+pub(crate) fn transform_name(choice: &StageSpec) -> String {
+    let built_in = format!("transform-{}", choice.name);
+    match logship_registry::Registry::built_in().any(|known| known == built_in) {
+        true => built_in,
+        false => choice.name.clone(),
+    }
+}
+
+/// An error for a rule that has no slot for a stage.
+pub(crate) fn no_slot(rule: &str, candidate: &Candidate, reason: impl Into<String>) -> PreviewError {
+    let (kind, stage) = (candidate.stage.kind(), candidate.stage.identity());
+    let stage = format!("{} {} ({})", article(kind), kind, stage.name());
+    PreviewError::NoSlot { rule: rule.to_owned(), stage, reason: reason.into() }
+}
+
+fn article(kind: Kind) -> &'static str {
+    if kind == Kind::Encoder { "an" } else { "a" }
+}

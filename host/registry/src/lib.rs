@@ -1,0 +1,535 @@
+//! Stages by name, version and digest.
+//!
+//! # Layout
+//! - This file: [`Registry`], which resolves names to stages and stores their components by digest.
+//! - [`catalog`]: the names of a service, their versions, and the changes to them.
+//! - [`folder_watcher`]: imports components from a folder.
+
+pub mod catalog;
+pub mod conformance;
+pub mod folder_watcher;
+pub mod oci;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::{fs, io};
+
+use logship_logstore::Store;
+use sha2::{Digest, Sha256};
+
+use logship_config::stage_name::{DIGEST_PREFIX, is_name};
+use logship_runtime::engine::Engine;
+use logship_runtime::stage::{
+    CompressorStage, EncoderStage, FormatterStage, FusedBytes, FusedStage, Kind, RendererStage, Stage,
+    StageError, TransformerStage,
+};
+use logship_runtime::wasi::WasiAllowlist;
+
+/// The built-in stages, by name.
+static BUILT_IN: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/builtin.rs"));
+
+/// The fuse adapters by name; empty if logship was built without them.
+pub static FUSE_ADAPTERS: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/fuse_adapters.rs"));
+
+/// The functions that come with logship, by digest.
+pub static FUNCTIONS: LazyLock<HashSet<&str>> =
+    LazyLock::new(|| include!(concat!(env!("OUT_DIR"), "/functions.rs")).iter().copied().collect());
+
+/// The digests of the built-in stages, in the same order.
+static DIGESTS: LazyLock<Vec<String>> =
+    LazyLock::new(|| BUILT_IN.iter().map(|(_, bytes)| digest(bytes)).collect());
+
+/// The separator between a name and its version, as in `NAME@VERSION`.
+pub const VERSION_SEPARATOR: char = '@';
+
+/// Resolves names to stages: names of the service's catalog, built-in stages, paths of components, and components in a
+/// folder. Clones share the loaded stages.
+#[derive(Debug, Clone)]
+pub struct Registry {
+    engine: Engine,
+    folder: Option<PathBuf>,
+    /// The store that has the catalog of names.
+    store: Option<Arc<Store>>,
+    /// The stages that may import WASI.
+    allowlist: WasiAllowlist,
+    /// The loaded stages, by digest. Rules share them.
+    loaded: Arc<Mutex<HashMap<String, Stage>>>,
+    /// A name that resolves to another stage, for previews and checks.
+    stage_override: Option<(String, Stage)>,
+    /// Records the requested names, if set.
+    requested: Option<RequestedNames>,
+}
+
+/// The names that a registry was asked for.
+pub type RequestedNames = Arc<Mutex<BTreeSet<String>>>;
+
+impl Registry {
+    /// Creates a registry whose stages run in `engine`.
+    pub fn new(engine: Engine) -> Self {
+        let (allowlist, loaded) = (WasiAllowlist::default(), Arc::default());
+        Self { engine, folder: None, store: None, allowlist, loaded, stage_override: None, requested: None }
+    }
+
+    /// Creates a registry that also resolves NAME to `NAME.wasm` in `folder`. The components that tasks use are stored
+    /// in the same folder, by digest. No other file is read.
+    pub fn with_folder(engine: Engine, folder: PathBuf) -> Self {
+        Self { folder: Some(folder), ..Self::new(engine) }
+    }
+
+    /// Creates a registry that resolves names by the catalog in `store`, and stores components in `folder` by digest.
+    pub fn for_store(engine: Engine, folder: PathBuf, store: Arc<Store>) -> Self {
+        Self { store: Some(store), ..Self::with_folder(engine, folder) }
+    }
+
+    /// Returns a registry that lets the stages of an allowlist import WASI.
+    pub fn with_wasi_allowlist(self, allowlist: WasiAllowlist) -> Self {
+        Self { allowlist, ..self }
+    }
+
+    /// Returns a registry that resolves `name` to `stage`, for previews and checks.
+    pub fn with_override(&self, name: &str, stage: Stage) -> Self {
+        Self { stage_override: Some((name.to_owned(), stage)), ..self.clone() }
+    }
+
+    /// Returns a registry that records the names that it is asked for, and the record.
+    pub fn record_names(&self) -> (Self, RequestedNames) {
+        let requested = RequestedNames::default();
+        (Self { requested: Some(Arc::clone(&requested)), ..self.clone() }, requested)
+    }
+
+    /// The engine that runs the stages.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// The names of the built-in stages.
+    pub fn built_in() -> impl Iterator<Item = &'static str> {
+        BUILT_IN.iter().map(|(name, _)| *name)
+    }
+
+    /// The digest of a built-in stage, or none if no built-in stage has the name.
+    pub fn built_in_digest(name: &str) -> Option<&'static str> {
+        BUILT_IN.iter().position(|(built_in, _)| *built_in == name).map(|index| DIGESTS[index].as_str())
+    }
+
+    /// Resolves `name` to a stage.
+    ///
+    /// | `name` | stage |
+    /// |---|---|
+    /// | `NAME` | the current version in the catalog, or the built-in stage |
+    /// | `NAME@VERSION` | that version |
+    /// | `sha256:DIGEST` | the component with that digest |
+    /// | a path, with `/` or ending in `.wasm` | the file, but only outside a service |
+    ///
+    /// # Errors
+    /// Fails if no stage has the name, or its component is not usable.
+    pub fn stage(&self, kind: Option<Kind>, name: &str) -> Result<Stage, StageError> {
+        if let Some(requested) = &self.requested {
+            lock(requested).insert(name.to_owned());
+        }
+        let stage = self.find(kind, name)?;
+        match kind {
+            Some(wanted) => expect_kind(stage, wanted),
+            None => Ok(stage),
+        }
+    }
+
+    /// Loads a component as a stage of a kind. `origin` is its path or name, for messages. A fused pipeline can be used as
+    /// a renderer. Without a compressor, it can be used as an encoder too.
+    ///
+    /// # Errors
+    /// Fails if the component is not usable, or is of another kind.
+    pub fn stage_from_bytes(&self, kind: Kind, origin: &str, bytes: &[u8]) -> Result<Stage, StageError> {
+        let stage = self.load(origin, bytes)?;
+        if let Stage::Pipeline(fused) = &stage {
+            match (kind, fused.bytes()) {
+                (Kind::Renderer, _) => return Ok(Stage::Renderer(Arc::clone(fused.renderer()))),
+                (Kind::Encoder, FusedBytes::Encoder(encoder)) => {
+                    return Ok(Stage::Encoder(Arc::clone(encoder)));
+                }
+                _ => {}
+            }
+        }
+        expect_kind(stage, kind)
+    }
+
+    /// Returns true if a component has the bytes of a built-in stage, whatever its origin. Built-in stages are trusted to
+    /// terminate.
+    pub fn is_built_in_component(component: &[u8]) -> bool {
+        BUILT_IN.iter().any(|(_, bytes)| *bytes == component)
+    }
+
+    fn find(&self, kind: Option<Kind>, name: &str) -> Result<Stage, StageError> {
+        if let Some((_, stage)) = self.stage_override.as_ref().filter(|(overridden, _)| overridden == name) {
+            return Ok(stage.clone());
+        }
+        let current =
+            self.store.as_ref().and_then(|store| store.catalog().stages().current(name).map(str::to_owned));
+        if let Some(digest) = current {
+            return self.by_digest(name, &digest);
+        }
+        if let Some(digest) = Self::built_in_digest(name).or_else(|| name.strip_prefix(DIGEST_PREFIX)) {
+            return self.by_digest(name, digest);
+        }
+        if self.store.is_none() {
+            return self.load(name, &self.file(kind, name)?);
+        }
+        match name.split_once(VERSION_SEPARATOR) {
+            Some((name, version)) => self.version(kind, name, version),
+            None if is_path(name) => Err(self.path_not_allowed(name)),
+            None => Err(self.unknown_stage(kind, name)),
+        }
+    }
+
+    /// Loads a version of a name.
+    fn version(&self, kind: Option<Kind>, name: &str, version: &str) -> Result<Stage, StageError> {
+        let catalog = self.store.as_ref().map(|store| store.catalog());
+        let known = catalog.as_ref().and_then(|catalog| catalog.stages().aliases.get(name));
+        if let Some(found) = known.and_then(|known| known.version(version)) {
+            return self.by_digest(name, &found.digest);
+        }
+        let mut versions: Vec<String> =
+            known.into_iter().flat_map(|known| &known.versions).map(|known| known.version.clone()).collect();
+        if let Some(digest) = Self::built_in_digest(name) {
+            let stage = self.by_digest(name, digest)?;
+            if stage.identity().version() == version {
+                return Ok(stage);
+            }
+            versions.insert(0, stage.identity().version().to_owned());
+        } else if known.is_none() {
+            return Err(self.unknown_stage(kind, name));
+        }
+        Err(StageError::NoVersion { name: name.to_owned(), version: version.to_owned(), known: versions })
+    }
+
+    /// Loads the component with a digest. `name` is the requested name, for messages.
+    fn by_digest(&self, name: &str, digest: &str) -> Result<Stage, StageError> {
+        if let Some(stage) = self.loaded().get(digest) {
+            return Ok(stage.clone());
+        }
+        self.load(name, &self.bytes(digest)?)
+    }
+
+    /// Reads a component that is not built in, outside a service.
+    fn file(&self, kind: Option<Kind>, name: &str) -> Result<Vec<u8>, StageError> {
+        match &self.folder {
+            None if is_path(name) => read(Path::new(name)),
+            Some(_) if is_path(name) => Err(self.path_not_allowed(name)),
+            Some(folder) if is_name(name) => {
+                fs::read(folder.join(format!("{name}.wasm"))).map_err(|_| self.unknown_stage(kind, name))
+            }
+            _ => Err(self.unknown_stage(kind, name)),
+        }
+    }
+
+    fn path_not_allowed(&self, name: &str) -> StageError {
+        let folder = self.folder.as_deref().unwrap_or(Path::new("")).display();
+        let reason = format!(
+            "rules of a service name stages, not files: run `logship stage add FILE`, or copy the file to {folder} as NAME.wasm; then use NAME"
+        );
+        StageError::Unreadable { origin: name.to_owned(), reason }
+    }
+
+    /// Reads the component called `name`, which resolves as in [`stage`](Self::stage).
+    ///
+    /// # Errors
+    /// Fails if no component has the name. Outside a service, the component is not checked.
+    pub fn read(&self, kind: Option<Kind>, name: &str) -> Result<Vec<u8>, StageError> {
+        if self.store.is_some() {
+            return self.bytes(self.find(kind, name)?.identity().digest());
+        }
+        match Self::built_in_digest(name).or_else(|| name.strip_prefix(DIGEST_PREFIX)) {
+            Some(digest) => self.bytes(digest),
+            None => self.file(kind, name),
+        }
+    }
+
+    /// Reads the component with a digest, in hexadecimal: a built-in or a stored one.
+    ///
+    /// # Errors
+    /// Fails if no component has the digest.
+    pub fn bytes(&self, digest: &str) -> Result<Vec<u8>, StageError> {
+        let name = format!("{DIGEST_PREFIX}{digest}");
+        if let Some((_, bytes)) = built_in(&name) {
+            return Ok(bytes.to_vec());
+        }
+        let unreadable = |reason: String| StageError::Unreadable { origin: name.clone(), reason };
+        let missing = || unreadable("no component with this digest is stored here".into());
+        let folder = self.folder.as_ref().ok_or_else(missing)?;
+        let bytes = read(&component_path(folder, digest)).map_err(|_| missing())?;
+        match self::digest(&bytes) {
+            found if found == digest => Ok(bytes),
+            found => Err(unreadable(format!("the file is damaged: its digest is {found}"))),
+        }
+    }
+
+    fn loaded(&self) -> MutexGuard<'_, HashMap<String, Stage>> {
+        lock(&self.loaded)
+    }
+
+    /// Compiles a component and stores it. `name` is its origin.
+    fn load(&self, name: &str, bytes: &[u8]) -> Result<Stage, StageError> {
+        let digest = digest(bytes);
+        let known = self.loaded().get(&digest).cloned();
+        let stage = known.map_or_else(|| self.compile(name, bytes), Ok)?;
+        self.store_component(stage, bytes)
+    }
+
+    /// Compiles a component without storing it.
+    ///
+    /// # Errors
+    /// Fails if the component is not usable.
+    pub fn compile(&self, name: &str, bytes: &[u8]) -> Result<Stage, StageError> {
+        self.compile_as(name, name, bytes)
+    }
+
+    /// Compiles a component from `origin` that will get the name `name`, without storing it.
+    ///
+    /// # Errors
+    /// Fails if the component is not usable.
+    pub fn compile_as(&self, name: &str, origin: &str, bytes: &[u8]) -> Result<Stage, StageError> {
+        let engine =
+            if Self::is_built_in_component(bytes) { self.engine.for_built_in() } else { self.engine.clone() };
+        let is_allowed = self.allowlist.allows(name) || self.allows_a_name_of(&digest(bytes));
+        let allowlist = if is_allowed { &WasiAllowlist::All } else { &self.allowlist };
+        Stage::load(&engine, origin, bytes, allowlist)
+    }
+
+    /// Returns true if the component with this digest is a version of a name that may import WASI.
+    fn allows_a_name_of(&self, digest: &str) -> bool {
+        let Some(store) = self.store.as_ref().filter(|_| self.allowlist.allows_any()) else { return false };
+        let catalog = store.catalog();
+        let mut names = catalog.stages().aliases.iter();
+        names.any(|(name, known)| known.version(digest).is_some() && self.allowlist.allows(name))
+    }
+
+    /// Stores a component by digest and returns the shared stage. Tasks need the component until they are done, even if a
+    /// later logship has another built-in version.
+    ///
+    /// # Errors
+    /// Fails if the file can't be written.
+    pub(crate) fn store_component(&self, stage: Stage, bytes: &[u8]) -> Result<Stage, StageError> {
+        let digest = stage.identity().digest().to_owned();
+        loop {
+            if let Some(folder) = &self.folder {
+                let path = component_path(folder, &digest);
+                write_once(&path, bytes).map_err(|error| StageError::Unreadable {
+                    origin: stage.identity().name().to_owned(),
+                    reason: format!("it can't be stored as {}: {error}", path.display()),
+                })?;
+            }
+            let mut loaded = self.loaded();
+            // Garbage collection skips loaded stages, but it may have run between the write and this lock.
+            if self.folder.as_ref().is_none_or(|folder| component_path(folder, &digest).exists()) {
+                return Ok(loaded.entry(digest).or_insert(stage).clone());
+            }
+        }
+    }
+
+    /// Evicts unused stages from memory.
+    pub fn evict_unused(&self) {
+        self.loaded().retain(|_, stage| stage.is_shared());
+    }
+
+    /// Evicts unused stages from memory, and deletes unused components from the folder unless their digests are in
+    /// `needed`. Returns the number of deleted files.
+    ///
+    /// # Errors
+    /// Fails if the folder can't be read, or a file can't be deleted.
+    pub fn collect_garbage(&self, needed: &HashSet<String>) -> io::Result<usize> {
+        let mut loaded = self.loaded();
+        loaded.retain(|_, stage| stage.is_shared());
+        let Some(folder) = &self.folder else { return Ok(0) };
+        let entries = match fs::read_dir(folder.join(DIGEST_FOLDER)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+            entries => entries?,
+        };
+        let mut deleted = 0;
+        for entry in entries {
+            let path = entry?.path();
+            let digest = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+            let is_component = path.extension().is_some_and(|extension| extension == "wasm");
+            if is_component && !needed.contains(digest) && !loaded.contains_key(digest) {
+                fs::remove_file(&path)?;
+                deleted += 1;
+            }
+        }
+        Ok(deleted)
+    }
+
+    /// Returns the error for an unknown name. It lists the built-in stages of the kind, which share a prefix.
+    fn unknown_stage(&self, kind: Option<Kind>, name: &str) -> StageError {
+        let prefix = match kind {
+            Some(Kind::Pipeline) => "pipeline-",
+            Some(Kind::Encoder) => "encode-",
+            Some(Kind::Compressor) => "compress-",
+            Some(Kind::Renderer) => "object-",
+            Some(Kind::Formatter) => "siem-",
+            Some(Kind::Transformer) => "transform-",
+            None => "",
+        };
+        let known = Self::built_in().filter(|known| known.starts_with(prefix)).map(str::to_owned);
+        StageError::Unknown {
+            kind,
+            name: name.to_owned(),
+            known: known.collect(),
+            added: self.added_names(kind),
+        }
+    }
+
+    /// The names of added components.
+    fn added_names(&self, kind: Option<Kind>) -> Option<Vec<String>> {
+        let catalog = self.store.as_ref()?.catalog();
+        let has_kind = |found: &str| kind.is_none_or(|kind| kind.to_string() == found);
+        let names = catalog.stages().aliases.iter().filter(|(_, name)| has_kind(&name.kind));
+        Some(names.map(|(name, _)| name.clone()).collect())
+    }
+
+    /// Resolves `name` to an encoder.
+    ///
+    /// # Errors
+    /// As [`stage`](Self::stage), and when the stage is of another kind.
+    pub fn encoder(&self, name: &str) -> Result<Arc<EncoderStage>, StageError> {
+        match self.stage(Some(Kind::Encoder), name)? {
+            Stage::Encoder(stage) => Ok(stage),
+            other => Err(wrong_kind(&other, Kind::Encoder)),
+        }
+    }
+
+    /// Resolves `name` to a compressor.
+    ///
+    /// # Errors
+    /// As [`encoder`](Self::encoder).
+    pub fn compressor(&self, name: &str) -> Result<Arc<CompressorStage>, StageError> {
+        match self.stage(Some(Kind::Compressor), name)? {
+            Stage::Compressor(stage) => Ok(stage),
+            other => Err(wrong_kind(&other, Kind::Compressor)),
+        }
+    }
+
+    /// Resolves `name` to a renderer.
+    ///
+    /// # Errors
+    /// As [`encoder`](Self::encoder).
+    pub fn renderer(&self, name: &str) -> Result<Arc<RendererStage>, StageError> {
+        match self.stage(Some(Kind::Renderer), name)? {
+            Stage::Renderer(stage) => Ok(stage),
+            other => Err(wrong_kind(&other, Kind::Renderer)),
+        }
+    }
+
+    /// Resolves `name` to a formatter.
+    ///
+    /// # Errors
+    /// As [`encoder`](Self::encoder).
+    pub fn formatter(&self, name: &str) -> Result<Arc<FormatterStage>, StageError> {
+        match self.stage(Some(Kind::Formatter), name)? {
+            Stage::Formatter(stage) => Ok(stage),
+            other => Err(wrong_kind(&other, Kind::Formatter)),
+        }
+    }
+
+    /// Resolves `name` to a transformer.
+    ///
+    /// # Errors
+    /// As [`encoder`](Self::encoder).
+    pub fn transformer(&self, name: &str) -> Result<Arc<TransformerStage>, StageError> {
+        match self.stage(Some(Kind::Transformer), name)? {
+            Stage::Transformer(stage) => Ok(stage),
+            other => Err(wrong_kind(&other, Kind::Transformer)),
+        }
+    }
+
+    /// Resolves `name` to a fused pipeline.
+    ///
+    /// # Errors
+    /// As [`encoder`](Self::encoder).
+    pub fn fused(&self, name: &str) -> Result<Arc<FusedStage>, StageError> {
+        match self.stage(Some(Kind::Pipeline), name)? {
+            Stage::Pipeline(stage) => Ok(stage),
+            other => Err(wrong_kind(&other, Kind::Pipeline)),
+        }
+    }
+}
+
+fn expect_kind(stage: Stage, wanted: Kind) -> Result<Stage, StageError> {
+    if wanted == stage.kind() { Ok(stage) } else { Err(wrong_kind(&stage, wanted)) }
+}
+
+fn wrong_kind(stage: &Stage, wanted: Kind) -> StageError {
+    StageError::WrongKind { stage: stage.identity().clone(), found: stage.kind(), wanted }
+}
+
+/// Finds a built-in stage by name or digest.
+fn built_in(name: &str) -> Option<(&'static str, &'static [u8])> {
+    let digest = name.strip_prefix(DIGEST_PREFIX);
+    let matches = |(index, (built_in, _)): &(usize, &(&str, &[u8]))| match digest {
+        Some(digest) => DIGESTS[*index] == digest,
+        None => *built_in == name,
+    };
+    BUILT_IN.iter().enumerate().find(matches).map(|(_, found)| *found)
+}
+
+/// The SHA-256 of a component, in hexadecimal.
+pub fn digest(bytes: &[u8]) -> String {
+    hex::encode(Sha256::digest(bytes))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Returns true if the text is a file path and not a name.
+fn is_path(name: &str) -> bool {
+    name.contains('/') || name.ends_with(".wasm")
+}
+
+/// The subfolder of the components that are stored by digest.
+const DIGEST_FOLDER: &str = "sha256";
+
+/// The path of the component with a digest.
+fn component_path(folder: &Path, digest: &str) -> PathBuf {
+    // Only hexadecimal digits, so that the path never leaves the folder.
+    let name: String = digest.chars().filter(char::is_ascii_hexdigit).collect();
+    folder.join(DIGEST_FOLDER).join(format!("{name}.wasm"))
+}
+
+/// Writes a file atomically and syncs it to disk, unless it exists.
+fn write_once(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    if path.exists() {
+        return Ok(());
+    }
+    let folder = path.parent().unwrap_or(Path::new(""));
+    fs::create_dir_all(folder)?;
+    let temporary = tempfile::NamedTempFile::new_in(folder)?;
+    fs::write(temporary.path(), bytes)?;
+    temporary.as_file().sync_all()?;
+    temporary.persist(path)?;
+    fs::File::open(folder)?.sync_all()
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, StageError> {
+    fs::read(path).map_err(|error| StageError::Unreadable {
+        origin: path.display().to_string(),
+        reason: match error.kind() {
+            io::ErrorKind::NotFound => "no such file".into(),
+            _ => error.to_string(),
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_name;
+
+    #[test]
+    fn checks_stage_names() {
+        for name in ["a", "encode-json", "acme.cef_2", "0", &"x".repeat(63)] {
+            assert!(is_name(name), "{name}");
+        }
+        for name in ["", "-a", ".a", "A", "a b", "a/b", "a@1", "sha256:00", "a.wasm", "ä", &"x".repeat(64)] {
+            assert!(!is_name(name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,191 @@
+use std::fmt;
+use std::sync::Arc;
+
+use wasmtime::component::ResourceAny;
+
+use super::{
+    Ending, Identity, Kind, PackerDescription as Description, StageError, StageMetrics, checked_identity,
+};
+use crate::bindings::packer::exports::logship::pipeline::packer::{ConfigProblem, Error};
+use crate::bindings::packer::{CompressedPipeline, CompressedPipelinePre};
+use crate::engine::Engine;
+use crate::guest::{Guest, Instance};
+use logship_batch::batch::LogBatch;
+
+/// An encoder and a compressor in one component, ready to be instantiated.
+pub struct PackerStage {
+    engine: Engine,
+    encoder: Identity,
+    compressor: Identity,
+    description: Description,
+    pre: CompressedPipelinePre<Guest>,
+    metrics: Arc<StageMetrics>,
+}
+
+impl PackerStage {
+    pub(super) fn new(
+        engine: &Engine,
+        origin: Identity,
+        pre: CompressedPipelinePre<Guest>,
+    ) -> Result<Self, StageError> {
+        let mut instance = Instance::new(engine, &origin, &Arc::default(), |store| pre.instantiate(store))?;
+        let description =
+            instance.call(|store, packer| packer.logship_pipeline_packer().call_describe(store))?;
+        let Description { encoder, compressor } = &description;
+        let encoder = checked_identity(&origin, &encoder.name, &encoder.version, &encoder.config_schema)?;
+        let compressor =
+            checked_identity(&origin, &compressor.name, &compressor.version, &compressor.config_schema)?;
+        let metrics = engine.metrics_of(&encoder, Kind::Pipeline);
+        Ok(Self { engine: engine.clone(), encoder, compressor, description, pre, metrics })
+    }
+
+    /// Returns the name and version of the encoder, with the digest of the component.
+    pub fn encoder(&self) -> &Identity {
+        &self.encoder
+    }
+
+    /// Returns the name and version of the compressor, with the digest of the component.
+    pub fn compressor(&self) -> &Identity {
+        &self.compressor
+    }
+
+    /// Returns the descriptions of both stages.
+    pub fn description(&self) -> &Description {
+        &self.description
+    }
+
+    /// Opens an object, in an instance of its own from the pool.
+    ///
+    /// # Errors
+    /// [`StageError::Config`], or any error of a call.
+    pub fn open(&self, encoder_config: &str, compressor_config: &str) -> Result<PackedObject, StageError> {
+        let mut instance = self.instance()?;
+        let resource = instance.open(encoder_config, compressor_config)?;
+        Ok(PackedObject { instance, resource })
+    }
+
+    /// Takes an instance from the pool, without an object.
+    pub fn instance(&self) -> Result<PackerInstance, StageError> {
+        let instance =
+            Instance::new(&self.engine, &self.encoder, &self.metrics, |store| self.pre.instantiate(store))?;
+        Ok(PackerInstance { instance, compressor: self.compressor.clone() })
+    }
+}
+
+impl fmt::Debug for PackerStage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.description.fmt(f)
+    }
+}
+
+/// An instance of both stages. It can hold several open objects. After a trap it is unusable.
+pub struct PackerInstance {
+    instance: Instance<CompressedPipeline>,
+    compressor: Identity,
+}
+
+impl PackerInstance {
+    pub fn describe(&mut self) -> Result<Description, StageError> {
+        self.instance.call(|store, packer| packer.logship_pipeline_packer().call_describe(store))
+    }
+
+    pub fn open(&mut self, encoder_config: &str, compressor_config: &str) -> Result<ResourceAny, StageError> {
+        self.instance
+            .call(|store, packer| {
+                let object = packer.logship_pipeline_packer().object();
+                object.call_open(store, encoder_config, compressor_config)
+            })?
+            .map_err(|error| self.refusal(error))
+    }
+
+    pub fn push(&mut self, object: ResourceAny, batch: &LogBatch) -> Result<Vec<u8>, StageError> {
+        let bytes = self
+            .instance
+            .call(|store, packer| packer.logship_pipeline_packer().object().call_push(store, object, batch))?
+            .map_err(|error| self.refusal(error))?;
+        self.instance.record_bytes(batch.bytes(), bytes.len());
+        Ok(bytes)
+    }
+
+    pub fn size(&mut self, object: ResourceAny) -> Result<u64, StageError> {
+        self.instance.call(|store, packer| packer.logship_pipeline_packer().object().call_size(store, object))
+    }
+
+    pub fn finish(&mut self, object: ResourceAny) -> Result<(Ending, u64), StageError> {
+        let ending = self
+            .instance
+            .call(|store, packer| packer.logship_pipeline_packer().object().call_finish(store, object))?
+            .map_err(|error| self.refusal(error))?;
+        self.instance.record_bytes(0, ending.header.len() + ending.trailer.len());
+        Ok((Ending { header: ending.header, trailer: ending.trailer }, ending.size))
+    }
+
+    pub fn discard(&mut self, object: ResourceAny) -> Result<(), StageError> {
+        self.instance.discard(object)
+    }
+
+    pub fn memory(&self) -> usize {
+        self.instance.memory()
+    }
+
+    fn refusal(&self, error: Error) -> StageError {
+        self.instance.record_failure(refusal(self.instance.stage(), &self.compressor, error))
+    }
+}
+
+/// An object that is being encoded and compressed. After an error it is unusable.
+pub struct PackedObject {
+    instance: PackerInstance,
+    resource: ResourceAny,
+}
+
+impl PackedObject {
+    /// Encodes and compresses the next logs. Returns the object's next bytes, possibly none.
+    ///
+    /// # Errors
+    /// If a stage rejects the logs, or any error of a call.
+    pub fn push(&mut self, batch: &LogBatch) -> Result<Vec<u8>, StageError> {
+        self.instance.push(self.resource, batch)
+    }
+
+    /// Returns the size that the object would have if it were finished now, in bytes before compression.
+    ///
+    /// # Errors
+    /// Any error of a call.
+    pub fn size(&mut self) -> Result<u64, StageError> {
+        self.instance.size(self.resource)
+    }
+
+    /// Finishes the object. Returns the bytes that precede and follow everything that [`push`](Self::push)
+    /// returned, and the object's size before compression.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push).
+    pub fn finish(mut self) -> Result<(Ending, u64), StageError> {
+        self.instance.finish(self.resource)
+    }
+}
+
+impl fmt::Debug for PackedObject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PackedObject of {}", self.instance.instance.stage())
+    }
+}
+
+fn refusal(encoder: &Identity, compressor: &Identity, error: Error) -> StageError {
+    let config = |stage: &Identity, ConfigProblem { path, reason }| StageError::Config {
+        stage: stage.clone(),
+        path,
+        reason,
+    };
+    let stage = encoder.clone();
+    match error {
+        Error::InvalidEncoderConfig(problem) => config(encoder, problem),
+        Error::InvalidCompressorConfig(problem) => config(compressor, problem),
+        Error::InvalidBatch(invariant) => StageError::InvalidBatch { stage, invariant },
+        Error::Rejected(rejection) => {
+            StageError::Rejected { stage, log: rejection.log, reason: rejection.reason }
+        }
+        Error::TooLarge(reason) => StageError::TooLarge { stage, reason },
+    }
+}

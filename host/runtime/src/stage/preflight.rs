@@ -1,0 +1,276 @@
+//! Checks before compilation: a component's imports and exports.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use wit_component::{DecodedWasm, WitPrinter};
+use wit_parser::{InterfaceId, PackageId, Resolve, World, WorldItem, WorldKey};
+
+use super::StageError;
+use crate::contract;
+use crate::wasi::is_wasi;
+
+/// The kinds of stages, one for each world of `wit/`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// Turns logs into the bytes of an object.
+    Encoder,
+    /// Compresses the bytes of an object.
+    Compressor,
+    /// Turns the metadata of an object into its key.
+    Renderer,
+    /// Turns logs into messages for a SIEM.
+    Formatter,
+    /// Turns logs into other logs.
+    Transformer,
+    /// Combines a renderer, an encoder and optionally a compressor in one component.
+    Pipeline,
+}
+
+impl Kind {
+    /// Returns the kind of stage that exports an interface. The name may include a version, which must be
+    /// compatible with this logship.
+    pub fn of_interface(name: &str) -> Option<Self> {
+        let (name, version) = name.split_once('@').unwrap_or((name, VERSION));
+        let known = INTERFACES.iter().find(|interface| interface.name == name);
+        known.filter(|_| major(version) == major(VERSION))?.kind
+    }
+
+    pub(super) fn interfaces() -> String {
+        INTERFACES
+            .iter()
+            .map(|interface| format!("{}@{VERSION}", interface.name))
+            .collect::<Vec<_>>()
+            .join(", ")
+    }
+
+    pub(super) fn article(self) -> &'static str {
+        if self == Self::Encoder { "an" } else { "a" }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Encoder => "encoder",
+            Self::Compressor => "compressor",
+            Self::Renderer => "renderer",
+            Self::Formatter => "formatter",
+            Self::Transformer => "transformer",
+            Self::Pipeline => "pipeline",
+        })
+    }
+}
+
+/// An interface that a stage may export.
+#[derive(Debug)]
+struct Interface {
+    /// The name, without the version.
+    name: &'static str,
+    /// The kind of a stage that exports the interface. `None` if it is only part of a pipeline.
+    kind: Option<Kind>,
+    /// True if the interface receives logs.
+    takes_logs: bool,
+}
+
+const ENCODER: Interface =
+    Interface { name: "logship:encode/encoder", kind: Some(Kind::Encoder), takes_logs: true };
+
+const COMPRESSOR: Interface =
+    Interface { name: "logship:compress/compressor", kind: Some(Kind::Compressor), takes_logs: false };
+
+const RENDERER: Interface =
+    Interface { name: "logship:object-path/renderer", kind: Some(Kind::Renderer), takes_logs: false };
+
+const FORMATTER: Interface =
+    Interface { name: "logship:siem/formatter", kind: Some(Kind::Formatter), takes_logs: true };
+
+const TRANSFORMER: Interface =
+    Interface { name: "logship:transform/transformer", kind: Some(Kind::Transformer), takes_logs: true };
+
+const PACKER: Interface = Interface { name: "logship:pipeline/packer", kind: None, takes_logs: true };
+
+const INTERFACES: [Interface; 6] = [ENCODER, COMPRESSOR, RENDERER, FORMATTER, TRANSFORMER, PACKER];
+
+/// The version of the contract.
+const VERSION: &str = "1.0.0";
+
+/// The only interface that a stage may import: it has types and no functions.
+const TYPES: &str = "logship:batch/types";
+
+/// Determines the kind of a stage and its imports. Rejects components that are not stages, implement another
+/// version of the contract, or import anything but WASI.
+pub(super) fn kind(origin: &str, bytes: &[u8]) -> Result<(Kind, Vec<String>), StageError> {
+    let (resolve, world) = decode(origin, bytes)?;
+    let world = &resolve.worlds[world];
+    let imports: BTreeSet<String> =
+        world.imports.iter().flat_map(|(key, item)| callable_imports(&resolve, key, item)).collect();
+    let imports: Vec<String> = imports.into_iter().collect();
+    if !imports.iter().all(|import| is_wasi(import)) {
+        return Err(StageError::Imports { origin: origin.to_owned(), imports });
+    }
+    let exported = exported(origin, &resolve, world)?;
+    let Some(kind) = kind_of(&exported) else {
+        let exports = world.exports.keys().map(|key| resolve.name_world_key(key)).collect();
+        return Err(StageError::NotAStage { origin: origin.to_owned(), exports });
+    };
+    let mut differences = exported.iter().filter_map(|(interface, id)| difference(interface, &resolve, *id));
+    match differences.next() {
+        None => Ok((kind, imports)),
+        Some(difference) => Err(StageError::Mismatch { origin: origin.to_owned(), kind, difference }),
+    }
+}
+
+/// Returns the kind of a stage that exports these interfaces.
+fn kind_of(exported: &[(&Interface, InterfaceId)]) -> Option<Kind> {
+    let exports = |wanted: &Interface| exported.iter().any(|(interface, _)| interface.name == wanted.name);
+    if exports(&RENDERER) && (exports(&ENCODER) || exports(&PACKER)) {
+        return Some(Kind::Pipeline);
+    }
+    exported.iter().find_map(|(interface, _)| interface.kind)
+}
+
+/// Returns the stage interfaces that the world exports.
+fn exported(
+    origin: &str,
+    resolve: &Resolve,
+    world: &World,
+) -> Result<Vec<(&'static Interface, InterfaceId)>, StageError> {
+    let mut exported = vec![];
+    for (key, item) in &world.exports {
+        let name = resolve.name_world_key(key);
+        let (bare, version) = name.split_once('@').unwrap_or((&name, ""));
+        let known = INTERFACES.iter().find(|interface| interface.name == bare);
+        let (Some(interface), WorldItem::Interface { id, .. }) = (known, item) else { continue };
+        if major(version) != major(VERSION) {
+            let expected = format!("{bare}@{VERSION}");
+            return Err(StageError::Version { origin: origin.to_owned(), found: name, expected });
+        }
+        exported.push((interface, *id));
+    }
+    Ok(exported)
+}
+
+fn major(version: &str) -> &str {
+    version.split('.').next().unwrap_or_default()
+}
+
+fn decode(origin: &str, bytes: &[u8]) -> Result<(Resolve, wit_parser::WorldId), StageError> {
+    if !bytes.starts_with(b"\0asm") {
+        let reason = if bytes.is_empty() { "it is empty" } else { "it is not WebAssembly" };
+        return Err(StageError::unreadable(origin, reason));
+    }
+    if bytes.starts_with(b"\0asm\x01\0\0\0") {
+        let reason = "it is a core module. Convert it to a component with `logship stage componentize`; for Rust, link with wasm-component-ld";
+        return Err(StageError::unreadable(origin, reason));
+    }
+    match wit_component::decode(bytes) {
+        Ok(DecodedWasm::Component(resolve, world)) => Ok((resolve, world)),
+        Ok(DecodedWasm::WitPackage(..)) => {
+            Err(StageError::unreadable(origin, "it is a WIT package and not a stage"))
+        }
+        Err(error) => Err(StageError::unreadable(origin, format!("{error:#}"))),
+    }
+}
+
+/// Returns the callable items of an import. Empty if it has only types.
+fn callable_imports(resolve: &Resolve, key: &WorldKey, item: &WorldItem) -> Vec<String> {
+    let name = resolve.name_world_key(key);
+    match item {
+        WorldItem::Interface { id, .. } => {
+            let interface = &resolve.interfaces[*id];
+            let resources = interface
+                .types
+                .values()
+                .any(|id| matches!(resolve.types[*id].kind, wit_parser::TypeDefKind::Resource));
+            let types_only = interface.functions.is_empty() && !resources;
+            if types_only && name.starts_with(TYPES) { vec![] } else { vec![name] }
+        }
+        WorldItem::Function(_) => vec![name],
+        WorldItem::Type { .. } => vec![],
+    }
+}
+
+/// Returns the contract's items that the component's interface lacks, followed by those that it has instead,
+/// one per line. `None` if nothing is missing. Additional items are harmless.
+fn difference(interface: &Interface, found: &Resolve, id: InterfaceId) -> Option<String> {
+    let (contract, packages) = contract(interface);
+    let expected = packages.into_iter().flat_map(|package| items(&contract, package));
+    let own = found.interfaces[id].package;
+    let types = found
+        .package_names
+        .iter()
+        .find(|(name, _)| TYPES.starts_with(&format!("{}:{}/", name.namespace, name.name)));
+    let types = types.map(|(_, package)| *package).filter(|_| interface.takes_logs);
+    let found: BTreeSet<String> =
+        own.into_iter().chain(types).flat_map(|package| items(found, package)).collect();
+    let expected: BTreeSet<String> = expected.collect();
+    let missing: Vec<_> = expected.difference(&found).map(|item| format!("  - {item}")).collect();
+    let instead = found.difference(&expected).map(|item| format!("  + {item}"));
+    (!missing.is_empty()).then(|| missing.into_iter().chain(instead).collect::<Vec<_>>().join("\n"))
+}
+
+/// Returns the contract of an interface: its package, after the package of the batch types if it uses them.
+fn contract(interface: &Interface) -> (Resolve, Vec<PackageId>) {
+    let (resolve, _) = contract::resolve();
+    let is_wanted =
+        |name: &str| interface.name.starts_with(name) || interface.takes_logs && TYPES.starts_with(name);
+    let packages = resolve.package_names.iter();
+    let wanted = packages.filter(|(name, _)| is_wanted(&format!("{}:{}/", name.namespace, name.name)));
+    let wanted = wanted.map(|(_, package)| *package).collect();
+    (resolve, wanted)
+}
+
+/// Returns the package's items as WIT text, one per line and without comments. Their order is irrelevant.
+fn items(resolve: &Resolve, package: PackageId) -> Vec<String> {
+    let mut printer = WitPrinter::default();
+    printer.emit_docs(false);
+    if printer.print(resolve, package, &[]).is_err() {
+        return vec![];
+    }
+    let text = printer.output.to_string();
+    let lines = text.lines().map(|line| line.trim().trim_end_matches(['{', ' ']));
+    let items = lines.filter(|line| line.starts_with(|first: char| first.is_ascii_lowercase()));
+    // The minor version may differ, as long as the items exist.
+    items.filter(|line| !line.starts_with("package ")).map(without_version).collect()
+}
+
+fn without_version(item: &str) -> String {
+    match item.split_once('@') {
+        Some((name, rest)) => {
+            let rest = rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
+            // Keep the dot between an interface and its used types.
+            if rest.starts_with('{') { format!("{name}.{rest}") } else { format!("{name}{rest}") }
+        }
+        None => item.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn contract_matches_itself() {
+        for interface in &INTERFACES {
+            let (resolve, packages) = contract(interface);
+            let own = *packages.last().unwrap();
+            let id = *resolve.packages[own].interfaces.values().next().unwrap();
+            assert_eq!(difference(interface, &resolve, id), None);
+        }
+    }
+
+    #[test]
+    fn difference_lists_missing_and_found_items() {
+        let mut resolve = Resolve::default();
+        let (_, text) = contract::FILES.into_iter().find(|(path, _)| path.ends_with("compress.wit")).unwrap();
+        let older = text.replace("push: func(bytes: list<u8>)", "push: func(text: string)");
+        let package = resolve.push_str("older.wit", &older).unwrap();
+        let id = *resolve.packages[package].interfaces.values().next().unwrap();
+        let difference = difference(&COMPRESSOR, &resolve, id).unwrap();
+        assert_eq!(
+            difference,
+            "  - push: func(bytes: list<u8>) -> result<list<u8>, error>;\n  + push: func(text: string) -> result<list<u8>, error>;"
+        );
+    }
+}

@@ -1,0 +1,282 @@
+//! Ingests JSON logs from senders without an SDK: `POST /ingest/PROJECT/LOGSTORE`.
+//!
+//! The body is NDJSON or one JSON array, as curl, Vector and Fluent Bit send it. A malformed line is stored unchanged in
+//! the field `__raw_log__`, because a sender would drop the whole body after an error.
+
+use std::io::Read;
+
+use flate2::read::{MultiGzDecoder, ZlibDecoder};
+use logship_logstore::NewGroup;
+use logship_sls::error::{ApiError, ErrorCode};
+use serde::de::{Deserializer, SeqAccess, Visitor};
+use serde_json::json;
+use sonic_rs::LazyValue;
+
+use crate::call::Call;
+use crate::put;
+use crate::put::Route;
+use crate::reply::{Reply, store_error};
+use crate::{Service, blocking};
+use logship_batch::batch::{BatchBuilder, LogBatch, LogGroup};
+use logship_batch::log_group::log_groups;
+use logship_batch::ndjson::{Parser, Reject, Settings, is_too_deep};
+use logship_batch::time::Time;
+
+/// The fields for a malformed line and the parse error.
+const RAW_LOG: &str = "__raw_log__";
+const PARSE_ERROR: &str = "__parse_error__";
+
+/// Stores the logs of a JSON body.
+pub(crate) async fn ingest(
+    service: &Service,
+    call: &Call,
+    project: &str,
+    logstore: &str,
+) -> Result<Reply, ApiError> {
+    service.store.catalog().logstore(project, logstore).map_err(store_error)?;
+    let route = Route::of(call)?;
+    let now = (service.store_clock)();
+    let now = ((now / 1_000_000).try_into().unwrap_or(u32::MAX), (now % 1_000_000) as u32 * 1000);
+    let settings = Settings {
+        time_field: call.query.get("time_field").map(str::to_owned),
+        default_time: now,
+        shards: 1,
+        shard_field: String::new(),
+    };
+    let strict = call.query.get("strict").is_some_and(|strict| strict != "false");
+    let encoding = call.header("content-encoding").unwrap_or_default().to_owned();
+    let (body, source) = (call.body.clone(), call.peer.to_string());
+    let limit = service.config.limits.group_bytes;
+    let reservation =
+        service.decompressed_budget.reserve(if encoding.is_empty() { body.len() } else { limit }).await?;
+    let read = move || {
+        // Held until the work ends, even if the client disconnects.
+        let _reservation = reservation;
+        read(&decode(&body, &encoding, limit)?, settings, strict, now, &source)
+    };
+    let read = blocking(read).await?;
+    put::store(service, project, logstore, &route, read.groups).await?;
+    Ok(Reply::json(&json!({ "accepted": read.accepted, "malformed": read.malformed })))
+}
+
+#[derive(Default)]
+struct Ingested {
+    groups: Vec<NewGroup>,
+    accepted: usize,
+    malformed: usize,
+}
+
+fn read(
+    body: &[u8],
+    settings: Settings,
+    strict: bool,
+    now: Time,
+    source: &str,
+) -> Result<Ingested, ApiError> {
+    let array = body.trim_ascii_start().starts_with(b"[").then(|| elements(body));
+    let elements = match array {
+        Some(Err(error)) if strict => return Err(invalid(format!("{error}; nothing was stored"))),
+        Some(Ok(elements)) => Some(elements),
+        // Text lines can start with `[` too. They are stored as malformed lines.
+        Some(Err(_)) | None => None,
+    };
+    let mut parser = Parser::new(settings);
+    let mut read = Ingested::default();
+    let mut lines_before = 0;
+    for block in blocks(elements.as_deref().unwrap_or(body)) {
+        let parsed = parser.parse(block);
+        if let Some(reject) = parsed.rejects.first().filter(|_| strict) {
+            let line = lines_before + reject.line + 1;
+            return Err(invalid(format!("line {line}: {}; nothing was stored", reject.reason)));
+        }
+        lines_before += parsed.lines;
+        read.malformed += parsed.rejects.len();
+        let malformed = (!parsed.rejects.is_empty()).then(|| rejects_to_logs(&parsed.rejects, now));
+        for batch in parsed.batches.iter().map(|(_, batch)| batch).chain(&malformed) {
+            read.accepted += batch.len();
+            for group in log_groups(batch, source) {
+                read.groups.extend(put::stored(group)?);
+            }
+        }
+        put::check_count(read.groups.len())?;
+    }
+    Ok(read)
+}
+
+fn invalid(message: String) -> ApiError {
+    ApiError::new(ErrorCode::PostBodyInvalid, message)
+}
+
+/// The largest block of lines. A block becomes one log group per source and topic.
+const BLOCK_BYTES: usize = 512 << 10;
+const BLOCK_LINES: usize = 8192;
+
+/// Splits lines into blocks, by bytes and by lines: short lines take more space in a log group than in the body.
+fn blocks(mut lines: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let mut ends = memchr::memchr_iter(b'\n', lines).enumerate();
+        let full = ends.find(|&(line, end)| line + 1 >= BLOCK_LINES || end + 1 >= BLOCK_BYTES);
+        let end = full.map_or(lines.len(), |(_, end)| end + 1);
+        let (block, rest) = lines.split_at(end);
+        lines = rest;
+        (!block.is_empty()).then_some(block)
+    })
+}
+
+/// Converts the elements of a JSON array to lines.
+fn elements(body: &[u8]) -> Result<Vec<u8>, String> {
+    let text = str::from_utf8(body).map_err(|error| error.to_string())?;
+    // The parser is recursive, so deep nesting would overflow the stack.
+    if is_too_deep(text) {
+        return Err("values are nested too deeply".into());
+    }
+    let mut array = sonic_rs::Deserializer::from_str(text);
+    let lines =
+        array.deserialize_seq(Lines).map_err(|error| format!("the array is not valid JSON: {error}"))?;
+    array.end().map_err(|_| "there is data after the array".to_owned())?;
+    Ok(lines)
+}
+
+struct Lines;
+
+impl<'de> Visitor<'de> for Lines {
+    type Value = Vec<u8>;
+
+    fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("an array of logs")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Vec<u8>, A::Error> {
+        let mut lines = vec![];
+        while let Some(element) = array.next_element::<LazyValue<'de>>()? {
+            // JSON strings have no line breaks. Elsewhere, a line break equals a space.
+            let without_breaks = |&byte: &u8| if byte == b'\n' || byte == b'\r' { b' ' } else { byte };
+            lines.extend(element.as_raw_str().as_bytes().iter().map(without_breaks));
+            lines.push(b'\n');
+        }
+        Ok(lines)
+    }
+}
+
+/// Converts malformed lines to logs.
+fn rejects_to_logs(rejects: &[Reject], (seconds, nanos): Time) -> LogBatch {
+    let mut builder = BatchBuilder::default();
+    let group = builder.group(&LogGroup { topic: String::new(), source: String::new(), tags: vec![] });
+    for reject in rejects {
+        builder.field(RAW_LOG, &reject.text);
+        builder.field(PARSE_ERROR, reject.reason.as_bytes());
+        builder.end_log(group, seconds, nanos);
+    }
+    builder.take()
+}
+
+/// The largest zstd window: 16 MiB, as a power of two.
+const ZSTD_WINDOW: u32 = 24;
+
+/// Decompresses a body by its `Content-Encoding`, up to `limit` bytes.
+fn decode(body: &[u8], encoding: &str, limit: usize) -> Result<Vec<u8>, ApiError> {
+    let invalid = |error: std::io::Error| {
+        ApiError::new(
+            ErrorCode::PostBodyUncompressError,
+            format!("the body is not valid {encoding}: {error}"),
+        )
+    };
+    let reader: Box<dyn Read> = match encoding.trim().to_ascii_lowercase().as_str() {
+        "" | "identity" => Box::new(body),
+        "gzip" | "x-gzip" => Box::new(MultiGzDecoder::new(body)),
+        "deflate" => Box::new(ZlibDecoder::new(body)),
+        "zstd" => {
+            let mut decoder = zstd::Decoder::new(body).map_err(invalid)?;
+            // A window larger than the body limit is never needed.
+            decoder.window_log_max(ZSTD_WINDOW).map_err(invalid)?;
+            Box::new(decoder)
+        }
+        other => {
+            let message = format!("Content-Encoding {other} is not supported: use gzip, deflate or zstd");
+            return Err(ApiError::new(ErrorCode::InvalidCompressType, message));
+        }
+    };
+    let mut decoded = vec![];
+    reader.take(limit as u64 + 1).read_to_end(&mut decoded).map_err(invalid)?;
+    if decoded.len() > limit {
+        let message = format!("the body exceeds {limit} bytes after decompression: send smaller requests");
+        return Err(ApiError::new(ErrorCode::PostBodyTooLarge, message));
+    }
+    Ok(decoded)
+}
+
+#[cfg(test)]
+mod tests {
+    use logship_sls::compression::Compression;
+    use logship_sls::log_group::LogGroupView;
+
+    use super::*;
+
+    fn ingested(body: &str, strict: bool) -> Result<Vec<String>, ApiError> {
+        let settings =
+            Settings { time_field: None, default_time: (7, 0), shards: 1, shard_field: String::new() };
+        let mut logs = vec![];
+        for group in read(body.as_bytes(), settings, strict, (7, 0), "peer")?.groups {
+            let size = group.size as usize;
+            let raw = Compression::Lz4.decompress(&group.body, size, size).unwrap();
+            let view = LogGroupView::parse(&raw).unwrap();
+            let source = String::from_utf8_lossy(view.source()).into_owned();
+            for log in view.logs() {
+                let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+                let fields: Vec<_> =
+                    log.fields().map(|(key, value)| text(key) + "=" + &text(value)).collect();
+                logs.push(format!("{source} {} {}", log.time(), fields.join(",")));
+            }
+        }
+        Ok(logs)
+    }
+
+    #[test]
+    fn parses_lines_and_arrays_alike() {
+        let expected = ["peer 7 a=1", "peer 9 b={\"c\": [1,  2]}"];
+        assert_eq!(ingested("{\"a\":1}\n{\"__time__\":9,\"b\":{\"c\": [1,  2]}}", true).unwrap(), expected);
+        assert_eq!(
+            ingested(" [{\"a\":1},\n{\"__time__\":9,\"b\":{\"c\": [1, \n2]}}\n]", true).unwrap(),
+            expected
+        );
+        assert_eq!(ingested("", true).unwrap(), Vec::<String>::new());
+        assert_eq!(ingested("[]", true).unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn keeps_malformed_lines() {
+        let logs = ingested("{\"a\":1}\noops\n", false).unwrap();
+        assert_eq!(logs.len(), 2);
+        assert!(logs[1].starts_with("peer 7 __raw_log__=oops,__parse_error__="), "{}", logs[1]);
+        let error = ingested("{\"a\":1}\noops\n", true).unwrap_err();
+        assert!(error.to_string().starts_with("PostBodyInvalid: line 2: "), "{error}");
+        assert!(ingested("[{\"a\":1},", true).is_err(), "a truncated array");
+        let logs = ingested("[2024-01-01] started\n{\"a\":1}\n", false).unwrap();
+        assert_eq!(logs[0], "peer 7 a=1");
+        assert!(logs[1].starts_with("peer 7 __raw_log__=[2024-01-01] started"), "{}", logs[1]);
+        assert_eq!(ingested("[{\"a\":1}]\n[{\"a\":2}]", false).unwrap().len(), 2, "no line is skipped");
+    }
+
+    #[test]
+    fn bounds_deep_nesting_and_many_lines() {
+        let deep = "[".repeat(1 << 20);
+        assert!(ingested(&deep, true).is_err());
+        assert_eq!(ingested(&deep, false).unwrap().len(), 1, "a malformed line");
+        let many = "x\n".repeat(100_000);
+        let settings =
+            Settings { time_field: None, default_time: (7, 0), shards: 1, shard_field: String::new() };
+        let read = read(many.as_bytes(), settings, false, (7, 0), "peer").unwrap();
+        assert_eq!((read.accepted, read.malformed), (100_000, 100_000));
+        assert!(read.groups.iter().all(|group| group.size < 2 << 20 && group.logs <= BLOCK_LINES as u32));
+    }
+
+    #[test]
+    fn rejects_decompression_bomb() {
+        let mut bomb = flate2::write::GzEncoder::new(vec![], flate2::Compression::best());
+        std::io::copy(&mut std::io::repeat(b' ').take(50 << 20), &mut bomb).unwrap();
+        let error = decode(&bomb.finish().unwrap(), "gzip", 1 << 20).unwrap_err();
+        assert_eq!(error.code, ErrorCode::PostBodyTooLarge);
+        assert_eq!(decode(b"x", "gzip", 100).unwrap_err().code, ErrorCode::PostBodyUncompressError);
+        assert_eq!(decode(b"x", "br", 100).unwrap_err().code, ErrorCode::InvalidCompressType);
+    }
+}

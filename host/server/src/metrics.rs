@@ -1,0 +1,165 @@
+//! The service's metrics for Prometheus.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_util::MetricKindMask;
+
+use crate::Service;
+
+/// The upper bounds of histogram buckets, in seconds.
+const SECONDS: &[f64] =
+    &[0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0];
+
+/// Installs the metrics recorder. Only once per process.
+pub(crate) fn install() -> Result<PrometheusHandle, BuildError> {
+    let builder =
+        PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".into()), SECONDS)?;
+    // Drop the gauges of deleted logstores, rules and groups.
+    let handle = builder.idle_timeout(MetricKindMask::GAUGE, Some(GAUGE_TIMEOUT)).install_recorder()?;
+    describe_counter!("logship_received_logs_total", "Logs received");
+    describe_counter!(
+        "logship_received_bytes_total",
+        Unit::Bytes,
+        "Bytes of received logs, before compression"
+    );
+    describe_counter!("logship_sent_logs_total", "Logs pulled");
+    describe_counter!("logship_sent_bytes_total", Unit::Bytes, "Bytes of pulled logs, before compression");
+    describe_counter!("logship_requests_total", "Requests, by operation and result code");
+    describe_histogram!("logship_request_seconds", Unit::Seconds, "Duration of requests");
+    describe_histogram!("logship_commit_seconds", Unit::Seconds, "Duration of commits to disk");
+    describe_counter!("logship_commits_failed_total", "Failed commits");
+    describe_gauge!("logship_store_bytes", Unit::Bytes, "Size of the store");
+    describe_gauge!("logship_shard_groups", "Log groups in a shard");
+    describe_gauge!(
+        "logship_group_behind_groups",
+        "Log groups of a shard that a consumer group has not read yet"
+    );
+    describe_gauge!(
+        "logship_group_lag_seconds",
+        Unit::Seconds,
+        "Age of the oldest log group of a shard that a consumer group has not read yet"
+    );
+    describe_counter!("logship_tasks_total", "Attempts of shipping tasks, by result");
+    describe_counter!("logship_shipped_logs_total", "Logs delivered to their destination");
+    describe_counter!("logship_left_out_logs_total", "Logs filtered by the transformers of a rule");
+    describe_counter!(
+        "logship_shipped_bytes_total",
+        Unit::Bytes,
+        "Bytes of objects delivered to their destination"
+    );
+    describe_gauge!("logship_ship_waiting_groups", "Log groups of a shard that a rule has not shipped yet");
+    describe_gauge!(
+        "logship_ship_lag_seconds",
+        Unit::Seconds,
+        "Age of the oldest log group of a shard that a rule has not shipped yet"
+    );
+    describe_gauge!("logship_rule_held", "1 if a rule is paused; `logship rule show` has the reason");
+    describe_histogram!(
+        "logship_swap_wait_seconds",
+        Unit::Seconds,
+        "Wait before creating a task after a stage was swapped"
+    );
+    describe_histogram!(
+        "logship_stage_call_seconds",
+        Unit::Seconds,
+        "Duration of stage calls: one per chunk of logs and a few per object"
+    );
+    describe_counter!("logship_stage_bytes_total", Unit::Bytes, "Input and output bytes of a stage");
+    describe_counter!("logship_stage_failures_total", "Failed stage calls, by cause");
+    describe_gauge!("logship_stage_memory_bytes", Unit::Bytes, "Peak memory of an instance of a stage");
+    describe_counter!("logship_siem_events_total", "Events delivered to a receiver");
+    describe_counter!("logship_siem_bytes_total", Unit::Bytes, "Bytes of delivered events");
+    describe_counter!("logship_siem_logs_bytes_total", Unit::Bytes, "Bytes of the logs of delivered events");
+    describe_counter!("logship_siem_dead_letters_total", "Events that a receiver rejected permanently");
+    describe_counter!("logship_siem_retries_total", "Retries of deliveries to a receiver");
+    describe_gauge!("logship_connections", "Open client connections");
+    Ok(handle)
+}
+
+/// The interval of aggregating histograms. Until then, each sample takes memory.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// A gauge is dropped if it was not set for this time.
+const GAUGE_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// Aggregates histograms periodically, so that they stay small.
+pub(crate) async fn run_upkeep(handle: PrometheusHandle) {
+    loop {
+        tokio::time::sleep(UPKEEP_INTERVAL).await;
+        handle.run_upkeep();
+    }
+}
+
+pub(crate) fn record_received(project: &str, logstore: &str, logs: u64, bytes: u64) {
+    let labels = [("project", project.to_owned()), ("logstore", logstore.to_owned())];
+    counter!("logship_received_logs_total", &labels).increment(logs);
+    counter!("logship_received_bytes_total", &labels).increment(bytes);
+}
+
+pub(crate) fn record_sent(project: &str, logstore: &str, logs: u64, bytes: u64) {
+    let labels = [("project", project.to_owned()), ("logstore", logstore.to_owned())];
+    counter!("logship_sent_logs_total", &labels).increment(logs);
+    counter!("logship_sent_bytes_total", &labels).increment(bytes);
+}
+
+/// Records a finished request. `code` is the error code, or `OK`.
+pub(crate) fn record_request(operation: &'static str, code: &str, seconds: f64) {
+    counter!("logship_requests_total", "operation" => operation, "code" => code.to_owned()).increment(1);
+    histogram!("logship_request_seconds", "operation" => operation).record(seconds);
+}
+
+/// Renders the metrics in Prometheus' text format. Blocks on the disk.
+pub(crate) fn render(service: &Service) -> String {
+    let store = &service.store;
+    gauge!("logship_store_bytes").set(store.size() as f64);
+    gauge!("logship_connections").set(service.connections.load(Ordering::Relaxed) as f64);
+    for logstore in store.catalog().logstores() {
+        let labels = |shard: u32| {
+            vec![
+                ("project", logstore.project.clone()),
+                ("logstore", logstore.name.clone()),
+                ("shard", shard.to_string()),
+            ]
+        };
+        for shard in &logstore.shards {
+            let groups = shard.end().saturating_sub(shard.begin());
+            gauge!("logship_shard_groups", &labels(shard.number)).set(groups as f64);
+        }
+        for rule in logstore.rules.values() {
+            // Skip what is being deleted.
+            let progress = store.progress(rule).unwrap_or_default();
+            for shard in &logstore.shards {
+                let mut labels = labels(shard.number);
+                labels.push(("rule", rule.name.clone()));
+                let at =
+                    progress.get(&shard.number).map_or(shard.begin(), |progress| progress.checkpoint.cursor);
+                let oldest = store.backlog(shard, at, 1).unwrap_or_default().oldest;
+                let lag = if oldest == 0 { 0 } else { service.now().saturating_sub(oldest) };
+                gauge!("logship_ship_waiting_groups", &labels).set(shard.end().saturating_sub(at) as f64);
+                gauge!("logship_ship_lag_seconds", &labels).set(lag as f64);
+            }
+            let labels = [
+                ("project", logstore.project.clone()),
+                ("logstore", logstore.name.clone()),
+                ("rule", rule.name.clone()),
+            ];
+            let is_paused = service.pause_reason(rule.number()).is_some();
+            gauge!("logship_rule_held", &labels).set(f64::from(u8::from(is_paused)));
+        }
+        for group in logstore.groups.keys() {
+            // Skip what is being deleted.
+            for status in store.group_status(logstore, group).unwrap_or_default() {
+                let mut labels = labels(status.checkpoint.shard);
+                labels.push(("group", group.clone()));
+                gauge!("logship_group_behind_groups", &labels).set(status.unread_groups as f64);
+                gauge!("logship_group_lag_seconds", &labels).set(status.lag_seconds as f64);
+            }
+        }
+    }
+    service.stage_catalog.registry().engine().export_stage_metrics();
+    service.metrics.run_upkeep();
+    service.metrics.render()
+}

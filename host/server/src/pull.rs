@@ -1,0 +1,199 @@
+//! Cursors and reads of logs.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use logship_logstore::{Limits, Shard};
+use logship_sls::compression::Compression;
+use logship_sls::cursor::Cursor;
+use logship_sls::error::{ApiError, ErrorCode};
+use logship_sls::log_group::frame_header;
+use logship_sls::lz4_splice::BlockWriter;
+use serde_json::json;
+
+use crate::call::Call;
+use crate::memory_budget::Reservation;
+use crate::reply::{Reply, store_error};
+use crate::{Service, blocking, metrics};
+use logship_sls::header::FIRST_POSITION_HEADER;
+
+/// The size of a reply, in bytes: a reply with this many bytes gets no more groups. After a smaller reply, the SDKs'
+/// consumers pause before the next pull.
+const REPLY_BYTES: usize = 4 << 20;
+
+/// The default and largest number of log groups of a reply.
+const MAX_REPLY_GROUPS: usize = 1000;
+
+/// The longest wait for new logs, in seconds. The query parameter `wait` is an extension of logship.
+const MAX_WAIT_SECONDS: u64 = 60;
+
+/// Returns the cursor of a time, of the begin, or of the end of a shard.
+pub(crate) async fn cursor(
+    service: &Arc<Service>,
+    call: &Call,
+    shard: &Arc<Shard>,
+) -> Result<Reply, ApiError> {
+    let position = match call.required("from")? {
+        "begin" => shard.begin(),
+        "end" => shard.end(),
+        time => {
+            let invalid = |_| {
+                ApiError::new(
+                    ErrorCode::ParameterInvalid,
+                    format!("from={time} is invalid: use begin, end or a Unix time"),
+                )
+            };
+            // Times before 1970 mean the begin, and times after the newest log the end.
+            let time: i64 = time.parse().map_err(invalid)?;
+            let (service, shard) = (Arc::clone(service), Arc::clone(shard));
+            let time = time.try_into().unwrap_or(0);
+            blocking(move || service.store.position_at(&shard, time).map_err(store_error)).await?
+        }
+    };
+    Ok(Reply::json(&json!({ "cursor": Cursor(position).encode() })))
+}
+
+/// Returns the receive time of the group at a cursor.
+pub(crate) async fn cursor_time(
+    service: &Arc<Service>,
+    call: &Call,
+    shard: &Arc<Shard>,
+) -> Result<Reply, ApiError> {
+    let cursor = Cursor::decode(call.required("cursor")?)?;
+    let (service, shard) = (Arc::clone(service), Arc::clone(shard));
+    let time = blocking(move || service.store.received_at(&shard, cursor.0).map_err(store_error)).await?;
+    Ok(Reply::json(&json!({ "cursor_time": time })))
+}
+
+/// Returns the log groups from a cursor on.
+pub(crate) async fn pull(
+    service: &Arc<Service>,
+    call: &Call,
+    project: &str,
+    logstore: &str,
+    shard: &Arc<Shard>,
+) -> Result<Reply, ApiError> {
+    let from = Cursor::decode(call.required("cursor")?)?.0;
+    // The Rust SDK sends `endCursor`.
+    let end = call.query.get("end_cursor").or_else(|| call.query.get("endCursor"));
+    let end = end.filter(|end| !end.is_empty()).map(Cursor::decode).transpose()?;
+    let groups = call.number::<usize>("count")?.unwrap_or(MAX_REPLY_GROUPS);
+    if !(1..=MAX_REPLY_GROUPS).contains(&groups) {
+        let message = format!("count={groups} is out of range: use 1 to {MAX_REPLY_GROUPS}");
+        return Err(ApiError::new(ErrorCode::ParameterInvalid, message));
+    }
+    for unsupported in ["query", "processor"] {
+        if call.query.get(unsupported).is_some_and(|text| !text.is_empty()) {
+            let message =
+                format!("the parameter {unsupported} is not supported: pull without it and filter the logs");
+            return Err(ApiError::new(ErrorCode::ParameterInvalid, message));
+        }
+    }
+    if let Some(wait) = call.number::<u64>("wait")?.filter(|_| end.is_none() && from == shard.end()) {
+        let wait = Duration::from_secs(wait.min(MAX_WAIT_SECONDS));
+        // The read below sees whether logs arrived.
+        tokio::select! {
+            _ = tokio::time::timeout(wait, shard.wait_for(from)) => {}
+            () = service.wait_for_shutdown() => {}
+        }
+    }
+    let limits = Limits { groups, bytes: REPLY_BYTES, end: end.map_or(u64::MAX, |end| end.0) };
+    let compression = Compression::from_accept_encoding(call.header("accept-encoding").unwrap_or_default());
+    let largest = REPLY_BYTES + service.config.limits.group_bytes;
+    // Without LZ4, the reply is in memory in three formats at once.
+    let reservation = service
+        .reply_budget
+        .reserve(if compression == Compression::Lz4 { largest } else { 3 * largest })
+        .await?;
+    let (service, shard) = (Arc::clone(service), Arc::clone(shard));
+    let read = move || Ok((Pulled::read(&service, &shard, from, limits, compression)?, reservation));
+    let (pulled, reservation) = blocking(read).await?;
+    metrics::record_sent(project, logstore, pulled.logs, pulled.size as u64);
+    Ok(pulled.reply(reservation))
+}
+
+/// The logs of a pull.
+struct Pulled {
+    /// A compressed LogGroupList.
+    body: Vec<u8>,
+    compression: Compression,
+    /// The size before compression, in bytes.
+    size: usize,
+    groups: usize,
+    /// The position of the first group.
+    first: Option<u64>,
+    logs: u64,
+    /// The receive time of the last group.
+    received: u64,
+    /// The position of the next pull.
+    next: u64,
+    at_end: bool,
+}
+
+impl Pulled {
+    fn read(
+        service: &Service,
+        shard: &Shard,
+        from: u64,
+        limits: Limits,
+        compression: Compression,
+    ) -> Result<Self, ApiError> {
+        // The stored groups are LZ4 blocks, so joining them as LZ4 is free, whatever the reply's compression.
+        let mut list = BlockWriter::with_capacity(REPLY_BYTES / 4);
+        let (mut size, mut groups, mut logs, mut received, mut first) = (0, 0, 0, 0, None);
+        let mut damaged = None;
+        let next = service.store.read(shard, from, limits, |group| {
+            let header = frame_header(group.size as usize);
+            list.literals(&header);
+            if let Err(error) = list.block(group.body) {
+                damaged = Some((group.position, error));
+                return ControlFlow::Break(());
+            }
+            size += header.len() + group.size as usize;
+            groups += 1;
+            first.get_or_insert(group.position);
+            logs += u64::from(group.logs);
+            received = group.received;
+            ControlFlow::Continue(())
+        });
+        let next = next.map_err(store_error)?;
+        if let Some((position, error)) = damaged {
+            // The group was valid when it was stored.
+            tracing::error!(shard = shard.number, position, %error, "a stored log group is damaged");
+            return Err(ApiError::new(
+                ErrorCode::InternalServerError,
+                format!("the log group at {position} is damaged"),
+            ));
+        }
+        let body = list.finish();
+        let body = match compression {
+            _ if groups == 0 => vec![],
+            Compression::Lz4 => body,
+            other => other.compress(&Compression::Lz4.decompress(&body, size, size)?)?,
+        };
+        Ok(Self { body, compression, size, groups, first, logs, received, next, at_end: next == shard.end() })
+    }
+
+    fn reply(self, reservation: Reservation) -> Reply {
+        let mut headers = vec![
+            ("x-log-count", self.groups.to_string()),
+            ("x-log-bodyrawsize", self.size.to_string()),
+            ("x-log-cursor", Cursor(self.next).encode()),
+            ("x-log-end-of-cursor", u8::from(self.at_end).to_string()),
+        ];
+        headers.extend(self.first.map(|first| (FIRST_POSITION_HEADER, first.to_string())));
+        if self.groups > 0 {
+            headers.push(("x-log-read-last-cursor", (self.next - 1).to_string()));
+            headers.push(("x-log-cursor-time", self.received.to_string()));
+            if self.compression != Compression::None {
+                headers.push(("x-log-compresstype", self.compression.name().into()));
+            }
+        }
+        Reply {
+            headers,
+            content_type: Some("application/x-protobuf"),
+            body: reservation.attach_to(self.body),
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! Shipping rules, in the API of Log Service (shippers).
+
+use std::sync::Arc;
+
+use logship_logstore::{Logstore, RuleSettings, RuleStart, ShippingRule, StoreError};
+use logship_sls::error::{ApiError, ErrorCode};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::call::Call;
+use crate::manage::{Page, body};
+use crate::reply::{Reply, store_error};
+use crate::{Service, blocking};
+use logship_config::rule::{Rule, RuleError, Start};
+use logship_config::shipper_config;
+use logship_config::siem_rule::{SIEM, SiemRule};
+use logship_delivery::engine::PlanError;
+use logship_delivery::events::rules::RulesError;
+use logship_delivery::pipeline::PipelineError;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ShipperBody {
+    #[serde(default)]
+    shipper_name: String,
+    target_type: String,
+    target_configuration: Value,
+}
+
+pub(crate) fn list(logstore: &Logstore, call: &Call) -> Result<Reply, ApiError> {
+    let all: Vec<&String> = logstore.rules.keys().collect();
+    let (total, names) = (all.len(), Page::of(call)?.slice(all));
+    Ok(Reply::json(&json!({ "count": names.len(), "total": total, "shipper": names })))
+}
+
+pub(crate) async fn create(
+    service: &Arc<Service>,
+    call: &Call,
+    logstore: &Logstore,
+) -> Result<Reply, ApiError> {
+    let body: ShipperBody = body(call, ErrorCode::PostBodyInvalid)?;
+    let name = body.shipper_name.clone();
+    if logstore.rules.contains_key(&name) {
+        return Err(store_error(StoreError::RuleExists(name)));
+    }
+    let checked = check(service, call, logstore, &name, &body).await?;
+    let from = match checked.from {
+        Start::Now => RuleStart::Now,
+        Start::Begin => RuleStart::Begin,
+    };
+    let settings = RuleSettings { target: body.target_type, configuration: body.target_configuration };
+    service.store.create_rule(logstore, &name, settings, from).await.map_err(store_error)?;
+    service.shipper.wake();
+    Ok(reply(checked.warning))
+}
+
+pub(crate) async fn update(
+    service: &Arc<Service>,
+    call: &Call,
+    logstore: &Logstore,
+    name: &str,
+) -> Result<Reply, ApiError> {
+    let before = logstore.rule(name).map_err(store_error)?;
+    let mut body: ShipperBody = body(call, ErrorCode::PostBodyInvalid)?;
+    shipper_config::restore_secrets(&mut body.target_configuration, &before.configuration);
+    // An invalid rule can still be disabled.
+    let warning = if only_enable_differs(&before.configuration, &body.target_configuration) {
+        None
+    } else {
+        check(service, call, logstore, name, &body).await?.warning
+    };
+    let settings = RuleSettings { target: body.target_type, configuration: body.target_configuration };
+    service.store.update_rule(logstore, name, settings).await.map_err(store_error)?;
+    service.shipper.wake();
+    Ok(reply(warning))
+}
+
+/// Returns true if the configurations differ at most in `enable`.
+fn only_enable_differs(before: &Value, after: &Value) -> bool {
+    let without = |configuration: &Value| {
+        let mut configuration = configuration.clone();
+        if let Some(fields) = configuration.as_object_mut() {
+            fields.remove("enable");
+        }
+        configuration
+    };
+    without(before) == without(after)
+}
+
+pub(crate) async fn show(service: &Arc<Service>, logstore: &Logstore, name: &str) -> Result<Reply, ApiError> {
+    let rule = logstore.rule(name).map_err(store_error)?.clone();
+    let shards: Vec<_> = logstore.shards.clone();
+    let service = Arc::clone(service);
+    blocking(move || {
+        let progress = service.store.progress(&rule).map_err(store_error)?;
+        let shards: Vec<Value> = shards
+            .iter()
+            .map(|shard| {
+                let checkpoint = progress.get(&shard.number).map(|progress| progress.checkpoint);
+                let next = progress.get(&shard.number).map(|progress| progress.next);
+                let shown = checkpoint.map_or_else(|| shard.begin().to_string(), |place| place.to_string());
+                let behind = shard.end().saturating_sub(next.map_or(shard.begin(), |next| next.cursor));
+                json!({ "shardID": shard.number, "checkpoint": shown, "waitingGroups": behind })
+            })
+            .collect();
+        Ok(Reply::json(&json!({
+            "shipperName": rule.name,
+            "targetType": rule.target,
+            "targetConfiguration": shipper_config::mask_secrets(&rule.configuration),
+            "createTime": rule.created,
+            "lastModifyTime": rule.modified,
+            "problem": service.pause_reason(rule.number()),
+            "shards": shards,
+        })))
+    })
+    .await
+}
+
+/// Returns the component with a digest. A replay of a task needs the original component.
+pub(crate) async fn stage(service: &Arc<Service>, digest: &str) -> Result<Reply, ApiError> {
+    let (service, digest) = (Arc::clone(service), digest.to_owned());
+    blocking(move || {
+        let bytes = service.shipper.registry().bytes(&digest);
+        let bytes = bytes.map_err(|error| ApiError::new(ErrorCode::ParameterInvalid, error.to_string()))?;
+        Ok(Reply { content_type: Some("application/wasm"), body: bytes.into(), ..Reply::default() })
+    })
+    .await
+}
+
+/// The result of a check.
+struct Checked {
+    /// The start position of a new rule.
+    from: Start,
+    /// The reason why the rule can't ship now.
+    warning: Option<Warning>,
+}
+
+struct Warning {
+    code: &'static str,
+    message: String,
+}
+
+/// Checks a rule and probes its destination. A failing probe is a warning, and an error only with `probe=required`:
+/// clients of Log Service create rules before their buckets and roles are ready.
+async fn check(
+    service: &Arc<Service>,
+    call: &Call,
+    logstore: &Logstore,
+    name: &str,
+    body: &ShipperBody,
+) -> Result<Checked, ApiError> {
+    let (service, project) = (Arc::clone(service), logstore.project.clone());
+    let (logstore, name) = (logstore.name.clone(), name.to_owned());
+    let (kind, configuration) = (body.target_type.clone(), body.target_configuration.clone());
+    let probe = call.query.get("probe").map(str::to_owned);
+    let is_required = probe.as_deref() == Some("required");
+    blocking(move || {
+        // The rule may use a component that was just copied to the folder.
+        service.folder_watcher.scan(true);
+        if kind == SIEM {
+            let rule = SiemRule::of(&name, &configuration).map_err(|error| rule_error(&error))?;
+            service.siem.check(&rule).map_err(|error| match error {
+                RulesError::Rule(error) => rule_error(&error),
+                other => ApiError::new(ErrorCode::PostBodyInvalid, other.to_string()),
+            })?;
+            return Ok(Checked { from: rule.from, warning: None });
+        }
+        if kind != shipper_config::OSS {
+            Rule { name, ..Rule::default() }.check().map_err(|error| rule_error(&error))?;
+            let message = PlanError::Target(kind).to_string();
+            return Ok(Checked {
+                from: Start::Begin,
+                warning: Some(Warning { code: "Unsupported", message }),
+            });
+        }
+        let rule = shipper_config::to_rule(&name, &configuration).map_err(|error| rule_error(&error))?;
+        service.shipper.check(&project, &logstore, &rule).map_err(|error| match &error {
+            PlanError::Pipeline(PipelineError::Rule(error)) => rule_error(error),
+            // The stage's settings have other names than the clients'.
+            PlanError::Pipeline(PipelineError::Stage(error)) => {
+                let field =
+                    if error.to_string().contains("partition-format") { "pathFormat" } else { "storage" };
+                ApiError::new(ErrorCode::PostBodyInvalid, format!("{field}: {error}"))
+            }
+            PlanError::Pipeline(PipelineError::Transform(error)) => {
+                ApiError::new(ErrorCode::PostBodyInvalid, format!("logship.{error}"))
+            }
+            other => ApiError::new(ErrorCode::ParameterInvalid, other.to_string()),
+        })?;
+        if probe.as_deref() == Some("none") {
+            return Ok(Checked { from: rule.from, warning: None });
+        }
+        let Err(error) = service.shipper.probe(&rule) else {
+            return Ok(Checked { from: rule.from, warning: None });
+        };
+        let code = match &error {
+            PlanError::Sink(error) => error.code(),
+            _ => "InternalServerError",
+        };
+        let message = format!("the destination rejects objects: {code}: {error}");
+        if is_required {
+            return Err(ApiError::new(ErrorCode::ParameterInvalid, message));
+        }
+        tracing::warn!(rule = rule.name, message);
+        Ok(Checked { from: rule.from, warning: Some(Warning { code, message }) })
+    })
+    .await
+}
+
+fn reply(warning: Option<Warning>) -> Reply {
+    match warning {
+        None => Reply::empty(),
+        Some(Warning { code, message }) => {
+            Reply::json(&json!({ "warning": { "code": code, "message": message } }))
+        }
+    }
+}
+
+/// Converts a rule's error, with the field names of Log Service.
+fn rule_error(error: &RuleError) -> ApiError {
+    let message = match error {
+        RuleError::Field { field: "name", problem } => format!("invalid shipper name format: {problem}"),
+        RuleError::Field { field, problem } => format!("{}: {problem}", shipper_config::wire_name(field)),
+        RuleError::File { problem, .. } => problem.clone(),
+    };
+    ApiError::new(ErrorCode::PostBodyInvalid, message)
+}
+
+/// Returns the current version of a task's rule, or none if the rule was deleted.
+pub(crate) fn current_rule(rule: Option<&ShippingRule>) -> Option<Rule> {
+    let rule = rule?;
+    shipper_config::to_rule(&rule.name, &rule.configuration).ok()
+}

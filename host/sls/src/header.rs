@@ -1,0 +1,8 @@
+//! Headers that logship adds to the API of Log Service. Its clients ignore them.
+
+/// The header with a member's totals since its start: a JSON object.
+pub const SENT_HEADER: &str = "x-logship-sent";
+
+/// A header of a pull's reply with the position of its first group. It is past the cursor if logs were deleted. An
+/// extension of logship.
+pub const FIRST_POSITION_HEADER: &str = "x-logship-first";
