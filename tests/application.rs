@@ -1,6 +1,6 @@
 //! Compares spin.toml, the Spin application of this repository, with the built components.
 
-mod support;
+use crate::support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -1,7 +1,7 @@
 //! Checks all components of this repository with the checks of `logship stage check`, and how the host rejects
 //! invalid components.
 
-mod support;
+use crate::support;
 
 use std::collections::BTreeSet;
 use std::fs;

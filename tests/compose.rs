@@ -1,7 +1,7 @@
 //! `logship compose`: a fused component returns the same bytes as its separate stages, and invalid compositions are
 //! rejected.
 
-mod support;
+use crate::support;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -49,7 +49,7 @@ async fn acknowledged_data_survives_kill() {
     let mut random = Rng::with_seed(seed());
     let data = tempfile::tempdir().unwrap();
     let mut server = restart(data.path(), &mut random);
-    make_logstore(&server.client).await;
+    create_logstore(&server.client).await;
     let mut shards = shards(&server.client).await;
     let (started, mut acknowledged, mut pulled) = (Instant::now(), 0, 0);
     let rounds = rounds();
@@ -82,17 +82,17 @@ async fn acknowledged_data_survives_kill() {
 #[tokio::test(flavor = "multi_thread")]
 async fn full_disk_rejects_only_puts() {
     // The first size fails in the write-ahead log, the second in a checkpoint of the database.
-    for room in [8 << 20, 40 << 20] {
-        let disk = SmallDisk::new(room);
+    for free_bytes in [8 << 20, 40 << 20] {
+        let disk = SmallDisk::new(free_bytes);
         let data = disk.data();
         let server = disk.serve();
-        make_logstore(&server.client).await;
+        create_logstore(&server.client).await;
         let mut shards = shards(&server.client).await;
         let puts = write(&server.client, 0, u32::MAX).await;
         assert!(puts.rejected > 0 && !puts.acknowledged.is_empty() && puts.unanswered.is_empty());
         puts.check(new_groups(&mut shards, &server.client).await);
 
-        disk.make_room(&server);
+        disk.free_space(&server);
         let puts = write(&server.client, 1, 50).await;
         assert_eq!((puts.rejected, puts.acknowledged.len() as u32), (0, 50 * WRITERS));
         puts.check(new_groups(&mut shards, &server.client).await);
@@ -110,15 +110,15 @@ async fn full_disk_rejects_only_puts() {
 async fn full_disk_never_assigns_shard_twice() {
     let disk = SmallDisk::new(8 << 20);
     let server = disk.serve();
-    make_logstore(&server.client).await;
-    make_group(&server.client, HANDOVER).await;
+    create_logstore(&server.client).await;
+    create_group(&server.client, HANDOVER).await;
     fill(&server.client).await;
     let owners = Owners::default();
     for _ in 0..2 {
         // The heartbeat may fail. If it succeeds, the assignment holds.
         let _ = owners.ask(&server.client, 0).await;
     }
-    disk.make_room(&server);
+    disk.free_space(&server);
     drop(server);
     let server = Server::start(&mut serve(&disk.data()), &disk.data());
     owners.ask(&server.client, 1).await.unwrap();
@@ -138,11 +138,11 @@ fn seed() -> u64 {
     seed
 }
 
-async fn make_logstore(client: &Client) {
+async fn create_logstore(client: &Client) {
     let logstore = json!({ "logstoreName": LOGSTORE, "ttl": 3650, "shardCount": SHARDS });
     for (path, body) in [("/", json!({ "projectName": PROJECT })), ("/logstores", logstore)] {
         client.send_json(Method::POST, path, &[], &body).await.unwrap();
     }
-    make_group(client, STEADY).await;
+    create_group(client, STEADY).await;
     assert_eq!(heartbeat(client, STEADY, STEADY, vec![]).await.unwrap(), all_shards());
 }

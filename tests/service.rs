@@ -1,6 +1,6 @@
 //! Raw requests to the service, valid and invalid.
 
-mod support;
+use crate::support;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

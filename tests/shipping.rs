@@ -9,7 +9,7 @@ mod partitions;
 mod previews;
 #[path = "shipping/stages.rs"]
 mod stages;
-mod support;
+use crate::support;
 #[path = "shipping/transforms.rs"]
 mod transforms;
 

@@ -1,6 +1,6 @@
 //! `snappy_tool`, which decompresses objects.
 
-mod support;
+use crate::support;
 
 use std::fs;
 use std::process::Command;

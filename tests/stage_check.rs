@@ -1,6 +1,6 @@
 //! Each check of `logship stage check` fails for a stage that violates it.
 
-mod support;
+use crate::support;
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-pub(crate) async fn make_group(client: &Client, name: &str) {
+pub(crate) async fn create_group(client: &Client, name: &str) {
     let body = json!({ "consumerGroup": name, "timeout": TIMEOUT_SECONDS, "order": false });
     let path = format!("/logstores/{LOGSTORE}/consumergroups");
     client.send_json(Method::POST, &path, &[], &body).await.unwrap();

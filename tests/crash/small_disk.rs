@@ -13,18 +13,19 @@ use super::*;
 pub(crate) struct SmallDisk {
     pub(crate) directory: TempDir,
     pub(crate) mounted: bool,
-    pub(crate) room: u64,
+    pub(crate) free_bytes: u64,
 }
 
 impl SmallDisk {
-    /// Creates a disk with `room` free bytes. A file fills the rest; without it the service has enough space.
-    pub(crate) fn new(room: u64) -> Self {
+    /// Creates a disk with this free space. A file fills the rest; without it the service has enough space.
+    pub(crate) fn new(free_bytes: u64) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let filler = room + (16 << 20);
+        let filler = free_bytes + (16 << 20);
+        let size = format!("size={}", free_bytes + filler);
         let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", &format!("size={}", room + filler), "tmpfs"]).arg(directory.path());
+        mount.args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(directory.path());
         let mounted = mount.status().is_ok_and(|status| status.success());
-        let disk = Self { directory, mounted, room };
+        let disk = Self { directory, mounted, free_bytes };
         if mounted {
             fs::write(disk.filler(), vec![0; filler as usize]).unwrap();
         }
@@ -48,11 +49,11 @@ impl SmallDisk {
         command.args(["-c", "trap '' XFSZ; exec \"$@\"", "sh"]);
         let service = serve(&self.data());
         let server = Server::start(command.arg(service.get_program()).args(service.get_args()), &self.data());
-        limit_files(&server, Some(self.room));
+        limit_files(&server, Some(self.free_bytes));
         server
     }
 
-    pub(crate) fn make_room(&self, server: &Server) {
+    pub(crate) fn free_space(&self, server: &Server) {
         if self.mounted {
             fs::remove_file(self.filler()).unwrap();
         } else {

@@ -30,7 +30,7 @@ impl Traffic {
         if round > 0 {
             delete_group(client, HANDOVER).await;
         }
-        make_group(client, HANDOVER).await;
+        create_group(client, HANDOVER).await;
         let writing = client.clone();
         let mut traffic = Self {
             puts: tokio::spawn(async move { write(&writing, round, u32::MAX).await }),

@@ -1,4 +1,4 @@
-"""A transformer that asks for all that a stage may not have, and says in the fields of each log what it got."""
+"""A transformer that requests everything a stage must not have, and reports the results in the fields of each log."""
 
 import os
 import random
@@ -14,19 +14,19 @@ class Transformer(exports.Transformer):
         return Description(name="nosy", version="0.1.0", config_schema='{"type": "object"}')
 
 
-def seen():
-    """What can be had, by name."""
+def attempts():
+    """Returns the result of each attempt, by name."""
     return {
         "time": str(time.time()),
         "monotonic": str(time.monotonic()),
         "random": os.urandom(16).hex(),
         "chosen": str(random.SystemRandom().randrange(1 << 60)),
         "environment": repr(dict(os.environ)),
-        "file": told(lambda: open("/etc/passwd").read()),
-        "written": told(lambda: open("/tmp/nosy", "w").write("x")),
-        "folder": told(lambda: os.listdir("/")),
-        "socket": told(connect),
-        "name": told(lambda: socket.getaddrinfo("localhost", 80)),
+        "file": outcome(lambda: open("/etc/passwd").read()),
+        "written": outcome(lambda: open("/tmp/nosy", "w").write("x")),
+        "folder": outcome(lambda: os.listdir("/")),
+        "socket": outcome(connect),
+        "name": outcome(lambda: socket.getaddrinfo("localhost", 80)),
     }
 
 
@@ -35,8 +35,8 @@ def connect():
         connection.connect(("127.0.0.1", 80))
 
 
-def told(act):
+def outcome(attempt):
     try:
-        return repr(act())
+        return repr(attempt())
     except Exception as error:
         return f"{type(error).__name__}: {error}"

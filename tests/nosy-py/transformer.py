@@ -2,7 +2,7 @@
 
 import sys
 
-from app import seen
+from app import attempts
 from wit_world import exports
 from wit_world.exports.transformer import Transformed
 
@@ -11,15 +11,15 @@ class Session(exports.transformer.Session):
     @classmethod
     def open(cls, config):
         if "exit" in config:
-            sys.exit("as it was told")
+            sys.exit("as configured")
         return cls()
 
     def push(self, batch):
         print("a stage that prints")
-        facts = seen()
-        values = [value.encode() for value in facts.values()]
+        results = attempts()
+        values = [value.encode() for value in results.values()]
         logs = len(batch.times)
-        batch.keys = list(facts)
+        batch.keys = list(results)
         batch.field_keys = list(range(len(values))) * logs
         batch.field_ends = [len(values) * (log + 1) for log in range(logs)]
         batch.value_ends, end = [], 0

@@ -24,7 +24,7 @@ use logship_sls::log_group::{Header, LogGroupBuilder};
 use serde_json::json;
 use tokio::runtime::Runtime;
 
-use super::support;
+use crate::support;
 
 pub(crate) const SECOND: u64 = 1_000_000;
 pub(crate) const MINUTE: u64 = 60 * SECOND;

@@ -3,20 +3,20 @@
 //! Each crate imports only crates of lower floors, and the top-level modules of a crate form no circle. The test of
 //! this file checks both; `cargo xtask house` prints the picture and writes it into `host/README.md`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-use crate::modules::{self, Imports};
+use crate::modules;
 use crate::workspace::Workspace;
 use crate::{command, files};
 
 /// The floors of the house, from the ground up. A crate imports only crates of lower floors.
 const FLOORS: &[&[&str]] = &[
-    &["logship-sls"],
+    &["logship-feature-graph", "logship-sls"],
     &["logship-batch", "logship-logstore"],
     &["logship-config", "logship-client", "logship-source", "logship-spin-runtime"],
     &["logship-runtime", "logship-sink"],
@@ -49,7 +49,8 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     print!("{picture}");
     let path = workspace.path(README);
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    fs::write(&path, with_picture(&text, &picture)?).with_context(|| format!("cannot write {}", path.display()))
+    fs::write(&path, with_picture(&text, &picture)?)
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Fails if a crate imports a crate of its own or a higher floor, or if modules of a crate form a circle.
@@ -61,13 +62,17 @@ fn check(crates: &[Crate]) -> Result<()> {
             continue;
         };
         for imported in &importer.imports {
-            if super_floor(imported) >= floor {
+            if floor_or_top(imported) >= floor {
                 problems.push(format!("{} imports {imported}, which is not on a lower floor", importer.name));
             }
         }
         let imports = modules::imports(&importer.folder.join("src"))?;
         if let Some(circle) = modules::circle(&imports) {
-            problems.push(format!("{}: modules import each other in a circle: {}", importer.name, circle.join(" -> ")));
+            problems.push(format!(
+                "{}: modules import each other in a circle: {}",
+                importer.name,
+                circle.join(" -> ")
+            ));
         }
     }
     if problems.is_empty() { Ok(()) } else { bail!("{}", problems.join("\n")) }
@@ -78,7 +83,7 @@ fn floor(name: &str) -> Option<usize> {
 }
 
 /// The floor of an imported crate; a crate without a floor counts as the highest.
-fn super_floor(name: &str) -> usize {
+fn floor_or_top(name: &str) -> usize {
     floor(name).unwrap_or(usize::MAX)
 }
 
@@ -127,10 +132,16 @@ fn lines(folder: &Path) -> Result<usize> {
 fn picture(workspace: &Workspace, crates: &[Crate]) -> String {
     let mut text = String::from("| crate | lines | job | imports |\n|---|---:|---|---|\n");
     for each in crates.iter().rev() {
-        let folder = workspace.relative(&each.folder).strip_prefix("host").unwrap_or(&each.folder).display().to_string();
+        let folder = workspace
+            .relative(&each.folder)
+            .strip_prefix("host")
+            .unwrap_or(&each.folder)
+            .display()
+            .to_string();
         let imports: Vec<_> = each.imports.iter().map(|name| format!("`{}`", short(name))).collect();
         let Crate { description, lines, .. } = each;
-        text += &format!("| [`{folder}`]({folder}/src) | {lines} | {description} | {} |\n", imports.join(" "));
+        text +=
+            &format!("| [`{folder}`]({folder}/src) | {lines} | {description} | {} |\n", imports.join(" "));
     }
     text
 }

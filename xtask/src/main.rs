@@ -13,9 +13,12 @@ mod command;
 mod debian;
 mod demo;
 mod files;
+mod house;
+mod modules;
 mod rustup;
 mod sample;
 mod stages;
+mod steps;
 mod test;
 mod toolchain;
 mod venv;
@@ -39,6 +42,8 @@ Usage: cargo xtask COMMAND
                                      writes access.ndjson and app.ndjson; equal seeds give equal files
   test [-- ARG...]                   builds everything, then runs the Rust tests and the Python tests;
                                      ARGs go to cargo test
+  house                              prints the crates of host/ and checks who imports whom;
+                                     writes the table into host/README.md
   soak                               builds everything, then runs the long tests at full length;
                                      test runs a tenth of it
   bench [stages|service|shipping|siem|functions|ship]... [--lines N] [--runs N] [--write] [-- ARG...]
@@ -81,6 +86,7 @@ fn run() -> Result<()> {
         "demo" => no_more_args(args).and_then(|()| demo::run(&workspace)),
         "sample" => sample(args),
         "test" => test::run(&workspace, &passed_on(args)?),
+        "house" => no_more_args(args).and_then(|()| house::run(&workspace)),
         "soak" => no_more_args(args).and_then(|()| test::soak(&workspace)),
         "bench" => bench::run(&workspace, bench_options(args)?),
         other => bail!("unknown command {other:?}\n\n{HELP}"),

@@ -8,8 +8,7 @@
 //! All code of a composed component needs a deadline, while here the built-in functions and stages need none.
 //! In addition, a function is not recompiled when one of its stages changes.
 
-use std::collections::HashSet;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use logship_spin_runtime::application::ImportProvider;
 use logship_spin_runtime::compose::ComponentFile;

@@ -1,9 +1,9 @@
-//! A renderer that gives every object the key of its configuration.
+//! A renderer that returns the key of its configuration for every object.
 
 use logship_stage::object_path::{Description, Request};
 use logship_stage::{JsonSchema, Renderer, Result, config};
 
-/// Renders one key.
+/// The renderer.
 pub struct Constant;
 
 #[derive(serde::Deserialize, JsonSchema)]

@@ -1,19 +1,19 @@
-//! An encoder that marks what it makes: a line `MARK ID` for each log with a field `id`, between a line `MARK begin`
-//! and a line `MARK end`.
+//! An encoder that marks its objects: a line `MARK ID` for each log with a field `id`, between the lines `MARK begin`
+//! and `MARK end`.
 //!
-//! The mark, and what else it does, are bytes of the component that a test overwrites: so it has any number of builds,
-//! each a version of its own, and only one is compiled.
+//! The mark and the act are bytes of the component that tests overwrite. One compiled component thus gives any number
+//! of versions.
 
 use logship_stage::encode::Description;
 use logship_stage::{Batch, Encoder, Result};
 
-/// Found by its first word; then a mark, which is its version too, and what it does.
+/// The build: `marking-build`, by which tests find it, the mark (also the version), and the act.
 #[used]
 static BUILD: [u8; 32] = *b"marking-build 0000 work         ";
 
-/// What is in the component, not what the compiler saw.
+/// Reads the build at run time, after a test has overwritten it.
 fn build() -> [u8; 32] {
-    // SAFETY: it is read as what it is. The compiler must not take its value for known.
+    // SAFETY: the pointer is valid. A volatile read stops the compiler from inlining the value.
     unsafe { core::ptr::read_volatile(&raw const BUILD) }
 }
 
@@ -21,12 +21,12 @@ fn mark() -> String {
     String::from_utf8_lossy(&build()[14..18]).into_owned()
 }
 
-/// What it does: `work`, or what no stage should.
+/// Returns the act: `work`, or a misbehavior.
 fn act() -> String {
     String::from_utf8_lossy(&build()[19..]).trim_end().to_owned()
 }
 
-/// Lines in the making.
+/// An open object.
 pub struct Marking {
     lines: String,
     size: u64,
@@ -40,7 +40,7 @@ impl Encoder for Marking {
             format: "marked".into(),
             suffix: format!(".{}", mark()),
             media_type: "text/plain".into(),
-            // Any settings: it has none of its own.
+            // Accepts any settings, and ignores them.
             config_schema: "{}".into(),
             compressions: vec![],
         }
@@ -57,17 +57,17 @@ impl Encoder for Marking {
                 std::hint::spin_loop();
             },
             "grow" => {
-                let mut hoard = Vec::new();
+                let mut leaked = Vec::new();
                 loop {
-                    hoard.push(std::hint::black_box(vec![1_u8; 1 << 20]));
+                    leaked.push(std::hint::black_box(vec![1_u8; 1 << 20]));
                 }
             }
-            // More than it says, again and again.
+            // 40 MiB for each chunk, which `size` does not count.
             "giant" => return Ok(vec![b'x'; 40 << 20]),
-            // A list that is not within its memory.
+            // A list outside the memory of the component.
             "lie" => {
                 const LONG: usize = 1 << 20;
-                // SAFETY: there is none: it is what a host must not fall for. It is only handed over, as it is.
+                // SAFETY: none: the host must reject this list. The component never reads it.
                 return Ok(unsafe {
                     Vec::from_raw_parts(core::ptr::without_provenance_mut(usize::MAX - LONG / 2), LONG, LONG)
                 });

@@ -1,17 +1,17 @@
 //! A formatter that marks its messages: an event `{"event":{"mark":"MARK","id":"ID"}}` for each log, with its field `id`.
 //!
-//! The mark, and what else it does, are bytes of the component that a test overwrites, as those of `marking-encoder`.
+//! The mark and the act are bytes of the component that tests overwrite, as in `marking-encoder`.
 
 use logship_stage::siem::{Description, Messages, Transport};
 use logship_stage::{Batch, Formatter, Result};
 
-/// Found by its first word; then a mark, which is its version too, and what it does.
+/// The build: `marking-build`, by which tests find it, the mark (also the version), and the act.
 #[used]
 static BUILD: [u8; 32] = *b"marking-build 0000 work         ";
 
-/// What is in the component, not what the compiler saw.
+/// Reads the build at run time, after a test has overwritten it.
 fn build() -> [u8; 32] {
-    // SAFETY: it is read as what it is. The compiler must not take its value for known.
+    // SAFETY: the pointer is valid. A volatile read stops the compiler from inlining the value.
     unsafe { core::ptr::read_volatile(&raw const BUILD) }
 }
 
@@ -19,12 +19,12 @@ fn mark() -> String {
     String::from_utf8_lossy(&build()[14..18]).into_owned()
 }
 
-/// What it does: `work`, or what no stage should.
+/// Returns the act: `work`, or a misbehavior.
 fn act() -> String {
     String::from_utf8_lossy(&build()[19..]).trim_end().to_owned()
 }
 
-/// Events with a mark.
+/// A session without state.
 pub struct Marking;
 
 impl Formatter for Marking {
@@ -33,7 +33,7 @@ impl Formatter for Marking {
             name: env!("CARGO_PKG_NAME").into(),
             version: mark(),
             transport: Transport::Hec,
-            // Any settings: it has none of its own.
+            // Accepts any settings, and ignores them.
             config_schema: "{}".into(),
         }
     }

@@ -1,6 +1,6 @@
-//! An encoder that does what no stage should, as its configuration says.
+//! An encoder that misbehaves as configured.
 //!
-//! It exports its functions without the SDK in between, which would check batches for it.
+//! Exports its functions without the SDK, which would validate batches.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -12,61 +12,61 @@ use logship_stage::{Batch, Error, JsonSchema, LogBatch, Result, config};
 
 const LINE: &[u8] = b"misbehaving-stage\n";
 
-/// What outlives objects: a well-behaved stage has nothing like it.
+// State that outlives objects. A correct stage has none.
 static OPENED: AtomicU64 = AtomicU64::new(0);
 static PUSHED: AtomicU64 = AtomicU64::new(0);
-static GIVEN_UP: AtomicU64 = AtomicU64::new(0);
-static HOARD: Mutex<Vec<Vec<u8>>> = Mutex::new(vec![]);
+static ABANDONED: AtomicU64 = AtomicU64::new(0);
+static LEAKED: Mutex<Vec<Vec<u8>>> = Mutex::new(vec![]);
 
 #[derive(Clone, Copy, PartialEq, serde::Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 #[schemars(crate = "logship_stage::schemars")]
 enum Act {
-    /// Writes its name for each log and nothing else.
+    /// Writes its name for each log.
     Behave,
     /// Panics.
     Trap,
     /// Never returns.
     Loop,
-    /// Never returns, and only fills memory with what stands there already.
+    /// Never returns from bulk memory operations.
     LoopOfFills,
-    /// Never returns from calls within calls, which are never many at a time.
+    /// Never returns from nested calls of limited depth.
     LoopOfCalls,
-    /// Takes memory until there is none.
+    /// Allocates memory until the limit.
     Allocate,
-    /// Asks for 4 GiB at once, and uses them whatever the answer.
+    /// Requests 4 GiB at once, and writes to them without a check.
     Grow,
-    /// Calls itself until its stack is full.
+    /// Recurses until the stack overflows.
     Recurse,
-    /// Refuses the first log.
+    /// Rejects the first log.
     Reject,
-    /// Says that the object is too large.
+    /// Returns the error that the object is too large.
     TooLarge,
-    /// Panics when the object ends.
+    /// Panics at the end of the object.
     TrapAtEnd,
-    /// Answers each chunk with 100 MB.
+    /// Returns 100 MiB for each chunk.
     Giant,
-    /// Writes one line for each chunk, wherever it was cut.
+    /// Writes one line for each chunk, whatever its logs.
     CountChunks,
-    /// Writes the number of chunks that its instance has seen.
+    /// Writes the number of chunks of its instance.
     CountAll,
-    /// Writes how many objects are open.
+    /// Writes the number of open objects.
     CountObjects,
-    /// Writes how many objects were given up.
+    /// Writes the number of abandoned objects.
     CountGivenUp,
-    /// Keeps a kilobyte of each chunk.
+    /// Leaks a kilobyte for each chunk.
     Leak,
-    /// Says that every object is empty.
+    /// Returns a size of zero.
     SizeOfNothing,
-    /// Says that every object is twice as large as it is.
+    /// Returns twice the size of the object.
     SizeOfTwice,
-    /// Says another size at each call.
+    /// Returns a smaller size at each call.
     SizeThatFalls,
-    /// Writes more when it was asked for the size.
+    /// Writes the number of calls of `size`.
     SizeThatCounts,
-    /// Takes batches as they come.
+    /// Accepts batches without validation.
     Trust,
-    /// Panics at a batch that breaks an invariant.
+    /// Panics at a batch that violates an invariant.
     TrapOnBroken,
     /// Panics at a batch without a log.
     TrapOnEmpty,
@@ -76,15 +76,15 @@ enum Act {
     TrapOnNoFields,
     /// Panics at an empty key.
     TrapOnEmptyKey,
-    /// Panics where a log has a key twice.
+    /// Panics at a log with a duplicate key.
     TrapOnDuplicateKeys,
-    /// Panics at what is not UTF-8.
+    /// Panics at a value that is not UTF-8.
     TrapOnInvalidUtf8,
     /// Panics at control characters.
     TrapOnControlCharacters,
-    /// Panics at characters of more than a byte.
+    /// Panics at multi-byte characters.
     TrapOnWideCharacters,
-    /// Panics at an integer that is too large.
+    /// Panics at an integer above the 64-bit range.
     TrapOnOddNumbers,
     /// Panics at a time of zero.
     TrapOnTimeZero,
@@ -94,15 +94,15 @@ enum Act {
     TrapOnManyKeys,
     /// Panics at a value of more than a megabyte.
     TrapOnLargeValue,
-    /// Calls itself otherwise once an object was opened.
+    /// Describes itself differently after an object was opened.
     DescribeAnother,
-    /// Takes every member of its configuration.
+    /// Accepts unknown settings.
     IgnoreSettings,
-    /// Takes a configuration that is cut.
+    /// Accepts truncated JSON.
     IgnoreJson,
-    /// Refuses an unknown setting without saying which.
+    /// Rejects an unknown setting without its name.
     HideSetting,
-    /// Takes a good while for each chunk.
+    /// Is slow for each chunk.
     Dawdle,
 }
 
@@ -110,7 +110,7 @@ enum Act {
 #[serde(deny_unknown_fields)]
 #[schemars(crate = "logship_stage::schemars")]
 struct Config {
-    /// What it does.
+    /// The misbehavior.
     #[serde(default = "behave")]
     act: Act,
 }
@@ -119,8 +119,8 @@ fn behave() -> Act {
     Act::Behave
 }
 
-/// The configuration, as the act in it wants it to be read.
-fn read(text: &str) -> Result<Config> {
+/// Parses the configuration, with the misbehaviors of some acts.
+fn parse_config(text: &str) -> Result<Config> {
     let acts = |act: &str| text.contains(&format!("\"{act}\""));
     if acts("ignore-settings") && text.ends_with('}') {
         return Ok(Config { act: Act::IgnoreSettings });
@@ -139,7 +139,7 @@ struct Object(RefCell<State>);
 struct State {
     act: Act,
     size: u64,
-    asked: u64,
+    size_calls: u64,
     ended: bool,
 }
 
@@ -147,12 +147,12 @@ impl wit::Guest for Component {
     type Object = Object;
 
     fn describe() -> wit::Description {
-        let another = GIVEN_UP.load(Ordering::Relaxed) == u64::MAX;
+        let is_changed = ABANDONED.load(Ordering::Relaxed) == u64::MAX;
         wit::Description {
             name: env!("CARGO_PKG_NAME").into(),
             version: env!("CARGO_PKG_VERSION").into(),
             format: "none".into(),
-            suffix: if another { ".another" } else { ".txt" }.into(),
+            suffix: if is_changed { ".another" } else { ".txt" }.into(),
             media_type: "text/plain".into(),
             config_schema: config::schema::<Config>(),
             compressions: vec![],
@@ -162,12 +162,12 @@ impl wit::Guest for Component {
 
 impl wit::GuestObject for Object {
     fn open(text: String) -> Result<wit::Object, wit::Error> {
-        let act = read(&text)?.act;
+        let act = parse_config(&text)?.act;
         OPENED.fetch_add(1, Ordering::Relaxed);
         if act == Act::DescribeAnother {
-            GIVEN_UP.store(u64::MAX, Ordering::Relaxed);
+            ABANDONED.store(u64::MAX, Ordering::Relaxed);
         }
-        Ok(wit::Object::new(Self(RefCell::new(State { act, size: 0, asked: 0, ended: false }))))
+        Ok(wit::Object::new(Self(RefCell::new(State { act, size: 0, size_calls: 0, ended: false }))))
     }
 
     fn push(&self, batch: LogBatch) -> Result<Vec<u8>, wit::Error> {
@@ -179,11 +179,11 @@ impl wit::GuestObject for Object {
 
     fn size(&self) -> u64 {
         let state = &mut *self.0.borrow_mut();
-        state.asked += 1;
+        state.size_calls += 1;
         match state.act {
             Act::SizeOfNothing => 0,
             Act::SizeOfTwice => 2 * state.size,
-            Act::SizeThatFalls => (1 << 40) - state.asked,
+            Act::SizeThatFalls => (1 << 40) - state.size_calls,
             _ => state.size,
         }
     }
@@ -200,7 +200,7 @@ impl Drop for Object {
     fn drop(&mut self) {
         OPENED.fetch_sub(1, Ordering::Relaxed);
         if !self.0.borrow().ended {
-            GIVEN_UP.fetch_add(1, Ordering::Relaxed);
+            ABANDONED.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
@@ -212,8 +212,8 @@ impl State {
             Act::Trust => return Ok(LINE.repeat(raw.times.len())),
             Act::CountAll => pushed,
             Act::CountObjects => OPENED.load(Ordering::Relaxed),
-            Act::CountGivenUp => GIVEN_UP.load(Ordering::Relaxed),
-            Act::SizeThatCounts => self.asked,
+            Act::CountGivenUp => ABANDONED.load(Ordering::Relaxed),
+            Act::SizeThatCounts => self.size_calls,
             _ => 0,
         };
         let batch = match Batch::new(raw) {
@@ -232,7 +232,7 @@ impl State {
         Ok(out)
     }
 
-    /// What it does instead of its work, or beside it.
+    /// Performs the misbehaviors of a chunk.
     fn act(&self, batch: &Batch) -> Result<()> {
         match self.act {
             Act::Trap => panic!("as configured"),
@@ -240,18 +240,18 @@ impl State {
                 std::hint::spin_loop();
             },
             Act::LoopOfFills => {
-                let mut room = vec![1_u8; 64 << 20];
+                let mut memory = vec![1_u8; 64 << 20];
                 loop {
-                    room.fill(std::hint::black_box(1));
+                    memory.fill(std::hint::black_box(1));
                 }
             }
             Act::LoopOfCalls => {
-                std::hint::black_box(calls(u64::MAX));
+                std::hint::black_box(nested_calls(u64::MAX));
             }
             Act::Allocate => {
-                let mut hoard = Vec::new();
+                let mut leaked = Vec::new();
                 loop {
-                    hoard.push(std::hint::black_box(vec![1_u8; 1 << 20]));
+                    leaked.push(std::hint::black_box(vec![1_u8; 1 << 20]));
                 }
             }
             Act::Grow => grow(),
@@ -260,7 +260,7 @@ impl State {
             }
             Act::Reject => return Err(Error::Rejected { log: 0, reason: "as configured".into() }),
             Act::TooLarge => return Err(Error::TooLarge("as configured".into())),
-            Act::Leak => HOARD.lock().expect("one thread").push(vec![1; 1 << 10]),
+            Act::Leak => LEAKED.lock().expect("one thread").push(vec![1; 1 << 10]),
             Act::Dawdle => {
                 std::hint::black_box(
                     (0..50_000_000_u64).fold(0, |sum, next| std::hint::black_box(sum ^ next)),
@@ -272,7 +272,7 @@ impl State {
     }
 }
 
-/// Whether the batch is of those that it panics at.
+/// Returns true if the act panics at this batch.
 fn traps_on(act: Act, batch: &Batch) -> bool {
     let raw = batch.raw();
     let value = |is: &dyn Fn(&[u8]) -> bool| {
@@ -306,22 +306,22 @@ fn recurse(depth: u64) -> u64 {
     recurse(depth + 1) + frame[7]
 }
 
-/// Two calls in each, 60 deep: without a loop, and without an end.
-fn calls(number: u64) -> u64 {
+/// Calls itself twice, to a depth of 60: never returns in practice, and has no loop.
+fn nested_calls(number: u64) -> u64 {
     if number.leading_zeros() == 60 {
         1
     } else {
-        calls(number >> 1) ^ std::hint::black_box(calls(number >> 1))
+        nested_calls(number >> 1) ^ std::hint::black_box(nested_calls(number >> 1))
     }
 }
 
-/// Grows to 4 GiB, and writes to the end.
+/// Grows the memory to 4 GiB, and writes to its end.
 fn grow() {
     #[cfg(target_arch = "wasm32")]
     {
         let pages = core::arch::wasm32::memory_size(0);
         core::arch::wasm32::memory_grow(0, 65_536 - pages);
-        // SAFETY: none; it traps where the memory has not grown.
+        // SAFETY: none: the write traps if the memory did not grow.
         unsafe { std::ptr::write_volatile(0xffff_0000_u32 as *mut u8, 1) };
     }
 }

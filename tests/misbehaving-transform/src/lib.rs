@@ -1,34 +1,34 @@
-//! A transformer that does what no stage should, or what few do, as its configuration says.
+//! A transformer that misbehaves, or has rare behavior, as configured.
 
 use logship_stage::transform::{Description, Transformed};
 use logship_stage::{Batch, BatchWriter, Error, JsonSchema, Result, Transformer, config};
 
-/// Misbehaves at each push.
+/// The transformer.
 pub struct Misbehaving(Config);
 
 #[derive(serde::Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 #[schemars(crate = "logship_stage::schemars")]
 enum Act {
-    /// Gives all logs back.
+    /// Returns all logs unchanged.
     Behave,
-    /// Makes two of each log, which it may.
+    /// Returns two logs for each log, which the contract allows.
     Split,
-    /// Refuses the logs that have a field `refuse`, which it may.
+    /// Rejects logs with a field `refuse`, which the contract allows.
     Refuse,
-    /// Refuses a log that there is not.
+    /// Rejects a log outside the batch.
     RefuseOther,
     /// Panics.
     Trap,
-    /// Has a value end behind the last one.
+    /// Returns a value end beyond the values.
     Values,
-    /// Has a field of a key that there is not.
+    /// Returns a field with an unknown key.
     Keys,
-    /// Has a key twice.
+    /// Returns a duplicate key.
     KeyTwice,
-    /// Leaves the last log out and says nothing of it.
+    /// Omits the last log without an update of `logs`.
     Missing,
-    /// Says that logs are from others than they are, in a falling order.
+    /// Returns decreasing log indexes.
     Falling,
 }
 
@@ -36,7 +36,7 @@ enum Act {
 #[serde(deny_unknown_fields)]
 #[schemars(crate = "logship_stage::schemars")]
 struct Config {
-    /// What it does.
+    /// The misbehavior.
     #[serde(default = "behave")]
     act: Act,
 }

@@ -1,5 +1,5 @@
-//! A real S3 server for tests: `logship-s3-server FOLDER ACCESS-KEY-ID SECRET`. The folder's folders are its buckets.
-//! It prints its URL, and serves until it is killed.
+//! A real S3 server for tests: `logship-s3-server FOLDER ACCESS-KEY-ID SECRET`. Each folder in FOLDER is a bucket.
+//! Prints its URL, and serves until it is killed.
 
 use std::error::Error;
 
@@ -26,7 +26,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let (stream, _) = listener.accept().await?;
         let service = service.clone();
         tokio::spawn(async move {
-            // Clients that go away are what tests are about.
+            // Errors are expected: tests close connections.
             let _ = Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
         });
     }

@@ -1,9 +1,9 @@
-//! A compressor that does what none should, as its configuration says.
+//! A compressor that misbehaves as configured.
 
 use logship_stage::compress::{Description, Ending, SuffixPlace};
 use logship_stage::{Compressor, Error, JsonSchema, Result, config};
 
-/// Calls itself zstd, and is none.
+/// An open object. Describes itself as zstd, but does not compress.
 pub struct Misbehaving {
     act: Act,
     bytes: u64,
@@ -13,19 +13,19 @@ pub struct Misbehaving {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 #[schemars(crate = "logship_stage::schemars")]
 enum Act {
-    /// Gives a number for all that it got.
+    /// Returns only the number of bytes.
     Count,
-    /// Gives all twice.
+    /// Returns the input twice.
     Double,
-    /// Panics at a chunk without a byte.
+    /// Panics at an empty chunk.
     TrapOnEmpty,
     /// Panics at a chunk of one byte.
     TrapOnOneByte,
-    /// Panics at a byte that no text has.
+    /// Panics at the byte 0xff.
     TrapOnNoise,
     /// Panics at a chunk of more than a megabyte.
     TrapOnLarge,
-    /// Says that the object is too large.
+    /// Returns the error that the object is too large.
     TooLarge,
 }
 
@@ -33,7 +33,7 @@ enum Act {
 #[serde(deny_unknown_fields)]
 #[schemars(crate = "logship_stage::schemars")]
 struct Config {
-    /// What it does.
+    /// The misbehavior.
     #[serde(default = "count")]
     act: Act,
 }

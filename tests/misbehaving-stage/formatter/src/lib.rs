@@ -1,4 +1,4 @@
-//! A formatter that does what none should, as its configuration says.
+//! A formatter that misbehaves as configured.
 
 use std::cell::RefCell;
 
@@ -9,27 +9,27 @@ use logship_stage::{Batch, JsonSchema, LogBatch, Result, config};
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 #[schemars(crate = "logship_stage::schemars")]
 enum Act {
-    /// One event for each log, with nothing in it.
+    /// Returns an empty event for each log.
     Behave,
-    /// Ends beyond the bytes.
+    /// Returns ends beyond the bytes.
     EndsBeyond,
-    /// Ends that fall.
+    /// Returns decreasing ends.
     EndsThatFall,
-    /// A message less than there are logs.
+    /// Returns one message less than there are logs.
     TooFew,
-    /// Messages of logs that are not there.
+    /// Returns log indexes outside the batch.
     LogsBeyond,
-    /// Messages of logs in an order of their own.
+    /// Returns decreasing log indexes.
     LogsThatFall,
-    /// A line feed behind each message.
+    /// Appends a line feed to each message.
     LineFeeds,
-    /// Messages that are no JSON.
+    /// Returns messages that are not JSON.
     NoJson,
-    /// Messages without an event.
+    /// Returns messages without an event.
     NoEvent,
-    /// No message any more once a batch was refused.
+    /// Returns no messages after a rejected batch.
     Sulk,
-    /// Takes a broken batch.
+    /// Accepts invalid batches.
     Trust,
 }
 
@@ -37,7 +37,7 @@ enum Act {
 #[serde(deny_unknown_fields)]
 #[schemars(crate = "logship_stage::schemars")]
 struct Config {
-    /// What it does.
+    /// The misbehavior.
     #[serde(default = "behave")]
     act: Act,
 }
@@ -52,7 +52,7 @@ struct Session(RefCell<State>);
 
 struct State {
     act: Act,
-    refused: bool,
+    has_rejected: bool,
 }
 
 impl wit::Guest for Component {
@@ -71,14 +71,14 @@ impl wit::Guest for Component {
 impl wit::GuestSession for Session {
     fn open(text: String) -> Result<wit::Session, wit::Error> {
         let act = config::parse::<Config>(&text)?.act;
-        Ok(wit::Session::new(Self(RefCell::new(State { act, refused: false }))))
+        Ok(wit::Session::new(Self(RefCell::new(State { act, has_rejected: false }))))
     }
 
     fn push(&self, batch: LogBatch) -> Result<wit::Messages, wit::Error> {
         let state = &mut *self.0.borrow_mut();
         let logs = batch.times.len();
         if state.act != Act::Trust {
-            state.refused |= Batch::new(batch.clone()).is_err();
+            state.has_rejected |= Batch::new(batch.clone()).is_err();
             Batch::new(batch)?;
         }
         Ok(state.messages(logs as u32))
@@ -103,7 +103,7 @@ impl State {
             Act::TooFew if logs > 1 => drop(ends.remove(0)),
             Act::LogsBeyond => origins = (1..=logs).collect(),
             Act::LogsThatFall => origins = (0..logs).rev().collect(),
-            Act::Sulk if self.refused => return wit::Messages { bytes: vec![], ends: vec![], logs: vec![] },
+            Act::Sulk if self.has_rejected => return wit::Messages { bytes: vec![], ends: vec![], logs: vec![] },
             _ => {}
         }
         wit::Messages { bytes, ends, logs: origins }

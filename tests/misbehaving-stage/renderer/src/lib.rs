@@ -1,47 +1,47 @@
-//! A renderer that does what none should, as its configuration says.
+//! A renderer that misbehaves as configured.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use logship_stage::object_path::{Description, Request};
 use logship_stage::{JsonSchema, Renderer, Result, config};
 
-/// What outlives a key.
+/// The number of rendered keys. A correct renderer has no state.
 static RENDERED: AtomicU64 = AtomicU64::new(0);
 
-/// Puts prefix and number together, unless its configuration says otherwise.
+/// The renderer.
 pub struct Misbehaving;
 
 #[derive(serde::Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 #[schemars(crate = "logship_stage::schemars")]
 enum Act {
-    /// A lawful key, whatever the prefix.
+    /// Returns a valid key without the prefix.
     Behave,
-    /// The prefix as it is.
+    /// Returns a key with the prefix, unchecked.
     TrustPrefix,
-    /// The partition format as a directory, as it is.
+    /// Returns a key with the partition format, unchecked.
     TrustPartition,
-    /// No number.
+    /// Returns a key without the number.
     LeaveTheNumberOut,
-    /// The number of keys rendered so far.
+    /// Returns a key with the number of rendered keys.
     Count,
     /// Panics at an empty prefix.
     TrapOnNoPrefix,
     /// Panics at an empty partition format.
     TrapOnNoPartition,
-    /// Panics without the name of a project.
+    /// Panics at an empty project name.
     TrapOnNoNames,
     /// Panics at control characters.
     TrapOnControlCharacters,
-    /// Panics at characters of more than a byte.
+    /// Panics at multi-byte characters.
     TrapOnWideCharacters,
-    /// Panics at a partition format that ends within a directive.
+    /// Panics at a partition format with a truncated directive.
     TrapOnACutDirective,
-    /// Panics at a number that leaves no room for another.
+    /// Panics at the largest number.
     TrapOnTheLastNumber,
-    /// Keeps a kilobyte of each.
+    /// Leaks a kilobyte for each key.
     Leak,
-    /// Takes a good while.
+    /// Is slow.
     Dawdle,
     /// Never returns.
     Loop,
@@ -51,7 +51,7 @@ enum Act {
 #[serde(deny_unknown_fields)]
 #[schemars(crate = "logship_stage::schemars")]
 struct Config {
-    /// What it does.
+    /// The misbehavior.
     #[serde(default = "behave")]
     act: Act,
 }
