@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use logship_sls::hash_key::RangeError;
 
-use crate::task::LogPosition;
+use crate::position::LogPosition;
 
 /// An error of a store operation. A failed operation changes nothing.
 #[derive(Debug, thiserror::Error)]

@@ -8,7 +8,7 @@
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 
 use crate::contract;
-use crate::stage::Kind;
+use crate::kind::Kind;
 
 /// The import name of WASI preview 1.
 const PREVIEW1: &str = "wasi_snapshot_preview1";

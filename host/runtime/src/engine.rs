@@ -17,7 +17,9 @@ use crate::code::Code;
 use crate::deadline;
 use crate::deadline::TICK;
 use crate::guest::Guest;
-use crate::stage::{Identity, Kind, StageMetrics, StageMetricsRegistry, StageMetricsSnapshot};
+use crate::identity::Identity;
+use crate::kind::Kind;
+use crate::metrics::{StageMetrics, StageMetricsRegistry, StageMetricsSnapshot};
 
 /// Resource limits of a stage.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,11 +3,21 @@
 //! A **stage** is a WebAssembly component that turns logs into bytes and has no imports. `wit/` has the contract.
 //!
 //! # Layout
-//! - [`engine`]: the wasmtime engine, the limits of stages and the cache of their compiled code.
-//! - [`stage`]: components that are compiled and checked, one file per kind.
-//! - `guest`: an instance of a component. `deadline`: calls that exceed their time. `code`: addresses of compiled code.
-//! - [`wasi`]: an empty WASI, for stages that may import it. [`componentize`]: components made from core modules.
-//! - [`contract`]: the files of `wit/`. `bindings`: what wasmtime generates from them.
+//! Each module imports only modules below it.
+//!
+//! | module | content |
+//! |---|---|
+//! | [`stage`] | components that are compiled and checked, one file for each kind |
+//! | [`componentize`] | components made from core modules |
+//! | `instance` | an instance of a component: calls it, explains its traps, records its metrics |
+//! | [`engine`] | the wasmtime engine, the limits of stages and the cache of their compiled code |
+//! | `deadline`, `code` | ends calls that exceed their time; addresses of compiled code |
+//! | [`wasi`] | an empty WASI, for stages that may import it |
+//! | `guest` | the host's state of an instance: its memory and its random numbers |
+//! | `metrics` | calls, durations, bytes, memory and failures of each component |
+//! | `error` | [`StageError`](stage::StageError) |
+//! | `identity`, `kind` | the identity of a component; the kinds of stages and their interfaces |
+//! | [`contract`], [`bindings`] | the files of `wit/`; the code that wasmtime generates from them |
 
 pub mod bindings;
 mod code;
@@ -15,6 +25,11 @@ pub mod componentize;
 pub mod contract;
 mod deadline;
 pub mod engine;
+mod error;
 mod guest;
+mod identity;
+mod instance;
+mod kind;
+mod metrics;
 pub mod stage;
 pub mod wasi;

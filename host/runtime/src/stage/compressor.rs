@@ -3,13 +3,13 @@ use std::sync::Arc;
 
 use wasmtime::component::ResourceAny;
 
-use super::{
-    CompressorDescription as Description, Ending, Identity, Kind, StageError, StageMetrics, checked_identity,
-};
+use super::{CompressorDescription as Description, Ending, Identity, Kind, StageError, checked_identity};
 use crate::bindings::compressor::exports::logship::compress::compressor::Error;
 use crate::bindings::compressor::{Compressor, CompressorPre};
 use crate::engine::Engine;
-use crate::guest::{Guest, Instance};
+use crate::guest::Guest;
+use crate::instance::Instance;
+use crate::metrics::StageMetrics;
 
 /// Largest push to a compressor, in bytes. Pieces of this size stay in the processor's cache after the copy
 /// into the stage's memory, and need few calls. The output of a compressor does not depend on how its input
@@ -78,10 +78,18 @@ impl fmt::Debug for CompressorStage {
 pub struct CompressorInstance(Instance<Compressor>);
 
 impl CompressorInstance {
+    /// Returns the description of the stage.
+    ///
+    /// # Errors
+    /// If the stage traps or exceeds a limit.
     pub fn describe(&mut self) -> Result<Description, StageError> {
         self.0.call(|store, compressor| compressor.logship_compress_compressor().call_describe(store))
     }
 
+    /// Opens a resource with a configuration.
+    ///
+    /// # Errors
+    /// If the stage rejects the configuration, traps or exceeds a limit.
     pub fn open(&mut self, config: &str) -> Result<ResourceAny, StageError> {
         self.0
             .call(|store, compressor| {
@@ -90,6 +98,10 @@ impl CompressorInstance {
             .map_err(|error| self.0.record_failure(refusal(self.0.stage(), error)))
     }
 
+    /// Passes a chunk to an open resource. Returns the output for it.
+    ///
+    /// # Errors
+    /// If the stage rejects the chunk, traps or exceeds a limit.
     pub fn push(&mut self, object: ResourceAny, bytes: &[u8]) -> Result<Vec<u8>, StageError> {
         let compressed = self
             .0
@@ -101,6 +113,10 @@ impl CompressorInstance {
         Ok(compressed)
     }
 
+    /// Ends a resource. Returns the rest of the output.
+    ///
+    /// # Errors
+    /// If the stage traps or exceeds a limit.
     pub fn finish(&mut self, object: ResourceAny) -> Result<Ending, StageError> {
         let ending = self
             .0
@@ -112,10 +128,15 @@ impl CompressorInstance {
         Ok(ending)
     }
 
+    /// Drops a resource that is not finished.
+    ///
+    /// # Errors
+    /// If the stage traps or exceeds a limit.
     pub fn discard(&mut self, object: ResourceAny) -> Result<(), StageError> {
         self.0.discard(object)
     }
 
+    /// Returns the current size of the linear memory, in bytes.
     pub fn memory(&self) -> usize {
         self.0.memory()
     }

@@ -1,14 +1,16 @@
 use std::fmt;
 use std::sync::Arc;
 
+use logship_batch::batch::LogBatch;
 use wasmtime::component::ResourceAny;
 
-use super::{EncoderDescription as Description, Identity, Kind, StageError, StageMetrics, checked_identity};
+use super::{EncoderDescription as Description, Identity, Kind, StageError, checked_identity};
 use crate::bindings::encoder::exports::logship::encode::encoder::Error;
 use crate::bindings::encoder::{Encoder, EncoderPre};
 use crate::engine::Engine;
-use crate::guest::{Guest, Instance};
-use logship_batch::batch::LogBatch;
+use crate::guest::Guest;
+use crate::instance::Instance;
+use crate::metrics::StageMetrics;
 
 /// An encoder, ready to be instantiated.
 pub struct EncoderStage {
@@ -67,16 +69,28 @@ impl fmt::Debug for EncoderStage {
 pub struct EncoderInstance(Instance<Encoder>);
 
 impl EncoderInstance {
+    /// Returns the description of the stage.
+    ///
+    /// # Errors
+    /// If the stage traps or exceeds a limit.
     pub fn describe(&mut self) -> Result<Description, StageError> {
         self.0.call(|store, encoder| encoder.logship_encode_encoder().call_describe(store))
     }
 
+    /// Opens a resource with a configuration.
+    ///
+    /// # Errors
+    /// If the stage rejects the configuration, traps or exceeds a limit.
     pub fn open(&mut self, config: &str) -> Result<ResourceAny, StageError> {
         self.0
             .call(|store, encoder| encoder.logship_encode_encoder().object().call_open(store, config))?
             .map_err(|error| self.0.record_failure(refusal(self.0.stage(), error)))
     }
 
+    /// Passes a chunk to an open resource. Returns the output for it.
+    ///
+    /// # Errors
+    /// If the stage rejects the chunk, traps or exceeds a limit.
     pub fn push(&mut self, object: ResourceAny, batch: &LogBatch) -> Result<Vec<u8>, StageError> {
         let bytes = self
             .0
@@ -86,10 +100,18 @@ impl EncoderInstance {
         Ok(bytes)
     }
 
+    /// Returns the uncompressed size of the output so far, in bytes.
+    ///
+    /// # Errors
+    /// If the stage traps or exceeds a limit.
     pub fn size(&mut self, object: ResourceAny) -> Result<u64, StageError> {
         self.0.call(|store, encoder| encoder.logship_encode_encoder().object().call_size(store, object))
     }
 
+    /// Ends a resource. Returns the rest of the output.
+    ///
+    /// # Errors
+    /// If the stage traps or exceeds a limit.
     pub fn finish(&mut self, object: ResourceAny) -> Result<Vec<u8>, StageError> {
         let bytes = self
             .0
@@ -99,10 +121,15 @@ impl EncoderInstance {
         Ok(bytes)
     }
 
+    /// Drops a resource that is not finished.
+    ///
+    /// # Errors
+    /// If the stage traps or exceeds a limit.
     pub fn discard(&mut self, object: ResourceAny) -> Result<(), StageError> {
         self.0.discard(object)
     }
 
+    /// Returns the current size of the linear memory, in bytes.
     pub fn memory(&self) -> usize {
         self.0.memory()
     }

@@ -1,16 +1,16 @@
 use std::fmt;
 use std::sync::Arc;
 
+use logship_batch::batch::LogBatch;
 use wasmtime::component::ResourceAny;
 
-use super::{
-    FormatterDescription as Description, Identity, Kind, Messages, StageError, StageMetrics, checked_identity,
-};
+use super::{FormatterDescription as Description, Identity, Kind, Messages, StageError, checked_identity};
 use crate::bindings::formatter::exports::logship::siem::formatter::Error;
 use crate::bindings::formatter::{Formatter, FormatterPre};
 use crate::engine::Engine;
-use crate::guest::{Guest, Instance};
-use logship_batch::batch::LogBatch;
+use crate::guest::Guest;
+use crate::instance::Instance;
+use crate::metrics::StageMetrics;
 
 /// A formatter, ready to be instantiated.
 pub struct FormatterStage {
@@ -76,16 +76,28 @@ impl fmt::Debug for FormatterStage {
 pub struct FormatterInstance(Instance<Formatter>);
 
 impl FormatterInstance {
+    /// Returns the description of the stage.
+    ///
+    /// # Errors
+    /// If the stage traps or exceeds a limit.
     pub fn describe(&mut self) -> Result<Description, StageError> {
         self.0.call(|store, formatter| formatter.logship_siem_formatter().call_describe(store))
     }
 
+    /// Opens a resource with a configuration.
+    ///
+    /// # Errors
+    /// If the stage rejects the configuration, traps or exceeds a limit.
     pub fn open(&mut self, config: &str) -> Result<ResourceAny, StageError> {
         self.0
             .call(|store, formatter| formatter.logship_siem_formatter().session().call_open(store, config))?
             .map_err(|error| self.0.record_failure(refusal(self.0.stage(), error)))
     }
 
+    /// Passes a chunk to an open resource. Returns the output for it.
+    ///
+    /// # Errors
+    /// If the stage rejects the chunk, traps or exceeds a limit.
     pub fn push(&mut self, session: ResourceAny, batch: &LogBatch) -> Result<Messages, StageError> {
         let messages = self
             .0
@@ -104,10 +116,15 @@ impl FormatterInstance {
         }
     }
 
+    /// Drops a resource that is not finished.
+    ///
+    /// # Errors
+    /// If the stage traps or exceeds a limit.
     pub fn discard(&mut self, session: ResourceAny) -> Result<(), StageError> {
         self.0.discard(session)
     }
 
+    /// Returns the current size of the linear memory, in bytes.
     pub fn memory(&self) -> usize {
         self.0.memory()
     }

@@ -5,19 +5,17 @@
 
 mod compressor;
 mod encoder;
-mod error;
 mod formatter;
 mod fused;
-mod metrics;
 mod packer;
 mod preflight;
 mod renderer;
 mod transformer;
 
-use std::fmt::{self, Display};
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
+use wasmtime::component::InstancePre;
 
 pub use crate::bindings::compressor::exports::logship::compress::compressor::{
     Description as CompressorDescription, Ending, SuffixPlace,
@@ -37,83 +35,22 @@ pub use crate::bindings::renderer::exports::logship::object_path::renderer::{
 pub use crate::bindings::transformer::exports::logship::transform::transformer::{
     Description as TransformerDescription, Transformed,
 };
-pub use compressor::CompressorInstance;
-pub use compressor::{CompressedObject, CompressorStage};
-pub use encoder::EncoderInstance;
-pub use encoder::{EncodedObject, EncoderStage};
-pub use error::StageError;
-pub use formatter::FormatterInstance;
-pub use formatter::{FormatterStage, FormattingSession};
+pub use crate::error::StageError;
+pub use crate::identity::Identity;
+pub use crate::kind::Kind;
+pub use crate::metrics::{FailureReason, StageMetricsSnapshot};
+pub use compressor::{CompressedObject, CompressorInstance, CompressorStage};
+pub use encoder::{EncodedObject, EncoderInstance, EncoderStage};
+pub use formatter::{FormatterInstance, FormatterStage, FormattingSession};
 pub use fused::{FusedBytes, FusedStage};
-pub use metrics::{FailureReason, StageMetricsSnapshot};
-pub(crate) use metrics::{StageMetrics, StageMetricsRegistry};
-pub use packer::PackerInstance;
-pub use packer::{PackedObject, PackerStage};
-pub use preflight::Kind;
+pub use packer::{PackedObject, PackerInstance, PackerStage};
 pub use renderer::{RendererInstance, RendererStage};
-pub use transformer::TransformerInstance;
-pub use transformer::{TransformerStage, TransformingSession};
+pub use transformer::{TransformerInstance, TransformerStage, TransformingSession};
 
 use crate::engine::Engine;
-use crate::wasi;
+use crate::guest::Guest;
 use crate::wasi::WasiAllowlist;
-
-/// The identity of a component. Cheap to clone. Every error of a stage contains it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity(Arc<Inner>);
-
-#[derive(Debug, PartialEq, Eq)]
-struct Inner {
-    name: String,
-    version: String,
-    digest: String,
-    size: usize,
-    imports: Vec<String>,
-}
-
-impl Identity {
-    fn new(name: &str, version: &str, digest: String, size: usize, imports: Vec<String>) -> Self {
-        let (name, version) = (name.to_owned(), version.to_owned());
-        Self(Arc::new(Inner { name, version, digest, size, imports }))
-    }
-
-    /// Returns the same component under the name and version of its description.
-    fn renamed(&self, name: &str, version: &str) -> Self {
-        Self::new(name, version, self.0.digest.clone(), self.0.size, self.0.imports.clone())
-    }
-
-    /// Returns the name in the stage's description. Before the description is read, the path or name of the
-    /// component.
-    pub fn name(&self) -> &str {
-        &self.0.name
-    }
-
-    /// Returns the version in the stage's description.
-    pub fn version(&self) -> &str {
-        &self.0.version
-    }
-
-    /// Returns the SHA-256 of the component, in hexadecimal.
-    pub fn digest(&self) -> &str {
-        &self.0.digest
-    }
-
-    /// Returns the size of the component in bytes.
-    pub fn size(&self) -> usize {
-        self.0.size
-    }
-
-    /// Returns the imported WASI interfaces, usually none.
-    pub fn imports(&self) -> &[String] {
-        &self.0.imports
-    }
-}
-
-impl Display for Identity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "stage {} (sha256:{})", self.0.name, &self.0.digest[..12])
-    }
-}
+use crate::{bindings, wasi};
 
 /// A stage of any kind. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -160,44 +97,7 @@ impl Stage {
             wasi::link(&mut linker, engine.wasmtime(), &component).map_err(unreadable)?;
         }
         let pre = linker.instantiate_pre(&component).map_err(unreadable)?;
-        let stage = match kind {
-            Kind::Encoder => {
-                let pre = crate::bindings::encoder::EncoderPre::new(pre).map_err(unreadable)?;
-                Self::Encoder(Arc::new(EncoderStage::new(engine, identity, pre)?))
-            }
-            Kind::Compressor => {
-                let pre = crate::bindings::compressor::CompressorPre::new(pre).map_err(unreadable)?;
-                Self::Compressor(Arc::new(CompressorStage::new(engine, identity, pre)?))
-            }
-            Kind::Renderer => {
-                let pre = crate::bindings::renderer::RendererPre::new(pre).map_err(unreadable)?;
-                Self::Renderer(Arc::new(RendererStage::new(engine, identity, pre)?))
-            }
-            Kind::Formatter => {
-                let pre = crate::bindings::formatter::FormatterPre::new(pre).map_err(unreadable)?;
-                Self::Formatter(Arc::new(FormatterStage::new(engine, identity, pre)?))
-            }
-            Kind::Transformer => {
-                let pre = crate::bindings::transformer::TransformerPre::new(pre).map_err(unreadable)?;
-                Self::Transformer(Arc::new(TransformerStage::new(engine, identity, pre)?))
-            }
-            Kind::Pipeline => {
-                let renderer =
-                    crate::bindings::renderer::RendererPre::new(pre.clone()).map_err(unreadable)?;
-                let renderer = RendererStage::new(engine, identity.clone(), renderer)?;
-                let bytes = match crate::bindings::encoder::EncoderPre::new(pre.clone()) {
-                    Ok(pre) => {
-                        FusedBytes::Encoder(Arc::new(EncoderStage::new(engine, identity.clone(), pre)?))
-                    }
-                    Err(_) => {
-                        let pre =
-                            crate::bindings::packer::CompressedPipelinePre::new(pre).map_err(unreadable)?;
-                        FusedBytes::Packer(Arc::new(PackerStage::new(engine, identity.clone(), pre)?))
-                    }
-                };
-                Self::Pipeline(Arc::new(FusedStage::new(&identity, renderer, bytes)))
-            }
-        };
+        let stage = Self::of_kind(kind, engine, identity, pre)?;
         let identity = stage.identity();
         if identity.imports().is_empty()
             || allowlist.allows(identity.name())
@@ -206,6 +106,53 @@ impl Stage {
             return Ok(stage);
         }
         Err(wasi_error(identity.imports()))
+    }
+
+    /// Makes a stage of this kind and reads its description.
+    fn of_kind(
+        kind: Kind,
+        engine: &Engine,
+        identity: Identity,
+        pre: InstancePre<Guest>,
+    ) -> Result<Self, StageError> {
+        let origin = identity.clone();
+        let unreadable = |error: wasmtime::Error| StageError::unreadable(origin.name(), format!("{error:#}"));
+        Ok(match kind {
+            Kind::Encoder => {
+                let pre = bindings::encoder::EncoderPre::new(pre).map_err(unreadable)?;
+                Self::Encoder(Arc::new(EncoderStage::new(engine, identity, pre)?))
+            }
+            Kind::Compressor => {
+                let pre = bindings::compressor::CompressorPre::new(pre).map_err(unreadable)?;
+                Self::Compressor(Arc::new(CompressorStage::new(engine, identity, pre)?))
+            }
+            Kind::Renderer => {
+                let pre = bindings::renderer::RendererPre::new(pre).map_err(unreadable)?;
+                Self::Renderer(Arc::new(RendererStage::new(engine, identity, pre)?))
+            }
+            Kind::Formatter => {
+                let pre = bindings::formatter::FormatterPre::new(pre).map_err(unreadable)?;
+                Self::Formatter(Arc::new(FormatterStage::new(engine, identity, pre)?))
+            }
+            Kind::Transformer => {
+                let pre = bindings::transformer::TransformerPre::new(pre).map_err(unreadable)?;
+                Self::Transformer(Arc::new(TransformerStage::new(engine, identity, pre)?))
+            }
+            Kind::Pipeline => {
+                let renderer = bindings::renderer::RendererPre::new(pre.clone()).map_err(unreadable)?;
+                let renderer = RendererStage::new(engine, identity.clone(), renderer)?;
+                let bytes = match bindings::encoder::EncoderPre::new(pre.clone()) {
+                    Ok(pre) => {
+                        FusedBytes::Encoder(Arc::new(EncoderStage::new(engine, identity.clone(), pre)?))
+                    }
+                    Err(_) => {
+                        let pre = bindings::packer::CompressedPipelinePre::new(pre).map_err(unreadable)?;
+                        FusedBytes::Packer(Arc::new(PackerStage::new(engine, identity.clone(), pre)?))
+                    }
+                };
+                Self::Pipeline(Arc::new(FusedStage::new(&identity, renderer, bytes)))
+            }
+        })
     }
 
     /// Returns the kind of the stage.

@@ -1,16 +1,16 @@
 use std::fmt;
 use std::sync::Arc;
 
+use logship_batch::batch::LogBatch;
 use wasmtime::component::ResourceAny;
 
-use super::{
-    Ending, Identity, Kind, PackerDescription as Description, StageError, StageMetrics, checked_identity,
-};
+use super::{Ending, Identity, Kind, PackerDescription as Description, StageError, checked_identity};
 use crate::bindings::packer::exports::logship::pipeline::packer::{ConfigProblem, Error};
 use crate::bindings::packer::{CompressedPipeline, CompressedPipelinePre};
 use crate::engine::Engine;
-use crate::guest::{Guest, Instance};
-use logship_batch::batch::LogBatch;
+use crate::guest::Guest;
+use crate::instance::Instance;
+use crate::metrics::StageMetrics;
 
 /// An encoder and a compressor in one component, ready to be instantiated.
 pub struct PackerStage {
@@ -85,10 +85,18 @@ pub struct PackerInstance {
 }
 
 impl PackerInstance {
+    /// Returns the description of the stage.
+    ///
+    /// # Errors
+    /// If the stage traps or exceeds a limit.
     pub fn describe(&mut self) -> Result<Description, StageError> {
         self.instance.call(|store, packer| packer.logship_pipeline_packer().call_describe(store))
     }
 
+    /// Opens a resource with a configuration.
+    ///
+    /// # Errors
+    /// If the stage rejects the configuration, traps or exceeds a limit.
     pub fn open(&mut self, encoder_config: &str, compressor_config: &str) -> Result<ResourceAny, StageError> {
         self.instance
             .call(|store, packer| {
@@ -98,6 +106,10 @@ impl PackerInstance {
             .map_err(|error| self.refusal(error))
     }
 
+    /// Passes a chunk to an open resource. Returns the output for it.
+    ///
+    /// # Errors
+    /// If the stage rejects the chunk, traps or exceeds a limit.
     pub fn push(&mut self, object: ResourceAny, batch: &LogBatch) -> Result<Vec<u8>, StageError> {
         let bytes = self
             .instance
@@ -107,10 +119,18 @@ impl PackerInstance {
         Ok(bytes)
     }
 
+    /// Returns the uncompressed size of the output so far, in bytes.
+    ///
+    /// # Errors
+    /// If the stage traps or exceeds a limit.
     pub fn size(&mut self, object: ResourceAny) -> Result<u64, StageError> {
         self.instance.call(|store, packer| packer.logship_pipeline_packer().object().call_size(store, object))
     }
 
+    /// Ends a resource. Returns the rest of the output.
+    ///
+    /// # Errors
+    /// If the stage traps or exceeds a limit.
     pub fn finish(&mut self, object: ResourceAny) -> Result<(Ending, u64), StageError> {
         let ending = self
             .instance
@@ -120,10 +140,15 @@ impl PackerInstance {
         Ok((Ending { header: ending.header, trailer: ending.trailer }, ending.size))
     }
 
+    /// Drops a resource that is not finished.
+    ///
+    /// # Errors
+    /// If the stage traps or exceeds a limit.
     pub fn discard(&mut self, object: ResourceAny) -> Result<(), StageError> {
         self.instance.discard(object)
     }
 
+    /// Returns the current size of the linear memory, in bytes.
     pub fn memory(&self) -> usize {
         self.instance.memory()
     }

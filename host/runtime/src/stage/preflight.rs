@@ -1,99 +1,14 @@
 //! Checks before compilation: a component's imports and exports.
 
 use std::collections::BTreeSet;
-use std::fmt;
 
 use wit_component::{DecodedWasm, WitPrinter};
 use wit_parser::{InterfaceId, PackageId, Resolve, World, WorldItem, WorldKey};
 
-use super::StageError;
 use crate::contract;
+use crate::error::StageError;
+use crate::kind::{ENCODER, INTERFACES, Interface, Kind, PACKER, RENDERER, VERSION, major};
 use crate::wasi::is_wasi;
-
-/// The kinds of stages, one for each world of `wit/`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
-    /// Turns logs into the bytes of an object.
-    Encoder,
-    /// Compresses the bytes of an object.
-    Compressor,
-    /// Turns the metadata of an object into its key.
-    Renderer,
-    /// Turns logs into messages for a SIEM.
-    Formatter,
-    /// Turns logs into other logs.
-    Transformer,
-    /// Combines a renderer, an encoder and optionally a compressor in one component.
-    Pipeline,
-}
-
-impl Kind {
-    /// Returns the kind of stage that exports an interface. The name may include a version, which must be
-    /// compatible with this logship.
-    pub fn of_interface(name: &str) -> Option<Self> {
-        let (name, version) = name.split_once('@').unwrap_or((name, VERSION));
-        let known = INTERFACES.iter().find(|interface| interface.name == name);
-        known.filter(|_| major(version) == major(VERSION))?.kind
-    }
-
-    pub(super) fn interfaces() -> String {
-        INTERFACES
-            .iter()
-            .map(|interface| format!("{}@{VERSION}", interface.name))
-            .collect::<Vec<_>>()
-            .join(", ")
-    }
-
-    pub(super) fn article(self) -> &'static str {
-        if self == Self::Encoder { "an" } else { "a" }
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Encoder => "encoder",
-            Self::Compressor => "compressor",
-            Self::Renderer => "renderer",
-            Self::Formatter => "formatter",
-            Self::Transformer => "transformer",
-            Self::Pipeline => "pipeline",
-        })
-    }
-}
-
-/// An interface that a stage may export.
-#[derive(Debug)]
-struct Interface {
-    /// The name, without the version.
-    name: &'static str,
-    /// The kind of a stage that exports the interface. `None` if it is only part of a pipeline.
-    kind: Option<Kind>,
-    /// True if the interface receives logs.
-    takes_logs: bool,
-}
-
-const ENCODER: Interface =
-    Interface { name: "logship:encode/encoder", kind: Some(Kind::Encoder), takes_logs: true };
-
-const COMPRESSOR: Interface =
-    Interface { name: "logship:compress/compressor", kind: Some(Kind::Compressor), takes_logs: false };
-
-const RENDERER: Interface =
-    Interface { name: "logship:object-path/renderer", kind: Some(Kind::Renderer), takes_logs: false };
-
-const FORMATTER: Interface =
-    Interface { name: "logship:siem/formatter", kind: Some(Kind::Formatter), takes_logs: true };
-
-const TRANSFORMER: Interface =
-    Interface { name: "logship:transform/transformer", kind: Some(Kind::Transformer), takes_logs: true };
-
-const PACKER: Interface = Interface { name: "logship:pipeline/packer", kind: None, takes_logs: true };
-
-const INTERFACES: [Interface; 6] = [ENCODER, COMPRESSOR, RENDERER, FORMATTER, TRANSFORMER, PACKER];
-
-/// The version of the contract.
-const VERSION: &str = "1.0.0";
 
 /// The only interface that a stage may import: it has types and no functions.
 const TYPES: &str = "logship:batch/types";
@@ -149,10 +64,6 @@ fn exported(
         exported.push((interface, *id));
     }
     Ok(exported)
-}
-
-fn major(version: &str) -> &str {
-    version.split('.').next().unwrap_or_default()
 }
 
 fn decode(origin: &str, bytes: &[u8]) -> Result<(Resolve, wit_parser::WorldId), StageError> {
@@ -249,6 +160,7 @@ fn without_version(item: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kind::COMPRESSOR;
 
     #[test]
     fn contract_matches_itself() {

@@ -1,13 +1,13 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{
-    Identity, Kind, RendererDescription as Description, Request, StageError, StageMetrics, checked_identity,
-};
+use super::{Identity, Kind, RendererDescription as Description, Request, StageError, checked_identity};
 use crate::bindings::renderer::exports::logship::object_path::renderer::Error;
 use crate::bindings::renderer::{Renderer, RendererPre};
 use crate::engine::Engine;
-use crate::guest::{Guest, Instance};
+use crate::guest::Guest;
+use crate::instance::Instance;
+use crate::metrics::StageMetrics;
 
 /// A renderer, ready to be instantiated.
 pub struct RendererStage {
@@ -69,6 +69,10 @@ impl fmt::Debug for RendererStage {
 pub struct RendererInstance(Instance<Renderer>);
 
 impl RendererInstance {
+    /// Returns the description of the stage.
+    ///
+    /// # Errors
+    /// If the stage traps or exceeds a limit.
     pub fn describe(&mut self) -> Result<Description, StageError> {
         self.0.call(|store, renderer| renderer.logship_object_path_renderer().call_describe(store))
     }
@@ -91,6 +95,7 @@ impl RendererInstance {
         }
     }
 
+    /// Returns the current size of the linear memory, in bytes.
     pub fn memory(&self) -> usize {
         self.0.memory()
     }

@@ -1,17 +1,18 @@
 use std::fmt;
 use std::sync::Arc;
 
+use logship_batch::batch::LogBatch;
 use wasmtime::component::ResourceAny;
 
 use super::{
-    Identity, Kind, StageError, StageMetrics, Transformed, TransformerDescription as Description,
-    checked_identity,
+    Identity, Kind, StageError, Transformed, TransformerDescription as Description, checked_identity,
 };
 use crate::bindings::transformer::exports::logship::transform::transformer::Error;
 use crate::bindings::transformer::{Transformer, TransformerPre};
 use crate::engine::Engine;
-use crate::guest::{Guest, Instance};
-use logship_batch::batch::LogBatch;
+use crate::guest::Guest;
+use crate::instance::Instance;
+use crate::metrics::StageMetrics;
 
 /// A transformer, ready to be instantiated.
 pub struct TransformerStage {
@@ -77,10 +78,18 @@ impl fmt::Debug for TransformerStage {
 pub struct TransformerInstance(Instance<Transformer>);
 
 impl TransformerInstance {
+    /// Returns the description of the stage.
+    ///
+    /// # Errors
+    /// If the stage traps or exceeds a limit.
     pub fn describe(&mut self) -> Result<Description, StageError> {
         self.0.call(|store, transformer| transformer.logship_transform_transformer().call_describe(store))
     }
 
+    /// Opens a resource with a configuration.
+    ///
+    /// # Errors
+    /// If the stage rejects the configuration, traps or exceeds a limit.
     pub fn open(&mut self, config: &str) -> Result<ResourceAny, StageError> {
         self.0
             .call(|store, transformer| {
@@ -89,6 +98,10 @@ impl TransformerInstance {
             .map_err(|error| self.0.record_failure(refusal(self.0.stage(), error)))
     }
 
+    /// Passes a chunk to an open resource. Returns the output for it.
+    ///
+    /// # Errors
+    /// If the stage rejects the chunk, traps or exceeds a limit.
     pub fn push(&mut self, session: ResourceAny, batch: &LogBatch) -> Result<Transformed, StageError> {
         let transformed = self
             .0
@@ -107,10 +120,15 @@ impl TransformerInstance {
         }
     }
 
+    /// Drops a resource that is not finished.
+    ///
+    /// # Errors
+    /// If the stage traps or exceeds a limit.
     pub fn discard(&mut self, session: ResourceAny) -> Result<(), StageError> {
         self.0.discard(session)
     }
 
+    /// Returns the current size of the linear memory, in bytes.
     pub fn memory(&self) -> usize {
         self.0.memory()
     }

@@ -6,22 +6,22 @@ use std::sync::atomic::Ordering;
 
 use rusqlite::{Connection, params};
 
-use crate::catalog::{Catalog, Shard};
 use crate::error::StoreError;
+use crate::model::{Catalog, FOREVER, Shard};
 
 /// The limits of a step: the maximum number of log groups, and the bytes after which it stops.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Step {
+pub(super) struct Step {
     groups: usize,
     bytes: u64,
 }
 
 impl Step {
     /// The smallest step.
-    pub(crate) const MIN: Self = Self { groups: 512, bytes: 2 << 20 };
+    pub(super) const MIN: Self = Self { groups: 512, bytes: 2 << 20 };
 
     /// Returns a step large enough to keep up with a commit of this size.
-    pub(crate) fn for_commit(groups: usize, bytes: usize) -> Self {
+    pub(super) fn for_commit(groups: usize, bytes: usize) -> Self {
         let min = Self::MIN;
         Self { groups: min.groups.max(2 * groups), bytes: min.bytes.max(2 * bytes as u64) }
     }
@@ -30,15 +30,12 @@ impl Step {
 /// The interval between scans of the shards, in microseconds.
 const SCAN_INTERVAL: u64 = 10_000_000;
 
-/// A time to live of this many days keeps logs forever.
-pub const FOREVER: u32 = 3650;
-
 /// The number of pages that a step returns to the file system, once a quarter of the file is free.
 const VACUUM_PAGES: u32 = 64;
 
 /// The state of the deletion of expired logs.
 #[derive(Debug, Default)]
-pub(crate) struct Retention {
+pub(super) struct Retention {
     /// The time of the last scan, in Unix microseconds.
     last_scan: u64,
     /// The shards that may have expired logs, served round robin, one step each.
@@ -51,7 +48,7 @@ pub(crate) struct Retention {
 
 impl Retention {
     /// Performs a step in the open transaction.
-    pub(crate) fn step(
+    pub(super) fn step(
         &mut self,
         connection: &Connection,
         catalog: &Catalog,
@@ -90,13 +87,13 @@ impl Retention {
     }
 
     /// Returns true if a scanned shard may have more to delete.
-    pub(crate) fn has_work(&self) -> bool {
+    pub(super) fn has_work(&self) -> bool {
         !self.expired.is_empty()
     }
 
     /// Performs a step in its own transaction while the writer is idle: deletes logs, or else returns free pages to the
     /// file system. Returns true if the catalog changed.
-    pub(crate) fn idle(
+    pub(super) fn idle(
         &mut self,
         connection: &Connection,
         catalog: &Catalog,
@@ -120,7 +117,7 @@ impl Retention {
     }
 
     /// Publishes the result of the step after its commit. Returns true if the catalog changed.
-    pub(crate) fn publish(&mut self) -> bool {
+    pub(super) fn publish(&mut self) -> bool {
         if let Some((shard, begin)) = self.deleted.take() {
             shard.state.begin.store(begin, Ordering::Release);
         }
@@ -128,7 +125,7 @@ impl Retention {
     }
 
     /// Discards the result of a step that was rolled back.
-    pub(crate) fn discard(&mut self) {
+    pub(super) fn discard(&mut self) {
         self.deleted = None;
         self.removed_shard = false;
     }

@@ -1,65 +1,13 @@
-//! Shipping rules of a logstore, and their progress.
+//! Creates, updates and deletes shipping rules, and moves their progress.
 
 use std::collections::BTreeMap;
 
 use rusqlite::{Connection, OptionalExtension, params};
-use serde_json::Value;
 
-use crate::catalog::Logstore;
+use super::Store;
 use crate::error::StoreError;
-use crate::store::Store;
-use crate::task::{CONFIG_NOT_EXIST, LogPosition, Status};
-
-/// A rule of a logstore. The store keeps its configuration without interpreting it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ShippingRule {
-    pub(crate) id: i64,
-    /// The name.
-    pub name: String,
-    /// The type of the destination, such as `oss`.
-    pub target: String,
-    /// The configuration, exactly as the client set it.
-    pub configuration: Value,
-    /// The creation time, in Unix seconds.
-    pub created: u64,
-    /// The time of the last change, in Unix seconds.
-    pub modified: u64,
-}
-
-impl ShippingRule {
-    /// Returns the number of the rule. Numbers are never reused.
-    pub fn number(&self) -> i64 {
-        self.id
-    }
-}
-
-/// The settings of a rule.
-#[derive(Debug, Clone)]
-pub struct RuleSettings {
-    /// The type of the destination, such as `oss`.
-    pub target: String,
-    /// The configuration, except for the target.
-    pub configuration: Value,
-}
-
-/// The start position of a new rule.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum RuleStart {
-    /// The oldest stored logs.
-    #[default]
-    Begin,
-    /// The end of each shard at the creation of the rule.
-    Now,
-}
-
-/// The progress of a rule in a shard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Progress {
-    /// The start of the next task: all logs before it belong to tasks.
-    pub next: LogPosition,
-    /// The checkpoint: all logs before it are at the destination.
-    pub checkpoint: LogPosition,
-}
+use crate::model::{CONFIG_NOT_EXIST, Logstore, Progress, RuleSettings, RuleStart, ShippingRule, Status};
+use crate::position::LogPosition;
 
 impl Store {
     /// Creates a rule.
@@ -160,7 +108,7 @@ impl Store {
 }
 
 /// Saves the start of the rule's next task in the shard.
-pub(crate) fn save_next(
+pub(super) fn save_next(
     connection: &Connection,
     rule: i64,
     shard: u32,
@@ -177,7 +125,7 @@ pub(crate) fn save_next(
 }
 
 /// Moves the checkpoint to the first log that does not belong to a successful task.
-pub(crate) fn move_checkpoint(connection: &Connection, rule: i64, shard: u32) -> Result<(), StoreError> {
+pub(super) fn move_checkpoint(connection: &Connection, rule: i64, shard: u32) -> Result<(), StoreError> {
     let open = connection
         .prepare_cached(
             "SELECT begin_cursor, begin_log FROM task WHERE rule = ?1 AND shard = ?2 AND status <> ?3
@@ -200,7 +148,7 @@ pub(crate) fn move_checkpoint(connection: &Connection, rule: i64, shard: u32) ->
 }
 
 /// Reads the rules of all logstores, without deleted rules, by logstore.
-pub(crate) fn read_rules(
+pub(super) fn read_rules(
     connection: &Connection,
 ) -> Result<BTreeMap<i64, BTreeMap<String, ShippingRule>>, StoreError> {
     let mut statement = connection.prepare_cached(

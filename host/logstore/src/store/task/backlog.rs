@@ -1,21 +1,8 @@
-//! The backlog of a shard: log groups that are not in a task yet.
+//! Measures the backlog of a shard.
 
-use crate::catalog::Shard;
 use crate::error::StoreError;
+use crate::model::{Backlog, Shard};
 use crate::store::Store;
-
-/// The backlog backlog of a shard from a position on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Backlog {
-    /// The end of the backlog range, exclusive.
-    pub next: u64,
-    /// The size before compression, in bytes.
-    pub bytes: u64,
-    /// The time of receipt of the first log group, in Unix seconds; 0 if the backlog is empty.
-    pub oldest: u64,
-    /// The time of receipt of the last log group, in Unix seconds; 0 if the backlog is empty.
-    pub newest: u64,
-}
 
 impl Store {
     /// Measures the backlog of a shard from a position on, up to about `bytes` before compression. Blocks on disk I/O.

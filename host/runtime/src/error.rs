@@ -1,4 +1,7 @@
-use super::{Identity, Kind};
+//! Errors of stages.
+
+use crate::identity::Identity;
+use crate::kind::Kind;
 
 /// An error of loading a component as a stage, or of calling a stage.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -246,7 +249,8 @@ impl StageError {
         }
     }
 
-    pub(super) fn unreadable(origin: &str, reason: impl Into<String>) -> Self {
+    /// Returns the error of a component that can't be loaded.
+    pub(crate) fn unreadable(origin: &str, reason: impl Into<String>) -> Self {
         Self::Unreadable { origin: origin.to_owned(), reason: reason.into() }
     }
 }

@@ -2,18 +2,11 @@
 
 use rusqlite::{Connection, params};
 
-use super::{LogPosition, NewTask, Status, TaskId, find, insert};
+use super::{find, insert};
 use crate::error::StoreError;
+use crate::model::{FailingStage, NewTask, Status, TaskId};
+use crate::position::LogPosition;
 use crate::store::Store;
-
-/// The stage in which the last tasks of a rule all failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FailingStage {
-    /// The digest of the stage.
-    pub stage: String,
-    /// The error of the latest failure.
-    pub message: String,
-}
 
 impl Store {
     /// Marks a task as failed. It is retried at `next_attempt`, in Unix microseconds, or only on request if that is

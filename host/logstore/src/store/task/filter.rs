@@ -1,40 +1,11 @@
-//! Filters tasks for lists, counts and retries.
+//! Lists, counts and retries the tasks that match a filter.
 
 use rusqlite::{Connection, params};
 
-use super::{COLUMNS, Status, Task, TaskId, read};
+use super::{COLUMNS, read};
 use crate::error::StoreError;
+use crate::model::{Status, Task, TaskCounts, TaskFilter, TaskId};
 use crate::store::Store;
-
-/// A filter of tasks. `None` matches everything.
-#[derive(Debug, Clone, Default)]
-pub struct TaskFilter {
-    /// The project.
-    pub project: Option<String>,
-    /// The logstore.
-    pub logstore: Option<String>,
-    /// The name of the rule.
-    pub rule: Option<String>,
-    /// The shard number.
-    pub shard: Option<u32>,
-    /// The status.
-    pub status: Option<Status>,
-    /// The earliest creation time, in Unix seconds.
-    pub from: Option<u64>,
-    /// The latest creation time, in Unix seconds, inclusive.
-    pub to: Option<u64>,
-}
-
-/// The numbers of tasks by status.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct TaskCounts {
-    /// Running tasks.
-    pub running: u64,
-    /// Successful tasks.
-    pub success: u64,
-    /// Failed tasks.
-    pub failed: u64,
-}
 
 const FILTER: &str = "(?1 IS NULL OR project.name = ?1) AND (?2 IS NULL OR logstore.name = ?2)
     AND (?3 IS NULL OR rule.name = ?3) AND (?4 IS NULL OR shard = ?4) AND (?5 IS NULL OR status = ?5)

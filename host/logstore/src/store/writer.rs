@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use crate::catalog::{Catalog, Shard};
+use super::retention::{Retention, Step};
 use crate::error::StoreError;
-use crate::retention::{Retention, Step};
-use crate::{Clock, NewGroup};
+use crate::model::{Catalog, NewGroup, Shard};
+use crate::options::Clock;
 
 /// The number of log groups and jobs after which a commit takes no more work. This bounds the latency of puts.
 const COMMIT_GROUPS: usize = 4096;
@@ -24,7 +24,7 @@ const IDLE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The handle of the writer thread: sends work to it, and stops it when dropped.
 #[derive(Debug)]
-pub(crate) struct Writer {
+pub(super) struct Writer {
     sender: Mutex<Option<mpsc::Sender<Work>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -64,7 +64,7 @@ type Reply = Box<dyn FnOnce(CommitResult<'_>) + Send>;
 type CommitResult<'a> = Result<(), &'a str>;
 
 impl Writer {
-    pub(crate) fn start(
+    pub(super) fn start(
         connection: Connection,
         catalog: Arc<RwLock<Arc<Catalog>>>,
         clock: Clock,
@@ -76,7 +76,7 @@ impl Writer {
     }
 
     /// Appends groups to a shard. Returns the position of the first one after all are on disk.
-    pub(crate) async fn put(
+    pub(super) async fn put(
         &self,
         shard: Arc<Shard>,
         groups: Vec<NewGroup>,
@@ -88,7 +88,7 @@ impl Writer {
     }
 
     /// Runs a job in the next commit.
-    pub(crate) fn run<T, J>(
+    pub(super) fn run<T, J>(
         &self,
         changes_catalog: bool,
         job: J,
@@ -124,13 +124,13 @@ impl Writer {
     }
 
     /// Returns true if the writer thread is running.
-    pub(crate) fn is_alive(&self) -> bool {
+    pub(super) fn is_alive(&self) -> bool {
         let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         thread.as_ref().is_some_and(|thread| !thread.is_finished())
     }
 
     /// Completes the queued work and stops the thread.
-    pub(crate) fn close(&self) {
+    pub(super) fn close(&self) {
         self.sender.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take()
             && thread.join().is_err()

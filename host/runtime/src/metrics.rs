@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use metrics::{Histogram, counter, gauge, histogram};
 
-use super::{Identity, Kind, StageError};
+use crate::error::StageError;
+use crate::identity::Identity;
+use crate::kind::Kind;
 
 /// Maximum number of components with metrics of their own. Further components share the metrics of
 /// [`OTHER_STAGES`].
@@ -100,7 +102,7 @@ impl Default for StageMetrics {
     }
 }
 
-/// The values of [`StageMetrics`] at one moment.
+/// The metrics of a component at one moment.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StageMetricsSnapshot {
     /// Number of calls.
@@ -209,7 +211,7 @@ impl StageMetricsRegistry {
         self.lock().get(&(digest.to_owned(), kind)).map(|entry| entry.metrics.read())
     }
 
-    /// Publishes all values to the process's metrics recorder. `service/metrics.rs` describes the metrics.
+    /// Publishes all values to the process's metrics recorder. `host/server/src/metrics.rs` describes the metrics.
     pub(crate) fn export(&self) {
         for Entry { labels, metrics } in self.lock().values() {
             let snapshot = metrics.read();

@@ -1,165 +1,21 @@
-//! Shipping tasks. Each task is a range of a shard that becomes one object, or several objects if its rule partitions
-//! it.
-//!
-//! A task is saved before its object is made. Its range may shrink until its **manifest** is saved, with the digests of
-//! its objects. Only then the objects get their names. After that, one transaction marks the task as successful and
-//! moves the checkpoint. If a remote executor makes the object, it may store it although its reply is lost. So the
-//! **range is fixed** before the call.
-//!
-//! # Layout
-//! - This file: the task, its start and its success. `id`: task ids. `position`: the ends of its range.
-//! - `manifest`: the record of its objects. `failure`: failed tasks. `plan`: the rule and stages that it uses.
-//! - `filter`: lists and retries tasks. `retention`: deletes old tasks. `backlog`: measures the logs for the next task.
+//! Starts, retries and ends tasks. `crate::model::Task` describes the course of a task.
 
 mod backlog;
 mod failure;
 mod filter;
-mod id;
 mod manifest;
 mod plan;
-mod position;
 mod retention;
-
-use std::str::FromStr;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-pub use backlog::Backlog;
-pub use failure::FailingStage;
-pub use filter::{TaskCounts, TaskFilter};
-pub use id::TaskId;
-pub use manifest::{ManifestEntry, ObjectManifest};
-pub use position::LogPosition;
-
 use self::plan::save_plan;
-use crate::catalog::Logstore;
+use super::Store;
+use super::rule::{move_checkpoint, save_next};
+use super::stage_event::revision;
 use crate::error::StoreError;
-use crate::rule::{ShippingRule, move_checkpoint, save_next};
-use crate::stage;
-use crate::store::Store;
-
-/// The status of a task.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Status {
-    /// The task is running or queued.
-    Running,
-    /// Its objects are at their destination.
-    Success,
-    /// The last attempt failed; the task may be retried.
-    Failed,
-}
-
-impl Status {
-    /// Returns the stored form.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Running => "running",
-            Self::Success => "success",
-            Self::Failed => "fail",
-        }
-    }
-}
-
-impl FromStr for Status {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        match text {
-            "running" => Ok(Self::Running),
-            "success" => Ok(Self::Success),
-            "fail" => Ok(Self::Failed),
-            _ => Err(()),
-        }
-    }
-}
-
-/// The error code of tasks whose rule was deleted.
-pub const CONFIG_NOT_EXIST: &str = "ConfigNotExist";
-
-/// A task to create.
-#[derive(Debug, Clone)]
-pub struct NewTask {
-    /// The id.
-    pub id: TaskId,
-    /// The shard number.
-    pub shard: u32,
-    /// The start of the range: the end of the shard's previous task.
-    pub begin: LogPosition,
-    /// The end of the range, exclusive. The range may still shrink.
-    pub end: LogPosition,
-    /// The key of the object; empty if it depends on the logs.
-    pub object: String,
-    /// The time of receipt of the newest log, in Unix seconds.
-    pub received: u64,
-    /// The plan: the rule and the digests of its stages, as JSON.
-    pub plan: String,
-    /// The [revision](crate::StageAliases::revision) of the stage aliases on which the plan is based.
-    pub revision: i64,
-}
-
-/// A task.
-#[derive(Debug, Clone)]
-pub struct Task {
-    /// The id.
-    pub id: TaskId,
-    /// The project.
-    pub project: String,
-    /// The logstore.
-    pub logstore: String,
-    /// The name of the rule.
-    pub rule: String,
-    /// The number of the rule.
-    pub rule_number: i64,
-    /// The number of the plan.
-    pub plan: i64,
-    /// The shard number.
-    pub shard: u32,
-    /// The start of the range.
-    pub begin: LogPosition,
-    /// The end of the range, exclusive. It is final once the range is fixed or the manifest is saved.
-    pub end: LogPosition,
-    /// True if the end of the range is final.
-    pub is_range_fixed: bool,
-    /// The key of the first object; empty until it is known.
-    pub object: String,
-    /// The time of receipt of the newest log, in Unix seconds.
-    pub received: u64,
-    /// The status.
-    pub status: Status,
-    /// The number of attempts.
-    pub attempts: u32,
-    /// The number of failed attempts. Interrupted attempts do not count.
-    pub failures: u32,
-    /// The start of the last attempt, in Unix microseconds.
-    pub started: u64,
-    /// The end of the last attempt, in Unix microseconds; 0 while the task runs.
-    pub finished: u64,
-    /// The time of the next attempt, in Unix microseconds.
-    pub next_attempt: Option<u64>,
-    /// The manifest, once it is saved.
-    pub manifest: Option<ObjectManifest>,
-    /// The error code.
-    pub code: String,
-    /// The error message.
-    pub message: String,
-    /// The digest of the stage in which the last attempt failed.
-    pub stage: Option<String>,
-}
-
-impl Task {
-    /// Returns the manifest entries of all objects. Empty until the manifest is saved, and if there are no objects.
-    pub fn objects(&self) -> Vec<ManifestEntry> {
-        let Some(manifest) = self.manifest.as_ref().filter(|manifest| manifest.has_object()) else {
-            return vec![];
-        };
-        if !manifest.objects.is_empty() {
-            return manifest.objects.clone();
-        }
-        let ObjectManifest { rows, raw_bytes, stored_bytes, ref sha256, .. } = *manifest;
-        let (object, sha256) = (self.object.clone(), sha256.clone());
-        vec![ManifestEntry { object, rows, raw_bytes, stored_bytes, sha256 }]
-    }
-}
+use crate::model::{NewTask, ShippingRule, Status, Task, TaskId};
+use crate::position::LogPosition;
 
 const COLUMNS: &str = "SELECT task.created, task.number, project.name, logstore.name, rule.name, task.rule,
     task.plan, shard, begin_cursor, begin_log, end_cursor, end_log, object, received, status, attempts, started,
@@ -183,7 +39,7 @@ impl Store {
             if !known {
                 return Err(StoreError::NoRule(name));
             }
-            if stage::revision(connection)? != task.revision {
+            if revision(connection)? != task.revision {
                 return Err(StoreError::StagesChanged);
             }
             if let Some(next) = next_of(connection, rule, task.shard)?.filter(|next| *next != task.begin) {
@@ -277,18 +133,6 @@ impl Store {
     /// Returns a task. Blocks on disk I/O.
     pub fn task(&self, id: TaskId) -> Result<Task, StoreError> {
         self.with_reader(|connection| find(connection, id))
-    }
-
-    /// Returns the current time in Unix microseconds.
-    pub fn clock(&self) -> u64 {
-        (self.options.clock)()
-    }
-}
-
-impl Logstore {
-    /// Returns the rule of this name.
-    pub fn rule(&self, name: &str) -> Result<&ShippingRule, StoreError> {
-        self.rules.get(name).ok_or_else(|| StoreError::NoRule(name.into()))
     }
 }
 

@@ -1,0 +1,30 @@
+//! The types of the store: what it holds, and what its operations take and return.
+//!
+//! Nothing here reads or writes the database.
+
+mod catalog;
+mod consumer_group;
+mod log_group;
+mod logstore;
+mod project;
+mod rule;
+mod shard;
+mod stage;
+mod task;
+
+pub use catalog::Catalog;
+pub use consumer_group::{Checkpoint, ConsumerGroup, GroupStatus};
+pub use log_group::{NewGroup, StoredGroup};
+pub use logstore::{FOREVER, Logstore, LogstoreSettings};
+pub use project::Project;
+pub use rule::{Progress, RuleSettings, RuleStart, ShippingRule};
+pub(crate) use shard::{POSITION_BITS, ShardState};
+pub use shard::{Resharding, Shard};
+pub use stage::{
+    NewStageVersion, StageAction, StageAlias, StageAliases, StageChange, StageEvent, StageTarget,
+    StageVersion,
+};
+pub use task::{
+    Backlog, CONFIG_NOT_EXIST, FailingStage, ManifestEntry, NewTask, ObjectManifest, Status, Task,
+    TaskCounts, TaskFilter, TaskId,
+};

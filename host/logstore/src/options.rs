@@ -1,0 +1,39 @@
+//! The options of a store.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// Returns the current time in microseconds.
+pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+/// The options of a store.
+#[derive(Clone)]
+pub struct Options {
+    /// The maximum number of consumer groups of a logstore.
+    pub groups: usize,
+    /// The maximum number of writable shards of a logstore.
+    pub shards: u32,
+    /// The wall clock, since the Unix epoch.
+    pub clock: Clock,
+    /// A monotonic clock, for timeouts of consumers: changes of the wall clock do not affect it.
+    pub uptime: Clock,
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Options").field("groups", &self.groups).field("shards", &self.shards).finish()
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let clock = || {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            now.as_micros() as u64
+        };
+        let start = Instant::now();
+        let uptime = move || start.elapsed().as_micros() as u64;
+        Self { groups: 10, shards: 256, clock: Arc::new(clock), uptime: Arc::new(uptime) }
+    }
+}

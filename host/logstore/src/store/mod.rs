@@ -1,0 +1,152 @@
+//! The store: opens the database. The other files have its operations, by noun.
+
+mod catalog;
+mod checkpoint;
+mod consumer_group;
+mod log_group;
+mod logstore;
+mod member;
+mod project;
+mod retention;
+mod rule;
+mod shard;
+mod stage;
+mod stage_event;
+mod task;
+mod writer;
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use rusqlite::Connection;
+use tokio::sync::Semaphore;
+
+pub use log_group::Limits;
+
+use self::member::Groups;
+use self::writer::Writer;
+use crate::error::StoreError;
+use crate::model::Catalog;
+use crate::options::Options;
+use crate::schema;
+
+/// The memory budget of log groups that wait for a commit, in bytes. Further puts wait for it.
+const QUEUE_BUDGET: usize = 64 << 20;
+
+/// The bytes that one permit of the budget represents.
+const PERMIT_BYTES: usize = 1 << 10;
+
+/// A store in its own directory. Share it in an [`Arc`].
+#[derive(Debug)]
+pub struct Store {
+    writer: Writer,
+    options: Options,
+    groups: Mutex<Groups>,
+    catalog: Arc<RwLock<Arc<Catalog>>>,
+    readers: Mutex<Vec<Connection>>,
+    queue_budget: Arc<Semaphore>,
+    file: PathBuf,
+    /// The lock file. It stays locked while the store is open.
+    _lock: File,
+}
+
+impl Store {
+    /// Opens the store in `directory`, or creates it. Only its owner can read the files.
+    pub fn open(directory: &Path, options: Options) -> Result<Self, StoreError> {
+        let file_error = |path: &Path| {
+            let path = path.to_owned();
+            move |source| StoreError::File { path, source }
+        };
+        create_private_directory(directory).map_err(file_error(directory))?;
+        let path = directory.join("lock");
+        let lock = private_file_options().write(true).open(&path).map_err(file_error(&path))?;
+        lock.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => StoreError::Locked(directory.to_owned()),
+            TryLockError::Error(source) => StoreError::File { path, source },
+        })?;
+        let file = directory.join("logstore.db");
+        // SQLite creates its other files with the same mode.
+        private_file_options().append(true).open(&file).map_err(file_error(&file))?;
+        let connection = schema::open_writer(&file)?;
+        let catalog = Catalog::read(&connection, &Catalog::default())?;
+        let groups = Groups::read(&connection, (options.uptime)())?;
+        let catalog = Arc::new(RwLock::new(Arc::new(catalog)));
+        let writer = Writer::start(connection, Arc::clone(&catalog), Arc::clone(&options.clock))
+            .map_err(file_error(directory))?;
+        Ok(Self {
+            writer,
+            options,
+            groups: Mutex::new(groups),
+            catalog,
+            readers: Mutex::default(),
+            queue_budget: Arc::new(Semaphore::new(QUEUE_BUDGET / PERMIT_BYTES)),
+            file,
+            _lock: lock,
+        })
+    }
+
+    /// Returns the current catalog.
+    pub fn catalog(&self) -> Arc<Catalog> {
+        Arc::clone(&self.catalog.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Returns the current time in Unix microseconds.
+    pub fn clock(&self) -> u64 {
+        (self.options.clock)()
+    }
+
+    /// Returns the current time in Unix seconds.
+    fn now(&self) -> u64 {
+        (self.options.clock)() / 1_000_000
+    }
+
+    /// Returns true if the store accepts puts: until [`close`](Self::close), or until the writer fails.
+    pub fn is_alive(&self) -> bool {
+        self.writer.is_alive()
+    }
+
+    /// Returns the size of the database file and its write-ahead log, in bytes.
+    pub fn size(&self) -> u64 {
+        let mut log = self.file.clone().into_os_string();
+        log.push("-wal");
+        let size = |path: &Path| fs::metadata(path).map_or(0, |file| file.len());
+        size(&self.file) + size(Path::new(&log))
+    }
+
+    /// Stops the writer after the queued work. Later calls fail with [`StoreError::Closed`].
+    pub fn close(&self) {
+        // Open readers prevent the truncation of the write-ahead log.
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.writer.close();
+    }
+
+    fn with_reader<T>(
+        &self,
+        read: impl FnOnce(&Connection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let idle = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let connection = idle.map_or_else(|| schema::open_reader(&self.file), Ok)?;
+        let result = read(&connection);
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+        result
+    }
+}
+
+/// Returns options that create a missing file readable only by its owner.
+fn private_file_options() -> OpenOptions {
+    let mut options = File::options();
+    options.create(true).truncate(false).mode(0o600);
+    options
+}
+
+fn create_private_directory(directory: &Path) -> Result<(), std::io::Error> {
+    if directory.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = directory.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    fs::DirBuilder::new().mode(0o700).create(directory)
+}
