@@ -2,39 +2,36 @@
 
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::function::FunctionConfig;
 use crate::object_store::ObjectStoreConfig;
 
-/// A destination in the settings. A rule adds the bucket.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// A destination of objects. Rules name it, and add the bucket.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum DestinationConfig {
-    /// A directory: its folders are the buckets.
+    /// A directory of the service. Its folders are the buckets.
     Directory {
-        /// Path of the directory.
+        /// The path of the directory.
         path: PathBuf,
     },
     /// Amazon S3, or a compatible store.
     S3(ObjectStoreConfig),
     /// Alibaba Cloud OSS.
     Oss(ObjectStoreConfig),
-    /// Functions that are called with the logs.
+    /// Functions that the service calls with logs, and that make the objects.
     Function(FunctionConfig),
 }
 
 impl DestinationConfig {
-    /// True if the configuration contains a secret.
-    pub fn has_secret(&self) -> bool {
+    /// Returns the path of the file or directory in the settings.
+    pub fn file(&mut self) -> Option<&mut PathBuf> {
         match self {
-            Self::Directory { .. } => false,
-            Self::S3(remote) | Self::Oss(remote) => {
-                remote.access_key_secret.is_some()
-                    || remote.security_token.is_some()
-                    || remote.encryption_key.is_some()
-            }
-            Self::Function(function) => function.token.is_some(),
+            Self::Directory { path } => Some(path),
+            Self::S3(remote) | Self::Oss(remote) => remote.ca.as_mut(),
+            Self::Function(function) => function.ca.as_mut(),
         }
     }
 }

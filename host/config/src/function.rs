@@ -1,52 +1,52 @@
 //! Configuration of functions: a destination of the service's settings.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::destination::DestinationConfig;
+use crate::limit::{BODY_BYTES, CALLS, TIMEOUT_SECONDS};
+use crate::secret::Secret;
 
-/// Address and limits of functions that are called with logs.
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
+/// Functions that the service calls with logs, and that make the objects.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[schemars(extend("required" = ["url"]))]
 pub struct FunctionConfig {
-    /// Base URL of the functions: `https://functions.example.org`.
+    /// The base URL of the functions: `https://functions.example.org`.
     pub url: String,
     /// The name of the function's rule. Default: the name of the calling rule.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
-    /// Bearer token of the calls, for the `Authorization` header.
+    /// The bearer token of the calls, for the `Authorization` header.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub token: Option<String>,
+    pub token: Option<Secret>,
     /// The name of the destination that has the objects. Objects that the function returns are written there.
     /// Objects that the function delivers itself are read there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub store: Option<String>,
-    /// Maximum number of concurrent calls.
+    /// The number of concurrent calls.
+    #[schemars(range(min = CALLS.min, max = CALLS.max))]
     pub calls: usize,
-    /// Maximum size of a call's body as sent, in bytes. Lower it for a gateway before the function.
+    /// The largest body of a call as sent, in bytes. Lower it for a gateway before the function.
+    #[schemars(range(min = BODY_BYTES.min, max = BODY_BYTES.max))]
     pub body_bytes: usize,
-    /// Read timeout of a call, in seconds.
+    /// The read timeout of a call, in seconds.
+    #[schemars(range(min = TIMEOUT_SECONDS.min, max = TIMEOUT_SECONDS.max))]
     pub timeout_seconds: u64,
-    /// URL of a proxy. Default: the environment's.
+    /// The URL of a proxy. It may have a password. Default: the environment's proxy.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub proxy: Option<String>,
-    /// File with PEM certificates of additional trusted authorities.
+    pub proxy: Option<Secret>,
+    /// A file with PEM certificates of additional trusted authorities.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca: Option<PathBuf>,
 }
 
-/// Maximum size of a call's body as sent, in bytes: the limit of `trigger-http`.
-pub const MAX_BODY_BYTES: usize = 16 << 20;
-
 /// Maximum size of a call's body before compression, in bytes: the limit of `trigger-http`.
 pub const MAX_RAW_BYTES: usize = 64 << 20;
-
-/// Minimum value of `body-bytes`: smaller calls are not worth their overhead.
-const MIN_BODY_BYTES: usize = 64 << 10;
 
 impl Default for FunctionConfig {
     fn default() -> Self {
@@ -56,20 +56,11 @@ impl Default for FunctionConfig {
             token: None,
             store: None,
             calls: 8,
-            body_bytes: MAX_BODY_BYTES,
+            body_bytes: BODY_BYTES.max as usize,
             timeout_seconds: 120,
             proxy: None,
             ca: None,
         }
-    }
-}
-
-/// Omits the token, so that it never appears in logs.
-impl fmt::Debug for FunctionConfig {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut debug = formatter.debug_struct("FunctionConfig");
-        debug.field("url", &self.url).field("rule", &self.rule).field("store", &self.store);
-        debug.field("calls", &self.calls).finish_non_exhaustive()
     }
 }
 
@@ -89,12 +80,12 @@ impl FunctionConfig {
                 Some(_) => {}
             }
         }
-        if !(1..=1024).contains(&self.calls) {
-            return Err(format!("calls: {} is out of range: 1-1024", self.calls));
+        if !CALLS.contains(self.calls as u64) {
+            return Err(format!("calls: {} is out of range: {}-{}", self.calls, CALLS.min, CALLS.max));
         }
-        if !(MIN_BODY_BYTES..=MAX_BODY_BYTES).contains(&self.body_bytes) {
-            let (bytes, most) = (self.body_bytes, MAX_BODY_BYTES);
-            return Err(format!("body-bytes: {bytes} is out of range: {MIN_BODY_BYTES}-{most}"));
+        if !BODY_BYTES.contains(self.body_bytes as u64) {
+            let (bytes, least, most) = (self.body_bytes, BODY_BYTES.min, BODY_BYTES.max);
+            return Err(format!("body-bytes: {bytes} is out of range: {least}-{most}"));
         }
         Ok(())
     }

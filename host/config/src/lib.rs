@@ -5,19 +5,29 @@
 //! # Layout
 //! - [`service`]: all settings of a service, the file of `logship serve --config`. [`shipping`] and [`dead_letter`]: parts
 //!   of it.
-//! - [`rule`]: rules that write objects. [`siem_rule`]: rules that send events. [`shipper_config`]: the wire form of
-//!   rules, as clients of Log Service send them.
+//! - [`rule`]: rules that write objects. [`siem_rule`]: rules that send events. [`rule_file`]: the file of
+//!   `logship rule apply`. [`shipper_config`]: the wire form of rules, as clients of Log Service send them.
 //! - [`destination`]: the destinations of objects: [`object_store`] and [`function`].
 //! - [`receiver`]: the receivers of events: [`hec`] and [`syslog`].
+//! - [`key`]: access keys and their grants.
 //! - [`stage_name`]: names and digests of stages.
+//! - [`limit`]: limits of numbers, for checks and schemas. [`schema`]: JSON Schemas. [`secret`]: secrets, and their masked
+//!   form.
+//!
+//! `docs/settings.md` is generated from these structs and their doc comments, by `tests/settings_reference.rs`.
 
 pub mod dead_letter;
 pub mod destination;
 pub mod function;
 pub mod hec;
+pub mod key;
+pub mod limit;
 pub mod object_store;
 pub mod receiver;
 pub mod rule;
+pub mod rule_file;
+pub mod schema;
+pub mod secret;
 pub mod service;
 pub mod shipper_config;
 pub mod shipping;

@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::hec::HecConfig;
 use crate::syslog::SyslogConfig;
 
-/// Settings of a receiver.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// A receiver of events.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum ReceiverConfig {
     /// Splunk's HTTP Event Collector, or a compatible receiver.
@@ -18,7 +19,7 @@ pub enum ReceiverConfig {
 }
 
 impl ReceiverConfig {
-    /// The built-in formatter for this receiver.
+    /// Returns the built-in formatter for this receiver.
     pub fn stage(&self) -> &'static str {
         match self {
             Self::Hec(_) => "siem-hec",
@@ -26,12 +27,7 @@ impl ReceiverConfig {
         }
     }
 
-    /// True if the settings contain a token.
-    pub fn has_secret(&self) -> bool {
-        matches!(self, Self::Hec(settings) if !settings.token.is_empty())
-    }
-
-    /// The settings' file paths, which are relative to the settings file.
+    /// Returns the paths of files in the settings.
     pub fn files(&mut self) -> Vec<&mut PathBuf> {
         match self {
             Self::Hec(settings) => settings.ca.iter_mut().collect(),

@@ -7,84 +7,79 @@ use std::time::Duration;
 pub use logship_batch::partition::PartitionBy;
 pub use logship_batch::stage_spec::{NONE, StageSpec};
 pub use logship_batch::time_zone::TimeZone;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::destination::DestinationConfig;
-use crate::siem_rule::SiemRule;
+use crate::limit::{Limit, NAME_LENGTH, OPEN_PARTITIONS, SIZE_MB, TIME_SECONDS, TRANSFORMERS};
+use crate::schema::{PartitionBySchema, StageSpecSchema, TimeZoneSchema};
 
-/// A shipping rule: the format of the objects, and their destination.
+/// A rule that ships a Logstore's logs as objects.
 ///
-/// In a file it is TOML:
-/// ```toml
-/// name = "nginx-to-lake"
-/// bucket = "lake"
-/// prefix = "nginx"
-/// partition = "ds=%Y%m%d/%H"
-/// time_zone = "Asia/Shanghai"
-/// size_mb = 128
-/// time_seconds = 300
-/// compression = "snappy"
-///
-/// [[transform]]
-/// type = "fields"
-/// drop = ["cookie"]
-///
-/// [format]
-/// type = "parquet"
-/// columns = [{ key = "__time__", type = "int64" }, { key = "path" }]
-///
-/// [stages]
-/// renderer = "./by-tenant.wasm"
-/// ```
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// It defines the format of the objects and their destination.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Rule {
-    /// 3-63 lowercase letters, digits, `-` and `_`, with a letter or digit at both ends.
+    /// The name: lowercase letters, digits, `-` and `_`, with a letter or digit at both ends. Names of deleted rules
+    /// can't be reused.
+    #[schemars(length(min = NAME_LENGTH.min, max = NAME_LENGTH.max))]
     pub name: String,
-    /// The Logstore that the rule ships. Used when the rule is applied to a service.
+    /// The Logstore that the rule ships. Required by `logship rule apply`, ignored by `logship ship`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub logstore: String,
-    /// The bucket. Empty: the destination itself. For a local directory, a folder in it.
+    /// The existing bucket of the objects. For a directory: a folder in it. Default: the destination itself.
     pub bucket: String,
-    /// The directory of the objects in the bucket. May be empty.
+    /// The prefix of the object keys.
     pub prefix: String,
-    /// Pattern of the levels below the prefix, in the style of `strptime`.
+    /// The pattern of the key's levels below the prefix, in the style of `strftime`: `ds=%Y%m%d/%H`.
     pub partition: String,
-    /// Time zone in which the partition is rendered.
+    /// The time zone of the partition: an IANA name, or an offset such as `+08:00`.
+    #[schemars(with = "TimeZoneSchema")]
     pub time_zone: TimeZone,
-    /// The time that the partition is rendered from: creation of the task, or the hour or day of each log.
-    /// The latter gives each hour or day its own object.
+    /// The time that the partition is rendered from. With `hour` or `day`, each hour or day of the logs has objects of
+    /// its own.
     #[serde(skip_serializing_if = "PartitionBy::is_created")]
+    #[schemars(with = "PartitionBySchema", extend("default" = "created"))]
     pub partition_by: PartitionBy,
-    /// Maximum number of open objects for hours or days, 1-64. Each needs instances of the stages.
+    /// The number of open objects for hours or days. Each needs memory for its own instances of the stages.
     #[serde(skip_serializing_if = "is_default_open_partitions")]
+    #[schemars(
+        range(min = OPEN_PARTITIONS.min, max = OPEN_PARTITIONS.max),
+        extend("default" = DEFAULT_OPEN_PARTITIONS)
+    )]
     pub open_partitions: u64,
-    /// Maximum size of an object before compression, in MB of 1,000,000 bytes: 5-256.
+    /// The largest object before compression, in MB of 1,000,000 bytes.
+    #[schemars(range(min = SIZE_MB.min, max = SIZE_MB.max))]
     pub size_mb: u64,
-    /// Maximum time that logs wait for an object to fill, in seconds: 300-900.
+    /// The longest time that logs wait for an object to fill, in seconds.
+    #[schemars(range(min = TIME_SECONDS.min, max = TIME_SECONDS.max))]
     pub time_seconds: u64,
-    /// Transformers that run before the encoder, in order: each a stage by its name (`fields` is the built-in
-    /// `transform-fields`), digest or path, with its settings.
+    /// The transformers that run before the encoder, in order: stages by name, digest or path. `fields` is the built-in
+    /// stage `transform-fields`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<StageSpecSchema>", length(max = TRANSFORMERS.max))]
     pub transform: Vec<StageSpec>,
-    /// The format of the objects.
+    /// The format of the objects: `json`, `csv` or `parquet`, with its settings.
+    #[schemars(with = "StageSpecSchema")]
     pub format: StageSpec,
-    /// The compression of the objects.
+    /// The compression of the objects: `none`, `snappy`, `gzip` or `zstd`, with its settings.
+    #[schemars(with = "StageSpecSchema")]
     pub compression: StageSpec,
-    /// Settings of the renderer.
+    /// The settings of the renderer.
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub path: Map<String, Value>,
-    /// Components that override the built-in stages, by name, digest or path.
+    /// The components that override the built-in stages.
     #[serde(skip_serializing_if = "Stages::are_built_in")]
     pub stages: Stages,
-    /// The destination with the bucket: a name from the service's settings, or one of the rule's own.
+    /// The destination of the objects: a name from the service's settings, or a table with a destination of the rule's
+    /// own and its own key.
     pub destination: Store,
-    /// ARN of the role that writes to the bucket. Empty: the destination's own key is used.
+    /// The ARN of the role to assume for writing. Default: the destination's `role`, or else its key.
     pub role: String,
     /// True if the rule makes tasks.
     pub enabled: bool,
-    /// The first logs of a new rule.
+    /// The first logs that a new rule ships.
     pub from: Start,
 }
 
@@ -118,14 +113,14 @@ impl Default for Rule {
 const DEFAULT_OPEN_PARTITIONS: u64 = 16;
 
 /// Maximum number of open objects for hours or days.
-pub const MAX_OPEN_PARTITIONS: u64 = 64;
+pub const MAX_OPEN_PARTITIONS: u64 = OPEN_PARTITIONS.max;
 
-pub fn is_default_open_partitions(open_partitions: &u64) -> bool {
+pub(crate) fn is_default_open_partitions(open_partitions: &u64) -> bool {
     *open_partitions == DEFAULT_OPEN_PARTITIONS
 }
 
 /// The destination that has a rule's bucket.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged, expecting = "the name of a destination, or a table with `type`")]
 pub enum Store {
     /// A destination of the service's settings, by name.
@@ -144,7 +139,7 @@ impl Default for Store {
 pub const DEFAULT_DESTINATION: &str = "default";
 
 /// The first logs of a new rule.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Start {
     /// The oldest stored logs.
@@ -154,20 +149,24 @@ pub enum Start {
     Now,
 }
 
-/// The components of a rule that override the built-in ones.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// The components of a rule that override the built-in stages.
+///
+/// Each is the name of an added stage (`mine`), a version (`mine@1.2.0`), a digest (`sha256:…`), or for `logship ship` a
+/// path (`./mine.wasm`).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(rename = "RuleStages")]
 pub struct Stages {
-    /// The encoder. Default: the built-in stage of the format.
+    /// The encoder. Default: the built-in encoder of the format.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub encoder: Option<String>,
-    /// The compressor. Default: the built-in stage of the compression.
+    /// The compressor. Default: the built-in compressor of the compression.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compressor: Option<String>,
     /// The renderer. Default: `object-path`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub renderer: Option<String>,
-    /// A component with all of these, fused by `logship compose`. It excludes the other fields.
+    /// A component that contains all three, made by `logship compose`. It excludes the other settings.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pipeline: Option<String>,
 }
@@ -204,48 +203,21 @@ impl RuleError {
     pub fn field(field: &'static str, problem: impl fmt::Display) -> Self {
         Self::Field { field, problem: problem.to_string() }
     }
-}
 
-/// The rules of a file.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RuleFile {
-    /// Rules that write objects.
-    #[serde(rename = "rule")]
-    pub rules: Vec<Rule>,
-    /// Rules that send to SIEMs.
-    pub siem: Vec<SiemRule>,
-}
-
-impl RuleFile {
-    /// Reads a file with one rule, or several as `[[rule]]` and `[[siem]]`. Does not check the rules, and
-    /// leaves paths of components unchanged.
-    ///
-    /// # Errors
-    /// [`RuleError::File`], with line and column.
-    pub fn read(file: &Path) -> Result<Self, RuleError> {
-        let file_error = |problem: String| RuleError::File { file: file.display().to_string(), problem };
-        let text = std::fs::read_to_string(file).map_err(|error| file_error(error.to_string()))?;
-        let table: toml::Table = toml::from_str(&text).map_err(|error| file_error(error.to_string()))?;
-        let parse_error = |error: toml::de::Error| file_error(error.to_string());
-        if ["rule", "siem"].iter().any(|several| table.get(*several).is_some_and(toml::Value::is_array)) {
-            return toml::from_str(&text).map_err(parse_error);
-        }
-        let rule = toml::from_str(&text).map_err(parse_error)?;
-        Ok(Self { rules: vec![rule], siem: vec![] })
+    /// Returns a [`RuleError::File`].
+    pub fn file(file: &Path, problem: impl fmt::Display) -> Self {
+        Self::File { file: file.display().to_string(), problem: problem.to_string() }
     }
 }
 
 impl Rule {
-    /// Reads a rule from a file. Does not [check](Self::check) it yet: the command line may override it.
+    /// Parses the text of a rule's file. Does not [check](Self::check) the rule yet: the command line may override it.
     /// Resolves paths of components relative to the folder of the file.
     ///
     /// # Errors
     /// [`RuleError::File`], with line and column.
-    pub fn read(file: &Path) -> Result<Self, RuleError> {
-        let file_error = |problem: String| RuleError::File { file: file.display().to_string(), problem };
-        let text = std::fs::read_to_string(file).map_err(|error| file_error(error.to_string()))?;
-        let mut rule: Self = toml::from_str(&text).map_err(|error| file_error(error.to_string()))?;
+    pub fn parse(text: &str, file: &Path) -> Result<Self, RuleError> {
+        let mut rule: Self = toml::from_str(text).map_err(|error| RuleError::file(file, error))?;
         let folder = file.parent().unwrap_or(Path::new(""));
         let Stages { encoder, compressor, renderer, pipeline } = &mut rule.stages;
         let stages = [encoder, compressor, renderer, pipeline].into_iter().flatten();
@@ -266,9 +238,9 @@ impl Rule {
     /// [`RuleError::Field`], for the first invalid field.
     pub fn check(&self) -> Result<(), RuleError> {
         check_name(&self.name)?;
-        check_range("size_mb", self.size_mb, 5, 256, "MB")?;
-        check_range("time_seconds", self.time_seconds, 300, 900, "seconds")?;
-        check_range("open_partitions", self.open_partitions, 1, MAX_OPEN_PARTITIONS, "partitions")?;
+        check_range("size_mb", self.size_mb, SIZE_MB, "MB")?;
+        check_range("time_seconds", self.time_seconds, TIME_SECONDS, "seconds")?;
+        check_range("open_partitions", self.open_partitions, OPEN_PARTITIONS, "partitions")?;
         if self.prefix.starts_with('/') || self.partition.starts_with('/') {
             let field = if self.prefix.starts_with('/') { "prefix" } else { "partition" };
             return Err(RuleError::field(field, "begins with `/`, which object keys must not: remove it"));
@@ -302,38 +274,41 @@ impl Rule {
     }
 }
 
-pub fn check_name(name: &str) -> Result<(), RuleError> {
+/// Checks the name of a rule.
+///
+/// # Errors
+/// [`RuleError::Field`], if the name is invalid.
+pub(crate) fn check_name(name: &str) -> Result<(), RuleError> {
     let is_alphanumeric = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let bytes = name.as_bytes();
-    let is_valid = (3..=63).contains(&bytes.len())
+    let is_valid = NAME_LENGTH.contains(bytes.len() as u64)
         && bytes.iter().all(|byte| is_alphanumeric(byte) || matches!(byte, b'-' | b'_'))
         && bytes.first().is_some_and(is_alphanumeric)
         && bytes.last().is_some_and(is_alphanumeric);
     if is_valid {
         return Ok(());
     }
-    let syntax = "3-63 lowercase letters, digits, `-` and `_`, with a letter or digit at both ends";
-    Err(RuleError::field("name", format!("{name:?} is invalid: use {syntax}")))
+    let Limit { min, max, .. } = NAME_LENGTH;
+    let syntax = "lowercase letters, digits, `-` and `_`, with a letter or digit at both ends";
+    Err(RuleError::field("name", format!("{name:?} is invalid: use {min}-{max} {syntax}")))
 }
 
-fn check_range(field: &'static str, value: u64, min: u64, max: u64, unit: &str) -> Result<(), RuleError> {
-    if (min..=max).contains(&value) {
+fn check_range(field: &'static str, value: u64, limit: Limit, unit: &str) -> Result<(), RuleError> {
+    if limit.contains(value) {
         return Ok(());
     }
+    let Limit { min, max, .. } = limit;
     Err(RuleError::field(field, format!("{value} is out of range: {min}-{max} {unit}")))
 }
-
-/// Maximum number of transformers of a rule. Each object needs an instance of each.
-const MAX_TRANSFORMERS: usize = 8;
 
 /// Checks the transformers of a rule without loading them.
 ///
 /// # Errors
 /// If there are too many.
-pub fn check_transforms(choices: &[StageSpec]) -> Result<(), RuleError> {
-    if choices.len() > MAX_TRANSFORMERS {
-        let problem =
-            format!("{} transformers are too many: a rule has {MAX_TRANSFORMERS} at most", choices.len());
+pub(crate) fn check_transforms(choices: &[StageSpec]) -> Result<(), RuleError> {
+    if !TRANSFORMERS.contains(choices.len() as u64) {
+        let (count, max) = (choices.len(), TRANSFORMERS.max);
+        let problem = format!("{count} transformers are too many: a rule has {max} at most");
         return Err(RuleError::field("transform", problem));
     }
     Ok(())
@@ -380,24 +355,20 @@ mod tests {
 
     #[test]
     fn file_errors_have_problem_and_position() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("rule.toml");
-        let read = |text: &str| {
-            std::fs::write(&file, text).unwrap();
-            Rule::read(&file)
-        };
-        let rule = read("prefix = 'p'\ntime_zone = '+08:00'\ncompression = { type = 'gzip', level = 9 }\ntransform = ['./t.wasm', { type = 'fields', drop = ['a'] }]\n[stages]\nencoder = './x.wasm'\n").unwrap();
+        let folder = "/etc/logship";
+        let parse = |text: &str| Rule::parse(text, Path::new("/etc/logship/rule.toml"));
+        let rule = parse("prefix = 'p'\ntime_zone = '+08:00'\ncompression = { type = 'gzip', level = 9 }\ntransform = ['./t.wasm', { type = 'fields', drop = ['a'] }]\n[stages]\nencoder = './x.wasm'\n").unwrap();
         assert_eq!((rule.prefix.as_str(), rule.size_mb), ("p", 256));
         assert_eq!(rule.compression.settings["level"], 9);
         assert_eq!(rule.time_zone.offset(chrono::DateTime::UNIX_EPOCH), 28_800);
-        assert!(rule.stages.encoder.unwrap().starts_with(folder.path().to_str().unwrap()));
+        assert!(rule.stages.encoder.unwrap().starts_with(folder));
         let [from_file, built_in] = &rule.transform[..] else { panic!("{:?}", rule.transform) };
-        assert!(from_file.name.starts_with(folder.path().to_str().unwrap()) && from_file.settings.is_empty());
+        assert!(from_file.name.starts_with(folder) && from_file.settings.is_empty());
         assert_eq!((built_in.name.as_str(), built_in.settings["drop"][0].as_str()), ("fields", Some("a")));
         assert!(
             problem(|rule| rule.transform = vec![StageSpec::named("fields"); 9])
                 .unwrap()
-                .contains("8 at max")
+                .contains("8 at most")
         );
         for (text, expected) in [
             ("size = 5", "unknown field `size`"),
@@ -406,7 +377,7 @@ mod tests {
             ("[format]\ncolumns = []", "a name, or a table with `type`"),
             ("name = ", "line 1"),
         ] {
-            let error = read(text).unwrap_err().to_string();
+            let error = parse(text).unwrap_err().to_string();
             assert!(error.contains(expected) && error.contains("rule.toml"), "{error}");
         }
     }

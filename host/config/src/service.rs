@@ -2,50 +2,56 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::dead_letter::DeadLetterConfig;
 use crate::destination::DestinationConfig;
+use crate::limit::{self, Limit};
 use crate::receiver::ReceiverConfig;
 use crate::rule::DEFAULT_DESTINATION;
-use crate::shipping::{MIN_WORKER_MEMORY, Shipping};
+use crate::secret::has_secret;
+use crate::shipping::Shipping;
 use crate::stage_name::{DIGEST_PREFIX, is_digest, is_name};
 
-/// All settings. Each has a default.
-#[derive(Debug, Clone, Deserialize)]
+/// The settings of the service: the file of `logship serve --config`. All settings have defaults. Paths are relative to the file.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[schemars(rename = "Settings")]
 pub struct Config {
-    /// The data directory.
+    /// The data directory. It has the logs, the rules and the access keys. The default is relative to the working
+    /// directory.
     pub data: PathBuf,
-    /// The listening address.
+    /// The address and port to listen on.
     pub listen: SocketAddr,
-    /// The host name without a project. `p.logs.example.org` always has the project `p`. With
-    /// `domain = "logs.example.org"`, the host `logs.example.org` has no project.
+    /// The host name of the service itself. The project of a request is the first part of its host:
+    /// `p.logs.example.org` has the project `p`. With `domain = "logs.example.org"`, the host `logs.example.org` has
+    /// no project.
     pub domain: Option<String>,
-    /// The TLS certificate and key; none for plain HTTP.
+    /// The TLS certificate and its key. Without them, the service speaks plain HTTP.
     pub tls: Option<Tls>,
     /// The limits of requests.
     pub limits: Limits,
-    /// True if `/metrics` needs no key. It names projects, logstores and groups.
+    /// True if `/metrics` needs no key. The metrics name projects, Logstores and consumer groups.
     pub open_metrics: bool,
-    /// The settings of shipping.
+    /// Resource limits, retries and times of shipping.
     pub shipping: Shipping,
-    /// The folder of components and their permissions.
+    /// The directory of components, and their permissions.
     pub stages: Stages,
-    /// The destinations of rules, by name. Rules without a name use `default`, which is a directory unless it is set here.
+    /// The destinations of rules, by name. Rules without a destination use `default`, which is the directory `buckets`
+    /// in the data directory unless it is set here.
     pub destinations: BTreeMap<String, DestinationConfig>,
     /// The receivers of events, by name.
     pub receivers: BTreeMap<String, ReceiverConfig>,
-    /// The destination of events that a receiver rejects permanently.
+    /// The location of events that a receiver rejects permanently.
     pub dead_letters: DeadLetterConfig,
 }
 
-/// The certificate and its private key, in PEM format.
-#[derive(Debug, Clone, Deserialize)]
+/// The TLS certificate and its private key, in PEM format.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Tls {
     /// The file with the certificate, followed by its issuers' certificates.
@@ -54,16 +60,18 @@ pub struct Tls {
     pub key: PathBuf,
 }
 
-/// The folder of components and their permissions.
-#[derive(Debug, Clone, Deserialize)]
+/// The directory of components, and their permissions.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[schemars(rename = "StageSettings")]
 pub struct Stages {
-    /// The folder to import components from: a changed NAME.wasm becomes a new version of NAME. The default is `stages` in
-    /// the data directory.
+    /// The directory to import components from: a changed NAME.wasm becomes a new version of the stage NAME. Default:
+    /// `stages` in the data directory.
     pub folder: Option<PathBuf>,
-    /// The interval of scans of the folder, in seconds; 0: never.
+    /// The interval of scans of the directory, in seconds. 0: never.
+    #[schemars(range(min = limit::WATCH_SECONDS.min, max = limit::WATCH_SECONDS.max))]
     pub watch_seconds: u64,
-    /// The stages that may import the empty WASI: names, and digests with the prefix `sha256:`.
+    /// The stages that may import WASI, which is an empty one: names, and digests with the prefix `sha256:`.
     pub allow_wasi: Vec<String>,
 }
 
@@ -74,23 +82,31 @@ impl Default for Stages {
 }
 
 /// The limits of requests.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Limits {
-    /// The most concurrent connections.
+    /// The number of concurrent connections.
+    #[schemars(range(min = limit::CONNECTIONS.min, max = limit::CONNECTIONS.max))]
     pub connections: usize,
-    /// The largest log group, in bytes before compression.
+    /// The largest log group of a put, in bytes before compression.
+    #[schemars(range(min = limit::GROUP_BYTES.min, max = limit::GROUP_BYTES.max))]
     pub group_bytes: usize,
-    /// The memory of all bodies being received, in bytes. The same limit applies to decompressed bodies and to replies.
+    /// The memory of all bodies that the service is receiving, in bytes. The same limit applies to decompressed bodies
+    /// and to replies. It must hold a body of the largest log group.
+    #[schemars(range(min = limit::BODIES_BYTES.min, max = limit::BODIES_BYTES.max))]
     pub bodies_bytes: usize,
-    /// The idle timeout of a connection between two requests, in seconds. Clients keep connections for long, and some don't
-    /// retry when a connection closes just before a request.
+    /// The idle timeout of a connection between two requests, in seconds. Clients keep connections for long, and some
+    /// don't retry when a connection closes just before a request.
+    #[schemars(range(min = limit::IDLE_SECONDS.min, max = limit::IDLE_SECONDS.max))]
     pub idle_seconds: u64,
     /// The timeout for a client that sends no data of a body, or receives no data of a reply, in seconds.
+    #[schemars(range(min = limit::STALL_SECONDS.min, max = limit::STALL_SECONDS.max))]
     pub stall_seconds: u64,
-    /// The most consumer groups of a logstore.
+    /// The number of consumer groups of a Logstore.
+    #[schemars(range(min = limit::CONSUMER_GROUPS.min, max = limit::CONSUMER_GROUPS.max))]
     pub consumer_groups: usize,
-    /// The most writable shards of a logstore.
+    /// The number of writable shards of a Logstore.
+    #[schemars(range(min = limit::SHARDS.min, max = limit::SHARDS.max))]
     pub shards: u32,
 }
 
@@ -127,31 +143,25 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// The largest body on the wire, in bytes. Incompressible data grows a little when it is compressed.
+    /// Returns the largest body on the wire, in bytes. Incompressible data grows a little when it is compressed.
     pub fn body_bytes(&self) -> usize {
         self.group_bytes + self.group_bytes / 255 + 64
     }
 
+    /// Returns the timeout for a client that sends or receives no data.
     pub fn stall(&self) -> Duration {
         Duration::from_secs(self.stall_seconds)
     }
 
+    /// Returns the idle timeout of a connection.
     pub fn idle(&self) -> Duration {
         Duration::from_secs(self.idle_seconds)
     }
 }
 
-/// Why the settings are invalid.
+/// An error in the settings.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The file can't be read.
-    #[error("{}: {source}", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// The system's error.
-        source: std::io::Error,
-    },
     /// The file's content is invalid.
     #[error("{}: {problem}", path.display())]
     Content {
@@ -168,7 +178,7 @@ pub enum ConfigError {
         /// The value.
         value: u64,
         /// The allowed range.
-        allowed: &'static str,
+        allowed: String,
     },
     /// An entry of `allow-wasi` is invalid.
     #[error("stages.allow-wasi: {0:?} is invalid: use a stage name, or `sha256:` and 64 hexadecimal digits")]
@@ -184,62 +194,45 @@ pub enum ConfigError {
 }
 
 impl Config {
-    /// Reads a file of settings. Paths in it are relative to it.
-    pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::File { path: path.to_owned(), source })?;
+    /// Parses the text of a settings file. Paths in it become relative to its folder. Does not [check](Self::check) the
+    /// settings yet: the command line may override them.
+    ///
+    /// # Errors
+    /// [`ConfigError::Content`], with the line and the setting.
+    pub fn parse(text: &str, file: &Path) -> Result<Self, ConfigError> {
         // The parser's full message shows the line, which may have a secret.
         let invalid = |setting: &str, error: &toml::de::Error| {
             let line = error.span().map_or(0, |span| text[..span.start].matches('\n').count() + 1);
             let problem = format!("line {line}: {setting}{}", error.message());
-            ConfigError::Content { path: path.to_owned(), problem }
+            ConfigError::Content { path: file.to_owned(), problem }
         };
-        let content = toml::Deserializer::parse(&text).map_err(|error| invalid("", &error))?;
+        let content = toml::Deserializer::parse(text).map_err(|error| invalid("", &error))?;
         let mut config: Self = serde_path_to_error::deserialize(content)
             .map_err(|error| invalid(&format!("{}: ", error.path()), error.inner()))?;
-        config.warn_if_readable(path);
-        let folder = path.parent().unwrap_or(Path::new(""));
-        // The default stays relative to the working directory, as in the commands.
-        if config.data != Self::default().data {
-            config.data = folder.join(&config.data);
-        }
-        if let Some(tls) = &mut config.tls {
-            tls.certificate = folder.join(&tls.certificate);
-            tls.key = folder.join(&tls.key);
-        }
-        config.shipping.spool = config.shipping.spool.map(|spool| folder.join(spool));
-        config.stages.folder = config.stages.folder.map(|stages| folder.join(stages));
-        for destination in config.destinations.values_mut() {
-            match destination {
-                DestinationConfig::Directory { path } => *path = folder.join(&*path),
-                DestinationConfig::S3(remote) | DestinationConfig::Oss(remote) => {
-                    remote.ca = remote.ca.take().map(|ca| folder.join(ca));
-                }
-                DestinationConfig::Function(function) => {
-                    function.ca = function.ca.take().map(|ca| folder.join(ca));
-                }
-            }
-        }
-        for file in config.receivers.values_mut().flat_map(ReceiverConfig::files) {
-            *file = folder.join(&*file);
-        }
-        config.dead_letters.path = config.dead_letters.path.map(|path| folder.join(path));
+        config.resolve_paths(file.parent().unwrap_or(Path::new("")));
         Ok(config)
     }
 
-    /// Warns if other users can read a file with secrets. This is not an error, because secrets mounted by Kubernetes are
-    /// readable by all users of the container.
-    fn warn_if_readable(&self, path: &Path) {
-        let has_secrets = self.receivers.values().any(ReceiverConfig::has_secret)
-            || self.destinations.values().any(DestinationConfig::has_secret);
-        let mode = std::fs::metadata(path).map_or(0, |metadata| metadata.permissions().mode());
-        if has_secrets && mode & 0o077 != 0 {
-            let file = path.display();
-            tracing::warn!(%file, "the settings have secrets, but other users can read them: run chmod 600 {file}");
+    /// Resolves relative paths in the settings.
+    fn resolve_paths(&mut self, folder: &Path) {
+        // The default stays relative to the working directory, as in the commands.
+        let data = (self.data != Self::default().data).then_some(&mut self.data);
+        let tls = self.tls.iter_mut().flat_map(|tls| [&mut tls.certificate, &mut tls.key]);
+        let folders = [&mut self.shipping.spool, &mut self.stages.folder, &mut self.dead_letters.path];
+        let destinations = self.destinations.values_mut().filter_map(DestinationConfig::file);
+        let receivers = self.receivers.values_mut().flat_map(ReceiverConfig::files);
+        let paths = data.into_iter().chain(tls).chain(folders.into_iter().flatten());
+        for path in paths.chain(destinations).chain(receivers) {
+            *path = folder.join(&*path);
         }
     }
 
-    /// The destinations of rules: the configured ones and `default`.
+    /// Returns true if the settings have secrets.
+    pub fn has_secrets(&self) -> bool {
+        has_secret(&self.receivers) || has_secret(&self.destinations)
+    }
+
+    /// Returns the destinations of rules: the configured ones and `default`.
     pub fn destinations(&self) -> BTreeMap<String, DestinationConfig> {
         let mut all = self.destinations.clone();
         let directory = || DestinationConfig::Directory { path: self.data.join("buckets") };
@@ -247,36 +240,13 @@ impl Config {
         all
     }
 
-    /// Checks the ranges of values.
+    /// Checks the values.
+    ///
+    /// # Errors
+    /// The first invalid setting.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let Limits {
-            connections,
-            group_bytes,
-            bodies_bytes,
-            idle_seconds,
-            stall_seconds,
-            consumer_groups,
-            shards,
-        } = self.limits.clone();
-        let within = |name, value: u64, range: std::ops::RangeInclusive<u64>, allowed| {
-            if range.contains(&value) { Ok(()) } else { Err(ConfigError::Range { name, value, allowed }) }
-        };
-        within("limits.connections", connections as u64, 1..=1 << 20, "1 to 1048576")?;
-        within("limits.group-bytes", group_bytes as u64, 1 << 16..=64 << 20, "65536 to 67108864 (64 MiB)")?;
-        let largest = self.limits.body_bytes() as u64;
-        within("limits.bodies-bytes", bodies_bytes as u64, largest..=1 << 32, "group-bytes to 4294967296")?;
-        within("limits.idle-seconds", idle_seconds, 1..=86_400, "1 to 86400")?;
-        within("limits.stall-seconds", stall_seconds, 1..=3600, "1 to 3600")?;
-        within("limits.consumer-groups", consumer_groups as u64, 1..=10_000, "1 to 10000")?;
-        within("limits.shards", u64::from(shards), 1..=4096, "1 to 4096")?;
-        let Shipping { workers, max_memory_bytes, retry_seconds, retry_for_seconds, .. } = self.shipping;
-        let Shipping { longest_wait_seconds, keep_tasks_seconds, hold_after_tasks, .. } = self.shipping;
-        within("shipping.workers", workers as u64, 0..=1024, "0 (one per core) to 1024")?;
-        if max_memory_bytes != 0 {
-            let (min, allowed) =
-                (MIN_WORKER_MEMORY as u64, "134217728 (128 MiB) or more, or 0 for 256 MiB per worker");
-            within("shipping.max-memory-bytes", max_memory_bytes as u64, min..=1 << 40, allowed)?;
-        }
+        self.limits.check()?;
+        self.shipping.check()?;
         let destinations = self.destinations();
         for (name, destination) in &destinations {
             if let DestinationConfig::Function(function) = destination {
@@ -284,22 +254,116 @@ impl Config {
                 function.check(&destinations).map_err(invalid)?;
             }
         }
-        within("shipping.hold-after-tasks", hold_after_tasks as u64, 1..=1000, "1 to 1000")?;
-        let is_valid = |allowed: &str| {
-            let digest = allowed.strip_prefix(DIGEST_PREFIX);
-            digest.map_or_else(
-                || is_name(allowed),
-                |digest| is_digest(digest) && digest == digest.to_lowercase(),
-            )
+        self.stages.check()
+    }
+}
+
+/// Checks the range of a setting.
+pub(crate) fn within(name: &'static str, value: u64, limit: Limit) -> Result<(), ConfigError> {
+    if limit.contains(value) {
+        return Ok(());
+    }
+    Err(ConfigError::Range { name, value, allowed: limit.to_string() })
+}
+
+impl Limits {
+    fn check(&self) -> Result<(), ConfigError> {
+        within("limits.connections", self.connections as u64, limit::CONNECTIONS)?;
+        within("limits.group-bytes", self.group_bytes as u64, limit::GROUP_BYTES)?;
+        let (bodies, max) = (self.bodies_bytes as u64, limit::BODIES_BYTES.max);
+        if !(self.body_bytes() as u64..=max).contains(&bodies) {
+            let allowed = format!("group-bytes to {max}");
+            return Err(ConfigError::Range { name: "limits.bodies-bytes", value: bodies, allowed });
+        }
+        within("limits.idle-seconds", self.idle_seconds, limit::IDLE_SECONDS)?;
+        within("limits.stall-seconds", self.stall_seconds, limit::STALL_SECONDS)?;
+        within("limits.consumer-groups", self.consumer_groups as u64, limit::CONSUMER_GROUPS)?;
+        within("limits.shards", u64::from(self.shards), limit::SHARDS)
+    }
+}
+
+impl Stages {
+    fn check(&self) -> Result<(), ConfigError> {
+        let is_valid = |allowed: &str| match allowed.strip_prefix(DIGEST_PREFIX) {
+            Some(digest) => is_digest(digest) && digest == digest.to_lowercase(),
+            None => is_name(allowed),
         };
-        if let Some(invalid) = self.stages.allow_wasi.iter().find(|allowed| !is_valid(allowed)) {
+        if let Some(invalid) = self.allow_wasi.iter().find(|allowed| !is_valid(allowed)) {
             return Err(ConfigError::AllowWasi(invalid.clone()));
         }
-        within("stages.watch-seconds", self.stages.watch_seconds, 0..=3600, "0 (never) to 3600")?;
-        const YEAR: u64 = 366 * 86_400;
-        within("shipping.retry-seconds", retry_seconds, 1..=86_400, "1 to 86400")?;
-        within("shipping.retry-for-seconds", retry_for_seconds, 0..=YEAR, "0 to 31622400 (a year)")?;
-        within("shipping.longest-wait-seconds", longest_wait_seconds, 1..=900, "1 to 900")?;
-        within("shipping.keep-tasks-seconds", keep_tasks_seconds, 60..=YEAR, "60 to 31622400 (a year)")
+        within("stages.watch-seconds", self.watch_seconds, limit::WATCH_SECONDS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        let config =
+            Config::parse(text, Path::new("/etc/logship/logship.toml")).map_err(|error| error.to_string())?;
+        config.check().map_err(|error| error.to_string())?;
+        Ok(config)
+    }
+
+    #[test]
+    fn errors_name_setting_and_range() {
+        for (text, expected) in [
+            (
+                "[limits]\ngroup-bytes = 1",
+                "limits.group-bytes = 1 is out of range: 65536 to 67108864 (64 MiB)",
+            ),
+            (
+                "[limits]\nbodies-bytes = 1",
+                "limits.bodies-bytes = 1 is out of range: group-bytes to 4294967296",
+            ),
+            (
+                "[shipping]\nmax-memory-bytes = 1",
+                "shipping.max-memory-bytes = 1 is out of range: 134217728 (128 MiB) or more, or 0 for 256 MiB per worker",
+            ),
+            (
+                "[shipping]\nworkers = 2000",
+                "shipping.workers = 2000 is out of range: 0 (one per core) to 1024",
+            ),
+            (
+                "[shipping]\nkeep-tasks-seconds = 1",
+                "shipping.keep-tasks-seconds = 1 is out of range: 60 to 31622400 (a year)",
+            ),
+            (
+                "[stages]\nwatch-seconds = 4000",
+                "stages.watch-seconds = 4000 is out of range: 0 (never) to 3600",
+            ),
+            ("[stages]\nallow-wasi = ['sha256:x']", "stages.allow-wasi: \"sha256:x\" is invalid"),
+            ("[destinations.f]\ntype = 'function'", "destinations.f: url: \"\" is not a URL"),
+            ("\n[receivers.r]\ntype = 'hec'\ntoken = 7", "logship.toml: line 2: receivers.r"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn paths_are_relative_to_file() {
+        let text = "data = 'd'\n[shipping]\nspool = 's'\n[destinations.x]\ntype = 'directory'\npath = 'x'\n[receivers.r]\ntype = 'hec'\nurls = []\nca = '/ca.pem'";
+        let mut config = parse(text).unwrap();
+        assert_eq!(config.data, Path::new("/etc/logship/d"));
+        assert_eq!(config.shipping.spool.as_deref(), Some(Path::new("/etc/logship/s")));
+        assert_eq!(
+            config.destinations()["x"],
+            DestinationConfig::Directory { path: "/etc/logship/x".into() }
+        );
+        let receiver = config.receivers.get_mut("r").unwrap();
+        assert_eq!(receiver.files(), [Path::new("/ca.pem")]);
+        assert_eq!(parse("").unwrap().data, Path::new("logship-data"));
+    }
+
+    #[test]
+    fn settings_know_their_secrets() {
+        let has_secrets = |text: &str| parse(text).unwrap().has_secrets();
+        assert!(!has_secrets(
+            "[destinations.s]\ntype = 's3'\naccess-key-id = 'a'\nproxy = 'http://proxy:3128'"
+        ));
+        assert!(has_secrets("[destinations.s]\ntype = 's3'\naccess-key-secret = 's'"));
+        assert!(has_secrets("[receivers.r]\ntype = 'hec'\ntoken = 't'"));
     }
 }

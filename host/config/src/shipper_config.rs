@@ -3,25 +3,22 @@
 //! A shipper has a target type and a target configuration. Settings that Log Service doesn't have are in the
 //! configuration's `logship` member.
 
+use std::sync::LazyLock;
+
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha256};
 
 use crate::object_store::ObjectStoreConfig;
 use crate::rule::{self, NONE, PartitionBy, Rule, RuleError, StageSpec, Stages, Start, Store, TimeZone};
+use crate::schema::{PartitionBySchema, StageSpecSchema};
+use crate::secret::SecretPaths;
 
 /// The target type of rules that write objects, to any object store.
 pub const OSS: &str = "oss";
 
-/// Prefix of a masked secret. Some digits of the secret's hash follow, so that a changed secret is visible.
-/// A client that sends a masked secret back leaves the secret unchanged.
-const MASK_PREFIX: &str = "***";
-
-/// Settings of a rule's own destination that are secrets.
-const SECRETS: [&str; 4] = ["access-key-secret", "security-token", "external-id", "proxy"];
-
 /// The target configuration of a rule that writes objects. Clients omit any field, and add unknown ones.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 struct Configuration {
     oss_bucket: String,
@@ -38,7 +35,7 @@ struct Configuration {
     logship: Extension,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 struct Storage {
     format: String,
     #[serde(default)]
@@ -46,7 +43,7 @@ struct Storage {
 }
 
 /// Settings that only logship has.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct Extension {
     destination: Store,
@@ -55,10 +52,12 @@ struct Extension {
     #[serde(skip_serializing_if = "Map::is_empty")]
     path: Map<String, Value>,
     #[serde(skip_serializing_if = "PartitionBy::is_created")]
+    #[schemars(with = "PartitionBySchema")]
     partition_by: PartitionBy,
     #[serde(skip_serializing_if = "rule::is_default_open_partitions")]
     open_partitions: u64,
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<StageSpecSchema>")]
     transform: Vec<StageSpec>,
     stages: Stages,
     from: Start,
@@ -212,44 +211,26 @@ pub fn wire_name(field: &str) -> &str {
     }
 }
 
+static SECRETS: LazyLock<SecretPaths> = LazyLock::new(SecretPaths::of::<Configuration>);
+
 /// Returns the configuration with masked secrets.
 pub fn mask_secrets(configuration: &Value) -> Value {
     let mut masked = configuration.clone();
-    for secret in SECRETS {
-        if let Some(secret) = masked.pointer_mut(&pointer(secret)) {
-            let hash = Sha256::digest(secret.as_str().unwrap_or_default());
-            *secret = format!("{MASK_PREFIX}{}", hex::encode(&hash[..4])).into();
-        }
-    }
+    SECRETS.mask(&mut masked);
     masked
 }
 
 /// Replaces masked secrets in `configuration` with the secrets of `previous`, if both have the same endpoint.
 pub fn restore_secrets(configuration: &mut Value, previous: &Value) {
-    let endpoint = pointer("endpoint");
-    if configuration.pointer(&endpoint) != previous.pointer(&endpoint) {
-        return;
-    }
-    for secret in SECRETS {
-        if let Some(value) = configuration.pointer_mut(&pointer(secret))
-            && value.as_str().is_some_and(|secret| secret.starts_with(MASK_PREFIX))
-            && let Some(known) = previous.pointer(&pointer(secret))
-        {
-            value.clone_from(known);
-        }
+    const ENDPOINT: &str = "/logship/destination/endpoint";
+    if configuration.pointer(ENDPOINT) == previous.pointer(ENDPOINT) {
+        SECRETS.restore(configuration, previous);
     }
 }
 
 /// Returns the destination's first setting that is masked.
-pub fn masked_secret(remote: &ObjectStoreConfig) -> Option<&'static str> {
-    let values = [&remote.access_key_secret, &remote.security_token, &remote.external_id, &remote.proxy];
-    let is_masked =
-        |value: &&Option<String>| value.as_ref().is_some_and(|value| value.starts_with(MASK_PREFIX));
-    SECRETS.into_iter().zip(values).find(|(_, value)| is_masked(value)).map(|(secret, _)| secret)
-}
-
-fn pointer(secret: &str) -> String {
-    format!("/logship/destination/{secret}")
+pub fn masked_secret(remote: &ObjectStoreConfig) -> Option<String> {
+    SecretPaths::of::<ObjectStoreConfig>().first_masked(&json!(remote))
 }
 
 fn parse(configuration: &Value) -> Result<Configuration, serde_path_to_error::Error<serde_json::Error>> {

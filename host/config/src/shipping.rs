@@ -3,27 +3,42 @@
 use std::path::PathBuf;
 use std::thread::available_parallelism;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// Settings of shipping. All have defaults.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+use crate::limit::{
+    HOLD_AFTER_TASKS, KEEP_TASKS_SECONDS, LONGEST_WAIT_SECONDS, MAX_MEMORY_BYTES, RETRY_FOR_SECONDS,
+    RETRY_SECONDS, WORKERS,
+};
+use crate::service::{ConfigError, within};
+
+/// Shipping: resource limits, retries and times.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Shipping {
-    /// Objects encoded concurrently; 0: one per core, limited by `max-memory-bytes`.
+    /// The number of objects that are encoded concurrently. 0: one per core, as far as `max-memory-bytes` allows.
+    #[schemars(range(min = WORKERS.min, max = WORKERS.max))]
     pub workers: usize,
-    /// Memory for stages and uploads, in bytes; 0: 256 MiB per worker.
+    /// The memory for stages and uploads, in bytes: at least 134217728 (128 MiB). 0: 256 MiB per worker. It limits the
+    /// workers to one per 128 MiB.
+    #[schemars(range(max = MAX_MEMORY_BYTES.max))]
     pub max_memory_bytes: usize,
-    /// Delay before the first retry of a failed task, in seconds. It doubles with each failure.
+    /// The delay before the first retry of a failed task, in seconds. It doubles with each failure.
+    #[schemars(range(min = RETRY_SECONDS.min, max = RETRY_SECONDS.max))]
     pub retry_seconds: u64,
-    /// Age of a task, in seconds, up to which it is retried automatically.
+    /// The age of a task, in seconds, up to which the service retries it. Older tasks are retried only on request.
+    #[schemars(range(min = RETRY_FOR_SECONDS.min, max = RETRY_FOR_SECONDS.max))]
     pub retry_for_seconds: u64,
-    /// Longest time that logs wait for an object to fill, in seconds. Caps the rule's own setting.
+    /// The longest time that logs wait for an object to fill, in seconds. It caps the `time_seconds` of rules.
+    #[schemars(range(min = LONGEST_WAIT_SECONDS.min, max = LONGEST_WAIT_SECONDS.max))]
     pub longest_wait_seconds: u64,
-    /// Retention of successful tasks, in seconds.
+    /// The retention of successful tasks in the task list, in seconds.
+    #[schemars(range(min = KEEP_TASKS_SECONDS.min, max = KEEP_TASKS_SECONDS.max))]
     pub keep_tasks_seconds: u64,
-    /// Consecutive stage failures that open a rule's circuit breaker.
+    /// The number of consecutive stage failures that open a rule's circuit breaker.
+    #[schemars(range(min = HOLD_AFTER_TASKS.min, max = HOLD_AFTER_TASKS.max))]
     pub hold_after_tasks: usize,
-    /// Folder for staged objects; `spool` in the data directory by default.
+    /// The directory of staged objects. Default: `spool` in the data directory.
     pub spool: Option<PathBuf>,
 }
 
@@ -45,7 +60,7 @@ impl Default for Shipping {
 }
 
 /// Least memory of a worker, enough for JSON. A Parquet row group of 32 MB needs [`DEFAULT_WORKER_MEMORY`].
-pub const MIN_WORKER_MEMORY: usize = 128 << 20;
+const MIN_WORKER_MEMORY: usize = MAX_MEMORY_BYTES.min as usize;
 const DEFAULT_WORKER_MEMORY: usize = 256 << 20;
 
 /// Part of a worker's memory that is not for stages: logs being read, and parts of two objects being uploaded.
@@ -55,7 +70,23 @@ const NON_STAGE_MEMORY: usize = 64 << 20;
 const MAX_STAGE_MEMORY: usize = 256 << 20;
 
 impl Shipping {
-    /// Number of objects encoded concurrently.
+    /// Checks the ranges of values.
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        within("shipping.workers", self.workers as u64, WORKERS)?;
+        let memory = self.max_memory_bytes as u64;
+        if memory != 0 && !MAX_MEMORY_BYTES.contains(memory) {
+            let min = MAX_MEMORY_BYTES.min;
+            let allowed = format!("{min} (128 MiB) or more, or 0 for 256 MiB per worker");
+            return Err(ConfigError::Range { name: "shipping.max-memory-bytes", value: memory, allowed });
+        }
+        within("shipping.hold-after-tasks", self.hold_after_tasks as u64, HOLD_AFTER_TASKS)?;
+        within("shipping.retry-seconds", self.retry_seconds, RETRY_SECONDS)?;
+        within("shipping.retry-for-seconds", self.retry_for_seconds, RETRY_FOR_SECONDS)?;
+        within("shipping.longest-wait-seconds", self.longest_wait_seconds, LONGEST_WAIT_SECONDS)?;
+        within("shipping.keep-tasks-seconds", self.keep_tasks_seconds, KEEP_TASKS_SECONDS)
+    }
+
+    /// Returns the number of objects that are encoded concurrently.
     pub fn workers(&self) -> usize {
         let wanted = match self.workers {
             0 => available_parallelism().map_or(1, usize::from),
@@ -67,7 +98,7 @@ impl Shipping {
         }
     }
 
-    /// Memory limit of a stage instance, in bytes. An object has at most two instances.
+    /// Returns the memory limit of a stage instance, in bytes. An object has at most two instances.
     pub fn stage_memory(&self) -> usize {
         let share = match self.max_memory_bytes {
             0 => DEFAULT_WORKER_MEMORY,

@@ -1,36 +1,45 @@
 //! Rules that send a logstore to a SIEM.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use crate::limit::{NAME_LENGTH, TRANSFORMERS};
 use crate::rule::{RuleError, StageSpec, Start, check_name, check_transforms};
+use crate::schema::StageSpecSchema;
 
 /// The target type of these rules.
 pub const SIEM: &str = "siem";
 
-/// A rule that sends a logstore to a receiver. The service's settings define the receiver, so rules contain no tokens.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// A rule that sends a Logstore's logs as events to a receiver.
+///
+/// The service's settings define the receiver, so rules contain no tokens.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(extend("required" = ["name", "receiver"]))]
 pub struct SiemRule {
-    /// Its name.
+    /// The name: lowercase letters, digits, `-` and `_`, with a letter or digit at both ends. Names of deleted rules
+    /// can't be reused.
+    #[schemars(length(min = NAME_LENGTH.min, max = NAME_LENGTH.max))]
     pub name: String,
-    /// The logstore.
+    /// The Logstore that the rule sends. Required by `logship rule apply`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub logstore: String,
-    /// Name of a receiver in the service's settings.
+    /// The name of a receiver in the service's settings.
     pub receiver: String,
-    /// Transformers that run before the formatter, in order.
+    /// The transformers that run before the formatter, in order: stages by name, version or digest.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<StageSpecSchema>", length(max = TRANSFORMERS.max))]
     pub transform: Vec<StageSpec>,
-    /// The formatter stage; by default the receiver's.
+    /// The formatter. Default: the receiver's, `siem-hec` or `siem-syslog`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stage: Option<String>,
-    /// The formatter's configuration.
+    /// The settings of the formatter: `logship stage inspect siem-hec` lists them.
     #[serde(skip_serializing_if = "Map::is_empty")]
     pub format: Map<String, Value>,
-    /// True if the rule is enabled.
+    /// True if the rule sends logs.
     pub enabled: bool,
-    /// The first logs of a new rule.
+    /// The first logs that a new rule sends.
     pub from: Start,
 }
 
@@ -49,7 +58,7 @@ impl Default for SiemRule {
     }
 }
 
-/// The rule's configuration as Log Service's clients set it.
+/// The wire form of the rule, as Log Service's clients set it.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Configuration {
@@ -71,10 +80,10 @@ fn default_true() -> bool {
 }
 
 impl SiemRule {
-    /// Parses and checks a configuration.
+    /// Parses and checks the wire form of a rule.
     ///
     /// # Errors
-    /// When the configuration is wrong. Names the wrong field.
+    /// [`RuleError::Field`], if the configuration is invalid; the error names the field.
     pub fn of(name: &str, configuration: &Value) -> Result<Self, RuleError> {
         let wrong = |error: &dyn std::fmt::Display| RuleError::field("targetConfiguration", error);
         let parsed: Configuration =
@@ -94,7 +103,7 @@ impl SiemRule {
         Ok(rule)
     }
 
-    /// The rule's configuration in JSON.
+    /// Returns the wire form of the rule.
     pub fn configuration(&self) -> Value {
         let mut set = json!({ "receiver": self.receiver, "enable": self.enabled, "from": self.from });
         if !self.transform.is_empty() {
@@ -112,7 +121,7 @@ impl SiemRule {
     /// Checks the rule without the service.
     ///
     /// # Errors
-    /// [`RuleError::Field`], for the first field that is wrong.
+    /// [`RuleError::Field`], for the first invalid field.
     pub fn check(&self) -> Result<(), RuleError> {
         check_name(&self.name)?;
         if self.receiver.is_empty() {

@@ -2,42 +2,46 @@
 
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Settings of a syslog receiver.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// Syslog over UDP, TCP or TLS.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+#[schemars(extend("required" = ["host"]))]
 pub struct SyslogConfig {
-    /// Host name or address.
+    /// The host name or address of the receiver.
     pub host: String,
-    /// Port.
+    /// The port. The usual port for TLS is 6514.
     pub port: u16,
-    /// Transport protocol.
+    /// The transport protocol.
     pub protocol: Protocol,
-    /// Framing of messages in a stream.
+    /// The framing of messages over TCP and TLS.
     pub framing: Framing,
-    /// Delivery confirmation over TCP and TLS.
+    /// The confirmation of delivery over TCP and TLS.
     pub confirm: Confirm,
-    /// Timeout of connecting, of progress in sending, and of the confirmation, in seconds.
+    /// The timeout of connecting, of progress in sending, and of the confirmation, in seconds.
+    #[schemars(range(min = 1))]
     pub timeout_seconds: u64,
-    /// The largest message, in bytes. Larger ones become dead letters. Default: 8192 over UDP, unlimited otherwise.
-    /// Receivers truncate or drop messages above their own limit.
+    /// The largest message, in bytes. Larger messages become dead letters. Over UDP, at most 65507. Receivers truncate
+    /// or drop messages above their own limit. Default: `8192` over UDP, otherwise unlimited.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_bytes: Option<usize>,
-    /// Rate limit over UDP, in messages per second; 0: unlimited. UDP has no flow control.
+    /// The rate limit over UDP, in messages per second; 0: unlimited. UDP has no flow control.
     pub rate: u32,
-    /// Concurrent connections over TCP and TLS with `confirm = "close"`. A shard uses one at a time.
+    /// The number of concurrent connections over TCP and TLS with `confirm = "close"`. A shard uses one at a time.
+    #[schemars(range(min = 1))]
     pub connections: usize,
-    /// File with trusted CA certificates (PEM), instead of the system's.
+    /// A file with trusted CA certificates (PEM), instead of the system's. TLS only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca: Option<PathBuf>,
-    /// File with the client certificate (PEM), followed by its issuers.
+    /// A file with the client certificate (PEM), followed by its issuers. TLS only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate: Option<PathBuf>,
-    /// File with the client certificate's private key (PEM).
+    /// A file with the client certificate's private key (PEM). TLS only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<PathBuf>,
-    /// Expected name in the receiver's certificate; `host` by default.
+    /// The expected name in the receiver's certificate. Default: `host`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server_name: Option<String>,
 }
@@ -62,8 +66,8 @@ impl Default for SyslogConfig {
     }
 }
 
-/// Transport protocol.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// The transport protocol of syslog.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
     /// One datagram per message. Losses are not detected.
@@ -75,8 +79,8 @@ pub enum Protocol {
     Tls,
 }
 
-/// Framing of messages in a stream (RFC 6587).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// The framing of messages in a stream (RFC 6587).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Framing {
     /// A length prefix for each message.
@@ -86,8 +90,8 @@ pub enum Framing {
     Newline,
 }
 
-/// Delivery confirmation.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// The confirmation of delivery.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Confirm {
     /// The receiver has closed its side of the connection.

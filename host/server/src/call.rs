@@ -18,11 +18,9 @@ use percent_encoding::percent_decode_str;
 use subtle::ConstantTimeEq;
 
 use crate::Service;
-use crate::keys::{Access, Key};
+use crate::keys::{ALL_PROJECTS, Access, Key};
+use crate::operation::Operation;
 use logship_config::service::Limits;
-
-/// The project name in a grant for all current and future projects.
-pub const ALL_PROJECTS: &str = "*";
 
 /// The largest component, in bytes. Languages with an embedded interpreter need tens of MB.
 pub const MAX_COMPONENT_BYTES: usize = 64 << 20;
@@ -67,9 +65,8 @@ impl Call {
         }
         credentials.check_head(&key, &parts, &query, service.now())?;
         // Components have a larger limit than logs, but only for admins.
-        let path = parts.uri.path();
-        let is_component = parts.method == Method::POST && (path == "/stages" || path.ends_with("/trials"));
-        let limit = if is_component && key.allows(ALL_PROJECTS, Access::Admin) {
+        let may_be_component = Operation::takes_component(&parts.method, parts.uri.path());
+        let limit = if may_be_component && key.allows(ALL_PROJECTS, Access::Admin) {
             MAX_COMPONENT_BYTES
         } else {
             service.config.limits.body_bytes()
@@ -113,6 +110,12 @@ impl Call {
         let invalid =
             |_| ApiError::new(ErrorCode::ParameterInvalid, format!("{name}={text} is not a number in range"));
         text.parse().map(Some).map_err(invalid)
+    }
+
+    /// The error of a request whose query parameter `type` is unknown.
+    pub(crate) fn unknown_type(&self, known: &str) -> ApiError {
+        let kind = self.query.get("type").unwrap_or_default();
+        ApiError::new(ErrorCode::ParameterInvalid, format!("type={kind} is unknown: use {known}"))
     }
 
     /// A required query parameter.
@@ -177,16 +180,18 @@ impl Credentials {
         match self {
             Self::Signed(authorization) => {
                 check_version(header("x-log-apiversion"))?;
-                authorization.verify_head(&key.secret, &signed(parts, query, &headers, b""), now)?;
+                authorization.verify_head(key.secret.expose(), &signed(parts, query, &headers, b""), now)?;
             }
-            Self::Plain { secret, .. } if is_equal(secret, &key.secret) => {}
+            Self::Plain { secret, .. } if is_equal(secret, key.secret.expose()) => {}
             Self::Plain { .. } => {
                 let message = format!("the secret of key {} is wrong", key.id);
                 return Err(ApiError::new(ErrorCode::Unauthorized, message));
             }
         }
         match &key.token {
-            Some(expected) if !is_equal(expected, header("x-acs-security-token").unwrap_or_default()) => {
+            Some(expected)
+                if !is_equal(expected.expose(), header("x-acs-security-token").unwrap_or_default()) =>
+            {
                 let message = format!("key {} is temporary: send its token in x-acs-security-token", key.id);
                 Err(ApiError::new(ErrorCode::Unauthorized, message))
             }

@@ -73,6 +73,11 @@ pub(crate) async fn update(
     Ok(Reply::empty())
 }
 
+pub(crate) async fn delete(service: &Service, logstore: &Logstore, group: &str) -> Result<Reply, ApiError> {
+    service.store.delete_group(logstore, group).await.map_err(store_error)?;
+    Ok(Reply::empty())
+}
+
 /// Returns a JSON list of the consumer's shards. Clients accept neither an object nor an empty body.
 pub(crate) async fn heartbeat(
     service: &Service,
@@ -116,6 +121,11 @@ pub(crate) async fn save_checkpoint(
     })?;
     record_stats(service, call, logstore, group, consumer);
     Ok(Reply::empty())
+}
+
+/// Rejects a change of a group whose `type` is unknown.
+pub(crate) fn reject_type(call: &Call) -> Result<Reply, ApiError> {
+    Err(call.unknown_type("heartbeat or checkpoint"))
 }
 
 /// Records the statistics that a member reports, which are only for display.

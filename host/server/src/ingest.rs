@@ -6,7 +6,7 @@
 use std::io::Read;
 
 use flate2::read::{MultiGzDecoder, ZlibDecoder};
-use logship_logstore::NewGroup;
+use logship_logstore::{Logstore, NewGroup};
 use logship_sls::error::{ApiError, ErrorCode};
 use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde_json::json;
@@ -15,7 +15,7 @@ use sonic_rs::LazyValue;
 use crate::call::Call;
 use crate::put;
 use crate::put::Route;
-use crate::reply::{Reply, store_error};
+use crate::reply::Reply;
 use crate::{Service, blocking};
 use logship_batch::batch::{BatchBuilder, LogBatch, LogGroup};
 use logship_batch::log_group::log_groups;
@@ -27,13 +27,7 @@ const RAW_LOG: &str = "__raw_log__";
 const PARSE_ERROR: &str = "__parse_error__";
 
 /// Stores the logs of a JSON body.
-pub(crate) async fn ingest(
-    service: &Service,
-    call: &Call,
-    project: &str,
-    logstore: &str,
-) -> Result<Reply, ApiError> {
-    service.store.catalog().logstore(project, logstore).map_err(store_error)?;
+pub(crate) async fn ingest(service: &Service, call: &Call, logstore: &Logstore) -> Result<Reply, ApiError> {
     let route = Route::of(call)?;
     let now = (service.store_clock)();
     let now = ((now / 1_000_000).try_into().unwrap_or(u32::MAX), (now % 1_000_000) as u32 * 1000);
@@ -55,7 +49,7 @@ pub(crate) async fn ingest(
         read(&decode(&body, &encoding, limit)?, settings, strict, now, &source)
     };
     let read = blocking(read).await?;
-    put::store(service, project, logstore, &route, read.groups).await?;
+    put::store(service, &logstore.project, &logstore.name, &route, read.groups).await?;
     Ok(Reply::json(&json!({ "accepted": read.accepted, "malformed": read.malformed })))
 }
 

@@ -11,108 +11,26 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
+pub use logship_config::key::{Access, Grant, Key};
 
 /// The name of the key file, in the data directory.
 pub const FILE: &str = "keys.toml";
 
+/// The project name in a grant for all current and future projects.
+pub const ALL_PROJECTS: &str = "*";
+
 /// The interval of checks for a changed file.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The access of a key to a project.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-#[value(rename_all = "lower")]
-pub enum Access {
-    /// Write logs, but not read them: a shipper of logs need not see those of others.
-    Write,
-    /// Read logs and manage consumer groups, but not write logs.
-    Read,
-    /// Both `Write` and `Read`.
-    ReadWrite,
-    /// Everything, including create and delete.
-    Admin,
+/// Creates a key with a random ID and secret.
+pub fn create(grants: Vec<Grant>, note: &str, now: u64) -> Key {
+    let id = format!("LS{}", random(22));
+    Key { id, secret: random(40).into(), token: None, created: now, expires: None, note: note.into(), grants }
 }
 
-impl Access {
-    /// Returns true if this access includes `needed`.
-    pub fn allows(self, needed: Self) -> bool {
-        match self {
-            Self::Write | Self::Read => self == needed,
-            Self::ReadWrite => needed != Self::Admin,
-            Self::Admin => true,
-        }
-    }
-}
-
-/// The access of a key to one project or to all.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Grant {
-    /// The project's name, or `*` for all current and future projects.
-    pub project: String,
-    /// The access to the project.
-    pub access: Access,
-}
-
-/// An access key. `Debug` does not show its secret.
-#[derive(Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Key {
-    /// The public ID.
-    pub id: String,
-    /// The secret.
-    pub secret: String,
-    /// The security token that requests must send too, for temporary keys only.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub token: Option<String>,
-    /// The time of creation, in Unix seconds.
-    pub created: u64,
-    /// The time of expiry, in Unix seconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub expires: Option<u64>,
-    /// The purpose of the key.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub note: String,
-    /// The grants.
-    #[serde(rename = "grant", default)]
-    pub grants: Vec<Grant>,
-}
-
-impl std::fmt::Debug for Key {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter
-            .debug_struct("Key")
-            .field("id", &self.id)
-            .field("grants", &self.grants)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Key {
-    /// Creates a key with a random ID and secret.
-    pub fn new(grants: Vec<Grant>, note: &str, now: u64) -> Self {
-        let id = format!("LS{}", random(22));
-        Self { id, secret: random(40), token: None, created: now, expires: None, note: note.into(), grants }
-    }
-
-    /// Makes the key temporary: adds a token and an expiry.
-    pub fn temporary(mut self, expires: u64) -> Self {
-        self.token = Some(random(64));
-        self.expires = Some(expires);
-        self
-    }
-
-    /// Returns true if a grant allows this access to the project.
-    pub fn allows(&self, project: &str, access: Access) -> bool {
-        let grants = self.grants.iter().filter(|grant| grant.project == "*" || grant.project == project);
-        grants.into_iter().any(|grant| grant.access.allows(access))
-    }
-
-    /// Returns true if the key has expired.
-    pub fn is_expired(&self, now: u64) -> bool {
-        self.expires.is_some_and(|expires| expires <= now)
-    }
+/// Creates a temporary key, with a token and an expiry.
+pub fn create_temporary(grants: Vec<Grant>, note: &str, now: u64, expires: u64) -> Key {
+    Key { token: Some(random(64).into()), expires: Some(expires), ..create(grants, note, now) }
 }
 
 /// Random letters and digits from the system's generator, 5.9 bits each.
@@ -156,13 +74,6 @@ pub enum KeysError {
     Unknown(String),
 }
 
-#[derive(Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Content {
-    #[serde(rename = "key", default)]
-    keys: Vec<Key>,
-}
-
 /// The key file.
 #[derive(Debug, Clone)]
 pub struct KeyFile(PathBuf);
@@ -185,11 +96,8 @@ impl KeyFile {
             return Err(KeysError::Permissions(self.0.clone()));
         }
         let text = fs::read_to_string(&self.0).map_err(|source| self.failed(source))?;
-        // The parser's full message shows the line, which may have a secret.
-        let content: Content = toml::from_str(&text).map_err(|error| {
-            let line = error.span().map_or(0, |span| text[..span.start].matches('\n').count() + 1);
-            KeysError::Content { path: self.0.clone(), message: format!("line {line}: {}", error.message()) }
-        })?;
+        let content = logship_config::key::Keys::parse(&text);
+        let content = content.map_err(|message| KeysError::Content { path: self.0.clone(), message })?;
         Ok(content.keys)
     }
 
@@ -206,7 +114,7 @@ impl KeyFile {
         lock.lock().map_err(failed)?;
         let mut keys = if self.0.exists() { self.read()? } else { vec![] };
         let result = change(&mut keys)?;
-        let text = toml::to_string(&Content { keys })
+        let text = toml::to_string(&logship_config::key::Keys { keys })
             .map_err(|error| KeysError::Content { path: self.0.clone(), message: error.to_string() })?;
         let new = self.0.with_extension("new");
         // A crash may have left a file with this name and another mode.
@@ -289,26 +197,10 @@ mod tests {
     }
 
     #[test]
-    fn key_allows_only_its_grants() {
-        let key = Key::new(vec![grant("a", Access::Read), grant("b", Access::Admin)], "", 0);
-        assert!(
-            key.allows("a", Access::Read) && key.allows("b", Access::Write) && key.allows("b", Access::Admin)
-        );
-        assert!(
-            !key.allows("a", Access::Write)
-                && !key.allows("a", Access::Admin)
-                && !key.allows("c", Access::Read)
-        );
-        let everywhere = Key::new(vec![grant("*", Access::ReadWrite)], "", 0);
-        assert!(everywhere.allows("c", Access::Read) && everywhere.allows("c", Access::Write));
-        assert!(!everywhere.allows("c", Access::Admin));
-    }
-
-    #[test]
     fn key_file_round_trips_and_is_private() {
         let directory = tempfile::tempdir().unwrap();
         let file = KeyFile::within(directory.path());
-        let key = Key::new(vec![grant("*", Access::Admin)], "mine", 7).temporary(99);
+        let key = create_temporary(vec![grant("*", Access::Admin)], "mine", 7, 99);
         file.change(|keys| {
             keys.push(key.clone());
             Ok(())
@@ -320,7 +212,7 @@ mod tests {
             (&read[0].secret, &read[0].token, &read[0].grants),
             (&key.secret, &key.token, &key.grants)
         );
-        assert!(!format!("{read:?}").contains(&key.secret));
+        assert!(!format!("{read:?}").contains(key.secret.expose()));
         fs::set_permissions(file.path(), fs::Permissions::from_mode(0o640)).unwrap();
         assert!(matches!(file.read(), Err(KeysError::Permissions(_))));
     }
@@ -337,7 +229,7 @@ mod tests {
 
     #[test]
     fn secrets_are_random_and_long() {
-        let (a, b) = (Key::new(vec![], "", 0), Key::new(vec![], "", 0));
-        assert!(a.id != b.id && a.secret != b.secret && a.secret.len() == 40);
+        let (a, b) = (create(vec![], "", 0), create(vec![], "", 0));
+        assert!(a.id != b.id && a.secret != b.secret && a.secret.expose().len() == 40);
     }
 }

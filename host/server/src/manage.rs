@@ -1,5 +1,7 @@
 //! Projects, logstores and shards.
 
+use std::sync::Arc;
+
 use logship_logstore::{Catalog, FOREVER, Logstore, LogstoreSettings, Project, Resharding, Shard};
 use logship_sls::error::{ApiError, ErrorCode};
 use serde::Deserialize;
@@ -69,12 +71,16 @@ pub(crate) fn list_projects(catalog: &Catalog, call: &Call) -> Result<Reply, Api
         project.name.contains(filter)
             && [Access::Read, Access::Write].iter().any(|&access| call.key.allows(&project.name, access))
     });
-    let all: Vec<Value> = visible.map(|project| show_project(project)).collect();
+    let all: Vec<Value> = visible.map(|project| project_json(project)).collect();
     let (total, projects) = (all.len(), Page::of(call)?.slice(all));
     Ok(Reply::json(&json!({ "count": projects.len(), "total": total, "projects": projects })))
 }
 
-pub(crate) fn show_project(project: &Project) -> Value {
+pub(crate) fn show_project(catalog: &Catalog, project: &str) -> Result<Reply, ApiError> {
+    catalog.project(project).map(|project| Reply::json(&project_json(project))).map_err(store_error)
+}
+
+fn project_json(project: &Project) -> Value {
     json!({
         "projectName": project.name,
         "status": "Normal",
@@ -91,6 +97,11 @@ pub(crate) fn show_project(project: &Project) -> Value {
 pub(crate) async fn update_project(service: &Service, call: &Call, project: &str) -> Result<Reply, ApiError> {
     let body: ProjectBody = body(call, ErrorCode::PostBodyInvalid)?;
     service.store.update_project(project, &body.description).await.map_err(store_error)?;
+    Ok(Reply::empty())
+}
+
+pub(crate) async fn delete_project(service: &Service, project: &str) -> Result<Reply, ApiError> {
+    service.store.delete_project(project).await.map_err(store_error)?;
     Ok(Reply::empty())
 }
 
@@ -155,15 +166,20 @@ pub(crate) async fn create_logstore(
 pub(crate) async fn update_logstore(
     service: &Service,
     call: &Call,
-    project: &str,
     logstore: &Logstore,
 ) -> Result<Reply, ApiError> {
     let settings = LogstoreBody::read(call)?.settings(&logstore.settings, logstore.ttl);
-    service.store.update_logstore(project, &logstore.name, &settings).await.map_err(store_error)?;
+    let Logstore { project, name, .. } = logstore;
+    service.store.update_logstore(project, name, &settings).await.map_err(store_error)?;
     Ok(Reply::empty())
 }
 
-pub(crate) fn show_logstore(logstore: &Logstore) -> Value {
+pub(crate) async fn delete_logstore(service: &Service, logstore: &Logstore) -> Result<Reply, ApiError> {
+    service.store.delete_logstore(&logstore.project, &logstore.name).await.map_err(store_error)?;
+    Ok(Reply::empty())
+}
+
+pub(crate) fn show_logstore(logstore: &Logstore) -> Reply {
     let mut shown = json!({
         "enable_tracking": false,
         "autoSplit": false,
@@ -180,17 +196,18 @@ pub(crate) fn show_logstore(logstore: &Logstore) -> Value {
     shown["shardCount"] = logstore.writable().count().into();
     shown["createTime"] = logstore.created.into();
     shown["lastModifyTime"] = logstore.modified.into();
-    shown
+    Reply::json(&shown)
 }
 
-pub(crate) fn list_logstores(project: &Project, call: &Call) -> Result<Reply, ApiError> {
+pub(crate) fn list_logstores(catalog: &Catalog, call: &Call, project: &str) -> Result<Reply, ApiError> {
+    let project = catalog.project(project).map_err(store_error)?;
     let filter = call.query.get("logstoreName").unwrap_or_default();
     let all: Vec<&String> = project.logstores.keys().filter(|name| name.contains(filter)).collect();
     let (total, logstores) = (all.len(), Page::of(call)?.slice(all));
     Ok(Reply::json(&json!({ "count": logstores.len(), "total": total, "logstores": logstores })))
 }
 
-pub(crate) fn show_shard(shard: &Shard) -> Value {
+fn show_shard(shard: &Shard) -> Value {
     json!({
         "shardID": shard.number,
         "status": if shard.writable { "readwrite" } else { "readonly" },
@@ -200,14 +217,27 @@ pub(crate) fn show_shard(shard: &Shard) -> Value {
     })
 }
 
+pub(crate) fn list_shards(logstore: &Logstore) -> Reply {
+    Reply::json(&logstore.shards.iter().map(|shard| show_shard(shard)).collect())
+}
+
+/// Finds a shard by its number.
+pub(crate) fn find_shard<'a>(logstore: &'a Logstore, number: &str) -> Result<&'a Arc<Shard>, ApiError> {
+    let number = number.parse().map_err(|_| {
+        ApiError::new(ErrorCode::ParameterInvalid, format!("shard {number:?} is not a number"))
+    })?;
+    logstore.shard(number).map_err(store_error)
+}
+
 /// Splits or merges a shard. Returns the affected shards.
 pub(crate) async fn reshard(
     service: &Service,
     call: &Call,
-    project: &str,
-    logstore: &str,
-    shard: u32,
+    logstore: &Logstore,
+    shard: &str,
 ) -> Result<Reply, ApiError> {
+    let Logstore { project, name, .. } = logstore;
+    let shard = find_shard(logstore, shard)?.number;
     let resharding = match call.required("action")? {
         "split" => {
             let key = call.query.get("key").filter(|key| !key.is_empty());
@@ -219,9 +249,9 @@ pub(crate) async fn reshard(
             return Err(ApiError::new(ErrorCode::ParameterInvalid, message));
         }
     };
-    let numbers = service.store.reshard(project, logstore, shard, resharding).await.map_err(store_error)?;
+    let numbers = service.store.reshard(project, name, shard, resharding).await.map_err(store_error)?;
     let catalog = service.store.catalog();
-    let logstore = catalog.logstore(project, logstore).map_err(store_error)?;
+    let logstore = catalog.logstore(project, name).map_err(store_error)?;
     let shown =
         numbers.iter().filter_map(|&number| logstore.shard(number).ok()).map(|shard| show_shard(shard));
     Ok(Reply::json(&shown.collect()))

@@ -1,13 +1,10 @@
-//! The service's metrics for Prometheus.
+//! Metrics for Prometheus: the recorder, and the counters of requests.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use metrics_util::MetricKindMask;
-
-use crate::Service;
 
 /// The upper bounds of histogram buckets, in seconds.
 const SECONDS: &[f64] =
@@ -19,6 +16,13 @@ pub(crate) fn install() -> Result<PrometheusHandle, BuildError> {
         PrometheusBuilder::new().set_buckets_for_metric(Matcher::Suffix("_seconds".into()), SECONDS)?;
     // Drop the gauges of deleted logstores, rules and groups.
     let handle = builder.idle_timeout(MetricKindMask::GAUGE, Some(GAUGE_TIMEOUT)).install_recorder()?;
+    describe_logstores();
+    describe_delivery();
+    Ok(handle)
+}
+
+/// Describes the metrics of requests and logstores.
+fn describe_logstores() {
     describe_counter!("logship_received_logs_total", "Logs received");
     describe_counter!(
         "logship_received_bytes_total",
@@ -42,6 +46,11 @@ pub(crate) fn install() -> Result<PrometheusHandle, BuildError> {
         Unit::Seconds,
         "Age of the oldest log group of a shard that a consumer group has not read yet"
     );
+    describe_gauge!("logship_connections", "Open client connections");
+}
+
+/// Describes the metrics of rules, stages and receivers.
+fn describe_delivery() {
     describe_counter!("logship_tasks_total", "Attempts of shipping tasks, by result");
     describe_counter!("logship_shipped_logs_total", "Logs delivered to their destination");
     describe_counter!("logship_left_out_logs_total", "Logs filtered by the transformers of a rule");
@@ -75,8 +84,6 @@ pub(crate) fn install() -> Result<PrometheusHandle, BuildError> {
     describe_counter!("logship_siem_logs_bytes_total", Unit::Bytes, "Bytes of the logs of delivered events");
     describe_counter!("logship_siem_dead_letters_total", "Events that a receiver rejected permanently");
     describe_counter!("logship_siem_retries_total", "Retries of deliveries to a receiver");
-    describe_gauge!("logship_connections", "Open client connections");
-    Ok(handle)
 }
 
 /// The interval of aggregating histograms. Until then, each sample takes memory.
@@ -109,57 +116,4 @@ pub(crate) fn record_sent(project: &str, logstore: &str, logs: u64, bytes: u64) 
 pub(crate) fn record_request(operation: &'static str, code: &str, seconds: f64) {
     counter!("logship_requests_total", "operation" => operation, "code" => code.to_owned()).increment(1);
     histogram!("logship_request_seconds", "operation" => operation).record(seconds);
-}
-
-/// Renders the metrics in Prometheus' text format. Blocks on the disk.
-pub(crate) fn render(service: &Service) -> String {
-    let store = &service.store;
-    gauge!("logship_store_bytes").set(store.size() as f64);
-    gauge!("logship_connections").set(service.connections.load(Ordering::Relaxed) as f64);
-    for logstore in store.catalog().logstores() {
-        let labels = |shard: u32| {
-            vec![
-                ("project", logstore.project.clone()),
-                ("logstore", logstore.name.clone()),
-                ("shard", shard.to_string()),
-            ]
-        };
-        for shard in &logstore.shards {
-            let groups = shard.end().saturating_sub(shard.begin());
-            gauge!("logship_shard_groups", &labels(shard.number)).set(groups as f64);
-        }
-        for rule in logstore.rules.values() {
-            // Skip what is being deleted.
-            let progress = store.progress(rule).unwrap_or_default();
-            for shard in &logstore.shards {
-                let mut labels = labels(shard.number);
-                labels.push(("rule", rule.name.clone()));
-                let at =
-                    progress.get(&shard.number).map_or(shard.begin(), |progress| progress.checkpoint.cursor);
-                let oldest = store.backlog(shard, at, 1).unwrap_or_default().oldest;
-                let lag = if oldest == 0 { 0 } else { service.now().saturating_sub(oldest) };
-                gauge!("logship_ship_waiting_groups", &labels).set(shard.end().saturating_sub(at) as f64);
-                gauge!("logship_ship_lag_seconds", &labels).set(lag as f64);
-            }
-            let labels = [
-                ("project", logstore.project.clone()),
-                ("logstore", logstore.name.clone()),
-                ("rule", rule.name.clone()),
-            ];
-            let is_paused = service.pause_reason(rule.number()).is_some();
-            gauge!("logship_rule_held", &labels).set(f64::from(u8::from(is_paused)));
-        }
-        for group in logstore.groups.keys() {
-            // Skip what is being deleted.
-            for status in store.group_status(logstore, group).unwrap_or_default() {
-                let mut labels = labels(status.checkpoint.shard);
-                labels.push(("group", group.clone()));
-                gauge!("logship_group_behind_groups", &labels).set(status.unread_groups as f64);
-                gauge!("logship_group_lag_seconds", &labels).set(status.lag_seconds as f64);
-            }
-        }
-    }
-    service.stage_catalog.registry().engine().export_stage_metrics();
-    service.metrics.run_upkeep();
-    service.metrics.render()
 }

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use logship_logstore::{Limits, Shard};
+use logship_logstore::{Limits, Logstore, Shard};
 use logship_sls::compression::Compression;
 use logship_sls::cursor::Cursor;
 use logship_sls::error::{ApiError, ErrorCode};
@@ -13,6 +13,7 @@ use logship_sls::lz4_splice::BlockWriter;
 use serde_json::json;
 
 use crate::call::Call;
+use crate::manage::find_shard;
 use crate::memory_budget::Reservation;
 use crate::reply::{Reply, store_error};
 use crate::{Service, blocking, metrics};
@@ -32,8 +33,10 @@ const MAX_WAIT_SECONDS: u64 = 60;
 pub(crate) async fn cursor(
     service: &Arc<Service>,
     call: &Call,
-    shard: &Arc<Shard>,
+    logstore: &Logstore,
+    shard: &str,
 ) -> Result<Reply, ApiError> {
+    let shard = find_shard(logstore, shard)?;
     let position = match call.required("from")? {
         "begin" => shard.begin(),
         "end" => shard.end(),
@@ -58,8 +61,10 @@ pub(crate) async fn cursor(
 pub(crate) async fn cursor_time(
     service: &Arc<Service>,
     call: &Call,
-    shard: &Arc<Shard>,
+    logstore: &Logstore,
+    shard: &str,
 ) -> Result<Reply, ApiError> {
+    let shard = find_shard(logstore, shard)?;
     let cursor = Cursor::decode(call.required("cursor")?)?;
     let (service, shard) = (Arc::clone(service), Arc::clone(shard));
     let time = blocking(move || service.store.received_at(&shard, cursor.0).map_err(store_error)).await?;
@@ -70,10 +75,10 @@ pub(crate) async fn cursor_time(
 pub(crate) async fn pull(
     service: &Arc<Service>,
     call: &Call,
-    project: &str,
-    logstore: &str,
-    shard: &Arc<Shard>,
+    logstore: &Logstore,
+    shard: &str,
 ) -> Result<Reply, ApiError> {
+    let shard = find_shard(logstore, shard)?;
     let from = Cursor::decode(call.required("cursor")?)?.0;
     // The Rust SDK sends `endCursor`.
     let end = call.query.get("end_cursor").or_else(|| call.query.get("endCursor"));
@@ -109,8 +114,14 @@ pub(crate) async fn pull(
     let (service, shard) = (Arc::clone(service), Arc::clone(shard));
     let read = move || Ok((Pulled::read(&service, &shard, from, limits, compression)?, reservation));
     let (pulled, reservation) = blocking(read).await?;
-    metrics::record_sent(project, logstore, pulled.logs, pulled.size as u64);
+    metrics::record_sent(&logstore.project, &logstore.name, pulled.logs, pulled.size as u64);
     Ok(pulled.reply(reservation))
+}
+
+/// Rejects a read of a shard whose `type` is unknown.
+pub(crate) fn reject_type(call: &Call, logstore: &Logstore, shard: &str) -> Result<Reply, ApiError> {
+    find_shard(logstore, shard)?;
+    Err(call.unknown_type("cursor, cursor_time or log"))
 }
 
 /// The logs of a pull.

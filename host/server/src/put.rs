@@ -34,17 +34,10 @@ impl Route {
 }
 
 /// Stores the logs of a request: one log group, or a batch of groups as loongcollector sends it.
-pub(crate) async fn put(
-    service: &Service,
-    call: &Call,
-    project: &str,
-    logstore: &str,
-) -> Result<Reply, ApiError> {
-    // Report a missing logstore before parsing the body.
-    service.store.catalog().logstore(project, logstore).map_err(store_error)?;
+pub(crate) async fn put(service: &Service, call: &Call, logstore: &Logstore) -> Result<Reply, ApiError> {
     let route = Route::of(call)?;
     let groups = groups(service, call).await?;
-    store(service, project, logstore, &route, groups).await?;
+    store(service, &logstore.project, &logstore.name, &route, groups).await?;
     Ok(Reply::empty())
 }
 

@@ -22,8 +22,8 @@ use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::idle_timeout::{RequestState, TimeoutStream, Timeouts};
-use crate::metrics;
-use crate::{CountGuard, Service};
+use crate::service::{CountGuard, Service};
+use crate::{dispatch, metrics};
 use logship_config::service::Tls;
 use logship_delivery::engine::Threads;
 
@@ -100,7 +100,6 @@ impl Server {
 
     /// Serves connections until `end`, then finishes the requests in progress and closes the store.
     pub async fn run(self, end: impl Future<Output = ()>) {
-        let mut end = pin!(end);
         let metrics_upkeep = tokio::spawn(metrics::run_upkeep(self.service.metrics.clone()));
         let thread_upkeep = tokio::spawn(Threads::run_maintenance(Arc::clone(&self.service.shipper)));
         // Import components that were added while the service was down, before the first task.
@@ -118,27 +117,8 @@ impl Server {
         };
         let stop_siem = watch::Sender::new(false);
         let siem = tokio::spawn(Arc::clone(&self.service.siem).run(stop_siem.subscribe()));
-        let connections = Arc::new(Semaphore::new(self.service.config.limits.connections));
         let graceful = GracefulShutdown::new();
-        loop {
-            // At the connection limit, new clients wait in the system's accept queue.
-            let permit = async { Arc::clone(&connections).acquire_owned().await };
-            let accepted = tokio::select! {
-                () = &mut end => break,
-                accepted = async { (permit.await, self.listener.accept().await) } => accepted,
-            };
-            match accepted {
-                (Ok(permit), Ok((stream, peer))) => {
-                    self.accept(stream, peer.ip(), permit, graceful.watcher())
-                }
-                (_, Err(error)) => {
-                    // Usually out of file descriptors: wait until other connections close.
-                    tracing::warn!(%error, "can't accept a connection");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-                (Err(_), _) => break,
-            }
-        }
+        self.accept_until(end, &graceful).await;
         self.service.ready.send_replace(false);
         stop_siem.send_replace(true);
         drop(self.listener);
@@ -171,6 +151,31 @@ impl Server {
         .await;
         if let Err(error) = closed {
             tracing::error!(%error, "the store could not be closed");
+        }
+    }
+
+    /// Accepts connections until `end`.
+    async fn accept_until(&self, end: impl Future<Output = ()>, graceful: &GracefulShutdown) {
+        let mut end = pin!(end);
+        let connections = Arc::new(Semaphore::new(self.service.config.limits.connections));
+        loop {
+            // At the connection limit, new clients wait in the system's accept queue.
+            let permit = async { Arc::clone(&connections).acquire_owned().await };
+            let accepted = tokio::select! {
+                () = &mut end => return,
+                accepted = async { (permit.await, self.listener.accept().await) } => accepted,
+            };
+            match accepted {
+                (Ok(permit), Ok((stream, peer))) => {
+                    self.accept(stream, peer.ip(), permit, graceful.watcher())
+                }
+                (_, Err(error)) => {
+                    // Usually out of file descriptors: wait until other connections close.
+                    tracing::warn!(%error, "can't accept a connection");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                (Err(_), _) => return,
+            }
         }
     }
 
@@ -230,7 +235,7 @@ async fn serve(
         let (service, requests) = (Arc::clone(&answering), Arc::clone(&requests));
         async move {
             requests.begin();
-            let response = service.answer(request, peer).await;
+            let response = dispatch::answer(service, request, peer).await;
             requests.end();
             Ok::<_, std::convert::Infallible>(response)
         }

@@ -75,6 +75,11 @@ pub(crate) async fn update(
     Ok(reply(warning))
 }
 
+pub(crate) async fn delete(service: &Service, logstore: &Logstore, name: &str) -> Result<Reply, ApiError> {
+    service.store.delete_rule(logstore, name).await.map_err(store_error)?;
+    Ok(Reply::empty())
+}
+
 /// Returns true if the configurations differ at most in `enable`.
 fn only_enable_differs(before: &Value, after: &Value) -> bool {
     let without = |configuration: &Value| {
@@ -166,12 +171,7 @@ async fn check(
             return Ok(Checked { from: rule.from, warning: None });
         }
         if kind != shipper_config::OSS {
-            Rule { name, ..Rule::default() }.check().map_err(|error| rule_error(&error))?;
-            let message = PlanError::Target(kind).to_string();
-            return Ok(Checked {
-                from: Start::Begin,
-                warning: Some(Warning { code: "Unsupported", message }),
-            });
+            return check_unsupported(name, kind);
         }
         let rule = shipper_config::to_rule(&name, &configuration).map_err(|error| rule_error(&error))?;
         service.shipper.check(&project, &logstore, &rule).map_err(|error| match &error {
@@ -205,6 +205,13 @@ async fn check(
         Ok(Checked { from: rule.from, warning: Some(Warning { code, message }) })
     })
     .await
+}
+
+/// Checks the name of a rule whose kind of target is not supported. It is stored and never ships.
+fn check_unsupported(name: String, kind: String) -> Result<Checked, ApiError> {
+    Rule { name, ..Rule::default() }.check().map_err(|error| rule_error(&error))?;
+    let message = PlanError::Target(kind).to_string();
+    Ok(Checked { from: Start::Begin, warning: Some(Warning { code: "Unsupported", message }) })
 }
 
 fn reply(warning: Option<Warning>) -> Reply {

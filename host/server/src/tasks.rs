@@ -17,7 +17,7 @@ use crate::{Service, blocking};
 use logship_config::shipper_config;
 use logship_delivery::engine::{PlanError, PlanRecord};
 use logship_delivery::events::rules::SiemRecord;
-use logship_sink::object::SinkError;
+use logship_sink::error::SinkError;
 
 /// The most tasks that one request of Log Service's API may retry.
 const MAX_RETRIES: usize = 10;

@@ -1,31 +1,32 @@
-//! A bucket of an object store, accessed through OpenDAL.
+//! A bucket of an object store, accessed through OpenDAL: all that S3 and OSS share.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::marker::PhantomData;
+use std::path::PathBuf;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
+use logship_config::object_store::ObjectStoreConfig;
+use logship_config::secret::Secret;
 use opendal::layers::RetryLayer;
-use opendal::services::{Oss, S3};
 use opendal::{ErrorKind, HttpTransporter, OperationContext, Operator};
 use opendal_http_transport_reqwest::ReqwestTransport;
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
 
-use crate::object::{ObjectInfo, ObjectSink, Provenance, SinkError};
+use crate::error::SinkError;
+use crate::http;
+use crate::object::{BucketLocation, ObjectInfo, ObjectSink, Provenance};
+use crate::sink::Sink;
 use crate::staged_file::{FinishedFile, StagedFile};
-use logship_config::object_store::{Addressing, ObjectStoreConfig};
 
 /// Part size of multipart uploads, in bytes. Two parts are uploaded concurrently, which bounds the memory per
 /// object.
 const PART_BYTES: usize = 8 << 20;
 const CONCURRENT_PARTS: usize = 2;
 
-/// Retries of a request within one attempt of the task.
+/// Retries of a request within one attempt of the task, after errors that OpenDAL knows to be temporary.
 const RETRIES: usize = 2;
-
-/// Connect timeout.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Default read timeout of a request, in seconds.
 const DEFAULT_TIMEOUT_SECONDS: u64 = 60;
@@ -33,79 +34,115 @@ const DEFAULT_TIMEOUT_SECONDS: u64 = 60;
 /// Timeout for the probe of a new rule's destination.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Maximum number of idle connections to a store.
-const MAX_IDLE_CONNECTIONS: usize = 2;
+/// The role session name in the owner's audit trail.
+pub(crate) const ROLE_SESSION_NAME: &str = "logship";
 
-/// Time that sent data may stay unacknowledged (`TCP_USER_TIMEOUT`).
-const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
+/// A kind of object store.
+pub trait Store: Send + Sync + 'static {
+    /// The kind, as `type` in the settings names it.
+    const KIND: &'static str;
 
-/// The kind of an object store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StoreKind {
-    /// Amazon S3, or a compatible store.
-    S3,
-    /// Alibaba Cloud OSS.
-    Oss,
+    /// Converts an error of a bucket at a key.
+    fn error(bucket: &str, key: &str, error: &opendal::Error) -> SinkError;
 }
 
-/// A bucket of an object store. Its methods block.
-#[derive(Debug)]
-pub struct Bucket {
+/// A bucket of an object store. The methods of [`ObjectSink`] block.
+pub struct Bucket<S> {
     operator: Operator,
     name: String,
     runtime: Handle,
     /// Folder of staged files.
     spool: PathBuf,
     conditional: bool,
+    store: PhantomData<S>,
 }
 
-impl Bucket {
-    /// Opens the bucket `name` of a store. Assumes `role` if it is not empty. `spool` is the folder of staged
-    /// files.
-    pub fn open(
-        kind: StoreKind,
-        remote: &ObjectStoreConfig,
-        name: &str,
-        role: &str,
-        spool: &Path,
-        runtime: Handle,
+impl<S: Store> fmt::Debug for Bucket<S> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Bucket")
+            .field("kind", &S::KIND)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S: Store> Bucket<S> {
+    /// Opens a bucket. `build` configures the requests to assume a role, unless it is empty.
+    pub(crate) fn open(
+        config: &ObjectStoreConfig,
+        location: &BucketLocation<'_>,
+        build: impl FnOnce(&ObjectStoreConfig, &str, &str) -> opendal::Result<Operator>,
     ) -> Result<Self, SinkError> {
-        let role = if role.is_empty() { remote.role.as_deref().unwrap_or_default() } else { role };
-        let operator = match kind {
-            StoreKind::S3 => s3(remote, name, role),
-            StoreKind::Oss => oss(remote, name, role),
+        let role = match location.role {
+            "" => config.role.as_deref().unwrap_or_default(),
+            role => role,
         };
-        let operator = operator.map_err(|error| SinkError::Settings(error.to_string()))?;
-        let transport = HttpTransporter::new(ReqwestTransport::new(client(remote)?));
+        let operator =
+            build(config, location.bucket, role).map_err(|error| SinkError::Settings(error.to_string()))?;
+        let timeout = config.timeout_seconds.unwrap_or(DEFAULT_TIMEOUT_SECONDS);
+        let client = http::client(timeout, config.proxy.as_ref().map(Secret::expose), config.ca.as_deref())?;
+        let transport = HttpTransporter::new(ReqwestTransport::new(client));
         let operator = operator
             .with_context(OperationContext::new().with_http_transport(transport))
             .layer(RetryLayer::new().with_max_times(RETRIES).with_jitter());
-        let conditional = remote.conditional_writes.unwrap_or(true);
-        Ok(Self { operator, name: name.to_owned(), runtime, spool: spool.to_owned(), conditional })
+        Ok(Self {
+            operator,
+            name: location.bucket.to_owned(),
+            runtime: location.runtime.clone(),
+            spool: location.spool.to_owned(),
+            conditional: config.conditional_writes.unwrap_or(true),
+            store: PhantomData,
+        })
     }
 
-    /// Converts an error of the store and keeps the store's message.
-    fn failure(&self, key: &str, error: opendal::Error) -> SinkError {
-        let details = error_chain(&error);
-        let message = format!("bucket {}: {details}", self.name);
-        let has = |word: &str| details.contains(word);
-        // The stores report a wrong endpoint by different errors, some with status 403.
-        let wrong_endpoint = ["PermanentRedirect", "AuthorizationHeaderMalformed", "specified endpoint"];
-        if has("NoSuchBucket") || has("InvalidBucketName") || wrong_endpoint.into_iter().any(has) {
-            return SinkError::NoBucket(message);
+    fn failure(&self, key: &str, error: &opendal::Error) -> SinkError {
+        S::error(&self.name, key, error)
+    }
+
+    /// Writes an empty object and deletes it, if allowed. Table readers ignore a name that begins with a dot.
+    async fn write_probe(&self, prefix: &str) -> Result<(), SinkError> {
+        let slash = if prefix.is_empty() || prefix.ends_with('/') { "" } else { "/" };
+        let key = format!("{prefix}{slash}.logship-probe");
+        let probe = async {
+            let write = self.operator.write_with(&key, Vec::<u8>::new()).if_not_exists(self.conditional);
+            match write.user_metadata([("logship-probe".to_owned(), "1".to_owned())]).await {
+                // Left by an earlier probe that could not delete it.
+                Err(error) if error.kind() == ErrorKind::ConditionNotMatch => Ok(()),
+                written => written.map(drop),
+            }
+        };
+        match tokio::time::timeout(PROBE_TIMEOUT, probe).await {
+            Ok(probed) => probed.map_err(|error| self.failure(&key, &error))?,
+            Err(_) => {
+                let problem =
+                    format!("bucket {}: no answer within {} seconds", self.name, PROBE_TIMEOUT.as_secs());
+                return Err(SinkError::Unavailable(problem));
+            }
         }
-        match error.kind() {
-            ErrorKind::ConditionNotMatch => SinkError::Exists(format!("{key} (bucket {})", self.name)),
-            ErrorKind::PermissionDenied => SinkError::Denied(message),
-            // No key, or a role that can't be assumed. Only the audit trail of the role's owner has STS's
-            // reason: the library falls back to other credentials and drops the error.
-            _ if has("credential") && !has("error sending request") => SinkError::Denied(message),
-            _ => SinkError::Unavailable(message),
+        let deleted = tokio::time::timeout(PROBE_TIMEOUT, self.operator.delete(&key)).await;
+        if !matches!(deleted, Ok(Ok(()))) {
+            tracing::debug!(key, "failed to delete the probe object");
         }
+        Ok(())
     }
 }
 
-impl ObjectSink for Bucket {
+impl<S: Store> Sink for Bucket<S> {
+    fn kind(&self) -> &'static str {
+        S::KIND
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn probe<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<(), SinkError>> {
+        Box::pin(self.write_probe(prefix))
+    }
+}
+
+impl<S: Store> ObjectSink for Bucket<S> {
     /// Begins an object. All of it is staged locally before the upload, because its header, row count and
     /// digest are known only at the end.
     fn begin(&self, _: &str, header_room: usize) -> Result<StagedFile, SinkError> {
@@ -119,7 +156,7 @@ impl ObjectSink for Bucket {
         media_type: &str,
         provenance: &Provenance,
     ) -> Result<(), SinkError> {
-        let failed = |error| self.failure(key, error);
+        let failed = |error: opendal::Error| self.failure(key, &error);
         let metadata = provenance.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
         let writer = self.operator.writer_with(key).chunk(PART_BYTES).concurrent(CONCURRENT_PARTS);
         let writer = writer.content_type(media_type).user_metadata(metadata);
@@ -148,25 +185,30 @@ impl ObjectSink for Bucket {
 
     fn find(&self, key: &str) -> Result<Option<ObjectInfo>, SinkError> {
         let read = async {
-            let size = self.operator.stat(key).await?.content_length();
+            let metadata = self.operator.stat(key).await?;
+            if !metadata.is_file() {
+                // A key that ends with a slash: OpenDAL finds a folder that is no object.
+                return Ok(None);
+            }
+            let size = metadata.content_length();
             let (mut hash, mut at) = (Sha256::new(), 0);
             while at < size {
                 let chunk = self.operator.read_with(key).range(at..size.min(at + PART_BYTES as u64)).await?;
                 at += chunk.len() as u64;
                 chunk.for_each(|bytes| hash.update(&bytes));
             }
-            Ok::<_, opendal::Error>(ObjectInfo { bytes: size, sha256: hex::encode(hash.finalize()) })
+            Ok::<_, opendal::Error>(Some(ObjectInfo { bytes: size, sha256: hex::encode(hash.finalize()) }))
         };
         match self.runtime.block_on(read) {
-            Ok(found) => Ok(Some(found)),
+            Ok(found) => Ok(found),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(self.failure(key, error)),
+            Err(error) => Err(self.failure(key, &error)),
         }
     }
 
     fn list(&self, prefix: &str) -> Result<Vec<String>, SinkError> {
         let listed = self.runtime.block_on(self.operator.list_with(prefix).recursive(true).into_future());
-        let listed = listed.map_err(|error| self.failure(prefix, error))?;
+        let listed = listed.map_err(|error| self.failure(prefix, &error))?;
         Ok(listed
             .iter()
             .filter(|entry| entry.metadata().is_file())
@@ -176,40 +218,49 @@ impl ObjectSink for Bucket {
 
     fn read(&self, key: &str) -> Result<Vec<u8>, SinkError> {
         let read = self.runtime.block_on(self.operator.read(key));
-        read.map(|bytes| bytes.to_vec()).map_err(|error| self.failure(key, error))
+        read.map(|bytes| bytes.to_vec()).map_err(|error| self.failure(key, &error))
     }
 
     fn delete(&self, key: &str) -> Result<(), SinkError> {
-        self.runtime.block_on(self.operator.delete(key)).map_err(|error| self.failure(key, error))
+        self.runtime.block_on(self.operator.delete(key)).map_err(|error| self.failure(key, &error))
     }
+}
 
-    /// Checks that objects can be written: writes an empty object and deletes it, if allowed. Table readers
-    /// ignore a name that begins with a dot.
-    fn probe(&self, prefix: &str) -> Result<(), SinkError> {
-        let slash = if prefix.is_empty() || prefix.ends_with('/') { "" } else { "/" };
-        let key = format!("{prefix}{slash}.logship-probe");
-        let probe = async {
-            let write = self.operator.write_with(&key, Vec::<u8>::new()).if_not_exists(self.conditional);
-            match write.user_metadata([("logship-probe".to_owned(), "1".to_owned())]).await {
-                // Left by an earlier probe that could not delete it.
-                Err(error) if error.kind() == ErrorKind::ConditionNotMatch => Ok(()),
-                written => written.map(drop),
-            }
-        };
-        let probed = self.runtime.block_on(tokio::time::timeout(PROBE_TIMEOUT, probe));
-        match probed {
-            Ok(probed) => probed.map_err(|error| self.failure(&key, error))?,
-            Err(_) => {
-                let problem =
-                    format!("bucket {}: no answer within {} seconds", self.name, PROBE_TIMEOUT.as_secs());
-                return Err(SinkError::Unavailable(problem));
-            }
+/// Returns true if a name has 3-63 lowercase letters, digits and the bytes in `extra`, and begins and ends with a letter
+/// or digit. A bucket's name becomes a part of a host name or of a path.
+pub(crate) fn is_bucket_name(name: &str, extra: &[u8]) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    (3..=63).contains(&name.len())
+        && name.bytes().all(|byte| plain(byte) || extra.contains(&byte))
+        && name.bytes().next().is_some_and(plain)
+        && name.bytes().last().is_some_and(plain)
+}
+
+/// Returns the error of a rule's bucket with an invalid name.
+pub(crate) fn invalid_name(name: &str) -> SinkError {
+    let problem = format!(
+        "{name:?} is not a valid bucket name: use 3-63 lowercase letters, digits and `-` (S3: also `.`)"
+    );
+    SinkError::rule("bucket", problem)
+}
+
+/// Converts an error that is the same for all stores, and keeps the store's message. `no_bucket` are words of a store
+/// that has no such bucket.
+pub(crate) fn convert(bucket: &str, key: &str, error: &opendal::Error, no_bucket: &[&str]) -> SinkError {
+    let details = error_chain(error);
+    let message = format!("bucket {bucket}: {details}");
+    if no_bucket.iter().any(|word| details.contains(word)) {
+        return SinkError::NoBucket(message);
+    }
+    match error.kind() {
+        ErrorKind::ConditionNotMatch => SinkError::Exists(format!("{key} (bucket {bucket})")),
+        ErrorKind::PermissionDenied => SinkError::Denied(message),
+        // No key, or a role that can't be assumed. Only the audit trail of the role's owner has STS's
+        // reason: the library falls back to other credentials and drops the error.
+        _ if details.contains("credential") && !details.contains("error sending request") => {
+            SinkError::Denied(message)
         }
-        let deleted = self.runtime.block_on(tokio::time::timeout(PROBE_TIMEOUT, self.operator.delete(&key)));
-        if !matches!(deleted, Ok(Ok(()))) {
-            tracing::debug!(key, "failed to delete the probe object");
-        }
-        Ok(())
+        _ => SinkError::Unavailable(message),
     }
 }
 
@@ -241,95 +292,6 @@ fn store_message(message: &str) -> String {
         (Some(code), Some(text)) => format!("{code}: {text}"),
         _ => message.to_owned(),
     }
-}
-
-fn s3(remote: &ObjectStoreConfig, bucket: &str, role: &str) -> opendal::Result<Operator> {
-    let mut builder = S3::default().bucket(bucket).region(remote.region.as_deref().unwrap_or("us-east-1"));
-    if !remote.endpoint.is_empty() {
-        builder = builder.endpoint(&remote.endpoint);
-    }
-    if remote.addressing == Some(Addressing::Virtual) {
-        builder = builder.enable_virtual_host_style();
-    }
-    if let (Some(id), Some(secret)) = (&remote.access_key_id, &remote.access_key_secret) {
-        builder = builder.access_key_id(id).secret_access_key(secret).disable_config_load();
-    }
-    if let Some(token) = &remote.security_token {
-        builder = builder.session_token(token);
-    }
-    if !role.is_empty() {
-        builder = builder.role_arn(role).role_session_name(ROLE_SESSION_NAME);
-    }
-    if let Some(id) = &remote.external_id {
-        builder = builder.external_id(id);
-    }
-    match (remote.encryption.as_deref(), &remote.encryption_key) {
-        (Some("KMS"), Some(key)) => {
-            builder = builder.server_side_encryption_with_customer_managed_kms_key(key)
-        }
-        (Some("KMS"), None) => builder = builder.server_side_encryption_with_aws_managed_kms_key(),
-        (Some(_), _) => builder = builder.server_side_encryption_with_s3_key(),
-        (None, _) => {}
-    }
-    Operator::new(builder)
-}
-
-fn oss(remote: &ObjectStoreConfig, bucket: &str, role: &str) -> opendal::Result<Operator> {
-    let mut builder = Oss::default().bucket(bucket).endpoint(&remote.endpoint);
-    if remote.addressing == Some(Addressing::Path) {
-        builder = builder.addressing_style("path");
-    }
-    if let (Some(id), Some(secret)) = (&remote.access_key_id, &remote.access_key_secret) {
-        builder = builder.access_key_id(id).access_key_secret(secret);
-    }
-    if let Some(token) = &remote.security_token {
-        builder = builder.security_token(token);
-    }
-    builder = builder.role_arn(role).role_session_name(ROLE_SESSION_NAME);
-    if let Some(id) = &remote.external_id {
-        builder = builder.external_id(id);
-    }
-    if let Some(endpoint) = &remote.sts_endpoint {
-        builder = builder.sts_endpoint(endpoint);
-    }
-    if let Some(encryption) = &remote.encryption {
-        builder = builder.server_side_encryption(encryption);
-    }
-    if let Some(key) = &remote.encryption_key {
-        builder = builder.server_side_encryption_key_id(key);
-    }
-    Operator::new(builder)
-}
-
-/// The role session name in the owner's audit trail.
-const ROLE_SESSION_NAME: &str = "logship";
-
-/// Builds the HTTP client for a store or a function.
-pub fn client(remote: &ObjectStoreConfig) -> Result<reqwest::Client, SinkError> {
-    // The first caller installs the provider. If another one is installed, it is as good.
-    let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
-    let wrong = |what: &str, error: &dyn fmt::Display| SinkError::Settings(format!("{what}: {error}"));
-    let timeout = match remote.timeout_seconds.unwrap_or(DEFAULT_TIMEOUT_SECONDS) {
-        seconds @ 1..=3600 => Duration::from_secs(seconds),
-        other => return Err(wrong("timeout-seconds", &format_args!("{other} is out of range: 1-3600"))),
-    };
-    let mut client =
-        reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).read_timeout(timeout).tcp_nodelay(true);
-    // A store never redirects. Following a redirect would send the token to another host.
-    client = client.redirect(reqwest::redirect::Policy::none()).tcp_user_timeout(TCP_USER_TIMEOUT);
-    client = client.pool_max_idle_per_host(MAX_IDLE_CONNECTIONS).pool_idle_timeout(CONNECT_TIMEOUT);
-    if let Some(proxy) = &remote.proxy {
-        client = client.proxy(reqwest::Proxy::all(proxy).map_err(|error| wrong("proxy", &error))?);
-    }
-    if let Some(file) = &remote.ca {
-        let pem = std::fs::read(file).map_err(|error| wrong(&file.display().to_string(), &error))?;
-        let certificates =
-            reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| wrong("ca", &error))?;
-        for certificate in certificates {
-            client = client.add_root_certificate(certificate);
-        }
-    }
-    client.build().map_err(|error| wrong("http", &error))
 }
 
 #[cfg(test)]

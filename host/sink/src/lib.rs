@@ -1,16 +1,57 @@
-//! Where bytes go: sinks of objects and of events.
+//! Sinks: where bytes go. Objects go to a directory, S3 or OSS; events go to Splunk HEC or syslog.
+//!
+//! ```
+//! # let folder = tempfile::tempdir()?;
+//! # let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+//! use logship_config::destination::DestinationConfig;
+//! use logship_sink::object::BucketLocation;
+//! use logship_sink::open;
+//!
+//! let config = DestinationConfig::Directory { path: folder.path().to_owned() };
+//! let spool = std::env::temp_dir();
+//! let location =
+//!     BucketLocation { bucket: "lake", role: "", spool: &spool, runtime: runtime.handle().clone(), must_exist: false };
+//! let sink = open::object_sink(&config, &location)?;
+//! let mut staged = sink.begin("a/b.json", 0)?;
+//! staged.write(b"{}\n")?;
+//! sink.publish(staged.finish(b"")?, "a/b.json", "application/json", &vec![])?;
+//! assert_eq!(sink.find("a/b.json")?.unwrap().bytes, 3);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 //!
 //! # Layout
-//! - [`object`]: the trait of sinks that store objects. [`directory`] and [`bucket`] (S3, OSS) implement it.
-//! - [`staged_file`]: an object on local disk before it is published.
-//! - [`receiver`]: sinks of [`events`]: [`hec`] and [`syslog`]. [`backoff`]: retry delays.
+//! - [`sink`]: the trait of all sinks. [`object`]: sinks that store objects. [`event`]: sinks that take events.
+//! - [`open`]: opens a sink from its settings. Only this module knows all kinds.
+//! - [`error`]: the errors of all sinks.
+//! - One folder per sink: [`directory`], [`s3`], [`oss`], [`hec`], [`syslog`]. Each has the same four files:
+//!   - `config.rs` checks the settings of `logship-config` and opens the sink,
+//!   - `client.rs` has connections, requests and TLS,
+//!   - `error.rs` maps the peer's errors and decides on retries,
+//!   - `sink.rs` implements the traits.
+//! - Shared parts of object sinks: [`bucket`] (S3 and OSS), [`staged_file`] (an object on local disk before it is
+//!   published), [`unknown_store`].
+//! - Shared parts of event sinks: [`health`], [`backoff`], `tcp`.
+//! - [`http`]: HTTP clients of stores and functions. `tls`: the TLS library.
+//!
+//! # A new sink
+//! Add a struct to `logship-config`, a folder here, an arm to [`open`], and a file to `tests/conformance` that runs the
+//! suite of its content against it.
 
 pub mod backoff;
 pub mod bucket;
 pub mod directory;
-pub mod events;
+pub mod error;
+pub mod event;
+pub mod health;
 pub mod hec;
+pub mod http;
 pub mod object;
-pub mod receiver;
+pub mod open;
+pub mod oss;
+pub mod s3;
+pub mod sink;
 pub mod staged_file;
 pub mod syslog;
+mod tcp;
+mod tls;
+pub mod unknown_store;

@@ -24,8 +24,8 @@ pub(super) struct Connect {
     #[arg(long, value_name = "SECRET", env = "SLS_AK_KEY", hide_env_values = true)]
     ak_key: Option<String>,
     /// Security token of a temporary key.
-    #[arg(long, value_name = "TOKEN", env = "SLS_SECURITY_TOKEN", hide_env_values = true)]
-    token: Option<String>,
+    #[arg(long, value_name = "TOKEN", env = "SLS_SECURITY_TOKEN", hide_env_values = true, alias = "token")]
+    security_token: Option<String>,
     /// Signs for this region with signature version 4.
     #[arg(long, value_name = "REGION", env = "SLS_REGION")]
     region: Option<String>,
@@ -50,7 +50,7 @@ impl Connect {
 
     fn client_with(&self, project: &str, access: Access) -> Result<Client, Failure> {
         let (key_id, secret, token) = match (&self.ak_id, &self.ak_key) {
-            (Some(id), Some(secret)) => (id.clone(), secret.clone(), self.token.clone()),
+            (Some(id), Some(secret)) => (id.clone(), secret.clone(), self.security_token.clone()),
             _ => self.local_key(project, access)?,
         };
         let endpoint = if self.endpoint.contains("://") {
@@ -78,7 +78,8 @@ impl Connect {
                 if project == ALL_PROJECTS { "all projects".into() } else { format!("project {project}") }
             )
         })?;
-        Ok((key.id, key.secret, key.token))
+        let token = key.token.map(|token| token.expose().to_owned());
+        Ok((key.id, key.secret.expose().to_owned(), token))
     }
 }
 

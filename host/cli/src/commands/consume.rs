@@ -28,7 +28,7 @@ use logship_server::keys::Access;
 ///   logship consume --logstore audit --to https://splunk.example.org:8088 --format sourcetype=sls
 ///   logship consume --logstore audit --to tls://soc.example.org:6514 --set ca=ca.pem
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
+#[command(verbatim_doc_comment, mut_arg("security_token", |arg| arg.alias(None)))]
 pub(super) struct ConsumeCommand {
     /// The logstores to read, separated by commas.
     #[arg(long, value_name = "NAMES", env = "SLS_LOGSTORE", value_delimiter = ',', required = true)]

@@ -6,13 +6,12 @@ use chrono::DateTime;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::Failure;
 use super::consume::DEFAULT_FOLDER;
 use super::receiver_options::{ReceiverOptions, ResolvedReceiver};
 use super::stage::Report;
+use super::{Failure, settings};
 use crate::table;
 use logship_batch::time::now;
-use logship_config::service::Config;
 use logship_delivery::events::consumer::DeadLetterLocation;
 use logship_delivery::events::dead_letter::{DeadLetters, Line, resend};
 
@@ -63,7 +62,7 @@ impl DeadLetterCommand {
         let _entered = runtime.enter();
         match self.command {
             Command::List { key, report, dead_letters, config } => {
-                let settings = config.as_deref().map_or_else(|| Ok(Config::default()), Config::read)?;
+                let settings = settings::read(config.as_deref())?;
                 let letters = DeadLetterLocation::resolve(dead_letters.as_deref(), &settings, DEFAULT_FOLDER)
                     .open(&settings)?;
                 list(&letters, key, report)
@@ -148,7 +147,7 @@ async fn send(
     }
     let mut remaining = 0;
     for key in keys {
-        let resent = resend(letters, key, &resolved.receiver, u64::from(now().0)).await?;
+        let resent = resend(letters, key, &*resolved.receiver, u64::from(now().0)).await?;
         println!("{key}: {} accepted, {} rejected again", resent.received, resent.rejected);
         if resent.unformatted > 0 {
             println!(

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 
 use super::Failure;
 use crate::table;
-use logship_server::keys::{Access, Grant, Key, KeyFile, KeysError};
+use logship_server::keys::{self, Access, Grant, Key, KeyFile, KeysError};
 
 /// Creates, lists and revokes access keys. A running service applies changes within a second.
 #[derive(Debug, Args)]
@@ -44,8 +44,7 @@ enum Command {
 
 fn grant(text: &str) -> Result<Grant, String> {
     let (access, project) = text.split_once('=').unwrap_or((text, "*"));
-    let access = <Access as clap::ValueEnum>::from_str(access, true)
-        .map_err(|_| format!("unknown access {access:?}: use write, read, readwrite or admin"))?;
+    let access: Access = access.parse()?;
     if project.is_empty() {
         Err("the project after = is empty".into())
     } else {
@@ -54,13 +53,7 @@ fn grant(text: &str) -> Result<Grant, String> {
 }
 
 fn show(grant: &Grant) -> String {
-    let access = match grant.access {
-        Access::Write => "write",
-        Access::Read => "read",
-        Access::ReadWrite => "readwrite",
-        Access::Admin => "admin",
-    };
-    format!("{access} {}", grant.project)
+    format!("{} {}", grant.access, grant.project)
 }
 
 fn minute(seconds: u64) -> String {
@@ -78,18 +71,17 @@ impl KeyCommand {
         match self.command {
             Command::Create { grants, hours, note } => {
                 let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-                let key = Key::new(grants, &note, now);
                 let key = match hours {
-                    Some(hours) => key.temporary(now + hours * 3600),
-                    None => key,
+                    Some(hours) => keys::create_temporary(grants, &note, now, now + hours * 3600),
+                    None => keys::create(grants, &note, now),
                 };
                 file.change(|keys| {
                     keys.push(key.clone());
                     Ok(())
                 })?;
-                println!("SLS_AK_ID={}\nSLS_AK_KEY={}", key.id, key.secret);
+                println!("SLS_AK_ID={}\nSLS_AK_KEY={}", key.id, key.secret.expose());
                 if let Some(token) = key.token {
-                    println!("SLS_SECURITY_TOKEN={token}");
+                    println!("SLS_SECURITY_TOKEN={}", token.expose());
                 }
             }
             Command::List => {

@@ -7,6 +7,7 @@ use super::Failure;
 
 /// Logging options of long-running commands.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Log")]
 pub(super) struct LogOptions {
     /// The format of the log on standard error.
     #[arg(long, value_enum, default_value_t, env = "LOGSHIP_LOG_FORMAT")]

@@ -2,6 +2,7 @@
 
 mod bar;
 mod compose;
+mod config;
 mod connect;
 mod consume;
 mod dead_letter;
@@ -13,10 +14,13 @@ mod logstore;
 mod output;
 mod put;
 mod receiver_options;
+#[cfg(test)]
+mod reference;
 mod replay;
 mod rule;
 mod rule_options;
 mod serve;
+mod settings;
 mod ship;
 mod stage;
 mod tail;
@@ -63,6 +67,7 @@ enum Command {
     Key(Box<key::KeyCommand>),
     #[command(subcommand)]
     Stage(stage::StageCommand),
+    Config(config::ConfigCommand),
     Compose(Box<compose::ComposeCommand>),
     #[command(subcommand)]
     Function(function::FunctionCommand),
@@ -163,6 +168,7 @@ pub fn run() -> ExitCode {
         Command::Group(command) => command.run(),
         Command::Key(command) => command.run(),
         Command::Stage(command) => command.run(&cli.engine),
+        Command::Config(command) => command.run(),
         Command::Compose(command) => command.run(&cli.engine),
         Command::Function(command) => command.run(&cli.engine),
     };

@@ -4,12 +4,13 @@ use clap::Args;
 use serde_json::{Map, Value};
 use toml::Table;
 
-use super::Failure;
 use super::transform_options::TransformOptions;
+use super::{Failure, settings};
 use logship_config::receiver::ReceiverConfig;
 use logship_config::rule::StageSpec;
 use logship_config::service::Config;
-use logship_sink::receiver::Receiver;
+use logship_sink::event::EventSink;
+use logship_sink::open;
 
 /// The receiver of events.
 #[derive(Debug, Args)]
@@ -28,8 +29,8 @@ pub(super) struct ReceiverOptions {
     /// TOML file with the settings of receivers and of the dead-letter store.
     #[arg(long, value_name = "FILE", env = "LOGSHIP_CONFIG")]
     config: Option<PathBuf>,
-    /// Overrides a setting of the receiver: --set acknowledge=true, --set ca=ca.pem. Repeatable. docs/siem.md lists
-    /// all.
+    /// Overrides a setting of the receiver: --set acknowledge=true, --set ca=ca.pem. Repeatable.
+    /// docs/settings.md lists all settings.
     #[arg(long, value_name = "SETTING=VALUE")]
     set: Vec<String>,
 }
@@ -37,7 +38,7 @@ pub(super) struct ReceiverOptions {
 /// A receiver, with its configuration and the settings file.
 pub(super) struct ResolvedReceiver {
     pub(super) config: ReceiverConfig,
-    pub(super) receiver: Receiver,
+    pub(super) receiver: Box<dyn EventSink>,
     /// The settings file, or the defaults.
     pub(super) settings: Config,
 }
@@ -45,7 +46,7 @@ pub(super) struct ResolvedReceiver {
 impl ReceiverOptions {
     /// Resolves the options to a receiver.
     pub(super) fn resolve(&self) -> Result<ResolvedReceiver, Failure> {
-        let settings = self.config.as_deref().map_or_else(|| Ok(Config::default()), Config::read)?;
+        let settings = settings::read(self.config.as_deref())?;
         let (name, mut table) = match (&self.receiver, &self.to) {
             (Some(name), _) => {
                 let known = settings.receivers.get(name).ok_or_else(|| {
@@ -69,7 +70,7 @@ impl ReceiverOptions {
         }
         let config: ReceiverConfig =
             table.try_into().map_err(|error: toml::de::Error| format!("receiver: {}", error.message()))?;
-        let receiver = Receiver::new(&name, &config).map_err(|error| hint(&error.to_string()))?;
+        let receiver = open::event_sink(&name, &config).map_err(|error| hint(&error.to_string()))?;
         Ok(ResolvedReceiver { config, receiver, settings })
     }
 }

@@ -6,14 +6,15 @@ use logship_sls::error::ErrorCode;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::Failure;
 use super::connect::{self, Connect};
 use super::receiver_options::FormatOptions;
 use super::rule_options::RuleOptions;
 use super::stage::Report;
+use super::{Failure, settings};
 use crate::table;
 use logship_client::{Client, ClientError};
-use logship_config::rule::{Rule, RuleError, RuleFile, Start, Store};
+use logship_config::rule::{Rule, RuleError, Start, Store};
+use logship_config::rule_file::RuleFile;
 use logship_config::shipper_config;
 use logship_config::siem_rule::{SIEM, SiemRule};
 use logship_server::keys::Access;
@@ -353,7 +354,7 @@ impl DesiredRule {
 
 /// Reads the rules of a file.
 fn read(file: &Path) -> Result<Vec<DesiredRule>, RuleError> {
-    let RuleFile { rules, siem } = RuleFile::read(file)?;
+    let RuleFile { rules, siem } = settings::read_rules(file)?;
     let objects = rules.into_iter().map(|rule| DesiredRule {
         logstore: rule.logstore.clone(),
         name: rule.name.clone(),

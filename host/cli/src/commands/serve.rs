@@ -6,7 +6,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::log::LogOptions;
-use super::{EngineOptions, Failure};
+use super::{EngineOptions, Failure, settings};
 use logship_config::service::{Config, Tls};
 use logship_server::Service;
 use logship_server::server::Server;
@@ -18,7 +18,7 @@ use logship_server::server::Server;
 /// (keys.toml).
 #[derive(Debug, Args)]
 pub(super) struct ServeCommand {
-    /// Reads settings from this TOML file. Command-line options override it. docs/service.md lists all settings.
+    /// Reads settings from this TOML file. Command-line options override it. docs/settings.md lists all settings.
     #[arg(long, value_name = "FILE", env = "LOGSHIP_CONFIG")]
     config: Option<PathBuf>,
     /// Stores all data in this directory [default: logship-data]
@@ -69,7 +69,7 @@ impl ServeCommand {
     }
 
     fn config(&self) -> Result<Config, Failure> {
-        let mut config = self.config.as_deref().map_or_else(|| Ok(Config::default()), Config::read)?;
+        let mut config = settings::read(self.config.as_deref())?;
         if let Some(data) = &self.data {
             config.data.clone_from(data);
         }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::rule_options::{RuleOptions, override_with, set_columns};
 use super::stage::Report;
-use super::{EngineOptions, Failure, bar};
+use super::{EngineOptions, Failure, bar, settings};
 use crate::file_ship;
 use crate::file_ship::infer;
 use crate::file_ship::infer::Column;
@@ -84,7 +84,7 @@ struct LogOptions {
 impl ShipCommand {
     pub(super) fn run(self, engine: &EngineOptions) -> Result<(), Failure> {
         let started = Instant::now();
-        let rule = self.rule.as_deref().map(Rule::read).transpose()?.unwrap_or_default();
+        let rule = settings::read_rule(self.rule.as_deref())?;
         let mut rule = self.options.apply_to(rule)?;
         override_with(&mut rule.name, &self.name);
         rule.check()?;

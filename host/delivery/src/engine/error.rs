@@ -7,7 +7,7 @@ use crate::executor::CallError;
 use crate::objects::object::ObjectError;
 use crate::pipeline::PipelineError;
 use logship_runtime::stage::{Identity, StageError};
-use logship_sink::object::SinkError;
+use logship_sink::error::SinkError;
 use logship_source::shard_reader::SourceError;
 
 /// The cause of a failed task.

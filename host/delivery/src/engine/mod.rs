@@ -232,7 +232,7 @@ impl Shipper {
                 return Ok(());
             }
         }
-        Ok(sink.probe(&rule.prefix)?)
+        Ok(self.runtime.block_on(sink.probe(&rule.prefix))?)
     }
 
     /// Finds an object of a task at its destination. Reads the object. Blocks.

@@ -14,7 +14,8 @@ use crate::objects::object;
 use crate::objects::object::Shipped;
 use crate::objects::task_objects::{FinishedObjects, TaskObjects};
 use crate::pipeline;
-use logship_sink::object::{Provenance, SinkError};
+use logship_sink::error::SinkError;
+use logship_sink::object::Provenance;
 use logship_source::group_list::GroupList;
 use logship_source::shard_reader::{CHUNK_BYTES, ShardReader};
 

@@ -12,13 +12,13 @@ use tokio::runtime::Handle;
 use crate::executor::{CallError, Executor, Function};
 use crate::pipeline::{Pipeline, PipelineError};
 use logship_config::destination::DestinationConfig;
-use logship_config::object_store::ObjectStoreConfig;
 use logship_config::rule::{Rule, RuleError, Store};
 use logship_config::shipper_config;
 use logship_registry::Registry;
-use logship_sink::bucket::{Bucket, StoreKind};
-use logship_sink::directory::Directory;
-use logship_sink::object::{ObjectSink, SinkError, UnknownStore};
+use logship_sink::error::SinkError;
+use logship_sink::object::{BucketLocation, ObjectSink};
+use logship_sink::open;
+use logship_sink::unknown_store::UnknownStore;
 
 /// The stored plan of a task: everything that determines the bytes of its objects.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -298,36 +298,20 @@ impl PlanCache {
         if rule.bucket.is_empty() {
             return Err(RuleError::field("bucket", "is missing").into());
         }
-        let open_bucket = |kind, remote: &ObjectStoreConfig| -> Result<Box<dyn ObjectSink>, PlanError> {
-            if is_inline {
-                check_inline_destination(remote).map_err(invalid_destination)?;
-            }
-            if !is_bucket_name(&rule.bucket, kind) {
-                let problem = format!(
-                    "{:?} is not a valid bucket name: use 3-63 lowercase letters, digits and `-` (S3: also `.`)",
-                    rule.bucket
-                );
-                return Err(RuleError::field("bucket", problem).into());
-            }
-            if kind == StoreKind::Oss && remote.endpoint.is_empty() {
-                return Err(invalid_destination("endpoint is missing"));
-            }
-            let (spool, runtime) = (&self.spool, self.runtime.clone());
-            Ok(Box::new(Bucket::open(kind, remote, &rule.bucket, &rule.role, spool, runtime)?))
-        };
-        match config {
-            DestinationConfig::Directory { .. } if is_inline => Err(invalid_destination(
-                "a rule can't define a directory inline: name one of the service's settings",
-            )),
-            DestinationConfig::Directory { path } => {
-                Ok(Box::new(Directory::existing(path.join(&rule.bucket))))
-            }
-            DestinationConfig::S3(remote) => open_bucket(StoreKind::S3, remote),
-            DestinationConfig::Oss(remote) => open_bucket(StoreKind::Oss, remote),
-            DestinationConfig::Function(_) => {
-                Err(invalid_destination("a function can't store objects: name a bucket or a directory"))
-            }
+        if is_inline {
+            check_inline_destination(config).map_err(invalid_destination)?;
         }
+        let location = BucketLocation {
+            bucket: &rule.bucket,
+            role: &rule.role,
+            spool: &self.spool,
+            runtime: self.runtime.clone(),
+            must_exist: true,
+        };
+        open::object_sink(config, &location).map_err(|error| match error {
+            SinkError::RuleField { field, problem } => RuleError::field(field, problem).into(),
+            error => error.into(),
+        })
     }
 }
 
@@ -336,9 +320,13 @@ fn invalid_destination(problem: impl std::fmt::Display) -> PlanError {
 }
 
 /// Checks a destination that a rule defines inline. It must have its own credentials, never those of the service.
-fn check_inline_destination(remote: &ObjectStoreConfig) -> Result<(), String> {
-    let is_given = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
-    if !is_given(&remote.access_key_id) || !is_given(&remote.access_key_secret) {
+fn check_inline_destination(config: &DestinationConfig) -> Result<(), String> {
+    let (DestinationConfig::S3(remote) | DestinationConfig::Oss(remote)) = config else {
+        return Err("a rule can't define a directory inline: name one of the service's settings".into());
+    };
+    let has_id = remote.access_key_id.as_ref().is_some_and(|id| !id.is_empty());
+    let has_secret = remote.access_key_secret.as_ref().is_some_and(|secret| !secret.is_empty());
+    if !has_id || !has_secret {
         return Err("an inline destination needs credentials: set access-key-id and access-key-secret".into());
     }
     if remote.ca.is_some() {
@@ -351,16 +339,6 @@ fn check_inline_destination(remote: &ObjectStoreConfig) -> Result<(), String> {
         Some(secret) => Err(format!("{secret} is masked: set it again")),
         None => Ok(()),
     }
-}
-
-/// True if a bucket name is valid. It becomes a part of a host name or of a path.
-fn is_bucket_name(name: &str, kind: StoreKind) -> bool {
-    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    let within = |byte: u8| plain(byte) || byte == b'-' || (byte == b'.' && kind == StoreKind::S3);
-    (3..=63).contains(&name.len())
-        && name.bytes().all(within)
-        && name.bytes().next().is_some_and(plain)
-        && name.bytes().last().is_some_and(plain)
 }
 
 /// True if both are the same store, possibly with other credentials.

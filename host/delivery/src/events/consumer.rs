@@ -15,10 +15,11 @@ use logship_config::rule::StageSpec;
 use logship_config::service::Config;
 use logship_registry::Registry;
 use logship_runtime::stage::Transport;
-use logship_sink::bucket::{Bucket, StoreKind};
 use logship_sink::directory::Directory;
-use logship_sink::object::{ObjectSink, SinkError};
-use logship_sink::receiver::Receiver;
+use logship_sink::error::SinkError;
+use logship_sink::event::EventSink;
+use logship_sink::object::BucketLocation;
+use logship_sink::open;
 
 /// An error in starting a consumer.
 #[derive(Debug, thiserror::Error)]
@@ -68,28 +69,15 @@ impl DeadLetterLocation {
         let config = destinations
             .get(name)
             .ok_or_else(|| SinkError::Settings(format!("the settings define no destination {name:?}")))?;
-        let open = |kind, remote| {
-            let spool = settings.shipping.spool.clone().unwrap_or_else(std::env::temp_dir);
-            Ok::<Box<dyn ObjectSink>, SinkError>(Box::new(Bucket::open(
-                kind,
-                remote,
-                bucket,
-                "",
-                &spool,
-                Handle::current(),
-            )?))
-        };
-        let sink: Box<dyn ObjectSink> = match config {
-            DestinationConfig::Directory { path } => Box::new(Directory::new(path.join(bucket))),
-            DestinationConfig::S3(remote) => open(StoreKind::S3, remote)?,
-            DestinationConfig::Oss(remote) => open(StoreKind::Oss, remote)?,
-            DestinationConfig::Function(_) => {
-                let problem = format!(
-                    "{name:?} is a function and can't store dead letters: name a bucket or a directory"
-                );
-                return Err(SinkError::Settings(problem));
-            }
-        };
+        if let DestinationConfig::Function(_) = config {
+            let problem =
+                format!("{name:?} is a function and can't store dead letters: name a bucket or a directory");
+            return Err(SinkError::Settings(problem));
+        }
+        let spool = settings.shipping.spool.clone().unwrap_or_else(std::env::temp_dir);
+        let runtime = Handle::current();
+        let location = BucketLocation { bucket, role: "", spool: &spool, runtime, must_exist: false };
+        let sink = open::object_sink(config, &location)?;
         Ok(DeadLetters::new(sink, prefix))
     }
 }
@@ -107,7 +95,7 @@ impl Consumer {
     /// When a stage does not exist, rejects its configuration, or formats for another transport.
     pub fn new(
         registry: &Registry,
-        receiver: Receiver,
+        receiver: Box<dyn EventSink>,
         transport: Transport,
         transforms: &[StageSpec],
         stage: &str,
@@ -115,7 +103,7 @@ impl Consumer {
         dead_letters: DeadLetters,
     ) -> Result<Self, ConsumerError> {
         let formatters = Formatters::new(registry, transport, transforms, stage, config, None)?;
-        Ok(Self { delivery: Delivery::new(Arc::new(receiver), formatters, Arc::new(dead_letters)) })
+        Ok(Self { delivery: Delivery::new(Arc::from(receiver), formatters, Arc::new(dead_letters)) })
     }
 
     /// Sets the memory budget for in-flight logs, in bytes.

@@ -12,8 +12,9 @@ use sha2::{Digest, Sha256};
 use crate::events::chunk::Position;
 use crate::events::format::Formatted;
 use logship_batch::batch::LogBatch;
-use logship_sink::object::{ObjectSink, SinkError};
-use logship_sink::receiver::{Receiver, RejectedMessage};
+use logship_sink::error::SinkError;
+use logship_sink::event::{EventSink, RejectedMessage};
+use logship_sink::object::ObjectSink;
 
 /// The media type of the objects: one dead letter per line.
 const MEDIA_TYPE: &str = "application/x-ndjson";
@@ -214,7 +215,7 @@ impl DeadLetters {
 pub async fn resend(
     letters: &Arc<DeadLetters>,
     key: &str,
-    receiver: &Receiver,
+    receiver: &dyn EventSink,
     time: u64,
 ) -> Result<Resent, DeadLetterError> {
     let (from, name) = (Arc::clone(letters), key.to_owned());

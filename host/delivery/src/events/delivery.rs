@@ -18,7 +18,7 @@ use logship_config::rule::StageSpec;
 use logship_registry::Registry;
 use logship_runtime::stage::{FormatterStage, Identity, StageError, Transport};
 use logship_sink::backoff::Backoff;
-use logship_sink::receiver::{Receiver, RejectedMessage};
+use logship_sink::event::{EventSink, RejectedMessage};
 
 /// Target size of a batch, in bytes of logs. Log groups are not split, so a batch may be larger.
 pub(crate) const BATCH_BYTES: usize = 4 << 20;
@@ -29,7 +29,7 @@ const PREFETCH: usize = 4;
 /// The delivery of shards to a receiver. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Delivery {
-    pub(crate) receiver: Arc<Receiver>,
+    pub(crate) receiver: Arc<dyn EventSink>,
     pub(crate) dead_letters: Arc<DeadLetters>,
     /// Memory budget for the batches of all shards, in KiB.
     pub(crate) memory: Arc<Semaphore>,
@@ -275,7 +275,7 @@ type PendingDelivery = Pin<Box<dyn Future<Output = Sent> + Send>>;
 impl Delivery {
     /// Creates a delivery to a receiver.
     pub(crate) fn new(
-        receiver: Arc<Receiver>,
+        receiver: Arc<dyn EventSink>,
         formatters: Formatters,
         dead_letters: Arc<DeadLetters>,
     ) -> Self {
@@ -291,7 +291,7 @@ impl Delivery {
     /// Totals of all shards.
     pub(crate) fn total(&self) -> Sent {
         let total = *self.total.lock().unwrap_or_else(PoisonError::into_inner);
-        Sent { retries: self.receiver.retries(), ..total }
+        Sent { retries: self.receiver.health().retries(), ..total }
     }
 
     /// Delivers the logs of a shard until its end, or until `stop`. In-flight batches are still delivered after `stop`.
@@ -360,12 +360,17 @@ impl Delivery {
                     Err(error)
                         if formatters.is_circuit_open() && !Arc::ptr_eq(formatters, &self.formatters) =>
                     {
-                        self.receiver.record_failure(formatters.failure_message(&error), Duration::ZERO);
+                        self.receiver
+                            .health()
+                            .record_failure(formatters.failure_message(&error), Duration::ZERO);
                     }
                     Err(error) => {
-                        let wait =
-                            if formatters.is_circuit_open() { OPEN_CIRCUIT_DELAY } else { backoff.next() };
-                        self.receiver.record_failure(formatters.failure_message(&error), wait);
+                        let wait = if formatters.is_circuit_open() {
+                            OPEN_CIRCUIT_DELAY
+                        } else {
+                            backoff.next_delay()
+                        };
+                        self.receiver.health().record_failure(formatters.failure_message(&error), wait);
                         sleep(wait).await;
                     }
                 }
@@ -417,8 +422,8 @@ impl Delivery {
             let (letters, origin, dead) =
                 (Arc::clone(&self.dead_letters), Arc::clone(&origin), Arc::clone(&dead));
             let Err(error) = on_thread(move || letters.save(&origin, time, &dead)).await else { return };
-            let wait = backoff.next();
-            self.receiver.record_failure(format!("can't save dead letters: {error}"), wait);
+            let wait = backoff.next_delay();
+            self.receiver.health().record_failure(format!("can't save dead letters: {error}"), wait);
             sleep(wait).await;
         }
     }

@@ -10,7 +10,7 @@ use logship_config::receiver::ReceiverConfig;
 use logship_runtime::stage::{
     FormatterStage, FormattingSession, Messages, StageError, Transformed, TransformingSession, Transport,
 };
-use logship_sink::events::Events;
+use logship_sink::event::Events;
 
 /// Chunks after which a stage instance is recycled, since its memory never shrinks.
 const CHUNKS: u32 = 256;

@@ -360,7 +360,7 @@ impl Member {
     }
 
     async fn back_off(&self, backoff: &mut Backoff, error: &ClientError) {
-        let wait = backoff.next();
+        let wait = backoff.next_delay();
         if backoff.attempts() == 1 || backoff.attempts().is_multiple_of(10) {
             tracing::warn!(logstore = self.membership.logstore, %error, ?wait, "a request to the service failed; retrying");
         }
@@ -459,7 +459,7 @@ impl Reader for PullReader {
                             return Ok(Some(InFlightBatch { chunks, mark: next, memory, formatters: None }));
                         }
                         Err(error) => {
-                            let wait = backoff.next();
+                            let wait = backoff.next_delay();
                             tracing::error!(shard = self.shard, cursor = from, %error, ?wait, "can't parse pulled log groups; pulling again");
                             drop(memory);
                             sleep(wait).await;

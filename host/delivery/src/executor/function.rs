@@ -16,10 +16,11 @@ use xxhash_rust::xxh3::Xxh3Default;
 use crate::executor::error::{CallError, Retry, code, retry_for};
 use crate::pipeline::Pipeline;
 use logship_config::function::{FunctionConfig, MAX_RAW_BYTES};
-use logship_config::object_store::ObjectStoreConfig;
 use logship_config::rule::Rule;
-use logship_sink::bucket::client;
-use logship_sink::object::{ObjectSink, SinkError};
+use logship_config::secret::Secret;
+use logship_sink::error::SinkError;
+use logship_sink::http;
+use logship_sink::object::ObjectSink;
 use logship_sink::staged_file::{FinishedFile, StagedFile};
 use logship_source::group_list::{GroupList, ListLimits};
 
@@ -110,19 +111,14 @@ impl Function {
                 let wrong = |_| {
                     SinkError::Settings("token: contains characters that are not allowed in a header".into())
                 };
-                let mut value = HeaderValue::from_str(&format!("Bearer {token}")).map_err(wrong)?;
+                let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose())).map_err(wrong)?;
                 value.set_sensitive(true);
                 Some(value)
             }
         };
-        let http = ObjectStoreConfig {
-            proxy: config.proxy.clone(),
-            ca: config.ca.clone(),
-            timeout_seconds: Some(config.timeout_seconds),
-            ..ObjectStoreConfig::default()
-        };
+        let proxy = config.proxy.as_ref().map(Secret::expose);
         Ok(Self {
-            http: client(&http)?,
+            http: http::client(config.timeout_seconds, proxy, config.ca.as_deref())?,
             url: config.endpoint(rule).map_err(SinkError::Settings)?,
             authorization,
             has_store,

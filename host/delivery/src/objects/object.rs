@@ -8,7 +8,8 @@ use crate::pipeline::Tap;
 use crate::pipeline::{Encoding, FinishedEncoding, Pipeline, Task};
 use logship_batch::batch::LogBatch;
 use logship_runtime::stage::StageError;
-use logship_sink::object::{ObjectSink, Provenance, SinkError};
+use logship_sink::error::SinkError;
+use logship_sink::object::{ObjectSink, Provenance};
 use logship_sink::staged_file::{FinishedFile, StagedFile};
 
 /// Upper bound for the encoded size of a log, as a multiple of its weight. JSON escapes a control character

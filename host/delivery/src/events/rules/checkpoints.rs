@@ -34,7 +34,7 @@ impl CheckpointStore<Mark> for TaskCheckpoints {
                 // The rule was deleted meanwhile.
                 Err(StoreError::NoTask(_) | StoreError::Closed) => return Err(ShardRevoked),
                 Err(error) => {
-                    let wait = backoff.next();
+                    let wait = backoff.next_delay();
                     tracing::error!(task = %mark.id, %error, ?wait, "can't save a finished task");
                     sleep(wait).await;
                 }

@@ -32,7 +32,8 @@ use logship_config::receiver::ReceiverConfig;
 use logship_config::rule::RuleError;
 use logship_config::siem_rule::{SIEM, SiemRule};
 use logship_registry::Registry;
-use logship_sink::receiver::{Receiver, ReceiverError};
+use logship_sink::error::SinkError;
+use logship_sink::open;
 
 /// Interval of checks for changed rules and stuck tasks.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -70,7 +71,7 @@ pub enum RulesError {
         /// The receiver.
         name: String,
         /// The cause.
-        source: ReceiverError,
+        source: SinkError,
     },
     /// A stage is wrong.
     #[error(transparent)]
@@ -139,10 +140,10 @@ impl Rules {
 
     fn delivery(&self, rule: &SiemRule, registry: &Registry) -> Result<Delivery, RulesError> {
         let (name, config) = (&rule.receiver, self.receiver(rule)?);
-        let receiver = Receiver::new(name, config)
+        let receiver = open::event_sink(name, config)
             .map_err(|source| RulesError::Receiver { name: name.clone(), source })?;
         let formatters = self.formatters(rule, self.stage(rule)?, registry)?;
-        Ok(Delivery::new(Arc::new(receiver), formatters, Arc::clone(&self.dead_letters))
+        Ok(Delivery::new(Arc::from(receiver), formatters, Arc::clone(&self.dead_letters))
             .with_memory_budget(MEMORY_BUDGET))
     }
 

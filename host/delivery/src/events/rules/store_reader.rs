@@ -86,10 +86,11 @@ impl Reader for StoreReader {
                 }
                 Err(error) => {
                     drop(memory);
-                    let wait = backoff.next();
+                    let wait = backoff.next_delay();
                     self.worker
                         .delivery
                         .receiver
+                        .health()
                         .record_failure(format!("shard {}: {error}", self.shard.number), wait);
                     sleep(wait).await;
                 }

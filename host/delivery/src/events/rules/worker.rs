@@ -106,7 +106,7 @@ impl RuleWorker {
 
     /// Marks stuck tasks as failed.
     async fn mark_stuck_tasks(&self) {
-        let problem = self.delivery.receiver.problem();
+        let problem = self.delivery.receiver.health().problem();
         match &problem {
             Some(problem) => self.rules.problems().insert(self.rule.number(), problem.clone()),
             None => self.rules.problems().remove(&self.rule.number()),
@@ -187,7 +187,7 @@ impl RuleWorker {
             match on_thread(read).await {
                 Ok(found) => return found,
                 Err(error) => {
-                    let wait = backoff.next();
+                    let wait = backoff.next_delay();
                     tracing::error!(rule = self.rule.name, shard = shard.number, %error, ?wait, "can't read the rule's checkpoint");
                     sleep(wait).await;
                 }

@@ -1,0 +1,183 @@
+//! Access keys and their grants.
+
+use std::fmt;
+use std::str::FromStr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::secret::Secret;
+
+/// The access of a key to a project.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Access {
+    /// Write logs, but not read them: a shipper of logs need not see those of others.
+    Write,
+    /// Read logs and manage consumer groups, but not write logs.
+    Read,
+    /// Both `write` and `read`.
+    ReadWrite,
+    /// Everything, including create and delete.
+    Admin,
+}
+
+impl Access {
+    /// Returns true if this access includes `needed`.
+    pub fn allows(self, needed: Self) -> bool {
+        match self {
+            Self::Write | Self::Read => self == needed,
+            Self::ReadWrite => needed != Self::Admin,
+            Self::Admin => true,
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Write => "write",
+            Self::Read => "read",
+            Self::ReadWrite => "readwrite",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+impl fmt::Display for Access {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(self.as_str())
+    }
+}
+
+impl FromStr for Access {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let all = [Self::Write, Self::Read, Self::ReadWrite, Self::Admin];
+        let found = all.into_iter().find(|access| access.as_str().eq_ignore_ascii_case(text));
+        found.ok_or_else(|| format!("unknown access {text:?}: use write, read, readwrite or admin"))
+    }
+}
+
+/// The access of a key to one project or to all.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Grant {
+    /// The project's name, or `*` for all current and future projects.
+    pub project: String,
+    /// The access to the project.
+    pub access: Access,
+}
+
+/// An access key.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Key {
+    /// The public ID.
+    pub id: String,
+    /// The secret.
+    pub secret: Secret,
+    /// The security token that requests must send too. Temporary keys only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<Secret>,
+    /// The time of creation, in Unix seconds.
+    pub created: u64,
+    /// The time of expiry, in Unix seconds. Default: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<u64>,
+    /// The purpose of the key.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub note: String,
+    /// The grants.
+    #[serde(rename = "grant", default)]
+    pub grants: Vec<Grant>,
+}
+
+impl Key {
+    /// Returns true if a grant allows this access to the project.
+    pub fn allows(&self, project: &str, access: Access) -> bool {
+        let mut grants = self.grants.iter().filter(|grant| grant.project == "*" || grant.project == project);
+        grants.any(|grant| grant.access.allows(access))
+    }
+
+    /// Returns true if the key has expired.
+    pub fn is_expired(&self, now: u64) -> bool {
+        self.expires.is_some_and(|expires| expires <= now)
+    }
+}
+
+/// The content of the key file, `keys.toml` in the data directory. `logship key` writes it.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Keys {
+    /// The keys, in order of creation.
+    #[serde(rename = "key", default)]
+    pub keys: Vec<Key>,
+}
+
+impl Keys {
+    /// Parses the text of the key file.
+    ///
+    /// # Errors
+    /// The line and the problem. Unlike the parser's full message, it does not show the line, which may have a secret.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        toml::from_str(text).map_err(|error| {
+            let line = error.span().map_or(0, |span| text[..span.start].matches('\n').count() + 1);
+            format!("line {line}: {}", error.message())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(grants: &[(&str, Access)]) -> Key {
+        let grant = |&(project, access): &(&str, Access)| Grant { project: project.into(), access };
+        Key {
+            id: "a".into(),
+            secret: "s3cret".into(),
+            token: None,
+            created: 0,
+            expires: None,
+            note: String::new(),
+            grants: grants.iter().map(grant).collect(),
+        }
+    }
+
+    #[test]
+    fn key_allows_only_its_grants() {
+        let two = key(&[("a", Access::Read), ("b", Access::Admin)]);
+        assert!(
+            two.allows("a", Access::Read) && two.allows("b", Access::Write) && two.allows("b", Access::Admin)
+        );
+        assert!(
+            !two.allows("a", Access::Write)
+                && !two.allows("a", Access::Admin)
+                && !two.allows("c", Access::Read)
+        );
+        let everywhere = key(&[("*", Access::ReadWrite)]);
+        assert!(everywhere.allows("c", Access::Read) && everywhere.allows("c", Access::Write));
+        assert!(!everywhere.allows("c", Access::Admin));
+    }
+
+    #[test]
+    fn keys_round_trip() {
+        let text = toml::to_string(&Keys { keys: vec![key(&[("*", Access::Admin)])] }).unwrap();
+        let read = Keys::parse(&text).unwrap();
+        assert_eq!(read.keys[0].secret.expose(), "s3cret");
+        assert!(!format!("{read:?}").contains("s3cret"));
+    }
+
+    #[test]
+    fn error_has_line_but_no_secret() {
+        let message = Keys::parse("[[key]]\nid = \"a\"\nsecret = hunter2\n").unwrap_err();
+        assert!(message.contains("line 3") && !message.contains("hunter2"), "{message}");
+    }
+
+    #[test]
+    fn parses_access_without_case() {
+        assert_eq!("ReadWrite".parse(), Ok(Access::ReadWrite));
+        let error = "all".parse::<Access>().unwrap_err();
+        assert_eq!(error, "unknown access \"all\": use write, read, readwrite or admin");
+    }
+}

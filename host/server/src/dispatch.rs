@@ -1,0 +1,146 @@
+//! Answers requests: finds the operation of each, checks its permission, and calls its handler.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::{Request, Response};
+use logship_logstore::{Logstore, Project, StoreError};
+use logship_sls::error::ApiError;
+
+use crate::call::Call;
+use crate::keys::ALL_PROJECTS;
+use crate::operation::{Operation, Permission, UNKNOWN};
+use crate::reply::{Reply, response, store_error};
+use crate::service::{CountGuard, Service};
+use crate::{groups, ingest, manage, metrics, monitor, previews, pull, put, shippers, stages, tasks};
+
+/// Answers a request.
+pub(crate) async fn answer(
+    service: Arc<Service>,
+    request: Request<Incoming>,
+    peer: IpAddr,
+) -> Response<Full<Bytes>> {
+    let begun = Instant::now();
+    let request_id = request_id();
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let mut operation = UNKNOWN;
+    let active = CountGuard::begin(&service.active);
+    let result = dispatch(&service, request, peer, &mut operation).await;
+    drop(active);
+    let (code, seconds) =
+        (result.as_ref().map_or_else(|error| error.code.as_str(), |_| "OK"), begun.elapsed());
+    metrics::record_request(operation, code, seconds.as_secs_f64());
+    match &result {
+        Ok(_) => tracing::debug!(%peer, %method, path, operation, ?seconds, request_id),
+        Err(error) if error.status() >= 500 => {
+            tracing::error!(%peer, %method, path, operation, %error, request_id);
+        }
+        Err(error) => tracing::info!(%peer, %method, path, operation, %error, request_id),
+    }
+    // Close the connection of an unauthenticated client.
+    let is_authenticated = !matches!(&result, Err(error) if error.status() == 401);
+    response(result, &request_id, is_authenticated && *service.ready.borrow())
+}
+
+/// A random request ID of 24 hexadecimal digits, as Log Service's.
+fn request_id() -> String {
+    format!("{:024X}", fastrand::u128(..1 << 96))
+}
+
+/// Authenticates a request and performs its operation. Sets `name` when the operation is known.
+async fn dispatch(
+    service: &Arc<Service>,
+    request: Request<Incoming>,
+    peer: IpAddr,
+    name: &mut &'static str,
+) -> Result<Reply, ApiError> {
+    if let Some(operation) = Operation::without_key(request.uri().path(), service.config.open_metrics) {
+        *name = operation.name();
+        return monitor::answer(service, operation).await;
+    }
+    let call = Call::receive(service, request, peer).await?;
+    let operation = Operation::parse(&call.method, call.project.as_deref(), &call.path, &call.query)?;
+    *name = operation.name();
+    check_permission(&call, operation)?;
+    perform(service, &call, operation).await
+}
+
+/// Fails unless the key of the request has the permission that the operation needs.
+fn check_permission(call: &Call, operation: Operation<'_>) -> Result<(), ApiError> {
+    match operation.permission() {
+        Permission::NoKey | Permission::AnyKey | Permission::NewProject => Ok(()),
+        Permission::Project(access) => call.check_access(operation.project().unwrap_or_default(), access),
+        Permission::AllProjects(access) => call.check_access(ALL_PROJECTS, access),
+    }
+}
+
+/// Calls the handler of an operation.
+async fn perform(service: &Arc<Service>, call: &Call, operation: Operation<'_>) -> Result<Reply, ApiError> {
+    use Operation::*;
+    let catalog = service.store.catalog();
+    let project = operation.project().map(|name| catalog.project(name).map_err(store_error)).transpose()?;
+    let get = |logstore: &str| find_logstore(project, logstore);
+    match operation {
+        Health | Ready | ShowMetrics => monitor::answer(service, operation).await,
+        ListStages => stages::list(service).await,
+        AddStage => stages::add(service, call).await,
+        ShowStage { name } => stages::show(service, name).await,
+        ChangeStage { name } => stages::change(service, call, name).await,
+        RemoveStage { name } => stages::remove(service, call, name).await,
+        FetchStage { digest, .. } => shippers::stage(service, digest).await,
+        ListProjects => manage::list_projects(&catalog, call),
+        CreateProject => manage::create_project(service, call).await,
+        ShowProject { project } => manage::show_project(&catalog, project),
+        UpdateProject { project } => manage::update_project(service, call, project).await,
+        DeleteProject { project } => manage::delete_project(service, project).await,
+        ListLogstores { project } => manage::list_logstores(&catalog, call, project),
+        CreateLogstore { project } => manage::create_logstore(service, call, project).await,
+        ShowLogstore { logstore, .. } => Ok(manage::show_logstore(get(logstore)?)),
+        UpdateLogstore { logstore, .. } => manage::update_logstore(service, call, get(logstore)?).await,
+        DeleteLogstore { logstore, .. } => manage::delete_logstore(service, get(logstore)?).await,
+        Ingest { logstore, .. } => ingest::ingest(service, call, get(logstore)?).await,
+        Put { logstore, .. } => put::put(service, call, get(logstore)?).await,
+        Pull { logstore, shard, .. } => pull::pull(service, call, get(logstore)?, shard).await,
+        ListShards { logstore, .. } => Ok(manage::list_shards(get(logstore)?)),
+        Reshard { logstore, shard, .. } => manage::reshard(service, call, get(logstore)?, shard).await,
+        Cursor { logstore, shard, .. } => pull::cursor(service, call, get(logstore)?, shard).await,
+        CursorTime { logstore, shard, .. } => pull::cursor_time(service, call, get(logstore)?, shard).await,
+        ListGroups { logstore, .. } => Ok(groups::list(get(logstore)?)),
+        CreateGroup { logstore, .. } => groups::create(service, call, get(logstore)?).await,
+        UpdateGroup { logstore, group, .. } => groups::update(service, call, get(logstore)?, group).await,
+        DeleteGroup { logstore, group, .. } => groups::delete(service, get(logstore)?, group).await,
+        GroupStatus { logstore, group, .. } => groups::status(service, get(logstore)?, group).await,
+        Checkpoints { logstore, group, .. } => {
+            groups::checkpoints(service, call, get(logstore)?, group).await
+        }
+        Heartbeat { logstore, group, .. } => groups::heartbeat(service, call, get(logstore)?, group).await,
+        SaveCheckpoint { logstore, group, .. } => {
+            groups::save_checkpoint(service, call, get(logstore)?, group).await
+        }
+        ListShippers { logstore, .. } => shippers::list(get(logstore)?, call),
+        CreateShipper { logstore, .. } => shippers::create(service, call, get(logstore)?).await,
+        ShowShipper { logstore, rule, .. } => shippers::show(service, get(logstore)?, rule).await,
+        UpdateShipper { logstore, rule, .. } => shippers::update(service, call, get(logstore)?, rule).await,
+        DeleteShipper { logstore, rule, .. } => shippers::delete(service, get(logstore)?, rule).await,
+        PreviewStage { logstore, rule, .. } => previews::run(service, call, get(logstore)?, rule).await,
+        ListRuleTasks { logstore, rule, .. } => tasks::of_shipper(service, call, get(logstore)?, rule).await,
+        RetryRuleTasks { logstore, rule, .. } => {
+            tasks::retry_of_shipper(service, call, get(logstore)?, rule).await
+        }
+        ListTasks { project } => tasks::list(service, call, project).await,
+        RetryTasks { project } => tasks::retry(service, call, project).await,
+        VerifyTask { project, id } => tasks::show(service, project, id, true).await,
+        ShowTask { project, id } => tasks::show(service, project, id, false).await,
+        UnknownRead { logstore, shard, .. } => pull::reject_type(call, get(logstore)?, shard),
+        UnknownGroupChange { logstore, .. } => get(logstore).and_then(|_| groups::reject_type(call)),
+    }
+}
+
+fn find_logstore<'a>(project: Option<&'a Arc<Project>>, name: &str) -> Result<&'a Arc<Logstore>, ApiError> {
+    let found = project.and_then(|project| project.logstores.get(name));
+    found.ok_or_else(|| store_error(StoreError::NoLogstore(name.into())))
+}

@@ -1,0 +1,92 @@
+//! The state of the service: health, readiness, metrics.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use logship_sls::error::{ApiError, ErrorCode};
+use metrics::gauge;
+
+use crate::operation::Operation;
+use crate::reply::Reply;
+use crate::{Service, blocking};
+
+/// Performs an operation that shows the state of the service.
+pub(crate) async fn answer(service: &Arc<Service>, operation: Operation<'_>) -> Result<Reply, ApiError> {
+    match operation {
+        Operation::Ready => readiness(service),
+        Operation::ShowMetrics => show_metrics(service).await,
+        _ => Ok(Reply { body: "ok\n".into(), ..Reply::default() }),
+    }
+}
+
+fn readiness(service: &Service) -> Result<Reply, ApiError> {
+    if !service.store.is_alive() {
+        return Err(ApiError::new(
+            ErrorCode::ServerBusy,
+            "the store accepts no more logs: see the server's log for the reason, and restart it",
+        ));
+    }
+    if *service.ready.borrow() {
+        return Ok(Reply { body: "ready\n".into(), ..Reply::default() });
+    }
+    Err(ApiError::new(ErrorCode::ServerBusy, "the service is shutting down"))
+}
+
+async fn show_metrics(service: &Arc<Service>) -> Result<Reply, ApiError> {
+    let service = Arc::clone(service);
+    let text = blocking(move || Ok(render(&service))).await?;
+    Ok(Reply { content_type: Some("text/plain; version=0.0.4"), body: text.into(), ..Reply::default() })
+}
+
+/// Renders the metrics in Prometheus' text format. Blocks on the disk.
+fn render(service: &Service) -> String {
+    let store = &service.store;
+    gauge!("logship_store_bytes").set(store.size() as f64);
+    gauge!("logship_connections").set(service.connections.load(Ordering::Relaxed) as f64);
+    for logstore in store.catalog().logstores() {
+        let labels = |shard: u32| {
+            vec![
+                ("project", logstore.project.clone()),
+                ("logstore", logstore.name.clone()),
+                ("shard", shard.to_string()),
+            ]
+        };
+        for shard in &logstore.shards {
+            let groups = shard.end().saturating_sub(shard.begin());
+            gauge!("logship_shard_groups", &labels(shard.number)).set(groups as f64);
+        }
+        for rule in logstore.rules.values() {
+            // Skip what is being deleted.
+            let progress = store.progress(rule).unwrap_or_default();
+            for shard in &logstore.shards {
+                let mut labels = labels(shard.number);
+                labels.push(("rule", rule.name.clone()));
+                let at =
+                    progress.get(&shard.number).map_or(shard.begin(), |progress| progress.checkpoint.cursor);
+                let oldest = store.backlog(shard, at, 1).unwrap_or_default().oldest;
+                let lag = if oldest == 0 { 0 } else { service.now().saturating_sub(oldest) };
+                gauge!("logship_ship_waiting_groups", &labels).set(shard.end().saturating_sub(at) as f64);
+                gauge!("logship_ship_lag_seconds", &labels).set(lag as f64);
+            }
+            let labels = [
+                ("project", logstore.project.clone()),
+                ("logstore", logstore.name.clone()),
+                ("rule", rule.name.clone()),
+            ];
+            let is_paused = service.pause_reason(rule.number()).is_some();
+            gauge!("logship_rule_held", &labels).set(f64::from(u8::from(is_paused)));
+        }
+        for group in logstore.groups.keys() {
+            // Skip what is being deleted.
+            for status in store.group_status(logstore, group).unwrap_or_default() {
+                let mut labels = labels(status.checkpoint.shard);
+                labels.push(("group", group.clone()));
+                gauge!("logship_group_behind_groups", &labels).set(status.unread_groups as f64);
+                gauge!("logship_group_lag_seconds", &labels).set(status.lag_seconds as f64);
+            }
+        }
+    }
+    service.stage_catalog.registry().engine().export_stage_metrics();
+    service.metrics.run_upkeep();
+    service.metrics.render()
+}

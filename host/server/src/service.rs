@@ -1,0 +1,223 @@
+//! The service: its state, and how it opens.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use logship_logstore::{Clock, Options, Store, StoreError};
+use logship_sls::error::{ApiError, ErrorCode};
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::sync::{Semaphore, watch};
+
+use crate::consumer_stats::ConsumerStats;
+use crate::keys::{self, ALL_PROJECTS, Access, Grant, KeyFile, Keys, KeysError};
+use crate::memory_budget::MemoryBudget;
+use crate::metrics;
+use crate::rule_checker::ServiceRules;
+use logship_config::service::{Config, Limits};
+use logship_delivery::engine::Shipper;
+use logship_delivery::events::consumer::DeadLetterLocation;
+use logship_delivery::events::rules::Rules;
+use logship_registry::Registry;
+use logship_registry::catalog::StageCatalog;
+use logship_registry::folder_watcher::FolderWatcher;
+use logship_runtime::engine::Engine;
+use logship_runtime::wasi::WasiAllowlist;
+
+/// The service. Share it with [`Arc`].
+#[derive(Debug)]
+pub struct Service {
+    pub(crate) config: Config,
+    pub(crate) store: Arc<Store>,
+    pub(crate) shipper: Arc<Shipper>,
+    pub(crate) siem: Arc<Rules>,
+    pub(crate) stage_catalog: Arc<StageCatalog>,
+    pub(crate) folder_watcher: Arc<FolderWatcher>,
+    pub(crate) store_clock: StoreClock,
+    pub(crate) keys: Keys,
+    pub(crate) metrics: PrometheusHandle,
+    /// The memory of received bodies.
+    pub(crate) body_budget: MemoryBudget,
+    /// The memory of decompressed bodies.
+    pub(crate) decompressed_budget: MemoryBudget,
+    /// The memory of replies.
+    pub(crate) reply_budget: MemoryBudget,
+    pub(crate) consumer_stats: ConsumerStats,
+    /// False during shutdown.
+    pub(crate) ready: watch::Sender<bool>,
+    /// Allows one preview at a time.
+    pub(crate) preview_permit: Arc<Semaphore>,
+    /// The number of requests in progress.
+    pub(crate) active: AtomicUsize,
+    pub(crate) connections: AtomicUsize,
+}
+
+/// Why the service can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// The store can't be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The keys can't be read.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// The metrics recorder can't be installed.
+    #[error("can't install the metrics recorder: {0}")]
+    Metrics(#[from] metrics_exporter_prometheus::BuildError),
+    /// The destination of dead letters is invalid.
+    #[error("dead-letters: {0}")]
+    DeadLetters(#[from] logship_sink::error::SinkError),
+    /// The spool folder can't be created.
+    #[error("can't create the spool folder (shipping.spool): {0}")]
+    Spool(std::io::Error),
+}
+
+impl Service {
+    /// Opens the store and the keys of the data directory. The first start creates both, with one admin key. Stages run in
+    /// `engine`. Must be called within a Tokio runtime.
+    pub fn open(config: Config, engine: Engine) -> Result<Self, ServiceError> {
+        let Limits { consumer_groups: groups, shards, .. } = config.limits;
+        let options = Options { groups, shards, ..Options::default() };
+        let clock = Arc::clone(&options.clock);
+        // Before any stage is loaded, because loading registers the stage's metrics.
+        let metrics = metrics::install()?;
+        let store = Arc::new(Store::open(&config.data, options)?);
+        let file = key_file(&config.data, clock() / 1_000_000)?;
+        let components = config.data.join("stages");
+        let watched = config.stages.folder.clone().unwrap_or_else(|| components.clone());
+        let allowlist = WasiAllowlist::of(config.stages.allow_wasi.clone());
+        let registry =
+            Registry::for_store(engine, components, Arc::clone(&store)).with_wasi_allowlist(allowlist);
+        let dead_letters =
+            DeadLetterLocation::resolve(None, &config, config.data.join("dead-letters")).open(&config)?;
+        let hold_after = config.shipping.hold_after_tasks;
+        let siem = Rules::new(
+            Arc::clone(&store),
+            registry.clone(),
+            config.receivers.clone(),
+            dead_letters,
+            hold_after,
+        );
+        let shipper = Shipper::new(
+            Arc::clone(&store),
+            registry.clone(),
+            config.destinations(),
+            config.shipping.clone(),
+            &config.data,
+            tokio::runtime::Handle::current(),
+        )
+        .map_err(ServiceError::Spool)?;
+        let (shipper, siem) = (Arc::new(shipper), Arc::new(siem));
+        let checker = Arc::new(ServiceRules { shipper: Arc::clone(&shipper), siem: Arc::clone(&siem) });
+        let runtime = tokio::runtime::Handle::current();
+        let stage_catalog = Arc::new(StageCatalog::new(Arc::clone(&store), registry, checker, runtime));
+        let folder_watcher =
+            Arc::new(FolderWatcher::new(watched, Arc::clone(&stage_catalog), Arc::clone(&store)));
+        let budget = || MemoryBudget::new(config.limits.bodies_bytes, config.limits.stall());
+        Ok(Self {
+            body_budget: budget(),
+            decompressed_budget: budget(),
+            reply_budget: budget(),
+            keys: Keys::open(file)?,
+            metrics,
+            store,
+            shipper,
+            siem,
+            stage_catalog,
+            folder_watcher,
+            store_clock: StoreClock(clock),
+            ready: watch::Sender::new(true),
+            consumer_stats: ConsumerStats::default(),
+            preview_permit: Arc::new(Semaphore::new(1)),
+            active: AtomicUsize::new(0),
+            connections: AtomicUsize::new(0),
+            config,
+        })
+    }
+
+    /// Returns why a rule can't ship, or none if it can.
+    pub(crate) fn pause_reason(&self, rule: i64) -> Option<String> {
+        self.shipper.problem(rule).or_else(|| self.siem.problem(rule))
+    }
+
+    /// Waits until the service shuts down.
+    pub(crate) async fn wait_for_shutdown(&self) {
+        // The sender is in `self`, so waiting can't fail.
+        let _ = self.ready.subscribe().wait_for(|ready| !ready).await;
+    }
+
+    /// Waits until no request has been in progress for half a second.
+    pub(crate) async fn wait_until_idle(&self) {
+        const IDLE_CHECKS: u32 = 5;
+        let mut idle = 0;
+        while idle < IDLE_CHECKS {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            idle = if self.active.load(Ordering::Relaxed) == 0 { idle + 1 } else { 0 };
+        }
+    }
+
+    /// Returns the current time in Unix seconds.
+    pub(crate) fn now(&self) -> u64 {
+        (self.store_clock)() / 1_000_000
+    }
+}
+
+/// Returns the key file of a data directory. Creates it with one admin key if there is none.
+fn key_file(data: &Path, now: u64) -> Result<KeyFile, KeysError> {
+    let file = KeyFile::within(data);
+    if !file.path().exists() {
+        let grant = Grant { project: ALL_PROJECTS.into(), access: Access::Admin };
+        let key = keys::create(vec![grant], "created at the first start", now);
+        tracing::info!(id = key.id, file = %file.path().display(), "created the first access key; its secret is in the file");
+        file.change(|keys| {
+            keys.push(key);
+            Ok(())
+        })?;
+    }
+    Ok(file)
+}
+
+/// Increments a counter until it is dropped.
+pub(crate) struct CountGuard<'a>(&'a AtomicUsize);
+
+impl<'a> CountGuard<'a> {
+    pub(crate) fn begin(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for CountGuard<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The store's clock, with `Debug`.
+pub(crate) struct StoreClock(Clock);
+
+impl std::fmt::Debug for StoreClock {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Clock")
+    }
+}
+
+impl std::ops::Deref for StoreClock {
+    type Target = Clock;
+
+    fn deref(&self) -> &Clock {
+        &self.0
+    }
+}
+
+/// Runs blocking or long work on a thread of its own.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let failed = |error| {
+        tracing::error!(%error, "a request's blocking thread failed");
+        ApiError::new(ErrorCode::InternalServerError, "the request failed: the server's log has the reason")
+    };
+    tokio::task::spawn_blocking(work).await.map_err(failed)?
+}
