@@ -286,7 +286,8 @@ fn rejects_invalid_settings() {
     }
     // The distributed file has the defaults.
     let example = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/logship.toml");
-    let read = logship_config::service::Config::parse(&std::fs::read_to_string(&example).unwrap(), &example).unwrap();
+    let read = logship_config::service::Config::parse(&std::fs::read_to_string(&example).unwrap(), &example)
+        .unwrap();
     let default = logship_config::service::Config::default();
     assert_eq!(
         format!("{:?}", (read.listen, read.limits, read.open_metrics)),

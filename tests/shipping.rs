@@ -249,9 +249,9 @@ fn reports_logs_that_expired_before_shipping() {
     let begin = shard.begin();
     // The rule begins before these logs.
     test.update(&rule());
-    test.shipper.drain().unwrap();
+    test.engine.drain().unwrap();
     test.update(&Rule { enabled: false, ..rule() });
-    test.shipper.drain().unwrap();
+    test.engine.drain().unwrap();
     test.pass(25 * HOUR);
     let started = std::time::Instant::now();
     while shard.begin() == begin {

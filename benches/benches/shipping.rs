@@ -13,7 +13,8 @@ use logship_config::destination::DestinationConfig;
 use logship_config::rule::Rule;
 use logship_config::shipper_config;
 use logship_config::shipping::Shipping;
-use logship_delivery::engine::Shipper;
+use logship_delivery::engine::DeliveryEngine;
+use logship_delivery::objects::Objects;
 use logship_logstore::{Options, RuleSettings, RuleStart, Status, Store, TaskFilter};
 use logship_registry::Registry;
 use logship_runtime::engine::{Engine, Limits, default_cache};
@@ -120,14 +121,13 @@ fn ship(folder: &Path, format: usize, cores: usize) {
     let number = fastrand::u32(..);
     let name = format!("bench-{number}");
     fs::create_dir_all(buckets.join(&name)).expect("a bucket");
-    let shipper = Shipper::new(
-        Arc::clone(&store),
-        Registry::with_folder(engine.expect("an engine"), data.join("stages")),
-        BTreeMap::from([("default".to_owned(), DestinationConfig::Directory { path: buckets.clone() })]),
-        settings,
-        &data,
-        runtime.handle().clone(),
-    );
+    let registry = Registry::with_folder(engine.expect("an engine"), data.join("stages"));
+    let destinations =
+        BTreeMap::from([("default".to_owned(), DestinationConfig::Directory { path: buckets.clone() })]);
+    let handle = runtime.handle().clone();
+    let objects = Objects::new(registry.clone(), destinations, &settings, &data, handle.clone());
+    let delivery = DeliveryEngine::new(Arc::clone(&store), registry, settings, handle)
+        .with_batches(objects.expect("objects"));
     let catalog = store.catalog();
     let logstore = catalog.logstore("bench", "ship").expect("a logstore");
     let raw: usize = logstore
@@ -149,7 +149,7 @@ fn ship(folder: &Path, format: usize, cores: usize) {
     let catalog = store.catalog();
     let rule = catalog.logstore("bench", "ship").and_then(|logstore| logstore.rule(&name)).expect("the rule");
     let begun = Instant::now();
-    let threads = Arc::new(shipper.expect("a shipper")).start().expect("threads");
+    let running = Arc::new(delivery).start();
     let is_done = || {
         let progress = store.progress(rule).expect("progress");
         let at_end = |shard: &Arc<logship_logstore::Shard>| {
@@ -161,7 +161,7 @@ fn ship(folder: &Path, format: usize, cores: usize) {
         std::thread::sleep(Duration::from_millis(10));
     }
     let seconds = begun.elapsed().as_secs_f64();
-    threads.end();
+    runtime.block_on(running.end());
     let filter = TaskFilter { rule: Some(name.clone()), ..TaskFilter::default() };
     let (tasks, _) = store.tasks(&filter, 0, 100_000).expect("tasks");
     assert!(tasks.iter().all(|task| task.status == Status::Success));

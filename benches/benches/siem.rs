@@ -14,14 +14,16 @@ use std::{env, thread};
 
 use logship_bench::median;
 use logship_config::receiver::ReceiverConfig;
+use logship_config::shipping::Shipping;
 use logship_config::siem_rule::{SIEM, SiemRule};
+use logship_delivery::engine::DeliveryEngine;
+use logship_delivery::engine::work::RuleSpec;
+use logship_delivery::events::Events;
 use logship_delivery::events::dead_letter::DeadLetters;
-use logship_delivery::events::rules::Rules;
 use logship_logstore::{Options, RuleSettings, RuleStart, Status, Store, TaskFilter};
 use logship_registry::Registry;
 use logship_runtime::engine::{Engine, Limits, default_cache};
 use logship_sink::directory::Directory;
-use tokio::sync::watch;
 
 use bench_logstore::{data, fill, peak_memory, run, run_on};
 
@@ -154,13 +156,12 @@ fn send(folder: &Path, case: usize, port: &str) {
         serde_json::from_str(&CASES[case].2.replace("PORT", port)).expect("a receiver");
     let engine = Engine::new(Limits::default(), default_cache().as_deref()).expect("an engine");
     let letters = DeadLetters::new(Box::new(Directory::new(folder.join("dead-letters"))), "");
-    let rules = Rules::new(
-        Arc::clone(&store),
-        Registry::with_folder(engine, data.join("stages")),
-        BTreeMap::from([("receiver".to_owned(), receiver)]),
-        letters,
-        3,
-    );
+    let registry = Registry::with_folder(engine, data.join("stages"));
+    let receivers = BTreeMap::from([("receiver".to_owned(), receiver)]);
+    let events = Events::new(registry.clone(), receivers, letters, 3);
+    let handle = runtime.handle().clone();
+    let delivery =
+        DeliveryEngine::new(Arc::clone(&store), registry, Shipping::default(), handle).with_streams(events);
     let catalog = store.catalog();
     let logstore = catalog.logstore("bench", "ship").expect("a logstore");
     let raw: u64 = logstore
@@ -170,14 +171,15 @@ fn send(folder: &Path, case: usize, port: &str) {
         .sum();
     let name = format!("bench-{}", fastrand::u32(..));
     let rule = SiemRule { name: name.clone(), receiver: "receiver".into(), ..SiemRule::default() };
-    rules.check(&rule).expect("a rule");
+    let configuration = &rule.configuration();
+    let spec = RuleSpec { project: "bench", logstore: "ship", name: &name, configuration };
+    delivery.check(SIEM, spec).expect("a rule");
     let settings = RuleSettings { target: SIEM.into(), configuration: rule.configuration() };
     runtime.block_on(store.create_rule(logstore, &name, settings, RuleStart::Begin)).expect("a rule");
     let catalog = store.catalog();
     let rule = catalog.logstore("bench", "ship").and_then(|logstore| logstore.rule(&name)).expect("the rule");
     let (begun, used) = (Instant::now(), cpu_seconds());
-    let stop = watch::Sender::new(false);
-    let running = runtime.spawn(Arc::new(rules).run(stop.subscribe()));
+    let running = Arc::new(delivery).start();
     let is_done = || {
         let progress = store.progress(rule).expect("progress");
         logstore.shards.iter().all(|shard| {
@@ -188,8 +190,7 @@ fn send(folder: &Path, case: usize, port: &str) {
         thread::sleep(Duration::from_millis(5));
     }
     let (seconds, used) = (begun.elapsed().as_secs_f64(), cpu_seconds() - used);
-    stop.send_replace(true);
-    runtime.block_on(running).expect("ended");
+    runtime.block_on(running.end());
     let filter = TaskFilter { rule: Some(name), ..TaskFilter::default() };
     let (tasks, _) = store.tasks(&filter, 0, 100_000).expect("tasks");
     assert!(tasks.iter().all(|task| task.status == Status::Success));

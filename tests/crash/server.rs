@@ -54,7 +54,13 @@ impl Server {
         thread::spawn(move || log.for_each(drop));
         let key = KeyFile::within(data).read().unwrap().remove(0);
         let url = url.parse().unwrap();
-        let endpoint = Endpoint { url, key_id: key.id, secret: key.secret.expose().to_owned(), token: None, region: None };
+        let endpoint = Endpoint {
+            url,
+            key_id: key.id,
+            secret: key.secret.expose().to_owned(),
+            token: None,
+            region: None,
+        };
         Self { child, client: Client::new(endpoint, PROJECT).unwrap() }
     }
 }

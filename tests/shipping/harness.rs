@@ -1,4 +1,4 @@
-//! A store with a Logstore, its shipper, and a clock under the control of the test.
+//! A store with a Logstore, its engine, and a clock under the control of the test.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,7 +11,8 @@ use logship_config::destination::DestinationConfig;
 use logship_config::rule::{Rule, StageSpec};
 use logship_config::shipper_config;
 use logship_config::shipping::Shipping;
-use logship_delivery::engine::Shipper;
+use logship_delivery::engine::DeliveryEngine;
+use logship_delivery::objects::Objects;
 use logship_delivery::preview::{Candidate, PreviewError, PreviewLimits, TaskPreview, Verdict};
 use logship_logstore::{
     Clock, Logstore, LogstoreSettings, NewGroup, Options, RuleSettings, RuleStart, Status, Store, Task,
@@ -22,7 +23,7 @@ use logship_runtime::engine::{Engine, Limits};
 use logship_sls::compression::Compression;
 use logship_sls::log_group::{Header, LogGroupBuilder};
 use serde_json::json;
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 
 use crate::support;
 
@@ -33,13 +34,13 @@ pub(crate) const HOUR: u64 = 60 * MINUTE;
 /// 2023-11-14 22:13:20 UTC.
 pub(crate) const START: u64 = 1_700_000_000 * SECOND;
 
-/// A store, its shipper and a clock.
+/// A store, its engine and a clock.
 pub(crate) struct Test {
     pub(crate) data: tempfile::TempDir,
     pub(crate) now: Arc<AtomicU64>,
     pub(crate) runtime: Runtime,
     pub(crate) store: Arc<Store>,
-    pub(crate) shipper: Shipper,
+    pub(crate) engine: DeliveryEngine,
     /// The number of logs in the store.
     pub(crate) logs: u64,
 }
@@ -53,13 +54,13 @@ impl Test {
         let (data, now) = (tempfile::tempdir().unwrap(), Arc::new(AtomicU64::new(START)));
         fs::create_dir_all(data.path().join("buckets/lake")).unwrap();
         let runtime = Runtime::new().unwrap();
-        let (store, shipper) = open(data.path(), &now, settings, &runtime);
+        let (store, engine) = open(data.path(), &now, settings, &runtime);
         let logstore = LogstoreSettings { ttl: 1, settings: json!({}) };
         runtime.block_on(async {
             store.create_project("p", "").await.unwrap();
             store.create_logstore("p", "l", shards, &logstore).await.unwrap();
         });
-        Self { data, now, runtime, store, shipper, logs: 0 }
+        Self { data, now, runtime, store, engine, logs: 0 }
     }
 
     pub(crate) fn logstore(&self) -> Arc<Logstore> {
@@ -111,7 +112,7 @@ impl Test {
 
     pub(crate) fn pass_and_ship(&self, time: u64) {
         self.pass(time);
-        self.shipper.drain().unwrap();
+        self.engine.drain().unwrap();
     }
 
     /// Returns all tasks, the oldest first.
@@ -131,10 +132,10 @@ impl Test {
         component: &Path,
         last: usize,
     ) -> Result<Vec<TaskPreview>, PreviewError> {
-        let stage = self.shipper.registry().compile("mine", &fs::read(component).unwrap()).unwrap();
+        let stage = self.engine.registry().compile("mine", &fs::read(component).unwrap()).unwrap();
         let limits = PreviewLimits { last, until: Instant::now() + Duration::from_secs(60) };
         let (logstore, candidate) = (self.logstore(), Candidate { stage, transform: None });
-        self.shipper.preview_stage(&logstore, logstore.rule("to-lake").unwrap(), &candidate, limits)
+        self.engine.preview(&logstore, logstore.rule("to-lake").unwrap(), &candidate, limits)
     }
 
     pub(crate) fn verdicts(&self, component: &Path, last: usize) -> Vec<Verdict> {
@@ -193,10 +194,10 @@ impl Test {
 
     /// Opens the same data again, as after a restart.
     pub(crate) fn restart(self) -> Self {
-        let Self { data, now, runtime, store, shipper, logs } = self;
-        drop((store, shipper));
-        let (store, shipper) = open(data.path(), &now, Shipping::default(), &runtime);
-        Self { data, now, runtime, store, shipper, logs }
+        let Self { data, now, runtime, store, engine, logs } = self;
+        drop((store, engine));
+        let (store, engine) = open(data.path(), &now, Shipping::default(), &runtime);
+        Self { data, now, runtime, store, engine, logs }
     }
 }
 
@@ -205,7 +206,7 @@ pub(crate) fn open(
     now: &Arc<AtomicU64>,
     settings: Shipping,
     runtime: &Runtime,
-) -> (Arc<Store>, Shipper) {
+) -> (Arc<Store>, DeliveryEngine) {
     let now = Arc::clone(now);
     let clock: Clock = Arc::new(move || now.load(Ordering::Relaxed));
     let options = Options { uptime: Arc::clone(&clock), clock, ..Options::default() };
@@ -214,8 +215,21 @@ pub(crate) fn open(
     let directory = DestinationConfig::Directory { path: data.join("buckets") };
     let destinations = BTreeMap::from([("default".to_owned(), directory)]);
     let handle = runtime.handle().clone();
-    let shipper = Shipper::new(Arc::clone(&store), registry, destinations, settings, data, handle).unwrap();
-    (store, shipper)
+    let engine = with_destinations(&store, registry, destinations, settings, data, handle);
+    (store, engine)
+}
+
+/// Creates a delivery engine for rules that write objects.
+pub(crate) fn with_destinations(
+    store: &Arc<Store>,
+    registry: Registry,
+    destinations: BTreeMap<String, DestinationConfig>,
+    settings: Shipping,
+    data: &Path,
+    runtime: Handle,
+) -> DeliveryEngine {
+    let objects = Objects::new(registry.clone(), destinations, &settings, data, runtime.clone()).unwrap();
+    DeliveryEngine::new(Arc::clone(store), registry, settings, runtime).with_batches(objects)
 }
 
 pub(crate) fn engine() -> Engine {

@@ -5,7 +5,9 @@ use std::sync::atomic::Ordering;
 
 use logship_batch::partition::PartitionBy;
 use logship_config::destination::DestinationConfig;
-use logship_delivery::engine::Shipper;
+use logship_config::shipper_config;
+use logship_delivery::engine::DeliveryEngine;
+use logship_delivery::engine::work::RuleSpec;
 use logship_delivery::preview::{PreviewError, SkipReason};
 
 use super::*;
@@ -60,8 +62,14 @@ impl Test {
     }
 
     fn check(&self, rule: &Rule) -> Result<(), String> {
-        self.shipper.check("p", "l", rule).map_err(|error| error.to_string())
+        check(&self.engine, rule)
     }
+}
+
+fn check(engine: &DeliveryEngine, rule: &Rule) -> Result<(), String> {
+    let configuration = &shipper_config::from_rule(rule);
+    let spec = RuleSpec { project: "p", logstore: "l", name: &rule.name, configuration };
+    engine.check(shipper_config::OSS, spec).map_err(|error| error.to_string())
 }
 
 #[test]
@@ -312,11 +320,11 @@ fn rejects_rules_without_partition_support() {
     let function = json!({ "type": "function", "url": "http://127.0.0.1:1/" });
     let function: DestinationConfig = serde_json::from_value(function).unwrap();
     let destinations = BTreeMap::from([("default".to_owned(), function)]);
-    let registry = test.shipper.registry().clone();
-    let (store, handle) = (Arc::clone(&test.store), test.runtime.handle().clone());
-    let shipper = Shipper::new(store, registry, destinations, Shipping::default(), test.data.path(), handle);
+    let registry = test.engine.registry().clone();
+    let (settings, handle) = (Shipping::default(), test.runtime.handle().clone());
+    let engine = with_destinations(&test.store, registry, destinations, settings, test.data.path(), handle);
     let by_function = Rule { bucket: String::new(), ..hourly() };
-    let problem = shipper.unwrap().check("p", "l", &by_function).unwrap_err().to_string();
+    let problem = check(&engine, &by_function).unwrap_err();
     assert!(problem.contains("partition_by") && problem.contains("one object of each task"), "{problem}");
 }
 
@@ -346,7 +354,7 @@ fn open_task_keeps_partitions() {
     test.update(&rule());
     test.show_bucket();
     test.now.fetch_add(HOUR, Ordering::Relaxed);
-    test.shipper.drain().unwrap();
+    test.engine.drain().unwrap();
     test.assert_each_log_in_its_hour();
 }
 

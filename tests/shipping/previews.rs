@@ -59,9 +59,8 @@ fn preview_skips_tasks_with_expired_logs() {
     assert!(matches!(previews[1].result, Err(SkipReason::Expired { .. })), "{previews:?}");
     // Tasks after the deadline are skipped, too.
     let limits = PreviewLimits { last: 20, until: Instant::now() };
-    let stage = test.shipper.registry().stage(None, "encode-json").unwrap();
+    let stage = test.engine.registry().stage(None, "encode-json").unwrap();
     let (logstore, candidate) = (test.logstore(), Candidate { stage, transform: None });
-    let previews =
-        test.shipper.preview_stage(&logstore, logstore.rule("to-lake").unwrap(), &candidate, limits);
+    let previews = test.engine.preview(&logstore, logstore.rule("to-lake").unwrap(), &candidate, limits);
     assert!(previews.unwrap().iter().all(|preview| matches!(preview.result, Err(SkipReason::NoTime))));
 }

@@ -49,7 +49,7 @@ fn task_keeps_stage_after_its_alias_is_removed() {
     test.put(0, 3, 10);
     test.pass_and_ship(300 * SECOND);
     assert_eq!(test.tasks().len(), 1, "the rule has no such stage any more");
-    let problem = test.shipper.problem(test.logstore().rule("to-lake").unwrap().number()).unwrap();
+    let problem = test.engine.problem(test.logstore().rule("to-lake").unwrap().number()).unwrap();
     assert!(problem.contains("mine"), "{problem}");
 }
 
@@ -83,7 +83,7 @@ fn fused_pipeline_writes_same_objects() {
 #[test]
 fn stage_metrics_count_calls_and_failures() {
     let mut test = Test::new(1);
-    let engine = test.shipper.registry().engine().clone();
+    let engine = test.engine.registry().engine().clone();
     let failing = serde_json::from_value(json!({ "type": "none", "act": "trap" })).unwrap();
     let stages = test.data.path().join("stages");
     fs::create_dir_all(&stages).unwrap();
@@ -93,7 +93,7 @@ fn stage_metrics_count_calls_and_failures() {
     test.put(0, 3, 10);
     test.pass_and_ship(300 * SECOND);
     assert_eq!(test.statuses(), [Status::Failed]);
-    let stage = test.shipper.registry().stage(None, "mine").unwrap();
+    let stage = test.engine.registry().stage(None, "mine").unwrap();
     let metrics = engine.stage_metrics_snapshot(stage.identity().digest(), Kind::Encoder).unwrap();
     let failures: Vec<_> = metrics
         .failures()
@@ -115,7 +115,7 @@ fn unused_components_are_collected() {
     test.create(&Rule { stages: custom, ..rule() });
     test.put(0, 3, 10);
     test.pass_and_ship(300 * SECOND);
-    let digest = test.shipper.registry().stage(None, "mine").unwrap().identity().digest().to_owned();
+    let digest = test.engine.registry().stage(None, "mine").unwrap().identity().digest().to_owned();
     let file = stages.join(format!("sha256/{digest}.wasm"));
     let delete_tasks = |test: &Test| {
         let now = test.now.load(Ordering::Relaxed);
@@ -125,15 +125,15 @@ fn unused_components_are_collected() {
     test.update(&rule());
     fs::remove_file(stages.join("mine.wasm")).unwrap();
     let mut test = test.restart();
-    test.shipper.collect_garbage();
+    test.engine.collect_garbage();
     assert!(file.exists(), "a task needs it");
     test.put(0, 3, 10);
     test.pass_and_ship(300 * SECOND);
-    test.shipper.collect_garbage();
+    test.engine.collect_garbage();
     assert!(file.exists(), "the previous task needs it");
     test.pass(SECOND);
     delete_tasks(&test);
-    test.shipper.collect_garbage();
+    test.engine.collect_garbage();
     assert!(!file.exists(), "no task needs it");
     assert!(test.stored_components() > 0, "the rule needs the others");
 }

@@ -6,12 +6,12 @@ use std::path::Path;
 
 use logship_batch::batch::{BatchBuilder, LogBatch};
 use logship_batch::log_group::log_groups;
-use logship_source::shard_reader::ShardReader;
 use logship_bench::median;
 use logship_logstore::{Limits, LogstoreSettings, NewGroup, Options, Store};
 use logship_sls::compression::Compression;
 use logship_sls::log_group::{LogGroupView, frame_header};
 use logship_sls::lz4_splice::BlockWriter;
+use logship_source::shard_reader::ShardReader;
 use rusqlite::Connection;
 
 use super::{ROUNDS, seconds};
@@ -161,8 +161,11 @@ mod flat {
         }
         let keys: usize = text(&mut bytes).parse().expect("a number");
         let keys = (0..keys).map(|_| text(&mut bytes)).collect();
-        let group =
-            logship_batch::batch::LogGroup { topic: text(&mut bytes), source: text(&mut bytes), tags: vec![] };
+        let group = logship_batch::batch::LogGroup {
+            topic: text(&mut bytes),
+            source: text(&mut bytes),
+            tags: vec![],
+        };
         LogBatch {
             groups: vec![group],
             keys,

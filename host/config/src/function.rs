@@ -1,13 +1,11 @@
 //! Configuration of functions: a destination of the service's settings.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use crate::destination::DestinationConfig;
 use crate::limit::{BODY_BYTES, CALLS, TIMEOUT_SECONDS};
 use crate::secret::Secret;
 
@@ -65,19 +63,19 @@ impl Default for FunctionConfig {
 }
 
 impl FunctionConfig {
-    /// Checks the values. `destinations` are those of the settings.
+    /// Checks the values. `is_function` looks up a destination of the settings: true if it is a function.
     ///
     /// # Errors
     /// The invalid setting, and the reason.
-    pub fn check(&self, destinations: &BTreeMap<String, DestinationConfig>) -> Result<(), String> {
+    pub fn check(&self, is_function: impl Fn(&str) -> Option<bool>) -> Result<(), String> {
         self.endpoint("rule")?;
         if let Some(store) = &self.store {
-            match destinations.get(store) {
+            match is_function(store) {
                 None => return Err(format!("store: the settings have no destination {store:?}")),
-                Some(DestinationConfig::Function(_)) => {
+                Some(true) => {
                     return Err(format!("store: {store:?} is a function and can't store objects"));
                 }
-                Some(_) => {}
+                Some(false) => {}
             }
         }
         if !CALLS.contains(self.calls as u64) {
@@ -121,13 +119,15 @@ mod tests {
         assert_eq!(right.endpoint("a-b").unwrap().as_str(), "https://f.example.org/below/v1/ship/a-b");
         let other = FunctionConfig { rule: Some("r".into()), url: "http://f:80".into(), ..right.clone() };
         assert_eq!(other.endpoint("a-b").unwrap().as_str(), "http://f/v1/ship/r");
-        let lake = DestinationConfig::Directory { path: "lake".into() };
-        let function = DestinationConfig::Function(right.clone());
-        let destinations = BTreeMap::from([("lake".to_owned(), lake), ("f".to_owned(), function)]);
+        let is_function = |name: &str| match name {
+            "lake" => Some(false),
+            "f" => Some(true),
+            _ => None,
+        };
         let check = |change: fn(&mut FunctionConfig)| {
             let mut config = right.clone();
             change(&mut config);
-            config.check(&destinations)
+            config.check(is_function)
         };
         check(|config| config.store = Some("lake".into())).unwrap();
         let problem = |change| check(change).unwrap_err();

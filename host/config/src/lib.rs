@@ -18,6 +18,7 @@
 
 pub mod dead_letter;
 pub mod destination;
+pub mod error;
 pub mod function;
 pub mod hec;
 pub mod key;

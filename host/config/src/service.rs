@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::dead_letter::DeadLetterConfig;
 use crate::destination::DestinationConfig;
-use crate::limit::{self, Limit};
+pub use crate::error::ConfigError;
+use crate::error::within;
+use crate::limit;
 use crate::receiver::ReceiverConfig;
 use crate::rule::DEFAULT_DESTINATION;
 use crate::secret::has_secret;
@@ -159,40 +161,6 @@ impl Limits {
     }
 }
 
-/// An error in the settings.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The file's content is invalid.
-    #[error("{}: {problem}", path.display())]
-    Content {
-        /// The file.
-        path: PathBuf,
-        /// The line and the error.
-        problem: String,
-    },
-    /// A setting is out of its range.
-    #[error("{name} = {value} is out of range: {allowed}")]
-    Range {
-        /// The setting.
-        name: &'static str,
-        /// The value.
-        value: u64,
-        /// The allowed range.
-        allowed: String,
-    },
-    /// An entry of `allow-wasi` is invalid.
-    #[error("stages.allow-wasi: {0:?} is invalid: use a stage name, or `sha256:` and 64 hexadecimal digits")]
-    AllowWasi(String),
-    /// A destination is invalid.
-    #[error("destinations.{name}: {problem}")]
-    Destination {
-        /// The destination's name.
-        name: String,
-        /// The invalid setting and the reason.
-        problem: String,
-    },
-}
-
 impl Config {
     /// Parses the text of a settings file. Paths in it become relative to its folder. Does not [check](Self::check) the
     /// settings yet: the command line may override them.
@@ -251,19 +219,14 @@ impl Config {
         for (name, destination) in &destinations {
             if let DestinationConfig::Function(function) = destination {
                 let invalid = |problem| ConfigError::Destination { name: name.clone(), problem };
-                function.check(&destinations).map_err(invalid)?;
+                let is_function = |name: &str| {
+                    destinations.get(name).map(|store| matches!(store, DestinationConfig::Function(_)))
+                };
+                function.check(is_function).map_err(invalid)?;
             }
         }
         self.stages.check()
     }
-}
-
-/// Checks the range of a setting.
-pub(crate) fn within(name: &'static str, value: u64, limit: Limit) -> Result<(), ConfigError> {
-    if limit.contains(value) {
-        return Ok(());
-    }
-    Err(ConfigError::Range { name, value, allowed: limit.to_string() })
 }
 
 impl Limits {

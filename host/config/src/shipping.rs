@@ -6,11 +6,11 @@ use std::thread::available_parallelism;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::error::{ConfigError, within};
 use crate::limit::{
     HOLD_AFTER_TASKS, KEEP_TASKS_SECONDS, LONGEST_WAIT_SECONDS, MAX_MEMORY_BYTES, RETRY_FOR_SECONDS,
     RETRY_SECONDS, WORKERS,
 };
-use crate::service::{ConfigError, within};
 
 /// Shipping: resource limits, retries and times.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]

@@ -1,12 +1,12 @@
 //! The delivery engine: it turns the logs of shards into objects and events, exactly once.
 //!
 //! # Layout
+//! A module imports only modules above it in this list.
 //! - [`pipeline`]: the stages of a rule, put together.
 //! - [`executor`]: where the stages run: in this process, or in a function.
-//! - [`objects`]: the objects that a task makes.
-//! - [`engine`]: tasks of rules that write objects: scheduling, plans, manifests, retries, circuit breakers.
-//! - [`events`]: tasks of rules that send events, and members of consumer groups.
+//! - [`engine`]: tasks, plans, manifests, retries, circuit breakers and scheduling, for every kind of work.
 //! - [`preview`]: what past tasks would have made with another stage.
+//! - [`objects`]: work that makes objects. [`events`]: work that sends events, and members of consumer groups.
 
 pub mod engine;
 pub mod events;

@@ -12,7 +12,6 @@ use crate::call::Call;
 use crate::manage::body;
 use crate::reply::{Reply, store_error};
 use crate::{Service, blocking};
-use logship_config::siem_rule::SIEM;
 use logship_delivery::preview::{
     Candidate, Difference, MAX_TASKS, Made, Outcome, PreviewError, PreviewLimits, TaskComparison, TaskPreview,
 };
@@ -74,11 +73,8 @@ pub(crate) async fn run(
         let stage = stage.map_err(|error| invalid(error.to_string()))?;
         let candidate = Candidate { stage, transform };
         let limits = PreviewLimits { last, until: Instant::now() + Duration::from_secs(seconds) };
-        let tried = match rule.target == SIEM {
-            true => service.siem.preview_stage(&logstore, &rule, &candidate, limits),
-            false => service.shipper.preview_stage(&logstore, &rule, &candidate, limits),
-        };
-        Ok(Reply::json(&show(&candidate.stage, &tried.map_err(preview_error)?)))
+        let previews = service.delivery.preview(&logstore, &rule, &candidate, limits);
+        Ok(Reply::json(&show(&candidate.stage, &previews.map_err(preview_error)?)))
     })
     .await
 }
@@ -108,7 +104,7 @@ fn preview_error(error: PreviewError) -> ApiError {
     }
 }
 
-fn show(stage: &Stage, tried: &[TaskPreview]) -> Value {
+fn show(stage: &Stage, previews: &[TaskPreview]) -> Value {
     let identity = stage.identity();
     json!({
         "stage": {
@@ -117,18 +113,18 @@ fn show(stage: &Stage, tried: &[TaskPreview]) -> Value {
             "digest": identity.digest(),
             "kind": stage.kind().to_string(),
         },
-        "tasks": tried.iter().map(show_task).collect::<Vec<_>>(),
+        "tasks": previews.iter().map(show_task).collect::<Vec<_>>(),
     })
 }
 
-fn show_task(tried: &TaskPreview) -> Value {
+fn show_task(preview: &TaskPreview) -> Value {
     let shown = json!({
-        "id": tried.task.to_string(),
-        "shard": tried.shard,
-        "verdict": tried.verdict().as_str(),
+        "id": preview.task.to_string(),
+        "shard": preview.shard,
+        "verdict": preview.verdict().as_str(),
     });
-    let more = match &tried.result {
-        Err(untried) => json!({ "problem": untried.to_string() }),
+    let more = match &preview.result {
+        Err(reason) => json!({ "problem": reason.to_string() }),
         Ok(TaskComparison { old, new, difference, reproduced }) => json!({
             "old": show_outcome(old),
             "new": show_outcome(new),

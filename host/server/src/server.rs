@@ -15,7 +15,7 @@ use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
@@ -25,7 +25,6 @@ use crate::idle_timeout::{RequestState, TimeoutStream, Timeouts};
 use crate::service::{CountGuard, Service};
 use crate::{dispatch, metrics};
 use logship_config::service::Tls;
-use logship_delivery::engine::Threads;
 
 /// The longest wait for requests in progress at shutdown.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(20);
@@ -101,26 +100,17 @@ impl Server {
     /// Serves connections until `end`, then finishes the requests in progress and closes the store.
     pub async fn run(self, end: impl Future<Output = ()>) {
         let metrics_upkeep = tokio::spawn(metrics::run_upkeep(self.service.metrics.clone()));
-        let thread_upkeep = tokio::spawn(Threads::run_maintenance(Arc::clone(&self.service.shipper)));
         // Import components that were added while the service was down, before the first task.
         let watcher = Arc::clone(&self.service.folder_watcher);
         if let Err(error) = tokio::task::spawn_blocking(move || watcher.scan(true)).await {
             tracing::error!(%error, "can't scan the folder of stages");
         }
         let stage_watch = tokio::spawn(watch_stages(Arc::clone(&self.service)));
-        let shipping = match self.service.shipper.start() {
-            Ok(shipping) => Some(shipping),
-            Err(error) => {
-                tracing::error!(%error, "shipping can't start; no logs are shipped");
-                None
-            }
-        };
-        let stop_siem = watch::Sender::new(false);
-        let siem = tokio::spawn(Arc::clone(&self.service.siem).run(stop_siem.subscribe()));
+        let delivery = self.service.delivery.start();
         let graceful = GracefulShutdown::new();
         self.accept_until(end, &graceful).await;
         self.service.ready.send_replace(false);
-        stop_siem.send_replace(true);
+        delivery.stop_streams();
         drop(self.listener);
         tracing::info!("shutting down: finishing requests in progress");
         tokio::time::sleep(DRAIN_TIME).await;
@@ -134,21 +124,12 @@ impl Server {
         if tokio::time::timeout(SHUTDOWN_TIMEOUT, ended).await.is_err() {
             tracing::warn!("some requests took too long and were aborted");
         }
-        if let Err(error) = siem.await {
-            tracing::error!(%error, "the SIEM rules did not stop");
-        }
+        delivery.end().await;
         stage_watch.abort();
         metrics_upkeep.abort();
-        thread_upkeep.abort();
         let service = self.service;
         // Closing writes the last commits and the write-ahead log.
-        let closed = tokio::task::spawn_blocking(move || {
-            if let Some(shipping) = shipping {
-                shipping.end();
-            }
-            service.store.close();
-        })
-        .await;
+        let closed = tokio::task::spawn_blocking(move || service.store.close()).await;
         if let Err(error) = closed {
             tracing::error!(%error, "the store could not be closed");
         }

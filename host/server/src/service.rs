@@ -16,9 +16,10 @@ use crate::memory_budget::MemoryBudget;
 use crate::metrics;
 use crate::rule_checker::ServiceRules;
 use logship_config::service::{Config, Limits};
-use logship_delivery::engine::Shipper;
+use logship_delivery::engine::DeliveryEngine;
+use logship_delivery::events::Events;
 use logship_delivery::events::consumer::DeadLetterLocation;
-use logship_delivery::events::rules::Rules;
+use logship_delivery::objects::Objects;
 use logship_registry::Registry;
 use logship_registry::catalog::StageCatalog;
 use logship_registry::folder_watcher::FolderWatcher;
@@ -30,8 +31,7 @@ use logship_runtime::wasi::WasiAllowlist;
 pub struct Service {
     pub(crate) config: Config,
     pub(crate) store: Arc<Store>,
-    pub(crate) shipper: Arc<Shipper>,
-    pub(crate) siem: Arc<Rules>,
+    pub(crate) delivery: Arc<DeliveryEngine>,
     pub(crate) stage_catalog: Arc<StageCatalog>,
     pub(crate) folder_watcher: Arc<FolderWatcher>,
     pub(crate) store_clock: StoreClock,
@@ -92,25 +92,17 @@ impl Service {
         let dead_letters =
             DeadLetterLocation::resolve(None, &config, config.data.join("dead-letters")).open(&config)?;
         let hold_after = config.shipping.hold_after_tasks;
-        let siem = Rules::new(
-            Arc::clone(&store),
-            registry.clone(),
-            config.receivers.clone(),
-            dead_letters,
-            hold_after,
-        );
-        let shipper = Shipper::new(
-            Arc::clone(&store),
-            registry.clone(),
-            config.destinations(),
-            config.shipping.clone(),
-            &config.data,
-            tokio::runtime::Handle::current(),
-        )
-        .map_err(ServiceError::Spool)?;
-        let (shipper, siem) = (Arc::new(shipper), Arc::new(siem));
-        let checker = Arc::new(ServiceRules { shipper: Arc::clone(&shipper), siem: Arc::clone(&siem) });
         let runtime = tokio::runtime::Handle::current();
+        let events = Events::new(registry.clone(), config.receivers.clone(), dead_letters, hold_after);
+        let (destinations, settings) = (config.destinations(), &config.shipping);
+        let objects = Objects::new(registry.clone(), destinations, settings, &config.data, runtime.clone())
+            .map_err(ServiceError::Spool)?;
+        let delivery =
+            DeliveryEngine::new(Arc::clone(&store), registry.clone(), settings.clone(), runtime.clone())
+                .with_batches(objects)
+                .with_streams(events);
+        let delivery = Arc::new(delivery);
+        let checker = Arc::new(ServiceRules(Arc::clone(&delivery)));
         let stage_catalog = Arc::new(StageCatalog::new(Arc::clone(&store), registry, checker, runtime));
         let folder_watcher =
             Arc::new(FolderWatcher::new(watched, Arc::clone(&stage_catalog), Arc::clone(&store)));
@@ -122,8 +114,7 @@ impl Service {
             keys: Keys::open(file)?,
             metrics,
             store,
-            shipper,
-            siem,
+            delivery,
             stage_catalog,
             folder_watcher,
             store_clock: StoreClock(clock),
@@ -138,7 +129,7 @@ impl Service {
 
     /// Returns why a rule can't ship, or none if it can.
     pub(crate) fn pause_reason(&self, rule: i64) -> Option<String> {
-        self.shipper.problem(rule).or_else(|| self.siem.problem(rule))
+        self.delivery.problem(rule)
     }
 
     /// Waits until the service shuts down.

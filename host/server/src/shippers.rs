@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use logship_logstore::{Logstore, RuleSettings, RuleStart, ShippingRule, StoreError};
+use logship_logstore::{Logstore, RuleSettings, RuleStart, StoreError};
 use logship_sls::error::{ApiError, ErrorCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ use logship_config::rule::{Rule, RuleError, Start};
 use logship_config::shipper_config;
 use logship_config::siem_rule::{SIEM, SiemRule};
 use logship_delivery::engine::PlanError;
-use logship_delivery::events::rules::RulesError;
+use logship_delivery::engine::work::RuleSpec;
 use logship_delivery::pipeline::PipelineError;
 
 #[derive(Deserialize)]
@@ -50,7 +50,7 @@ pub(crate) async fn create(
     };
     let settings = RuleSettings { target: body.target_type, configuration: body.target_configuration };
     service.store.create_rule(logstore, &name, settings, from).await.map_err(store_error)?;
-    service.shipper.wake();
+    service.delivery.wake();
     Ok(reply(checked.warning))
 }
 
@@ -71,7 +71,7 @@ pub(crate) async fn update(
     };
     let settings = RuleSettings { target: body.target_type, configuration: body.target_configuration };
     service.store.update_rule(logstore, name, settings).await.map_err(store_error)?;
-    service.shipper.wake();
+    service.delivery.wake();
     Ok(reply(warning))
 }
 
@@ -125,7 +125,7 @@ pub(crate) async fn show(service: &Arc<Service>, logstore: &Logstore, name: &str
 pub(crate) async fn stage(service: &Arc<Service>, digest: &str) -> Result<Reply, ApiError> {
     let (service, digest) = (Arc::clone(service), digest.to_owned());
     blocking(move || {
-        let bytes = service.shipper.registry().bytes(&digest);
+        let bytes = service.delivery.registry().bytes(&digest);
         let bytes = bytes.map_err(|error| ApiError::new(ErrorCode::ParameterInvalid, error.to_string()))?;
         Ok(Reply { content_type: Some("application/wasm"), body: bytes.into(), ..Reply::default() })
     })
@@ -162,10 +162,12 @@ async fn check(
     blocking(move || {
         // The rule may use a component that was just copied to the folder.
         service.folder_watcher.scan(true);
+        let spec =
+            RuleSpec { project: &project, logstore: &logstore, name: &name, configuration: &configuration };
         if kind == SIEM {
             let rule = SiemRule::of(&name, &configuration).map_err(|error| rule_error(&error))?;
-            service.siem.check(&rule).map_err(|error| match error {
-                RulesError::Rule(error) => rule_error(&error),
+            service.delivery.check(SIEM, spec).map_err(|error| match error {
+                PlanError::Pipeline(PipelineError::Rule(error)) => rule_error(&error),
                 other => ApiError::new(ErrorCode::PostBodyInvalid, other.to_string()),
             })?;
             return Ok(Checked { from: rule.from, warning: None });
@@ -174,7 +176,7 @@ async fn check(
             return check_unsupported(name, kind);
         }
         let rule = shipper_config::to_rule(&name, &configuration).map_err(|error| rule_error(&error))?;
-        service.shipper.check(&project, &logstore, &rule).map_err(|error| match &error {
+        service.delivery.check(&kind, spec).map_err(|error| match &error {
             PlanError::Pipeline(PipelineError::Rule(error)) => rule_error(error),
             // The stage's settings have other names than the clients'.
             PlanError::Pipeline(PipelineError::Stage(error)) => {
@@ -190,7 +192,7 @@ async fn check(
         if probe.as_deref() == Some("none") {
             return Ok(Checked { from: rule.from, warning: None });
         }
-        let Err(error) = service.shipper.probe(&rule) else {
+        let Err(error) = service.delivery.probe(&kind, spec) else {
             return Ok(Checked { from: rule.from, warning: None });
         };
         let code = match &error {
@@ -231,10 +233,4 @@ fn rule_error(error: &RuleError) -> ApiError {
         RuleError::File { problem, .. } => problem.clone(),
     };
     ApiError::new(ErrorCode::PostBodyInvalid, message)
-}
-
-/// Returns the current version of a task's rule, or none if the rule was deleted.
-pub(crate) fn current_rule(rule: Option<&ShippingRule>) -> Option<Rule> {
-    let rule = rule?;
-    shipper_config::to_rule(&rule.name, &rule.configuration).ok()
 }

@@ -216,7 +216,7 @@ pub(crate) async fn remove(service: &Arc<Service>, call: &Call, name: &str) -> R
     let (service, name, by) = (Arc::clone(service), name.to_owned(), by(call));
     blocking(move || {
         service.stage_catalog.remove(&name, version.as_deref(), &by).map_err(catalog_error)?;
-        service.shipper.collect_garbage();
+        service.delivery.collect_garbage();
         Ok(Reply::empty())
     })
     .await

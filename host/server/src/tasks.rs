@@ -12,11 +12,8 @@ use serde_json::{Value, json};
 use crate::call::Call;
 use crate::manage::body;
 use crate::reply::{Reply, store_error};
-use crate::shippers::current_rule;
 use crate::{Service, blocking};
-use logship_config::shipper_config;
-use logship_delivery::engine::{PlanError, PlanRecord};
-use logship_delivery::events::rules::SiemRecord;
+use logship_delivery::engine::{PlanError, PlanSummary};
 use logship_sink::error::SinkError;
 
 /// The most tasks that one request of Log Service's API may retry.
@@ -65,7 +62,7 @@ pub(crate) async fn show(
         }
         let mut shown = show_task(&task);
         let content = service.store.plan(task.plan).map_err(store_error)?;
-        shown["plan"] = show_plan(&content)?;
+        shown["plan"] = show_plan(&service, &content)?;
         if verify && task.manifest.as_ref().is_none_or(ObjectManifest::has_object) {
             add_stored_objects(&service, &task, &mut shown);
         }
@@ -76,10 +73,7 @@ pub(crate) async fn show(
 
 /// Adds the stored object of each of a task's objects. Also adds the first one to the task, for old clients.
 fn add_stored_objects(service: &Service, task: &Task, shown: &mut Value) {
-    let catalog = service.store.catalog();
-    let logstore = catalog.logstore(&task.project, &task.logstore).ok();
-    let rule = current_rule(logstore.and_then(|logstore| logstore.rules.get(&task.rule)));
-    let found = |object: &str| match service.shipper.find(task, object, rule.as_ref()) {
+    let found = |object: &str| match service.delivery.find(task, object) {
         Ok(Some(found)) => json!({ "bytes": found.bytes, "sha256": found.sha256 }),
         Ok(None) => Value::Null,
         Err(error @ PlanError::Sink(SinkError::UnknownStore(_))) => {
@@ -100,27 +94,26 @@ fn add_stored_objects(service: &Service, task: &Task, shown: &mut Value) {
 }
 
 /// Shows the plan of a task.
-fn show_plan(content: &str) -> Result<Value, ApiError> {
-    if let Ok(SiemRecord { project, logstore, siem, stages, digest }) = serde_json::from_str(content) {
-        return Ok(json!({
-            "project": project,
-            "logstore": logstore,
-            "stages": stages,
-            "digest": digest,
-            "shipperName": siem.name,
-            "targetConfiguration": siem.configuration(),
-        }));
-    }
-    let plan: PlanRecord = serde_json::from_str(content).map_err(|error| {
+fn show_plan(service: &Service, content: &str) -> Result<Value, ApiError> {
+    let summary = service.delivery.summarize(content).map_err(|error| {
+        let error = match error {
+            PlanError::Record(error) => error.to_string(),
+            other => other.to_string(),
+        };
         ApiError::new(ErrorCode::InternalServerError, format!("the plan can't be read: {error}"))
     })?;
-    Ok(json!({
-        "project": plan.project,
-        "logstore": plan.logstore,
-        "stages": plan.stages,
-        "shipperName": plan.rule.name,
-        "targetConfiguration": shipper_config::mask_secrets(&shipper_config::from_rule(&plan.rule)),
-    }))
+    let PlanSummary { project, logstore, stages, digest, rule, configuration } = summary;
+    let mut shown = json!({
+        "project": project,
+        "logstore": logstore,
+        "stages": stages,
+        "shipperName": rule,
+        "targetConfiguration": configuration,
+    });
+    if let Some(digest) = digest {
+        shown["digest"] = digest.into();
+    }
+    Ok(shown)
 }
 
 /// Retries tasks of a rule, in Log Service's format.
@@ -144,7 +137,7 @@ pub(crate) async fn retry_of_shipper(
     // Ignore the IDs of tasks that did not fail or no longer exist.
     let ids = ids.iter().filter_map(|id| id.parse().ok()).collect();
     service.store.retry_tasks(filter, Some(ids)).await.map_err(store_error)?;
-    service.shipper.wake();
+    service.delivery.wake();
     Ok(Reply::empty())
 }
 
@@ -166,7 +159,7 @@ pub(crate) async fn retry(service: &Arc<Service>, call: &Call, project: &str) ->
         }
     };
     let count = service.store.retry_tasks(filter(call, project)?, ids).await.map_err(store_error)?;
-    service.shipper.wake();
+    service.delivery.wake();
     Ok(Reply::json(&json!({ "count": count })))
 }
 

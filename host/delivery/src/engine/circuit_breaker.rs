@@ -1,29 +1,110 @@
-//! Circuit breakers of rules. A breaker opens when a stage fails every task: the rule creates no more tasks, and its
-//! logs stay in the logstore. Existing tasks are still retried. The breaker closes when one of them succeeds, or when
-//! the stage is replaced.
+//! Circuit breakers. A breaker opens when a stage fails every time, and closes when it succeeds or is replaced. No logs
+//! are lost meanwhile: they stay in the logstore.
+//!
+//! In streams, the calls of a stage count. In batches, the tasks of a rule count, as they are on disk: the rule creates
+//! no more tasks while its breaker is open, and the retries of existing tasks probe the stage.
 
-use std::sync::PoisonError;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use logship_logstore::{FailingStage, Logstore, ShippingRule, Task};
+use logship_runtime::stage::Identity;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::engine::Shipper;
+use crate::engine::DeliveryEngine;
 use crate::engine::error::TaskError;
-use crate::engine::plan::Plan;
+use crate::engine::work::BatchPlan;
 
-impl Shipper {
+/// Counts the consecutive failures of a stage.
+#[derive(Debug)]
+pub struct CircuitBreaker {
+    failures: AtomicUsize,
+    /// Consecutive failures that open the circuit breaker; `None`: it never opens.
+    threshold: Option<usize>,
+    /// Lets one caller at a time retry a failing stage.
+    probe: Semaphore,
+}
+
+impl CircuitBreaker {
+    /// Creates a closed circuit breaker, which opens after `threshold` consecutive failures.
+    pub fn new(threshold: Option<usize>) -> Self {
+        Self { failures: AtomicUsize::new(0), threshold, probe: Semaphore::new(1) }
+    }
+
+    /// Records the result of a call.
+    pub fn record(&self, is_success: bool) {
+        match is_success {
+            true => self.observe(0),
+            false => drop(self.failures.fetch_add(1, Ordering::Relaxed)),
+        }
+    }
+
+    /// Sets the number of consecutive failures.
+    fn observe(&self, failures: usize) {
+        self.failures.store(failures, Ordering::Relaxed);
+    }
+
+    /// Returns the number of consecutive failures.
+    pub fn failures(&self) -> usize {
+        self.failures.load(Ordering::Relaxed)
+    }
+
+    /// Returns true if the last call failed.
+    pub fn is_failing(&self) -> bool {
+        self.failures() > 0
+    }
+
+    /// Returns true if the circuit breaker is open.
+    pub fn is_open(&self) -> bool {
+        self.threshold.is_some_and(|threshold| self.failures() >= threshold)
+    }
+
+    /// Waits for the permit to call a failing stage. `None` if the stage does not fail.
+    pub async fn probe(&self) -> Option<SemaphorePermit<'_>> {
+        if self.is_failing() { self.probe.acquire().await.ok() } else { None }
+    }
+
+    /// Describes an open circuit breaker. `failed` says how often the stage failed.
+    pub fn describe(stage: &Identity, failed: &str, error: &str) -> String {
+        let (name, version) = (stage.name(), stage.version());
+        format!(
+            "{name} {version} failed {failed}; no logs are lost. To continue, swap in another version or run logship stage rollback. Last error: {error}"
+        )
+    }
+}
+
+/// The circuit breakers of rules with batches, by rule number. A rule without one has had no failing stage.
+#[derive(Debug, Default)]
+pub(super) struct RuleBreakers(Mutex<HashMap<i64, Arc<CircuitBreaker>>>);
+
+impl RuleBreakers {
+    fn lock(&self) -> MutexGuard<'_, HashMap<i64, Arc<CircuitBreaker>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn of(&self, rule: i64, threshold: usize) -> Arc<CircuitBreaker> {
+        let breaker = || Arc::new(CircuitBreaker::new(Some(threshold)));
+        Arc::clone(self.lock().entry(rule).or_insert_with(breaker))
+    }
+
+    fn is_failing(&self, rule: i64) -> bool {
+        self.lock().get(&rule).is_some_and(|breaker| breaker.is_failing())
+    }
+}
+
+impl DeliveryEngine {
     /// True if a rule creates no tasks now: a recent attempt failed, or its circuit breaker is open.
-    pub(super) fn is_blocked(&self, logstore: &Logstore, rule: &ShippingRule) -> bool {
-        if self.lock().is_blocked(rule.number(), self.store.clock() / 1_000_000) {
+    pub(super) fn is_paused(&self, logstore: &Logstore, rule: &ShippingRule) -> bool {
+        if self.pauses.is_paused(rule.number(), self.store.clock() / 1_000_000) {
             return true;
         }
-        if !self.suspect_rules().contains(&rule.number()) {
+        if !self.breakers.is_failing(rule.number()) {
             return false;
         }
-        let blocked = self.circuit_reason(logstore, rule);
-        let mut queue = self.lock();
-        match blocked {
+        match self.circuit_reason(logstore, rule) {
             Some(reason) => {
-                queue.open_circuit(rule.number(), reason);
+                self.pauses.open_circuit(rule.number(), reason);
                 true
             }
             None => false,
@@ -34,9 +115,9 @@ impl Shipper {
     pub(super) fn update_circuit_breaker(&self, task: &Task, result: &Result<(), TaskError>) {
         let number = task.rule_number;
         let is_suspect = match result {
-            Ok(()) => self.suspect_rules().contains(&number),
+            Ok(()) => self.breakers.is_failing(number),
             Err(error) if error.stage().is_some() => {
-                self.suspect_rules().insert(number);
+                self.breakers.of(number, self.settings.hold_after_tasks).record(false);
                 true
             }
             Err(_) => false,
@@ -64,16 +145,16 @@ impl Shipper {
                         "circuit breaker open: the rule creates no more tasks"
                     );
                 }
-                self.lock().open_circuit(number, reason);
+                self.pauses.open_circuit(number, reason);
             }
             None => {
-                if self.lock().close_circuit(number) {
+                if self.pauses.close_circuit(number) {
                     tracing::info!(
                         rule = rule.name,
                         logstore = logstore.name,
                         "circuit breaker closed: the rule creates tasks again"
                     );
-                    self.wake();
+                    self.wake_pool();
                 }
             }
         }
@@ -83,58 +164,49 @@ impl Shipper {
     pub(super) fn restore_circuit_breakers(&self) {
         let catalog = self.store.catalog();
         for logstore in catalog.logstores() {
-            for rule in logstore.rules.values() {
-                if self.failing_stage(rule).is_some() {
-                    self.suspect_rules().insert(rule.number());
-                    if let Some(reason) = self.circuit_reason(logstore, rule) {
-                        self.lock().open_circuit(rule.number(), reason);
-                    }
+            for rule in logstore.rules.values().filter(|rule| !self.is_stream(rule)) {
+                if self.failing_stage(rule).is_some()
+                    && let Some(reason) = self.circuit_reason(logstore, rule)
+                {
+                    self.pauses.open_circuit(rule.number(), reason);
                 }
             }
         }
     }
 
-    /// The stage in which all of the rule's last tasks failed.
+    /// The stage in which all of the rule's last tasks failed. Sets the rule's circuit breaker.
     fn failing_stage(&self, rule: &ShippingRule) -> Option<FailingStage> {
-        match self.store.failing_stage(rule.number(), self.settings.hold_after_tasks) {
+        let (number, threshold) = (rule.number(), self.settings.hold_after_tasks);
+        let failing = match self.store.failing_stage(number, threshold) {
             Ok(failing) => failing,
             Err(error) => {
                 tracing::error!(rule = rule.name, %error, "can't read the results of a rule's last tasks");
                 None
             }
+        };
+        let failed_last = || self.store.failing_stage(number, 1).is_ok_and(|failing| failing.is_some());
+        match &failing {
+            Some(_) => self.breakers.of(number, threshold).observe(threshold.max(1)),
+            None if failed_last() => self.breakers.of(number, threshold).observe(1),
+            None => drop(self.breakers.lock().remove(&number)),
         }
+        failing
     }
 
     /// The reason to open a rule's circuit breaker: its last tasks failed in a stage that its next task would use.
     fn circuit_reason(&self, logstore: &Logstore, rule: &ShippingRule) -> Option<String> {
-        let Some(failing) = self.failing_stage(rule) else {
-            if !self.failed_last(rule) {
-                self.suspect_rules().remove(&rule.number());
-            }
-            return None;
-        };
+        let failing = self.failing_stage(rule)?;
         let revision = self.store.catalog().stages().revision;
-        let plan = self.plans.current(&logstore.project, &logstore.name, rule, revision).ok()?;
-        plan.has_stage(&failing.stage).then(|| self.describe_failure(&plan, &failing))
+        let plan = self.current_plan(&logstore.project, &logstore.name, rule, revision).ok()?;
+        self.describe_failure(&*plan, &failing)
     }
 
-    /// True if the last task of a rule failed in a stage.
-    fn failed_last(&self, rule: &ShippingRule) -> bool {
-        self.store.failing_stage(rule.number(), 1).is_ok_and(|failing| failing.is_some())
-    }
-
-    fn describe_failure(&self, plan: &Plan, failing: &FailingStage) -> String {
-        let stage = plan.pipeline.stages().find(|stage| stage.digest() == failing.stage);
-        let stage = stage.map(|stage| format!("{} {}", stage.name(), stage.version())).unwrap_or_default();
+    /// Describes the failures of a stage. `None` if the plan has another stage now.
+    fn describe_failure(&self, plan: &dyn BatchPlan, failing: &FailingStage) -> Option<String> {
+        let stage = plan.stages().into_iter().find(|stage| stage.digest() == failing.stage)?;
         let count = self.settings.hold_after_tasks;
         let tasks = if count == 1 { "the last task".into() } else { format!("the last {count} tasks") };
-        format!(
-            "{stage} failed {tasks}, so the rule creates no more; no logs are lost. To continue, swap in another version or run logship stage rollback. Last error: {}",
-            failing.message
-        )
-    }
-
-    fn suspect_rules(&self) -> std::sync::MutexGuard<'_, std::collections::HashSet<i64>> {
-        self.suspect_rules.lock().unwrap_or_else(PoisonError::into_inner)
+        let failed = format!("{tasks}, so the rule creates no more");
+        Some(CircuitBreaker::describe(stage, &failed, &failing.message))
     }
 }

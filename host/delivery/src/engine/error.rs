@@ -1,74 +1,118 @@
-//! Errors of tasks.
+//! Errors of plans and tasks.
 
+use std::error::Error;
+
+use logship_config::rule::RuleError;
 use logship_logstore::{CONFIG_NOT_EXIST, StoreError};
-
-use crate::engine::plan::PlanError;
-use crate::executor::CallError;
-use crate::objects::object::ObjectError;
-use crate::pipeline::PipelineError;
 use logship_runtime::stage::{Identity, StageError};
 use logship_sink::error::SinkError;
 use logship_source::shard_reader::SourceError;
 
+use crate::pipeline::PipelineError;
+
+/// An error in making or reading a plan.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// The rule or one of its stages is wrong.
+    #[error(transparent)]
+    Pipeline(#[from] PipelineError),
+    /// The destination is wrong.
+    #[error(transparent)]
+    Sink(#[from] SinkError),
+    /// The receiver's settings are wrong.
+    #[error("receiver {name}: {source}")]
+    Receiver {
+        /// The receiver.
+        name: String,
+        /// The cause.
+        source: SinkError,
+    },
+    /// The destination rejects the rule, or does not fit its stages.
+    #[error(transparent)]
+    Destination(#[from] Failure),
+    /// The stored plan can't be parsed: another version of logship wrote it.
+    #[error("can't read the plan of the task: {0}")]
+    Record(#[from] serde_json::Error),
+    /// The stored plan was deleted together with its task.
+    #[error("the plan of the task was deleted together with the task")]
+    Gone,
+    /// The rule has a target type that this version of logship does not ship to.
+    #[error(
+        "rules of type {0} are stored but not shipped: this version of logship ships to object stores (oss) only"
+    )]
+    Target(String),
+}
+
+impl From<RuleError> for PlanError {
+    fn from(error: RuleError) -> Self {
+        PipelineError::from(error).into()
+    }
+}
+
+/// A failed delivery, described by its kind of work.
+#[derive(Debug, thiserror::Error)]
+#[error("{cause}")]
+pub struct Failure {
+    cause: Box<dyn Error + Send + Sync>,
+    /// The error code of Log Service.
+    pub(crate) code: &'static str,
+    /// True if a retry may succeed.
+    pub(crate) is_retryable: bool,
+    /// The delay that the destination asks for, in seconds.
+    pub(crate) retry_after: Option<u64>,
+    /// True if the destination failed; `None` if it was not called.
+    pub(crate) destination_failed: Option<bool>,
+}
+
+impl Failure {
+    /// Describes an error that a retry may solve. The destination was not called.
+    pub(crate) fn new(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        let (code, cause) = ("InternalServerError", cause.into());
+        Self { cause, code, is_retryable: true, retry_after: None, destination_failed: None }
+    }
+}
+
 /// The cause of a failed task.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum TaskError {
+pub enum TaskError {
     /// The plan can't be built.
     #[error(transparent)]
     Plan(#[from] PlanError),
     /// A stage failed.
     #[error(transparent)]
     Stage(#[from] StageError),
-    /// The sink failed.
+    /// The output can't be delivered.
     #[error(transparent)]
-    Sink(#[from] SinkError),
-    /// The call of a function failed.
-    #[error(transparent)]
-    Call(#[from] CallError),
+    Failure(#[from] Failure),
     /// The logs can't be read.
     #[error(transparent)]
     Source(#[from] SourceError),
     /// The logs were deleted.
     #[error(
-        "the logstore's time to live deleted the logs from cursor {from} to {to} before they were shipped"
+        "the logstore's time to live deleted the logs from cursor {from} to {to} before they were {delivered}"
     )]
     Expired {
         /// Cursor of the first missing log.
         from: u64,
         /// Cursor of the first available log.
         to: u64,
+        /// The participle of the delivery.
+        delivered: &'static str,
     },
     /// The store failed, usually the disk.
     #[error("the store failed: {0}")]
     Store(#[from] StoreError),
-    /// Some objects are published already, and a retry made different ones.
-    #[error(
-        "its stages made different objects than before, and some are published already (such as {existing}). Nothing was written: a stage must make the same output from the same logs"
-    )]
-    Changed {
-        /// The key of a published object.
-        existing: String,
-    },
     /// The service is stopping. The task is resumed after the next start.
     #[error("the service is stopping")]
     Stopping,
-}
-
-impl From<ObjectError> for TaskError {
-    fn from(error: ObjectError) -> Self {
-        match error {
-            ObjectError::Stage(error) => error.into(),
-            ObjectError::Sink(error) => error.into(),
-        }
-    }
 }
 
 impl TaskError {
     /// The error code of Log Service.
     pub(super) fn code(&self) -> &'static str {
         match self {
-            Self::Sink(error) | Self::Plan(PlanError::Sink(error)) => error.code(),
-            Self::Call(error) | Self::Plan(PlanError::Call(error)) => error.code(),
+            Self::Failure(failure) | Self::Plan(PlanError::Destination(failure)) => failure.code,
+            Self::Plan(PlanError::Sink(error)) => error.code(),
             Self::Store(StoreError::NoRule(_)) => CONFIG_NOT_EXIST,
             _ => "InternalServerError",
         }
@@ -87,7 +131,7 @@ impl TaskError {
     /// True if a retry may succeed.
     pub(super) fn is_retryable(&self) -> bool {
         match self {
-            Self::Call(error) => error.is_retryable(),
+            Self::Failure(failure) => failure.is_retryable,
             Self::Expired { .. } | Self::Store(StoreError::NoRule(_) | StoreError::NoLogstore(_)) => false,
             _ => true,
         }
@@ -96,7 +140,7 @@ impl TaskError {
     /// The delay that the destination asks for, in seconds.
     pub(super) fn retry_after(&self) -> Option<u64> {
         match self {
-            Self::Call(error) => Some(error.retry_after()?.as_secs()),
+            Self::Failure(failure) => failure.retry_after,
             _ => None,
         }
     }
@@ -104,10 +148,9 @@ impl TaskError {
     /// True if the destination failed; `None` if it was not called. The rule then gets a single worker.
     pub(super) fn destination_failed(&self) -> Option<bool> {
         match self {
-            // A permanent error is the object's fault, not the destination's.
-            Self::Call(error) => Some(error.is_retryable()),
+            Self::Failure(failure) => failure.destination_failed,
             // A stage that fails or times out must not block other rules either.
-            Self::Sink(_) | Self::Stage(_) => Some(true),
+            Self::Stage(_) => Some(true),
             _ => None,
         }
     }

@@ -2,12 +2,12 @@
 
 /// A point between two writes of a task. Tests abort the process there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Step {
+pub(crate) enum Step {
     /// The task is on disk.
     Begun,
     /// The final range is on disk, before a function is called.
     RangeFixed,
-    /// The objects are in unnamed files.
+    /// The output is in unnamed files.
     Made,
     /// The manifest is on disk.
     ManifestSaved,

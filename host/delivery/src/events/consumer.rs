@@ -7,7 +7,8 @@ use serde_json::{Map, Value};
 use tokio::runtime::Handle;
 
 use crate::events::dead_letter::DeadLetters;
-use crate::events::delivery::{Delivery, DeliveryError, Formatters, Sent};
+use crate::events::delivery::{Delivery, Sent};
+use crate::events::formatters::{DeliveryError, Formatters};
 use crate::events::member::{Member, Membership};
 use logship_client::Client;
 use logship_config::destination::DestinationConfig;

@@ -1,6 +1,5 @@
 //! Dead letters: events that the receiver rejected permanently, stored as objects with the reason.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use base64::Engine as _;

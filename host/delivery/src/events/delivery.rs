@@ -1,22 +1,20 @@
+//! The delivery of shards: batches are formatted, sent with several in flight, and confirmed in order.
+
 use std::ops::AddAssign;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
+use crate::engine::stream::{on_thread, stopped};
 use crate::events::chunk::Chunk;
 use crate::events::dead_letter::{DeadLetter, DeadLetters, Origin};
-use crate::events::format::{Formatted, Formatting};
-use crate::pipeline::transforms::{TransformError, Transforms};
-use logship_config::rule::StageSpec;
-use logship_registry::Registry;
-use logship_runtime::stage::{FormatterStage, Identity, StageError, Transport};
+use crate::events::format::Formatted;
+use crate::events::formatters::Formatters;
 use logship_sink::backoff::Backoff;
 use logship_sink::event::{EventSink, RejectedMessage};
 
@@ -36,24 +34,7 @@ pub(crate) struct Delivery {
     /// The formatters of batches that have none of their own.
     pub(crate) formatters: Arc<Formatters>,
     /// Totals of all shards.
-    total: Arc<Mutex<Sent>>,
-}
-
-/// A pool of stage instances, at most one per core.
-#[derive(Debug)]
-pub(crate) struct Formatters {
-    transforms: Transforms,
-    stage: Arc<FormatterStage>,
-    /// The stage's configuration.
-    config: Arc<str>,
-    idle: Mutex<Vec<Formatting>>,
-    busy: Semaphore,
-    /// Lets one shard at a time retry a failing stage.
-    probe: Semaphore,
-    /// Consecutive failures.
-    failures: AtomicUsize,
-    /// Consecutive failures that open the circuit breaker; `None`: it never opens.
-    failure_threshold: Option<usize>,
+    pub(super) total: Arc<Mutex<Sent>>,
 }
 
 /// Interval of checks for a failing stage while stopping.
@@ -62,150 +43,12 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// Retry delay of a stage with an open circuit breaker.
 const OPEN_CIRCUIT_DELAY: Duration = Duration::from_secs(300);
 
-impl Formatters {
-    /// Opens stages and checks their configurations.
-    pub(crate) fn new(
-        registry: &Registry,
-        transport: Transport,
-        transforms: &[StageSpec],
-        stage: &str,
-        mut config: Map<String, Value>,
-        failure_threshold: Option<usize>,
-    ) -> Result<Self, DeliveryError> {
-        let transforms = Transforms::new(registry, transforms)?;
-        let stage = registry.formatter(stage)?;
-        let found = stage.description().transport;
-        if found != transport {
-            let stage = stage.identity().name().to_owned();
-            return Err(DeliveryError::Transport {
-                stage,
-                found: transport_name(found),
-                wanted: transport_name(transport),
-            });
-        }
-        set_default_hostname(&stage, &mut config);
-        let config: Arc<str> = Value::from(config).to_string().into();
-        stage.open(&config)?;
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Ok(Self {
-            transforms,
-            stage,
-            config,
-            idle: Mutex::default(),
-            busy: Semaphore::new(cores),
-            probe: Semaphore::new(1),
-            failures: AtomicUsize::new(0),
-            failure_threshold,
-        })
-    }
-
-    /// The transformers before the formatter.
-    pub(crate) fn transforms(&self) -> &Transforms {
-        &self.transforms
-    }
-
-    /// The identity of the formatter.
-    pub(crate) fn identity(&self) -> &Identity {
-        self.stage.identity()
-    }
-
-    /// Creates a formatting session with these stages.
-    pub(crate) fn formatting(&self) -> Formatting {
-        Formatting::new(self.transforms.clone(), Arc::clone(&self.stage), Arc::clone(&self.config))
-    }
-
-    /// True if the last call failed.
-    pub(crate) fn is_failing(&self) -> bool {
-        self.failures.load(Ordering::Relaxed) > 0
-    }
-
-    /// True if the circuit breaker is open.
-    fn is_circuit_open(&self) -> bool {
-        self.failure_threshold.is_some_and(|threshold| self.failures.load(Ordering::Relaxed) >= threshold)
-    }
-
-    /// The message for a failure.
-    fn failure_message(&self, error: &StageError) -> String {
-        let (failures, stage) =
-            (self.failures.load(Ordering::Relaxed), error.stage().unwrap_or(self.identity()));
-        match self.is_circuit_open() {
-            false => error.to_string(),
-            true => format!(
-                "{} {} failed {failures} times in a row; no logs are lost. To continue, swap in another version or run logship stage rollback. Last error: {error}",
-                stage.name(),
-                stage.version(),
-            ),
-        }
-    }
-
-    async fn format(&self, chunk: &Arc<Chunk>) -> Result<(Formatted, Vec<DeadLetter>), StageError> {
-        let _permit = self.busy.acquire().await;
-        let _probe = if self.is_failing() { Some(self.probe.acquire().await) } else { None };
-        let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = idle().pop();
-        let mut formatting = before.unwrap_or_else(|| self.formatting());
-        let chunk = Arc::clone(chunk);
-        let work = move || {
-            let result = formatting.format(&chunk);
-            (result, formatting)
-        };
-        let (result, formatting) = on_thread(work).await;
-        idle().push(formatting);
-        match &result {
-            Ok(_) => self.failures.store(0, Ordering::Relaxed),
-            Err(_) => drop(self.failures.fetch_add(1, Ordering::Relaxed)),
-        }
-        result
-    }
-}
-
-/// An error in setting up a delivery.
-#[derive(Debug, thiserror::Error)]
-pub enum DeliveryError {
-    /// The formatter.
-    #[error(transparent)]
-    Stage(#[from] StageError),
-    /// A transformer.
-    #[error(transparent)]
-    Transform(#[from] TransformError),
-    /// The formatter is for another transport.
-    #[error("stage {stage} formats for {found}, and the receiver takes {wanted}")]
-    Transport {
-        /// The stage's name.
-        stage: String,
-        /// The transport of the stage.
-        found: &'static str,
-        /// The transport of the receiver.
-        wanted: &'static str,
-    },
-}
-
 /// Default memory budget for in-flight logs, in bytes.
 const MEMORY_BUDGET: usize = 64 << 20;
 
 fn budget(bytes: usize) -> Arc<Semaphore> {
     // The largest batch always fits.
     Arc::new(Semaphore::new((bytes >> 10).max(2 * (BATCH_BYTES >> 10))))
-}
-
-fn transport_name(transport: Transport) -> &'static str {
-    match transport {
-        Transport::Hec => "HEC",
-        Transport::Syslog => "syslog",
-    }
-}
-
-/// Sets a syslog stage's `hostname` to this host's name, unless it is configured. Stages can't look it up.
-fn set_default_hostname(stage: &FormatterStage, config: &mut Map<String, Value>) {
-    let schema: Value = serde_json::from_str(&stage.description().config_schema).unwrap_or_default();
-    let is_set = config.keys().any(|field| field == "hostname");
-    if stage.description().transport == Transport::Syslog
-        && !schema["properties"]["hostname"].is_null()
-        && !is_set
-    {
-        let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        config.insert("hostname".into(), name.into());
-    }
 }
 
 /// A permit for the memory of an in-flight batch.
@@ -353,19 +196,19 @@ impl Delivery {
         for chunk in chunks.into_iter().map(Arc::new) {
             let mut backoff = Backoff::default();
             loop {
-                let formatters = if formatters.is_circuit_open() { &self.formatters } else { formatters };
+                let formatters = if formatters.breaker().is_open() { &self.formatters } else { formatters };
                 match formatters.format(&chunk).await {
                     Ok(formatted) => break all.push(formatted),
                     // Falls back to the default formatters without a delay.
                     Err(error)
-                        if formatters.is_circuit_open() && !Arc::ptr_eq(formatters, &self.formatters) =>
+                        if formatters.breaker().is_open() && !Arc::ptr_eq(formatters, &self.formatters) =>
                     {
                         self.receiver
                             .health()
                             .record_failure(formatters.failure_message(&error), Duration::ZERO);
                     }
                     Err(error) => {
-                        let wait = if formatters.is_circuit_open() {
+                        let wait = if formatters.breaker().is_open() {
                             OPEN_CIRCUIT_DELAY
                         } else {
                             backoff.next_delay()
@@ -478,26 +321,8 @@ impl<T> Drop for AbortOnDrop<T> {
 /// Waits for `stop` and a failing stage. Messages of a working stage are delivered even after `stop`.
 async fn stopped_while_failing(stop: &mut watch::Receiver<bool>, formatters: &Formatters) {
     stopped(stop).await;
-    while !formatters.is_failing() {
+    while !formatters.breaker().is_failing() {
         sleep(POLL_INTERVAL).await;
-    }
-}
-
-/// Waits for the stop signal.
-pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
-    // A dropped sender counts as the signal.
-    let _ = stop.wait_for(|stop| *stop).await;
-}
-
-/// Runs blocking work on a thread.
-pub(crate) async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            // The runtime is shutting down.
-            Err(_) => std::future::pending().await,
-        },
     }
 }
 

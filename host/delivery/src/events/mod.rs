@@ -7,12 +7,12 @@
 //! retried until they succeed, so nothing is dropped. Only a few batches are prefetched, so a backlog takes no memory.
 //!
 //! # Layout
-//! - [`chunk`]: logs with their positions. `format`: their messages, made by a stage.
-//! - [`receiver`]: receivers, of which there are [`hec`] and [`syslog`]. `backoff`: retry delays.
+//! - [`chunk`]: logs with their positions. `format`, `formatters`: their messages, made by stages.
 //! - [`dead_letter`]: permanently rejected events.
 //! - `delivery`: the delivery of one shard, from a reader through stages to the receiver, and its checkpoints. Two
-//!   modules read and save checkpoints: [`member`], a consumer group's member over the network, and [`rules`], the
-//!   [`rule`]s of a store. `end_cursors`: the end of a bounded consumer.
+//!   modules read and save checkpoints: `group_shards`, those of a consumer group's [`member`], over the network, and
+//!   `shard`, the tasks of the engine. `end_cursors`: the end of a bounded consumer.
+//! - [`rule`]: rules that send events, as a kind of work of the engine.
 //! - `preview`: messages of past tasks, formatted with another stage.
 //! - [`consumer`]: the shared parts of a program's members.
 
@@ -21,9 +21,14 @@ pub mod consumer;
 pub mod dead_letter;
 mod delivery;
 mod end_cursors;
-pub mod format;
+mod format;
+mod formatters;
+mod group_shards;
 pub mod member;
-pub mod rules;
+mod preview;
+pub mod rule;
+mod shard;
 
 pub use delivery::Sent;
 pub use format::transport;
+pub use rule::Events;

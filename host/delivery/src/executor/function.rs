@@ -9,14 +9,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{RequestBuilder, Response, StatusCode, Url};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::runtime::Handle;
 use xxhash_rust::xxh3::Xxh3Default;
 
 use crate::executor::error::{CallError, Retry, code, retry_for};
-use crate::pipeline::Pipeline;
 use logship_config::function::{FunctionConfig, MAX_RAW_BYTES};
-use logship_config::rule::Rule;
 use logship_config::secret::Secret;
 use logship_sink::error::SinkError;
 use logship_sink::http;
@@ -111,7 +109,8 @@ impl Function {
                 let wrong = |_| {
                     SinkError::Settings("token: contains characters that are not allowed in a header".into())
                 };
-                let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose())).map_err(wrong)?;
+                let mut value =
+                    HeaderValue::from_str(&format!("Bearer {}", token.expose())).map_err(wrong)?;
                 value.set_sensitive(true);
                 Some(value)
             }
@@ -175,33 +174,12 @@ impl Function {
         sink: &dyn ObjectSink,
         is_cancelled: impl Fn() -> bool,
     ) -> Option<Result<Answer, CallError>> {
+        let headers = match self.headers(&call) {
+            Ok(headers) => headers,
+            Err(error) => return Some(Err(error)),
+        };
         let body = Bytes::from(call.logs.compressed);
         let expected = Expected { rows: call.logs.rows, key: call.key };
-        let mut headers = HeaderMap::new();
-        let fields = [
-            (TASK, call.task.clone()),
-            (KEY, call.key.to_owned()),
-            (SPEC, call.spec.to_owned()),
-            ("x-logship-shard", call.shard.to_string()),
-            ("x-logship-range", call.range),
-            ("x-logship-project", call.project.to_owned()),
-            ("x-logship-logstore", call.logstore.to_owned()),
-            ("x-log-bodyrawsize", call.logs.raw_bytes.to_string()),
-            // The function sends only an XXH3. This machine computes the SHA-256 of a returned object: it may have
-            // instructions for it.
-            ("x-logship-digest", "xxh3".to_owned()),
-        ];
-        for (name, value) in fields {
-            match HeaderValue::from_bytes(value.as_bytes()) {
-                Ok(value) => headers.insert(name, value),
-                Err(_) => {
-                    return Some(Err(self.settings(&format!("the header {name} can't contain {value:?}"))));
-                }
-            };
-        }
-        headers
-            .insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf; message=LogGroupList"));
-        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("lz4"));
         let mut retries = 0;
         loop {
             let request = self.http.post(self.url.clone()).headers(headers.clone()).body(body.clone());
@@ -234,6 +212,34 @@ impl Function {
                 return None;
             }
         }
+    }
+
+    /// Returns the headers of a call.
+    fn headers(&self, call: &Call<'_>) -> Result<HeaderMap, CallError> {
+        let mut headers = HeaderMap::new();
+        let fields = [
+            (TASK, call.task.clone()),
+            (KEY, call.key.to_owned()),
+            (SPEC, call.spec.to_owned()),
+            ("x-logship-shard", call.shard.to_string()),
+            ("x-logship-range", call.range.clone()),
+            ("x-logship-project", call.project.to_owned()),
+            ("x-logship-logstore", call.logstore.to_owned()),
+            ("x-log-bodyrawsize", call.logs.raw_bytes.to_string()),
+            // The function sends only an XXH3. This machine computes the SHA-256 of a returned object: it may have
+            // instructions for it.
+            ("x-logship-digest", "xxh3".to_owned()),
+        ];
+        for (name, value) in fields {
+            match HeaderValue::from_bytes(value.as_bytes()) {
+                Ok(value) => headers.insert(name, value),
+                Err(_) => return Err(self.settings(&format!("the header {name} can't contain {value:?}"))),
+            };
+        }
+        headers
+            .insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf; message=LogGroupList"));
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("lz4"));
+        Ok(headers)
     }
 
     async fn answer(
@@ -402,34 +408,4 @@ async fn cancelled(is_cancelled: &impl Fn() -> bool) {
 /// Returns a header as UTF-8: keys of objects may contain any character.
 fn text(headers: &HeaderMap, name: &str) -> Option<String> {
     Some(std::str::from_utf8(headers.get(name)?.as_bytes()).ok()?.to_owned())
-}
-
-/// Returns the specification of a rule's objects for a call: all settings that determine their keys and
-/// bytes. ASCII JSON, so that it is a valid header value.
-pub(crate) fn spec(rule: &Rule, pipeline: &Pipeline) -> String {
-    let (format, compression) = pipeline.format_and_compression();
-    let mut formatted = json!(rule.format.settings);
-    formatted["type"] = format.into();
-    let mut compressed = json!(rule.compression.settings);
-    compressed["type"] = compression.unwrap_or(&rule.compression.name).into();
-    let spec = json!({
-        "prefix": rule.prefix,
-        "partition": rule.partition,
-        "time_zone": rule.time_zone,
-        "format": formatted,
-        "compression": compressed,
-        "path": rule.path,
-    });
-    let mut ascii = String::new();
-    for letter in spec.to_string().chars() {
-        if letter.is_ascii() {
-            ascii.push(letter);
-        } else {
-            let mut units = [0; 2];
-            for unit in letter.encode_utf16(&mut units) {
-                ascii.push_str(&format!("\\u{unit:04x}"));
-            }
-        }
-    }
-    ascii
 }

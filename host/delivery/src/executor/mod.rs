@@ -1,13 +1,15 @@
 //! Executors: where the stages of a task run.
 //!
-//! - `function`: the client of a function that runs the stages elsewhere. `error`: failed calls.
+//! - `function`: the client of a function that runs the stages elsewhere. `spec`: the objects that it makes. `error`: failed calls.
 
 mod error;
 mod function;
+mod spec;
 
 pub use self::error::CallError;
 pub use self::function::Function;
-pub(crate) use self::function::{Answer, Call, spec};
+pub(crate) use self::function::{Answer, Call};
+pub(crate) use self::spec::spec;
 
 /// The program that runs the stages of a rule.
 #[derive(Debug)]

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use crate::engine::new_number;
 use crate::pipeline::Tap;
 use crate::pipeline::{Encoding, FinishedEncoding, Pipeline, Task};
 use logship_batch::batch::LogBatch;
@@ -68,10 +69,15 @@ pub struct Object {
 /// A complete object in a local file, before upload.
 #[derive(Debug)]
 pub struct FinishedObject {
+    /// Its key in the bucket.
     pub key: String,
+    /// Its bytes.
     pub file: FinishedFile,
+    /// Number of logs.
     pub rows: u64,
+    /// Size before compression, in bytes.
     pub raw_bytes: u64,
+    /// The time at which it was begun.
     pub started: Instant,
 }
 
@@ -190,6 +196,7 @@ impl Object {
         self.size
     }
 
+    /// Returns the time at which the object was begun.
     pub fn started(&self) -> Instant {
         self.started
     }
@@ -270,11 +277,6 @@ pub(crate) fn end_of_first_source_log(origins: &[u32], logs: Range<usize>) -> us
 pub fn new_task(shard: u32) -> Task {
     let created = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
     Task { created: created.try_into().unwrap_or(u64::MAX), number: new_number(), shard }
-}
-
-/// Returns a random number for the second half of a task's id.
-pub(crate) fn new_number() -> u64 {
-    fastrand::u64(1_000_000..10_000_000)
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use chrono::DateTime;
 use serde_json::{Map, Value, json};
 
 pub use self::assembly::adopt_fused_formats;
-pub(crate) use self::tap::Tap;
+pub use self::tap::Tap;
 
 pub use self::encoding::{Encoding, FinishedEncoding};
 

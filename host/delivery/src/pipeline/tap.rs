@@ -7,7 +7,7 @@ const MAX_TAP_BYTES: usize = 8 << 20;
 
 /// Captures the uncompressed output of a pipeline. Clones share the buffer.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Tap(Arc<Mutex<Tapped>>);
+pub struct Tap(Arc<Mutex<Tapped>>);
 
 #[derive(Debug, Default)]
 struct Tapped {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use logship_batch::batch::LogBatch;
-use logship_config::rule::{RuleError, StageSpec};
+use logship_config::rule::StageSpec;
 use logship_config::stage_name::DIGEST_PREFIX;
 use logship_registry::Registry;
 use logship_runtime::stage::{Identity, StageError, Transformed, TransformerStage, TransformingSession};

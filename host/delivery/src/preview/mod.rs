@@ -6,32 +6,25 @@
 //! # Layout
 //! - This file: requests and results. `replay`: runs tasks through both pipelines. `difference`: the first different
 //!   line.
-//! - `shipping/preview.rs` makes the objects of a rule, `siem/preview.rs` the messages of a SIEM rule.
+//! - `engine::preview`: the outputs that a kind of work opens. `objects::preview` and `events::preview` do.
 
-pub(crate) mod difference;
-mod events;
-mod objects;
-pub(crate) mod replay;
+mod difference;
+mod replay;
 
+use std::fmt::Display;
 use std::time::Instant;
 
-pub use difference::Difference;
-use logship_logstore::{LogPosition, StoreError, TaskId};
+use logship_config::rule::StageSpec;
+use logship_logstore::{LogPosition, Logstore, ShippingRule, TaskId};
+use logship_runtime::stage::Kind;
 
-use logship_config::rule::{RuleError, StageSpec};
-use logship_runtime::stage::{Kind, Stage};
+pub use self::difference::Difference;
+use self::replay::Replayer;
+use crate::engine::DeliveryEngine;
+pub use crate::engine::preview::{Candidate, Made, PreviewError};
 
 /// Largest number of tasks in a preview.
 pub const MAX_TASKS: usize = 100;
-
-/// A stage that may replace another.
-#[derive(Debug, Clone)]
-pub struct Candidate {
-    /// The stage.
-    pub stage: Stage,
-    /// Index of the transformer to replace, from 0. `None`: the only transformer, or the one with the stage's name.
-    pub transform: Option<usize>,
-}
 
 /// Limits of a preview.
 #[derive(Debug, Clone, Copy)]
@@ -40,58 +33,6 @@ pub struct PreviewLimits {
     pub last: usize,
     /// Deadline. Tasks that are left then are reported as skipped.
     pub until: Instant,
-}
-
-/// An error of a whole preview.
-#[derive(Debug, thiserror::Error)]
-pub enum PreviewError {
-    /// The rule has no slot for the stage.
-    #[error("rule {rule} has no place for {stage}: {reason}")]
-    NoSlot {
-        /// The rule.
-        rule: String,
-        /// The stage, and its kind.
-        stage: String,
-        /// The reason.
-        reason: String,
-    },
-    /// The rule can't use the stage: a swap would be rejected, too.
-    #[error("rule {rule} can't use {stage}: {problem}")]
-    Refused {
-        /// The rule.
-        rule: String,
-        /// The stage.
-        stage: String,
-        /// The reason.
-        problem: String,
-    },
-    /// The rule is one that this version of logship does not ship.
-    #[error(transparent)]
-    Rule(#[from] RuleError),
-    /// The rule has no tasks.
-    #[error("rule {0} has no tasks yet: put logs, wait until they are shipped, and retry")]
-    NoTasks(String),
-    /// A function makes the rule's objects.
-    #[error(
-        "rule {0} ships through a function with its own stages: build the function with the new stage, and test it where it runs"
-    )]
-    Function(String),
-    /// The tasks of the rule have several objects each.
-    #[error(
-        "rule {0} partitions by the time of logs, so its tasks have several objects, and a preview compares one object: use a rule that differs only in partition_by"
-    )]
-    Partitioned(String),
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The folder for staged objects can't be created.
-    #[error("can't stage objects for a preview in {folder}: {problem}")]
-    Spool {
-        /// The folder.
-        folder: String,
-        /// The reason.
-        problem: String,
-    },
 }
 
 /// The output of a task.
@@ -103,25 +44,6 @@ pub struct Outcome {
     pub made: Option<Made>,
     /// Duration, in seconds.
     pub seconds: f64,
-}
-
-/// The content of an object, or of the messages for a SIEM.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Made {
-    /// Input logs.
-    pub logs: u64,
-    /// Output rows or messages.
-    pub rows: u64,
-    /// Logs filtered by transformers or the formatter.
-    pub filtered: u64,
-    /// Logs rejected by a stage. For a SIEM they would be dead letters.
-    pub rejected: u64,
-    /// Bytes before compression.
-    pub raw_bytes: u64,
-    /// Bytes of the stored object or of the messages.
-    pub stored_bytes: u64,
-    /// SHA-256 of those bytes, in hexadecimal; empty if all logs were filtered.
-    pub sha256: String,
 }
 
 /// The preview of a task.
@@ -209,6 +131,27 @@ impl TaskPreview {
     }
 }
 
+impl DeliveryEngine {
+    /// Previews a stage in a rule: the logs of its newest tasks go through the old and the new stage. Changes nothing
+    /// and delivers nothing. Blocks.
+    ///
+    /// # Errors
+    /// When the rule has no slot for the stage, can't use it, or has no tasks yet. Errors of a task are in its result.
+    pub fn preview(
+        &self,
+        logstore: &Logstore,
+        rule: &ShippingRule,
+        candidate: &Candidate,
+        limits: PreviewLimits,
+    ) -> Result<Vec<TaskPreview>, PreviewError> {
+        let work = self.work(&rule.target).map_err(|error| refused(&rule.name, candidate, &error))?;
+        let mut factory = work.preview(rule, candidate)?;
+        Replayer { engine: self, limits }
+            .preview_tasks(logstore, rule, &mut *factory)?
+            .ok_or_else(|| PreviewError::NoTasks(rule.name.clone()))
+    }
+}
+
 /// The index of the transformer that a candidate would replace.
 pub(crate) fn transform_of(
     rule: &str,
@@ -250,6 +193,12 @@ pub(crate) fn transform_name(choice: &StageSpec) -> String {
         true => built_in,
         false => choice.name.clone(),
     }
+}
+
+/// An error for a rule that can't use a stage.
+pub(crate) fn refused(rule: &str, candidate: &Candidate, problem: &dyn Display) -> PreviewError {
+    let (rule, stage) = (rule.to_owned(), candidate.stage.identity().to_string());
+    PreviewError::Refused { rule, stage, problem: problem.to_string() }
 }
 
 /// An error for a rule that has no slot for a stage.

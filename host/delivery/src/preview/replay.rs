@@ -3,118 +3,98 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use logship_logstore::{Limits, Logstore, Shard, ShippingRule, Store, StoreError, Task, TaskFilter};
-
-use crate::pipeline::Tap;
-use crate::preview::difference::{Comparison, Difference, Side};
-use crate::preview::{Made, Outcome, PreviewLimits, SkipReason, TaskComparison, TaskPreview};
+use logship_logstore::{Limits, Logstore, Shard, ShippingRule, StoreError, Task, TaskFilter};
 use logship_source::shard_reader::{CHUNK_BYTES, ShardReader, Slice, SourceError};
 
-/// One of the two outputs of a task.
-pub(crate) trait PreviewOutput {
-    /// Adds logs of a slice. Returns the end of the added logs; the output is full if some are left.
-    fn take(&mut self, slice: &Slice, logs: Range<usize>) -> Result<usize, String>;
+use crate::engine::DeliveryEngine;
+use crate::engine::preview::{OutputFactory, OutputResult, Outputs};
+use crate::pipeline::Tap;
+use crate::preview::difference::{Comparison, Difference, Side};
+use crate::preview::{Outcome, PreviewLimits, SkipReason, TaskComparison, TaskPreview};
 
-    /// Ends the output of `logs` logs. Returns its key, if it has one, and its content.
-    fn finish(self: Box<Self>, logs: u64) -> Result<(Option<String>, Made), String>;
-
-    /// The tap of the output.
-    fn tap(&self) -> Tap;
+/// Runs past tasks.
+pub(super) struct Replayer<'a> {
+    pub(super) engine: &'a DeliveryEngine,
+    pub(super) limits: PreviewLimits,
 }
 
-/// An output, or the error in opening it.
-pub(crate) type OutputResult = Result<Box<dyn PreviewOutput>, String>;
-
-/// The two outputs of a task to compare.
-pub(crate) enum Outputs {
-    /// Outputs of the old and the new stages.
-    Built(OutputResult, OutputResult),
-    /// Object keys only.
-    Keys(Result<String, String>, Result<String, String>),
-}
-
-/// Opens the outputs of a rule's tasks.
-pub(crate) trait OutputFactory {
-    /// Opens both outputs of a task. An error skips the task.
-    fn outputs(&mut self, task: &Task) -> Result<Outputs, String>;
-
-    /// True if the service is stopping.
-    fn is_stopping(&self) -> bool;
-}
-
-/// Previews the newest tasks of a rule. `None` if it has no tasks. Blocks.
-pub(crate) fn preview_tasks(
-    store: &Store,
-    logstore: &Logstore,
-    rule: &ShippingRule,
-    limits: PreviewLimits,
-    factory: &mut dyn OutputFactory,
-) -> Result<Option<Vec<TaskPreview>>, StoreError> {
-    let filter = TaskFilter {
-        project: Some(logstore.project.clone()),
-        logstore: Some(logstore.name.clone()),
-        rule: Some(rule.name.clone()),
-        ..TaskFilter::default()
-    };
-    let (mut tasks, _) = store.tasks(&filter, 0, limits.last)?;
-    // A deleted rule may have had the same name.
-    tasks.retain(|task| task.rule_number == rule.number());
-    let mut reader = ShardReader::default();
-    let previews = tasks.iter().map(|task| {
-        let shard = logstore.shard(task.shard).map_err(|error| SkipReason::Other(error.to_string()));
-        let result = shard.and_then(|shard| preview_task(store, shard, task, limits, factory, &mut reader));
-        TaskPreview { task: task.id, shard: task.shard, result }
-    });
-    let previews: Vec<TaskPreview> = previews.collect();
-    Ok((!previews.is_empty()).then_some(previews))
-}
-
-fn preview_task(
-    store: &Store,
-    shard: &Shard,
-    task: &Task,
-    limits: PreviewLimits,
-    factory: &mut dyn OutputFactory,
-    reader: &mut ShardReader,
-) -> Result<TaskComparison, SkipReason> {
-    check_time(limits, factory)?;
-    let (old, new) = match factory.outputs(task).map_err(SkipReason::Other)? {
-        Outputs::Built(old, new) => (old, new),
-        Outputs::Keys(old, new) => {
-            let outcome = |object| Outcome { object: Some(object), made: None, seconds: 0.0 };
-            let (old, new) = (old.map(outcome), new.map(outcome));
-            return Ok(TaskComparison { old, new, difference: None, reproduced: None });
-        }
-    };
-    let mut replay = Replay { old: Run::of(old), new: Run::of(new), comparison: Comparison::default() };
-    let read_limits = Limits { groups: usize::MAX, bytes: CHUNK_BYTES, end: task.end.end_cursor() };
-    let mut at = task.begin;
-    while at < task.end && replay.is_running() {
-        check_time(limits, factory)?;
-        let slice = match reader.read(store, shard, at.cursor, read_limits) {
-            Ok(slice) => slice,
-            Err(SourceError::Deleted { .. }) => return Err(SkipReason::Expired { from: at }),
-            Err(_) if at.cursor < shard.begin() => return Err(SkipReason::Expired { from: at }),
-            Err(error) => return Err(SkipReason::Other(error.to_string())),
+impl Replayer<'_> {
+    /// Previews the newest tasks of a rule. `None` if it has no tasks. Blocks.
+    pub(super) fn preview_tasks(
+        &self,
+        logstore: &Logstore,
+        rule: &ShippingRule,
+        factory: &mut dyn OutputFactory,
+    ) -> Result<Option<Vec<TaskPreview>>, StoreError> {
+        let filter = TaskFilter {
+            project: Some(logstore.project.clone()),
+            logstore: Some(logstore.name.clone()),
+            rule: Some(rule.name.clone()),
+            ..TaskFilter::default()
         };
-        if slice.groups.first().is_none_or(|&(first, _)| first != at.cursor) {
-            return Err(SkipReason::Expired { from: at });
-        }
-        let end = slice.logs_before(task.end);
-        let taken = replay.take(&slice, at.log as usize..end);
-        at = slice.place(taken);
-        if taken < end {
-            break;
-        }
+        let (mut tasks, _) = self.engine.store().tasks(&filter, 0, self.limits.last)?;
+        // A deleted rule may have had the same name.
+        tasks.retain(|task| task.rule_number == rule.number());
+        let mut reader = ShardReader::default();
+        let previews = tasks.iter().map(|task| {
+            let shard = logstore.shard(task.shard).map_err(|error| SkipReason::Other(error.to_string()));
+            let result = shard.and_then(|shard| self.preview_task(shard, task, factory, &mut reader));
+            TaskPreview { task: task.id, shard: task.shard, result }
+        });
+        let previews: Vec<TaskPreview> = previews.collect();
+        Ok((!previews.is_empty()).then_some(previews))
     }
-    Ok(replay.finish(task))
-}
 
-fn check_time(limits: PreviewLimits, factory: &dyn OutputFactory) -> Result<(), SkipReason> {
-    if factory.is_stopping() {
-        return Err(SkipReason::Stopping);
+    fn preview_task(
+        &self,
+        shard: &Shard,
+        task: &Task,
+        factory: &mut dyn OutputFactory,
+        reader: &mut ShardReader,
+    ) -> Result<TaskComparison, SkipReason> {
+        self.check_time()?;
+        let store = self.engine.store();
+        let content = store
+            .plan(task.plan)
+            .map_err(|error| SkipReason::Other(format!("can't read its plan: {error}")))?;
+        let (old, new) = match factory.outputs(task, &content).map_err(SkipReason::Other)? {
+            Outputs::Built(old, new) => (old, new),
+            Outputs::Keys(old, new) => {
+                let outcome = |object| Outcome { object: Some(object), made: None, seconds: 0.0 };
+                let (old, new) = (old.map(outcome), new.map(outcome));
+                return Ok(TaskComparison { old, new, difference: None, reproduced: None });
+            }
+        };
+        let mut replay = Replay { old: Run::of(old), new: Run::of(new), comparison: Comparison::default() };
+        let limits = Limits { groups: usize::MAX, bytes: CHUNK_BYTES, end: task.end.end_cursor() };
+        let mut at = task.begin;
+        while at < task.end && replay.is_running() {
+            self.check_time()?;
+            let slice = match reader.read(store, shard, at.cursor, limits) {
+                Ok(slice) => slice,
+                Err(SourceError::Deleted { .. }) => return Err(SkipReason::Expired { from: at }),
+                Err(_) if at.cursor < shard.begin() => return Err(SkipReason::Expired { from: at }),
+                Err(error) => return Err(SkipReason::Other(error.to_string())),
+            };
+            if slice.groups.first().is_none_or(|&(first, _)| first != at.cursor) {
+                return Err(SkipReason::Expired { from: at });
+            }
+            let end = slice.logs_before(task.end);
+            let taken = replay.take(&slice, at.log as usize..end);
+            at = slice.place(taken);
+            if taken < end {
+                break;
+            }
+        }
+        Ok(replay.finish(task))
     }
-    if Instant::now() >= limits.until { Err(SkipReason::NoTime) } else { Ok(()) }
+
+    fn check_time(&self) -> Result<(), SkipReason> {
+        if self.engine.is_stopping() {
+            return Err(SkipReason::Stopping);
+        }
+        if Instant::now() >= self.limits.until { Err(SkipReason::NoTime) } else { Ok(()) }
+    }
 }
 
 /// A task that runs through both pipelines.

@@ -103,7 +103,9 @@ impl State {
             Act::TooFew if logs > 1 => drop(ends.remove(0)),
             Act::LogsBeyond => origins = (1..=logs).collect(),
             Act::LogsThatFall => origins = (0..logs).rev().collect(),
-            Act::Sulk if self.has_rejected => return wit::Messages { bytes: vec![], ends: vec![], logs: vec![] },
+            Act::Sulk if self.has_rejected => {
+                return wit::Messages { bytes: vec![], ends: vec![], logs: vec![] };
+            }
             _ => {}
         }
         wit::Messages { bytes, ends, logs: origins }

@@ -2,48 +2,35 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
-use logship_logstore::{Logstore, ShippingRule, Task};
-
-use crate::engine::Shipper;
-use crate::engine::plan::{PlanCache, PlanRecord};
-use crate::objects::object::Object;
-use crate::pipeline;
-use crate::pipeline::Pipeline;
-use crate::pipeline::Tap;
-use crate::preview::replay;
-use crate::preview::replay::{OutputFactory, OutputResult, Outputs, PreviewOutput};
-use crate::preview::{
-    Candidate, Made, PreviewError, PreviewLimits, TaskPreview, no_slot, transform_name, transform_of,
-};
 use logship_config::rule::{NONE, Rule};
 use logship_config::stage_name::DIGEST_PREFIX;
+use logship_logstore::{ShippingRule, Task};
 use logship_registry::Registry;
 use logship_runtime::stage::{Stage, StageError};
 use logship_source::shard_reader::Slice;
 
-impl Shipper {
-    /// Previews a stage in a rule: the logs of its newest tasks go through the old and the new stage. Changes nothing
-    /// and publishes nothing. Blocks.
-    ///
-    /// # Errors
-    /// When the rule has no slot for the stage, can't use it, or has no tasks yet. Errors of a task are in its result.
-    pub fn preview_stage(
-        &self,
-        logstore: &Logstore,
+use crate::engine::plan::PlanRecord;
+use crate::engine::preview::{
+    Candidate, Made, OutputFactory, OutputResult, Outputs, PreviewError, PreviewOutput,
+};
+use crate::objects::object::Object;
+use crate::objects::plan::PlannedRule;
+use crate::objects::rule::Objects;
+use crate::pipeline::{self, Pipeline, Tap};
+use crate::preview::{no_slot, refused, transform_name, transform_of};
+
+impl Objects {
+    /// Opens the objects of a rule's tasks with another stage.
+    pub(super) fn open_preview<'a>(
+        &'a self,
         rule: &ShippingRule,
-        candidate: &Candidate,
-        limits: PreviewLimits,
-    ) -> Result<Vec<TaskPreview>, PreviewError> {
-        let refused = |problem: String| PreviewError::Refused {
-            rule: rule.name.clone(),
-            stage: candidate.stage.identity().to_string(),
-            problem,
-        };
-        let parsed = PlanCache::rule(&rule.name, &rule.target, &rule.configuration);
-        let parsed = parsed.map_err(|error| refused(error.to_string()))?;
-        if self.plans.destination(&parsed).is_ok_and(|destination| destination.executor.is_function()) {
+        candidate: &'a Candidate,
+    ) -> Result<Box<dyn OutputFactory + 'a>, PreviewError> {
+        let parsed = Self::parse(&rule.name, &rule.configuration)
+            .map_err(|error| refused(&rule.name, candidate, &error))?;
+        if self.destination(&parsed).is_ok_and(|destination| destination.executor.is_function()) {
             return Err(PreviewError::Function(rule.name.clone()));
         }
         if !parsed.partition_by.is_created() {
@@ -51,27 +38,21 @@ impl Shipper {
         }
         let slot = StageSlot::of(&parsed, candidate)?;
         self.check_swap(&parsed, slot, candidate)?;
-        std::fs::create_dir_all(self.plans.spool()).map_err(|error| PreviewError::Spool {
-            folder: self.plans.spool().display().to_string(),
+        std::fs::create_dir_all(&self.spool).map_err(|error| PreviewError::Spool {
+            folder: self.spool.display().to_string(),
             problem: error.to_string(),
         })?;
-        let mut objects = ObjectFactory { shipper: self, slot, candidate, plans: HashMap::new() };
-        replay::preview_tasks(&self.store, logstore, rule, limits, &mut objects)?
-            .ok_or_else(|| PreviewError::NoTasks(rule.name.clone()))
+        Ok(Box::new(ObjectFactory { objects: self, slot, candidate, plans: HashMap::new() }))
     }
 
     /// Checks that the current rule has a stage of this kind, and could use the new one.
     fn check_swap(&self, rule: &Rule, slot: StageSlot, candidate: &Candidate) -> Result<(), PreviewError> {
         let name = slot.name(rule);
-        let (registry, names) = self.registry().with_override(&name, candidate.stage.clone()).record_names();
+        let (registry, names) = self.registry.with_override(&name, candidate.stage.clone()).record_names();
         let made = Pipeline::new(&registry, rule);
-        let is_looked_up = names.lock().unwrap_or_else(std::sync::PoisonError::into_inner).contains(&name);
+        let is_looked_up = names.lock().unwrap_or_else(PoisonError::into_inner).contains(&name);
         match made {
-            Err(error) => Err(PreviewError::Refused {
-                rule: rule.name.clone(),
-                stage: candidate.stage.identity().to_string(),
-                problem: error.to_string(),
-            }),
+            Err(error) => Err(refused(&rule.name, candidate, &error)),
             Ok(_) if !is_looked_up => {
                 let reason = format!("{} is compressed inside its format, by the encoder", rule.format.name);
                 Err(no_slot(&rule.name, candidate, reason))
@@ -168,7 +149,7 @@ struct PipelinePair {
 
 /// Opens the objects of a rule's tasks.
 struct ObjectFactory<'a> {
-    shipper: &'a Shipper,
+    objects: &'a Objects,
     slot: StageSlot,
     candidate: &'a Candidate,
     /// Pipelines by plan number.
@@ -176,43 +157,37 @@ struct ObjectFactory<'a> {
 }
 
 impl ObjectFactory<'_> {
-    fn plan(&mut self, number: i64) -> Result<Arc<PipelinePair>, String> {
+    fn plan(&mut self, number: i64, content: &str) -> Result<Arc<PipelinePair>, String> {
         if let Some(known) = self.plans.get(&number) {
             return known.clone();
         }
-        let both = self.open_pipelines(number).map(Arc::new);
+        let both = self.open_pipelines(content).map(Arc::new);
         self.plans.insert(number, both.clone());
         both
     }
 
-    fn open_pipelines(&self, number: i64) -> Result<PipelinePair, String> {
-        let unreadable = |error: &dyn std::fmt::Display| format!("can't read its plan: {error}");
-        let content = self.shipper.store.plan(number).map_err(|error| unreadable(&error))?;
-        let record: PlanRecord = serde_json::from_str(&content).map_err(|error| unreadable(&error))?;
-        if self
-            .shipper
-            .plans
-            .destination(&record.rule)
-            .is_ok_and(|destination| destination.executor.is_function())
-        {
+    fn open_pipelines(&self, content: &str) -> Result<PipelinePair, String> {
+        let PlanRecord { project, logstore, rule: PlannedRule { rule: old }, .. } =
+            PlanRecord::parse(content).map_err(|error| format!("can't read its plan: {error}"))?;
+        if self.objects.destination(&old).is_ok_and(|destination| destination.executor.is_function()) {
             return Err("a function made its object with its own stages".into());
         }
-        if !record.rule.partition_by.is_created() {
+        if !old.partition_by.is_created() {
             return Err("its rule partitions by the time of logs: it has several objects".into());
         }
         let stage = &self.candidate.stage;
-        let rule = self.slot.with_stage(&record.rule, stage)?;
-        let registry = self.shipper.registry();
+        let rule = self.slot.with_stage(&old, stage)?;
+        let registry = &self.objects.registry;
         let with_new =
             registry.with_override(&format!("{DIGEST_PREFIX}{}", stage.identity().digest()), stage.clone());
         let pipeline = |registry: &Registry, rule: &Rule| {
             let made = Pipeline::new(registry, rule).map_err(|error| error.to_string())?;
-            Ok(Arc::new(made.for_logstore(&record.project, &record.logstore)))
+            Ok(Arc::new(made.for_logstore(&project, &logstore)))
         };
         Ok(PipelinePair {
-            old: pipeline(registry, &record.rule),
+            old: pipeline(registry, &old),
             new: pipeline(&with_new, &rule),
-            max_bytes: record.rule.size(),
+            max_bytes: old.size(),
         })
     }
 
@@ -224,7 +199,7 @@ impl ObjectFactory<'_> {
     ) -> OutputResult {
         let (pipeline, key) = (pipeline?, key?);
         let tap = Tap::default();
-        let folder = self.shipper.plans.spool();
+        let folder = &self.objects.spool;
         let object = Object::create_in(&pipeline, folder, key.clone(), max_bytes)
             .map_err(|error| error.to_string())?;
         let object = object.tapped(tap.clone());
@@ -233,8 +208,8 @@ impl ObjectFactory<'_> {
 }
 
 impl OutputFactory for ObjectFactory<'_> {
-    fn outputs(&mut self, task: &Task) -> Result<Outputs, String> {
-        let both = self.plan(task.plan)?;
+    fn outputs(&mut self, task: &Task, content: &str) -> Result<Outputs, String> {
+        let both = self.plan(task.plan, content)?;
         let id = pipeline::Task { created: task.id.created, number: task.id.number, shard: task.shard };
         let new_key =
             both.new.clone().and_then(|new| new.key(&id).map_err(|error: StageError| error.to_string()));
@@ -245,10 +220,6 @@ impl OutputFactory for ObjectFactory<'_> {
         let old = self.open_output(both.old.clone(), old_key, both.max_bytes);
         let new = self.open_output(both.new.clone(), new_key, both.max_bytes);
         Ok(Outputs::Built(old, new))
-    }
-
-    fn is_stopping(&self) -> bool {
-        self.shipper.is_stopping()
     }
 }
 

@@ -2,12 +2,12 @@
 
 use logship_logstore::{LogPosition, Task};
 
-use crate::engine::plan::Plan;
 use crate::objects::object;
+use crate::objects::plan::ObjectPlan;
 use logship_sink::object::Provenance;
 
 /// Name, version and digest of each stage of a plan.
-pub(super) fn stages_of(plan: &Plan) -> String {
+pub(super) fn stages_of(plan: &ObjectPlan) -> String {
     let stages = plan.pipeline.stages();
     let stages =
         stages.map(|stage| format!("{}@{} sha256:{}", stage.name(), stage.version(), stage.digest()));

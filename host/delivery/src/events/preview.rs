@@ -4,37 +4,31 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use logship_logstore::{Logstore, ShippingRule, Task};
-use sha2::{Digest, Sha256};
-
-use crate::events::chunk::{Chunk, Position};
-use crate::events::format::Formatting;
-use crate::events::rules::{Rules, SiemRecord};
-use crate::pipeline::Tap;
-use crate::preview::replay;
-use crate::preview::replay::{OutputFactory, OutputResult, Outputs, PreviewOutput};
-use crate::preview::{
-    Candidate, Made, PreviewError, PreviewLimits, TaskPreview, no_slot, transform_name, transform_of,
-};
 use logship_config::siem_rule::SiemRule;
 use logship_config::stage_name::DIGEST_PREFIX;
+use logship_logstore::{ShippingRule, Task};
 use logship_registry::Registry;
 use logship_runtime::stage::Stage;
 use logship_source::shard_reader::Slice;
+use sha2::{Digest, Sha256};
 
-impl Rules {
-    /// Previews a stage in a rule: the old and the new stage format the logs of its newest tasks. Sends nothing.
-    /// Blocks.
-    ///
-    /// # Errors
-    /// When the rule has no slot for the stage, can't use it, or has no tasks yet. Errors of a task are in its result.
-    pub fn preview_stage(
-        &self,
-        logstore: &Logstore,
+use crate::engine::plan::PlanRecord;
+use crate::engine::preview::{
+    Candidate, Made, OutputFactory, OutputResult, Outputs, PreviewError, PreviewOutput,
+};
+use crate::events::chunk::{Chunk, Position};
+use crate::events::format::Formatting;
+use crate::events::rule::{Events, PlannedRule};
+use crate::pipeline::Tap;
+use crate::preview::{no_slot, refused, transform_name, transform_of};
+
+impl Events {
+    /// Opens the messages of a rule's tasks with another stage.
+    pub(super) fn open_preview<'a>(
+        &'a self,
         rule: &ShippingRule,
-        candidate: &Candidate,
-        limits: PreviewLimits,
-    ) -> Result<Vec<TaskPreview>, PreviewError> {
+        candidate: &'a Candidate,
+    ) -> Result<Box<dyn OutputFactory + 'a>, PreviewError> {
         let parsed = SiemRule::of(&rule.name, &rule.configuration)?;
         let replaced = match &candidate.stage {
             Stage::Formatter(_) if candidate.transform.is_none() => None,
@@ -48,70 +42,63 @@ impl Rules {
                 return Err(no_slot(&rule.name, candidate, reason));
             }
         };
-        let refused = |problem: String| PreviewError::Refused {
-            rule: rule.name.clone(),
-            stage: candidate.stage.identity().to_string(),
-            problem,
-        };
+        let refused = |error| refused(&rule.name, candidate, &error);
         let name = match replaced {
-            None => self.stage(&parsed).map_err(|error| refused(error.to_string()))?.to_owned(),
+            None => self.stage(&parsed).map_err(refused)?.to_owned(),
             Some(index) => transform_name(&parsed.transform[index]),
         };
-        let with_new = self.registry().with_override(&name, candidate.stage.clone());
-        self.check_with(&parsed, &with_new).map_err(|error| refused(error.to_string()))?;
-        let mut messages = MessageFactory { rules: self, candidate, replaced, records: HashMap::new() };
-        replay::preview_tasks(self.store(), logstore, rule, limits, &mut messages)?
-            .ok_or_else(|| PreviewError::NoTasks(rule.name.clone()))
+        let with_new = self.registry.with_override(&name, candidate.stage.clone());
+        self.check_with(&parsed, &with_new).map_err(refused)?;
+        Ok(Box::new(MessageFactory { events: self, candidate, replaced, records: HashMap::new() }))
     }
 }
 
 /// Opens the outputs of a rule's tasks.
 struct MessageFactory<'a> {
-    rules: &'a Rules,
+    events: &'a Events,
     candidate: &'a Candidate,
     /// Index of the replaced transformer; `None` for the formatter.
     replaced: Option<usize>,
-    /// Records by plan number.
-    records: HashMap<i64, Result<Arc<SiemRecord>, String>>,
+    /// Rules and digests of their formatters, by plan number.
+    records: HashMap<i64, Result<Arc<(SiemRule, String)>, String>>,
 }
 
 impl MessageFactory<'_> {
-    fn record(&mut self, number: i64) -> Result<Arc<SiemRecord>, String> {
+    fn record(&mut self, number: i64, content: &str) -> Result<Arc<(SiemRule, String)>, String> {
         let read = || {
-            let unreadable = |error: &dyn std::fmt::Display| format!("can't read its plan: {error}");
-            let content = self.rules.store().plan(number).map_err(|error| unreadable(&error))?;
-            serde_json::from_str(&content).map(Arc::new).map_err(|error| unreadable(&error))
+            let record = PlanRecord::<PlannedRule>::parse(content);
+            let PlanRecord { rule, digest, .. } =
+                record.map_err(|error| format!("can't read its plan: {error}"))?;
+            let digest = digest.ok_or("can't read its plan: missing field `digest`")?;
+            Ok(Arc::new((rule.siem, digest)))
         };
         self.records.entry(number).or_insert_with(read).clone()
     }
 
     fn open_output(&self, rule: &SiemRule, stage: &str, registry: &Registry) -> OutputResult {
-        let formatting = self.rules.formatting(rule, stage, registry).map_err(|error| error.to_string())?;
-        Ok(Box::new(MessageOutput::new(formatting)))
+        let formatters = self.events.formatters(rule, stage, registry).map_err(|error| error.to_string())?;
+        Ok(Box::new(MessageOutput::new(formatters.formatting())))
     }
 }
 
 impl OutputFactory for MessageFactory<'_> {
-    fn outputs(&mut self, task: &Task) -> Result<Outputs, String> {
-        let record = self.record(task.plan)?;
-        let stage = format!("{DIGEST_PREFIX}{}", record.digest);
-        let old = self.open_output(&record.siem, &stage, self.rules.registry());
+    fn outputs(&mut self, task: &Task, content: &str) -> Result<Outputs, String> {
+        let record = self.record(task.plan, content)?;
+        let (rule, digest) = &*record;
+        let stage = format!("{DIGEST_PREFIX}{digest}");
+        let old = self.open_output(rule, &stage, &self.events.registry);
         let name = format!("{DIGEST_PREFIX}{}", self.candidate.stage.identity().digest());
-        let registry = self.rules.registry().with_override(&name, self.candidate.stage.clone());
+        let registry = self.events.registry.with_override(&name, self.candidate.stage.clone());
         let new = match self.replaced {
-            None => self.open_output(&record.siem, &name, &registry),
+            None => self.open_output(rule, &name, &registry),
             Some(index) => {
-                let mut rule = record.siem.clone();
+                let mut rule = rule.clone();
                 let transform = rule.transform.get_mut(index);
                 transform.ok_or("the task was made without this transformer")?.name = name;
                 self.open_output(&rule, &stage, &registry)
             }
         };
         Ok(Outputs::Built(old, new))
-    }
-
-    fn is_stopping(&self) -> bool {
-        false
     }
 }
 

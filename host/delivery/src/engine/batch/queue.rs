@@ -3,14 +3,10 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use logship_logstore::{Catalog, LogPosition, Logstore, Shard, ShippingRule, Store, StoreError, TaskId};
+use logship_logstore::{Catalog, LogPosition, Logstore, Shard, ShippingRule, StoreError, TaskId};
 
-use crate::engine::plan::PlanCache;
-use crate::engine::schedule::{BatchPolicy, Due, ShardBacklog};
-use logship_config::function::MAX_RAW_BYTES;
-use logship_config::rule::Store as Destination;
-use logship_config::shipping::Shipping;
-use logship_config::siem_rule::SIEM;
+use crate::engine::DeliveryEngine;
+use crate::engine::batch::schedule::{BatchPolicy, Due, ShardBacklog};
 
 /// Bytes of logs measured per shard in one scan.
 const MAX_SCAN_BYTES: u64 = 1 << 30;
@@ -55,7 +51,7 @@ impl DueTask {
 
 /// The backlog of each shard of each rule, and the queued jobs.
 #[derive(Debug, Default)]
-pub(super) struct Queue {
+pub(in crate::engine) struct Queue {
     shards: HashMap<ShardKey, ShardBacklog>,
     /// Expansion ratio (object bytes / log bytes) of each rule, as last measured in any of its shards.
     expansion_ratio: HashMap<i64, f64>,
@@ -67,41 +63,28 @@ pub(super) struct Queue {
     busy: HashSet<ShardKey>,
     /// Tasks with a queued or running job.
     tasks: HashSet<TaskId>,
-    /// Rules that can't create tasks now.
-    blocked: HashMap<i64, Blocked>,
-    /// Rules that send to SIEMs. Their tasks are not queued here.
-    siem_rules: HashSet<i64>,
-    /// Concurrency limits of rules that ship through functions, by rule number.
+    /// Rules with streams. Their tasks are not queued here.
+    streams: HashSet<i64>,
+    /// Concurrency limits of rules that have one, by rule number.
     limits_by_rule: HashMap<i64, ConcurrencyLimit>,
     /// The catalog of the last scan.
     catalog: Option<Arc<Catalog>>,
     rules: Vec<ActiveRule>,
 }
 
-/// The concurrency limit of a function. Jobs that wait for it don't block other rules.
+/// The concurrency limit of a destination. Jobs that wait for it don't block other rules.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct ConcurrencyLimit {
-    /// The name of the function's destination.
-    pub(super) destination: String,
+pub struct ConcurrencyLimit {
+    /// The name of the destination.
+    pub destination: String,
     /// Concurrent calls.
-    pub(super) calls: usize,
-}
-
-/// The reason and duration of a rule's pause.
-#[derive(Debug)]
-struct Blocked {
-    reason: String,
-    /// Earliest retry, in Unix seconds.
-    until: u64,
-    /// True if the circuit breaker is open: a stage fails every task. It closes when the rule or a stage changes, or
-    /// a task succeeds.
-    by_stage: bool,
+    pub calls: usize,
 }
 
 /// The queued jobs of one rule.
 #[derive(Debug, Default)]
 struct RuleQueue {
-    /// The function's concurrency limit; `None` if this process makes the objects.
+    /// The destination's concurrency limit; `None` if this process makes the output.
     limit: Option<ConcurrencyLimit>,
     jobs: VecDeque<Job>,
     /// Running jobs.
@@ -127,7 +110,7 @@ struct ActiveRule {
 
 impl Queue {
     /// Removes the next job, in round-robin order over the rules. No rule gets all workers. `workers` is the
-    /// concurrency limit of rules that call no function.
+    /// concurrency limit of rules whose destination has none.
     pub(super) fn pop(&mut self, workers: usize) -> Option<Job> {
         let mut running: HashMap<Option<ConcurrencyLimit>, usize> = HashMap::new();
         for (rule, queue) in &mut self.queues {
@@ -168,28 +151,23 @@ impl Queue {
         push(&mut self.queues, &mut self.round_robin, rule, job);
     }
 
-    /// Scans all shards for due tasks, and queues them. `functions` are the limits of the function destinations.
-    /// Blocks on the disk.
-    pub(super) fn scan(
-        &mut self,
-        store: &Store,
-        settings: &Shipping,
-        functions: &[ConcurrencyLimit],
-    ) -> Result<(), StoreError> {
+    /// Scans all shards for due tasks, and queues them. Blocks on the disk.
+    pub(super) fn scan(&mut self, engine: &DeliveryEngine) -> Result<(), StoreError> {
+        let store = &engine.store;
         let catalog = store.catalog();
         if self.catalog.as_ref().is_none_or(|seen| !Arc::ptr_eq(seen, &catalog)) {
-            self.refresh_rules(store, &catalog, settings, functions)?;
+            self.refresh_rules(engine, &catalog)?;
             self.catalog = Some(catalog);
         }
         let now = store.clock();
         for (rule, task) in store.due_tasks(now)? {
-            if !self.siem_rules.contains(&rule) {
+            if !self.streams.contains(&rule) {
                 self.retry(rule, task);
             }
         }
-        let Self { shards, expansion_ratio, queues, round_robin, busy, rules, blocked, .. } = self;
+        let Self { shards, expansion_ratio, queues, round_robin, busy, rules, .. } = self;
         for ActiveRule { logstore, rule, policy } in rules {
-            if blocked.get(&rule.number()).is_some_and(|blocked| blocked.until > now / 1_000_000) {
+            if engine.pauses.is_paused(rule.number(), now / 1_000_000) {
                 continue;
             }
             for shard in &logstore.shards {
@@ -230,62 +208,19 @@ impl Queue {
         Ok(())
     }
 
-    fn refresh_rules(
-        &mut self,
-        store: &Store,
-        catalog: &Catalog,
-        settings: &Shipping,
-        functions: &[ConcurrencyLimit],
-    ) -> Result<(), StoreError> {
+    fn refresh_rules(&mut self, engine: &DeliveryEngine, catalog: &Catalog) -> Result<(), StoreError> {
         self.rules.clear();
         self.limits_by_rule.clear();
-        let rules = catalog.logstores().flat_map(|logstore| logstore.rules.values());
-        self.siem_rules = rules.filter(|rule| rule.target == SIEM).map(ShippingRule::number).collect();
+        self.streams.clear();
         let known: HashSet<i64> = self.shards.keys().map(|key| key.0).collect();
+        let revision = |catalog: &Catalog| catalog.stages().revision;
+        let is_same_revision = self.catalog.as_ref().is_none_or(|seen| revision(seen) == revision(catalog));
         for logstore in catalog.logstores() {
-            // SIEM rules have deliveries, not objects.
-            for rule in logstore.rules.values().filter(|rule| rule.target != SIEM) {
-                let parsed = match PlanCache::rule(&rule.name, &rule.target, &rule.configuration) {
-                    Ok(parsed) => parsed,
-                    Err(error) => {
-                        self.block(rule.number(), error.to_string(), u64::MAX);
-                        continue;
-                    }
-                };
-                let before = self.catalog.as_ref().and_then(|seen| rule_of(seen, logstore, &rule.name));
-                let is_same = before.as_ref().is_none_or(|before| *before == *rule);
-                let revision = |catalog: &Catalog| catalog.stages().revision;
-                let is_same_revision =
-                    self.catalog.as_ref().is_none_or(|seen| revision(seen) == revision(catalog));
-                if !(is_same
-                    && is_same_revision
-                    && self.blocked.get(&rule.number()).is_some_and(|blocked| blocked.by_stage))
-                {
-                    self.blocked.remove(&rule.number());
-                }
-                let is_destination = |limit: &&ConcurrencyLimit| matches!(&parsed.destination, Destination::Named(name) if *name == limit.destination);
-                let limit = functions.iter().find(is_destination);
-                self.limits_by_rule.extend(limit.map(|limit| (rule.number(), limit.clone())));
-                if !known.contains(&rule.number()) {
-                    for (shard, progress) in store.progress(rule)? {
-                        self.shards.insert((rule.number(), shard), ShardBacklog::from(progress.next, None));
-                    }
-                }
-                if parsed.enabled {
-                    let seconds = parsed.time_seconds.min(settings.longest_wait_seconds);
-                    let max_log_bytes = if limit.is_some() { MAX_RAW_BYTES as u64 } else { u64::MAX };
-                    let policy = BatchPolicy { size: parsed.size(), seconds, max_log_bytes };
-                    // The ratio was measured with the previous version of the rule.
-                    if !is_same {
-                        self.expansion_ratio.remove(&rule.number());
-                        let of_rule = self.shards.iter_mut().filter(|(key, _)| key.0 == rule.number());
-                        of_rule.for_each(|(_, backlog)| backlog.expansion_ratio = None);
-                    }
-                    self.rules.push(ActiveRule {
-                        logstore: Arc::clone(logstore),
-                        rule: rule.clone(),
-                        policy,
-                    });
+            for rule in logstore.rules.values() {
+                if engine.is_stream(rule) {
+                    self.streams.insert(rule.number());
+                } else {
+                    self.refresh_rule(engine, logstore, rule, is_same_revision, &known)?;
                 }
             }
         }
@@ -297,12 +232,52 @@ impl Queue {
             })
             .collect();
         self.shards.retain(|key, _| existing.contains(key));
-        self.blocked.retain(|rule, _| existing.iter().any(|key| key.0 == *rule));
+        engine.pauses.retain(|rule| existing.iter().any(|key| key.0 == rule));
+        Ok(())
+    }
+
+    /// Refreshes a rule. `known` are the rules whose shards are known.
+    fn refresh_rule(
+        &mut self,
+        engine: &DeliveryEngine,
+        logstore: &Arc<Logstore>,
+        rule: &ShippingRule,
+        is_same_revision: bool,
+        known: &HashSet<i64>,
+    ) -> Result<(), StoreError> {
+        let number = rule.number();
+        let limits = match engine.batch_work(rule).and_then(|work| work.limits(rule)) {
+            Ok(limits) => limits,
+            Err(error) => {
+                engine.pauses.pause(number, error.to_string(), u64::MAX);
+                return Ok(());
+            }
+        };
+        let before = self.catalog.as_ref().and_then(|seen| rule_of(seen, logstore, &rule.name));
+        let is_same = before.as_ref().is_none_or(|before| *before == *rule);
+        engine.pauses.clear(number, is_same && is_same_revision);
+        self.limits_by_rule.extend(limits.concurrency.map(|limit| (number, limit)));
+        if !known.contains(&number) {
+            for (shard, progress) in engine.store.progress(rule)? {
+                self.shards.insert((number, shard), ShardBacklog::from(progress.next, None));
+            }
+        }
+        if limits.enabled {
+            let mut policy = limits.policy;
+            policy.seconds = policy.seconds.min(engine.settings.longest_wait_seconds);
+            // The ratio was measured with the previous version of the rule.
+            if !is_same {
+                self.expansion_ratio.remove(&number);
+                let of_rule = self.shards.iter_mut().filter(|(key, _)| key.0 == number);
+                of_rule.for_each(|(_, backlog)| backlog.expansion_ratio = None);
+            }
+            self.rules.push(ActiveRule { logstore: Arc::clone(logstore), rule: rule.clone(), policy });
+        }
         Ok(())
     }
 
     /// Queues a retry of a task, unless it has a job already.
-    pub(super) fn retry(&mut self, rule: i64, task: TaskId) {
+    pub(in crate::engine) fn retry(&mut self, rule: i64, task: TaskId) {
         if self.tasks.insert(task) {
             self.push(rule, Job::Retry(rule, task));
         }
@@ -354,43 +329,6 @@ impl Queue {
         if let Some(backlog) = self.shards.get_mut(&key) {
             backlog.expansion_ratio = Some(expansion_ratio);
         }
-    }
-
-    /// Pauses a rule until `until`, in Unix seconds.
-    pub(super) fn block(&mut self, rule: i64, reason: String, until: u64) {
-        self.blocked.insert(rule, Blocked { reason, until, by_stage: false });
-    }
-
-    /// Opens the circuit breaker of a rule whose stage fails every task.
-    pub(super) fn open_circuit(&mut self, rule: i64, reason: String) {
-        self.blocked.insert(rule, Blocked { reason, until: u64::MAX, by_stage: true });
-    }
-
-    /// Ends the pause of a rule, unless its circuit breaker is open.
-    pub(super) fn unblock(&mut self, rule: i64) {
-        // Creating a task does not show that its stage works.
-        if self.blocked.get(&rule).is_some_and(|blocked| !blocked.by_stage) {
-            self.blocked.remove(&rule);
-        }
-    }
-
-    /// True if a rule is paused at `now`, in Unix seconds.
-    pub(super) fn is_blocked(&self, rule: i64, now: u64) -> bool {
-        self.blocked.get(&rule).is_some_and(|blocked| blocked.until > now)
-    }
-
-    /// Closes the circuit breaker of a rule. Returns true if it was open.
-    pub(super) fn close_circuit(&mut self, rule: i64) -> bool {
-        let is_blocked = self.blocked.get(&rule).is_some_and(|blocked| blocked.by_stage);
-        if is_blocked {
-            self.blocked.remove(&rule);
-        }
-        is_blocked
-    }
-
-    /// The reason for a rule's pause.
-    pub(super) fn problem(&self, rule: i64) -> Option<&String> {
-        self.blocked.get(&rule).map(|blocked| &blocked.reason)
     }
 }
 

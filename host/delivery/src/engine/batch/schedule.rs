@@ -1,22 +1,22 @@
-//! Scheduling rules: due tasks and retry delays. Pure functions without a clock; times are Unix seconds.
+//! Scheduling rules: due tasks. Pure functions without a clock; times are Unix seconds.
 
 use logship_logstore::{Backlog, LogPosition};
 
 /// Bytes of logs encoded to measure the expansion ratio.
-pub(super) const SAMPLE: u64 = 4 << 20;
+pub(crate) const SAMPLE: u64 = 4 << 20;
 
 /// Safety factor on the estimated range of a task. Logs that don't fit into the object go to the next task.
 const MARGIN: f64 = 1.05;
 
-/// The limits that a rule sets for its objects.
+/// The size and age of a batch.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct BatchPolicy {
-    /// The largest object, in bytes.
-    pub(super) size: u64,
-    /// Longest time that logs wait for an object to fill, in seconds.
-    pub(super) seconds: u64,
-    /// Largest input of an object, in bytes of logs.
-    pub(super) max_log_bytes: u64,
+pub struct BatchPolicy {
+    /// The largest output, in bytes.
+    pub size: u64,
+    /// Longest time that logs wait for a batch to fill, in seconds.
+    pub seconds: u64,
+    /// Largest input of a batch, in bytes of logs.
+    pub max_log_bytes: u64,
 }
 
 /// The logs of a shard that are not in a task yet.
@@ -85,37 +85,6 @@ impl ShardBacklog {
     }
 }
 
-/// Time of the next attempt of a task that has failed `attempts` times. The delay is `initial` seconds and doubles with
-/// each failure. `None` if the attempt would be later than `retry_for` seconds after the task's creation.
-pub(super) fn next_attempt(
-    attempts: u32,
-    created: u64,
-    now: u64,
-    initial: u64,
-    retry_for: u64,
-) -> Option<u64> {
-    let wait = initial
-        .checked_shl(attempts.saturating_sub(1))
-        .filter(|wait| wait >> attempts.saturating_sub(1) == initial)?;
-    let next = now.checked_add(wait)?;
-    (next <= created.saturating_add(retry_for)).then_some(next)
-}
-
-/// Like [`next_attempt`], after a destination asked for a delay of `retry_after` seconds. That delay replaces `initial`
-/// if it is shorter, and is the minimum in any case.
-pub(super) fn next_attempt_after(
-    retry_after: u64,
-    attempts: u32,
-    created: u64,
-    now: u64,
-    initial: u64,
-    retry_for: u64,
-) -> Option<u64> {
-    let next = next_attempt(attempts, created, now, retry_after.clamp(1, initial), retry_for)?;
-    let next = next.max(now.checked_add(retry_after)?);
-    (next <= created.saturating_add(retry_for)).then_some(next)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -160,34 +129,5 @@ mod tests {
         assert_eq!(backlog.due(POLICY, 1299), None);
         assert_eq!(backlog.due(POLICY, 1300), Some(Due::Time));
         assert_eq!((backlog.measured.next, backlog.measured.newest), (12, 1260));
-    }
-
-    #[test]
-    fn retry_delay_doubles_from_15_minutes_for_two_days() {
-        let (created, mut now, mut waits) = (1_000_000, 1_000_010, vec![]);
-        for attempts in 1.. {
-            match next_attempt(attempts, created, now, 900, 172_800) {
-                Some(next) => waits.push((next - now) / 60),
-                None => break,
-            }
-            now += waits.last().unwrap() * 60 + 5;
-        }
-        assert_eq!(waits, [15, 30, 60, 120, 240, 480, 960]);
-        assert!(now - created <= 172_800, "the last one is retry_for the two days");
-    }
-
-    #[test]
-    fn retry_after_sets_minimum_delay() {
-        let after = |retry_after, attempts| next_attempt_after(retry_after, attempts, 0, 1000, 900, 172_800);
-        assert_eq!([after(7, 1), after(7, 2), after(7, 3)], [Some(1007), Some(1014), Some(1028)]);
-        assert_eq!([after(3600, 1), after(0, 1)], [Some(4600), Some(1001)]);
-        assert_eq!([after(200_000, 1), after(u64::MAX, 1)], [None, None]);
-    }
-
-    #[test]
-    fn no_retry_after_delay_overflow() {
-        for attempts in [60, 63, 64, 65, u32::MAX] {
-            assert_eq!(next_attempt(attempts, 0, 10, 900, u64::MAX), None, "{attempts}");
-        }
     }
 }

@@ -1,0 +1,47 @@
+//! Errors of settings.
+
+use std::path::PathBuf;
+
+use crate::limit::Limit;
+
+/// An error in the settings.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file's content is invalid.
+    #[error("{}: {problem}", path.display())]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// The line and the error.
+        problem: String,
+    },
+    /// A setting is out of its range.
+    #[error("{name} = {value} is out of range: {allowed}")]
+    Range {
+        /// The setting.
+        name: &'static str,
+        /// The value.
+        value: u64,
+        /// The allowed range.
+        allowed: String,
+    },
+    /// An entry of `allow-wasi` is invalid.
+    #[error("stages.allow-wasi: {0:?} is invalid: use a stage name, or `sha256:` and 64 hexadecimal digits")]
+    AllowWasi(String),
+    /// A destination is invalid.
+    #[error("destinations.{name}: {problem}")]
+    Destination {
+        /// The destination's name.
+        name: String,
+        /// The invalid setting and the reason.
+        problem: String,
+    },
+}
+
+/// Checks the range of a setting.
+pub(crate) fn within(name: &'static str, value: u64, limit: Limit) -> Result<(), ConfigError> {
+    if limit.contains(value) {
+        return Ok(());
+    }
+    Err(ConfigError::Range { name, value, allowed: limit.to_string() })
+}

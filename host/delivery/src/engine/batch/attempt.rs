@@ -1,0 +1,224 @@
+//! Attempts of tasks: make the output, deliver it, record the result.
+
+use std::sync::Arc;
+
+use logship_logstore::{LogPosition, ObjectManifest, Shard, StoreError, Task, TaskId};
+use logship_source::shard_reader::ShardReader;
+
+use crate::engine::batch::EncodingPermit;
+use crate::engine::batch::schedule::SAMPLE;
+use crate::engine::error::TaskError;
+use crate::engine::metrics::{count_attempt, count_filtered, count_shipped};
+use crate::engine::work::{BatchPlan, Prepared};
+use crate::engine::{DeliveryEngine, Step};
+
+/// One attempt of a task: the engine's side, for its kind of work.
+#[derive(Debug)]
+pub struct Attempt<'a> {
+    pub(super) engine: &'a DeliveryEngine,
+    /// The task.
+    pub task: &'a Task,
+    plan: &'a dyn BatchPlan,
+}
+
+impl Attempt<'_> {
+    /// Saves the manifest of the task, and its end.
+    pub(crate) fn save_manifest(&self, end: LogPosition, manifest: ObjectManifest) -> Result<(), TaskError> {
+        let (engine, task) = (self.engine, self.task);
+        if let Some(before) = task.manifest.as_ref().filter(|before| **before != manifest) {
+            tracing::warn!(task = %task.id, sha256 = manifest.sha256, before = before.sha256, "a stage made different bytes than before; none were published");
+        }
+        let remainder = engine.lifecycle.new_id(self.plan, task.shard)?;
+        let next_id = remainder.0;
+        let saved = engine.lifecycle.save_manifest(task.id, end, manifest, remainder);
+        if engine.runtime.block_on(saved)? {
+            engine.lock().retry(task.rule_number, next_id);
+        }
+        Ok(())
+    }
+
+    /// Fixes the end of the task before its output is made elsewhere.
+    pub(crate) fn fix_range(&self, end: LogPosition, rows: u64) -> Result<(), TaskError> {
+        let (engine, task) = (self.engine, self.task);
+        let remainder = engine.lifecycle.new_id(self.plan, task.shard)?;
+        let next_id = remainder.0;
+        if engine.runtime.block_on(engine.store.fix_range(task.id, end, rows, remainder))? {
+            engine.lock().retry(task.rule_number, next_id);
+        }
+        Ok(())
+    }
+
+    /// Releases the fixed end of the task. The caller must be sure that no output was made.
+    pub(crate) fn release_range(&self) -> Result<(), TaskError> {
+        Ok(self.engine.runtime.block_on(self.engine.store.release_range(self.task.id))?)
+    }
+
+    /// Expansion ratio of the rule: output bytes / log bytes; 1 if unknown.
+    pub(crate) fn expansion_ratio(&self) -> f64 {
+        self.engine.lock().expansion_ratio(self.task.rule_number)
+    }
+
+    /// Records the expansion ratio of a large enough output.
+    pub(crate) fn record_expansion(&self, output: u64, read: u64) {
+        if read > SAMPLE / 4 {
+            let key = (self.task.rule_number, self.task.shard);
+            self.engine.lock().set_expansion_ratio(key, output as f64 / read as f64);
+        }
+    }
+
+    /// Counts delivered rows and bytes.
+    pub(crate) fn count_shipped(&self, rows: u64, bytes: u64) {
+        count_shipped(self.task, rows, bytes);
+    }
+
+    /// The shard of the task.
+    pub(crate) fn shard(&self) -> Result<Arc<Shard>, TaskError> {
+        let catalog = self.engine.store.catalog();
+        Ok(Arc::clone(catalog.logstore(&self.task.project, &self.task.logstore)?.shard(self.task.shard)?))
+    }
+
+    /// The store with the logs of the task.
+    pub(crate) fn store(&self) -> &logship_logstore::Store {
+        &self.engine.store
+    }
+
+    /// The error of a task whose logs from `from` to `to` were deleted.
+    pub(crate) fn expired(&self, from: u64, to: u64) -> TaskError {
+        TaskError::Expired { from, to, delivered: "shipped" }
+    }
+
+    /// True if the engine is stopping.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.engine.is_stopping()
+    }
+
+    /// Aborts the process if a test asked for it.
+    pub(crate) fn stop_point(&self, step: Step) {
+        self.engine.lifecycle.stop_point(step);
+    }
+}
+
+impl DeliveryEngine {
+    /// Retries a task. Returns true if its destination failed; `None` if it was not called.
+    pub(super) fn retry(
+        &self,
+        id: TaskId,
+        reader: &mut ShardReader,
+        permit: EncodingPermit<'_>,
+    ) -> Option<bool> {
+        let task = match self.runtime.block_on(self.lifecycle.start_attempt(id)) {
+            Ok(task) => task,
+            Err(error) => {
+                tracing::debug!(task = %id, %error, "can't start an attempt");
+                self.lock().unmark_task(id);
+                return None;
+            }
+        };
+        match self.plan_for_retry(&task) {
+            Ok((task, plan)) => self.attempt(&task, &plan, reader, permit, None),
+            Err(error) => {
+                self.record_result(&task, Err(error));
+                None
+            }
+        }
+    }
+
+    /// The plan for a retry: normally the stored one. A task that failed in a stage, and has neither a manifest nor a
+    /// fixed range, gets the current plan of its rule instead.
+    fn plan_for_retry(&self, task: &Task) -> Result<(Task, Arc<dyn BatchPlan>), TaskError> {
+        if task.stage.is_some() && task.manifest.is_none() && !task.is_range_fixed {
+            let catalog = self.store.catalog();
+            let rule = catalog.logstore(&task.project, &task.logstore)?.rule(&task.rule)?;
+            let now = self.current_plan(&task.project, &task.logstore, rule, catalog.stages().revision);
+            if let Ok(plan) = now
+                && plan.content() != self.store.plan(task.plan)?
+            {
+                let name = plan.output_name(task.id, task.shard)?;
+                let replanned = self.store.replan_task(task.id, plan.content(), &name);
+                return Ok((self.runtime.block_on(replanned)?, plan));
+            }
+        }
+        Ok((task.clone(), self.stored_plan(task)?))
+    }
+
+    /// The plan that a task was created with.
+    fn stored_plan(&self, task: &Task) -> Result<Arc<dyn BatchPlan>, TaskError> {
+        let catalog = self.store.catalog();
+        let rule = catalog.logstore(&task.project, &task.logstore)?.rule(&task.rule)?;
+        Ok(self.restore_plan(&self.store.plan(task.plan)?, Some(rule))?)
+    }
+
+    /// Runs a task and records the result. `key` is the shard to free once the end of the task is known. Returns true
+    /// if the destination failed; `None` if it was not called.
+    pub(super) fn attempt(
+        &self,
+        task: &Task,
+        plan: &Arc<dyn BatchPlan>,
+        reader: &mut ShardReader,
+        permit: EncodingPermit<'_>,
+        key: Option<(i64, u32)>,
+    ) -> Option<bool> {
+        let attempt = Attempt { engine: self, task, plan: &**plan };
+        attempt.stop_point(Step::Begun);
+        let made = plan.prepare(&attempt, reader);
+        if let Some(key) = key {
+            // Also after a failure: the task keeps its range, and the next task can begin.
+            let next = made.as_ref().map_or(task.end, |made| made.end);
+            self.lock().advance(key, next);
+            self.wake_pool();
+        } else if let Ok(made) = &made
+            && made.end < task.end
+        {
+            self.lock().rewind((task.rule_number, task.shard), made.end);
+            self.wake_pool();
+        }
+        drop(permit);
+        let is_called = made.as_ref().map_or(true, |made| made.is_called);
+        let result = made.and_then(|Prepared { filtered, deliver, .. }| {
+            deliver.map_or(Ok(()), |deliver| deliver(&attempt))?;
+            count_filtered(task, filtered);
+            Ok(())
+        });
+        let failed = match &result {
+            Ok(()) => is_called.then_some(false),
+            Err(error) => error.destination_failed(),
+        };
+        self.record_result(task, result);
+        failed
+    }
+
+    /// Records the result of a task.
+    fn record_result(&self, task: &Task, result: Result<(), TaskError>) {
+        let recorded = match &result {
+            Ok(()) => self.runtime.block_on(self.lifecycle.succeed(task.id)),
+            Err(error) if error.is_interrupted() => Ok(()),
+            Err(error @ TaskError::Expired { to, .. }) => self.expire(task, error, LogPosition::at(*to)),
+            Err(error) => self.runtime.block_on(self.lifecycle.fail(task, error)),
+        };
+        if let Err(error) = recorded {
+            // The task stays running. Recovery retries it.
+            tracing::error!(task = %task.id, %error, "can't record the result of a task");
+        }
+        count_attempt(task, &result);
+        self.update_circuit_breaker(task, &result);
+        self.lifecycle.stop_point(Step::Settled);
+        self.lock().unmark_task(task.id);
+    }
+
+    /// Fails a task whose logs before `to` were deleted, and creates one for the remaining logs.
+    fn expire(&self, task: &Task, error: &TaskError, to: LogPosition) -> Result<(), StoreError> {
+        tracing::error!(task = %task.id, rule = task.rule, shard = task.shard, %error);
+        let remainder =
+            self.stored_plan(task).and_then(|plan| Ok(self.lifecycle.new_id(&*plan, task.shard)?));
+        let Ok(remainder) = remainder else {
+            let message = error.to_string();
+            let failed = self.store.fail_task(task.id, error.code(), &message, None);
+            return self.runtime.block_on(failed);
+        };
+        let next_id = remainder.0;
+        if self.runtime.block_on(self.lifecycle.expire(task.id, to, error, remainder))? {
+            self.lock().retry(task.rule_number, next_id);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,81 @@
+//! The logs of a task, and samples of a shard.
+
+use std::ops::Range;
+
+use logship_batch::batch::LogBatch;
+use logship_logstore::{Limits, LogPosition, Shard, Store};
+use logship_source::shard_reader::{CHUNK_BYTES, ShardReader};
+
+use crate::engine::batch::attempt::Attempt;
+use crate::engine::error::TaskError;
+
+/// Takes the logs of a task.
+pub(crate) trait TakeLogs {
+    /// Returns true if the task must end before the next logs.
+    fn is_full(&self) -> bool;
+
+    /// Takes some logs of a batch. Returns the end of the logs taken: the task ends there if some are left.
+    fn take(&mut self, batch: &LogBatch, logs: Range<usize>) -> Result<usize, TaskError>;
+}
+
+impl Attempt<'_> {
+    /// Reads the logs of the task until `output` takes no more. Returns the end of the task, and the bytes read.
+    pub(crate) fn read_logs(
+        &self,
+        reader: &mut ShardReader,
+        output: &mut impl TakeLogs,
+    ) -> Result<(LogPosition, u64), TaskError> {
+        let (task, shard) = (self.task, self.shard()?);
+        let limits = Limits { groups: usize::MAX, bytes: CHUNK_BYTES, end: task.end.end_cursor() };
+        let (mut at, mut read) = (task.begin, 0);
+        while at < task.end && !output.is_full() {
+            if self.is_stopping() {
+                return Err(TaskError::Stopping);
+            }
+            let slice = reader.read(&self.engine.store, &shard, at.cursor, limits)?;
+            match slice.groups.first() {
+                Some(&(first, _)) if first == at.cursor => {}
+                other => {
+                    let to = other.map_or(shard.begin(), |&(first, _)| first);
+                    return Err(self.expired(at.cursor, to));
+                }
+            }
+            let end = slice.logs_before(task.end);
+            let taken = output.take(&slice.batch, at.log as usize..end)?;
+            read += slice.batch.bytes() as u64;
+            at = slice.place(taken);
+            if taken < end {
+                break;
+            }
+        }
+        Ok((at, read))
+    }
+}
+
+/// The next logs of a shard, to measure the expansion ratio.
+#[derive(Debug)]
+pub struct LogSample<'a> {
+    pub(super) store: &'a Store,
+    pub(super) shard: &'a Shard,
+    pub(super) reader: &'a mut ShardReader,
+    /// Position of the next logs.
+    pub(super) next: u64,
+    /// The end of the sample.
+    pub(super) end: u64,
+}
+
+impl LogSample<'_> {
+    /// Reads the next logs. `None` at the end of the sample.
+    ///
+    /// # Errors
+    /// When the logs can't be read.
+    pub fn read(&mut self) -> Result<Option<LogBatch>, TaskError> {
+        if self.next >= self.end {
+            return Ok(None);
+        }
+        let limits = Limits { groups: usize::MAX, bytes: CHUNK_BYTES, end: self.shard.end() };
+        let slice = self.reader.read(self.store, self.shard, self.next, limits)?;
+        self.next = slice.next;
+        Ok(Some(slice.batch))
+    }
+}
