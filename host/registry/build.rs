@@ -15,13 +15,13 @@ fn main() {
     };
     let stages = components(&out);
     println!("cargo::rerun-if-env-changed=LOGSHIP_COMPONENTS");
-    let entries: String = wasm_files(&stages).iter().map(|path| stage(path)).collect();
+    let entries: String = wasm_files(&stages).iter().map(|path| embedded(path, &out)).collect();
     write("builtin.rs", &format!("&[\n{entries}]\n"));
     let functions = wasm_files(&stages.with_file_name("functions"));
     let digests: String = functions.iter().map(|path| digest(path)).collect();
     write("functions.rs", &format!("[\n{digests}] as [&str; {}]\n", functions.len()));
     let fuse_adapters: String =
-        wasm_files(&stages.with_file_name("fuse-adapters")).iter().map(|path| stage(path)).collect();
+        wasm_files(&stages.with_file_name("fuse-adapters")).iter().map(|path| embedded(path, &out)).collect();
     write("fuse_adapters.rs", &format!("&[\n{fuse_adapters}]\n"));
 }
 
@@ -52,12 +52,30 @@ fn wasm_files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-fn stage(path: &Path) -> String {
+/// The level of compression. The highest usual one: it takes seconds, once.
+const LEVEL: i32 = 19;
+
+/// An entry of the tables in `src/embedded.rs`.
+fn embedded(path: &Path, out: &Path) -> String {
     let name = path.file_stem().expect("a file has a name").to_string_lossy();
-    format!("({name:?}, include_bytes!({:?}) as &[u8]),\n", path.display().to_string())
+    let bytes = read(path);
+    let compressed = zstd::bulk::compress(&bytes, LEVEL).expect("a component can be compressed");
+    let file = out.join(format!("{name}.wasm.zst"));
+    fs::write(&file, compressed).expect("OUT_DIR can be written to");
+    let (digest, size, file) = (hex::encode(Sha256::digest(&bytes)), bytes.len(), file.display().to_string());
+    format!(
+        "Embedded {{ name: {name:?}, digest: {digest:?}, size: {size}, compressed: include_bytes!({file:?}) }},\n"
+    )
+}
+
+fn read(path: &Path) -> Vec<u8> {
+    fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 fn digest(path: &Path) -> String {
-    let bytes = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    format!("{:?},\n", hex::encode(Sha256::digest(bytes)))
+    format!(
+        "{:?},
+",
+        hex::encode(Sha256::digest(read(path)))
+    )
 }

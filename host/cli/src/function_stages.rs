@@ -21,7 +21,8 @@ use wasmtime::component::{
 };
 
 use logship_batch::batch::LogBatch;
-use logship_registry::{FUNCTIONS, Registry, digest};
+use logship_registry::embedded::FUNCTIONS;
+use logship_registry::{Registry, digest};
 use logship_runtime::stage::{
     CompressedObject, CompressorStage, EncodedObject, EncoderStage, FormatterStage, FormattingSession, Kind,
     RendererStage, Request, Stage, StageError,

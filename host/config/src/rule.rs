@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 use crate::destination::DestinationConfig;
 use crate::limit::{Limit, NAME_LENGTH, OPEN_PARTITIONS, SIZE_MB, TIME_SECONDS, TRANSFORMERS};
 use crate::schema::{PartitionBySchema, StageSpecSchema, TimeZoneSchema};
+use crate::stage_name::ComponentDigest;
 
 /// A rule that ships a Logstore's logs as objects.
 ///
@@ -261,6 +262,14 @@ impl Rule {
             return Err(RuleError::field("bucket", format!("{:?} is not a valid bucket name", self.bucket)));
         }
         check_transforms(&self.transform)
+    }
+
+    /// Returns the components that the rule pins by digest.
+    pub fn pinned_components(&self) -> impl Iterator<Item = ComponentDigest> {
+        let Stages { encoder, compressor, renderer, pipeline } = &self.stages;
+        let stages = [encoder, compressor, renderer, pipeline].into_iter().flatten();
+        let names = stages.chain(self.transform.iter().map(|transform| &transform.name));
+        names.filter_map(|name| ComponentDigest::pinned_by(name))
     }
 
     /// Returns the maximum size of an object before compression, in bytes.

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::limit::{NAME_LENGTH, TRANSFORMERS};
 use crate::rule::{RuleError, StageSpec, Start, check_name, check_transforms};
 use crate::schema::StageSpecSchema;
+use crate::stage_name::ComponentDigest;
 
 /// The target type of these rules.
 pub const SIEM: &str = "siem";
@@ -116,6 +117,12 @@ impl SiemRule {
             set["format"] = self.format.clone().into();
         }
         set
+    }
+
+    /// Returns the components that the rule pins by digest.
+    pub fn pinned_components(&self) -> impl Iterator<Item = ComponentDigest> {
+        let names = self.stage.iter().chain(self.transform.iter().map(|transform| &transform.name));
+        names.filter_map(|name| ComponentDigest::pinned_by(name))
     }
 
     /// Checks the rule without the service.

@@ -7,38 +7,26 @@
 
 pub mod catalog;
 pub mod conformance;
+pub mod embedded;
 pub mod folder_watcher;
 pub mod oci;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::{fs, io};
 
 use logship_logstore::Store;
 use sha2::{Digest, Sha256};
 
-use logship_config::stage_name::{DIGEST_PREFIX, is_name};
+use embedded::BUILT_IN;
+use logship_config::stage_name::{ComponentDigest, DIGEST_PREFIX, is_name};
 use logship_runtime::engine::Engine;
 use logship_runtime::stage::{
     CompressorStage, EncoderStage, FormatterStage, FusedBytes, FusedStage, Kind, RendererStage, Stage,
     StageError, TransformerStage,
 };
 use logship_runtime::wasi::WasiAllowlist;
-
-/// The built-in stages, by name.
-static BUILT_IN: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/builtin.rs"));
-
-/// The fuse adapters by name; empty if logship was built without them.
-pub static FUSE_ADAPTERS: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/fuse_adapters.rs"));
-
-/// The functions that come with logship, by digest.
-pub static FUNCTIONS: LazyLock<HashSet<&str>> =
-    LazyLock::new(|| include!(concat!(env!("OUT_DIR"), "/functions.rs")).iter().copied().collect());
-
-/// The digests of the built-in stages, in the same order.
-static DIGESTS: LazyLock<Vec<String>> =
-    LazyLock::new(|| BUILT_IN.iter().map(|(_, bytes)| digest(bytes)).collect());
 
 /// The separator between a name and its version, as in `NAME@VERSION`.
 pub const VERSION_SEPARATOR: char = '@';
@@ -105,12 +93,12 @@ impl Registry {
 
     /// The names of the built-in stages.
     pub fn built_in() -> impl Iterator<Item = &'static str> {
-        BUILT_IN.iter().map(|(name, _)| *name)
+        BUILT_IN.iter().map(|built_in| built_in.name)
     }
 
     /// The digest of a built-in stage, or none if no built-in stage has the name.
     pub fn built_in_digest(name: &str) -> Option<&'static str> {
-        BUILT_IN.iter().position(|(built_in, _)| *built_in == name).map(|index| DIGESTS[index].as_str())
+        BUILT_IN.iter().find(|built_in| built_in.name == name).map(|built_in| built_in.digest)
     }
 
     /// Resolves `name` to a stage.
@@ -157,7 +145,8 @@ impl Registry {
     /// Returns true if a component has the bytes of a built-in stage, whatever its origin. Built-in stages are trusted to
     /// terminate.
     pub fn is_built_in_component(component: &[u8]) -> bool {
-        BUILT_IN.iter().any(|(_, bytes)| *bytes == component)
+        let digest = digest(component);
+        BUILT_IN.iter().any(|built_in| built_in.digest == digest)
     }
 
     fn find(&self, kind: Option<Kind>, name: &str) -> Result<Stage, StageError> {
@@ -250,10 +239,10 @@ impl Registry {
     /// # Errors
     /// Fails if no component has the digest.
     pub fn bytes(&self, digest: &str) -> Result<Vec<u8>, StageError> {
-        let name = format!("{DIGEST_PREFIX}{digest}");
-        if let Some((_, bytes)) = built_in(&name) {
-            return Ok(bytes.to_vec());
+        if let Some(built_in) = BUILT_IN.iter().find(|built_in| built_in.digest == digest) {
+            return Ok(built_in.bytes());
         }
+        let name = format!("{DIGEST_PREFIX}{digest}");
         let unreadable = |reason: String| StageError::Unreadable { origin: name.clone(), reason };
         let missing = || unreadable("no component with this digest is stored here".into());
         let folder = self.folder.as_ref().ok_or_else(missing)?;
@@ -333,11 +322,11 @@ impl Registry {
     }
 
     /// Evicts unused stages from memory, and deletes unused components from the folder unless their digests are in
-    /// `needed`. Returns the number of deleted files.
+    /// `used`. Returns the number of deleted files.
     ///
     /// # Errors
     /// Fails if the folder can't be read, or a file can't be deleted.
-    pub fn collect_garbage(&self, needed: &HashSet<String>) -> io::Result<usize> {
+    pub fn collect_garbage(&self, used: &HashSet<ComponentDigest>) -> io::Result<usize> {
         let mut loaded = self.loaded();
         loaded.retain(|_, stage| stage.is_shared());
         let Some(folder) = &self.folder else { return Ok(0) };
@@ -350,7 +339,8 @@ impl Registry {
             let path = entry?.path();
             let digest = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
             let is_component = path.extension().is_some_and(|extension| extension == "wasm");
-            if is_component && !needed.contains(digest) && !loaded.contains_key(digest) {
+            let is_used = ComponentDigest::parse(digest).is_some_and(|digest| used.contains(&digest));
+            if is_component && !is_used && !loaded.contains_key(digest) {
                 fs::remove_file(&path)?;
                 deleted += 1;
             }
@@ -459,16 +449,6 @@ fn expect_kind(stage: Stage, wanted: Kind) -> Result<Stage, StageError> {
 
 fn wrong_kind(stage: &Stage, wanted: Kind) -> StageError {
     StageError::WrongKind { stage: stage.identity().clone(), found: stage.kind(), wanted }
-}
-
-/// Finds a built-in stage by name or digest.
-fn built_in(name: &str) -> Option<(&'static str, &'static [u8])> {
-    let digest = name.strip_prefix(DIGEST_PREFIX);
-    let matches = |(index, (built_in, _)): &(usize, &(&str, &[u8]))| match digest {
-        Some(digest) => DIGESTS[*index] == digest,
-        None => *built_in == name,
-    };
-    BUILT_IN.iter().enumerate().find(matches).map(|(_, found)| *found)
 }
 
 /// The SHA-256 of a component, in hexadecimal.

@@ -5,7 +5,8 @@ use logship_spin_runtime::compose::{ComponentFile, compose};
 use logship_spin_runtime::fuse::{AdaptedCompressor, fuse};
 
 use super::{EngineOptions, Failure, output};
-use logship_registry::{FUSE_ADAPTERS, Registry};
+use logship_registry::Registry;
+use logship_registry::embedded::FUSE_ADAPTERS;
 use logship_runtime::stage::{Kind, Stage};
 use logship_runtime::wasi::WasiAllowlist;
 
@@ -173,7 +174,7 @@ fn prepend_transformers(
 
 /// Returns a fuse adapter by name.
 fn fuse_adapter(name: &str) -> Result<ComponentFile, Failure> {
-    let found = FUSE_ADAPTERS.iter().find(|(known, _)| *known == name);
-    let (_, bytes) = found.ok_or("this logship was built without fuse adapters: rebuild the components and logship with `cargo xtask build`")?;
-    Ok(ComponentFile { path: "a fuse adapter of logship".into(), bytes: bytes.to_vec() })
+    let found = FUSE_ADAPTERS.iter().find(|adapter| adapter.name == name);
+    let adapter = found.ok_or("this logship was built without fuse adapters: rebuild the components and logship with `cargo xtask build`")?;
+    Ok(ComponentFile { path: "a fuse adapter of logship".into(), bytes: adapter.bytes() })
 }

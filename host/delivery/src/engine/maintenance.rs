@@ -4,9 +4,12 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use logship_config::stage_name::ComponentDigest;
 use logship_logstore::{ShippingRule, Store, StoreError};
 
 use crate::engine::DeliveryEngine;
+use crate::engine::error::PlanError;
+use crate::engine::work::RuleSpec;
 
 /// Interval at which old tasks are deleted.
 const CLEANUP_INTERVAL: Duration = Duration::from_secs(600);
@@ -79,28 +82,59 @@ impl DeliveryEngine {
         self.plans.retain_rules(|rule| rules.contains(&rule));
     }
 
-    /// Deletes the components that no task, alias or rule uses. Blocks.
+    /// Deletes the components that no task, alias or rule uses. Deletes none if a rule or a plan can't be read. Blocks.
     pub fn collect_garbage(&self) {
-        let catalog = self.store.catalog();
-        let versions = catalog.stages().aliases.values().flat_map(|name| &name.versions);
-        let mut needed: HashSet<String> = versions.map(|version| version.digest.clone()).collect();
-        let rules = catalog.logstores().flat_map(|logstore| logstore.rules.values());
-        rules.for_each(|rule| needed.extend(digests(&rule.configuration.to_string())));
+        let unknown = |error: &dyn std::fmt::Display| {
+            tracing::error!(%error, "can't determine which components are in use");
+        };
         let plans = match self.store.plans() {
             Ok(plans) => plans,
-            Err(error) => return tracing::error!(%error, "can't determine which components are in use"),
+            Err(error) => return unknown(&error),
         };
-        plans.iter().for_each(|plan| needed.extend(digests(plan)));
-        match self.registry().collect_garbage(&needed) {
+        let used = match self.used_components(&plans) {
+            Ok(used) => used,
+            Err(error) => return unknown(&error),
+        };
+        match self.registry().collect_garbage(&used) {
             Ok(0) => {}
             Ok(count) => tracing::info!(count, "deleted unused components"),
             Err(error) => tracing::error!(%error, "can't delete unused components"),
         }
     }
-}
 
-/// All substrings of a text that may be the digest of a component.
-fn digests(text: &str) -> impl Iterator<Item = String> + '_ {
-    let words = text.split(|letter: char| !letter.is_ascii_hexdigit());
-    words.filter(|word| word.len() == 64).map(str::to_owned)
+    /// Returns the components that aliases, rules and plans of tasks use.
+    fn used_components(&self, plans: &[String]) -> Result<HashSet<ComponentDigest>, PlanError> {
+        let catalog = self.store.catalog();
+        let versions = catalog.stages().aliases.values().flat_map(|alias| &alias.versions);
+        let mut used: HashSet<ComponentDigest> =
+            versions.filter_map(|version| ComponentDigest::parse(&version.digest)).collect();
+        for logstore in catalog.logstores() {
+            for rule in logstore.rules.values() {
+                // Rules without a kind of work are only stored, and run no stages.
+                if let Ok(work) = self.work(&rule.target) {
+                    used.extend(work.rule_components(RuleSpec::of(
+                        &logstore.project,
+                        &logstore.name,
+                        rule,
+                    ))?);
+                }
+            }
+        }
+        for plan in plans {
+            used.extend(self.plan_components(plan)?);
+        }
+        Ok(used)
+    }
+
+    /// Returns the components of a stored plan of any kind of work.
+    fn plan_components(&self, plan: &str) -> Result<Vec<ComponentDigest>, PlanError> {
+        let mut result = Err(PlanError::Gone);
+        for work in self.kinds() {
+            result = work.plan_components(plan);
+            if result.is_ok() {
+                break;
+            }
+        }
+        result
+    }
 }

@@ -6,6 +6,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
+use logship_config::stage_name::ComponentDigest;
 use logship_logstore::{LogPosition, ShippingRule};
 use logship_registry::Registry;
 use logship_sink::object::ObjectInfo;
@@ -69,6 +70,18 @@ pub trait Work: Debug + Send + Sync + 'static {
     /// # Errors
     /// When the plan is not one of this kind.
     fn summarize(&self, content: &str) -> Result<PlanSummary, PlanError>;
+
+    /// Returns the components that a rule pins by digest.
+    ///
+    /// # Errors
+    /// When the rule is wrong.
+    fn rule_components(&self, rule: RuleSpec<'_>) -> Result<Vec<ComponentDigest>, PlanError>;
+
+    /// Returns the components of a stored plan.
+    ///
+    /// # Errors
+    /// When the plan is not one of this kind.
+    fn plan_components(&self, content: &str) -> Result<Vec<ComponentDigest>, PlanError>;
 
     /// Opens the outputs with which a preview compares a stage. Checks that the rule can use the stage.
     ///

@@ -7,7 +7,7 @@ use std::time::Duration;
 use logship_config::receiver::ReceiverConfig;
 use logship_config::rule::RuleError;
 use logship_config::siem_rule::{SIEM, SiemRule};
-use logship_config::stage_name::DIGEST_PREFIX;
+use logship_config::stage_name::{ComponentDigest, DIGEST_PREFIX};
 use logship_logstore::{ShippingRule, TaskId};
 use logship_registry::Registry;
 use logship_runtime::stage::{Identity, StageError};
@@ -139,6 +139,16 @@ impl Work for Events {
             PlanRecord::<PlannedRule>::parse(content)?;
         let (configuration, rule) = (rule.siem.configuration(), rule.siem.name);
         Ok(PlanSummary { project, logstore, stages, digest, rule, configuration })
+    }
+
+    fn rule_components(&self, rule: RuleSpec<'_>) -> Result<Vec<ComponentDigest>, PlanError> {
+        Ok(SiemRule::of(rule.name, rule.configuration)?.pinned_components().collect())
+    }
+
+    fn plan_components(&self, content: &str) -> Result<Vec<ComponentDigest>, PlanError> {
+        let PlanRecord { rule, digest, .. } = PlanRecord::<PlannedRule>::parse(content)?;
+        let formatter = digest.as_deref().and_then(ComponentDigest::parse);
+        Ok(rule.siem.pinned_components().chain(formatter).collect())
     }
 
     fn preview<'a>(

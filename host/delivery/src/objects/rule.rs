@@ -10,6 +10,7 @@ use logship_config::function::MAX_RAW_BYTES;
 use logship_config::rule::{Rule, Store};
 use logship_config::shipper_config;
 use logship_config::shipping::Shipping;
+use logship_config::stage_name::ComponentDigest;
 use logship_logstore::ShippingRule;
 use logship_registry::Registry;
 use tokio::runtime::Handle;
@@ -92,6 +93,15 @@ impl Work for Objects {
             PlanRecord::parse(content)?;
         let configuration = shipper_config::mask_secrets(&shipper_config::from_rule(&rule));
         Ok(PlanSummary { project, logstore, stages, digest, rule: rule.name, configuration })
+    }
+
+    fn rule_components(&self, rule: RuleSpec<'_>) -> Result<Vec<ComponentDigest>, PlanError> {
+        Ok(shipper_config::to_rule(rule.name, rule.configuration)?.pinned_components().collect())
+    }
+
+    fn plan_components(&self, content: &str) -> Result<Vec<ComponentDigest>, PlanError> {
+        let record = PlanRecord::<PlannedRule>::parse(content)?;
+        Ok(record.rule.rule.pinned_components().collect())
     }
 
     fn preview<'a>(
