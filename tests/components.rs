@@ -249,7 +249,7 @@ fn allowlist_controls_wasi() {
     }
     let error = load_error(&old);
     assert!(
-        error.contains("this component wants wasi:clocks/wall-clock@0.2.0")
+        error.contains("this component imports wasi:clocks/wall-clock@0.2.0")
             && error.contains("--allow-wasi")
             && error.contains("[stages] allow-wasi"),
         "{error}"

@@ -99,7 +99,7 @@ fn fused_pipeline_with_transformers_returns_same_bytes() {
     // A filtered log would be missing from the row counts.
     let error = open(&format!(r#"{{"transform":[{DROP}]}}"#)).unwrap().push(&batch).unwrap_err();
     let StageError::Rejected { log: 0, reason, .. } = &error else { panic!("{error}") };
-    assert!(reason.contains("Let the rule have it"), "{reason}");
+    assert!(reason.contains("Do not fuse it"), "{reason}");
 
     for (config, path) in [
         (r#"{"transform":[{"masks":{}}]}"#, "transform[0].masks"),
@@ -142,7 +142,7 @@ fn rejects_invalid_composition_and_writes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("it.wasm");
     for (options, expected) in [
-        (&["--formatter", "siem-hec"][..], "siem-hec is one component already"),
+        (&["--formatter", "siem-hec"][..], "siem-hec is already one component"),
         (
             &["--formatter", "siem-hec", "--encoder", "encode-csv", "--transform", "transform-fields"],
             "siem-hec formats messages for a SIEM, but encode-csv is for objects: remove --encoder or --formatter",

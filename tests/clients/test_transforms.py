@@ -68,7 +68,7 @@ class Transforms(Case):
             with self.subTest(step=step):
                 self.service.terminate()
                 self.service.code()
-                self.start_with(LOGSHIP_TEST_STOP_AT=step)
+                self.start_with(FAILPOINT=step)
                 self.put()
                 self.assertEqual(self.service.process.wait(PATIENCE), -6)
                 self.start_with()

@@ -340,7 +340,7 @@ class Crashes(CallerCase):
                     self.setUp()
                     # It is another process by now.
                     self.begin({RULE: self.to_store() if rules[RULE] else {}})
-                    self.serve(environment={"LOGSHIP_TEST_STOP_AT": step})
+                    self.serve(environment={"FAILPOINT": step})
                     rule = self.rule()
                     self.assertEqual(self.served.process.wait(PATIENCE), ABORTED)
                     self.assertIn(f'"step":"{step}"', self.served.log.read_text())

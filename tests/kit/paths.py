@@ -6,6 +6,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = Path(os.environ.get("LOGSHIP", ROOT / "target/release/logship")).resolve()
 TARGET = PROGRAM.parents[1]
+# The same program with the feature `failpoints`: the variable FAILPOINT aborts it at a step of a task.
+FAILPOINTS_PROGRAM = Path(os.environ.get("LOGSHIP_FAILPOINTS", TARGET / "tests/logship-failpoints")).resolve()
 COMPONENTS = TARGET / "components"
 COMPONENTS_EXAMPLES = TARGET / "components-examples"
 FUNCTIONS = TARGET / "functions"

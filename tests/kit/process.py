@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
+from kit.paths import FAILPOINTS_PROGRAM, PROGRAM
 from kit.names import ADDRESS
 from kit.waiting import PATIENCE
 
@@ -28,6 +29,9 @@ class Process:
     def spawn(self, command, environment=None, append=False, **streams):
         """Starts the command. `environment` extends the one of the tests."""
         environment = {**os.environ, **{name: str(value) for name, value in (environment or {}).items()}}
+        # Only a program that is built for it aborts at a step.
+        if "FAILPOINT" in environment and command[0] == PROGRAM:
+            command = [FAILPOINTS_PROGRAM, *command[1:]]
         with open(self.log, "ab" if append else "wb") as log:
             self.process = subprocess.Popen(command, stderr=log, env=environment, **streams)
 

@@ -251,7 +251,7 @@ fn foreign_object_fails_task() {
     test.pass_and_ship(0);
     let task = test.tasks().remove(0);
     assert_eq!(task.status, Status::Failed);
-    assert!(task.message.contains("is there already"), "{}", task.message);
+    assert!(task.message.contains("already exists and was not overwritten"), "{}", task.message);
     assert!(!test.bucket().join(&before.objects()[1].object).exists());
 }
 
@@ -263,7 +263,7 @@ fn retry_rejects_different_object() {
     test.pass_and_ship(0);
     let task = test.tasks().remove(0);
     assert_eq!(task.status, Status::Failed);
-    assert!(task.message.contains("other objects than before"), "{}", task.message);
+    assert!(task.message.contains("different objects than before"), "{}", task.message);
     assert!(!test.bucket().join(&before.objects()[1].object).exists());
 }
 
@@ -325,7 +325,7 @@ fn rejects_rules_without_partition_support() {
     let engine = with_destinations(&test.store, registry, destinations, settings, test.data.path(), handle);
     let by_function = Rule { bucket: String::new(), ..hourly() };
     let problem = check(&engine, &by_function).unwrap_err();
-    assert!(problem.contains("partition_by") && problem.contains("one object of each task"), "{problem}");
+    assert!(problem.contains("partition_by") && problem.contains("one object per task"), "{problem}");
 }
 
 #[test]

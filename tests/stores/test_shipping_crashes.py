@@ -45,7 +45,7 @@ class Steps(ShippingCase):
     def crash(self, step, lake, bucket, logs):
         """A rule whose first task aborted the service at a step. The service runs again."""
         served, logstore = serve(self, lake, logs)
-        served.environment = {"LOGSHIP_TEST_STOP_AT": step}
+        served.environment = {"FAILPOINT": step}
         served.restart()
         rule = served.rule(logstore, bucket)
         self.assertEqual(served.process.wait(PATIENCE), ABORTED)

@@ -84,7 +84,7 @@ class Partitions(ShippingCase):
 
     def crash(self, step, lake, bucket):
         """A rule whose task ended the service at a step. The service runs again, without that."""
-        served, logstore = self.serve(lake, {"LOGSHIP_TEST_STOP_AT": step})
+        served, logstore = self.serve(lake, {"FAILPOINT": step})
         rule = served.rule(logstore, bucket, *OPTIONS)
         self.assertEqual(served.process.wait(PATIENCE), ABORTED)
         served.environment = {}

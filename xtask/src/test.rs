@@ -1,3 +1,5 @@
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
@@ -5,7 +7,7 @@ use serde_json::Value;
 
 use crate::steps::Steps;
 use crate::workspace::Workspace;
-use crate::{build, command, sample, venv};
+use crate::{build, command, files, sample, venv};
 
 /// Number of logs in the sample of the reader tests, enough for several row groups and chunks.
 const LINES: u64 = 12_000;
@@ -15,6 +17,9 @@ const WORKERS: &str = "4";
 
 /// Option to print the slowest Python tests.
 const DURATIONS: &str = "--durations=15";
+
+/// The program with failpoints, in the target directory.
+const FAILPOINTS: &str = "tests/logship-failpoints";
 
 /// The package with a real S3 server for tests.
 const S3_SERVER: &str = "logship-s3-server";
@@ -38,6 +43,7 @@ fn run_steps(workspace: &Workspace, passed_on: &[String], steps: &mut Steps) -> 
     steps.run("Rust tests", || {
         command::show(workspace.cargo().args(["test", "--release", "--workspace"]).args(passed_on))
     })?;
+    steps.run("program with failpoints", || build_failpoints(workspace))?;
     steps.run("Python tests", || command::show(&mut pytest(workspace)?))
 }
 
@@ -46,7 +52,7 @@ pub(crate) fn soak(workspace: &Workspace) -> Result<()> {
     build::run(workspace, build::Options { examples: true, ..Default::default() })?;
     let crash = ["test", "--release", "--workspace", "--test", "crash"];
     command::show(workspace.cargo().args(crash).env("LOGSHIP_SOAK", "1"))?;
-    build_servers(workspace)?;
+    build_failpoints(workspace)?;
     command::show(pytest(workspace)?.args(["-m", "soak", "-rP"]).env("LOGSHIP_SOAK", "1"))
 }
 
@@ -68,6 +74,18 @@ fn build_servers(workspace: &Workspace) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Builds a program that tests can abort at steps of a task, beside the one for users.
+fn build_failpoints(workspace: &Workspace) -> Result<()> {
+    let build = ["build", "--release", "--package", "logship", "--package", S3_SERVER, "--features"];
+    command::show(workspace.cargo().args(build).arg("logship/failpoints"))?;
+    let copy = workspace.target(FAILPOINTS);
+    files::make_dir(&workspace.target("tests"))?;
+    files::copy_if_changed(&workspace.program(), &copy)?;
+    fs::set_permissions(&copy, Permissions::from_mode(0o755))?;
+    // Cargo has one name for both, and kept the other one.
+    build_servers(workspace)
 }
 
 /// Returns the packages that cargo compiled, of those that the program depends on too.
@@ -92,6 +110,7 @@ fn pytest(workspace: &Workspace) -> Result<Command> {
     // tests/conftest.py gives each test class to one worker.
     tests.args(["-m", "pytest", "tests", "--numprocesses", WORKERS, DURATIONS]);
     tests.env("LOGSHIP", workspace.program()).env("LOGSHIP_SAMPLE", &sample);
+    tests.env("LOGSHIP_FAILPOINTS", workspace.target(FAILPOINTS));
     tests.env("LOGSHIP_S3_SERVER", workspace.program().with_file_name(S3_SERVER));
     // Keeps the source folders free of caches.
     tests.env("PYTHONDONTWRITEBYTECODE", "1").args(["-p", "no:cacheprovider"]);

@@ -21,7 +21,6 @@ pub(crate) struct Lifecycle {
     retry: RetryPolicy,
     /// Creation time of the last task, in Unix nanoseconds.
     last_id: AtomicU64,
-    stop_at: Option<String>,
 }
 
 /// The result of creating a task.
@@ -39,8 +38,7 @@ pub(crate) fn new_number() -> u64 {
 
 impl Lifecycle {
     pub(super) fn new(store: Arc<Store>, retry: RetryPolicy) -> Self {
-        let stop_at = std::env::var("LOGSHIP_TEST_STOP_AT").ok();
-        Self { store, retry, last_id: AtomicU64::new(0), stop_at }
+        Self { store, retry, last_id: AtomicU64::new(0) }
     }
 
     /// Returns a task of a plan. It is not on disk yet.
@@ -114,7 +112,7 @@ impl Lifecycle {
         remainder: (TaskId, String),
     ) -> Result<bool, StoreError> {
         let has_remainder = self.store.save_manifest(id, end, manifest, remainder).await?;
-        self.stop_point(Step::ManifestSaved);
+        Step::ManifestSaved.reached();
         Ok(has_remainder)
     }
 
@@ -181,14 +179,6 @@ impl Lifecycle {
     ) -> Result<bool, StoreError> {
         let reason = (error.code().to_owned(), error.to_string());
         self.store.expire_task(id, to, reason, remainder).await
-    }
-
-    /// Aborts the process, as a crash would, if a test set `LOGSHIP_TEST_STOP_AT` to this step.
-    pub(super) fn stop_point(&self, step: Step) {
-        if self.stop_at.as_ref().is_some_and(|stop| *stop == format!("{step:?}")) {
-            tracing::error!(?step, "aborted by LOGSHIP_TEST_STOP_AT");
-            std::process::abort();
-        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Points at which tests abort the process.
+//! Steps of a task at which tests abort the process, in builds with the feature `failpoints` only.
 
 /// A point between two writes of a task. Tests abort the process there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,4 +17,16 @@ pub(crate) enum Step {
     Published,
     /// The result of the task is on disk.
     Settled,
+}
+
+impl Step {
+    /// Aborts the process, as a crash would, if the variable `FAILPOINT` names this step. Builds without the feature
+    /// `failpoints` have no such code.
+    pub(crate) fn reached(self) {
+        #[cfg(feature = "failpoints")]
+        if std::env::var("FAILPOINT").is_ok_and(|name| name == format!("{self:?}")) {
+            tracing::error!(step = ?self, "aborted by FAILPOINT");
+            std::process::abort();
+        }
+    }
 }

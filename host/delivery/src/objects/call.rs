@@ -40,7 +40,7 @@ impl ObjectPlan {
         if !task.is_range_fixed {
             attempt.fix_range(end, logs.rows)?;
         }
-        attempt.stop_point(Step::RangeFixed);
+        Step::RangeFixed.reached();
         let deliver = Box::new(move |attempt: &Attempt<'_>| self.call(attempt, function, logs));
         Ok(Prepared { end, filtered: 0, is_called: true, deliver: Some(deliver) })
     }
@@ -81,7 +81,7 @@ impl ObjectPlan {
                 return Err(error.into());
             }
         };
-        attempt.stop_point(Step::Made);
+        Step::Made.reached();
         let Answer { raw_bytes, stored_bytes, sha256, stages, object } = response;
         attempt.record_expansion(raw_bytes, read as u64);
         let manifest = ObjectManifest { rows, raw_bytes, stored_bytes, sha256, objects: vec![] };
@@ -95,7 +95,7 @@ impl ObjectPlan {
             }
             None => true,
         };
-        attempt.stop_point(Step::Published);
+        Step::Published.reached();
         if is_new {
             attempt.count_shipped(rows, stored_bytes);
         }

@@ -42,7 +42,7 @@ impl ObjectPlan {
         let (end, read) = attempt.read_logs(reader, &mut objects)?;
         attempt.record_expansion(objects.size(), read);
         let FinishedObjects { objects, filtered } = objects.finish()?;
-        attempt.stop_point(Step::Made);
+        Step::Made.reached();
         let manifest = self.manifest_of(&objects);
         if let (Some(key), Some(before)) = (existing.keys.first(), &task.manifest)
             && *before != manifest
@@ -91,7 +91,8 @@ impl ObjectPlan {
                 attempt.count_shipped(shipped.rows, shipped.stored_bytes);
             }
             left -= 1;
-            attempt.stop_point(if left == 0 { Step::Published } else { Step::PartlyPublished });
+            let step = if left == 0 { Step::Published } else { Step::PartlyPublished };
+            step.reached();
         }
         Ok(())
     }

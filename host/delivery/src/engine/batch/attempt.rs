@@ -91,11 +91,6 @@ impl Attempt<'_> {
     pub(crate) fn is_stopping(&self) -> bool {
         self.engine.is_stopping()
     }
-
-    /// Aborts the process if a test asked for it.
-    pub(crate) fn stop_point(&self, step: Step) {
-        self.engine.lifecycle.stop_point(step);
-    }
 }
 
 impl DeliveryEngine {
@@ -159,7 +154,7 @@ impl DeliveryEngine {
         key: Option<(i64, u32)>,
     ) -> Option<bool> {
         let attempt = Attempt { engine: self, task, plan: &**plan };
-        attempt.stop_point(Step::Begun);
+        Step::Begun.reached();
         let made = plan.prepare(&attempt, reader);
         if let Some(key) = key {
             // Also after a failure: the task keeps its range, and the next task can begin.
@@ -201,7 +196,7 @@ impl DeliveryEngine {
         }
         count_attempt(task, &result);
         self.update_circuit_breaker(task, &result);
-        self.lifecycle.stop_point(Step::Settled);
+        Step::Settled.reached();
         self.lock().unmark_task(task.id);
     }
 
