@@ -260,7 +260,7 @@ fn allowlist_controls_wasi() {
     }
     // WASI 0.3 is asynchronous, and stages are not.
     let new = load_error_with(&with_clock("0.3.0"), &WasiAllowlist::All);
-    assert!(new.contains("wants wasi:clocks/wall-clock@0.3.0. Build it for"), "{new}");
+    assert!(new.contains("imports wasi:clocks/wall-clock@0.3.0. Build it for"), "{new}");
 }
 
 #[test]
