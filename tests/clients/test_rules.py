@@ -316,7 +316,7 @@ class Tasks(Case):
         other.unlink()
         done = self.service.run("verify")
         self.assertNotEqual(done.returncode, 0)
-        self.assertRegex(done.stdout, f"{one.name}: it has .* bytes")
+        self.assertRegex(done.stdout, f"{one.name}: found .* bytes")
         self.assertIn(f"{other.name}: the object is missing", done.stdout)
         self.assertIn("0 of 2 objects", done.stdout)
 

@@ -88,7 +88,7 @@ class Objects(CallerCase):
         verified = self.served.run("verify")
         self.assertEqual(verified.returncode, 1)
         self.assertIn("0 of 1 objects match their tasks", verified.stdout)
-        self.assertIn("Name a `store`", verified.stdout)
+        self.assertIn("Set `store`", verified.stdout)
         self.assertIn("1 objects could not be verified", verified.stderr)
 
 
@@ -135,7 +135,7 @@ class Rules(CallerCase):
         self.begin({RULE: {}})
         self.serve(store=None)
         self.logstore = self.served.logstore()
-        self.assertIn("name a `store`", self.refusal(bucket=""))
+        self.assertIn("the destination has no store for them", self.refusal(bucket=""))
 
     def test_rejects_invalid_settings(self):
         self.begin()

@@ -221,7 +221,7 @@ class Problems(unittest.TestCase):
         text = (ROOT / "spin.toml").read_text().replace('"target/', f'"{ROOT}/target/')
         nowhere = ("--variable", "redis_address=redis://:secret@127.0.0.1:1", "--log", "info")
         application = Application(self, text, *nowhere)
-        wait_for(lambda: "Redis is tried again" in application.problem())
+        wait_for(lambda: "not subscribed to Redis" in application.problem())
         answer = application.ship("lake", logs(5))
         self.assertEqual((answer.status, answer.fact("rows")), (200, "5"), answer.body)
         # It is retried after one second, and after two more.

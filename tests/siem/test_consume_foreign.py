@@ -119,7 +119,7 @@ class Foreign(unittest.TestCase):
 
         self.service._log = after_three
         member = self.member("--until-end").wait()
-        told = [line for line in member.lines() if "were deleted" in line.get("message", "")]
+        told = [line for line in member.lines() if "deleted logs before they were read" in line.get("message", "")]
         self.assertEqual([(line["level"], line["oldest"]) for line in told], [("ERROR", first)] * SHARDS)
         self.assertEqual(len(self.collector.indexed()), self.count - 3 * 10 * SHARDS)
 

@@ -359,7 +359,7 @@ class Groups(GroupCase):
         member = self.member(store, "a")
         wait_for(member.reads)
         store.client.delete_consumer_group(PROJECT, store.name, GROUP)
-        wait_for(lambda: "is made anew" in member.said(), message=member.said)
+        wait_for(lambda: "has been recreated" in member.said(), message=member.said)
         producer.put(5)
         self.wait_until_delivered([member], producer.count)
 

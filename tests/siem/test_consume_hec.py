@@ -287,7 +287,7 @@ class Acknowledgements(HecCase):
     def test_reports_token_without_acknowledgements(self):
         collector = self.collector()
         consumer = self.consumer(self.logstore, collector, *self.ASKED, group="off")
-        consumer.wait_for_problem("indexer acknowledgement off")
+        consumer.wait_for_problem("indexer acknowledgement is off")
         # It would accept them, and get them again and again.
         self.assertEqual(collector.sent(), [])
 
@@ -420,7 +420,7 @@ class Poison(HecCase):
     def test_wrong_index_makes_no_dead_letters(self):
         collector = self.collector(indexes=("main",))
         consumer = self.consumer(self.logstore, collector, "--format", "index=other", group="index")
-        consumer.wait_for_problem("the token has to open their index")
+        consumer.wait_for_problem("allow their index for the token")
         self.assertEqual(self.checkpoint(self.logstore, "index"), 0)
         collector.policy.indexes = None
         consumer.wait()

@@ -35,7 +35,7 @@ class Consume(HecCase):
         consumer = self.consume(logstore, collector, fields(where={"id": "none"}), group="none")
         self.assertEqual(collector.requests, [])
         self.assertEqual(self.checkpoint(logstore, "none"), 2000 // LOGS_OF_A_GROUP)
-        self.assertIn("has 0 events", consumer.said())
+        self.assertIn("delivered 0 events", consumer.said())
 
     def test_transforms_run_in_order(self):
         logstore, collector = self.filled(plain(1000), source="10.0.0.1"), self.collector()

@@ -317,7 +317,7 @@ class Wasi(Shipping):
         stage = built("redact-py-wasi")
         for command in (("inspect", stage), ("check", stage)):
             refused = logship("stage", *command, expected=1)
-            self.assertIn("this component wants wasi:cli/environment@0.2", refused)
+            self.assertIn("this component imports wasi:cli/environment@0.2", refused)
             self.assertIn("allow an empty WASI: with --allow-wasi", refused)
         self.ship("--transform", f"{stage}={{}}", expected=1)
         self.assertIn("allow an empty WASI", self.told)

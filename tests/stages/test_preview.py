@@ -85,7 +85,7 @@ class Encoders(Tries):
         for stage in self.file("0001"), "marker@0001", "marker", "sha256:" + hashlib.sha256(build("0001")).hexdigest():
             code, said = self.run_try(stage, "--rule", "mine", "--expect", "same")
             self.assertEqual(code, 0, said)
-            self.assertIn("2 tasks: 2 the same.", said)
+            self.assertIn("2 tasks: 2 same.", said)
         code, said = self.run_try(self.file("0002"), "--rule", "mine", "--expect", "same")
         self.assertEqual(code, 1)
         self.assertIn("2 of 2 tasks would change", said)
@@ -128,7 +128,7 @@ class Encoders(Tries):
             (("siem-hec", *mine), "has no place for a formatter (siem-hec): it writes objects"),
             (("compress-zstd", *mine), "it compresses nothing"),
             (("transform-fields", *mine), "it has no transformers"),
-            (("marker", *mine, "--transform", "0"), "for a transformer only"),
+            (("marker", *mine, "--transform", "0"), "only a transformer can replace a transformer by its number"),
             ((COMPONENTS_EXAMPLES / "constant-path.wasm", *mine), "can't use stage constant-path"),
             ((text, *mine), "not WebAssembly"),
             ((nothing, *mine), "the file is empty"),
@@ -257,7 +257,7 @@ class Functions(Tries):
         self.service.command("rule", "create", "called", "--logstore", "logs", "--destination", "away", "--no-probe")
         code, said = self.run_try("encode-json", "--rule", "called")
         self.assertEqual(code, 1)
-        self.assertIn("rule called ships by a function, which has stages of its own", said)
+        self.assertIn("rule called ships through a function with its own stages", said)
         self.assertEqual(self.verdicts("encode-json"), ["same"])
 
 

@@ -112,9 +112,9 @@ class Objects(Case):
         rule = self.serve()()
         (task,) = self.assert_all_shipped(rule)
         self.bucket[task["object"]].body += b"\n"
-        self.assertIn("1 are not", self.served.refused("verify"))
+        self.assertIn("1 objects don't match", self.served.refused("verify"))
         del self.bucket[task["object"]]
-        self.assertIn("1 are not", self.served.refused("verify"))
+        self.assertIn("1 objects don't match", self.served.refused("verify"))
 
     def test_keeps_foreign_object(self):
         rule = self.serve()
@@ -124,7 +124,7 @@ class Objects(Case):
         self.server.allow(BUCKET, self.key.id)
         self.client.put(task["object"], b"theirs")
         self.served.command("task", "retry", "--all-failed")
-        wait_for(lambda: "is there already" in rule.wait_for_failure()["taskMessage"], message=rule.tasks())
+        wait_for(lambda: "already exists and was not overwritten" in rule.wait_for_failure()["taskMessage"], message=rule.tasks())
         self.assertEqual(rule.wait_for_failure()["taskCode"], "InternalServerError")
         self.assertEqual(self.bodies(), {task["object"]: b"theirs"})
         del self.bucket[task["object"]]

@@ -23,7 +23,7 @@ pub async fn subscribe(client: redis::Client, channel: &str, function: &Function
             retry_delay = INITIAL_RETRY_DELAY;
         }
         if retry_delay == INITIAL_RETRY_DELAY {
-            let hint = "not subscribed: messages published now are lost; the connection is retried";
+            let hint = "not subscribed to Redis: messages published now are lost; the connection is retried";
             tracing::warn!(server, channel, error, "{hint}");
         } else {
             tracing::debug!(server, channel, error, "Redis is still unavailable");
