@@ -121,20 +121,8 @@ impl DeliveryEngine {
             }
         }
         for plan in plans {
-            used.extend(self.plan_components(plan)?);
+            used.extend(self.first_that_reads(|work| work.plan_components(plan))?);
         }
         Ok(used)
-    }
-
-    /// Returns the components of a stored plan of any kind of work.
-    fn plan_components(&self, plan: &str) -> Result<Vec<ComponentDigest>, PlanError> {
-        let mut result = Err(PlanError::Gone);
-        for work in self.kinds() {
-            result = work.plan_components(plan);
-            if result.is_ok() {
-                break;
-            }
-        }
-        result
     }
 }

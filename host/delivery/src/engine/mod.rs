@@ -167,14 +167,7 @@ impl DeliveryEngine {
     /// # Errors
     /// When no kind of work can read it.
     pub fn summarize(&self, content: &str) -> Result<PlanSummary, PlanError> {
-        let mut result = Err(PlanError::Gone);
-        for work in self.kinds() {
-            result = work.summarize(content);
-            if result.is_ok() {
-                break;
-            }
-        }
-        result
+        self.first_that_reads(|work| work.summarize(content))
     }
 
     /// Finds an object of a task at its destination. Reads the object. Blocks.
@@ -211,6 +204,21 @@ impl DeliveryEngine {
     fn kinds(&self) -> impl Iterator<Item = &dyn Work> {
         let streams = self.streams.iter().map(|stream| stream.work());
         streams.chain(self.batches.iter().map(|work| -> &dyn Work { &**work }))
+    }
+
+    /// Returns the result of the first kind of work that can read a stored plan.
+    ///
+    /// # Errors
+    /// The error of the last kind, if none can.
+    fn first_that_reads<T>(&self, read: impl Fn(&dyn Work) -> Result<T, PlanError>) -> Result<T, PlanError> {
+        let mut result = Err(PlanError::Gone);
+        for work in self.kinds() {
+            result = read(work);
+            if result.is_ok() {
+                break;
+            }
+        }
+        result
     }
 
     fn batch_work(&self, rule: &ShippingRule) -> Result<&dyn BatchWork, PlanError> {
