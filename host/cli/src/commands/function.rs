@@ -1,5 +1,4 @@
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,6 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::log::LogOptions;
 use super::{EngineOptions, Failure};
 use crate::function_stages::Stages;
+use crate::print::outln;
 use logship_registry::Registry;
 use logship_runtime::engine::{default_cache, ensure_private};
 
@@ -115,9 +115,8 @@ impl ServeCommand {
                 tokio::spawn(async move { subscribe(client, &channel, &function).await });
             }
             for trigger in http {
-                println!("http://{address}{} -> {}", trigger.route, trigger.component);
+                outln!("http://{address}{} -> {}", trigger.route, trigger.component);
             }
-            std::io::stdout().flush()?;
             tokio::select! {
                 () = server.run() => {}
                 _ = term.recv() => {}
@@ -165,7 +164,7 @@ impl ComposeCommand {
         let composed = compose(&socket, &parts, |_| false)?;
         super::output::write(&self.output, &composed)
             .map_err(|error| format!("{}: {error}", self.output.display()))?;
-        println!("{}: {} KiB", self.output.display(), composed.len() / 1024);
+        outln!("{}: {} KiB", self.output.display(), composed.len() / 1024);
         Ok(())
     }
 }

@@ -1,9 +1,13 @@
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::IsTerminal;
+use std::panic::PanicHookInfo;
 
 use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
 use super::Failure;
+use crate::log_queue::LogQueue;
+use crate::print;
 
 /// Logging options of long-running commands.
 #[derive(Debug, Args)]
@@ -27,16 +31,38 @@ enum LogFormat {
 }
 
 impl LogOptions {
-    /// Starts logging.
+    /// Starts logging. The log never blocks or ends the work that it describes.
     pub(super) fn init(&self) -> Result<(), Failure> {
         let filter =
             EnvFilter::try_new(&self.log).map_err(|error| format!("--log {:?}: {error}", self.log))?;
-        let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        let queue = LogQueue::start().map_err(|error| format!("can't start the log: {error}"))?;
+        // The subscriber would report its own errors by a macro that panics.
+        let log =
+            tracing_subscriber::fmt().with_env_filter(filter).with_writer(queue).log_internal_errors(false);
         let log = log.with_ansi(std::io::stderr().is_terminal());
         match self.log_format {
             LogFormat::Text => log.with_target(false).init(),
             LogFormat::Json => log.json().flatten_event(true).init(),
         }
+        std::panic::set_hook(Box::new(log_panic));
         Ok(())
     }
+}
+
+/// Logs a panic as an event. The default hook would block on a standard error that nobody reads.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let thread = std::thread::current();
+    let at = panic.location().map(ToString::to_string);
+    tracing::error!(
+        thread = thread.name(),
+        at,
+        panic = panic.payload_as_str().unwrap_or_default(),
+        "a thread panicked: please report this bug of logship"
+    );
+    let backtrace = Backtrace::capture();
+    if backtrace.status() == BacktraceStatus::Captured {
+        tracing::error!(%backtrace, "the backtrace of the panic");
+    }
+    // The panic may end the process.
+    print::flush_log();
 }

@@ -28,12 +28,14 @@ mod task;
 mod transform_options;
 mod verify;
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::print::{self, errln};
 use logship_runtime::engine::{Engine, Limits, default_cache};
 use logship_runtime::wasi::WasiAllowlist;
 
@@ -131,7 +133,7 @@ impl EngineOptions {
         match cached {
             Some(Ok(engine)) => Ok(engine),
             Some(Err(error)) => {
-                eprintln!("warning: compiled stages are not cached: {error:#}");
+                errln!("warning: compiled stages are not cached: {error:#}");
                 Engine::new(limits, None).map_err(failed)
             }
             None => Engine::new(limits, None).map_err(failed),
@@ -145,16 +147,42 @@ fn restore_sigpipe() {
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
 }
 
+impl Command {
+    /// True for commands that serve or ship. They go on when nobody reads their output.
+    fn delivers(&self) -> bool {
+        matches!(self, Self::Ship(_) | Self::Put(_) | Self::Serve(_) | Self::Consume(_) | Self::Function(_))
+    }
+}
+
 /// Runs the program with the process's arguments.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
-    if !matches!(
-        cli.command,
-        Command::Ship(_) | Command::Serve(_) | Command::Consume(_) | Command::Function(_)
-    ) {
+    let delivers = cli.command.delivers();
+    if !delivers {
         restore_sigpipe();
     }
-    let result = match cli.command {
+    let result = run_command(cli).and_then(|()| check_output(delivers));
+    if let Err(error) = &result {
+        errln!("error: {error}");
+    }
+    print::flush_log();
+    if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Checks that the output of a successful command was written. Delivered logs stay delivered without a report: an error
+/// would make scripts ship them again.
+fn check_output(delivers: bool) -> Result<(), Failure> {
+    match print::finish_out() {
+        Ok(()) => {}
+        Err(error) if !delivers => return Err(format!("can't write to standard output: {error}").into()),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+        Err(error) => errln!("warning: the report is incomplete: can't write to standard output: {error}"),
+    }
+    Ok(())
+}
+
+fn run_command(cli: Cli) -> Result<(), Failure> {
+    match cli.command {
         Command::Ship(command) => command.run(&cli.engine),
         Command::Serve(command) => command.run(&cli.engine),
         Command::Put(command) => command.run(),
@@ -171,12 +199,5 @@ pub fn run() -> ExitCode {
         Command::Config(command) => command.run(),
         Command::Compose(command) => command.run(&cli.engine),
         Command::Function(command) => command.run(&cli.engine),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
     }
 }

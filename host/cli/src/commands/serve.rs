@@ -7,6 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::log::LogOptions;
 use super::{EngineOptions, Failure, settings};
+use crate::print;
 use logship_config::service::{Config, Tls};
 use logship_server::Service;
 use logship_server::server::Server;
@@ -63,6 +64,7 @@ impl ServeCommand {
                 })
                 .await;
             tracing::info!("stopped; every acknowledged request is on disk");
+            print::flush_log();
             // An upload in progress must not keep the process alive. Its task resumes at the next start.
             std::process::exit(0)
         })
