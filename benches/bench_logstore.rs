@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use logship_batch::log_group::log_groups;
-use logship_batch::ndjson::{Parser, Settings};
+use logship_batch::parser::{Parser, Settings};
 use logship_bench::line;
 use logship_logstore::{LogstoreSettings, NewGroup, Options, Store};
 use logship_sls::compression::Compression;

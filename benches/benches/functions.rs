@@ -17,7 +17,7 @@ use http_body_util::{BodyExt as _, Full};
 use logship::function_stages::Stages as Linked;
 use logship_batch::batch::{BatchBuilder, LogBatch};
 use logship_batch::log_group::log_groups;
-use logship_batch::ndjson::{Parser, Settings};
+use logship_batch::parser::{Parser, Settings};
 use logship_bench::{line, median};
 use logship_config::rule::{Rule, StageSpec, Stages};
 use logship_delivery::pipeline::{Pipeline, Task};

@@ -7,7 +7,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use logship_batch::batch::LogBatch;
-use logship_batch::ndjson::{Parser, Settings};
+use logship_batch::parser::{Parser, Settings};
 use logship_bench::{line, median};
 use logship_registry::Registry;
 use logship_runtime::engine::{DeadlineMode, Engine, Limits};

@@ -46,6 +46,8 @@ def read(path):
 def _log(line):
     log = Log(0, "", "", [])
     for key, text in _members(line):
+        if text is None:
+            continue
         match key:
             case "__time__":
                 log.time = int(text)
@@ -60,13 +62,13 @@ def _log(line):
 
 
 def _members(line):
-    """Keys and values of an object: a string as it is, anything else as its JSON text."""
+    """Keys and values of an object: a string as it is, null as None, anything else as its JSON text."""
     at = _expect(line, 0, "{")
     while line[at] != "}":
         key, at = _DECODER.raw_decode(line, at)
         at = _expect(line, at, ":")
         value, end = _DECODER.raw_decode(line, at)
-        yield key, value if line[at] == '"' else line[at:end]
+        yield key, value if line[at] == '"' or value is None else line[at:end]
         at = _skip(line, end)
         if line[at] != "}":
             at = _expect(line, at, ",")

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use logship_batch::log_group::log_groups;
-use logship_batch::ndjson::{Parser, Settings};
+use logship_batch::parser::{Parser, Settings};
 use logship_bench::{line, median};
 use logship_sls::signature::{AccessKey, Request, v1};
 

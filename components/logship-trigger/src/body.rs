@@ -4,7 +4,7 @@ use std::io::Read;
 
 use flate2::read::GzDecoder;
 use logship_batch::batch::{BatchBuilder, LogBatch};
-use logship_batch::ndjson::{Parser, Settings};
+use logship_batch::parser::{Parser, Settings};
 use logship_batch::time::Time;
 use logship_sls::compression::Compression;
 use logship_sls::log_group::{Malformed, groups};

@@ -2,13 +2,13 @@
 //!
 //! - [`types`]: the record types of a batch, as declared in `wit/`.
 //! - [`batch`]: builds, validates and slices batches; `split` divides a batch into several.
-//! - [`log_group`]: converts between log groups and batches. [`ndjson`]: parses lines into batches, with [`time`].
+//! - [`log_group`]: converts between log groups and batches. [`parser`]: parses lines into batches, with [`time`].
 //! - [`stage_spec`], [`time_zone`]: the format, compression and time zone of a rule.
 //! - [`partition`]: assigns logs to partitions by their own time.
 
 pub mod batch;
 pub mod log_group;
-pub mod ndjson;
+pub mod parser;
 pub mod partition;
 mod split;
 pub mod stage_spec;

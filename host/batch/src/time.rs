@@ -17,28 +17,51 @@ pub fn now() -> Time {
 ///
 /// - RFC 3339, such as `2017-01-20T19:50:43.351+08:00`. A space may replace the `T`, a comma may precede the
 ///   fraction, and the offset may be `+0800`. Without an offset the time is UTC.
-/// - Unix time in seconds (up to 10 digits, with an optional fraction), milliseconds (13 digits), microseconds (16)
-///   or nanoseconds (19).
+/// - Unix time in seconds (up to 10 digits), milliseconds (13 digits), microseconds (16) or nanoseconds (19), with an
+///   optional fraction. An exponent is resolved first: `1.484913043e9` has 10 digits.
 pub fn parse(text: &str) -> Option<Time> {
     epoch(text).or_else(|| rfc3339(text))
 }
 
 fn epoch(text: &str) -> Option<Time> {
+    let is_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
     let (integer, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    if integer.is_empty() || !digits(integer) || !digits(fraction) {
-        return None;
+    if !is_digits(integer) || !is_digits(fraction) {
+        return epoch_with_exponent(text);
     }
     let number: u64 = integer.parse().ok()?;
-    let (seconds, nanos) = match (integer.len(), fraction) {
-        (..=10, fraction) => (number, fraction_nanos(fraction)),
-        (13, "") => (number / 1_000, number % 1_000 * 1_000_000),
-        (16, "") => (number / 1_000_000, number % 1_000_000 * 1_000),
-        (19, "") => (number / 1_000_000_000, number % 1_000_000_000),
+    // Digits of the integer that are a fraction of a second.
+    let subsecond_digits = match integer.len() {
+        ..=10 => 0,
+        13 => 3,
+        16 => 6,
+        19 => 9,
         // 14 digits are more likely a date such as 20170120195043 than a Unix time.
         _ => return None,
     };
-    Some((seconds.try_into().ok()?, nanos as u32))
+    let unit = 10_u64.pow(subsecond_digits);
+    let subseconds = number % unit * 10_u64.pow(9 - subsecond_digits);
+    let nanos = subseconds + fraction_nanos(fraction) / unit;
+    Some(((number / unit).try_into().ok()?, nanos as u32))
+}
+
+/// Parses a number such as `1.4849130433515e9`, as many JSON writers show large numbers.
+#[cold]
+fn epoch_with_exponent(text: &str) -> Option<Time> {
+    let (mantissa, exponent) = text.split_once(['e', 'E'])?;
+    let exponent: i8 = exponent.parse().ok()?;
+    let (integer, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    // A time has at most 20 digits.
+    if integer.is_empty() || !(-20..=20).contains(&exponent) {
+        return None;
+    }
+    let zeros = "0".repeat(20);
+    let digits = [&zeros, integer, fraction, &zeros].concat();
+    let (integer, fraction) =
+        digits.split_at_checked((20 + integer.len()).checked_add_signed(exponent.into())?)?;
+    // Without zeros in front, which would count as digits of a unit.
+    let integer = integer.trim_start_matches('0');
+    epoch(&format!("{}.{fraction}", if integer.is_empty() { "0" } else { integer }))
 }
 
 /// Converts the first nine digits of a fraction to nanoseconds.
@@ -84,12 +107,31 @@ mod tests {
             ("2017-01-20 19:50:43,351 +0800", Some((1_484_913_043, 351_000_000))),
             ("2017-01-20T19:50:43,351+0800", Some((1_484_913_043, 351_000_000))),
             ("20170120195043", None),
-            ("1484913043351.5", None),
+            ("1484913043351.5", Some((1_484_913_043, 351_500_000))),
+            ("1484913043351.0", Some((1_484_913_043, 351_000_000))),
+            ("1484913043351525.25", Some((1_484_913_043, 351_525_250))),
+            ("1484913043351525351.9", Some((1_484_913_043, 351_525_351))),
+            ("1.484913043e9", Some((1_484_913_043, 0))),
+            ("1.48491304335e+09", Some((1_484_913_043, 350_000_000))),
+            ("1.484913043351E12", Some((1_484_913_043, 351_000_000))),
+            ("14849130433515E-4", Some((1_484_913_043, 351_500_000))),
+            ("0.0001484913043351e16", Some((1_484_913_043, 351_000_000))),
+            ("1e9", Some((1_000_000_000, 0))),
+            ("1e400", None),
+            ("1e99999999999999999999", None),
+            ("1e-9", Some((0, 1))),
+            ("e9", None),
+            (".e9", None),
+            ("1e", None),
+            ("1.5.5e9", None),
+            ("1e5e5", None),
+            ("1ee5", None),
+            ("-1e9", None),
+            ("1.\u{e9}e9", None),
             ("1969-12-31T23:59:59Z", None),
             ("2017-01-20", None),
             ("yesterday", None),
             ("-1", None),
-            ("1e9", None),
             ("", None),
             (".5", None),
         ];

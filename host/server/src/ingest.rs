@@ -19,7 +19,7 @@ use crate::reply::Reply;
 use crate::{Service, blocking};
 use logship_batch::batch::{BatchBuilder, LogBatch, LogGroup};
 use logship_batch::log_group::log_groups;
-use logship_batch::ndjson::{Parser, Reject, Settings, is_too_deep};
+use logship_batch::parser::{Parser, Reject, Settings, is_too_deep};
 use logship_batch::time::Time;
 
 /// The fields for a malformed line and the parse error.

@@ -13,7 +13,7 @@ use super::{Failure, bar};
 use crate::file_ship::input::{Blocks, Input};
 use crate::file_ship::rejects::Rejects;
 use logship_batch::log_group::log_groups;
-use logship_batch::ndjson::{Parser, Reject, Settings};
+use logship_batch::parser::{Parser, Reject, Settings};
 use logship_batch::time;
 use logship_client::{Client, ClientError};
 use logship_server::keys::Access;

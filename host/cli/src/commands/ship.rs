@@ -18,7 +18,7 @@ use crate::file_ship::rejects::Rejects;
 use crate::file_ship::shard::Plan;
 use crate::file_ship::{Options, Outcome, Progress};
 use crate::table;
-use logship_batch::ndjson::Settings;
+use logship_batch::parser::Settings;
 use logship_config::rule::{Rule, RuleError};
 use logship_delivery::objects::object::Shipped;
 use logship_delivery::pipeline::{Pipeline, adopt_fused_formats};

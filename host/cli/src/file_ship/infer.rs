@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use sonic_rs::LazyValue;
 
-use logship_batch::ndjson;
+use logship_batch::parser;
 
 /// A Parquet column type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +68,7 @@ pub fn columns(lines: &[u8]) -> Vec<Column> {
     let mut columns: Vec<(String, Type)> = reserved.map(|(key, kind)| (key.to_owned(), kind)).into();
     let reserved_count = columns.len();
     let mut positions: HashMap<String, usize> = HashMap::new();
-    let is_shallow = |line: &&[u8]| str::from_utf8(line).is_ok_and(|line| !ndjson::is_too_deep(line));
+    let is_shallow = |line: &&[u8]| str::from_utf8(line).is_ok_and(|line| !parser::is_too_deep(line));
     for line in lines.split(|&byte| byte == b'\n').filter(is_shallow) {
         for (key, value) in sonic_rs::to_object_iter(line).flatten() {
             let kind = if key.starts_with("__tag__:") { Type::String } else { Type::of(&value) };

@@ -20,7 +20,7 @@ use crate::file_ship::input::{Block, Blocks, InputError};
 use crate::file_ship::rejects::{RejectError, Rejects};
 use crate::file_ship::shard::{Plan, ShardShipper};
 use logship_batch::batch::LogBatch;
-use logship_batch::ndjson::{Parsed, Parser, Reject, Settings};
+use logship_batch::parser::{Parsed, Parser, Reject, Settings};
 use logship_batch::time;
 use logship_delivery::objects::object::{ObjectError, Shipped};
 

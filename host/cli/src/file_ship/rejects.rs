@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use logship_batch::ndjson::Reject;
+use logship_batch::parser::Reject;
 
 /// Writes malformed lines to two files. One has the lines unchanged, to be fixed and shipped again. The
 /// other has the origin of each line and the reason.

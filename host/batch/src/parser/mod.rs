@@ -1,0 +1,136 @@
+//! Parses logs into batches.
+//!
+//! The usual format is NDJSON: one log as a JSON object per line. The reserved keys `__time__`, `__time_ns_part__`,
+//! `__topic__`, `__source__` and `__tag__:KEY` set the corresponding properties of the log or its group. Every other key
+//! becomes a field: a string as it is, any other value as its JSON text. A null is no value: its key is missing.
+
+mod log;
+mod object;
+#[cfg(test)]
+mod tests;
+
+pub use object::{MAX_DEPTH, is_too_deep};
+
+use crate::batch::LogBatch;
+use crate::time::Time;
+use log::LogBuilder;
+
+/// The settings of a parser.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The field with the log's time, as RFC 3339 or Unix time. It stays a field as well. The default is `__time__`.
+    pub time_field: Option<String>,
+    /// The time of a log without `__time__`. Not used if `time_field` is set.
+    pub default_time: Time,
+    /// The number of shards.
+    pub shards: u32,
+    /// The field whose hash selects the shard. A log without the field uses the hash of the empty string.
+    pub shard_field: String,
+}
+
+/// A rejected line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reject {
+    /// The index of the line in the block.
+    pub line: usize,
+    /// The bytes of the line, without the line break. Empty for a line of zero bytes.
+    pub text: Vec<u8>,
+    /// The reason for the rejection.
+    pub reason: String,
+}
+
+/// The result of parsing a block.
+#[derive(Debug, Default)]
+pub struct Parsed {
+    /// The batch of each shard that has logs, by shard number. Logs keep the order of the lines.
+    pub batches: Vec<(u32, LogBatch)>,
+    /// The rejected lines.
+    pub rejects: Vec<Reject>,
+    /// The number of lines in the block, including blank lines.
+    pub lines: usize,
+}
+
+/// Parses blocks of lines into batches, one for each shard.
+#[derive(Debug)]
+pub struct Parser {
+    log: LogBuilder,
+}
+
+impl Parser {
+    /// Creates a parser. Reuse it for all blocks.
+    pub fn new(settings: Settings) -> Self {
+        Self { log: LogBuilder::new(settings) }
+    }
+
+    /// Sets the time of logs without a time.
+    pub fn set_default_time(&mut self, time: Time) {
+        self.log.settings.default_time = time;
+    }
+
+    /// Parses a block of complete lines of JSON objects. The last line may lack its line break. Blank lines are skipped.
+    /// A line of several objects is several logs, or rejected if one of them is malformed.
+    pub fn parse(&mut self, block: &[u8]) -> Parsed {
+        let mut parsed = Parsed::default();
+        // Usually the whole block is UTF-8, so its lines need no check of their own.
+        let valid = simdutf8::basic::from_utf8(block).ok();
+        let mut begin = 0;
+        while begin < block.len() {
+            let end = memchr::memchr(b'\n', &block[begin..]).map_or(block.len(), |at| begin + at);
+            let text = valid.map_or_else(|| utf8(&block[begin..end]), |valid| Ok(&valid[begin..end]));
+            if let Err(reason) = text.and_then(|line| self.objects(line)) {
+                let (text, reason) = self.without_zeros(&block[begin..end], reason);
+                parsed.rejects.push(Reject { line: parsed.lines, text, reason });
+            }
+            begin = end + 1;
+            parsed.lines += 1;
+        }
+        parsed.batches = self.log.take();
+        parsed
+    }
+
+    /// Adds the objects of a line as logs, all or none.
+    fn objects(&mut self, line: &str) -> Result<(), String> {
+        let mut rest = line.trim_ascii();
+        if rest.starts_with(BYTE_ORDER_MARK) {
+            rest = rest.trim_start_matches(BYTE_ORDER_MARK).trim_ascii_start();
+        }
+        if is_too_deep(rest) {
+            return Err(format!("values are nested deeper than {MAX_DEPTH}"));
+        }
+        let before = self.log.len();
+        while !rest.is_empty() {
+            self.log.begin();
+            let read = object::read_object(rest, |key, value| self.log.member(key, value));
+            match read.and_then(|after| self.log.end().map(|()| after)) {
+                Ok(after) => rest = after,
+                Err(reason) => {
+                    self.log.truncate(before);
+                    return Err(reason);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Parses a rejected line once more without the zero bytes around it, which a file system leaves after a crash.
+    /// Returns the text and the reason of what is still rejected.
+    #[cold]
+    fn without_zeros(&mut self, line: &[u8], reason: String) -> (Vec<u8>, String) {
+        let is_text = |&byte: &u8| byte != 0 && !byte.is_ascii_whitespace();
+        let start = line.iter().position(is_text).unwrap_or(line.len());
+        let end = line.iter().rposition(is_text).map_or(start, |last| last + 1);
+        let zeros = line[..start].iter().chain(&line[end..]).filter(|&&byte| byte == 0).count();
+        let text = utf8(&line[start..end]);
+        if zeros > 0 && text.is_ok_and(|text| self.objects(text).is_ok()) {
+            return (vec![], format!("zero bytes, as a crash leaves them: {zeros}"));
+        }
+        (line.to_vec(), reason)
+    }
+}
+
+/// The mark that some programs write at the beginning of a file. Concatenated files have it at other lines, too.
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
+fn utf8(line: &[u8]) -> Result<&str, String> {
+    str::from_utf8(line).map_err(|error| format!("byte {} is not UTF-8", error.valid_up_to() + 1))
+}
