@@ -18,7 +18,8 @@ pub(crate) fn imports(folder: &Path) -> Result<Imports> {
         let path = file.strip_prefix(folder)?.with_extension("");
         let is_rust = file.extension().is_some_and(|extension| extension == "rs");
         let levels: Vec<String> = path.iter().map(|level| level.to_string_lossy().into_owned()).collect();
-        if is_rust && !matches!(levels[0].as_str(), "main" | "bin") {
+        let is_test = levels.last().is_some_and(|level| level == "tests");
+        if is_rust && !is_test && !matches!(levels[0].as_str(), "main" | "bin") {
             let text =
                 fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
             sources.push((levels, text));

@@ -2,13 +2,17 @@
 //!
 //! # Layout
 //! - This file: [`Registry`], which resolves names to stages and stores their components by digest.
+//! - `kinds`: resolves a name to a stage of one kind.
+//! - `component_file`: components in files that are named by their digests.
 //! - [`catalog`]: the names of a service, their versions, and the changes to them.
 //! - [`folder_watcher`]: imports components from a folder.
 
 pub mod catalog;
+mod component_file;
 pub mod conformance;
 pub mod embedded;
 pub mod folder_watcher;
+mod kinds;
 pub mod oci;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -17,15 +21,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::{fs, io};
 
 use logship_logstore::Store;
-use sha2::{Digest, Sha256};
 
+pub use component_file::digest;
+use component_file::{DIGEST_FOLDER, component_path, read, write_once};
 use embedded::BUILT_IN;
+use kinds::expect_kind;
 use logship_config::stage_name::{ComponentDigest, DIGEST_PREFIX, is_name};
 use logship_runtime::engine::Engine;
-use logship_runtime::stage::{
-    CompressorStage, EncoderStage, FormatterStage, FusedBytes, FusedStage, Kind, RendererStage, Stage,
-    StageError, TransformerStage,
-};
+use logship_runtime::stage::{FusedBytes, Kind, Stage, StageError};
 use logship_runtime::wasi::WasiAllowlist;
 
 /// The separator between a name and its version, as in `NAME@VERSION`.
@@ -347,113 +350,6 @@ impl Registry {
         }
         Ok(deleted)
     }
-
-    /// Returns the error for an unknown name. It lists the built-in stages of the kind, which share a prefix.
-    fn unknown_stage(&self, kind: Option<Kind>, name: &str) -> StageError {
-        let prefix = match kind {
-            Some(Kind::Pipeline) => "pipeline-",
-            Some(Kind::Encoder) => "encode-",
-            Some(Kind::Compressor) => "compress-",
-            Some(Kind::Renderer) => "object-",
-            Some(Kind::Formatter) => "siem-",
-            Some(Kind::Transformer) => "transform-",
-            None => "",
-        };
-        let known = Self::built_in().filter(|known| known.starts_with(prefix)).map(str::to_owned);
-        StageError::Unknown {
-            kind,
-            name: name.to_owned(),
-            known: known.collect(),
-            added: self.added_names(kind),
-        }
-    }
-
-    /// The names of added components.
-    fn added_names(&self, kind: Option<Kind>) -> Option<Vec<String>> {
-        let catalog = self.store.as_ref()?.catalog();
-        let has_kind = |found: &str| kind.is_none_or(|kind| kind.to_string() == found);
-        let names = catalog.stages().aliases.iter().filter(|(_, name)| has_kind(&name.kind));
-        Some(names.map(|(name, _)| name.clone()).collect())
-    }
-
-    /// Resolves `name` to an encoder.
-    ///
-    /// # Errors
-    /// As [`stage`](Self::stage), and when the stage is of another kind.
-    pub fn encoder(&self, name: &str) -> Result<Arc<EncoderStage>, StageError> {
-        match self.stage(Some(Kind::Encoder), name)? {
-            Stage::Encoder(stage) => Ok(stage),
-            other => Err(wrong_kind(&other, Kind::Encoder)),
-        }
-    }
-
-    /// Resolves `name` to a compressor.
-    ///
-    /// # Errors
-    /// As [`encoder`](Self::encoder).
-    pub fn compressor(&self, name: &str) -> Result<Arc<CompressorStage>, StageError> {
-        match self.stage(Some(Kind::Compressor), name)? {
-            Stage::Compressor(stage) => Ok(stage),
-            other => Err(wrong_kind(&other, Kind::Compressor)),
-        }
-    }
-
-    /// Resolves `name` to a renderer.
-    ///
-    /// # Errors
-    /// As [`encoder`](Self::encoder).
-    pub fn renderer(&self, name: &str) -> Result<Arc<RendererStage>, StageError> {
-        match self.stage(Some(Kind::Renderer), name)? {
-            Stage::Renderer(stage) => Ok(stage),
-            other => Err(wrong_kind(&other, Kind::Renderer)),
-        }
-    }
-
-    /// Resolves `name` to a formatter.
-    ///
-    /// # Errors
-    /// As [`encoder`](Self::encoder).
-    pub fn formatter(&self, name: &str) -> Result<Arc<FormatterStage>, StageError> {
-        match self.stage(Some(Kind::Formatter), name)? {
-            Stage::Formatter(stage) => Ok(stage),
-            other => Err(wrong_kind(&other, Kind::Formatter)),
-        }
-    }
-
-    /// Resolves `name` to a transformer.
-    ///
-    /// # Errors
-    /// As [`encoder`](Self::encoder).
-    pub fn transformer(&self, name: &str) -> Result<Arc<TransformerStage>, StageError> {
-        match self.stage(Some(Kind::Transformer), name)? {
-            Stage::Transformer(stage) => Ok(stage),
-            other => Err(wrong_kind(&other, Kind::Transformer)),
-        }
-    }
-
-    /// Resolves `name` to a fused pipeline.
-    ///
-    /// # Errors
-    /// As [`encoder`](Self::encoder).
-    pub fn fused(&self, name: &str) -> Result<Arc<FusedStage>, StageError> {
-        match self.stage(Some(Kind::Pipeline), name)? {
-            Stage::Pipeline(stage) => Ok(stage),
-            other => Err(wrong_kind(&other, Kind::Pipeline)),
-        }
-    }
-}
-
-fn expect_kind(stage: Stage, wanted: Kind) -> Result<Stage, StageError> {
-    if wanted == stage.kind() { Ok(stage) } else { Err(wrong_kind(&stage, wanted)) }
-}
-
-fn wrong_kind(stage: &Stage, wanted: Kind) -> StageError {
-    StageError::WrongKind { stage: stage.identity().clone(), found: stage.kind(), wanted }
-}
-
-/// The SHA-256 of a component, in hexadecimal.
-pub fn digest(bytes: &[u8]) -> String {
-    hex::encode(Sha256::digest(bytes))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -463,40 +359,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Returns true if the text is a file path and not a name.
 fn is_path(name: &str) -> bool {
     name.contains('/') || name.ends_with(".wasm")
-}
-
-/// The subfolder of the components that are stored by digest.
-const DIGEST_FOLDER: &str = "sha256";
-
-/// The path of the component with a digest.
-fn component_path(folder: &Path, digest: &str) -> PathBuf {
-    // Only hexadecimal digits, so that the path never leaves the folder.
-    let name: String = digest.chars().filter(char::is_ascii_hexdigit).collect();
-    folder.join(DIGEST_FOLDER).join(format!("{name}.wasm"))
-}
-
-/// Writes a file atomically and syncs it to disk, unless it exists.
-fn write_once(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    if path.exists() {
-        return Ok(());
-    }
-    let folder = path.parent().unwrap_or(Path::new(""));
-    fs::create_dir_all(folder)?;
-    let temporary = tempfile::NamedTempFile::new_in(folder)?;
-    fs::write(temporary.path(), bytes)?;
-    temporary.as_file().sync_all()?;
-    temporary.persist(path)?;
-    fs::File::open(folder)?.sync_all()
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, StageError> {
-    fs::read(path).map_err(|error| StageError::Unreadable {
-        origin: path.display().to_string(),
-        reason: match error.kind() {
-            io::ErrorKind::NotFound => "no such file".into(),
-            _ => error.to_string(),
-        },
-    })
 }
 
 #[cfg(test)]

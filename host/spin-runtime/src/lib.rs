@@ -4,8 +4,10 @@
 //! - [`compose`]: composition of a component with its dependencies.
 //! - [`fuse`]: fusion of stages to a pipeline component.
 //! - [`application`]: callable functions, with linked imports.
+//! - `linker`: the interfaces that a component may import.
 //! - [`outbound`]: the hosts that a component may connect to.
 //! - [`runtime`]: compiled components; each call has its own instance.
+//! - `state`: the state of an instance.
 //! - [`server`]: HTTP triggers; [`subscriber`]: Redis triggers.
 //!
 //! It is a separate crate, as stages have no imports and don't need WASI 0.3 and its engine.
@@ -13,8 +15,10 @@
 pub mod application;
 pub mod compose;
 pub mod fuse;
+mod linker;
 pub mod manifest;
 pub mod outbound;
 pub mod runtime;
 pub mod server;
+mod state;
 pub mod subscriber;

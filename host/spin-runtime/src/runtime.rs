@@ -9,20 +9,19 @@ use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
 use tokio::sync::Semaphore;
-use wasmtime::component::types::ComponentItem;
-use wasmtime::component::{
-    Accessor, Component, ComponentType, InstancePre, Lift, Linker, Lower, ResourceTable, ResourceType,
-};
+use wasmtime::component::{Component, ComponentType, InstancePre, Lift, Linker, Lower, ResourceTable};
 use wasmtime::{
     Cache, CacheConfig, Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store,
-    StoreLimits, StoreLimitsBuilder, Trap, UpdateDeadline,
+    StoreLimitsBuilder, Trap, UpdateDeadline,
 };
-use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi::WasiCtx;
+use wasmtime_wasi_http::WasiHttpCtx;
 use wasmtime_wasi_http::p3::bindings::{Service, ServiceIndices};
 use wasmtime_wasi_http::p3::{Request, bindings::http::types::ErrorCode};
-use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
+use crate::linker::linker;
 use crate::outbound::{AllowedHost, Outbound};
+pub use crate::state::State;
 
 /// Resource limits of a call.
 #[derive(Debug, Clone, Copy)]
@@ -101,51 +100,6 @@ pub enum CallError {
 /// Formats the cause of a trap. A wasm trap is shown with its backtrace; an error of an import is shown alone.
 fn cause(error: &wasmtime::Error) -> String {
     if error.is::<Trap>() { format!("{error:#}") } else { error.root_cause().to_string() }
-}
-
-/// The state of an instance.
-pub struct State {
-    wasi: WasiCtx,
-    http: WasiHttpCtx,
-    table: ResourceTable,
-    outbound: Outbound,
-    variables: Arc<BTreeMap<String, String>>,
-    limits: StoreLimits,
-}
-
-impl State {
-    /// Returns the instance's resources, including those of its imports.
-    pub fn table(&mut self) -> &mut ResourceTable {
-        &mut self.table
-    }
-}
-
-impl WasiView for State {
-    fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
-    }
-}
-
-impl WasiHttpView for State {
-    fn http(&mut self) -> WasiHttpCtxView<'_> {
-        WasiHttpCtxView { ctx: &mut self.http, table: &mut self.table, hooks: &mut self.outbound }
-    }
-}
-
-/// The interface of Spin's variables. [`VariableError`] mirrors its errors.
-const VARIABLES: &str = "spin:variables/variables@3.0.0";
-
-#[derive(Debug, Clone, ComponentType, Lift, Lower)]
-#[component(variant)]
-enum VariableError {
-    #[component(name = "invalid-name")]
-    InvalidName(String),
-    #[component(name = "undefined")]
-    Undefined(String),
-    #[component(name = "provider")]
-    Provider(String),
-    #[component(name = "other")]
-    Other(String),
 }
 
 /// The interface that a Redis subscriber exports. [`RedisError`] mirrors its errors.
@@ -277,37 +231,6 @@ fn pool(limits: &Limits) -> PoolingAllocationConfig {
         .linear_memory_keep_resident(KEEP_RESIDENT)
         .pagemap_scan(Enabled::Auto);
     pool
-}
-
-fn linker(engine: &Engine, component: &Component) -> wasmtime::Result<Linker<State>> {
-    let mut linker = Linker::new(engine);
-    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
-    wasmtime_wasi::p3::add_to_linker(&mut linker)?;
-    wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
-    linker.instance(VARIABLES)?.func_wrap_concurrent(
-        "get",
-        |accessor: &Accessor<State>, (name,): (String,)| {
-            Box::pin(async move {
-                let value = accessor.with(|mut state| state.get().variables.get(&name).cloned());
-                Ok((value.ok_or_else(|| VariableError::Undefined(format!("no variable {name}"))),))
-            })
-        },
-    )?;
-    // A subscriber imports only types of Redis. One of them is a connection resource that is never opened.
-    let ty = component.component_type();
-    for (name, item) in ty.imports(engine) {
-        if let ComponentItem::ComponentInstance(instance) = item.ty
-            && name.starts_with("spin:redis/")
-        {
-            let mut into = linker.instance(name)?;
-            for (name, item) in instance.exports(engine) {
-                if matches!(item.ty, ComponentItem::Resource(_)) {
-                    into.resource(name, ResourceType::host::<()>(), |_, _| Ok(()))?;
-                }
-            }
-        }
-    }
-    Ok(linker)
 }
 
 /// A request body, buffered or streamed.

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::Failure;
 use logship_batch::batch::BatchBuilder;
 use logship_client::Client;
-use logship_config::rule::Stages;
+use logship_config::rule::{Rule, Stages};
 use logship_config::shipper_config;
 use logship_config::stage_name::DIGEST_PREFIX;
 use logship_delivery::objects::task_objects::{FinishedObjects, TaskObjects};
@@ -24,18 +24,10 @@ use logship_source::shard_reader::{CHUNK_BYTES, Slice};
 
 pub(super) async fn replay(client: &Client, engine: Engine, id: &str, to: &Path) -> Result<(), Failure> {
     let task: Value = client.get(&format!("/tasks/{id}"), &[]).await?;
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let plan = &task["plan"];
     let rule = shipper_config::to_rule(&text(&plan["shipperName"]), &plan["targetConfiguration"])?;
     let stages = tempfile::tempdir()?;
-    let Stages { encoder, compressor, renderer, pipeline } = &rule.stages;
-    let pinned = [encoder, compressor, renderer, pipeline];
-    let pinned = pinned.into_iter().flatten().chain(rule.transform.iter().map(|choice| &choice.name));
-    for digest in pinned.filter_map(|stage| stage.strip_prefix(DIGEST_PREFIX)) {
-        let bytes = client.bytes(&format!("/stages/{digest}")).await?;
-        std::fs::create_dir_all(stages.path().join("sha256"))?;
-        std::fs::write(stages.path().join(format!("sha256/{digest}.wasm")), bytes)?;
-    }
+    fetch_stages(client, &rule, stages.path()).await?;
     // The service already decided which stages may import WASI.
     let registry =
         Registry::with_folder(engine, stages.path().to_owned()).with_wasi_allowlist(WasiAllowlist::All);
@@ -68,8 +60,31 @@ pub(super) async fn replay(client: &Client, engine: Engine, id: &str, to: &Path)
             break;
         }
     }
-    let FinishedObjects { objects, filtered } = objects.finish()?;
     let expected = task["objects"].as_array().map(Vec::as_slice).unwrap_or_default();
+    publish(objects.finish()?, &pipeline, to, shard, expected)
+}
+
+/// Downloads the components of a rule's stages that are pinned by digest.
+async fn fetch_stages(client: &Client, rule: &Rule, folder: &Path) -> Result<(), Failure> {
+    let Stages { encoder, compressor, renderer, pipeline } = &rule.stages;
+    let pinned = [encoder, compressor, renderer, pipeline];
+    let pinned = pinned.into_iter().flatten().chain(rule.transform.iter().map(|choice| &choice.name));
+    std::fs::create_dir_all(folder.join("sha256"))?;
+    for digest in pinned.filter_map(|stage| stage.strip_prefix(DIGEST_PREFIX)) {
+        let bytes = client.bytes(&format!("/stages/{digest}")).await?;
+        std::fs::write(folder.join(format!("sha256/{digest}.wasm")), bytes)?;
+    }
+    Ok(())
+}
+
+/// Writes the recreated objects, and compares them with the `expected` objects of the task.
+fn publish(
+    FinishedObjects { objects, filtered }: FinishedObjects,
+    pipeline: &Pipeline,
+    to: &Path,
+    shard: u32,
+    expected: &[Value],
+) -> Result<(), Failure> {
     if objects.is_empty() {
         println!("wrote nothing: the rule filtered out all {filtered} logs");
         return match expected.first() {
@@ -81,7 +96,7 @@ pub(super) async fn replay(client: &Client, engine: Engine, id: &str, to: &Path)
     }
     let mut mismatches = vec![];
     for made in objects {
-        let shipped = made.publish(&pipeline, &sink, shard, &vec![])?;
+        let shipped = made.publish(pipeline, &Directory::new(to), shard, &vec![])?;
         let path = to.join(&shipped.object);
         println!("wrote {}: {} logs, sha256 {}", path.display(), shipped.rows, shipped.sha256);
         let has_key = |expected: &&Value| expected["object"] == shipped.object;
@@ -93,6 +108,11 @@ pub(super) async fn replay(client: &Client, engine: Engine, id: &str, to: &Path)
         }
     }
     if mismatches.is_empty() { Ok(()) } else { Err(mismatches.join("; ").into()) }
+}
+
+/// The text of a JSON value; empty if it is none.
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
 }
 
 /// Parses `CURSOR` or `CURSOR+LOGS`.

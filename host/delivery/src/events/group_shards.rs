@@ -50,6 +50,17 @@ impl Shards {
         });
     }
 
+    /// Numbers of the assigned shards.
+    pub(super) fn numbers(&self) -> Vec<u32> {
+        self.assigned.keys().copied().collect()
+    }
+
+    /// Drops all shards with their in-flight batches.
+    pub(super) async fn drop_all(&mut self) {
+        self.deliveries.shutdown().await;
+        self.assigned.clear();
+    }
+
     /// Starts reading newly assigned shards.
     pub(super) fn start(
         &mut self,

@@ -177,8 +177,7 @@ impl Member {
                 // Also while in-flight batches are delivered after `stop`: no other member may get the shards until
                 // then.
                 () = sleep_until(next), if heartbeat.is_none() => {
-                    let (member, sent_at) = (Arc::clone(&member), Instant::now());
-                    let reported: Vec<u32> = shards.assigned.keys().copied().collect();
+                    let (member, sent_at, reported) = (Arc::clone(&member), Instant::now(), shards.numbers());
                     next = sent_at + member.membership.heartbeat;
                     heartbeat = Some(Box::pin(async move { (sent_at, member.heartbeat(&reported).await) }));
                 }
@@ -196,22 +195,27 @@ impl Member {
                             }
                         }
                         Err(error) => {
-                            tracing::warn!(group = member.membership.group, %error, "heartbeat failed");
-                            next = Instant::now() + (member.membership.heartbeat / 4).min(Duration::from_secs(5));
-                            if error.is_missing_group() && deadline.is_none() {
-                                member.rejoin().await;
-                            }
+                            next = Instant::now() + member.heartbeat_failed(&error, deadline.is_none()).await;
                         }
                     }
                 }
                 // The service removes the member now, and assigns its shards to others.
                 () = sleep_until(last_heartbeat + member.membership.heartbeat * 2), if !shards.assigned.is_empty() => {
                     tracing::warn!(group = member.membership.group, "heartbeats failed for longer than the group's timeout: dropping all shards");
-                    shards.deliveries.shutdown().await;
-                    shards.assigned.clear();
+                    shards.drop_all().await;
                 }
             }
         }
+    }
+
+    /// Reports a failed heartbeat, and recreates a deleted group if `rejoin` is set. Returns the time until the next one.
+    async fn heartbeat_failed(&self, error: &HeartbeatError, rejoin: bool) -> Duration {
+        let Membership { group, heartbeat, .. } = &*self.membership;
+        tracing::warn!(group, %error, "heartbeat failed");
+        if error.is_missing_group() && rejoin {
+            self.rejoin().await;
+        }
+        (*heartbeat / 4).min(Duration::from_secs(5))
     }
 
     /// Recreates a deleted group.

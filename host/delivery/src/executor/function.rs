@@ -13,6 +13,7 @@ use serde_json::Value;
 use tokio::runtime::Handle;
 use xxhash_rust::xxh3::Xxh3Default;
 
+use crate::executor::call::{Answer, Call};
 use crate::executor::error::{CallError, Retry, code, retry_for};
 use logship_config::function::{FunctionConfig, MAX_RAW_BYTES};
 use logship_config::secret::Secret;
@@ -20,7 +21,7 @@ use logship_sink::error::SinkError;
 use logship_sink::http;
 use logship_sink::object::ObjectSink;
 use logship_sink::staged_file::{FinishedFile, StagedFile};
-use logship_source::group_list::{GroupList, ListLimits};
+use logship_source::group_list::ListLimits;
 
 /// The function of a rule. Its methods block.
 #[derive(Debug)]
@@ -33,42 +34,6 @@ pub struct Function {
     runtime: Handle,
     max_body_bytes: usize,
     timeout: Duration,
-}
-
-/// A call of a function.
-#[derive(Debug)]
-pub(crate) struct Call<'a> {
-    /// The task's id.
-    pub(crate) task: String,
-    /// The key of its object.
-    pub(crate) key: &'a str,
-    /// The shard of the logs.
-    pub(crate) shard: u32,
-    /// The cursors of the logs.
-    pub(crate) range: String,
-    /// The project of the Logstore.
-    pub(crate) project: &'a str,
-    /// The Logstore.
-    pub(crate) logstore: &'a str,
-    /// The specification of the object.
-    pub(crate) spec: &'a str,
-    /// The logs.
-    pub(crate) logs: GroupList,
-}
-
-/// The answer of a function.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    /// Size before compression, in bytes.
-    pub(crate) raw_bytes: u64,
-    /// Size of the object, in bytes.
-    pub(crate) stored_bytes: u64,
-    /// SHA-256 of the object, in hexadecimal.
-    pub(crate) sha256: String,
-    /// The stages that made it: name and version of each.
-    pub(crate) stages: String,
-    /// The object, unless the function delivered it.
-    pub(crate) object: Option<FinishedFile>,
 }
 
 /// Retries of a call within one attempt of its task.

@@ -119,24 +119,7 @@ fn compressor(
         return Err(RuleError::field("compression", problem).into());
     }
     if !inner.is_empty() {
-        if encoder_config.contains_key("compression") {
-            let problem = "the rule sets the format's compression: use the rule's `compression` instead";
-            return Err(RuleError::field("format", problem).into());
-        }
-        if let Some(name) = &rule.stages.compressor {
-            let problem = format!(
-                "{format} is compressed inside its format, so no compressor ({name}) can follow {}. Remove the compressor, and set compression = {:?}",
-                encoder.identity().name(),
-                inner[0].name,
-            );
-            return Err(RuleError::field("stages.compressor", problem).into());
-        }
-        if wanted != NONE && !inner.iter().any(|inner| inner.name == *wanted) {
-            let known: Vec<_> = inner.iter().map(|inner| inner.name.clone()).collect();
-            let problem =
-                format!("{format} has no compression {wanted:?}; available: {NONE}, {}", known.join(", "));
-            return Err(RuleError::field("compression", problem).into());
-        }
+        check_inner_compression(rule, encoder, encoder_config)?;
         encoder_config.insert("compression".into(), json!(wanted));
         return Ok(None);
     }
@@ -161,6 +144,36 @@ fn compressor(
         }
         error => error.into(),
     })
+}
+
+/// Checks the compression of a rule whose encoder compresses inside its format.
+fn check_inner_compression(
+    rule: &Rule,
+    encoder: &EncoderStage,
+    encoder_config: &Map<String, Value>,
+) -> Result<(), PipelineError> {
+    let wanted = &rule.compression.name;
+    let inner = &encoder.description().compressions;
+    let format = &encoder.description().format;
+    if encoder_config.contains_key("compression") {
+        let problem = "the rule sets the format's compression: use the rule's `compression` instead";
+        return Err(RuleError::field("format", problem).into());
+    }
+    if let Some(name) = &rule.stages.compressor {
+        let problem = format!(
+            "{format} is compressed inside its format, so no compressor ({name}) can follow {}. Remove the compressor, and set compression = {:?}",
+            encoder.identity().name(),
+            inner[0].name,
+        );
+        return Err(RuleError::field("stages.compressor", problem).into());
+    }
+    if wanted != NONE && !inner.iter().any(|inner| inner.name == *wanted) {
+        let known: Vec<_> = inner.iter().map(|inner| inner.name.clone()).collect();
+        let problem =
+            format!("{format} has no compression {wanted:?}; available: {NONE}, {}", known.join(", "));
+        return Err(RuleError::field("compression", problem).into());
+    }
+    Ok(())
 }
 
 /// Returns the suffixes of format and compression, in their order.

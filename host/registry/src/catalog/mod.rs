@@ -4,16 +4,22 @@
 //! the name, so a change takes effect with the next task. Before a change, every rule that uses the name is checked
 //! with the new stage. If a rule would fail, the change is rejected.
 
-use std::collections::BTreeSet;
+mod checks;
+mod error;
+mod rule_check;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use logship_logstore::{
-    Catalog, NewStageVersion, ShippingRule, StageAction, StageAlias, StageChange, StageTarget, Store,
-    StoreError,
+    Catalog, NewStageVersion, StageAction, StageAlias, StageChange, StageTarget, Store, StoreError,
 };
 use tokio::runtime::Handle;
 
+pub use error::CatalogError;
+pub use rule_check::{RuleCheck, RuleChecker, RuleRef};
+
 use crate::{Registry, VERSION_SEPARATOR};
+use checks::check_pinned;
 use logship_config::stage_name::{DIGEST_PREFIX, is_name};
 use logship_runtime::stage::{Kind, Stage, StageError};
 
@@ -22,116 +28,6 @@ pub const BUILT_IN: &str = "built-in";
 
 /// The number of versions kept for a name, besides the current one.
 const MAX_VERSIONS: usize = 20;
-
-/// A rule with its project and logstore.
-#[derive(Debug, Clone)]
-pub struct RuleRef {
-    /// The project of its logstore.
-    pub project: String,
-    /// The logstore.
-    pub logstore: String,
-    /// The rule.
-    pub rule: ShippingRule,
-}
-
-impl std::fmt::Display for RuleRef {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "{} of {}/{}", self.rule.name, self.project, self.logstore)
-    }
-}
-
-/// The result of checking a rule with the stages of a registry.
-#[derive(Debug, Clone)]
-pub struct RuleCheck {
-    /// The rule.
-    pub rule_ref: RuleRef,
-    /// The stage names that the rule uses, as the rule writes them.
-    pub names: BTreeSet<String>,
-    /// Why the rule can't run with these stages.
-    pub problem: Option<String>,
-}
-
-/// Checks the rules that use stages.
-pub trait RuleChecker: std::fmt::Debug + Send + Sync {
-    /// Returns why a rule can't run with the stages of a registry, or none if it can.
-    fn problem(&self, rule_ref: &RuleRef, registry: &Registry) -> Option<String>;
-
-    /// Called after a name was changed.
-    fn stages_changed(&self);
-}
-
-/// Why a name was not changed. On an error, nothing is changed.
-#[derive(Debug, thiserror::Error)]
-pub enum CatalogError {
-    /// The component is not usable.
-    #[error(transparent)]
-    Stage(#[from] StageError),
-    /// The store failed, or somebody else changed the name first.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The name is invalid.
-    #[error(
-        "stage name {0:?} is invalid: use 1-63 characters of a-z, 0-9, `-`, `_` and `.`, starting with a letter or digit"
-    )]
-    Name(String),
-    /// No stage has the name.
-    #[error("no stage is called {0}; `logship stage list` shows all names")]
-    Unknown(String),
-    /// The component's kind differs from the name's.
-    #[error("{name} is {} {expected}, but {stage} is {} {found}", article(expected), article(found))]
-    Kind {
-        /// The name.
-        name: String,
-        /// The component.
-        stage: String,
-        /// The component's kind.
-        found: String,
-        /// The name's kind.
-        expected: String,
-    },
-    /// A rule that uses the name can't run with the component.
-    #[error("rule {rule} uses {name} and can't run with {stage}: {problem}")]
-    RuleFails {
-        /// The name.
-        name: String,
-        /// The component.
-        stage: String,
-        /// The rule.
-        rule: String,
-        /// The reason.
-        problem: String,
-    },
-    /// The name is pinned.
-    #[error("{name} is pinned to {version}; unpin it first: `logship stage pin {name} --off`")]
-    Pinned {
-        /// The name.
-        name: String,
-        /// The version.
-        version: String,
-    },
-    /// The name has no previous version.
-    #[error("{0} has no previous version to roll back to")]
-    NoPrevious(String),
-    /// The version is the current one.
-    #[error("{version} is the current version of {name}; swap {name} to another version first")]
-    Current {
-        /// The name.
-        name: String,
-        /// The version.
-        version: String,
-    },
-    /// Rules use the name or version.
-    #[error("{name} is used by {}", by.join(", "))]
-    InUse {
-        /// The name, or `NAME@VERSION`.
-        name: String,
-        /// The rules.
-        by: Vec<String>,
-    },
-    /// The name is that of an unchanged built-in stage.
-    #[error("{0} is a built-in stage and can't be removed")]
-    BuiltIn(String),
-}
 
 /// The result of a change.
 #[derive(Debug, Clone)]
@@ -331,27 +227,6 @@ impl StageCatalog {
         Ok(())
     }
 
-    /// Checks all rules with their current stages. The result is cached until the catalog changes.
-    pub fn rule_checks(&self) -> Arc<Vec<RuleCheck>> {
-        let catalog = self.store.catalog();
-        let cached = lock(&self.cached_checks).clone();
-        if let Some((_, checks)) = cached.filter(|(cached, _)| Arc::ptr_eq(cached, &catalog)) {
-            return checks;
-        }
-        let checks: Vec<RuleCheck> =
-            all_rules(&catalog).map(|rule_ref| self.check_rule(rule_ref, &self.registry)).collect();
-        let checks = Arc::new(checks);
-        *lock(&self.cached_checks) = Some((catalog, Arc::clone(&checks)));
-        checks
-    }
-
-    fn check_rule(&self, rule_ref: RuleRef, registry: &Registry) -> RuleCheck {
-        let (registry, requested) = registry.record_names();
-        let problem = self.checker.problem(&rule_ref, &registry);
-        let names = std::mem::take(&mut *lock(&requested));
-        RuleCheck { rule_ref, names, problem }
-    }
-
     fn lock_changes(&self) -> MutexGuard<'_, ()> {
         lock(&self.change_lock)
     }
@@ -462,63 +337,6 @@ impl StageCatalog {
         }
     }
 
-    fn check_kind(&self, name: &str, alias: Option<&StageAlias>, stage: &Stage) -> Result<(), CatalogError> {
-        let found = stage.kind().to_string();
-        let expected = match alias {
-            Some(alias) => Some(alias.kind.clone()),
-            None if Registry::built_in_digest(name).is_some() => {
-                Some(self.registry.stage(None, name)?.kind().to_string())
-            }
-            None => None,
-        };
-        match expected {
-            Some(expected) if expected != found => {
-                let (name, stage) = (name.to_owned(), stage.identity().to_string());
-                Err(CatalogError::Kind { name, stage, found, expected })
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Checks all rules that use a name with another stage, and returns these rules. A rule that fails already with the
-    /// current stage is ignored.
-    fn check_rules(&self, name: &str, stage: &Stage) -> Result<Vec<String>, CatalogError> {
-        let registry = self.registry.with_override(name, stage.clone());
-        let mut rules = vec![];
-        for rule_ref in all_rules(&self.store.catalog()) {
-            let check = self.check_rule(rule_ref, &registry);
-            if !check.names.contains(name) {
-                continue;
-            }
-            let rule = check.rule_ref.to_string();
-            if let Some(problem) = check.problem
-                && self.check_rule(check.rule_ref, &self.registry).problem.is_none()
-            {
-                let (name, stage) = (name.to_owned(), stage.identity().to_string());
-                return Err(CatalogError::RuleFails { name, stage, rule, problem });
-            }
-            rules.push(rule);
-        }
-        Ok(rules)
-    }
-
-    fn check_unused(&self, name: &str) -> Result<(), CatalogError> {
-        let checks = self.rule_checks();
-        let by: Vec<String> = checks
-            .iter()
-            .filter(|check| check.names.contains(name))
-            .map(|check| check.rule_ref.to_string())
-            .collect();
-        if by.is_empty() { Ok(()) } else { Err(CatalogError::InUse { name: name.to_owned(), by }) }
-    }
-
-    fn check_unused_versions(&self, name: &str, alias: &StageAlias) -> Result<(), CatalogError> {
-        let mut versions = alias.versions.iter();
-        versions.try_for_each(|version| {
-            self.check_unused(&format!("{name}{VERSION_SEPARATOR}{}", version.version))
-        })
-    }
-
     /// Removes the oldest versions of a name beyond the limit, but not the current one or one that a rule names.
     fn prune_versions(&self, name: &str, by: &str) -> Result<(), CatalogError> {
         let Some(alias) = self.alias(name).filter(|alias| alias.versions.len() > MAX_VERSIONS) else {
@@ -540,35 +358,9 @@ impl StageCatalog {
     }
 }
 
-fn article(kind: &str) -> &'static str {
-    if kind.starts_with(['a', 'e', 'i', 'o']) { "an" } else { "a" }
-}
-
-/// All rules of all logstores.
-fn all_rules(catalog: &Catalog) -> impl Iterator<Item = RuleRef> + use<'_> {
-    catalog.logstores().flat_map(|logstore| {
-        logstore.rules.values().map(|rule| RuleRef {
-            project: logstore.project.clone(),
-            logstore: logstore.name.clone(),
-            rule: rule.clone(),
-        })
-    })
-}
-
 /// The event that set the current version of a name.
 fn current_event(alias: Option<&StageAlias>) -> Option<i64> {
     alias?.current.as_ref().map(|current| current.id)
-}
-
-fn check_pinned(name: &str, alias: Option<&StageAlias>) -> Result<(), CatalogError> {
-    match alias {
-        Some(alias) if alias.pinned => {
-            let current = alias.current.as_ref().filter(|current| current.digest.is_some());
-            let version = current.map_or(BUILT_IN.into(), |current| current.version.clone());
-            Err(CatalogError::Pinned { name: name.to_owned(), version })
-        }
-        _ => Ok(()),
-    }
 }
 
 fn no_version(name: &str, version: &str, alias: &StageAlias) -> CatalogError {

@@ -1,0 +1,64 @@
+//! Rules as a file or the options of a command want them.
+
+use std::path::Path;
+
+use logship_config::rule::{Rule, RuleError};
+use logship_config::rule_file::RuleFile;
+use logship_config::shipper_config;
+use logship_config::siem_rule::{SIEM, SiemRule};
+use serde_json::{Value, json};
+
+use crate::commands::settings;
+
+/// A rule to create or update.
+pub(super) struct DesiredRule {
+    pub(super) logstore: String,
+    pub(super) name: String,
+    pub(super) kind: RuleKind,
+}
+
+/// A rule's kind and settings.
+pub(super) enum RuleKind {
+    Objects(Box<Rule>),
+    Siem(SiemRule),
+}
+
+impl DesiredRule {
+    pub(super) fn check(&self) -> Result<(), RuleError> {
+        match &self.kind {
+            RuleKind::Objects(rule) => rule.check(),
+            RuleKind::Siem(rule) => rule.check(),
+        }
+    }
+
+    pub(super) fn configuration(&self) -> Value {
+        match &self.kind {
+            RuleKind::Objects(rule) => shipper_config::from_rule(rule),
+            RuleKind::Siem(rule) => rule.configuration(),
+        }
+    }
+
+    pub(super) fn body(&self) -> Value {
+        let target_type = match &self.kind {
+            RuleKind::Objects(_) => shipper_config::OSS,
+            RuleKind::Siem(_) => SIEM,
+        };
+        json!({ "shipperName": self.name, "targetType": target_type, "targetConfiguration": self.configuration() })
+    }
+}
+
+/// Reads the rules of a file.
+pub(super) fn read(file: &Path) -> Result<Vec<DesiredRule>, RuleError> {
+    let RuleFile { rules, siem } = settings::read_rules(file)?;
+    let objects = rules.into_iter().map(|rule| DesiredRule {
+        logstore: rule.logstore.clone(),
+        name: rule.name.clone(),
+        kind: RuleKind::Objects(Box::new(rule)),
+    });
+    let siem = siem.into_iter().map(|rule| DesiredRule {
+        logstore: rule.logstore.clone(),
+        name: rule.name.clone(),
+        kind: RuleKind::Siem(rule),
+    });
+    Ok(objects.chain(siem).collect())
+}

@@ -1,0 +1,92 @@
+//! Lists and shows rules.
+
+use logship_client::Client;
+use logship_config::rule::Rule;
+use logship_config::shipper_config;
+use logship_config::siem_rule::{SIEM, SiemRule};
+use serde_json::Value;
+
+use super::client::RuleClient;
+use crate::commands::Failure;
+use crate::commands::stage::Report;
+use crate::table;
+
+pub(super) async fn list(client: Client, logstore: Option<String>) -> Result<(), Failure> {
+    let logstores = match logstore {
+        Some(logstore) => vec![logstore],
+        None => {
+            let all: Value = client.get("/logstores", &[("size", "500")]).await?;
+            let names = all["logstores"].as_array().into_iter().flatten();
+            names.filter_map(Value::as_str).map(str::to_owned).collect()
+        }
+    };
+    let mut client = RuleClient { client, logstore: String::new() };
+    let mut rows = vec![];
+    for logstore in logstores {
+        client.logstore = logstore;
+        for name in client.names().await? {
+            if let Some(shown) = client.get(&name).await? {
+                rows.push(row(&client.logstore, &name, &shown));
+            }
+        }
+    }
+    if rows.is_empty() {
+        println!("no rules; create one with logship rule create");
+        return Ok(());
+    }
+    println!("{}", table::render(&["rule", "logstore", "to", "format", "state", "backlog"], rows));
+    Ok(())
+}
+
+fn row(logstore: &str, name: &str, shown: &Value) -> Vec<String> {
+    let config = &shown["targetConfiguration"];
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let state = match (shown["problem"].as_str(), config["enable"].as_bool()) {
+        (Some(_), _) => "paused",
+        (None, Some(false)) => "disabled",
+        (None, _) => "enabled",
+    };
+    let backlog: u64 = shards(shown).filter_map(|shard| shard["waitingGroups"].as_u64()).sum();
+    let format = match (text(&config["storage"]["format"]), text(&config["compressType"])) {
+        (format, none) if none == "none" || none.is_empty() => format,
+        (format, compression) => format!("{format} {compression}"),
+    };
+    let (to, format) = if shown["targetType"] == SIEM {
+        (text(&config["receiver"]), config["stage"].as_str().unwrap_or("siem").to_owned())
+    } else {
+        (format!("{}/{}", text(&config["ossBucket"]), text(&config["ossPrefix"])), format)
+    };
+    vec![name.to_owned(), logstore.to_owned(), to, format, state.to_owned(), format!("{backlog} groups")]
+}
+
+fn shards(shown: &Value) -> impl Iterator<Item = &Value> {
+    shown["shards"].as_array().into_iter().flatten()
+}
+
+pub(super) async fn show(rules: &RuleClient, name: &str, report: Report) -> Result<(), Failure> {
+    let shown = rules.get_existing(name).await?;
+    if report == Report::Json {
+        println!("{shown:#}");
+        return Ok(());
+    }
+    if shown["targetType"] == shipper_config::OSS {
+        let rule = shipper_config::to_rule(name, &shown["targetConfiguration"])?;
+        print!("{}", toml::to_string(&Rule { logstore: rules.logstore.clone(), ..rule })?);
+    } else if shown["targetType"] == SIEM {
+        let rule = SiemRule::of(name, &shown["targetConfiguration"])?;
+        print!("{}", toml::to_string(&SiemRule { logstore: rules.logstore.clone(), ..rule })?);
+    } else {
+        println!("{:#}", shown["targetConfiguration"]);
+    }
+    if let Some(problem) = shown["problem"].as_str() {
+        println!("\npaused: {problem}");
+    }
+    let rows = shards(&shown)
+        .map(|shard| {
+            let text = |name: &str| shard[name].to_string().trim_matches('"').to_owned();
+            vec![text("shardID"), text("checkpoint"), text("waitingGroups")]
+        })
+        .collect();
+    println!("\n{}", table::render(&["shard", "checkpoint", "backlog"], rows));
+    Ok(())
+}
