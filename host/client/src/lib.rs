@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use logship_sls::compression::Compression;
 use logship_sls::cursor::Cursor;
 use logship_sls::error::{ApiError, ErrorCode};
-use logship_sls::header::FIRST_POSITION_HEADER;
+use logship_sls::header::{FIRST_POSITION_HEADER, PUT_ID_HEADER};
 use logship_sls::query;
 use logship_sls::signature::{AccessKey, Request, v1, v4};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
@@ -200,20 +200,39 @@ impl Client {
 
     /// Puts a protobuf log group.
     pub async fn put(&self, logstore: &str, group: &[u8], hash_key: Option<&str>) -> Result<(), ClientError> {
+        self.put_with(logstore, group, hash_key, None).await
+    }
+
+    /// Puts a protobuf log group with an id, `CLIENT:SEQUENCE`. A logship service stores a repeated put once; other
+    /// services ignore the id.
+    pub async fn put_once(
+        &self,
+        logstore: &str,
+        group: &[u8],
+        hash_key: Option<&str>,
+        id: &str,
+    ) -> Result<(), ClientError> {
+        self.put_with(logstore, group, hash_key, Some(id)).await
+    }
+
+    async fn put_with(
+        &self,
+        logstore: &str,
+        group: &[u8],
+        hash_key: Option<&str>,
+        id: Option<&str>,
+    ) -> Result<(), ClientError> {
         let compressed = Compression::Lz4.compress(group).map_err(ApiError::from)?;
         let key = hash_key.map(|key| ("key", key));
         let route = if key.is_some() { "route" } else { "lb" };
-        let call = Call {
-            method: Method::POST,
-            path: format!("/logstores/{logstore}/shards/{route}"),
-            query: key.as_slice(),
-            headers: vec![
-                ("content-type", "application/x-protobuf".into()),
-                ("x-log-bodyrawsize", group.len().to_string()),
-                ("x-log-compresstype", "lz4".into()),
-            ],
-            body: compressed,
-        };
+        let mut headers = vec![
+            ("content-type", "application/x-protobuf".into()),
+            ("x-log-bodyrawsize", group.len().to_string()),
+            ("x-log-compresstype", "lz4".into()),
+        ];
+        headers.extend(id.map(|id| (PUT_ID_HEADER, id.to_owned())));
+        let path = format!("/logstores/{logstore}/shards/{route}");
+        let call = Call { method: Method::POST, path, query: key.as_slice(), headers, body: compressed };
         self.send(call).await.map(drop)
     }
 

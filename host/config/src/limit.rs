@@ -69,6 +69,8 @@ pub const STALL_SECONDS: Limit = Limit::new(1, 3600);
 pub const CONSUMER_GROUPS: Limit = Limit::new(1, 10_000);
 /// `limits.shards`.
 pub const SHARDS: Limit = Limit::new(1, 4096);
+/// `limits.put-ids`.
+pub const PUT_IDS: Limit = Limit::new(1000, 100_000_000);
 
 /// `shipping.workers`.
 pub const WORKERS: Limit = Limit::new(0, 1024).min_note(" (one per core)");

@@ -110,6 +110,10 @@ pub struct Limits {
     /// The number of writable shards of a Logstore.
     #[schemars(range(min = limit::SHARDS.min, max = limit::SHARDS.max))]
     pub shards: u32,
+    /// The number of put ids that the service keeps for an access key (`x-logship-put-id`). Beyond it, the ids of the
+    /// key's least recently used client are dropped before a day has passed. An id takes some 60 bytes of disk.
+    #[schemars(range(min = limit::PUT_IDS.min, max = limit::PUT_IDS.max))]
+    pub put_ids: u64,
 }
 
 impl Default for Config {
@@ -140,6 +144,7 @@ impl Default for Limits {
             stall_seconds: 30,
             consumer_groups: 10,
             shards: 256,
+            put_ids: 1_000_000,
         }
     }
 }
@@ -241,7 +246,8 @@ impl Limits {
         within("limits.idle-seconds", self.idle_seconds, limit::IDLE_SECONDS)?;
         within("limits.stall-seconds", self.stall_seconds, limit::STALL_SECONDS)?;
         within("limits.consumer-groups", self.consumer_groups as u64, limit::CONSUMER_GROUPS)?;
-        within("limits.shards", u64::from(self.shards), limit::SHARDS)
+        within("limits.shards", u64::from(self.shards), limit::SHARDS)?;
+        within("limits.put-ids", self.put_ids, limit::PUT_IDS)
     }
 }
 

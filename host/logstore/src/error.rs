@@ -56,6 +56,24 @@ pub enum StoreError {
         /// The end of the shard: the position of the next log group.
         end: u64,
     },
+    /// Another put of the client had this sequence.
+    #[error("put {client}:{sequence} was stored with another body or query: use a new id for other logs")]
+    PutIdConflict {
+        /// The client.
+        client: String,
+        /// The sequence of the put.
+        sequence: i64,
+    },
+    /// The ids of the client's puts around this sequence were dropped, so the put may be stored already.
+    #[error(
+        "put {client}:{sequence} is too old to tell if it was stored: the client put too many since then"
+    )]
+    PutIdTooOld {
+        /// The client.
+        client: String,
+        /// The sequence of the put.
+        sequence: i64,
+    },
     /// The consumer group already exists.
     #[error("consumer group already exist")]
     GroupExists(String),

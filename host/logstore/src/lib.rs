@@ -39,9 +39,9 @@ pub use error::StoreError;
 pub use model::{
     Backlog, CONFIG_NOT_EXIST, Catalog, Checkpoint, ConsumerGroup, FOREVER, FailingStage, GroupStatus,
     Logstore, LogstoreSettings, ManifestEntry, NewGroup, NewStageVersion, NewTask, ObjectManifest, Progress,
-    Project, Resharding, RuleSettings, RuleStart, Shard, ShippingRule, StageAction, StageAlias, StageAliases,
-    StageChange, StageEvent, StageTarget, StageVersion, Status, StoredGroup, Task, TaskCounts, TaskFilter,
-    TaskId,
+    Project, PutId, Resharding, RuleSettings, RuleStart, Shard, ShippingRule, StageAction, StageAlias,
+    StageAliases, StageChange, StageEvent, StageTarget, StageVersion, Status, StoredGroup, StoredPut, Task,
+    TaskCounts, TaskFilter, TaskId,
 };
 pub use options::{Clock, Options};
 pub use position::LogPosition;

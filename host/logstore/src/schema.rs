@@ -187,6 +187,28 @@ const MIGRATIONS: &[&str] = &["
     CREATE INDEX task_stage ON task (stage) WHERE stage IS NOT NULL;
 ", "
     ALTER TABLE task ADD COLUMN objects TEXT;  -- JSON: all objects, if their keys depend on the logs
+", "
+    -- Clients that identify their puts. Without a reference to the logstore: rows of deleted logstores expire too.
+    CREATE TABLE IF NOT EXISTS put_client (
+        id INTEGER PRIMARY KEY,
+        key TEXT NOT NULL,                   -- id of the access key
+        logstore INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        ids INTEGER NOT NULL,                -- number of rows of put_id
+        dropped INTEGER NOT NULL,            -- greatest sequence that was dropped from put_id; -1: none
+        used INTEGER NOT NULL,               -- last put
+        UNIQUE (key, logstore, name)
+    ) STRICT;
+    CREATE INDEX IF NOT EXISTS put_client_used ON put_client (key, used);
+
+    CREATE TABLE IF NOT EXISTS put_id (
+        client INTEGER NOT NULL,             -- put_client.id
+        sequence INTEGER NOT NULL,
+        digest BLOB NOT NULL,                -- of the request
+        position INTEGER NOT NULL,           -- of its first log group
+        stored INTEGER NOT NULL,
+        PRIMARY KEY (client, sequence)
+    ) STRICT, WITHOUT ROWID;
 "];
 
 /// The page size, in bytes. A commit writes whole pages, and small puts touch one page per shard: with 16 KiB pages

@@ -15,6 +15,7 @@ use sonic_rs::LazyValue;
 use crate::call::Call;
 use crate::put;
 use crate::put::Route;
+use crate::put_id::UnfinishedId;
 use crate::reply::Reply;
 use crate::{Service, blocking};
 use logship_batch::batch::{BatchBuilder, LogBatch, LogGroup};
@@ -28,7 +29,7 @@ const PARSE_ERROR: &str = "__parse_error__";
 
 /// Stores the logs of a JSON body.
 pub(crate) async fn ingest(service: &Service, call: &Call, logstore: &Logstore) -> Result<Reply, ApiError> {
-    let route = Route::of(call)?;
+    let (route, id) = (Route::of(call)?, UnfinishedId::of(call)?);
     let now = (service.store_clock)();
     let now = ((now / 1_000_000).try_into().unwrap_or(u32::MAX), (now % 1_000_000) as u32 * 1000);
     let settings = Settings {
@@ -46,10 +47,12 @@ pub(crate) async fn ingest(service: &Service, call: &Call, logstore: &Logstore) 
     let read = move || {
         // Held until the work ends, even if the client disconnects.
         let _reservation = reservation;
-        read(&decode(&body, &encoding, limit)?, settings, strict, now, &source)
+        let body = decode(&body, &encoding, limit)?;
+        let read = read(&body, settings, strict, now, &source)?;
+        Ok((read, id.map(|id| id.finish(&body))))
     };
-    let read = blocking(read).await?;
-    put::store(service, &logstore.project, &logstore.name, &route, read.groups).await?;
+    let (read, id) = blocking(read).await?;
+    put::store(service, &logstore.project, &logstore.name, &route, read.groups, id).await?;
     Ok(Reply::json(&json!({ "accepted": read.accepted, "malformed": read.malformed })))
 }
 

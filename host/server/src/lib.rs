@@ -5,7 +5,7 @@
 //! - [`server`]: connections, TLS, shutdown; `idle_timeout`: closes idle connections.
 //! - `dispatch`: answers requests; `call`: authenticates them; [`keys`]: access keys and their grants.
 //! - [`operation`]: the operations of the API as data: requests, names, permissions.
-//! - Handlers, a module per noun: `manage` (projects, logstores, shards), `put` and `ingest` (write logs), `pull` (cursors,
+//! - Handlers, a module per noun: `manage` (projects, logstores, shards), `put`, `put_id` and `ingest` (write logs), `pull` (cursors,
 //!   read logs), `groups` (consumer groups), `shippers` (rules), `tasks`, `stages`, `previews` (of a stage), `monitor`
 //!   (health, metrics).
 //! - `reply`: responses.
@@ -36,6 +36,7 @@ pub mod operation;
 mod previews;
 mod pull;
 mod put;
+mod put_id;
 mod reply;
 mod rule_checker;
 pub mod server;

@@ -29,6 +29,7 @@ fn describe_logstores() {
         Unit::Bytes,
         "Bytes of received logs, before compression"
     );
+    describe_counter!("logship_repeated_puts_total", "Puts that were stored before, by their id");
     describe_counter!("logship_sent_logs_total", "Logs pulled");
     describe_counter!("logship_sent_bytes_total", Unit::Bytes, "Bytes of pulled logs, before compression");
     describe_counter!("logship_requests_total", "Requests, by operation and result code");
@@ -104,6 +105,11 @@ pub(crate) fn record_received(project: &str, logstore: &str, logs: u64, bytes: u
     let labels = [("project", project.to_owned()), ("logstore", logstore.to_owned())];
     counter!("logship_received_logs_total", &labels).increment(logs);
     counter!("logship_received_bytes_total", &labels).increment(bytes);
+}
+
+pub(crate) fn record_repeated_put(project: &str, logstore: &str) {
+    let labels = [("project", project.to_owned()), ("logstore", logstore.to_owned())];
+    counter!("logship_repeated_puts_total", &labels).increment(1);
 }
 
 pub(crate) fn record_sent(project: &str, logstore: &str, logs: u64, bytes: u64) {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use logship_logstore::{Logstore, NewGroup, Shard, StoreError};
+use logship_logstore::{Logstore, NewGroup, PutId, Shard, StoreError};
 use logship_sls::compression::Compression;
 use logship_sls::error::{ApiError, ErrorCode};
 use logship_sls::hash_key::HashKey;
@@ -11,6 +11,7 @@ use logship_sls::log_group::{LogGroupView, packages};
 use logship_sls::lz4_splice;
 
 use crate::call::Call;
+use crate::put_id::UnfinishedId;
 use crate::reply::{Reply, store_error};
 use crate::{Service, blocking, metrics};
 
@@ -37,17 +38,19 @@ impl Route {
 pub(crate) async fn put(service: &Service, call: &Call, logstore: &Logstore) -> Result<Reply, ApiError> {
     let route = Route::of(call)?;
     let groups = groups(service, call).await?;
-    store(service, &logstore.project, &logstore.name, &route, groups).await?;
+    let id = UnfinishedId::of(call)?.map(|id| id.finish(&call.body));
+    store(service, &logstore.project, &logstore.name, &route, groups, id).await?;
     Ok(Reply::empty())
 }
 
-/// Stores log groups. Does nothing without any.
+/// Stores log groups, once for each id. Does nothing without any group.
 pub(crate) async fn store(
     service: &Service,
     project: &str,
     logstore: &str,
     route: &Route,
     groups: Vec<NewGroup>,
+    id: Option<PutId>,
 ) -> Result<(), ApiError> {
     if groups.is_empty() {
         return Ok(());
@@ -60,10 +63,21 @@ pub(crate) async fn store(
         let catalog = service.store.catalog();
         let found = catalog.logstore(project, logstore).map_err(store_error)?;
         let shard = shard_for(found, route)?;
-        match service.store.put(&shard, groups.clone()).await {
+        let stored = match &id {
+            None => service.store.put(&shard, groups.clone()).await.map(drop),
+            Some(id) => {
+                let stored = service.store.put_once(found, &shard, groups.clone(), id.clone()).await;
+                if stored.as_ref().is_ok_and(|stored| stored.is_repeated) {
+                    metrics::record_repeated_put(project, logstore);
+                    return Ok(());
+                }
+                stored.map(drop)
+            }
+        };
+        match stored {
             Err(StoreError::ReadOnlyShard(_)) if !last => {}
             Err(error) => return Err(store_error(error)),
-            Ok(_) => break,
+            Ok(()) => break,
         }
     }
     metrics::record_received(project, logstore, logs, bytes);

@@ -82,6 +82,8 @@ pub(crate) fn store_error(error: StoreError) -> ApiError {
         | StoreError::NoAdjacentShard(_)
         | StoreError::TooManyShards(_) => Code::ParameterInvalid,
         StoreError::NoCursor { .. } => Code::InvalidCursor,
+        StoreError::PutIdConflict { .. } => Code::PutIdConflict,
+        StoreError::PutIdTooOld { .. } => Code::PutIdTooOld,
         StoreError::GroupExists(_) => Code::ConsumerGroupAlreadyExist,
         StoreError::NoGroup(_) => Code::ConsumerGroupNotExist,
         StoreError::GroupQuota(_) => Code::ConsumerGroupQuotaExceed,

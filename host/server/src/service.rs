@@ -77,8 +77,8 @@ impl Service {
     /// Opens the store and the keys of the data directory. The first start creates both, with one admin key. Stages run in
     /// `engine`. Must be called within a Tokio runtime.
     pub fn open(config: Config, engine: Engine) -> Result<Self, ServiceError> {
-        let Limits { consumer_groups: groups, shards, .. } = config.limits;
-        let options = Options { groups, shards, ..Options::default() };
+        let Limits { consumer_groups: groups, shards, put_ids, .. } = config.limits;
+        let options = Options { groups, shards, put_ids, ..Options::default() };
         let clock = Arc::clone(&options.clock);
         // Before any stage is loaded, because loading registers the stage's metrics.
         let metrics = metrics::install()?;

@@ -149,6 +149,10 @@ codes! {
     NotExistConsumerWithBody = 400,
     /// The checkpoint is not a cursor.
     InvalidShardCheckPoint = 400,
+    /// Another put had the id in `x-logship-put-id`. A code of logship.
+    PutIdConflict = 409,
+    /// The id in `x-logship-put-id` is too old to tell if the put was stored. A code of logship.
+    PutIdTooOld = 409,
     /// No shipper has the name.
     ShipperNotExist = 404,
     /// The body was not received in time. Clients retry.

@@ -6,3 +6,6 @@ pub const SENT_HEADER: &str = "x-logship-sent";
 /// A header of a pull's reply with the position of its first group. It is past the cursor if logs were deleted. An
 /// extension of logship.
 pub const FIRST_POSITION_HEADER: &str = "x-logship-first";
+
+/// The header that identifies a put, as `CLIENT:SEQUENCE`: a repeated put is stored once.
+pub const PUT_ID_HEADER: &str = "x-logship-put-id";

@@ -13,6 +13,7 @@ mod log;
 mod logstore;
 mod output;
 mod put;
+mod put_stream;
 mod receiver_options;
 #[cfg(test)]
 mod reference;

@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::connect::{self, Connect};
+use super::put_stream::{PutStream, PutStreams};
 use super::{Failure, bar};
 use crate::file_ship::input::{Blocks, Input};
 use crate::file_ship::rejects::Rejects;
@@ -20,8 +21,8 @@ use logship_server::keys::Access;
 
 /// Puts NDJSON into a logstore.
 ///
-/// The input format is that of `logship ship`. Logs are reported as put once they are on the service's disk. Malformed
-/// lines are written to a file and don't stop the rest.
+/// The input format is that of `logship ship`. Logs are reported as put once they are on the service's disk. A retry
+/// after a lost reply stores nothing twice. Malformed lines are written to a file and don't stop the rest.
 #[derive(Debug, Args)]
 pub(super) struct PutCommand {
     /// The logstore to write to.
@@ -139,11 +140,12 @@ impl PutCommand {
         let retry_timeout = Duration::from_secs(self.retry_timeout);
         let (mut in_flight, mut end_of_input) = (InFlight::new(), false);
         let mut lines = LineCounter::default();
+        let mut streams = PutStreams::new(self.requests);
         loop {
             // Waits for the oldest request and the input together, so that a failure shows even if the input is idle.
             tokio::select! {
                 Some(done) = oldest(&mut in_flight) => {
-                    done??;
+                    streams.put_back(done??);
                     if let Some((block, _)) = in_flight.pop_front() {
                         stored.add(&block);
                         bar.inc(block.bytes);
@@ -158,11 +160,13 @@ impl PutCommand {
                     self.keep_rejects(&block, lines.before(&block), rejects)?;
                     let groups = std::mem::take(&mut block.groups);
                     let (client, logstore) = (Arc::clone(&client), Arc::clone(&logstore));
+                    // There are as many streams as requests.
+                    let Some(mut stream) = streams.take() else { continue };
                     let handle = tokio::spawn(async move {
                         for group in groups {
-                            with_retries(retry_timeout, || client.put(&logstore, &group, None)).await?;
+                            stream.put(&client, &logstore, &group, retry_timeout).await?;
                         }
-                        Ok(())
+                        Ok(stream)
                     });
                     in_flight.push_back((block, handle));
                 }
@@ -196,10 +200,12 @@ impl LineCounter {
     }
 }
 
-type InFlight = VecDeque<(ParsedBlock, JoinHandle<Result<(), ClientError>>)>;
+type InFlight = VecDeque<(ParsedBlock, JoinHandle<Result<PutStream, ClientError>>)>;
 
 /// Waits for the oldest request. Returns `None` if no request is in flight.
-async fn oldest(in_flight: &mut InFlight) -> Option<Result<Result<(), ClientError>, tokio::task::JoinError>> {
+async fn oldest(
+    in_flight: &mut InFlight,
+) -> Option<Result<Result<PutStream, ClientError>, tokio::task::JoinError>> {
     Some((&mut in_flight.front_mut()?.1).await)
 }
 
@@ -208,27 +214,6 @@ impl Stored {
         self.position.before(block);
         self.logs += block.logs as u64;
         self.bytes += block.bytes;
-    }
-}
-
-/// Retries transient errors until the timeout. If a reply is lost, a retry can store logs twice.
-async fn with_retries<F: Future<Output = Result<(), ClientError>>>(
-    retry_timeout: Duration,
-    request: impl Fn() -> F,
-) -> Result<(), ClientError> {
-    let started = Instant::now();
-    let mut delay = Duration::from_millis(200);
-    loop {
-        match request().await {
-            Err(error) if error.is_transient() && started.elapsed() + delay < retry_timeout => {
-                if started.elapsed() < delay {
-                    eprintln!("retrying for up to {} s: {error}", retry_timeout.as_secs());
-                }
-                tokio::time::sleep(delay).await;
-                delay = (delay * 2).min(Duration::from_secs(5));
-            }
-            result => return result,
-        }
     }
 }
 

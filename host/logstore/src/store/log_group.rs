@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{PERMIT_BYTES, QUEUE_BUDGET, Store};
 use crate::error::StoreError;
-use crate::model::{NewGroup, Shard, StoredGroup};
+use crate::model::{Logstore, NewGroup, PutId, Shard, StoredGroup, StoredPut};
 
 /// The limits of [`Store::read`].
 #[derive(Debug, Clone, Copy)]
@@ -23,13 +23,33 @@ pub struct Limits {
 impl Store {
     /// Appends log groups to a shard. Returns the position of the first one after all are on disk.
     pub async fn put(&self, shard: &Arc<Shard>, groups: Vec<NewGroup>) -> Result<u64, StoreError> {
+        Ok(self.put_groups(shard, groups, None).await?.position)
+    }
+
+    /// Appends log groups to a shard, unless a put with this id stored them in a shard of the logstore within a day.
+    pub async fn put_once(
+        &self,
+        logstore: &Logstore,
+        shard: &Arc<Shard>,
+        groups: Vec<NewGroup>,
+        id: PutId,
+    ) -> Result<StoredPut, StoreError> {
+        self.put_groups(shard, groups, Some((logstore.id, id))).await
+    }
+
+    async fn put_groups(
+        &self,
+        shard: &Arc<Shard>,
+        groups: Vec<NewGroup>,
+        id: Option<(i64, PutId)>,
+    ) -> Result<StoredPut, StoreError> {
         let bytes: usize = groups.iter().map(|group| group.body.len()).sum();
         let permits = (bytes / PERMIT_BYTES + 1).min(QUEUE_BUDGET / PERMIT_BYTES) as u32;
         let permits = Arc::clone(&self.queue_budget)
             .acquire_many_owned(permits)
             .await
             .map_err(|_| StoreError::Closed)?;
-        self.writer.put(Arc::clone(shard), groups, permits).await
+        self.writer.put(Arc::clone(shard), groups, id, permits).await
     }
 
     /// Calls `visit` with the groups of a shard from a position on, until it breaks. Blocks on disk I/O.

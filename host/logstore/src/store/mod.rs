@@ -7,6 +7,7 @@ mod log_group;
 mod logstore;
 mod member;
 mod project;
+mod put_id;
 mod retention;
 mod rule;
 mod shard;
@@ -73,8 +74,9 @@ impl Store {
         let catalog = Catalog::read(&connection, &Catalog::default())?;
         let groups = Groups::read(&connection, (options.uptime)())?;
         let catalog = Arc::new(RwLock::new(Arc::new(catalog)));
-        let writer = Writer::start(connection, Arc::clone(&catalog), Arc::clone(&options.clock))
-            .map_err(file_error(directory))?;
+        let writer =
+            Writer::start(connection, Arc::clone(&catalog), Arc::clone(&options.clock), options.put_ids)
+                .map_err(file_error(directory))?;
         Ok(Self {
             writer,
             options,

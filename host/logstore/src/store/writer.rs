@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use super::put_id::PutIds;
 use super::retention::{Retention, Step};
 use crate::error::StoreError;
-use crate::model::{Catalog, NewGroup, Shard};
+use crate::model::{Catalog, NewGroup, PutId, Shard, StoredPut};
 use crate::options::Clock;
 
 /// The number of log groups and jobs after which a commit takes no more work. This bounds the latency of puts.
@@ -37,9 +38,11 @@ enum Work {
 struct Put {
     shard: Arc<Shard>,
     groups: Vec<NewGroup>,
+    /// The id of the put, with the logstore's.
+    id: Option<(i64, PutId)>,
     /// The memory budget of the queued groups. Held here, so that it outlives a caller that gives up.
     _permits: OwnedSemaphorePermit,
-    reply: oneshot::Sender<Result<u64, StoreError>>,
+    reply: oneshot::Sender<Result<StoredPut, StoreError>>,
 }
 
 struct Job {
@@ -68,22 +71,26 @@ impl Writer {
         connection: Connection,
         catalog: Arc<RwLock<Arc<Catalog>>>,
         clock: Clock,
+        put_ids: u64,
     ) -> Result<Self, std::io::Error> {
         let (sender, receiver) = mpsc::channel();
-        let mut thread = Thread { connection, catalog, clock, receiver, retention: Retention::default() };
+        let (retention, put_ids) = (Retention::default(), PutIds::new(put_ids));
+        let mut thread = Thread { connection, catalog, clock, receiver, retention, put_ids };
         let thread = std::thread::Builder::new().name("store".into()).spawn(move || thread.run())?;
         Ok(Self { sender: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)) })
     }
 
-    /// Appends groups to a shard. Returns the position of the first one after all are on disk.
+    /// Appends groups to a shard. Returns the position of the first one after all are on disk. With an id, groups that
+    /// are stored already are not appended again.
     pub(super) async fn put(
         &self,
         shard: Arc<Shard>,
         groups: Vec<NewGroup>,
+        id: Option<(i64, PutId)>,
         permits: OwnedSemaphorePermit,
-    ) -> Result<u64, StoreError> {
+    ) -> Result<StoredPut, StoreError> {
         let (reply, response) = oneshot::channel();
-        self.send(Work::Put(Put { shard, groups, _permits: permits, reply }))?;
+        self.send(Work::Put(Put { shard, groups, id, _permits: permits, reply }))?;
         response.await.unwrap_or(Err(StoreError::Closed))
     }
 
@@ -152,6 +159,7 @@ struct Thread {
     clock: Clock,
     receiver: mpsc::Receiver<Work>,
     retention: Retention,
+    put_ids: PutIds,
 }
 
 impl Thread {
@@ -198,6 +206,7 @@ impl Thread {
                 tracing::error!(%error, "a commit failed and stored nothing");
                 metrics::counter!("logship_commits_failed_total").increment(1);
                 self.retention.discard();
+                self.put_ids.discard();
                 commit.reply(Err(&error.to_string()));
                 // The disk may be full: try to delete expired logs.
                 self.idle();
@@ -209,7 +218,7 @@ impl Thread {
     fn fill(&mut self, commit: &mut Commit, first: Work) -> Result<(), StoreError> {
         let mut next = Some(first);
         while let Some(work) = next {
-            commit.apply(&self.connection, work, (self.clock)() / 1_000_000)?;
+            commit.apply(&self.connection, &mut self.put_ids, work, (self.clock)() / 1_000_000)?;
             next = if commit.is_full() { None } else { self.receiver.try_recv().ok() };
         }
         // A retention step shares the commit, so it needs no disk write of its own.
@@ -222,6 +231,7 @@ impl Thread {
             self.retention.discard();
             self.connection.execute_batch("ROLLBACK TO retention")?;
         }
+        self.put_ids.step(&self.connection, (self.clock)() / 1_000_000)?;
         Ok(self.connection.execute_batch("COMMIT")?)
     }
 
@@ -243,6 +253,9 @@ impl Thread {
             Ok(false) => {}
             Err(error) => tracing::error!(%error, "can't delete expired logs; it will be retried"),
         }
+        if let Err(error) = self.put_ids.idle(&self.connection, (self.clock)() / 1_000_000) {
+            tracing::error!(%error, "can't delete expired put ids; it will be retried");
+        }
     }
 }
 
@@ -250,7 +263,7 @@ impl Thread {
 #[derive(Default)]
 struct Commit {
     shards: HashMap<i64, PendingShard>,
-    puts: Vec<(oneshot::Sender<Result<u64, StoreError>>, u64)>,
+    puts: Vec<(oneshot::Sender<Result<StoredPut, StoreError>>, StoredPut)>,
     jobs: Vec<Reply>,
     groups: usize,
     bytes: usize,
@@ -271,14 +284,28 @@ impl Commit {
         self.bytes >= COMMIT_BYTES || self.groups + self.jobs.len() >= COMMIT_GROUPS || self.changes_catalog
     }
 
-    fn apply(&mut self, connection: &Connection, work: Work, now: u64) -> Result<(), StoreError> {
+    fn apply(
+        &mut self,
+        connection: &Connection,
+        ids: &mut PutIds,
+        work: Work,
+        now: u64,
+    ) -> Result<(), StoreError> {
         match work {
-            Work::Put(put) => self.put(connection, put, now),
+            Work::Put(put) => self.put(connection, ids, put, now),
             Work::Job(job) => self.job(connection, job),
         }
     }
 
-    fn put(&mut self, connection: &Connection, put: Put, now: u64) -> Result<(), StoreError> {
+    fn put(
+        &mut self,
+        connection: &Connection,
+        ids: &mut PutIds,
+        put: Put,
+        now: u64,
+    ) -> Result<(), StoreError> {
+        // Before the shard is checked: a split since the first put must not store it again.
+        let Some(put) = self.find_repeated(connection, put, now)? else { return Ok(()) };
         if put.shard.state.read_only.load(Ordering::Acquire) {
             let _ = put.reply.send(Err(StoreError::ReadOnlyShard(put.shard.number)));
             return Ok(());
@@ -291,7 +318,10 @@ impl Commit {
             shard: Arc::clone(&put.shard),
         });
         // Registered before the insert, so that a failed insert replies with the error of the commit.
-        self.puts.push((put.reply, shard.end));
+        self.puts.push((put.reply, StoredPut { position: shard.end, is_repeated: false }));
+        if let Some((logstore, id)) = &put.id {
+            ids.record(connection, *logstore, id, shard.end, now)?;
+        }
         let mut insert = connection.prepare_cached(
             "INSERT INTO log_group (id, received, newest, logs, size, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         )?;
@@ -304,6 +334,29 @@ impl Commit {
             self.bytes += group.body.len();
         }
         Ok(())
+    }
+
+    /// Returns a put unless its id decides its reply.
+    fn find_repeated(
+        &mut self,
+        connection: &Connection,
+        put: Put,
+        now: u64,
+    ) -> Result<Option<Put>, StoreError> {
+        let Some((logstore, id)) = &put.id else { return Ok(Some(put)) };
+        match PutIds::find(connection, *logstore, id, now) {
+            Ok(None) => return Ok(Some(put)),
+            // The reply follows the commit, which may have the first put.
+            Ok(Some(position)) => self.puts.push((put.reply, StoredPut { position, is_repeated: true })),
+            Err(error @ (StoreError::PutIdConflict { .. } | StoreError::PutIdTooOld { .. })) => {
+                let _ = put.reply.send(Err(error));
+            }
+            Err(error) => {
+                self.puts.push((put.reply, StoredPut { position: 0, is_repeated: false }));
+                return Err(error);
+            }
+        }
+        Ok(None)
     }
 
     fn job(&mut self, connection: &Connection, job: Job) -> Result<(), StoreError> {
@@ -321,7 +374,7 @@ impl Commit {
     /// Registers work that could not start. Its reply is the error of the failed commit.
     fn fail(&mut self, work: Work, error: &rusqlite::Error) {
         match work {
-            Work::Put(put) => self.puts.push((put.reply, 0)),
+            Work::Put(put) => self.puts.push((put.reply, StoredPut { position: 0, is_repeated: false })),
             Work::Job(job) => self.jobs.push((job.run)(Err(StoreError::Commit(error.to_string()))).reply),
         }
     }
@@ -339,8 +392,8 @@ impl Commit {
 
     /// Replies to all callers.
     fn reply(self, committed: CommitResult<'_>) {
-        for (reply, position) in self.puts {
-            let result = committed.map(|()| position).map_err(|error| StoreError::Commit(error.into()));
+        for (reply, stored) in self.puts {
+            let result = committed.map(|()| stored).map_err(|error| StoreError::Commit(error.into()));
             // The caller may have given up; its logs are stored anyway.
             let _ = reply.send(result);
         }
