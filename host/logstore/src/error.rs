@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use logship_sls::hash_key::RangeError;
 
+use crate::damage::Damage;
 use crate::position::LogPosition;
 
 /// An error of a store operation. A failed operation changes nothing.
@@ -118,6 +119,9 @@ pub enum StoreError {
     /// The task does not exist, or can't be started.
     #[error("task {0} does not exist")]
     NoTask(String),
+    /// A stored log group is damaged or missing. Nothing of it is returned.
+    #[error("{0}")]
+    Damaged(Damage),
     /// Another process uses the data directory.
     #[error("{} is in use by another process: stop it or use another data directory", .0.display())]
     Locked(PathBuf),
@@ -129,6 +133,16 @@ pub enum StoreError {
         /// The schema version of the file.
         version: usize,
         /// The newest supported schema version.
+        known: usize,
+    },
+    /// The file is a store of an older logship.
+    #[error("{} is a store of an older logship (schema version {version}, now {known}): start `logship serve` with it once, which updates it", path.display())]
+    OldFile {
+        /// The path of the file.
+        path: PathBuf,
+        /// The schema version of the file.
+        version: usize,
+        /// The current schema version.
         known: usize,
     },
     /// A file of the data directory can't be created or opened.

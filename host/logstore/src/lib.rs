@@ -10,12 +10,14 @@
 //!
 //! | module | content |
 //! |---|---|
-//! | `store` | [`Store`], the API: one file for each noun with its operations. `store/writer`: the single writer thread, with group commit. `store/retention`: deletes old logs |
+//! | `store` | [`Store`], the API: one file for each noun with its operations. `store/writer`: the single writer thread, with group commit. `store/retention`: deletes old logs. `store/integrity`, `store/chain`, `store/walk`: checksums and hash chains |
 //! | `model` | the types that the store holds, takes and returns, one file for each noun |
 //! | `schema` | the tables, and their migrations |
 //! | `error` | [`StoreError`] |
 //! | `balance` | assigns the shards of a logstore to the members of a consumer group |
 //! | `options` | [`Options`] of a store |
+//! | `damage` | [`Damage`]: damaged or missing log groups |
+//! | `digest` | [`Digest`]: BLAKE3 |
 //! | `position` | [`LogPosition`]: positions between two logs of a shard |
 //!
 //! # Storage format
@@ -26,8 +28,12 @@
 //! - An acknowledged put is on disk (`synchronous=FULL`), exactly once.
 //! - Positions are consecutive, never reused and never changed.
 //! - A log group that a reader has seen stays readable until its time to live ends.
+//! - A read returns the bytes of the put: each log group has a checksum, and each shard a hash chain (`model/chain`).
+//!   [`StoreVerifier`] walks the chains.
 
 mod balance;
+mod damage;
+mod digest;
 mod error;
 mod model;
 mod options;
@@ -35,14 +41,16 @@ mod position;
 mod schema;
 mod store;
 
+pub use damage::{Damage, Flaw};
+pub use digest::{Digest, InvalidDigest};
 pub use error::StoreError;
 pub use model::{
-    Backlog, CONFIG_NOT_EXIST, Catalog, Checkpoint, ConsumerGroup, FOREVER, FailingStage, GroupStatus,
-    Logstore, LogstoreSettings, ManifestEntry, NewGroup, NewStageVersion, NewTask, ObjectManifest, Progress,
-    Project, PutId, Resharding, RuleSettings, RuleStart, Shard, ShippingRule, StageAction, StageAlias,
-    StageAliases, StageChange, StageEvent, StageTarget, StageVersion, Status, StoredGroup, StoredPut, Task,
-    TaskCounts, TaskFilter, TaskId,
+    Backlog, CONFIG_NOT_EXIST, Catalog, Checkpoint, Comparison, ConsumerGroup, FOREVER, FailingStage,
+    GroupStatus, Heads, Logstore, LogstoreSettings, ManifestEntry, NewGroup, NewStageVersion, NewTask,
+    ObjectManifest, Progress, Project, PutId, Resharding, RuleSettings, RuleStart, Shard, ShardHead,
+    ShippingRule, StageAction, StageAlias, StageAliases, StageChange, StageEvent, StageTarget, StageVersion,
+    Status, StoredGroup, StoredPut, Task, TaskCounts, TaskFilter, TaskId, Verification, VerifiedShard,
 };
 pub use options::{Clock, Options};
 pub use position::LogPosition;
-pub use store::{Limits, Store};
+pub use store::{Limits, Store, StoreVerifier};

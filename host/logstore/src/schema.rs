@@ -1,5 +1,6 @@
 //! The database schema: opens and migrates the database.
 
+use std::cmp::Ordering;
 use std::path::Path;
 use std::time::Duration;
 
@@ -209,6 +210,22 @@ const MIGRATIONS: &[&str] = &["
         stored INTEGER NOT NULL,
         PRIMARY KEY (client, sequence)
     ) STRICT, WITHOUT ROWID;
+", "
+    -- Digests of 32 bytes. NULL: the log group was stored before checksums, and is not in the chain of its shard.
+    ALTER TABLE log_group ADD COLUMN checksum BLOB;
+    ALTER TABLE log_group ADD COLUMN head BLOB;  -- head of the chain after the log group
+
+    -- The chain of a shard. A shard without a row has no log groups in its chain.
+    CREATE TABLE chain (
+        shard INTEGER PRIMARY KEY REFERENCES shard (id) ON DELETE CASCADE,
+        start INTEGER NOT NULL,              -- cursor of the oldest stored log group in the chain
+        base BLOB NOT NULL,                  -- head before that log group
+        next INTEGER NOT NULL,               -- cursor of the next log group
+        head BLOB NOT NULL                   -- head before the next log group
+    ) STRICT;
+
+    ALTER TABLE task ADD COLUMN head_before BLOB;  -- heads of the chain before and after the range
+    ALTER TABLE task ADD COLUMN head_after BLOB;
 "];
 
 /// The page size, in bytes. A commit writes whole pages, and small puts touch one page per shard: with 16 KiB pages
@@ -251,6 +268,21 @@ pub(crate) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
     }
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
+}
+
+/// Opens an existing database for reading, without a store. Another process may use it.
+pub(crate) fn open_existing(path: &Path) -> Result<Connection, StoreError> {
+    if let Err(source) = std::fs::metadata(path) {
+        return Err(StoreError::File { path: path.to_owned(), source });
+    }
+    let connection = open_reader(path)?;
+    let version = connection.pragma_query_value(None, "user_version", |row| row.get::<_, u32>(0))? as usize;
+    let known = MIGRATIONS.len();
+    match version.cmp(&known) {
+        Ordering::Less => Err(StoreError::OldFile { path: path.to_owned(), version, known }),
+        Ordering::Equal => Ok(connection),
+        Ordering::Greater => Err(StoreError::UnsupportedFile { path: path.to_owned(), version, known }),
+    }
 }
 
 /// Opens the database for reading.

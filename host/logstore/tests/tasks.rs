@@ -240,7 +240,13 @@ async fn migrates_database_without_object_lists() {
     let Test { directory, now, store } = test;
     drop(store);
     let before = rusqlite::Connection::open(directory.path().join("logstore.db")).unwrap();
-    before.execute_batch("ALTER TABLE task DROP COLUMN objects; PRAGMA user_version = 3").unwrap();
+    before
+        .execute_batch(
+            "DROP TABLE chain; ALTER TABLE task DROP COLUMN head_before; ALTER TABLE task DROP COLUMN head_after;
+             ALTER TABLE log_group DROP COLUMN checksum; ALTER TABLE log_group DROP COLUMN head;
+             ALTER TABLE task DROP COLUMN objects; PRAGMA user_version = 3",
+        )
+        .unwrap();
     drop(before);
     let test = Test { store: open(directory.path(), &now), directory, now };
     let with_manifest = test.store.task(with_manifest.id).unwrap();

@@ -36,6 +36,10 @@ fn describe_logstores() {
     describe_histogram!("logship_request_seconds", Unit::Seconds, "Duration of requests");
     describe_histogram!("logship_commit_seconds", Unit::Seconds, "Duration of commits to disk");
     describe_counter!("logship_commits_failed_total", "Failed commits");
+    describe_counter!(
+        "logship_damaged_groups_total",
+        "Reads refused because a stored log group is damaged or missing"
+    );
     describe_gauge!("logship_store_bytes", Unit::Bytes, "Size of the store");
     describe_gauge!("logship_shard_groups", "Log groups in a shard");
     describe_gauge!(

@@ -96,6 +96,8 @@ pub(crate) fn store_error(error: StoreError) -> ApiError {
         | StoreError::NoStage(_)
         | StoreError::StageChanged(_) => Code::ParameterInvalid,
         StoreError::Closed => Code::ServerBusy,
+        // The store has logged it. The message names the cursor, so that a consumer can go on behind it.
+        StoreError::Damaged(_) => Code::InternalServerError,
         _ => {
             // The database's message has file names. It is for the operator, not for clients.
             tracing::error!(%error, "the store failed");

@@ -265,6 +265,8 @@ fn show_task(task: &Task) -> Value {
         "rawBytes": manifest.map(|manifest| manifest.raw_bytes),
         "storedBytes": manifest.map(|manifest| manifest.stored_bytes),
         "sha256": manifest.map(|manifest| &manifest.sha256),
+        "headBefore": task.heads.map(|heads| heads.before.to_string()),
+        "head": task.heads.map(|heads| heads.after.to_string()),
     });
     if let (Some(shown), Value::Object(more)) = (shown.as_object_mut(), more) {
         shown.extend(more);

@@ -31,7 +31,7 @@ pub(super) struct Connect {
     region: Option<String>,
     /// The service's data directory on this machine, to read an access key from.
     #[arg(long, value_name = "DIR", env = "LOGSHIP_DATA", default_value = "logship-data")]
-    data: PathBuf,
+    pub(super) data: PathBuf,
     /// The project of the logstores.
     #[arg(long, env = "SLS_PROJECT", default_value = "default")]
     pub(super) project: String,

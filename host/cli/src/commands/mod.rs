@@ -28,6 +28,7 @@ mod tail;
 mod task;
 mod transform_options;
 mod verify;
+mod verify_store;
 
 use std::io::ErrorKind;
 use std::path::PathBuf;

@@ -6,23 +6,29 @@ use serde_json::Value;
 
 use super::connect::{self, Connect};
 use super::task::{TaskFilter, fetch};
+use super::verify_store::StoreOptions;
 use super::{Failure, bar};
 use logship_server::keys::Access;
 
-/// Verifies the objects of successful tasks against the tasks' digests.
+/// Verifies the objects of successful tasks against the tasks' digests, or the stored logs.
 ///
 /// The service reads each object completely. The command lists objects that are missing or have other bytes, and
-/// fails if any exist.
+/// fails if any exist. With --store, it verifies the log groups in the data directory instead.
 #[derive(Debug, Args)]
 pub(super) struct VerifyCommand {
     #[command(flatten)]
     filter: TaskFilter,
+    #[command(flatten)]
+    store: StoreOptions,
     #[command(flatten)]
     connect: Connect,
 }
 
 impl VerifyCommand {
     pub(super) fn run(self) -> Result<(), Failure> {
+        if self.store.is_set() {
+            return self.store.run(&self.connect.data);
+        }
         connect::run(async {
             let client = self.connect.client(Access::Read)?;
             let mut query = self.filter.query();

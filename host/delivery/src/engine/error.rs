@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use logship_config::rule::RuleError;
-use logship_logstore::{CONFIG_NOT_EXIST, StoreError};
+use logship_logstore::{CONFIG_NOT_EXIST, LogPosition, StoreError};
 use logship_runtime::stage::{Identity, StageError};
 use logship_sink::error::SinkError;
 use logship_source::shard_reader::SourceError;
@@ -126,6 +126,19 @@ impl TaskError {
             _ => return None,
         };
         error.stage().map(Identity::digest)
+    }
+
+    /// The end of the logs that can't be read any more, if the logs from `begin` on were deleted or are damaged.
+    pub(super) fn end_of_lost_logs(&self, begin: LogPosition) -> Option<LogPosition> {
+        match self {
+            Self::Expired { to, .. } => Some(LogPosition::at(*to)),
+            Self::Source(SourceError::Store(StoreError::Damaged(damage)))
+                if damage.position == begin.cursor =>
+            {
+                Some(LogPosition::at(damage.end()))
+            }
+            _ => None,
+        }
     }
 
     /// True if a retry may succeed.

@@ -90,7 +90,7 @@ impl ObjectPlan {
             Some(file) => {
                 let key = task.object.clone();
                 let made = FinishedObject { key, file, rows, raw_bytes, started: begun };
-                let provenance = provenance(task, end, stages, &made);
+                let provenance = provenance(task, end, attempt.heads()?, stages, &made);
                 self.publish(attempt, made, &provenance)?.is_some()
             }
             None => true,

@@ -83,10 +83,10 @@ impl ObjectPlan {
         end: LogPosition,
         objects: Vec<FinishedObject>,
     ) -> Result<(), TaskError> {
-        let stages = stages_of(self);
+        let (stages, heads) = (stages_of(self), attempt.heads()?);
         let mut left = objects.len();
         for made in objects {
-            let provenance = provenance(attempt.task, end, stages.clone(), &made);
+            let provenance = provenance(attempt.task, end, heads, stages.clone(), &made);
             if let Some(shipped) = self.publish(attempt, made, &provenance)? {
                 attempt.count_shipped(shipped.rows, shipped.stored_bytes);
             }

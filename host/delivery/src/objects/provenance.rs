@@ -1,6 +1,6 @@
 //! Provenance metadata of objects.
 
-use logship_logstore::{LogPosition, Task};
+use logship_logstore::{Heads, LogPosition, Task};
 
 use crate::objects::object;
 use crate::objects::plan::ObjectPlan;
@@ -14,19 +14,25 @@ pub(super) fn stages_of(plan: &ObjectPlan) -> String {
     stages.collect::<Vec<_>>().join(", ")
 }
 
-/// The provenance metadata of an object.
+/// The provenance metadata of an object. `heads` are those of the shard's chain before and after the range.
 pub(super) fn provenance(
     task: &Task,
     end: LogPosition,
+    heads: Option<Heads>,
     stages: String,
     made: &object::FinishedObject,
 ) -> Provenance {
-    vec![
+    let mut provenance = vec![
         ("logship-task", task.id.to_string()),
         ("logship-source", format!("{}/{}/{}", task.project, task.logstore, task.shard)),
         ("logship-range", format!("{}-{end}", task.begin)),
         ("logship-stages", stages),
         ("logship-rows", made.rows.to_string()),
         ("logship-sha256", made.file.sha256.clone()),
-    ]
+    ];
+    if let Some(heads) = heads {
+        provenance.push(("logship-head-before", heads.before.to_string()));
+        provenance.push(("logship-head", heads.after.to_string()));
+    }
+    provenance
 }

@@ -3,6 +3,7 @@
 //! Nothing here reads or writes the database.
 
 mod catalog;
+mod chain;
 mod consumer_group;
 mod log_group;
 mod logstore;
@@ -12,8 +13,11 @@ mod rule;
 mod shard;
 mod stage;
 mod task;
+mod verification;
 
 pub use catalog::Catalog;
+pub use chain::Heads;
+pub(crate) use chain::{Chain, GroupColumns, HashedGroup, next_head};
 pub use consumer_group::{Checkpoint, ConsumerGroup, GroupStatus};
 pub use log_group::{NewGroup, StoredGroup};
 pub use logstore::{FOREVER, Logstore, LogstoreSettings};
@@ -30,3 +34,4 @@ pub use task::{
     Backlog, CONFIG_NOT_EXIST, FailingStage, ManifestEntry, NewTask, ObjectManifest, Status, Task,
     TaskCounts, TaskFilter, TaskId,
 };
+pub use verification::{Comparison, ShardHead, Verification, VerifiedShard};

@@ -1,10 +1,12 @@
 //! Shards: sequences of log groups.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use logship_sls::hash_key::{HashKey, HashRange};
 use tokio::sync::Notify;
+
+use super::Chain;
 
 /// A shard: a sequence of log groups. The position of a log group is its cursor.
 #[derive(Debug)]
@@ -36,6 +38,8 @@ pub(crate) struct ShardState {
     pub(crate) received: AtomicU64,
     /// The time of the newest log, in Unix seconds.
     pub(crate) newest: AtomicU64,
+    /// The chain of the log groups.
+    pub(crate) chain: Mutex<Chain>,
     /// True if the newest catalog says that the shard accepts no more puts.
     pub(crate) read_only: AtomicBool,
     /// Wakes readers after a put.
@@ -76,6 +80,16 @@ impl Shard {
     /// Returns the time of the newest log, in Unix seconds; 0 if the shard never had one.
     pub fn newest(&self) -> u64 {
         self.state.newest.load(Ordering::Relaxed)
+    }
+
+    /// Returns the chain of the log groups.
+    pub(crate) fn chain(&self) -> Chain {
+        *self.state.chain.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the chain of the log groups.
+    pub(crate) fn update_chain(&self, update: impl FnOnce(&mut Chain)) {
+        update(&mut self.state.chain.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Waits until there is a log group at `position`.

@@ -8,10 +8,11 @@ use logship_sls::hash_key::{HashKey, HashRange};
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::Notify;
 
+use super::chain;
 use super::rule::read_rules;
 use super::stage::read_stages;
 use crate::error::StoreError;
-use crate::model::{Catalog, ConsumerGroup, Logstore, POSITION_BITS, Project, Shard, ShardState};
+use crate::model::{Catalog, Chain, ConsumerGroup, Logstore, POSITION_BITS, Project, Shard, ShardState};
 
 impl Catalog {
     /// Reads the catalog from the database. Shards of the `previous` catalog keep their state.
@@ -56,9 +57,15 @@ impl ShardState {
         let position = |row: i64| origin + (row - first) as u64;
         let last = edge("DESC")?;
         let end = last.map_or(next, |(row, ..)| position(row) + 1).max(next);
+        let recorded = chain::read(connection, shard)?;
+        // Removed log groups leave a gap at the ends: it is not closed, so readers fail there.
+        let end = recorded.map_or(end, |chain| chain.end.max(end));
+        let begin = edge("ASC")?.map_or(end, |(row, ..)| position(row));
+        let begin = recorded.map_or(begin, |chain| chain.start.min(begin));
         Ok(Self {
-            begin: edge("ASC")?.map_or(end, |(row, ..)| position(row)).into(),
+            begin: begin.into(),
             end: end.into(),
+            chain: recorded.unwrap_or_else(|| Chain::begin(shard, origin, end)).into(),
             received: last.map_or(0, |(_, received, _)| received).into(),
             newest: last.map_or(0, |(.., newest)| newest).into(),
             read_only: false.into(),

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::integrity::{Expected, GROUP_COLUMNS, next_group};
 use super::{PERMIT_BYTES, QUEUE_BUDGET, Store};
 use crate::error::StoreError;
-use crate::model::{Logstore, NewGroup, PutId, Shard, StoredGroup, StoredPut};
+use crate::model::{HashedGroup, Logstore, NewGroup, PutId, Shard, StoredGroup, StoredPut};
 
 /// The limits of [`Store::read`].
 #[derive(Debug, Clone, Copy)]
@@ -49,12 +50,19 @@ impl Store {
             .acquire_many_owned(permits)
             .await
             .map_err(|_| StoreError::Closed)?;
+        // Hashed here, as the writer is one thread for all puts.
+        let groups = groups.into_iter().map(HashedGroup::new).collect();
         self.writer.put(Arc::clone(shard), groups, id, permits).await
     }
 
     /// Calls `visit` with the groups of a shard from a position on, until it breaks. Blocks on disk I/O.
     ///
-    /// If the group at the position was deleted, the read starts at the oldest group. Returns the next position.
+    /// If the group at the position was deleted, the read starts at the oldest group. Returns the next position. Each
+    /// group is checked; the read ends in front of a damaged group, and the next one fails.
+    ///
+    /// # Errors
+    /// [`StoreError::NoCursor`] if the position is outside the shard, [`StoreError::Damaged`] if the first group is
+    /// damaged or missing.
     pub fn read(
         &self,
         shard: &Shard,
@@ -67,40 +75,13 @@ impl Store {
         if from > end {
             return Err(StoreError::NoCursor { shard: shard.number, cursor: from, begin, end });
         }
-        let (mut next, end) = (from.max(begin), end.min(limits.end));
+        let (next, end) = (from.max(begin), end.min(limits.end));
         if next >= end {
             return Ok(next.min(limits.end));
         }
-        self.with_reader(|connection| {
-            let mut statement = connection.prepare_cached(
-                "SELECT id, received, newest, logs, size, body FROM log_group
-                 WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT ?3",
-            )?;
-            let mut rows = statement.query(params![
-                shard.row(next),
-                shard.row(end),
-                limits.groups.min(i64::MAX as usize)
-            ])?;
-            let mut bytes = 0;
-            while bytes < limits.bytes
-                && let Some(row) = rows.next()?
-            {
-                let group = StoredGroup {
-                    position: shard.position(row.get(0)?),
-                    received: row.get(1)?,
-                    newest: row.get(2)?,
-                    logs: row.get(3)?,
-                    size: row.get(4)?,
-                    body: row.get_ref(5)?.as_blob().map_err(rusqlite::Error::from)?,
-                };
-                next = group.position + 1;
-                bytes += group.size as usize;
-                if visit(group).is_break() {
-                    break;
-                }
-            }
-            Ok(next)
-        })
+        let read =
+            self.with_reader(|connection| read_groups(connection, shard, next, end, limits, &mut visit));
+        read.map_err(|error| self.report_damage(shard, error))
     }
 
     /// Returns the time of receipt of the group at `position`, in Unix seconds. Returns the current time for the end of
@@ -145,6 +126,40 @@ impl Store {
             Ok(low)
         })
     }
+}
+
+/// Reads the groups from `next` to `end`. Returns the position after the last group read.
+fn read_groups(
+    connection: &Connection,
+    shard: &Shard,
+    mut next: u64,
+    end: u64,
+    limits: Limits,
+    visit: &mut dyn FnMut(StoredGroup<'_>) -> ControlFlow<()>,
+) -> Result<u64, StoreError> {
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {GROUP_COLUMNS} FROM log_group WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT ?3"
+    ))?;
+    let most = limits.groups.min(i64::MAX as usize);
+    let mut rows = statement.query(params![shard.row(next), shard.row(end), most])?;
+    let (mut bytes, mut groups, chain_start) = (0, 0, shard.chain().start);
+    while bytes < limits.bytes && groups < most {
+        let expected = Expected { shard, position: next, end, chain_start };
+        let group = match next_group(connection, &mut rows, expected) {
+            Ok(Some(group)) => group,
+            Ok(None) => break,
+            // The next read fails at this group.
+            Err(_) if groups > 0 => break,
+            Err(error) => return Err(error),
+        };
+        next = group.position + 1;
+        bytes += group.size as usize;
+        groups += 1;
+        if visit(group).is_break() {
+            break;
+        }
+    }
+    Ok(next)
 }
 
 fn received(connection: &Connection, shard: &Shard, position: u64) -> Result<Option<u64>, StoreError> {

@@ -1,19 +1,24 @@
 //! The store: opens the database. The other files have its operations, by noun.
 
 mod catalog;
+mod chain;
 mod checkpoint;
 mod consumer_group;
+mod integrity;
 mod log_group;
 mod logstore;
 mod member;
 mod project;
 mod put_id;
+mod readers;
 mod retention;
 mod rule;
 mod shard;
 mod stage;
 mod stage_event;
 mod task;
+mod verify;
+mod walk;
 mod writer;
 
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -25,6 +30,7 @@ use rusqlite::Connection;
 use tokio::sync::Semaphore;
 
 pub use log_group::Limits;
+pub use verify::StoreVerifier;
 
 use self::member::Groups;
 use self::writer::Writer;
@@ -72,6 +78,7 @@ impl Store {
         private_file_options().append(true).open(&file).map_err(file_error(&file))?;
         let connection = schema::open_writer(&file)?;
         let catalog = Catalog::read(&connection, &Catalog::default())?;
+        integrity::report_chain_ends(&connection, &catalog)?;
         let groups = Groups::read(&connection, (options.uptime)())?;
         let catalog = Arc::new(RwLock::new(Arc::new(catalog)));
         let writer =

@@ -6,6 +6,8 @@ use std::sync::atomic::Ordering;
 
 use rusqlite::{Connection, params};
 
+use super::chain;
+use crate::digest::Digest;
 use crate::error::StoreError;
 use crate::model::{Catalog, FOREVER, Shard};
 
@@ -40,10 +42,20 @@ pub(super) struct Retention {
     last_scan: u64,
     /// The shards that may have expired logs, served round robin, one step each.
     expired: VecDeque<Arc<Shard>>,
-    /// The uncommitted result of the last step: the shard and its new first position.
-    deleted: Option<(Arc<Shard>, u64)>,
+    /// The uncommitted result of the last step.
+    deleted: Option<Deleted>,
     /// True if the last step removed a shard.
     removed_shard: bool,
+}
+
+/// The deletion of the oldest log groups of a shard.
+#[derive(Debug)]
+struct Deleted {
+    shard: Arc<Shard>,
+    /// The new first position.
+    begin: u64,
+    /// The new start of the chain and the head before it, if they moved.
+    chain: Option<(u64, Digest)>,
 }
 
 impl Retention {
@@ -74,6 +86,7 @@ impl Retention {
         drop(rows);
         let Some(last) = last else { return self.remove(connection, &shard) };
         let begin = shard.position(last) + 1;
+        let chain = chain::move_start(connection, &shard, begin)?;
         connection
             .prepare_cached("DELETE FROM log_group WHERE id >= ?1 AND id <= ?2")?
             .execute(params![first, last])?;
@@ -82,7 +95,7 @@ impl Retention {
             .execute(params![shard.id, begin])?;
         // Round robin: the other shards come first.
         self.expired.push_back(Arc::clone(&shard));
-        self.deleted = Some((shard, begin));
+        self.deleted = Some(Deleted { shard, begin, chain });
         Ok(())
     }
 
@@ -118,7 +131,10 @@ impl Retention {
 
     /// Publishes the result of the step after its commit. Returns true if the catalog changed.
     pub(super) fn publish(&mut self) -> bool {
-        if let Some((shard, begin)) = self.deleted.take() {
+        if let Some(Deleted { shard, begin, chain }) = self.deleted.take() {
+            shard.update_chain(|current| {
+                (current.start, current.base) = chain.unwrap_or((current.start, current.base));
+            });
             shard.state.begin.store(begin, Ordering::Release);
         }
         std::mem::take(&mut self.removed_shard)

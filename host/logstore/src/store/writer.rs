@@ -6,13 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, params};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use super::chain;
 use super::put_id::PutIds;
 use super::retention::{Retention, Step};
 use crate::error::StoreError;
-use crate::model::{Catalog, NewGroup, PutId, Shard, StoredPut};
+use crate::model::{Catalog, Chain, HashedGroup, PutId, Shard, StoredPut};
 use crate::options::Clock;
 
 /// The number of log groups and jobs after which a commit takes no more work. This bounds the latency of puts.
@@ -37,7 +38,7 @@ enum Work {
 
 struct Put {
     shard: Arc<Shard>,
-    groups: Vec<NewGroup>,
+    groups: Vec<HashedGroup>,
     /// The id of the put, with the logstore's.
     id: Option<(i64, PutId)>,
     /// The memory budget of the queued groups. Held here, so that it outlives a caller that gives up.
@@ -85,7 +86,7 @@ impl Writer {
     pub(super) async fn put(
         &self,
         shard: Arc<Shard>,
-        groups: Vec<NewGroup>,
+        groups: Vec<HashedGroup>,
         id: Option<(i64, PutId)>,
         permits: OwnedSemaphorePermit,
     ) -> Result<StoredPut, StoreError> {
@@ -221,6 +222,7 @@ impl Thread {
             commit.apply(&self.connection, &mut self.put_ids, work, (self.clock)() / 1_000_000)?;
             next = if commit.is_full() { None } else { self.receiver.try_recv().ok() };
         }
+        commit.save_chains(&self.connection)?;
         // A retention step shares the commit, so it needs no disk write of its own.
         let catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner).clone();
         self.connection.execute_batch("SAVEPOINT retention")?;
@@ -276,6 +278,7 @@ struct PendingShard {
     end: u64,
     received: u64,
     newest: u64,
+    chain: Chain,
 }
 
 impl Commit {
@@ -315,6 +318,7 @@ impl Commit {
             // Times of receipt never decrease, even if the clock is set back: the search for cursors depends on it.
             received: now.max(put.shard.last_received()),
             newest: put.shard.newest(),
+            chain: put.shard.chain(),
             shard: Arc::clone(&put.shard),
         });
         // Registered before the insert, so that a failed insert replies with the error of the commit.
@@ -323,11 +327,23 @@ impl Commit {
             ids.record(connection, *logstore, id, shard.end, now)?;
         }
         let mut insert = connection.prepare_cached(
-            "INSERT INTO log_group (id, received, newest, logs, size, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT INTO log_group (id, received, newest, logs, size, body, checksum, head)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )?;
-        for group in put.groups {
-            let row = shard.shard.row(shard.end);
-            insert.execute((row, shard.received, group.newest, group.logs, group.size, &*group.body))?;
+        for hashed in put.groups {
+            let (row, group) = (shard.shard.row(shard.end), &hashed.group);
+            let checksum = hashed.checksum(&shard.shard, shard.end, shard.received);
+            shard.chain.push(shard.end, &checksum);
+            insert.execute(params![
+                row,
+                shard.received,
+                group.newest,
+                group.logs,
+                group.size,
+                &*group.body,
+                checksum,
+                shard.chain.head
+            ])?;
             shard.end += 1;
             shard.newest = shard.newest.max(group.newest.into());
             self.groups += 1;
@@ -371,6 +387,11 @@ impl Commit {
         Ok(connection.execute_batch(end)?)
     }
 
+    /// Saves the new ends of the chains.
+    fn save_chains(&self, connection: &Connection) -> Result<(), StoreError> {
+        self.shards.values().try_for_each(|shard| chain::save_end(connection, &shard.shard, &shard.chain))
+    }
+
     /// Registers work that could not start. Its reply is the error of the failed commit.
     fn fail(&mut self, work: Work, error: &rusqlite::Error) {
         match work {
@@ -385,6 +406,7 @@ impl Commit {
             let state = &shard.shard.state;
             state.received.store(shard.received, Ordering::Relaxed);
             state.newest.store(shard.newest, Ordering::Relaxed);
+            shard.shard.update_chain(|chain| (chain.end, chain.head) = (shard.chain.end, shard.chain.head));
             state.end.store(shard.end, Ordering::Release);
             state.written.notify_waiters();
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use logship_logstore::{LogPosition, ObjectManifest, Shard, StoreError, Task, TaskId};
+use logship_logstore::{Heads, LogPosition, ObjectManifest, Shard, StoreError, Task, TaskId};
 use logship_source::shard_reader::ShardReader;
 
 use crate::engine::batch::EncodingPermit;
@@ -80,6 +80,11 @@ impl Attempt<'_> {
     /// The store with the logs of the task.
     pub(crate) fn store(&self) -> &logship_logstore::Store {
         &self.engine.store
+    }
+
+    /// The heads of the shard's chain before and after the final range of the task.
+    pub(crate) fn heads(&self) -> Result<Option<Heads>, TaskError> {
+        Ok(self.engine.store.task(self.task.id)?.heads)
     }
 
     /// The error of a task whose logs from `from` to `to` were deleted.
@@ -187,8 +192,10 @@ impl DeliveryEngine {
         let recorded = match &result {
             Ok(()) => self.runtime.block_on(self.lifecycle.succeed(task.id)),
             Err(error) if error.is_interrupted() => Ok(()),
-            Err(error @ TaskError::Expired { to, .. }) => self.expire(task, error, LogPosition::at(*to)),
-            Err(error) => self.runtime.block_on(self.lifecycle.fail(task, error)),
+            Err(error) => match error.end_of_lost_logs(task.begin) {
+                Some(to) => self.expire(task, error, to),
+                None => self.runtime.block_on(self.lifecycle.fail(task, error)),
+            },
         };
         if let Err(error) = recorded {
             // The task stays running. Recovery retries it.
@@ -200,7 +207,7 @@ impl DeliveryEngine {
         self.lock().unmark_task(task.id);
     }
 
-    /// Fails a task whose logs before `to` were deleted, and creates one for the remaining logs.
+    /// Fails a task whose logs before `to` were deleted or are damaged, and creates one for the remaining logs.
     fn expire(&self, task: &Task, error: &TaskError, to: LogPosition) -> Result<(), StoreError> {
         tracing::error!(task = %task.id, rule = task.rule, shard = task.shard, %error);
         let remainder =

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use logship_logstore::{LogPosition, Logstore, Shard, StoreError, Task};
-use logship_source::shard_reader::ShardReader;
+use logship_source::shard_reader::{ShardReader, SourceError};
 
 use crate::engine::DeliveryEngine;
 use crate::engine::batch::EncodingPermit;
@@ -108,7 +108,12 @@ impl DeliveryEngine {
             return self.record_expired(due_task, plan, revision).map(Creation::NextAt);
         }
         if *due == Due::Sample {
-            let expansion_ratio = self.sample_expansion_ratio(plan, shard, backlog.next, reader)?;
+            let sampled = self.sample_expansion_ratio(plan, shard, backlog.next, reader);
+            let expansion_ratio = match sampled {
+                // The task itself fails, and names the damage.
+                Err(TaskError::Source(SourceError::Store(StoreError::Damaged(_)))) => 1.0,
+                sampled => sampled?,
+            };
             self.lock().set_expansion_ratio(due_task.key(), expansion_ratio);
             return Ok(Creation::NotDue);
         }

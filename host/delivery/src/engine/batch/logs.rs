@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use logship_batch::batch::LogBatch;
-use logship_logstore::{Limits, LogPosition, Shard, Store};
-use logship_source::shard_reader::{CHUNK_BYTES, ShardReader};
+use logship_logstore::{Limits, LogPosition, Shard, Store, StoreError};
+use logship_source::shard_reader::{CHUNK_BYTES, ShardReader, SourceError};
 
 use crate::engine::batch::attempt::Attempt;
 use crate::engine::error::TaskError;
@@ -32,7 +32,11 @@ impl Attempt<'_> {
             if self.is_stopping() {
                 return Err(TaskError::Stopping);
             }
-            let slice = reader.read(&self.engine.store, &shard, at.cursor, limits)?;
+            let slice = match reader.read(&self.engine.store, &shard, at.cursor, limits) {
+                // The task ends in front of the damaged log group. The next one begins there, and fails.
+                Err(SourceError::Store(StoreError::Damaged(_))) if at > task.begin => break,
+                slice => slice?,
+            };
             match slice.groups.first() {
                 Some(&(first, _)) if first == at.cursor => {}
                 other => {

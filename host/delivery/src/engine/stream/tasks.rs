@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use logship_logstore::{Limits, LogPosition, ObjectManifest, Shard, StoreError, Task, TaskId};
+use logship_logstore::{Damage, Limits, LogPosition, ObjectManifest, Shard, StoreError, Task, TaskId};
 use logship_runtime::stage::StageError;
 use logship_sink::backoff::Backoff;
 use logship_source::shard_reader::{CHUNK_BYTES, ShardReader, Slice, SourceError};
@@ -147,21 +147,36 @@ impl<W: StreamWork> ShardTasks<W> {
         let engine = Arc::clone(&self.worker.engine);
         if let Some(task) = self.pending.front().cloned() {
             if task.begin.cursor < self.shard.begin() {
-                self.expire(&task).await?;
-                self.pending.pop_front();
+                let oldest = LogPosition::at(self.shard.begin()).min(task.end);
+                self.expire(&task, oldest, &expired(task.begin, oldest)).await?;
                 return Ok(None);
             }
-            let read = self.read(task.begin, task.end.end_cursor(), usize::MAX).await?;
+            let read = match self.read(task.begin, task.end.end_cursor(), usize::MAX).await {
+                Err(SourceError::Store(StoreError::Damaged(damage))) => {
+                    let end = LogPosition::at(damage.end()).min(task.end);
+                    self.expire(&task, end, &damaged(damage)).await?;
+                    return Ok(None);
+                }
+                read => read?,
+            };
             let plan = self.worker.plan_for_retry(&task).await?;
             engine.lifecycle.start_attempt(task.id).await?;
             self.pending.pop_front();
             return Ok(Some(read.into_task(task.id, plan)));
         }
         if self.next.cursor < self.shard.begin() {
-            self.skip_deleted().await?;
+            let oldest = LogPosition::at(self.shard.begin());
+            self.skip(oldest, &expired(self.next, oldest)).await?;
             return Ok(None);
         }
-        let read = self.read(self.next, self.shard.end(), most).await?;
+        let read = match self.read(self.next, self.shard.end(), most).await {
+            Err(SourceError::Store(StoreError::Damaged(damage))) => {
+                let end = LogPosition::at(damage.end()).min(LogPosition::at(self.shard.end()));
+                self.skip(end, &damaged(damage)).await?;
+                return Ok(None);
+            }
+            read => read?,
+        };
         if read.next == self.next {
             return Ok(None);
         }
@@ -212,6 +227,8 @@ impl<W: StreamWork> ShardTasks<W> {
                         read.next = LogPosition::at(slice.next.max(read.next.cursor + 1));
                         read.logs.push(slice);
                     }
+                    // The logs in front of the unreadable ones are sent first.
+                    Err(_) if !read.logs.is_empty() && most < usize::MAX => break Ok(()),
                     Err(error) => break Err(error),
                 }
             };
@@ -222,13 +239,12 @@ impl<W: StreamWork> ShardTasks<W> {
         result
     }
 
-    /// Records logs that were deleted before they were sent as a permanently failed task, so that the loss is visible.
-    async fn skip_deleted(&mut self) -> Result<(), ReadError> {
-        let oldest = LogPosition::at(self.shard.begin());
-        let task = self.new_task(oldest, 0)?;
-        let error = expired(self.next, oldest);
+    /// Records logs that were deleted or damaged before they were sent as a permanently failed task, so that the loss is
+    /// visible. The next task begins at `end`.
+    async fn skip(&mut self, end: LogPosition, error: &TaskError) -> Result<(), ReadError> {
+        let task = self.new_task(end, 0)?;
         let (next, is_created) =
-            self.worker.engine.lifecycle.create_expired(&self.worker.rule, task, &error).await?;
+            self.worker.engine.lifecycle.create_expired(&self.worker.rule, task, error).await?;
         if is_created {
             let message = error.to_string();
             tracing::error!(rule = self.worker.rule.name, shard = self.shard.number, message);
@@ -237,18 +253,19 @@ impl<W: StreamWork> ShardTasks<W> {
         Ok(())
     }
 
-    /// Fails a task whose first logs were deleted, and creates one for the remaining logs.
-    async fn expire(&mut self, task: &Task) -> Result<(), ReadError> {
+    /// Fails the first task, whose logs up to `end` were deleted or can't be read, and creates one for the remaining
+    /// logs.
+    async fn expire(&mut self, task: &Task, end: LogPosition, error: &TaskError) -> Result<(), ReadError> {
         let (engine, shard) = (&self.worker.engine, self.shard.number);
-        let oldest = LogPosition::at(self.shard.begin()).min(task.end);
-        let error = expired(task.begin, oldest);
         let message = error.to_string();
         tracing::error!(rule = self.worker.rule.name, shard, task = %task.id, message);
         let remainder = engine.lifecycle.new_id(&*self.worker.plan, shard)?;
         let id = remainder.0;
-        if engine.lifecycle.expire(task.id, oldest, &error, remainder).await? {
+        let has_remainder = engine.lifecycle.expire(task.id, end, error, remainder).await?;
+        self.pending.pop_front();
+        if has_remainder {
             self.pending.push_back(engine.store.task(id)?);
-            self.pending.make_contiguous()[1..].sort_by_key(|task| task.begin);
+            self.pending.make_contiguous().sort_by_key(|task| task.begin);
         }
         Ok(())
     }
@@ -281,6 +298,10 @@ impl<W: StreamWork> FinishedTasks<W> {
             }
         }
     }
+}
+
+fn damaged(damage: Damage) -> TaskError {
+    SourceError::Store(StoreError::Damaged(damage)).into()
 }
 
 fn expired(from: LogPosition, to: LogPosition) -> TaskError {

@@ -20,6 +20,7 @@ pub use id::TaskId;
 pub use manifest::{ManifestEntry, ObjectManifest};
 pub use status::{CONFIG_NOT_EXIST, Status};
 
+use super::Heads;
 use crate::position::LogPosition;
 
 /// A task to create.
@@ -90,6 +91,8 @@ pub struct Task {
     pub message: String,
     /// The digest of the stage in which the last attempt failed.
     pub stage: Option<String>,
+    /// The heads of the shard's chain before and after the range. `None` for log groups from before checksums.
+    pub heads: Option<Heads>,
 }
 
 impl Task {

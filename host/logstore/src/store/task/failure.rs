@@ -72,7 +72,7 @@ impl Store {
             connection
                 .prepare_cached(
                     "UPDATE task SET status = ?3, finished = ?4, code = ?5, message = ?6, next_try = NULL, stage = NULL,
-                     end_cursor = ?7, end_log = ?8 WHERE created = ?1 AND number = ?2",
+                     end_cursor = ?7, end_log = ?8, head_before = NULL, head_after = NULL WHERE created = ?1 AND number = ?2",
                 )?
                 .execute(params![
                     id.created,

@@ -9,6 +9,7 @@ use crate::error::StoreError;
 use crate::model::{NewTask, ObjectManifest, Status, TaskId};
 use crate::position::LogPosition;
 use crate::store::Store;
+use crate::store::chain::save_heads;
 use crate::store::rule::save_next;
 
 impl Store {
@@ -134,5 +135,9 @@ fn shrink(
     connection
         .prepare_cached("UPDATE task SET end_cursor = ?3, end_log = ?4 WHERE created = ?1 AND number = ?2")?
         .execute(params![id.created, id.number, end.cursor, end.log])?;
+    if end != task.end {
+        let range = (task.begin, end);
+        save_heads(connection, (id.created, id.number), task.rule_number, task.shard, range)?;
+    }
     Ok(has_remainder)
 }

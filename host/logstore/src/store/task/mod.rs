@@ -11,6 +11,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use self::plan::save_plan;
 use super::Store;
+use super::chain::{read_heads, save_heads};
 use super::rule::{move_checkpoint, save_next};
 use super::stage_event::revision;
 use crate::error::StoreError;
@@ -20,7 +21,7 @@ use crate::position::LogPosition;
 const COLUMNS: &str = "SELECT task.created, task.number, project.name, logstore.name, rule.name, task.rule,
     task.plan, shard, begin_cursor, begin_log, end_cursor, end_log, object, received, status, attempts, started,
     finished, next_try, sha256, rows, raw_bytes, stored_bytes, code, message, failures, task.stage,
-    objects
+    objects, head_before, head_after
     FROM task JOIN rule ON rule.id = task.rule JOIN logstore ON logstore.id = rule.logstore
     JOIN project ON project.id = logstore.project";
 
@@ -175,7 +176,7 @@ fn insert(
             now,
             attempts
         ])?;
-    Ok(())
+    save_heads(connection, (task.id.created, task.id.number), rule, task.shard, (task.begin, task.end))
 }
 
 fn find(connection: &Connection, id: TaskId) -> Result<Task, StoreError> {
@@ -210,5 +211,6 @@ fn read(row: &Row<'_>) -> Result<Task, rusqlite::Error> {
         message: row.get(24)?,
         failures: row.get(25)?,
         stage: row.get(26)?,
+        heads: read_heads(row, 28, 29),
     })
 }
