@@ -4,9 +4,11 @@
 //! - [`batch`]: builds, validates and slices batches; `split` divides a batch into several.
 //! - [`log_group`]: converts between log groups and batches. [`parser`]: parses lines into batches, with [`time`].
 //! - [`stage_spec`], [`time_zone`]: the format, compression and time zone of a rule.
+//! - [`hec_answer`]: the answers of Splunk's HTTP Event Collector.
 //! - [`partition`]: assigns logs to partitions by their own time.
 
 pub mod batch;
+pub mod hec_answer;
 pub mod log_group;
 pub mod parser;
 pub mod partition;

@@ -88,6 +88,7 @@ fn describe_delivery() {
     describe_counter!("logship_siem_bytes_total", Unit::Bytes, "Bytes of delivered events");
     describe_counter!("logship_siem_logs_bytes_total", Unit::Bytes, "Bytes of the logs of delivered events");
     describe_counter!("logship_siem_dead_letters_total", "Events that a receiver rejected permanently");
+    describe_counter!("logship_siem_warnings_total", "Requests that a receiver accepted with a warning");
     describe_counter!("logship_siem_retries_total", "Retries of deliveries to a receiver");
 }
 

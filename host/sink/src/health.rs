@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 pub struct Health {
     name: String,
     problem: Mutex<Option<Problem>>,
+    /// The last warning, and the time at which it was logged.
+    warning: Mutex<Option<(String, Instant)>>,
     retries: AtomicU64,
 }
 
@@ -25,7 +27,12 @@ const LOG_INTERVAL: Duration = Duration::from_secs(60);
 impl Health {
     /// Creates the health of a receiver. `name` is for logs and metrics.
     pub fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), problem: Mutex::default(), retries: AtomicU64::new(0) }
+        Self {
+            name: name.to_owned(),
+            problem: Mutex::default(),
+            warning: Mutex::default(),
+            retries: AtomicU64::new(0),
+        }
     }
 
     /// Returns the receiver's name.
@@ -61,6 +68,22 @@ impl Health {
         }
         let since = problem.as_ref().map_or(now, |problem| problem.since);
         *problem = Some(Problem { message, since, last_logged });
+    }
+
+    /// Logs a warning of a receiver that accepts events. A repeated one is logged once a minute.
+    pub fn record_warning(&self, message: String) {
+        metrics::counter!("logship_siem_warnings_total", "receiver" => self.name.clone()).increment(1);
+        let mut warning = self.warning.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_known =
+            |(known, logged): &(String, Instant)| *known == message && logged.elapsed() < LOG_INTERVAL;
+        if !warning.as_ref().is_some_and(is_known) {
+            tracing::warn!(
+                receiver = self.name,
+                warning = message,
+                "the receiver accepts events with a warning"
+            );
+            *warning = Some((message, Instant::now()));
+        }
     }
 
     /// Returns the current failure, if there is one.

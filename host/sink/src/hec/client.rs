@@ -1,13 +1,14 @@
 //! Requests to HEC, over all endpoints of a receiver.
 
-use std::fmt;
+use std::io::Read as _;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use flate2::read::GzDecoder;
 use logship_config::hec::HecConfig;
-use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
+use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, LOCATION};
 use reqwest::{RequestBuilder, Response, StatusCode, Url};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -16,7 +17,8 @@ use super::error::{self, NO_ACKNOWLEDGEMENTS, Outcome, error_chain, retry_after}
 use crate::backoff::Backoff;
 use crate::error::SinkError;
 use crate::health::Health;
-use crate::tls::install_crypto_provider;
+use crate::reload::Reloaded;
+use crate::tls::{self, Trust, install_crypto_provider};
 
 /// Connect timeout.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -36,7 +38,7 @@ const CHANNEL: &str = "x-splunk-request-channel";
 
 /// The client of a receiver.
 pub(super) struct Client {
-    http: reqwest::Client,
+    http: Reloaded<reqwest::Client>,
     authorization: HeaderValue,
     gzip: bool,
     acknowledge: bool,
@@ -67,7 +69,7 @@ struct RetryState {
 impl Client {
     pub(super) fn new(
         settings: &HecConfig,
-        http: reqwest::Client,
+        http: Reloaded<reqwest::Client>,
         authorization: HeaderValue,
         endpoints: Vec<Endpoint>,
     ) -> Self {
@@ -92,8 +94,8 @@ impl Client {
             (endpoint, self.post_if_acknowledged(endpoint, body, channel).await)
         };
         match (outcome, channel) {
-            (Outcome::Accepted(Some(number)), Some(channel)) => {
-                (endpoint, self.wait_for_ack(endpoint, number, channel).await)
+            (Outcome::Accepted { acknowledgement: Some(number), warning }, Some(channel)) => {
+                (endpoint, self.wait_for_ack(endpoint, number, channel, warning).await)
             }
             (other, _) => (endpoint, other),
         }
@@ -106,15 +108,15 @@ impl Client {
             let unavailable = |problem| SinkError::Unavailable(format!("{origin}: {problem}"));
             let request = self.request(&endpoint.events).header(CHANNEL, channel);
             let response = request.send().await.map_err(error_chain).map_err(unavailable)?;
-            let status = response.status();
+            let (status, location) = (response.status(), location(&response));
             let body = read_body(response).await.map_err(unavailable)?;
-            error::probed(&origin, status, &body)?;
+            error::probed(&origin, status, &body, location.as_deref())?;
         }
         Ok(())
     }
 
     fn request(&self, url: &Url) -> RequestBuilder {
-        let request = self.http.post(url.clone()).header(AUTHORIZATION, self.authorization.clone());
+        let request = self.http.get().post(url.clone()).header(AUTHORIZATION, self.authorization.clone());
         request.header(CONTENT_TYPE, "application/json")
     }
 
@@ -168,12 +170,13 @@ impl Client {
             Err(error) => return Outcome::Failed(error_chain(error), None),
         };
         let (status, retry_after) = (response.status(), retry_after(&response));
+        let location = location(&response);
         let outcome = match read_body(response).await {
-            Ok(body) => error::outcome(status, &body, retry_after),
+            Ok(body) => error::outcome(status, &body, location.as_deref(), retry_after),
             Err(problem) => return Outcome::Failed(format!("{status}, then {problem}"), retry_after),
         };
         match outcome {
-            Outcome::Accepted(None) if self.acknowledge => {
+            Outcome::Accepted { acknowledgement: None, .. } if self.acknowledge => {
                 endpoint.has_acks.store(false, Ordering::Relaxed);
                 let problem = "no acknowledgements: indexer acknowledgement is off for the token";
                 Outcome::Failed(problem.into(), retry_after)
@@ -182,15 +185,21 @@ impl Client {
         }
     }
 
-    /// Waits until the events of a request are indexed.
-    async fn wait_for_ack(&self, endpoint: &Endpoint, number: u64, channel: &str) -> Outcome {
+    /// Waits until the events of a request are indexed. Keeps the warning of the request's answer.
+    async fn wait_for_ack(
+        &self,
+        endpoint: &Endpoint,
+        number: u64,
+        channel: &str,
+        warning: Option<String>,
+    ) -> Outcome {
         let timeout = self.acknowledge_timeout;
         let (begun, mut pause, mut last) = (Instant::now(), FIRST_POLL, String::new());
         while begun.elapsed() < timeout {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LAST_POLL);
             match self.is_acknowledged(endpoint, number, channel).await {
-                Ok(true) => return Outcome::Accepted(None),
+                Ok(true) => return Outcome::Accepted { acknowledgement: None, warning },
                 Ok(false) => last.clear(),
                 Err(problem) => last = format!(" ({problem})"),
             }
@@ -266,31 +275,34 @@ impl Endpoint {
     }
 }
 
-/// Builds the HTTP client.
-pub(super) fn http(settings: &HecConfig) -> Result<reqwest::Client, SinkError> {
+/// Builds the HTTP client. A changed file of authorities makes a new one.
+pub(super) fn http(settings: &HecConfig) -> Result<Reloaded<reqwest::Client>, SinkError> {
+    let settings = settings.clone();
+    Reloaded::new(settings.ca.clone(), move || build(&settings))
+}
+
+fn build(settings: &HecConfig) -> Result<reqwest::Client, SinkError> {
     install_crypto_provider();
     let timeout = Duration::from_secs(settings.timeout_seconds);
     let mut client = reqwest::Client::builder().connect_timeout(CONNECT).timeout(timeout).tcp_nodelay(true);
     // A redirect must not leak the token.
     client = client.redirect(reqwest::redirect::Policy::none()).pool_max_idle_per_host(settings.requests);
-    client = client.danger_accept_invalid_certs(!settings.verify);
-    if let Some(file) = &settings.ca {
-        let wrong =
-            |error: &dyn fmt::Display| SinkError::receiver("ca", format!("{}: {error}", file.display()));
-        let pem = std::fs::read(file).map_err(|error| wrong(&error))?;
-        let authorities = reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| wrong(&error))?;
-        if authorities.is_empty() {
-            return Err(wrong(&"contains no PEM certificate"));
-        }
-        for authority in authorities {
-            client = client.add_root_certificate(authority);
-        }
+    if settings.ca.is_some() || !settings.verify {
+        let trust = if settings.verify { Trust::System(settings.ca.clone()) } else { Trust::All };
+        let config = tls::client(&trust).map_err(|error| SinkError::receiver("ca", error))?;
+        client = client.tls_backend_preconfigured(config.with_no_client_auth());
     }
     client.build().map_err(|error| SinkError::receiver("urls", error))
 }
 
-/// Reads a response body up to [`MAX_RESPONSE_BYTES`].
+/// The target of a redirect.
+fn location(response: &Response) -> Option<String> {
+    Some(response.headers().get(LOCATION)?.to_str().ok()?.to_owned())
+}
+
+/// Reads a response body up to [`MAX_RESPONSE_BYTES`]. Some proxies compress it without being asked.
 async fn read_body(mut response: Response) -> Result<Vec<u8>, String> {
+    let encoding = response.headers().get(CONTENT_ENCODING).cloned();
     let mut body = vec![];
     while let Some(part) = response.chunk().await.map_err(error_chain)? {
         body.extend_from_slice(&part);
@@ -298,7 +310,13 @@ async fn read_body(mut response: Response) -> Result<Vec<u8>, String> {
             return Err(format!("a response of more than {MAX_RESPONSE_BYTES} bytes, which is not from HEC"));
         }
     }
-    Ok(body)
+    if encoding.is_none_or(|encoding| encoding != "gzip") {
+        return Ok(body);
+    }
+    let mut plain = vec![];
+    let read = GzDecoder::new(&*body).take(MAX_RESPONSE_BYTES as u64).read_to_end(&mut plain);
+    read.map_err(|error| format!("a response that is not valid gzip: {error}"))?;
+    Ok(plain)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use reqwest::header::HeaderValue;
 use super::client::{self, Client, Endpoint};
 use super::sink::Hec;
 use crate::error::SinkError;
+use crate::tls;
 
 /// Opens a receiver. `name` is for logs and metrics. Does not connect.
 ///
@@ -27,6 +28,9 @@ pub(crate) fn open(name: &str, settings: &HecConfig) -> Result<Hec, SinkError> {
         .map_err(|_| SinkError::receiver("token", "has characters that a token cannot have"))?;
     authorization.set_sensitive(true);
     let endpoints = settings.urls.iter().map(|url| endpoint(url)).collect::<Result<_, _>>()?;
+    if !settings.verify {
+        tls::warn_unverified(name);
+    }
     let client = Client::new(settings, client::http(settings)?, authorization, endpoints);
     Ok(Hec::new(name, settings, client))
 }

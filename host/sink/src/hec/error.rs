@@ -2,17 +2,23 @@
 
 use std::time::Duration;
 
+use logship_batch::hec_answer::{self, Answer};
 use reqwest::header::RETRY_AFTER;
 use reqwest::{Response, StatusCode};
-use serde::Deserialize;
 
 use crate::error::SinkError;
+use crate::tls;
 
 /// The outcome of a request.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    /// All events are accepted. Has the id of the acknowledgement to query.
-    Accepted(Option<u64>),
+    /// All events are accepted.
+    Accepted {
+        /// The id of the acknowledgement to query.
+        acknowledgement: Option<u64>,
+        /// A warning of the receiver.
+        warning: Option<String>,
+    },
     /// An event is permanently rejected.
     Rejected(Rejection),
     /// A retryable failure, with the retry delay that the receiver asks for.
@@ -28,36 +34,11 @@ pub(super) struct Rejection {
     pub(super) reason: String,
 }
 
-/// The body of a HEC response.
-#[derive(Debug, Default, Deserialize)]
-struct HecResponse {
-    #[serde(default)]
-    text: String,
-    code: Option<u64>,
-    #[serde(rename = "invalid-event-number")]
-    invalid: Option<usize>,
-    #[serde(rename = "ackId")]
-    acknowledgement: Option<u64>,
-}
-
-/// Code: all events of the request are accepted.
-const SUCCESS: u64 = 0;
-
-/// Codes of permanent errors in an event: no data, invalid data format, event field is required, event field cannot be
-/// blank, error in handling indexed fields.
-const EVENT_ERRORS: [u64; 5] = [5, 6, 12, 13, 15];
-
-/// Code: the request has no events.
-const NO_DATA: u64 = 5;
-
-/// Code: the token does not allow the event's index.
-const INCORRECT_INDEX: u64 = 7;
-
 /// Code: indexer acknowledgement is disabled for the token.
 pub(super) const NO_ACKNOWLEDGEMENTS: u64 = 14;
 
-/// Characters of the receiver's text that are kept with each event.
-const MAX_REASON_CHARS: usize = 500;
+/// Codes: the token is disabled, missing or invalid.
+const TOKEN_ERRORS: [u64; 6] = [1, 2, 3, 4, 21, 22];
 
 /// The delay of a response's `Retry-After` header.
 pub(super) fn retry_after(response: &Response) -> Option<Duration> {
@@ -74,32 +55,38 @@ pub(super) fn error_chain(error: reqwest::Error) -> String {
         text = format!("{text}: {cause}");
         source = cause.source();
     }
-    text
+    tls::explain(text)
 }
 
-/// Interprets a response to events.
-pub(super) fn outcome(status: StatusCode, body: &[u8], retry_after: Option<Duration>) -> Outcome {
-    let HecResponse { text, code, invalid, acknowledgement } =
-        serde_json::from_slice(body).unwrap_or_default();
-    let text: String = text.chars().take(MAX_REASON_CHARS).collect();
-    let message = match code {
-        Some(code) => format!("{status}: {text} (code {code})"),
-        None => format!("{status}: {}", String::from_utf8_lossy(&body[..body.len().min(200)])),
-    };
-    let rejected = |number, code: String, reason| Outcome::Rejected(Rejection { number, code, reason });
-    match (status, code) {
-        (StatusCode::OK, Some(SUCCESS)) => Outcome::Accepted(acknowledgement),
-        // Probably a page of a proxy.
-        (StatusCode::OK, _) => Outcome::Failed(format!("{message}: not a HEC response"), retry_after),
-        (StatusCode::BAD_REQUEST, Some(INCORRECT_INDEX)) => {
-            // Event numbers are 1-based with this code only.
-            rejected(invalid.and_then(|number| number.checked_sub(1)), INCORRECT_INDEX.to_string(), text)
+/// Interprets a response to events. `location` is the target of a redirect.
+pub(super) fn outcome(
+    status: StatusCode,
+    body: &[u8],
+    location: Option<&str>,
+    retry_after: Option<Duration>,
+) -> Outcome {
+    match hec_answer::interpret(status.as_u16(), body) {
+        Answer::Accepted { acknowledgement, warning } => Outcome::Accepted { acknowledgement, warning },
+        Answer::Rejected { event, code, reason } => {
+            Outcome::Rejected(Rejection { number: event, code: code.to_string(), reason })
         }
-        (StatusCode::BAD_REQUEST, Some(code)) if EVENT_ERRORS.contains(&code) => {
-            rejected(invalid, code.to_string(), text)
-        }
-        (StatusCode::PAYLOAD_TOO_LARGE, _) => rejected(None, "413".into(), message),
-        _ => Outcome::Failed(message, retry_after),
+        Answer::Failed(problem) => match status {
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                let reason = format!("{status}: {problem}");
+                Outcome::Rejected(Rejection { number: None, code: "413".into(), reason })
+            }
+            _ => Outcome::Failed(failure(status, &problem, location), retry_after),
+        },
+    }
+}
+
+/// Describes a failure. Redirects are not followed, because the target would get the token.
+fn failure(status: StatusCode, problem: &str, location: Option<&str>) -> String {
+    match location {
+        Some(location) if status.is_redirection() => format!(
+            "{status}: the receiver redirects to {location}, and the token is not sent there: set `urls` to the final URL"
+        ),
+        _ => format!("{status}: {problem}"),
     }
 }
 
@@ -114,17 +101,49 @@ pub(super) fn all_rejected(rejection: &Rejection, consecutive: usize) -> String 
 }
 
 /// Interprets a response to a request without events, which a receiver rejects for just that if it accepts the token.
-pub(super) fn probed(origin: &str, status: StatusCode, body: &[u8]) -> Result<(), SinkError> {
-    let HecResponse { text, code, .. } = serde_json::from_slice(body).unwrap_or_default();
-    if matches!(code, Some(SUCCESS | NO_DATA)) {
-        return Ok(());
-    }
-    let problem = match code {
-        Some(code) => format!("{origin}: {status}: {text} (code {code})"),
-        None => format!("{origin}: {status}: not a HEC response"),
+pub(super) fn probed(
+    origin: &str,
+    status: StatusCode,
+    body: &[u8],
+    location: Option<&str>,
+) -> Result<(), SinkError> {
+    let problem = match hec_answer::interpret(status.as_u16(), body) {
+        Answer::Accepted { .. } | Answer::Rejected { .. } => return Ok(()),
+        Answer::Failed(problem) => format!("{origin}: {}", failure(status, &problem, location)),
     };
-    match status {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(SinkError::Denied(problem)),
-        _ => Err(SinkError::Unavailable(problem)),
+    let is_denied = hec_answer::code(body).is_some_and(|code| TOKEN_ERRORS.contains(&code))
+        || matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+    Err(if is_denied { SinkError::Denied(problem) } else { SinkError::Unavailable(problem) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redirect_names_its_target() {
+        let moved = outcome(StatusCode::TEMPORARY_REDIRECT, b"", Some("https://b.example.org/x"), None);
+        assert!(matches!(moved, Outcome::Failed(problem, _) if problem.contains("https://b.example.org/x")));
+    }
+
+    #[test]
+    fn large_request_is_split() {
+        let outcome = outcome(StatusCode::PAYLOAD_TOO_LARGE, b"<html>413</html>", None, None);
+        assert!(matches!(outcome, Outcome::Rejected(Rejection { number: None, .. })));
+    }
+
+    #[test]
+    fn probe_needs_an_accepted_token_only() {
+        let probe = |status: u16, body: &str| {
+            probed("o", StatusCode::from_u16(status).unwrap(), body.as_bytes(), None)
+        };
+        assert!(probe(400, r#"{"text":"No data","code":5}"#).is_ok());
+        assert!(probe(200, r#"{"text":"Success","code":0}"#).is_ok() && probe(204, "").is_ok());
+        for (status, code) in [(403, 4), (401, 2), (400, 21), (400, 22)] {
+            let denied = probe(status, &format!(r#"{{"text":"Invalid token","code":{code}}}"#));
+            assert!(matches!(denied, Err(SinkError::Denied(_))), "{status} {code}");
+        }
+        assert!(matches!(probe(200, "<html>"), Err(SinkError::Unavailable(_))));
+        assert!(matches!(probe(503, r#"{"code":9}"#), Err(SinkError::Unavailable(_))));
     }
 }

@@ -134,7 +134,10 @@ impl Hec {
             let channel = self.acknowledge.then(|| self.channels().pop().unwrap_or_else(new_channel));
             let (endpoint, outcome) = self.client.send(body.clone(), channel.as_deref()).await;
             match outcome {
-                Outcome::Accepted(_) => {
+                Outcome::Accepted { warning, .. } => {
+                    if let Some(warning) = warning {
+                        self.health.record_warning(warning);
+                    }
                     self.rejected.store(0, Ordering::Relaxed);
                     endpoint.record_success();
                     self.health.record_success();
