@@ -3,6 +3,8 @@
 
 #[path = "shipping/harness.rs"]
 mod harness;
+#[path = "shipping/panics.rs"]
+mod panics;
 #[path = "shipping/partitions.rs"]
 mod partitions;
 #[path = "shipping/previews.rs"]

@@ -12,6 +12,7 @@ use logship_config::rule::{Rule, StageSpec};
 use logship_config::shipper_config;
 use logship_config::shipping::Shipping;
 use logship_delivery::engine::DeliveryEngine;
+use logship_delivery::engine::work::BatchWork;
 use logship_delivery::objects::Objects;
 use logship_delivery::preview::{Candidate, PreviewError, PreviewLimits, TaskPreview, Verdict};
 use logship_logstore::{
@@ -61,6 +62,19 @@ impl Test {
             store.create_logstore("p", "l", shards, &logstore).await.unwrap();
         });
         Self { data, now, runtime, store, engine, logs: 0 }
+    }
+
+    /// Replaces the engine by one whose work is made of the usual one.
+    pub(crate) fn wrap_work<W: BatchWork>(&mut self, settings: Shipping, wrap: impl FnOnce(Objects) -> W) {
+        let registry = self.engine.registry().clone();
+        let directory = DestinationConfig::Directory { path: self.data.path().join("buckets") };
+        let destinations = BTreeMap::from([("default".to_owned(), directory)]);
+        let handle = self.runtime.handle().clone();
+        let objects =
+            Objects::new(registry.clone(), destinations, &settings, self.data.path(), handle.clone())
+                .unwrap();
+        let engine = DeliveryEngine::new(Arc::clone(&self.store), registry, settings, handle);
+        self.engine = engine.with_batches(wrap(objects));
     }
 
     pub(crate) fn logstore(&self) -> Arc<Logstore> {

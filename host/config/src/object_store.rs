@@ -49,6 +49,10 @@ pub struct ObjectStoreConfig {
     /// True if the store supports conditional writes (`If-None-Match: *`). Default: `true`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conditional_writes: Option<bool>,
+    /// The checksum of each upload and part, which the store compares with the bytes that it got. Buckets with Object
+    /// Lock require one. Default: `crc32c` for S3, `md5` for OSS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checksum: Option<Checksum>,
     /// The read timeout of a request, in seconds. A part of 8 MiB must be sent within it. Default: `60`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = TIMEOUT_SECONDS.min, max = TIMEOUT_SECONDS.max))]
@@ -59,6 +63,18 @@ pub struct ObjectStoreConfig {
     /// The ID of the KMS key for `encryption`. Default: the store's own key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub encryption_key: Option<String>,
+}
+
+/// The checksum of an upload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Checksum {
+    /// CRC-32C, in `x-amz-checksum-crc32c`. S3 only. The store keeps it with the object.
+    Crc32c,
+    /// MD5, in `Content-MD5`. For stores that are compatible with S3 and reject newer checksums.
+    Md5,
+    /// No checksum.
+    None,
 }
 
 /// The addressing style of a bucket.

@@ -41,6 +41,8 @@ pub struct SyslogConfig {
     /// A file with the client certificate's private key (PEM). TLS only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<PathBuf>,
+    /// True to verify the receiver's certificate. TLS only.
+    pub verify: bool,
     /// The expected name in the receiver's certificate. Default: `host`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server_name: Option<String>,
@@ -61,6 +63,7 @@ impl Default for SyslogConfig {
             ca: None,
             certificate: None,
             key: None,
+            verify: true,
             server_name: None,
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! # Layout
 //! A request passes these modules in order:
-//! - [`server`]: connections, TLS, shutdown; `idle_timeout`: closes idle connections.
+//! - [`server`]: connections, shutdown; `tls`: certificates; `idle_timeout`: closes idle connections.
 //! - `dispatch`: answers requests; `call`: authenticates them; [`keys`]: access keys and their grants.
 //! - [`operation`]: the operations of the API as data: requests, names, permissions.
 //! - Handlers, a module per noun: `manage` (projects, logstores, shards), `put`, `put_id` and `ingest` (write logs), `pull` (cursors,
@@ -44,6 +44,7 @@ mod service;
 mod shippers;
 mod stages;
 mod tasks;
+mod tls;
 
 pub use call::MAX_COMPONENT_BYTES;
 pub use keys::ALL_PROJECTS;

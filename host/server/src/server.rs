@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,15 +15,11 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
-use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::idle_timeout::{RequestState, TimeoutStream, Timeouts};
 use crate::service::{CountGuard, Service};
+use crate::tls::{self, Acceptor, TlsError};
 use crate::{dispatch, metrics};
-use logship_config::service::Tls;
 
 /// The longest wait for requests in progress at shutdown.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(20);
@@ -51,17 +46,9 @@ pub enum ServerError {
         /// The system's error.
         source: io::Error,
     },
-    /// The certificate or its key can't be read.
-    #[error("{}: {source}", path.display())]
-    Pem {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        source: pem::Error,
-    },
-    /// The certificate and key don't fit.
-    #[error("the certificate can't be used with the private key: {0}")]
-    Certificate(#[from] tokio_rustls::rustls::Error),
+    /// The certificate or its key can't be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 /// A service with a listening socket.
@@ -72,19 +59,10 @@ pub struct Server {
     tls: Option<Acceptor>,
 }
 
-#[derive(Clone)]
-struct Acceptor(TlsAcceptor);
-
-impl std::fmt::Debug for Acceptor {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("Acceptor")
-    }
-}
-
 impl Server {
     /// Listens at the configured address.
     pub async fn bind(service: Service) -> Result<Self, ServerError> {
-        let tls = service.config.tls.as_ref().map(acceptor).transpose()?;
+        let tls = service.config.tls.as_ref().map(tls::acceptor).transpose()?;
         let address = service.config.listen;
         let failed = |source| ServerError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
@@ -165,12 +143,12 @@ impl Server {
         if let Err(error) = stream.set_nodelay(true).and_then(|()| keep_alive(&stream)) {
             tracing::debug!(%peer, %error, "can't set socket options");
         }
-        let (service, tls) = (Arc::clone(&self.service), self.tls.clone());
+        let (service, tls) = (Arc::clone(&self.service), self.tls.as_ref().map(Acceptor::get));
         tokio::spawn(async move {
             let _guard = CountGuard::begin(&service.connections);
             match tls {
                 None => serve(&service, stream, peer, watcher).await,
-                Some(Acceptor(tls)) => {
+                Some(tls) => {
                     let stall = service.config.limits.stall();
                     match tokio::time::timeout(stall, tls.accept(stream)).await {
                         Ok(Ok(stream)) => serve(&service, stream, peer, watcher).await,
@@ -230,20 +208,4 @@ async fn serve(
 fn keep_alive(stream: &TcpStream) -> io::Result<()> {
     let probe = TcpKeepalive::new().with_time(KEEP_ALIVE_TIME).with_interval(KEEP_ALIVE_INTERVAL);
     SockRef::from(stream).set_tcp_keepalive(&probe)
-}
-
-fn acceptor(tls: &Tls) -> Result<Acceptor, ServerError> {
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        move |source| ServerError::Pem { path, source }
-    };
-    let certificates = CertificateDer::pem_file_iter(&tls.certificate).map_err(failed(&tls.certificate))?;
-    let certificates = certificates.collect::<Result<_, _>>().map_err(failed(&tls.certificate))?;
-    let key = PrivateKeyDer::from_pem_file(&tls.key).map_err(failed(&tls.key))?;
-    let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(certificates, key)?;
-    Ok(Acceptor(TlsAcceptor::from(Arc::new(config))))
 }

@@ -6,19 +6,22 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use logship_config::object_store::ObjectStoreConfig;
+use logship_config::object_store::{Checksum, ObjectStoreConfig};
 use logship_config::secret::Secret;
 use opendal::layers::RetryLayer;
 use opendal::{ErrorKind, HttpTransporter, OperationContext, Operator};
-use opendal_http_transport_reqwest::ReqwestTransport;
 use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
 
 use crate::error::SinkError;
 use crate::http;
 use crate::object::{BucketLocation, ObjectInfo, ObjectSink, Provenance};
+use crate::oss::Signer;
 use crate::sink::Sink;
 use crate::staged_file::{FinishedFile, StagedFile};
+use crate::store_hint::Hints;
+use crate::store_transport::{REDIRECTS, ReloadedHttp, StoreTransport};
+use crate::tls;
 
 /// Part size of multipart uploads, in bytes. Two parts are uploaded concurrently, which bounds the memory per
 /// object.
@@ -46,6 +49,13 @@ pub trait Store: Send + Sync + 'static {
     fn error(bucket: &str, key: &str, error: &opendal::Error) -> SinkError;
 }
 
+/// A client of a bucket that is not connected to its transport yet.
+pub(crate) struct Client {
+    pub(crate) operator: Operator,
+    /// Signs the requests; `None` if the operator does.
+    pub(crate) signer: Option<Signer>,
+}
+
 /// A bucket of an object store. The methods of [`ObjectSink`] block.
 pub struct Bucket<S> {
     operator: Operator,
@@ -53,7 +63,7 @@ pub struct Bucket<S> {
     runtime: Handle,
     /// Folder of staged files.
     spool: PathBuf,
-    conditional: bool,
+    hints: Hints,
     store: PhantomData<S>,
 }
 
@@ -72,32 +82,39 @@ impl<S: Store> Bucket<S> {
     pub(crate) fn open(
         config: &ObjectStoreConfig,
         location: &BucketLocation<'_>,
-        build: impl FnOnce(&ObjectStoreConfig, &str, &str) -> opendal::Result<Operator>,
+        checksum: Checksum,
+        build: impl FnOnce(&ObjectStoreConfig, &str, &str, &HttpTransporter) -> opendal::Result<Client>,
     ) -> Result<Self, SinkError> {
+        check_endpoint(&config.endpoint)?;
         let role = match location.role {
             "" => config.role.as_deref().unwrap_or_default(),
             role => role,
         };
-        let operator =
-            build(config, location.bucket, role).map_err(|error| SinkError::Settings(error.to_string()))?;
         let timeout = config.timeout_seconds.unwrap_or(DEFAULT_TIMEOUT_SECONDS);
         let client = http::client(timeout, config.proxy.as_ref().map(Secret::expose), config.ca.as_deref())?;
-        let transport = HttpTransporter::new(ReqwestTransport::new(client));
+        let http = HttpTransporter::new(ReloadedHttp(client));
+        let built = build(config, location.bucket, role, &http);
+        let Client { operator, signer } = built.map_err(|error| SinkError::Settings(error.to_string()))?;
+        let transport = StoreTransport { http, md5: checksum == Checksum::Md5, signer };
         let operator = operator
-            .with_context(OperationContext::new().with_http_transport(transport))
+            .with_context(OperationContext::new().with_http_transport(HttpTransporter::new(transport)))
             .layer(RetryLayer::new().with_max_times(RETRIES).with_jitter());
         Ok(Self {
             operator,
             name: location.bucket.to_owned(),
             runtime: location.runtime.clone(),
             spool: location.spool.to_owned(),
-            conditional: config.conditional_writes.unwrap_or(true),
+            hints: Hints::new(config, checksum),
             store: PhantomData,
         })
     }
 
     fn failure(&self, key: &str, error: &opendal::Error) -> SinkError {
-        S::error(&self.name, key, error)
+        match S::error(&self.name, key, error) {
+            SinkError::Denied(problem) => SinkError::Denied(self.hints.add_to(problem)),
+            SinkError::Unavailable(problem) => SinkError::Unavailable(self.hints.add_to(problem)),
+            other => other,
+        }
     }
 
     /// Writes an empty object and deletes it, if allowed. Table readers ignore a name that begins with a dot.
@@ -105,7 +122,8 @@ impl<S: Store> Bucket<S> {
         let slash = if prefix.is_empty() || prefix.ends_with('/') { "" } else { "/" };
         let key = format!("{prefix}{slash}.logship-probe");
         let probe = async {
-            let write = self.operator.write_with(&key, Vec::<u8>::new()).if_not_exists(self.conditional);
+            let write =
+                self.operator.write_with(&key, Vec::<u8>::new()).if_not_exists(self.hints.is_conditional);
             match write.user_metadata([("logship-probe".to_owned(), "1".to_owned())]).await {
                 // Left by an earlier probe that could not delete it.
                 Err(error) if error.kind() == ErrorKind::ConditionNotMatch => Ok(()),
@@ -160,7 +178,7 @@ impl<S: Store> ObjectSink for Bucket<S> {
         let metadata = provenance.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
         let writer = self.operator.writer_with(key).chunk(PART_BYTES).concurrent(CONCURRENT_PARTS);
         let writer = writer.content_type(media_type).user_metadata(metadata);
-        let writer = if self.conditional { writer.if_not_exists(true) } else { writer };
+        let writer = if self.hints.is_conditional { writer.if_not_exists(true) } else { writer };
         let mut writer = self.runtime.block_on(writer.into_future()).map_err(failed)?;
         let mut sent = 0;
         let mut send = || -> Result<(), SinkError> {
@@ -226,6 +244,25 @@ impl<S: Store> ObjectSink for Bucket<S> {
     }
 }
 
+/// Checks the scheme of an endpoint.
+fn check_endpoint(endpoint: &str) -> Result<(), SinkError> {
+    match endpoint.split_once("://") {
+        None | Some(("http" | "https", _)) => Ok(()),
+        Some((scheme, _)) => Err(SinkError::Settings(format!(
+            "endpoint {endpoint:?} begins with {scheme}://: write the store's URL, https:// or http://, without the bucket"
+        ))),
+    }
+}
+
+/// Returns an endpoint with a scheme. Default: https.
+pub(crate) fn with_scheme(endpoint: &str) -> String {
+    if endpoint.is_empty() || endpoint.contains("://") {
+        endpoint.into()
+    } else {
+        format!("https://{endpoint}")
+    }
+}
+
 /// Returns true if a name has 3-63 lowercase letters, digits and the bytes in `extra`, and begins and ends with a letter
 /// or digit. A bucket's name becomes a part of a host name or of a path.
 pub(crate) fn is_bucket_name(name: &str, extra: &[u8]) -> bool {
@@ -249,8 +286,11 @@ pub(crate) fn invalid_name(name: &str) -> SinkError {
 pub(crate) fn convert(bucket: &str, key: &str, error: &opendal::Error, no_bucket: &[&str]) -> SinkError {
     let details = error_chain(error);
     let message = format!("bucket {bucket}: {details}");
-    if no_bucket.iter().any(|word| details.contains(word)) {
+    if details.contains(REDIRECTS) || no_bucket.iter().any(|word| details.contains(word)) {
         return SinkError::NoBucket(message);
+    }
+    if CREDENTIAL_ERRORS.iter().any(|code| details.starts_with(code)) {
+        return SinkError::Denied(message);
     }
     match error.kind() {
         ErrorKind::ConditionNotMatch => SinkError::Exists(format!("{key} (bucket {bucket})")),
@@ -263,6 +303,20 @@ pub(crate) fn convert(bucket: &str, key: &str, error: &opendal::Error, no_bucket
         _ => SinkError::Unavailable(message),
     }
 }
+
+/// Codes of wrong or expired credentials. Some have status 400.
+const CREDENTIAL_ERRORS: [&str; 10] = [
+    "ExpiredToken",
+    "InvalidToken",
+    "TokenRefreshRequired",
+    "InvalidSecurity",
+    "SecurityToken",
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "RequestTimeTooSkewed",
+    "RequestExpired",
+    "AccessDenied",
+];
 
 /// Returns an error and its causes. The store's own message comes first.
 fn error_chain(error: &opendal::Error) -> String {
@@ -279,7 +333,7 @@ fn error_chain(error: &opendal::Error) -> String {
         }
         source = cause.source();
     }
-    text
+    tls::explain(text)
 }
 
 /// Extracts the store's error code and message from OpenDAL's rendering of the response.

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::error::SinkError;
-use crate::tls;
+use crate::reload::Reloaded;
+use crate::tls::{self, Trust};
 
 /// Connect timeout.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -16,8 +17,8 @@ const MAX_IDLE_CONNECTIONS: usize = 2;
 /// Time that sent data may stay unacknowledged (`TCP_USER_TIMEOUT`).
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Builds a client with a read timeout, a proxy (default: the environment's), and a file of additional trusted
-/// authorities.
+/// Returns a client with a read timeout, a proxy (default: the environment's), and a file of additional trusted
+/// authorities. A changed file makes a new client.
 ///
 /// # Errors
 /// [`SinkError::Settings`] if the timeout is out of range, the proxy is no URL, or the file is invalid.
@@ -25,7 +26,12 @@ pub fn client(
     timeout_seconds: u64,
     proxy: Option<&str>,
     ca: Option<&Path>,
-) -> Result<reqwest::Client, SinkError> {
+) -> Result<Reloaded<reqwest::Client>, SinkError> {
+    let (proxy, ca) = (proxy.map(str::to_owned), ca.map(Path::to_owned));
+    Reloaded::new(ca.clone(), move || build(timeout_seconds, proxy.as_deref(), ca.as_deref()))
+}
+
+fn build(timeout_seconds: u64, proxy: Option<&str>, ca: Option<&Path>) -> Result<reqwest::Client, SinkError> {
     tls::install_crypto_provider();
     let wrong = |what: &str, error: &dyn fmt::Display| SinkError::Settings(format!("{what}: {error}"));
     let timeout = match timeout_seconds {
@@ -40,13 +46,10 @@ pub fn client(
     if let Some(proxy) = proxy {
         client = client.proxy(reqwest::Proxy::all(proxy).map_err(|error| wrong("proxy", &error))?);
     }
-    if let Some(file) = ca {
-        let pem = std::fs::read(file).map_err(|error| wrong(&file.display().to_string(), &error))?;
-        let certificates =
-            reqwest::Certificate::from_pem_bundle(&pem).map_err(|error| wrong("ca", &error))?;
-        for certificate in certificates {
-            client = client.add_root_certificate(certificate);
-        }
+    if ca.is_some() {
+        let trust = Trust::System(ca.map(Path::to_owned));
+        let config = tls::client(&trust).map_err(|error| wrong("ca", &error))?.with_no_client_auth();
+        client = client.tls_backend_preconfigured(config);
     }
     client.build().map_err(|error| wrong("http", &error))
 }

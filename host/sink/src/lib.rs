@@ -28,10 +28,10 @@
 //!   - `client.rs` has connections, requests and TLS,
 //!   - `error.rs` maps the peer's errors and decides on retries,
 //!   - `sink.rs` implements the traits.
-//! - Shared parts of object sinks: [`bucket`] (S3 and OSS), [`staged_file`] (an object on local disk before it is
-//!   published), [`unknown_store`].
+//! - Shared parts of object sinks: [`bucket`] (S3 and OSS), its `store_transport` and `store_hint`, [`staged_file`] (an
+//!   object on local disk before it is published), [`unknown_store`].
 //! - Shared parts of event sinks: [`health`], [`backoff`], `tcp`.
-//! - [`http`]: HTTP clients of stores and functions. `tls`: the TLS library.
+//! - [`http`]: HTTP clients of stores and functions. `tls`: the TLS library. [`reload`]: follows changes of certificates.
 //!
 //! # A new sink
 //! Add a struct to `logship-config`, a folder here, an arm to [`open`], and a file to `tests/conformance` that runs the
@@ -48,9 +48,12 @@ pub mod http;
 pub mod object;
 pub mod open;
 pub mod oss;
+pub mod reload;
 pub mod s3;
 pub mod sink;
 pub mod staged_file;
+mod store_hint;
+mod store_transport;
 pub mod syslog;
 mod tcp;
 mod tls;

@@ -5,13 +5,13 @@ use std::time::Duration;
 use chrono::DateTime;
 use clap::Args;
 use indicatif::{HumanBytes, HumanCount};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::connect::Connect;
 use super::log::LogOptions;
 use super::receiver_options::{FormatOptions, ReceiverOptions, ResolvedReceiver};
+use super::signals::EndSignals;
 use super::{EngineOptions, Failure};
 use logship_delivery::events::Sent;
 use logship_delivery::events::consumer::{Consumer, DeadLetterLocation};
@@ -87,16 +87,16 @@ fn starting_point(text: &str) -> Result<String, String> {
 impl ConsumeCommand {
     pub(super) fn run(self, engine: &EngineOptions) -> Result<(), Failure> {
         self.log.init()?;
-        let registry = Registry::new(engine.engine()?);
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        let result = runtime.block_on(self.consume(&registry));
+        let signals = runtime.block_on(async { EndSignals::catch() })?;
+        let registry = Registry::new(engine.engine()?);
+        let result = runtime.block_on(self.consume(&registry, signals));
         // Requests to an unresponsive receiver must not keep the process alive.
         runtime.shutdown_background();
         result
     }
 
-    async fn consume(self, registry: &Registry) -> Result<(), Failure> {
-        let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    async fn consume(self, registry: &Registry, mut signals: EndSignals) -> Result<(), Failure> {
         let ResolvedReceiver { config, receiver, settings } = self.receiver.resolve()?;
         let dead_letters =
             DeadLetterLocation::resolve(self.dead_letters.as_deref(), &settings, DEFAULT_FOLDER);
@@ -129,15 +129,22 @@ impl ConsumeCommand {
             members.spawn(member.run(stop.subscribe()));
         }
         tracing::info!(group = self.group, consumer = name, logstores = self.logstore.join(","), "consuming");
+        let mut panicked = false;
         while !members.is_empty() {
             tokio::select! {
-                _ = term.recv() => { stop.send_replace(true); }
-                _ = interrupt.recv() => { stop.send_replace(true); }
-                _ = members.join_next() => {}
+                () = signals.next() => { stop.send_replace(true); }
+                Some(ended) = members.join_next() => if ended.is_err() {
+                    // The others still deliver what they have in flight.
+                    panicked = true;
+                    stop.send_replace(true);
+                }
             }
         }
         let sent = consumer.sent();
         tracing::info!("stopped: delivered {}", summary(sent));
+        if panicked {
+            return Err("a consumer panicked: start it again, and please report this bug of logship".into());
+        }
         Ok(())
     }
 }

@@ -10,9 +10,9 @@ use logship_spin_runtime::manifest::{Component, Manifest};
 use logship_spin_runtime::runtime::{Function, Limits, Runtime};
 use logship_spin_runtime::server::{Route, Server};
 use logship_spin_runtime::subscriber::subscribe;
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::log::LogOptions;
+use super::signals::EndSignals;
 use super::{EngineOptions, Failure};
 use crate::function_stages::Stages;
 use crate::print::outln;
@@ -88,6 +88,8 @@ impl ServeCommand {
 
     fn run(self, engine: &EngineOptions) -> Result<(), Failure> {
         self.log.init()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let mut signals = runtime.block_on(async { EndSignals::catch() })?;
         let manifest = Manifest::read(&self.application)?;
         let cache = engine.cache.clone().or_else(default_cache);
         if let Some(cache) = &cache {
@@ -96,10 +98,7 @@ impl ServeCommand {
         }
         let stages = Stages::new(Registry::new(engine.engine()?));
         let functions = self.functions(&manifest, &stages, cache.as_deref())?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         runtime.block_on(async {
-            let (mut term, mut interrupt) =
-                (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
             let http = &manifest.trigger.http;
             let routes =
                 http.iter().map(|trigger| Route::new(&trigger.route, functions[&trigger.component].clone()));
@@ -119,8 +118,7 @@ impl ServeCommand {
             }
             tokio::select! {
                 () = server.run() => {}
-                _ = term.recv() => {}
-                _ = interrupt.recv() => {}
+                () = signals.next() => {}
             }
             Ok(())
         })

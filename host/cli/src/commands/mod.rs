@@ -23,6 +23,7 @@ mod rule_options;
 mod serve;
 mod settings;
 mod ship;
+mod signals;
 mod stage;
 mod tail;
 mod task;

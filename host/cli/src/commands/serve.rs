@@ -3,9 +3,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::log::LogOptions;
+use super::signals::EndSignals;
 use super::{EngineOptions, Failure, settings};
 use crate::print;
 use logship_config::service::{Config, Tls};
@@ -44,24 +44,19 @@ pub(super) struct ServeCommand {
 impl ServeCommand {
     pub(super) fn run(self, engine: &EngineOptions) -> Result<(), Failure> {
         self.log.init()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        // First, so that a signal during the start ends the service.
+        let mut signals = runtime.block_on(async { EndSignals::catch() })?;
         let config = self.config()?;
         config.check()?;
         raise_file_limit(config.limits.connections);
         let engine = engine.engine_with_memory(config.shipping.stage_memory())?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         runtime.block_on(async {
             let data = config.data.clone();
-            // Registers the handlers first, so that a signal during the start ends the service.
-            let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
             let server = Server::bind(Service::open(config, engine)?).await?;
             tracing::info!(version = env!("CARGO_PKG_VERSION"), url = server.url()?, data = %data.display(), "serving");
             server
-                .run(async {
-                    tokio::select! {
-                        _ = term.recv() => {}
-                        _ = interrupt.recv() => {}
-                    }
-                })
+                .run(signals.next())
                 .await;
             tracing::info!("stopped; every acknowledged request is on disk");
             print::flush_log();

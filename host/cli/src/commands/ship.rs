@@ -8,6 +8,7 @@ use indicatif::{HumanBytes, HumanCount, ProgressBar};
 use serde_json::{Value, json};
 
 use super::rule_options::{RuleOptions, override_with, set_columns};
+use super::signals::keeping_nohup;
 use super::stage::Report;
 use super::{EngineOptions, Failure, bar, settings};
 use crate::file_ship;
@@ -288,12 +289,13 @@ fn infer_columns(rule: &mut Rule, inputs: &[Input], blocks: &mut Blocks) -> Resu
 /// Returns a flag that the first Ctrl-C or SIGTERM sets. The second one ends the process at once.
 fn stop_flag() -> Result<&'static AtomicBool, Failure> {
     static STOP: AtomicBool = AtomicBool::new(false);
-    ctrlc::set_handler(|| {
+    let handle = || {
         if STOP.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
         eprintln!("stopping: shipping the logs read so far; interrupt again to discard them");
-    })?;
+    };
+    keeping_nohup(|| ctrlc::set_handler(handle))?;
     Ok(&STOP)
 }
 

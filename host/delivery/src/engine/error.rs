@@ -102,6 +102,9 @@ pub enum TaskError {
     /// The store failed, usually the disk.
     #[error("the store failed: {0}")]
     Store(#[from] StoreError),
+    /// The attempt panicked.
+    #[error("the attempt panicked, which is a bug of logship: please report it with the service's log. {0}")]
+    Panicked(String),
     /// The service is stopping. The task is resumed after the next start.
     #[error("the service is stopping")]
     Stopping,

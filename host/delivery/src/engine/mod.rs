@@ -17,6 +17,7 @@
 //! | `maintenance` | recovery of orphaned tasks, deletion of old ones, garbage |
 //! | [`error`] | errors of plans and tasks |
 //! | [`preview`] | outputs that a preview compares |
+//! | `panics` | panics of tasks, which fail like others |
 //! | `metrics`, `step` | counters, and points at which tests abort the process |
 //!
 //! # Nothing lost, nothing twice
@@ -37,6 +38,7 @@ pub mod error;
 mod lifecycle;
 mod maintenance;
 mod metrics;
+mod panics;
 mod pauses;
 pub mod plan;
 pub mod preview;

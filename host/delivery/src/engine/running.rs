@@ -1,18 +1,23 @@
 //! Start and end of an engine.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use futures_util::future::join_all;
+use futures_util::future::{FutureExt as _, join_all};
 use tokio::sync::watch;
 use tokio::task;
 
-use crate::engine::DeliveryEngine;
+use crate::engine::stream::StreamDriver;
+use crate::engine::{DeliveryEngine, panics};
 
 /// Longest wait for running uploads at shutdown.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Delay before a part of the engine that panicked is started again.
+const RESTART_DELAY: Duration = Duration::from_secs(1);
 
 /// A running engine.
 #[derive(Debug)]
@@ -36,16 +41,29 @@ impl DeliveryEngine {
             }
         };
         let stop_streams = watch::Sender::new(false);
-        let run = |stream: &Arc<dyn crate::engine::StreamDriver>| {
-            self.runtime.spawn(Arc::clone(stream).run(Arc::clone(self), stop_streams.subscribe()))
+        let run = |stream: &Arc<dyn StreamDriver>| {
+            let (engine, stream, stop) = (Arc::clone(self), Arc::clone(stream), stop_streams.subscribe());
+            let run = move || Arc::clone(&stream).run(Arc::clone(&engine), stop.clone());
+            self.runtime.spawn(restart_after_panics(run))
         };
+        let engine = Arc::clone(self);
+        let maintain = move || Arc::clone(&engine).run_maintenance();
         Running {
             engine: Arc::clone(self),
             threads,
             streams: self.streams.iter().map(run).collect(),
             stop_streams,
-            maintenance: self.runtime.spawn(Arc::clone(self).run_maintenance()),
+            maintenance: self.runtime.spawn(restart_after_panics(maintain)),
         }
+    }
+}
+
+/// Runs a part of the engine to its end. Starts it again after a panic: without it, tasks would stay running for ever.
+async fn restart_after_panics<F: Future<Output = ()>>(run: impl Fn() -> F) {
+    while let Err(panic) = AssertUnwindSafe(run()).catch_unwind().await {
+        let panic = panics::message(&*panic);
+        tracing::error!(panic, "a part of the delivery engine panicked: please report this bug of logship");
+        tokio::time::sleep(RESTART_DELAY).await;
     }
 }
 

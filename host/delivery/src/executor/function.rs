@@ -20,13 +20,14 @@ use logship_config::secret::Secret;
 use logship_sink::error::SinkError;
 use logship_sink::http;
 use logship_sink::object::ObjectSink;
+use logship_sink::reload::Reloaded;
 use logship_sink::staged_file::{FinishedFile, StagedFile};
 use logship_source::group_list::ListLimits;
 
 /// The function of a rule. Its methods block.
 #[derive(Debug)]
 pub struct Function {
-    http: reqwest::Client,
+    http: Reloaded<reqwest::Client>,
     url: Url,
     authorization: Option<HeaderValue>,
     /// True if the settings name the store of the objects.
@@ -108,7 +109,7 @@ impl Function {
     /// If it would not, or is unreachable.
     pub(crate) fn probe(&self, spec: &str) -> Result<(), CallError> {
         let probe = async {
-            let request = self.http.get(self.url.clone()).header(SPEC, spec);
+            let request = self.http.get().get(self.url.clone()).header(SPEC, spec);
             let response = self.send(request).await?;
             let header = |name: &str| text(response.headers(), name);
             match header(DELIVERS).as_deref() {
@@ -147,7 +148,7 @@ impl Function {
         let expected = Expected { rows: call.logs.rows, key: call.key };
         let mut retries = 0;
         loop {
-            let request = self.http.post(self.url.clone()).headers(headers.clone()).body(body.clone());
+            let request = self.http.get().post(self.url.clone()).headers(headers.clone()).body(body.clone());
             let answered = self.runtime.block_on(async {
                 let answer = self.answer(request, &call.task, &expected, sink);
                 tokio::select! {

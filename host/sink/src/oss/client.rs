@@ -1,29 +1,23 @@
-//! Requests to OSS: address, signature, role and encryption.
+//! Requests to OSS: address and encryption. The transport signs them.
 
 use logship_config::object_store::{Addressing, ObjectStoreConfig};
-use opendal::Operator;
 use opendal::services::Oss;
+use opendal::{HttpTransporter, Operator};
 
-use crate::bucket::ROLE_SESSION_NAME;
+use super::signer::Signer;
+use crate::bucket::{self, Client};
 
-/// Builds the client of a bucket. Assumes `role` if it is not empty.
-pub(super) fn operator(config: &ObjectStoreConfig, bucket: &str, role: &str) -> opendal::Result<Operator> {
-    let mut builder = Oss::default().bucket(bucket).endpoint(&config.endpoint);
+/// Builds the client of a bucket. Assumes `role` if it is not empty. `http` asks the security token service.
+pub(super) fn client(
+    config: &ObjectStoreConfig,
+    bucket: &str,
+    role: &str,
+    http: &HttpTransporter,
+) -> opendal::Result<Client> {
+    let endpoint = bucket::with_scheme(&config.endpoint);
+    let mut builder = Oss::default().bucket(bucket).endpoint(&endpoint).skip_signature();
     if config.addressing == Some(Addressing::Path) {
         builder = builder.addressing_style("path");
-    }
-    if let (Some(id), Some(secret)) = (&config.access_key_id, &config.access_key_secret) {
-        builder = builder.access_key_id(id).access_key_secret(secret.expose());
-    }
-    if let Some(token) = &config.security_token {
-        builder = builder.security_token(token.expose());
-    }
-    builder = builder.role_arn(role).role_session_name(ROLE_SESSION_NAME);
-    if let Some(id) = &config.external_id {
-        builder = builder.external_id(id.expose());
-    }
-    if let Some(endpoint) = &config.sts_endpoint {
-        builder = builder.sts_endpoint(endpoint);
     }
     if let Some(encryption) = &config.encryption {
         builder = builder.server_side_encryption(encryption);
@@ -31,5 +25,6 @@ pub(super) fn operator(config: &ObjectStoreConfig, bucket: &str, role: &str) -> 
     if let Some(key) = &config.encryption_key {
         builder = builder.server_side_encryption_key_id(key);
     }
-    Operator::new(builder)
+    let signer = Some(Signer::new(config, bucket, role, http.clone()));
+    Ok(Client { operator: Operator::new(builder)?, signer })
 }

@@ -1,6 +1,6 @@
 //! Checks the settings of an OSS bucket and opens it.
 
-use logship_config::object_store::ObjectStoreConfig;
+use logship_config::object_store::{Checksum, ObjectStoreConfig};
 
 use super::client;
 use super::sink::Oss;
@@ -24,5 +24,11 @@ pub(crate) fn open(
             return Err(SinkError::rule("destination", "endpoint is missing"));
         }
     }
-    Bucket::open(config, location, client::operator)
+    let checksum = config.checksum.unwrap_or(Checksum::Md5);
+    if checksum == Checksum::Crc32c {
+        return Err(SinkError::Settings(
+            "checksum: OSS has no CRC-32C: use md5, the default, or none".into(),
+        ));
+    }
+    Bucket::open(config, location, checksum, client::client)
 }

@@ -3,7 +3,9 @@
 mod client;
 mod config;
 mod error;
+mod signer;
 mod sink;
 
 pub(crate) use self::config::open;
+pub(crate) use self::signer::Signer;
 pub use self::sink::Oss;

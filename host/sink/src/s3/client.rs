@@ -1,16 +1,21 @@
 //! Requests to S3: address, signature, role and encryption.
 
-use logship_config::object_store::{Addressing, ObjectStoreConfig};
-use opendal::Operator;
+use logship_config::object_store::{Addressing, Checksum, ObjectStoreConfig};
 use opendal::services::S3;
+use opendal::{HttpTransporter, Operator};
 
-use crate::bucket::ROLE_SESSION_NAME;
+use crate::bucket::{self, Client, ROLE_SESSION_NAME};
 
 /// Builds the client of a bucket. Assumes `role` if it is not empty.
-pub(super) fn operator(config: &ObjectStoreConfig, bucket: &str, role: &str) -> opendal::Result<Operator> {
+pub(super) fn client(
+    config: &ObjectStoreConfig,
+    bucket: &str,
+    role: &str,
+    _: &HttpTransporter,
+) -> opendal::Result<Client> {
     let mut builder = S3::default().bucket(bucket).region(config.region.as_deref().unwrap_or("us-east-1"));
     if !config.endpoint.is_empty() {
-        builder = builder.endpoint(&config.endpoint);
+        builder = builder.endpoint(&bucket::with_scheme(&config.endpoint));
     }
     if config.addressing == Some(Addressing::Virtual) {
         builder = builder.enable_virtual_host_style();
@@ -35,5 +40,8 @@ pub(super) fn operator(config: &ObjectStoreConfig, bucket: &str, role: &str) -> 
         (Some(_), _) => builder = builder.server_side_encryption_with_s3_key(),
         (None, _) => {}
     }
-    Operator::new(builder)
+    if matches!(config.checksum, None | Some(Checksum::Crc32c)) {
+        builder = builder.checksum_algorithm("crc32c");
+    }
+    Ok(Client { operator: Operator::new(builder)?, signer: None })
 }

@@ -1,6 +1,6 @@
 //! Checks the settings of an S3 bucket and opens it.
 
-use logship_config::object_store::ObjectStoreConfig;
+use logship_config::object_store::{Checksum, ObjectStoreConfig};
 
 use super::client;
 use super::sink::S3;
@@ -19,5 +19,5 @@ pub(crate) fn open(
     if location.must_exist && !bucket::is_bucket_name(location.bucket, b"-.") {
         return Err(bucket::invalid_name(location.bucket));
     }
-    Bucket::open(config, location, client::operator)
+    Bucket::open(config, location, config.checksum.unwrap_or(Checksum::Crc32c), client::client)
 }

@@ -14,15 +14,19 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::error::{self, Problem};
+use crate::reload::Reloaded;
 use crate::tcp;
 
 /// Interval of checks for acknowledged bytes.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
+/// A connector with the certificates of the settings, and the name of the receiver.
+pub(super) type Tls = (Reloaded<TlsConnector>, ServerName<'static>);
+
 /// The client of a receiver.
 pub(super) struct Client {
     pub(super) settings: SyslogConfig,
-    tls: Option<(TlsConnector, ServerName<'static>)>,
+    tls: Option<Tls>,
     connections: Semaphore,
     /// The shared connection of `confirm = "sent"`.
     shared: Mutex<Option<Box<dyn Stream>>>,
@@ -54,7 +58,7 @@ impl Stream for tokio_rustls::client::TlsStream<TcpStream> {
 }
 
 impl Client {
-    pub(super) fn new(settings: &SyslogConfig, tls: Option<(TlsConnector, ServerName<'static>)>) -> Self {
+    pub(super) fn new(settings: &SyslogConfig, tls: Option<Tls>) -> Self {
         Self {
             tls,
             connections: Semaphore::new(settings.connections),
@@ -114,7 +118,9 @@ impl Client {
             let _ = stream.set_nodelay(true);
             Ok::<Box<dyn Stream>, Problem>(match &self.tls {
                 None => Box::new(stream),
-                Some((tls, name)) => Box::new(tls.connect(name.clone(), stream).await.map_err(error::tls)?),
+                Some((tls, name)) => {
+                    Box::new(tls.get().connect(name.clone(), stream).await.map_err(error::tls)?)
+                }
             })
         };
         self.with_timeout(connect, "can't connect").await

@@ -1,19 +1,18 @@
 //! Checks the settings of a syslog receiver and opens it.
 
 use std::fmt;
-use std::path::Path;
 use std::sync::Arc;
 
 use logship_config::syslog::{Protocol, SyslogConfig};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::rustls::pki_types::{PrivateKeyDer, ServerName};
 
-use super::client::Client;
+use super::client::{Client, Tls};
 use super::sink::Syslog;
 use crate::error::SinkError;
-use crate::tls::install_crypto_provider;
+use crate::reload::Reloaded;
+use crate::tls::{self, Trust, install_crypto_provider};
 
 /// Largest payload of a datagram, in bytes.
 const MAX_DATAGRAM: usize = 65_507;
@@ -36,50 +35,47 @@ pub(crate) fn open(name: &str, settings: &SyslogConfig) -> Result<Syslog, SinkEr
         ));
     }
     let is_tls = settings.protocol == Protocol::Tls;
-    if !is_tls && (settings.ca.is_some() || settings.certificate.is_some()) {
-        return Err(SinkError::receiver("protocol", "must be \"tls\" to use certificates"));
+    if !is_tls && (settings.ca.is_some() || settings.certificate.is_some() || !settings.verify) {
+        return Err(SinkError::receiver(
+            "protocol",
+            "must be \"tls\" to use certificates, or verify = false",
+        ));
     }
-    let tls = is_tls.then(|| tls(settings)).transpose()?;
+    if !settings.verify {
+        tls::warn_unverified(name);
+    }
+    let tls = is_tls.then(|| self::tls(settings)).transpose()?;
     Ok(Syslog::new(name, Client::new(settings, tls)))
 }
 
-fn tls(settings: &SyslogConfig) -> Result<(TlsConnector, ServerName<'static>), SinkError> {
+fn tls(settings: &SyslogConfig) -> Result<Tls, SinkError> {
     install_crypto_provider();
     let name = settings.server_name.clone().unwrap_or_else(|| settings.host.clone());
     let name = ServerName::try_from(name).map_err(|error| SinkError::receiver("server-name", error))?;
-    let config = match &settings.ca {
-        None => {
-            use rustls_platform_verifier::BuilderVerifierExt;
-            let builder = ClientConfig::builder().with_platform_verifier();
-            builder.map_err(|error| SinkError::receiver("ca", error))?
-        }
-        Some(file) => {
-            let mut roots = RootCertStore::empty();
-            for certificate in certificates("ca", file)? {
-                let added = roots.add(certificate);
-                added.map_err(|error| SinkError::receiver("ca", format!("{}: {error}", file.display())))?;
-            }
-            ClientConfig::builder().with_root_certificates(roots)
-        }
+    let SyslogConfig { ca, certificate, key, .. } = settings;
+    let files: Vec<_> = [ca, certificate, key].into_iter().flatten().cloned().collect();
+    let settings = settings.clone();
+    Ok((Reloaded::new(files, move || connector(&settings))?, name))
+}
+
+fn connector(settings: &SyslogConfig) -> Result<TlsConnector, SinkError> {
+    let trust = match &settings.ca {
+        _ if !settings.verify => Trust::All,
+        None => Trust::System(None),
+        Some(file) => Trust::File(file.clone()),
     };
+    let config = tls::client(&trust).map_err(|error| SinkError::receiver("ca", error))?;
     let config = match (&settings.certificate, &settings.key) {
         (None, None) => config.with_no_client_auth(),
         (Some(certificate), Some(key)) => {
             let wrong =
                 |error: &dyn fmt::Display| SinkError::receiver("key", format!("{}: {error}", key.display()));
             let private = PrivateKeyDer::from_pem_file(key).map_err(|error| wrong(&error))?;
-            let chain = certificates("certificate", certificate)?;
+            let chain = tls::certificates(certificate);
+            let chain = chain.map_err(|error| SinkError::receiver("certificate", error))?;
             config.with_client_auth_cert(chain, private).map_err(|error| wrong(&error))?
         }
         _ => return Err(SinkError::receiver("certificate", "and key must be set together")),
     };
-    Ok((TlsConnector::from(Arc::new(config)), name))
-}
-
-fn certificates(setting: &'static str, file: &Path) -> Result<Vec<CertificateDer<'static>>, SinkError> {
-    let wrong =
-        |error: &dyn fmt::Display| SinkError::receiver(setting, format!("{}: {error}", file.display()));
-    let read = CertificateDer::pem_file_iter(file).map_err(|error| wrong(&error))?;
-    let read: Vec<_> = read.collect::<Result<_, _>>().map_err(|error| wrong(&error))?;
-    if read.is_empty() { Err(wrong(&"contains no PEM certificate")) } else { Ok(read) }
+    Ok(TlsConnector::from(Arc::new(config)))
 }

@@ -7,6 +7,7 @@ use std::io;
 use logship_config::syslog::{Framing, Protocol, SyslogConfig};
 
 use crate::error::SinkError;
+use crate::tls;
 
 /// The message of a failure that is retried.
 pub(super) type Problem = String;
@@ -21,7 +22,7 @@ pub(super) fn io(error: io::Error) -> Problem {
 
 /// Returns the problem of a TLS handshake.
 pub(super) fn tls(error: io::Error) -> Problem {
-    format!("TLS: {error}")
+    tls::explain(format_args!("TLS: {error}"))
 }
 
 /// Returns the problem of a connection that the receiver closed.

@@ -9,6 +9,7 @@ use crate::engine::batch::EncodingPermit;
 use crate::engine::batch::schedule::SAMPLE;
 use crate::engine::error::TaskError;
 use crate::engine::metrics::{count_attempt, count_filtered, count_shipped};
+use crate::engine::panics;
 use crate::engine::work::{BatchPlan, Prepared};
 use crate::engine::{DeliveryEngine, Step};
 
@@ -114,7 +115,7 @@ impl DeliveryEngine {
                 return None;
             }
         };
-        match self.plan_for_retry(&task) {
+        match panics::catch(|| self.plan_for_retry(&task)) {
             Ok((task, plan)) => self.attempt(&task, &plan, reader, permit, None),
             Err(error) => {
                 self.record_result(&task, Err(error));
@@ -160,7 +161,7 @@ impl DeliveryEngine {
     ) -> Option<bool> {
         let attempt = Attempt { engine: self, task, plan: &**plan };
         Step::Begun.reached();
-        let made = plan.prepare(&attempt, reader);
+        let made = panics::catch(|| plan.prepare(&attempt, reader));
         if let Some(key) = key {
             // Also after a failure: the task keeps its range, and the next task can begin.
             let next = made.as_ref().map_or(task.end, |made| made.end);
@@ -175,7 +176,7 @@ impl DeliveryEngine {
         drop(permit);
         let is_called = made.as_ref().map_or(true, |made| made.is_called);
         let result = made.and_then(|Prepared { filtered, deliver, .. }| {
-            deliver.map_or(Ok(()), |deliver| deliver(&attempt))?;
+            deliver.map_or(Ok(()), |deliver| panics::catch(|| deliver(&attempt)))?;
             count_filtered(task, filtered);
             Ok(())
         });

@@ -14,6 +14,7 @@ use crate::engine::batch::schedule::{Due, SAMPLE};
 use crate::engine::error::TaskError;
 use crate::engine::lifecycle;
 use crate::engine::metrics::record_swap_wait;
+use crate::engine::panics;
 use crate::engine::work::BatchPlan;
 
 /// Delay before the next attempt of a rule that failed to create a task, in seconds.
@@ -50,7 +51,7 @@ impl DeliveryEngine {
             self.lock().release_shard(key);
             return None;
         }
-        match self.plan_and_create(due_task, reader) {
+        match panics::catch(|| self.plan_and_create(due_task, reader)) {
             Ok((Creation::Created(task), plan)) => {
                 self.pauses.unblock(rule.number());
                 return self.attempt(&task, &plan, reader, permit, Some(key));

@@ -32,10 +32,13 @@ pub use self::queue::ConcurrencyLimit;
 pub use self::schedule::BatchPolicy;
 
 use self::queue::{Job, Queue};
-use crate::engine::DeliveryEngine;
+use crate::engine::{DeliveryEngine, panics};
 
 /// Interval of scans for due tasks, unless the scheduler is woken earlier.
 const SCAN_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Delay before a rule creates tasks again after a panic, in seconds.
+const PANIC_RETRY_SECONDS: u64 = 30;
 
 /// Concurrent uploads per object being encoded.
 const UPLOADS_PER_WORKER: usize = 2;
@@ -115,10 +118,18 @@ impl DeliveryEngine {
         self.pool.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Runs jobs until shutdown. A panic of the scheduler costs a moment, and not the thread.
     fn run_worker(&self) {
         let mut reader = ShardReader::default();
-        while let Some(job) = self.next_job() {
-            self.run_job(&job, &mut reader);
+        let mut work = || {
+            while let Some(job) = self.next_job() {
+                self.run_job(&job, &mut reader);
+            }
+        };
+        while let Err(panic) = std::panic::catch_unwind(AssertUnwindSafe(&mut work)) {
+            let panic = panics::message(&*panic);
+            tracing::error!(panic, "the scheduler panicked: please report this bug of logship");
+            std::thread::sleep(SCAN_INTERVAL);
         }
     }
 
@@ -128,21 +139,27 @@ impl DeliveryEngine {
             Job::Create(due_task) => self.create(due_task, reader, permit),
             Job::Retry(_, task) => self.retry(*task, reader, permit),
         };
-        let failed = std::panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
-            // Recovery retries the task; this thread goes on.
-            tracing::error!(?job, "a worker panicked: please report this bug of logship");
-            if let Job::Create(due_task) = job {
-                self.pauses.pause(
-                    due_task.rule.number(),
-                    "a worker panicked: see the log, and please report this bug of logship".into(),
-                    u64::MAX,
-                );
-                self.lock().release_shard(due_task.key());
-            }
+        let failed = std::panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+            self.recover_job(job, &panics::message(&*panic));
             None
         });
         self.lock().finish(job.rule(), failed);
         self.pool.changed.notify_one();
+    }
+
+    /// Frees what a job held that panicked outside of its task's steps. The task stays running on disk, and recovery
+    /// retries it soon, because it has no job any more.
+    fn recover_job(&self, job: &Job, panic: &str) {
+        tracing::error!(rule = job.rule(), panic, "a worker panicked: please report this bug of logship");
+        match job {
+            Job::Create(due_task) => {
+                let until = self.store.clock() / 1_000_000 + PANIC_RETRY_SECONDS;
+                let reason = format!("a worker panicked, which is a bug of logship: {panic}");
+                self.pauses.pause(due_task.rule.number(), reason, until);
+                self.lock().release_shard(due_task.key());
+            }
+            Job::Retry(_, task) => self.lock().unmark_task(*task),
+        }
     }
 
     /// Waits for a job and a permit to encode. `None` at shutdown.

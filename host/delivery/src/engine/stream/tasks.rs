@@ -130,7 +130,7 @@ impl<W: StreamWork> ShardTasks<W> {
         match self.read_next(most).await {
             Ok(Some(task)) => {
                 let own = task.plan.clone().unwrap_or_else(|| Arc::clone(&self.worker.plan));
-                self.worker.begin(task.id, own);
+                self.worker.begin(task.id, self.shard.number, own);
                 NextTask::Task(task)
             }
             // A stage was swapped just now. The next call checks if it is this rule's.

@@ -15,6 +15,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::engine::DeliveryEngine;
+use crate::engine::error::TaskError;
+use crate::engine::panics;
 use crate::engine::plan::Plan as _;
 use crate::engine::stream::tasks::ShardTasks;
 use crate::engine::stream::{POLL_INTERVAL, SHUTDOWN_TIMEOUT, Stream, on_thread, stopped};
@@ -25,6 +27,9 @@ const STUCK_AFTER: Duration = Duration::from_secs(3);
 
 /// Delay after which the next process retries a stuck task, in seconds.
 const STUCK_RETRY_SECONDS: u64 = 30;
+
+/// Delay before a delivery that panicked is restarted.
+const PANIC_RETRY: Duration = Duration::from_secs(10);
 
 /// The worker of a rule.
 #[derive(Debug)]
@@ -44,6 +49,7 @@ pub(super) struct Worker<W: StreamWork> {
 /// A task in flight.
 #[derive(Debug)]
 struct InFlightTask<P> {
+    shard: u32,
     started: Instant,
     /// True if the task is marked as failed.
     is_marked: bool,
@@ -69,8 +75,8 @@ impl<W: StreamWork> Worker<W> {
     }
 
     /// Marks a task as being in flight.
-    pub(super) fn begin(&self, id: TaskId, plan: Arc<W::Plan>) {
-        let task = InFlightTask { started: Instant::now(), is_marked: false, plan };
+    pub(super) fn begin(&self, id: TaskId, shard: u32, plan: Arc<W::Plan>) {
+        let task = InFlightTask { shard, started: Instant::now(), is_marked: false, plan };
         self.in_flight().insert(id, task);
     }
 
@@ -90,13 +96,9 @@ impl<W: StreamWork> Worker<W> {
                     let (worker, shard, stopping) = (Arc::clone(&self), Arc::clone(shard), stop.clone());
                     let number = shard.number;
                     deliveries.spawn(async move {
-                        let delivery =
-                            AssertUnwindSafe(worker.deliver_shard(shard, stopping)).catch_unwind().await;
-                        if delivery.is_err() {
-                            tracing::error!(
-                                shard = number,
-                                "a delivery panicked: please report this bug of logship"
-                            );
+                        let delivery = Arc::clone(&worker).deliver_shard(shard, stopping.clone());
+                        if let Err(panic) = AssertUnwindSafe(delivery).catch_unwind().await {
+                            worker.recover_shard(number, &panics::message(&*panic), stopping).await;
                         }
                         number
                     });
@@ -143,6 +145,21 @@ impl<W: StreamWork> Worker<W> {
                 }
             }
         }
+    }
+
+    /// Marks the tasks of a delivery that panicked as failed, and waits before it is restarted from the checkpoint.
+    async fn recover_shard(&self, shard: u32, panic: &str, mut stop: watch::Receiver<bool>) {
+        tracing::error!(shard, panic, "a delivery panicked: please report this bug of logship");
+        let problem = TaskError::Panicked(panic.to_owned()).to_string();
+        let orphans = self.in_flight().extract_if(|_, task| task.shard == shard).map(|(id, _)| id).collect();
+        let orphans: Vec<TaskId> = orphans;
+        for id in orphans {
+            let delay = PANIC_RETRY.as_secs();
+            if let Err(error) = self.engine.lifecycle.mark_stuck(id, None, &problem, delay).await {
+                tracing::error!(task = %id, %error, "can't mark a task as failed");
+            }
+        }
+        let _ = timeout(PANIC_RETRY, stopped(&mut stop)).await;
     }
 
     async fn deliver_shard(self: Arc<Self>, shard: Arc<Shard>, stop: watch::Receiver<bool>) {

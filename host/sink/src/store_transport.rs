@@ -1,0 +1,101 @@
+//! The HTTP transport of object stores: digests of uploads, and redirects and missing features that OpenDAL leaves
+//! unexplained.
+
+use http::header::{HeaderValue, LOCATION};
+use http::{Method, Request, Response, StatusCode};
+use opendal::raw::format_content_md5_iter;
+use opendal::raw::oio::ReadStream as _;
+use opendal::{Buffer, Error, ErrorKind, HttpBody, HttpTransport, HttpTransporter, Result};
+use opendal_http_transport_reqwest::ReqwestTransport;
+
+use crate::oss::Signer;
+use crate::reload::Reloaded;
+
+/// The header by which S3 names a bucket's region.
+const BUCKET_REGION: &str = "x-amz-bucket-region";
+
+/// Sends requests with the current client.
+pub(crate) struct ReloadedHttp(pub(crate) Reloaded<reqwest::Client>);
+
+impl HttpTransport for ReloadedHttp {
+    async fn fetch(&self, request: Request<Buffer>) -> Result<Response<HttpBody>> {
+        ReqwestTransport::new(self.0.get()).fetch(request).await
+    }
+}
+
+/// Sends the requests of a bucket.
+pub(crate) struct StoreTransport {
+    pub(crate) http: HttpTransporter,
+    /// True to send the MD5 of each upload, which the store compares with the bytes that it got.
+    pub(crate) md5: bool,
+    /// Signs the requests; `None` if OpenDAL has signed them.
+    pub(crate) signer: Option<Signer>,
+}
+
+impl HttpTransport for StoreTransport {
+    async fn fetch(&self, mut request: Request<Buffer>) -> Result<Response<HttpBody>> {
+        if self.md5 && request.method() == Method::PUT {
+            let digest = format_content_md5_iter(request.body().clone());
+            if let Ok(digest) = HeaderValue::from_str(&digest) {
+                request.headers_mut().insert("content-md5", digest);
+            }
+        }
+        if let Some(signer) = &self.signer {
+            request = signer.sign(request).await?;
+        }
+        explain(self.http.fetch(request).await?).await
+    }
+}
+
+/// Converts answers to errors whose words say what to do. OpenDAL keeps neither the status nor the target of a redirect.
+async fn explain(response: Response<HttpBody>) -> Result<Response<HttpBody>> {
+    let status = response.status();
+    let is_redirect = status.is_redirection() && status != StatusCode::NOT_MODIFIED;
+    if !is_redirect && status != StatusCode::NOT_IMPLEMENTED {
+        return Ok(response);
+    }
+    let (parts, mut body) = response.into_parts();
+    let body = body.read_all().await?.to_bytes();
+    let body = String::from_utf8_lossy(&body[..body.len().min(64 << 10)]).into_owned();
+    let header = |name: &str| Some(parts.headers.get(name)?.to_str().ok()?.to_owned());
+    let said: Vec<_> = ["Code", "Message"].iter().filter_map(|name| element(&body, name)).collect();
+    let said = if said.is_empty() { String::new() } else { format!(": {}", said.join(": ")) };
+    if !is_redirect {
+        return Err(Error::new(ErrorKind::Unsupported, format!("{status}{said}")));
+    }
+    // A query may have credentials.
+    let target =
+        header(LOCATION.as_str()).map(|target| target.split('?').next().unwrap_or_default().to_owned());
+    let target = target.or_else(|| element(&body, "Endpoint").map(str::to_owned));
+    let target = target.unwrap_or_else(|| "another endpoint".into());
+    let region = header(BUCKET_REGION).or_else(|| element(&body, "Region").map(str::to_owned));
+    let region = region.map_or_else(String::new, |region| format!(" (region {region})"));
+    let settings = if region.is_empty() { "`endpoint`" } else { "`endpoint` and `region`" };
+    let message =
+        format!("{status}{said}: {REDIRECTS} {target}{region}: set {settings} of the destination to it");
+    Err(Error::new(ErrorKind::Unexpected, message))
+}
+
+/// Words of the error of a redirect.
+pub(crate) const REDIRECTS: &str = "the store redirects to";
+
+/// Returns the text of an XML element without children.
+fn element<'a>(body: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = body.split_once(&format!("<{name}>"))?;
+    let (text, _) = rest.split_once('<')?;
+    Some(text.trim()).filter(|text| !text.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_elements() {
+        let body = "<Error><Code>TemporaryRedirect</Code><Endpoint> b.s3.eu-west-1.amazonaws.com </Endpoint><Message></Message></Error>";
+        assert_eq!(element(body, "Code"), Some("TemporaryRedirect"));
+        assert_eq!(element(body, "Endpoint"), Some("b.s3.eu-west-1.amazonaws.com"));
+        assert_eq!(element(body, "Message"), None);
+        assert_eq!(element("<html>", "Code"), None);
+    }
+}
