@@ -75,6 +75,20 @@ pub enum StoreError {
         /// The sequence of the put.
         sequence: i64,
     },
+    /// Another life of the store gave the cursor out: before the store was restored, or in a copy of it.
+    #[error(
+        "cursor {cursor} of shard {shard} is of another life of this store, whose logs are not here: the store was restored or copied, or lost its last logs. Logs up to cursor {end} are in both, and new ones begin at {next}: start from a saved checkpoint, or from a cursor by time"
+    )]
+    OtherGeneration {
+        /// The shard number.
+        shard: u32,
+        /// The requested position.
+        cursor: u64,
+        /// The end of the logs that both lives have.
+        end: u64,
+        /// The first position of the later generation.
+        next: u64,
+    },
     /// The consumer group already exists.
     #[error("consumer group already exist")]
     GroupExists(String),
@@ -144,6 +158,16 @@ pub enum StoreError {
         version: usize,
         /// The current schema version.
         known: usize,
+    },
+    /// The copy of the database before a migration can't be made.
+    #[error(
+        "can't keep a copy of the database before its migration, {}: {source}. Free some space, or make an empty file of this name if you have a backup", path.display()
+    )]
+    CopyBeforeMigration {
+        /// The path of the copy.
+        path: PathBuf,
+        /// The reason.
+        source: Box<StoreError>,
     },
     /// A file of the data directory can't be created or opened.
     #[error("{}: {source}", path.display())]

@@ -13,6 +13,8 @@
 //! | `store` | [`Store`], the API: one file for each noun with its operations. `store/writer`: the single writer thread, with group commit. `store/retention`: deletes old logs. `store/integrity`, `store/chain`, `store/walk`: checksums and hash chains |
 //! | `model` | the types that the store holds, takes and returns, one file for each noun |
 //! | `schema` | the tables, and their migrations |
+//! | `copy` | copies of the database |
+//! | `files` | files that only their owner can read |
 //! | `error` | [`StoreError`] |
 //! | `balance` | assigns the shards of a logstore to the members of a consumer group |
 //! | `options` | [`Options`] of a store |
@@ -32,9 +34,11 @@
 //!   [`StoreVerifier`] walks the chains.
 
 mod balance;
+mod copy;
 mod damage;
 mod digest;
 mod error;
+mod files;
 mod model;
 mod options;
 mod position;
@@ -46,11 +50,12 @@ pub use digest::{Digest, InvalidDigest};
 pub use error::StoreError;
 pub use model::{
     Backlog, CONFIG_NOT_EXIST, Catalog, Checkpoint, Comparison, ConsumerGroup, FOREVER, FailingStage,
-    GroupStatus, Heads, Logstore, LogstoreSettings, ManifestEntry, NewGroup, NewStageVersion, NewTask,
-    ObjectManifest, Progress, Project, PutId, Resharding, RuleSettings, RuleStart, Shard, ShardHead,
-    ShippingRule, StageAction, StageAlias, StageAliases, StageChange, StageEvent, StageTarget, StageVersion,
-    Status, StoredGroup, StoredPut, Task, TaskCounts, TaskFilter, TaskId, Verification, VerifiedShard,
+    Generation, GenerationReason, GroupStatus, Heads, Logstore, LogstoreSettings, ManifestEntry, NewGroup,
+    NewStageVersion, NewTask, ObjectManifest, Progress, Project, PutId, Resharding, RuleSettings, RuleStart,
+    Shard, ShardHead, ShippingRule, StageAction, StageAlias, StageAliases, StageChange, StageEvent,
+    StageTarget, StageVersion, Status, StoredGroup, StoredPut, Task, TaskCounts, TaskFilter, TaskId,
+    Verification, VerifiedShard,
 };
 pub use options::{Clock, Options};
 pub use position::LogPosition;
-pub use store::{Limits, Store, StoreVerifier};
+pub use store::{Limits, Restored, Snapshot, Store, StoreVerifier, Unshipped};

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
+use crate::copy::keep_copy;
 use crate::error::StoreError;
 
 /// The `PRAGMA application_id` of a store: "lgsh".
@@ -49,7 +50,7 @@ const MIGRATIONS: &[&str] = &["
     ) STRICT;
 
     CREATE TABLE log_group (
-        id INTEGER PRIMARY KEY,              -- shard.id << 40 | cursor - shard.origin
+        id INTEGER PRIMARY KEY,              -- shard.id << 40 | log groups of the shard before it
         received INTEGER NOT NULL,           -- never decreases within a shard
         newest INTEGER NOT NULL,             -- time of the newest log
         logs INTEGER NOT NULL,
@@ -226,6 +227,39 @@ const MIGRATIONS: &[&str] = &["
 
     ALTER TABLE task ADD COLUMN head_before BLOB;  -- heads of the chain before and after the range
     ALTER TABLE task ADD COLUMN head_after BLOB;
+", "
+    -- Generations: the lives of the store. A restored, copied or damaged store begins a new one.
+    CREATE TABLE generation (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        token TEXT NOT NULL UNIQUE,          -- random, in hexadecimal
+        began INTEGER NOT NULL,              -- Unix microseconds
+        reason TEXT NOT NULL,                -- created, restored, copied, rolled-back, replaced
+        lost INTEGER NOT NULL                -- acknowledged log groups that are gone
+    ) STRICT;
+
+    -- Rules that wait for an operator, because another life of the store may have shipped their logs.
+    CREATE TABLE waiting_rule (
+        rule INTEGER PRIMARY KEY REFERENCES rule (id) ON DELETE CASCADE
+    ) STRICT;
+
+    -- The positions of a shard after its first ones: a generation begins at a position that no other life gave out.
+    CREATE TABLE segment (
+        shard INTEGER NOT NULL REFERENCES shard (id) ON DELETE CASCADE,
+        position INTEGER NOT NULL,           -- cursor of its first log group
+        before INTEGER NOT NULL,             -- log groups of the shard before it
+        generation INTEGER NOT NULL,
+        PRIMARY KEY (shard, position)
+    ) STRICT, WITHOUT ROWID;
+
+    -- Sums over removed rows.
+    CREATE TABLE counter (
+        name TEXT PRIMARY KEY,               -- removed-groups, highest-position
+        value INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+
+    ALTER TABLE task ADD COLUMN generation INTEGER NOT NULL DEFAULT 1;
+    -- 1: a backup has the task. Logs that do not fit become a task with a predictable id, in the backup and here.
+    ALTER TABLE task ADD COLUMN sealed INTEGER NOT NULL DEFAULT 0;
 "];
 
 /// The page size, in bytes. A commit writes whole pages, and small puts touch one page per shard: with 16 KiB pages
@@ -259,6 +293,9 @@ pub(crate) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
     connection.pragma_update(None, "wal_autocheckpoint", WAL_CHECKPOINT_BYTES / page)?;
     connection.pragma_update(None, "journal_size_limit", 2 * WAL_CHECKPOINT_BYTES)?;
     connection.pragma_update(None, "cache_size", -(16 << 10))?;
+    if tables > 0 && version < MIGRATIONS.len() {
+        keep_copy(&connection, path, version)?;
+    }
     for (index, migration) in MIGRATIONS.iter().enumerate().skip(version) {
         let transaction = connection.transaction()?;
         transaction.execute_batch(migration)?;

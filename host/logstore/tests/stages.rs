@@ -85,6 +85,7 @@ impl Test {
     async fn begin(&self, number: u64, revision: i64) -> Result<Task, StoreError> {
         let logstore = Arc::clone(self.store.catalog().logstore("p", "l").unwrap());
         let task = NewTask {
+            is_sealed: false,
             id: TaskId { created: START * 1000, number },
             shard: 0,
             begin: LogPosition::at(number),

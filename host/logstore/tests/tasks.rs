@@ -65,6 +65,7 @@ impl Test {
     async fn begin(&self, number: u64, begin: LogPosition, end: LogPosition) -> Result<Task, StoreError> {
         let created = self.now.load(Ordering::Relaxed) * 1000;
         let task = NewTask {
+            is_sealed: false,
             id: TaskId { created, number },
             shard: 0,
             begin,
@@ -244,6 +245,8 @@ async fn migrates_database_without_object_lists() {
         .execute_batch(
             "DROP TABLE chain; ALTER TABLE task DROP COLUMN head_before; ALTER TABLE task DROP COLUMN head_after;
              ALTER TABLE log_group DROP COLUMN checksum; ALTER TABLE log_group DROP COLUMN head;
+             DROP TABLE segment; DROP TABLE generation; DROP TABLE counter; DROP TABLE waiting_rule;
+             ALTER TABLE task DROP COLUMN generation; ALTER TABLE task DROP COLUMN sealed;
              ALTER TABLE task DROP COLUMN objects; PRAGMA user_version = 3",
         )
         .unwrap();
@@ -303,6 +306,7 @@ async fn tasks_of_deleted_rule_fail_permanently() {
     test.store.fail_task(task.id, "other", "later", Some(1)).await.unwrap();
     assert_eq!(test.store.task(task.id).unwrap().code, CONFIG_NOT_EXIST);
     let new = NewTask {
+        is_sealed: false,
         id: TaskId { created: 1, number: 3 },
         shard: 0,
         begin: at(9, 0),

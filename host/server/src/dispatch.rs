@@ -16,7 +16,7 @@ use crate::keys::ALL_PROJECTS;
 use crate::operation::{Operation, Permission, UNKNOWN};
 use crate::reply::{Reply, response, store_error};
 use crate::service::{CountGuard, Service};
-use crate::{groups, ingest, manage, metrics, monitor, previews, pull, put, shippers, stages, tasks};
+use crate::{groups, ingest, manage, metrics, monitor, previews, pull, put, shippers, stages, store, tasks};
 
 /// Answers a request.
 pub(crate) async fn answer(
@@ -86,6 +86,8 @@ async fn perform(service: &Arc<Service>, call: &Call, operation: Operation<'_>) 
     let get = |logstore: &str| find_logstore(project, logstore);
     match operation {
         Health | Ready | ShowMetrics => monitor::answer(service, operation).await,
+        ShowStore => store::show(service).await,
+        ConfirmStore => store::confirm(service, call).await,
         ListStages => stages::list(service).await,
         AddStage => stages::add(service, call).await,
         ShowStage { name } => stages::show(service, name).await,

@@ -116,7 +116,7 @@ pub(crate) async fn save_checkpoint(
     }
     let saved = service.store.save_checkpoint(logstore, group, body.shard, position.0, consumer, force).await;
     saved.map_err(|error| match error {
-        StoreError::NoCursor { .. } => invalid(error.to_string()),
+        StoreError::NoCursor { .. } | StoreError::OtherGeneration { .. } => invalid(error.to_string()),
         other => store_error(other),
     })?;
     record_stats(service, call, logstore, group, consumer);

@@ -6,8 +6,8 @@
 //! - `dispatch`: answers requests; `call`: authenticates them; [`keys`]: access keys and their grants.
 //! - [`operation`]: the operations of the API as data: requests, names, permissions.
 //! - Handlers, a module per noun: `manage` (projects, logstores, shards), `put`, `put_id` and `ingest` (write logs), `pull` (cursors,
-//!   read logs), `groups` (consumer groups), `shippers` (rules), `tasks`, `stages`, `previews` (of a stage), `monitor`
-//!   (health, metrics).
+//!   read logs), `groups` (consumer groups), `shippers` (rules), `tasks`, `stages`, `previews` (of a stage), `store` (its
+//!   generations and backups), `monitor` (health, metrics).
 //! - `reply`: responses.
 //!
 //! They share:
@@ -43,6 +43,7 @@ pub mod server;
 mod service;
 mod shippers;
 mod stages;
+mod store;
 mod tasks;
 mod tls;
 

@@ -214,6 +214,8 @@ fn show_shard(shard: &Shard) -> Value {
         "inclusiveBeginKey": shard.keys.begin.to_string(),
         "exclusiveEndKey": shard.keys.end.to_string(),
         "createTime": shard.created,
+        // An extension of logship: cursors are not consecutive where a store was restored.
+        "logGroups": shard.groups_between(shard.begin(), shard.end()),
     })
 }
 

@@ -41,6 +41,11 @@ fn describe_logstores() {
         "Reads refused because a stored log group is damaged or missing"
     );
     describe_gauge!("logship_store_bytes", Unit::Bytes, "Size of the store");
+    describe_gauge!("logship_store_generation", "Number of the generation of the store");
+    describe_gauge!(
+        "logship_store_lost_groups",
+        "Acknowledged log groups that were gone when the store's generation began"
+    );
     describe_gauge!("logship_shard_groups", "Log groups in a shard");
     describe_gauge!(
         "logship_group_behind_groups",

@@ -42,6 +42,9 @@ async fn show_metrics(service: &Arc<Service>) -> Result<Reply, ApiError> {
 fn render(service: &Service) -> String {
     let store = &service.store;
     gauge!("logship_store_bytes").set(store.size() as f64);
+    let generation = store.generation();
+    gauge!("logship_store_generation").set(f64::from(generation.number));
+    gauge!("logship_store_lost_groups").set(generation.lost_groups as f64);
     gauge!("logship_connections").set(service.connections.load(Ordering::Relaxed) as f64);
     for logstore in store.catalog().logstores() {
         let labels = |shard: u32| {
@@ -52,7 +55,7 @@ fn render(service: &Service) -> String {
             ]
         };
         for shard in &logstore.shards {
-            let groups = shard.end().saturating_sub(shard.begin());
+            let groups = shard.groups_between(shard.begin(), shard.end());
             gauge!("logship_shard_groups", &labels(shard.number)).set(groups as f64);
         }
         for rule in logstore.rules.values() {
@@ -63,9 +66,10 @@ fn render(service: &Service) -> String {
                 labels.push(("rule", rule.name.clone()));
                 let at =
                     progress.get(&shard.number).map_or(shard.begin(), |progress| progress.checkpoint.cursor);
+                let waiting = shard.groups_between(at, shard.end());
                 let oldest = store.backlog(shard, at, 1).unwrap_or_default().oldest;
                 let lag = if oldest == 0 { 0 } else { service.now().saturating_sub(oldest) };
-                gauge!("logship_ship_waiting_groups", &labels).set(shard.end().saturating_sub(at) as f64);
+                gauge!("logship_ship_waiting_groups", &labels).set(waiting as f64);
                 gauge!("logship_ship_lag_seconds", &labels).set(lag as f64);
             }
             let labels = [

@@ -134,6 +134,10 @@ operations! {
     Ready: ANY "/readyz", "ready", NoKey, Logship;
     ShowMetrics: GET "/metrics", "metrics", AllProjects(Read), Logship;
 
+    // The store: its generations, and decisions of its operator.
+    ShowStore: GET "/store", "show store", AllProjects(Read), Logship;
+    ConfirmStore: POST "/store?type=confirm", "confirm store", AllProjects(Admin), Logship;
+
     // Stages. Rules of all projects share their names.
     ListStages: GET "/stages", "list stages", AllProjects(Read), Logship;
     AddStage: POST "/stages", "add stage", AllProjects(Admin), Logship;

@@ -95,7 +95,9 @@ pub(crate) async fn pull(
             return Err(ApiError::new(ErrorCode::ParameterInvalid, message));
         }
     }
-    if let Some(wait) = call.number::<u64>("wait")?.filter(|_| end.is_none() && from == shard.end()) {
+    if let Some(wait) =
+        call.number::<u64>("wait")?.filter(|_| end.is_none() && shard.groups_between(from, shard.end()) == 0)
+    {
         let wait = Duration::from_secs(wait.min(MAX_WAIT_SECONDS));
         // The read below sees whether logs arrived.
         tokio::select! {
@@ -134,6 +136,8 @@ struct Pulled {
     groups: usize,
     /// The position of the first group.
     first: Option<u64>,
+    /// The position of the last group, if there is one.
+    last: u64,
     logs: u64,
     /// The receive time of the last group.
     received: u64,
@@ -183,7 +187,11 @@ impl Pulled {
             Compression::Lz4 => body,
             other => other.compress(&Compression::Lz4.decompress(&body, size, size)?)?,
         };
-        Ok(Self { body, compression, size, groups, first, logs, received, next, at_end: next == shard.end() })
+        // A client that reads to an end cursor waits for exactly this one.
+        let last = next.saturating_sub(1);
+        let next = if groups > 0 && next != limits.end { shard.resolve(next) } else { next };
+        let at_end = shard.groups_between(next, shard.end()) == 0;
+        Ok(Self { body, compression, size, groups, first, last, logs, received, next, at_end })
     }
 
     fn reply(self, reservation: Reservation) -> Reply {
@@ -195,7 +203,7 @@ impl Pulled {
         ];
         headers.extend(self.first.map(|first| (FIRST_POSITION_HEADER, first.to_string())));
         if self.groups > 0 {
-            headers.push(("x-log-read-last-cursor", (self.next - 1).to_string()));
+            headers.push(("x-log-read-last-cursor", self.last.to_string()));
             headers.push(("x-log-cursor-time", self.received.to_string()));
             if self.compression != Compression::None {
                 headers.push(("x-log-compresstype", self.compression.name().into()));

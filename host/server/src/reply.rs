@@ -84,6 +84,8 @@ pub(crate) fn store_error(error: StoreError) -> ApiError {
         StoreError::NoCursor { .. } => Code::InvalidCursor,
         StoreError::PutIdConflict { .. } => Code::PutIdConflict,
         StoreError::PutIdTooOld { .. } => Code::PutIdTooOld,
+        // Not InvalidCursor: the SDKs' consumers would skip to the end.
+        StoreError::OtherGeneration { .. } => Code::ParameterInvalid,
         StoreError::GroupExists(_) => Code::ConsumerGroupAlreadyExist,
         StoreError::NoGroup(_) => Code::ConsumerGroupNotExist,
         StoreError::GroupQuota(_) => Code::ConsumerGroupQuotaExceed,

@@ -104,7 +104,8 @@ pub(crate) async fn show(service: &Arc<Service>, logstore: &Logstore, name: &str
                 let checkpoint = progress.get(&shard.number).map(|progress| progress.checkpoint);
                 let next = progress.get(&shard.number).map(|progress| progress.next);
                 let shown = checkpoint.map_or_else(|| shard.begin().to_string(), |place| place.to_string());
-                let behind = shard.end().saturating_sub(next.map_or(shard.begin(), |next| next.cursor));
+                let next = next.map_or(shard.begin(), |next| next.cursor);
+                let behind = shard.groups_between(next, shard.end());
                 json!({ "shardID": shard.number, "checkpoint": shown, "waitingGroups": behind })
             })
             .collect();

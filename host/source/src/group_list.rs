@@ -62,11 +62,12 @@ impl GroupList {
         };
         let read_limits = Limits { groups: usize::MAX, bytes: usize::MAX, end: end.end_cursor() };
         let (mut first_position, mut corrupt) = (None, None);
+        let first = shard.resolve(begin.cursor);
         store.read(shard, begin.cursor, read_limits, |group| {
-            if *first_position.get_or_insert(group.position) != begin.cursor {
+            if *first_position.get_or_insert(group.position) != first {
                 return ControlFlow::Break(());
             }
-            let from = if group.position == begin.cursor { begin.log } else { 0 };
+            let from = if group.position == first { begin.log } else { 0 };
             let to = if group.position == end.cursor { end.log.min(group.logs) } else { group.logs };
             list.add(&group, from, to).unwrap_or_else(|error| {
                 corrupt = Some(error);

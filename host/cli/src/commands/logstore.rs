@@ -77,7 +77,7 @@ impl LogstoreCommand {
                 }
                 Command::Delete { name, force, connect } => {
                     let client = connect.client(Access::Admin)?;
-                    let logs = shards(&client, &name).await?.iter().any(|shard| shard.begin != shard.end);
+                    let logs = shards(&client, &name).await?.iter().any(|shard| shard.groups() > 0);
                     if logs && !force {
                         return Err(format!("{name} has logs: use --force to delete it with its logs").into());
                     }
@@ -105,6 +105,13 @@ struct Shard {
     info: Value,
     begin: u64,
     end: u64,
+}
+
+impl Shard {
+    /// Returns the number of log groups. Log Service doesn't tell it; its cursors are consecutive.
+    fn groups(&self) -> u64 {
+        self.info["logGroups"].as_u64().unwrap_or_else(|| self.end.saturating_sub(self.begin))
+    }
 }
 
 async fn shards(client: &Client, logstore: &str) -> Result<Vec<Shard>, ClientError> {
@@ -154,7 +161,7 @@ async fn show(client: &Client, name: &str, report: Report) -> Result<(), Failure
             shard.info["shardID"].to_string(),
             text("status"),
             text("inclusiveBeginKey"),
-            (shard.end - shard.begin).to_string(),
+            shard.groups().to_string(),
             shard.end.to_string(),
         ]
     };

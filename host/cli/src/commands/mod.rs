@@ -25,6 +25,7 @@ mod settings;
 mod ship;
 mod signals;
 mod stage;
+mod store;
 mod tail;
 mod task;
 mod transform_options;
@@ -72,6 +73,7 @@ enum Command {
     Key(Box<key::KeyCommand>),
     #[command(subcommand)]
     Stage(stage::StageCommand),
+    Store(Box<store::StoreCommand>),
     Config(config::ConfigCommand),
     Compose(Box<compose::ComposeCommand>),
     #[command(subcommand)]
@@ -199,6 +201,7 @@ fn run_command(cli: Cli) -> Result<(), Failure> {
         Command::Group(command) => command.run(),
         Command::Key(command) => command.run(),
         Command::Stage(command) => command.run(&cli.engine),
+        Command::Store(command) => command.run(),
         Command::Config(command) => command.run(),
         Command::Compose(command) => command.run(&cli.engine),
         Command::Function(command) => command.run(&cli.engine),

@@ -31,9 +31,12 @@ pub(super) enum Creation {
     NextAt(LogPosition),
 }
 
+/// The numbers in the second half of a task's id.
+const NUMBERS: Range<u64> = 1_000_000..10_000_000;
+
 /// Returns a random number for the second half of a task's id.
 pub(crate) fn new_number() -> u64 {
-    fastrand::u64(1_000_000..10_000_000)
+    fastrand::u64(NUMBERS)
 }
 
 impl Lifecycle {
@@ -52,7 +55,7 @@ impl Lifecycle {
     ) -> Result<NewTask, StageError> {
         let (id, object) = self.new_id(plan, shard)?;
         let (begin, end, plan) = (range.start, range.end, plan.content().to_owned());
-        Ok(NewTask { id, shard, begin, end, object, received, plan, revision })
+        Ok(NewTask { id, shard, begin, end, object, received, plan, revision, is_sealed: false })
     }
 
     /// Returns a new task id and the name of its output.
@@ -67,6 +70,23 @@ impl Lifecycle {
         let created = if last < now { now } else { self.last_id.fetch_add(1, Ordering::Relaxed) + 1 };
         let id = TaskId { created, number: new_number() };
         Ok((id, plan.output_name(id, shard)?))
+    }
+
+    /// Returns the id of a task with the logs behind another one, and the name of its output. It follows from the id of
+    /// that one, so that a store and its restored backup make the same object.
+    pub(super) fn remainder_id<P: Plan + ?Sized>(
+        &self,
+        plan: &P,
+        task: &Task,
+    ) -> Result<(TaskId, String), StageError> {
+        let TaskId { created, number } = task.id;
+        let next = NUMBERS.start + (number + 1).saturating_sub(NUMBERS.start) % (NUMBERS.end - NUMBERS.start);
+        let id = TaskId { created, number: next };
+        match self.store.task(id) {
+            Err(StoreError::NoTask(_)) => Ok((id, plan.output_name(id, task.shard)?)),
+            // The task had another remainder before.
+            _ => self.new_id(plan, task.shard),
+        }
     }
 
     /// Saves a new task.

@@ -30,7 +30,8 @@ impl DeliveryEngine {
         let streams: HashSet<i64> =
             rules.filter(|rule| self.is_stream(rule)).map(ShippingRule::number).collect();
         let mut queue = self.lock();
-        for (rule, task) in running.into_iter().filter(|(rule, _)| !streams.contains(rule)) {
+        let runs = |rule: &i64| !streams.contains(rule) && !self.waits(*rule);
+        for (rule, task) in running.into_iter().filter(|(rule, _)| runs(rule)) {
             queue.retry(rule, task);
         }
         drop(queue);

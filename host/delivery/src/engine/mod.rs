@@ -74,6 +74,9 @@ pub use self::running::Running;
 pub(crate) use self::step::Step;
 pub use self::work::Work;
 
+/// The problem of a rule that waits for an operator.
+const WAITING: &str = "the store was restored, copied or damaged, and may have shipped logs of this rule in its other life: decide with `logship store confirm`";
+
 /// Schedules and runs the tasks of a store's rules.
 #[derive(Debug)]
 pub struct DeliveryEngine {
@@ -132,7 +135,12 @@ impl DeliveryEngine {
 
     /// The reason why a rule delivers nothing, if it does not.
     pub fn problem(&self, rule: i64) -> Option<String> {
-        self.pauses.problem(rule)
+        if self.waits(rule) { Some(WAITING.into()) } else { self.pauses.problem(rule) }
+    }
+
+    /// True if a rule waits for an operator, because another life of the store may have shipped its logs.
+    fn waits(&self, rule: i64) -> bool {
+        self.store.waits_for_generation(rule)
     }
 
     /// Checks a rule: its stages exist and accept their settings, and its destination exists.

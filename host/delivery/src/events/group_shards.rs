@@ -128,7 +128,7 @@ impl Reader for PullReader {
                     // Many small requests are expensive, for the receiver too.
                     self.is_paused = pulled.list.len() < BATCH_BYTES / 4 && pulled.groups < MAX_GROUPS;
                     self.log_deleted(pulled.first_position);
-                    let (from, next) = (self.cursor.0, pulled.next);
+                    let (from, next) = (pulled.first_position.unwrap_or(self.cursor.0), pulled.next);
                     if pulled.groups == 0 {
                         backoff = Backoff::default();
                         if next == self.cursor {

@@ -32,7 +32,7 @@ impl ObjectPlan {
         let shard = attempt.shard()?;
         let most = if task.is_range_fixed { NO_LIMIT } else { self.call_limit(attempt, function) };
         let logs = GroupList::read(attempt.store(), &shard, task.begin, task.end, most)?;
-        if logs.first_position != Some(task.begin.cursor) {
+        if logs.first_position != Some(shard.resolve(task.begin.cursor)) {
             let to = logs.first_position.unwrap_or(shard.begin());
             return Err(attempt.expired(task.begin.cursor, to));
         }

@@ -4,7 +4,7 @@
 //! the digest of the head before it and its checksum. So a head fixes all groups before it, and their order. The first
 //! head is derived from the shard.
 
-use super::{NewGroup, Shard};
+use super::{NewGroup, POSITION_BITS, Segments, Shard};
 use crate::digest::Digest;
 
 /// The chain of a shard: its ends.
@@ -55,6 +55,12 @@ impl Chain {
         }
         let head = Digest::from(hasher.finalize());
         Self { start: position, base: head, end: position, head }
+    }
+
+    /// Returns the number of log groups up to its end; 0 if logship can't have written the end.
+    pub(crate) fn groups(&self, segments: &Segments) -> u64 {
+        let groups = segments.groups_before(self.end);
+        if groups < 1 << POSITION_BITS { groups } else { 0 }
     }
 
     /// Appends the checksum of the group at `position`.

@@ -5,11 +5,13 @@
 mod catalog;
 mod chain;
 mod consumer_group;
+mod generation;
 mod log_group;
 mod logstore;
 mod project;
 mod put_id;
 mod rule;
+mod segments;
 mod shard;
 mod stage;
 mod task;
@@ -19,11 +21,13 @@ pub use catalog::Catalog;
 pub use chain::Heads;
 pub(crate) use chain::{Chain, GroupColumns, HashedGroup, next_head};
 pub use consumer_group::{Checkpoint, ConsumerGroup, GroupStatus};
+pub use generation::{Generation, GenerationReason};
 pub use log_group::{NewGroup, StoredGroup};
 pub use logstore::{FOREVER, Logstore, LogstoreSettings};
 pub use project::Project;
 pub use put_id::{PutId, StoredPut};
 pub use rule::{Progress, RuleSettings, RuleStart, ShippingRule};
+pub(crate) use segments::Segments;
 pub(crate) use shard::{POSITION_BITS, ShardState};
 pub use shard::{Resharding, Shard};
 pub use stage::{

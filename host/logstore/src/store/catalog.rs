@@ -9,10 +9,13 @@ use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::Notify;
 
 use super::chain;
+use super::generation::read_segments;
 use super::rule::read_rules;
 use super::stage::read_stages;
 use crate::error::StoreError;
-use crate::model::{Catalog, Chain, ConsumerGroup, Logstore, POSITION_BITS, Project, Shard, ShardState};
+use crate::model::{
+    Catalog, Chain, ConsumerGroup, Logstore, POSITION_BITS, Project, Segments, Shard, ShardState,
+};
 
 impl Catalog {
     /// Reads the catalog from the database. Shards of the `previous` catalog keep their state.
@@ -41,7 +44,12 @@ impl Catalog {
 }
 
 impl ShardState {
-    fn read(connection: &Connection, shard: i64, origin: u64, next: u64) -> Result<Self, rusqlite::Error> {
+    fn read(
+        connection: &Connection,
+        shard: i64,
+        segments: &Segments,
+        next: u64,
+    ) -> Result<Self, rusqlite::Error> {
         let first = shard << POSITION_BITS;
         let range = params![first, first + (1 << POSITION_BITS)];
         let edge = |order: &str| {
@@ -54,18 +62,19 @@ impl ShardState {
             });
             row.optional()
         };
-        let position = |row: i64| origin + (row - first) as u64;
+        let before = |row: i64| (row - first) as u64;
         let last = edge("DESC")?;
-        let end = last.map_or(next, |(row, ..)| position(row) + 1).max(next);
+        let stored = last.map_or(0, |(row, ..)| before(row) + 1);
         let recorded = chain::read(connection, shard)?;
         // Removed log groups leave a gap at the ends: it is not closed, so readers fail there.
-        let end = recorded.map_or(end, |chain| chain.end.max(end));
-        let begin = edge("ASC")?.map_or(end, |(row, ..)| position(row));
+        let known = recorded.map_or(0, |chain| chain.groups(segments)).max(segments.groups_before(next));
+        let end = segments.position(stored.max(known));
+        let begin = edge("ASC")?.map_or(end, |(row, ..)| segments.position(before(row)));
         let begin = recorded.map_or(begin, |chain| chain.start.min(begin));
         Ok(Self {
             begin: begin.into(),
             end: end.into(),
-            chain: recorded.unwrap_or_else(|| Chain::begin(shard, origin, end)).into(),
+            chain: recorded.unwrap_or_else(|| Chain::begin(shard, segments.origin(), end)).into(),
             received: last.map_or(0, |(_, received, _)| received).into(),
             newest: last.map_or(0, |(.., newest)| newest).into(),
             read_only: false.into(),
@@ -83,11 +92,18 @@ fn read_shards(connection: &Connection, known: &HashMap<i64, Arc<ShardState>>) -
     )?;
     let mut rows = statement.query([])?;
     let mut shards = Shards::new();
+    let mut later = read_segments(connection)?;
     while let Some(row) = rows.next()? {
         let (id, origin): (i64, u64) = (row.get(0)?, row.get(8)?);
+        let mut segments = Segments::from_origin(origin);
+        later
+            .remove(&id)
+            .into_iter()
+            .flatten()
+            .for_each(|(before, position)| segments.push(before, position));
         let state = match known.get(&id) {
             Some(state) => Arc::clone(state),
-            None => Arc::new(ShardState::read(connection, id, origin, row.get(9)?)?),
+            None => Arc::new(ShardState::read(connection, id, &segments, row.get(9)?)?),
         };
         let (logstore, writable): (Option<i64>, bool) = (row.get(1)?, row.get(3)?);
         state.read_only.store(logstore.is_none() || !writable, Ordering::Release);
@@ -98,7 +114,7 @@ fn read_shards(connection: &Connection, known: &HashMap<i64, Arc<ShardState>>) -
             keys: HashRange { begin: key(row, 4)?, end: key(row, 5)? },
             parents: serde_json::from_str(&row.get::<_, String>(6)?).map_err(|error| corrupt(6, error))?,
             created: row.get(7)?,
-            origin,
+            segments,
             state,
         };
         shards.entry(logstore).or_default().push(Arc::new(shard));

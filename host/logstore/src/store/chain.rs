@@ -2,18 +2,19 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::generation::segments_of;
 use crate::digest::Digest;
 use crate::error::StoreError;
-use crate::model::{Chain, Heads, POSITION_BITS, Shard};
+use crate::model::{Chain, Heads, POSITION_BITS, Segments, Shard};
 use crate::position::LogPosition;
 
 /// Reads the chain of a shard. A row with values that logship can't have written counts as missing.
 pub(super) fn read(connection: &Connection, shard: i64) -> Result<Option<Chain>, rusqlite::Error> {
     let mut statement = connection.prepare_cached(
         "SELECT start, base, chain.next, head FROM chain JOIN shard ON shard.id = shard
-         WHERE shard = ?1 AND start >= origin AND chain.next >= start AND chain.next - origin < ?2",
+         WHERE shard = ?1 AND start >= origin AND chain.next >= start",
     )?;
-    let chain = statement.query_row(params![shard, 1_i64 << POSITION_BITS], |row| {
+    let chain = statement.query_row([shard], |row| {
         let digests = row.get::<_, Digest>(1).and_then(|base| Ok((base, row.get(3)?)));
         let Ok((base, head)) = digests else { return Ok(None) };
         Ok(Some(Chain { start: row.get(0)?, base, end: row.get(2)?, head }))
@@ -44,7 +45,7 @@ pub(super) fn move_start(
         return Ok(None);
     }
     // A damaged head stays visible: verification does not accept the old base at the new start.
-    let base = head_before(connection, shard.id, shard.origin, &chain, start)?.unwrap_or(chain.base);
+    let base = head_before(connection, shard.id, &shard.segments, &chain, start)?.unwrap_or(chain.base);
     connection
         .prepare_cached("UPDATE chain SET start = ?2, base = ?3 WHERE shard = ?1")?
         .execute(params![shard.id, start, base])?;
@@ -92,8 +93,9 @@ fn heads(
         .optional()?;
     let Some((id, origin)) = found else { return Ok(None) };
     let Some(chain) = read(connection, id)? else { return Ok(None) };
-    let before = head_before(connection, id, origin, &chain, begin.cursor)?;
-    let after = head_before(connection, id, origin, &chain, end.end_cursor())?;
+    let segments = segments_of(connection, id, origin)?;
+    let before = head_before(connection, id, &segments, &chain, begin.cursor)?;
+    let after = head_before(connection, id, &segments, &chain, end.end_cursor())?;
     Ok(before.zip(after).map(|(before, after)| Heads { before, after }))
 }
 
@@ -101,17 +103,20 @@ fn heads(
 pub(super) fn head_before(
     connection: &Connection,
     shard: i64,
-    origin: u64,
+    segments: &Segments,
     chain: &Chain,
     position: u64,
 ) -> Result<Option<Digest>, StoreError> {
-    if position == chain.start {
-        return Ok(Some(chain.base));
-    }
-    if position < chain.start || position > chain.end || position <= origin {
+    let (start, end) = (segments.groups_before(chain.start), segments.groups_before(chain.end));
+    let before = segments.groups_before(position);
+    let is_known = position >= segments.origin() && segments.gap(position).is_none();
+    if !is_known || before < start || before > end {
         return Ok(None);
     }
-    let row = (shard << POSITION_BITS) + (position - 1 - origin) as i64;
+    if before == start {
+        return Ok(Some(chain.base));
+    }
+    let row = (shard << POSITION_BITS) + before as i64 - 1;
     let mut statement = connection.prepare_cached("SELECT head FROM log_group WHERE id = ?1")?;
     let head = statement.query_row([row], |row| row.get(0)).optional()?;
     Ok(head.flatten())

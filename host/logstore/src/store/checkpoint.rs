@@ -35,11 +35,7 @@ impl Store {
         force: bool,
     ) -> Result<(), StoreError> {
         let group = logstore.group(group)?;
-        let found = logstore.shard(shard)?;
-        let (begin, end) = (found.begin(), found.end());
-        if position > end {
-            return Err(StoreError::NoCursor { shard, cursor: position, begin, end });
-        }
+        logstore.shard(shard)?.check(position)?;
         if !force {
             self.check_holder(group, shard, consumer)?;
         }
@@ -62,7 +58,8 @@ impl Store {
     pub(super) fn is_read(&self, group: &ConsumerGroup, shard: &Shard) -> Result<bool, StoreError> {
         let checkpoint =
             self.with_reader(|connection| read_checkpoint(connection, group.id, shard.number))?;
-        Ok(shard.begin() == shard.end() || checkpoint.position == Some(shard.end()))
+        let unread = |from| shard.groups_between(from, shard.end());
+        Ok(unread(shard.begin()) == 0 || checkpoint.position.is_some_and(|position| unread(position) == 0))
     }
 }
 

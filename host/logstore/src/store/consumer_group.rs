@@ -81,10 +81,13 @@ impl Store {
         let checkpoints = self.checkpoints(logstore, group, None)?;
         let status = |(shard, checkpoint): (&Arc<Shard>, Checkpoint)| {
             let next = checkpoint.position.unwrap_or(0).max(shard.begin());
-            let unread_groups = shard.end().saturating_sub(next);
-            let newest_read = match next.checked_sub(1).filter(|_| unread_groups > 0) {
-                Some(last) => self.newest_at(shard, last)?.or(self.newest_at(shard, next)?),
-                None => None,
+            let unread_groups = shard.groups_between(next, shard.end());
+            let newest_read = if unread_groups == 0 {
+                None
+            } else {
+                let last =
+                    shard.previous(next).map(|last| self.newest_at(shard, last)).transpose()?.flatten();
+                last.or(self.newest_at(shard, next)?)
             };
             let lag_seconds = newest_read.map_or(0, |read| shard.newest().saturating_sub(read));
             let owner = self.owner(id, shard.number);

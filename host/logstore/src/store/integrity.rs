@@ -79,7 +79,7 @@ pub(super) fn next_group<'a>(
         false => error.into(),
     })?;
     let found = row.map_or(Ok(end), |row| row.get(0).map(|id| shard.position(id)))?;
-    if found > position && !is_deleted(connection, shard, found)? {
+    if found > shard.resolve(position) && !is_deleted(connection, shard, found)? {
         return Err(damage(Flaw::Missing { to: found }));
     }
     let Some(row) = row else { return Ok(None) };

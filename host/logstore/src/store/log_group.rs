@@ -72,11 +72,9 @@ impl Store {
     ) -> Result<u64, StoreError> {
         let end = shard.end();
         let begin = shard.begin().min(end);
-        if from > end {
-            return Err(StoreError::NoCursor { shard: shard.number, cursor: from, begin, end });
-        }
+        shard.check(from)?;
         let (next, end) = (from.max(begin), end.min(limits.end));
-        if next >= end {
+        if shard.row(next) >= shard.row(end) {
             return Ok(next.min(limits.end));
         }
         let read =
@@ -88,15 +86,21 @@ impl Store {
     /// the shard. Blocks on disk I/O.
     pub fn received_at(&self, shard: &Shard, position: u64) -> Result<u64, StoreError> {
         let (begin, end) = (shard.begin(), shard.end());
-        if position == end {
-            return Ok((self.options.clock)() / 1_000_000);
+        // The SDKs subtract one from a cursor to find the log group before it.
+        let next = position.saturating_add(1);
+        let is_before_run = next == shard.resolve(position);
+        let position = if is_before_run { shard.previous(next).unwrap_or(position) } else { position };
+        shard.check(position)?;
+        let is_known = position >= shard.segments.origin();
+        if is_known && shard.row(position) == shard.row(end) {
+            return Ok(self.now());
         }
-        if position < begin || position > end {
+        if position < begin {
             return Err(StoreError::NoCursor { shard: shard.number, cursor: position, begin, end });
         }
         // Retention may delete the group in the meantime; then its position is before the first.
         let deleted = StoreError::NoCursor { shard: shard.number, cursor: position, begin, end };
-        self.with_reader(|connection| received(connection, shard, position)?.ok_or(deleted))
+        self.with_reader(|connection| received(connection, shard.row(position))?.ok_or(deleted))
     }
 
     /// Returns the time of the newest log of the group at `position`, in Unix seconds. Blocks on disk I/O.
@@ -110,20 +114,22 @@ impl Store {
     /// Returns the position of the first group received at `time` (Unix seconds) or later, or the end of the shard.
     /// Blocks on disk I/O.
     pub fn position_at(&self, shard: &Shard, time: u64) -> Result<u64, StoreError> {
-        let (mut low, mut high) = (shard.begin(), shard.end());
+        let end = shard.end();
         if time > shard.last_received() {
-            return Ok(high);
+            return Ok(end);
         }
         self.with_reader(|connection| {
+            // Rows are consecutive, positions are not: another generation of the store begins at a later number.
+            let (mut low, mut high) = (shard.row(shard.begin()), shard.row(end));
             while low < high {
                 let middle = low + (high - low) / 2;
                 // A deleted group is older than all stored groups.
-                match received(connection, shard, middle)? {
+                match received(connection, middle)? {
                     Some(received) if received >= time => high = middle,
                     _ => low = middle + 1,
                 }
             }
-            Ok(low)
+            Ok(shard.position(low))
         })
     }
 }
@@ -152,6 +158,10 @@ fn read_groups(
             Err(_) if groups > 0 => break,
             Err(error) => return Err(error),
         };
+        // The positions of a read are consecutive, as clients count with them.
+        if groups > 0 && group.position != next {
+            break;
+        }
         next = group.position + 1;
         bytes += group.size as usize;
         groups += 1;
@@ -162,7 +172,7 @@ fn read_groups(
     Ok(next)
 }
 
-fn received(connection: &Connection, shard: &Shard, position: u64) -> Result<Option<u64>, StoreError> {
+fn received(connection: &Connection, row: i64) -> Result<Option<u64>, StoreError> {
     let mut statement = connection.prepare_cached("SELECT received FROM log_group WHERE id = ?1")?;
-    Ok(statement.query_row([shard.row(position)], |row| row.get(0)).optional()?)
+    Ok(statement.query_row([row], |row| row.get(0)).optional()?)
 }

@@ -22,20 +22,20 @@ impl Store {
             return Err(StoreError::TooManyShards(self.options.shards));
         }
         let (project, name, settings) = (project.to_owned(), name.to_owned(), settings.clone());
-        let origin = (self.options.clock)();
+        let (origin, now) = (self.new_position(), self.now());
         let job = move |connection: &Connection| {
             let project = find_project(connection, &project)?;
             let inserted = connection.execute(
                 "INSERT OR IGNORE INTO logstore (project, name, ttl, settings, created, modified)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?5)",
-                params![project, name, settings.ttl, settings.settings.to_string(), origin / 1_000_000],
+                params![project, name, settings.ttl, settings.settings.to_string(), now],
             )?;
             if inserted == 0 {
                 return Err(StoreError::LogstoreExists(name));
             }
             let logstore = connection.last_insert_rowid();
             for (number, keys) in (0..).zip(HashRange::evenly(shards)) {
-                insert_shard(connection, logstore, number, keys, &[], origin)?;
+                insert_shard(connection, logstore, number, keys, &[], (origin, now))?;
             }
             Ok(())
         };

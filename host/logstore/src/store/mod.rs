@@ -1,9 +1,12 @@
 //! The store: opens the database. The other files have its operations, by noun.
 
+mod backup;
 mod catalog;
 mod chain;
 mod checkpoint;
 mod consumer_group;
+mod generation;
+mod high_water;
 mod integrity;
 mod log_group;
 mod logstore;
@@ -11,6 +14,7 @@ mod member;
 mod project;
 mod put_id;
 mod readers;
+mod restore;
 mod retention;
 mod rule;
 mod shard;
@@ -21,21 +25,25 @@ mod verify;
 mod walk;
 mod writer;
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::collections::HashSet;
+use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use rusqlite::Connection;
 use tokio::sync::Semaphore;
 
+pub use backup::Snapshot;
+pub use generation::Unshipped;
 pub use log_group::Limits;
+pub use restore::Restored;
 pub use verify::StoreVerifier;
 
 use self::member::Groups;
 use self::writer::Writer;
 use crate::error::StoreError;
-use crate::model::Catalog;
+use crate::files::{create_private_directory, private_file_options};
+use crate::model::{Catalog, Generation};
 use crate::options::Options;
 use crate::schema;
 
@@ -55,6 +63,9 @@ pub struct Store {
     readers: Mutex<Vec<Connection>>,
     queue_budget: Arc<Semaphore>,
     file: PathBuf,
+    generation: Mutex<Generation>,
+    /// The rules that wait for an operator.
+    waiting_rules: Mutex<HashSet<i64>>,
     /// The lock file. It stays locked while the store is open.
     _lock: File,
 }
@@ -77,13 +88,19 @@ impl Store {
         // SQLite creates its other files with the same mode.
         private_file_options().append(true).open(&file).map_err(file_error(&file))?;
         let connection = schema::open_writer(&file)?;
+        let started = generation::start(&connection, directory, (options.clock)())?;
         let catalog = Catalog::read(&connection, &Catalog::default())?;
         integrity::report_chain_ends(&connection, &catalog)?;
         let groups = Groups::read(&connection, (options.uptime)())?;
         let catalog = Arc::new(RwLock::new(Arc::new(catalog)));
-        let writer =
-            Writer::start(connection, Arc::clone(&catalog), Arc::clone(&options.clock), options.put_ids)
-                .map_err(file_error(directory))?;
+        let writer = Writer::start(
+            connection,
+            Arc::clone(&catalog),
+            Arc::clone(&options.clock),
+            options.put_ids,
+            started.high_water,
+        )
+        .map_err(file_error(directory))?;
         Ok(Self {
             writer,
             options,
@@ -92,6 +109,8 @@ impl Store {
             readers: Mutex::default(),
             queue_budget: Arc::new(Semaphore::new(QUEUE_BUDGET / PERMIT_BYTES)),
             file,
+            generation: Mutex::new(started.generation),
+            waiting_rules: Mutex::new(started.waiting_rules),
             _lock: lock,
         })
     }
@@ -141,21 +160,4 @@ impl Store {
         self.readers.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
         result
     }
-}
-
-/// Returns options that create a missing file readable only by its owner.
-fn private_file_options() -> OpenOptions {
-    let mut options = File::options();
-    options.create(true).truncate(false).mode(0o600);
-    options
-}
-
-fn create_private_directory(directory: &Path) -> Result<(), std::io::Error> {
-    if directory.is_dir() {
-        return Ok(());
-    }
-    if let Some(parent) = directory.parent() {
-        fs::create_dir_all(parent)?;
-    }
-    fs::DirBuilder::new().mode(0o700).create(directory)
 }

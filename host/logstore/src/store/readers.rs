@@ -45,7 +45,7 @@ pub(super) fn check_tasks(
         let Some(recorded) = read_heads(row, 8, 9) else { continue };
         count += 1;
         let Some(chain) = chain::read(connection, shard.id)? else { continue };
-        let head = |position| head_before(connection, shard.id, shard.origin, &chain, position);
+        let head = |position| head_before(connection, shard.id, &shard.segments, &chain, position);
         let is_other = |found: Option<_>, recorded| found.is_some_and(|found| found != recorded);
         if is_other(head(begin.cursor)?, recorded.before) || is_other(head(end.end_cursor())?, recorded.after)
         {
@@ -71,7 +71,7 @@ pub(super) fn check_positions(
             while let Some(row) = rows.next()? {
                 let (number, cursor): (u32, u64) = (row.get(0)?, row.get(1)?);
                 let Ok(shard) = logstore.shard(number) else { continue };
-                if !(shard.origin..=shard.end()).contains(&cursor) {
+                if !(shard.origin()..=shard.end()).contains(&cursor) {
                     contradictions.push(format!(
                         "the checkpoint of consumer group {} ({}/{} shard {number}) is at cursor {cursor}, outside the shard",
                         group.name, logstore.project, logstore.name
@@ -100,8 +100,8 @@ fn check_progress(
         let key = (row.get(0)?, row.get(1)?);
         let Some((logstore, rule, shard)) = shards.get(&key) else { continue };
         let (next, done, task): (u64, u64, Option<u64>) = (row.get(2)?, row.get(3)?, row.get(4)?);
-        let valid = shard.origin.max(task.unwrap_or(0))..=shard.end();
-        if !valid.contains(&next) || done > next || done < shard.origin {
+        let valid = shard.origin().max(task.unwrap_or(0))..=shard.end();
+        if !valid.contains(&next) || done > next || done < shard.origin() {
             contradictions.push(format!(
                 "the progress of rule {} ({}/{} shard {}) is at cursors {done} and {next}: its tasks end at {}, the shard at {}",
                 rule.name,

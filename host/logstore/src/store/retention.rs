@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use rusqlite::{Connection, params};
 
 use super::chain;
+use super::generation::remember_positions;
 use crate::digest::Digest;
 use crate::error::StoreError;
 use crate::model::{Catalog, FOREVER, Shard};
@@ -85,7 +86,7 @@ impl Retention {
         }
         drop(rows);
         let Some(last) = last else { return self.remove(connection, &shard) };
-        let begin = shard.position(last) + 1;
+        let begin = shard.position(last + 1);
         let chain = chain::move_start(connection, &shard, begin)?;
         connection
             .prepare_cached("DELETE FROM log_group WHERE id >= ?1 AND id <= ?2")?
@@ -170,6 +171,7 @@ impl Retention {
              AND NOT EXISTS (SELECT 1 FROM log_group WHERE id >= ?2 AND id < ?3)",
         )?;
         let (first, end) = shard.rows();
+        remember_positions(connection, shard)?;
         self.removed_shard |= delete.execute(params![shard.id, first, end])? > 0;
         Ok(())
     }

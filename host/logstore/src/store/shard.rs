@@ -41,7 +41,7 @@ impl Store {
                 (vec![shard, next.number], vec![keys])
             }
         };
-        let (logstore, origin, sources) = (logstore.id, (self.options.clock)(), parents.clone());
+        let (logstore, origin, sources) = (logstore.id, (self.new_position(), self.now()), parents.clone());
         let job = move |connection: &Connection| {
             for parent in &sources {
                 let closed = connection.execute(
@@ -69,15 +69,15 @@ impl Store {
     }
 }
 
-/// Inserts a shard. `origin` is its first position: the current time in microseconds. So the cursors of an earlier
-/// logstore of the same name are all smaller.
+/// Inserts a shard at the time `now`. `origin` is its first position, from [`Store::new_position`], so the cursors of an
+/// earlier logstore of the same name are all smaller.
 pub(super) fn insert_shard(
     connection: &Connection,
     logstore: i64,
     number: u32,
     keys: HashRange,
     parents: &[u32],
-    origin: u64,
+    (origin, now): (u64, u64),
 ) -> Result<(), StoreError> {
     connection.execute(
         "INSERT INTO shard (logstore, number, writable, begin_key, end_key, parents, created, origin, next)
@@ -88,7 +88,7 @@ pub(super) fn insert_shard(
             keys.begin.to_string(),
             keys.end.to_string(),
             Value::from(parents).to_string(),
-            origin / 1_000_000,
+            now,
             origin
         ],
     )?;

@@ -53,7 +53,7 @@ impl StoreVerifier {
         let found =
             self.catalog.logstore(&kept.project, &kept.logstore).and_then(|found| found.shard(kept.shard));
         let Ok(shard) = found else { return Ok(Comparison::NoShard) };
-        if shard.origin != kept.origin {
+        if shard.origin() != kept.origin {
             return Ok(Comparison::Replaced);
         }
         let chain = self.chain(shard)?;
@@ -65,7 +65,7 @@ impl StoreVerifier {
         }
         let found = match kept.cursor == chain.end {
             true => Some(chain.head),
-            false => head_before(&self.connection, shard.id, shard.origin, &chain, kept.cursor)?,
+            false => head_before(&self.connection, shard.id, &shard.segments, &chain, kept.cursor)?,
         };
         Ok(if found == Some(kept.head) { Comparison::Same } else { Comparison::Different { found } })
     }
@@ -87,18 +87,18 @@ impl StoreVerifier {
 
     fn chain(&self, shard: &Shard) -> Result<Chain, StoreError> {
         let recorded = chain::read(&self.connection, shard.id)?;
-        Ok(recorded.unwrap_or_else(|| Chain::begin(shard.id, shard.origin, shard.end())))
+        Ok(recorded.unwrap_or_else(|| Chain::begin(shard.id, shard.origin(), shard.end())))
     }
 }
 
 /// Returns the place of a shard's head, before the head is known.
 fn unread_head(logstore: &Logstore, shard: &Shard) -> ShardHead {
-    let Chain { end, head, .. } = Chain::begin(shard.id, shard.origin, shard.origin);
+    let Chain { end, head, .. } = Chain::begin(shard.id, shard.origin(), shard.origin());
     ShardHead {
         project: logstore.project.clone(),
         logstore: logstore.name.clone(),
         shard: shard.number,
-        origin: shard.origin,
+        origin: shard.origin(),
         cursor: end,
         head,
     }
@@ -126,11 +126,12 @@ pub(super) fn chain_ends(connection: &Connection, shard: &Shard) -> Result<Optio
     };
     let begin = first.map_or(chain.end, |row| shard.position(row));
     let end = end.unwrap_or(chain.start);
-    Ok(if begin > chain.start {
+    let is_before = |from, to| shard.groups_between(from, to) > 0;
+    Ok(if is_before(chain.start, begin) {
         damage(chain.start, Flaw::Missing { to: begin })
-    } else if end < chain.end {
+    } else if is_before(end, chain.end) {
         damage(end, Flaw::Missing { to: chain.end })
-    } else if end > chain.end {
+    } else if is_before(chain.end, end) {
         damage(chain.end, Flaw::Added { to: end })
     } else if head.unwrap_or(chain.base) != chain.head {
         damage(end, Flaw::Ends)

@@ -84,19 +84,19 @@ impl<'a> Walk<'a> {
             }
             Err(error) => return Err(error.into()),
         };
-        Ok(chain.unwrap_or_else(|| Chain::begin(self.shard.id, self.shard.origin, self.shard.end())))
+        Ok(chain.unwrap_or_else(|| Chain::begin(self.shard.id, self.shard.origin(), self.shard.end())))
     }
 
     /// Checks a log group and its head. Returns its size.
     fn group(&mut self, connection: &Connection, row: &Row<'_>, chain: &Chain) -> Result<u64, StoreError> {
         let position = self.shard.position(row.get(0)?);
-        if position > self.next {
+        if position > self.shard.resolve(self.next) {
             if !is_deleted(connection, self.shard, position)? {
                 self.add(self.next, Flaw::Missing { to: position });
             }
             self.heads.clear();
         }
-        if position == chain.start {
+        if position == self.shard.resolve(chain.start) {
             self.heads = vec![chain.base];
         }
         self.next = position + 1;
@@ -156,12 +156,13 @@ impl<'a> Walk<'a> {
     /// Compares the end of the log groups with the recorded end of the chain.
     fn end(&mut self, connection: &Connection, chain: &Chain) -> Result<(), StoreError> {
         let next = self.next;
-        if next < chain.end && !is_deleted(connection, self.shard, chain.end)? {
+        let between = |from, to| self.shard.groups_between(from, to);
+        if between(next, chain.end) > 0 && !is_deleted(connection, self.shard, chain.end)? {
             self.add(next, Flaw::Missing { to: chain.end });
-        } else if next > chain.end {
+        } else if between(chain.end, next) > 0 {
             self.add(chain.end, Flaw::Added { to: next });
-        } else if next == chain.start && chain.base != chain.head
-            || next > chain.start && !self.heads.is_empty() && !self.heads.contains(&chain.head)
+        } else if between(chain.start, next) == 0 && chain.base != chain.head
+            || between(chain.start, next) > 0 && !self.heads.is_empty() && !self.heads.contains(&chain.head)
         {
             self.add(chain.end, Flaw::Ends);
         }
@@ -180,9 +181,9 @@ impl<'a> Walk<'a> {
         let first = self.next;
         let mut statement = connection.prepare_cached("SELECT id FROM log_group WHERE id = ?1")?;
         let end = chain.end.max(self.shard.end());
-        self.next += 1;
+        self.next = self.shard.resolve(self.next + 1);
         while self.next < end && statement.exists([self.shard.row(self.next)]).is_err() {
-            self.next += 1;
+            self.next = self.shard.resolve(self.next + 1);
         }
         self.heads.clear();
         let reason = error.to_string();

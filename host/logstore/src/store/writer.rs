@@ -10,6 +10,8 @@ use rusqlite::{Connection, params};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::chain;
+use super::generation;
+use super::high_water::{HighWater, Mark};
 use super::put_id::PutIds;
 use super::retention::{Retention, Step};
 use crate::error::StoreError;
@@ -23,6 +25,9 @@ const COMMIT_BYTES: usize = 16 << 20;
 
 /// The interval between retention steps while there are no writes.
 const IDLE_INTERVAL: Duration = Duration::from_millis(500);
+
+/// The interval at which the high-water mark gets the time while there are no writes, in microseconds.
+const MARK_INTERVAL: u64 = 10_000_000;
 
 /// The handle of the writer thread: sends work to it, and stops it when dropped.
 #[derive(Debug)]
@@ -73,10 +78,11 @@ impl Writer {
         catalog: Arc<RwLock<Arc<Catalog>>>,
         clock: Clock,
         put_ids: u64,
+        high_water: HighWater,
     ) -> Result<Self, std::io::Error> {
         let (sender, receiver) = mpsc::channel();
         let (retention, put_ids) = (Retention::default(), PutIds::new(put_ids));
-        let mut thread = Thread { connection, catalog, clock, receiver, retention, put_ids };
+        let mut thread = Thread { connection, catalog, clock, receiver, retention, put_ids, high_water };
         let thread = std::thread::Builder::new().name("store".into()).spawn(move || thread.run())?;
         Ok(Self { sender: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)) })
     }
@@ -161,6 +167,7 @@ struct Thread {
     receiver: mpsc::Receiver<Work>,
     retention: Retention,
     put_ids: PutIds,
+    high_water: HighWater,
 }
 
 impl Thread {
@@ -172,6 +179,10 @@ impl Thread {
                 Err(mpsc::RecvTimeoutError::Timeout) => self.idle(),
                 Err(mpsc::RecvTimeoutError::Disconnected) => break,
             }
+        }
+        self.record(0, false);
+        if let Err(error) = self.high_water.sync() {
+            tracing::warn!(%error, "can't sync the high-water mark");
         }
         // Makes the next start faster, as it has no log to replay. No data depends on it.
         if let Err(error) = self.connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)") {
@@ -197,6 +208,8 @@ impl Thread {
         metrics::histogram!("logship_commit_seconds").record(start.elapsed().as_secs_f64());
         match result {
             Ok(()) => {
+                // Before the replies: what is acknowledged is recorded.
+                self.record(commit.groups as u64, !commit.jobs.is_empty());
                 commit.publish();
                 if self.retention.publish() || commit.changes_catalog {
                     self.read_catalog();
@@ -237,6 +250,20 @@ impl Thread {
         Ok(self.connection.execute_batch("COMMIT")?)
     }
 
+    /// Records a commit in the high-water mark.
+    fn record(&mut self, groups: u64, has_jobs: bool) {
+        let mark = self.high_water.mark();
+        // A read of an open database fails only with the disk; then the next commit fails as well.
+        let changes = if has_jobs { generation::changes(&self.connection).ok() } else { None };
+        let mark = Mark {
+            token: mark.token.clone(),
+            groups: mark.groups + groups,
+            changes: changes.unwrap_or(mark.changes),
+            time: (self.clock)(),
+        };
+        self.high_water.record(mark);
+    }
+
     fn read_catalog(&self) {
         let previous = self.catalog.read().unwrap_or_else(PoisonError::into_inner).clone();
         match Catalog::read(&self.connection, &previous) {
@@ -248,6 +275,9 @@ impl Thread {
 
     /// Performs a retention step while there are no writes.
     fn idle(&mut self) {
+        if (self.clock)().saturating_sub(self.high_water.mark().time) > MARK_INTERVAL {
+            self.record(0, false);
+        }
         let catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner).clone();
         let result = self.retention.idle(&self.connection, &catalog, (self.clock)());
         match result {

@@ -38,6 +38,8 @@ const REQUESTS: &[(&str, &str, &str, Permission)] = &[
     ("PUT", "/stages/DIGEST", "change stage", AllProjects(Admin)),
     ("DELETE", "/stages/s", "remove stage", AllProjects(Admin)),
     ("DELETE", "/stages/DIGEST", "remove stage", AllProjects(Admin)),
+    ("GET", "/store", "show store", AllProjects(Read)),
+    ("POST", "/store?type=confirm", "confirm store", AllProjects(Admin)),
     ("POST", "/ingest/pro/l", "ingest", Project(Write)),
     ("GET", "/", "show project", Project(Read)),
     ("POST", "/", "create project", NewProject),
@@ -104,7 +106,9 @@ fn requests_keep_name_and_permission() {
 
 #[test]
 fn only_some_requests_work_without_project() {
-    const WITHOUT: [&str; 9] = [
+    const WITHOUT: [&str; 11] = [
+        "show store",
+        "confirm store",
         "metrics",
         "list stages",
         "add stage",

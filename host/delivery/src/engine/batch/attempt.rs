@@ -29,7 +29,7 @@ impl Attempt<'_> {
         if let Some(before) = task.manifest.as_ref().filter(|before| **before != manifest) {
             tracing::warn!(task = %task.id, sha256 = manifest.sha256, before = before.sha256, "a stage made different bytes than before; none were published");
         }
-        let remainder = engine.lifecycle.new_id(self.plan, task.shard)?;
+        let remainder = engine.lifecycle.remainder_id(self.plan, task)?;
         let next_id = remainder.0;
         let saved = engine.lifecycle.save_manifest(task.id, end, manifest, remainder);
         if engine.runtime.block_on(saved)? {
@@ -41,7 +41,7 @@ impl Attempt<'_> {
     /// Fixes the end of the task before its output is made elsewhere.
     pub(crate) fn fix_range(&self, end: LogPosition, rows: u64) -> Result<(), TaskError> {
         let (engine, task) = (self.engine, self.task);
-        let remainder = engine.lifecycle.new_id(self.plan, task.shard)?;
+        let remainder = engine.lifecycle.remainder_id(self.plan, task)?;
         let next_id = remainder.0;
         if engine.runtime.block_on(engine.store.fix_range(task.id, end, rows, remainder))? {
             engine.lock().retry(task.rule_number, next_id);

@@ -1,6 +1,6 @@
 //! Creation of due tasks.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use logship_logstore::{LogPosition, Logstore, Shard, StoreError, Task};
@@ -105,7 +105,7 @@ impl DeliveryEngine {
         reader: &mut ShardReader,
     ) -> Result<Creation, TaskError> {
         let DueTask { rule, shard, backlog, due, .. } = due_task;
-        if backlog.next.cursor < shard.begin() {
+        if shard.groups_between(backlog.next.cursor, shard.begin()) > 0 {
             return self.record_expired(due_task, plan, revision).map(Creation::NextAt);
         }
         if *due == Due::Sample {
@@ -123,7 +123,9 @@ impl DeliveryEngine {
         let task = self.lifecycle.new_task(plan, revision, shard.number, range, received)?;
         let id = task.id;
         self.lock().mark_task(id);
+        let creation = self.pool.creation.read().unwrap_or_else(PoisonError::into_inner);
         let created = self.runtime.block_on(self.lifecycle.create(rule, task));
+        drop(creation);
         if !matches!(created, Ok(lifecycle::Creation::Created(_))) {
             self.lock().unmark_task(id);
         }

@@ -38,7 +38,7 @@ impl Attempt<'_> {
                 slice => slice?,
             };
             match slice.groups.first() {
-                Some(&(first, _)) if first == at.cursor => {}
+                Some(&(first, _)) if first == shard.resolve(at.cursor) => {}
                 other => {
                     let to = other.map_or(shard.begin(), |&(first, _)| first);
                     return Err(self.expired(at.cursor, to));

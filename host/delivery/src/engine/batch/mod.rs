@@ -8,17 +8,18 @@
 //! # Layout
 //! - This file: the pool and its threads. `queue`: queued jobs over all rules and shards, in round-robin order.
 //! - `schedule`: due tasks, as pure functions. `create`: creates them. `attempt`: one attempt of a task.
-//! - `logs`: the logs of a task.
+//! - `logs`: the logs of a task. `seal`: sealed tasks, for a backup.
 
 mod attempt;
 mod create;
 mod logs;
 mod queue;
 mod schedule;
+mod seal;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -30,6 +31,7 @@ pub use self::logs::LogSample;
 pub(crate) use self::logs::TakeLogs;
 pub use self::queue::ConcurrencyLimit;
 pub use self::schedule::BatchPolicy;
+pub use self::seal::Sealed;
 
 use self::queue::{Job, Queue};
 use crate::engine::{DeliveryEngine, panics};
@@ -51,6 +53,8 @@ pub(super) struct Pool {
     /// Number of outputs being encoded.
     encoding: AtomicUsize,
     pub(super) stopping: AtomicBool,
+    /// Locked while a task is created, and exclusively while all logs are sealed.
+    creation: RwLock<()>,
     last_scan: Mutex<Option<Instant>>,
 }
 

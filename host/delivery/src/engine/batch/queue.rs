@@ -161,13 +161,13 @@ impl Queue {
         }
         let now = store.clock();
         for (rule, task) in store.due_tasks(now)? {
-            if !self.streams.contains(&rule) {
+            if !self.streams.contains(&rule) && !engine.waits(rule) {
                 self.retry(rule, task);
             }
         }
         let Self { shards, expansion_ratio, queues, round_robin, busy, rules, .. } = self;
         for ActiveRule { logstore, rule, policy } in rules {
-            if engine.pauses.is_paused(rule.number(), now / 1_000_000) {
+            if engine.waits(rule.number()) || engine.pauses.is_paused(rule.number(), now / 1_000_000) {
                 continue;
             }
             for shard in &logstore.shards {
@@ -182,7 +182,9 @@ impl Queue {
                     backlog.expansion_ratio = expansion_ratio.get(&key.0).copied();
                 }
                 let target_bytes = backlog.target_bytes(*policy);
-                if backlog.measured.bytes < target_bytes && backlog.measured.next < shard.end() {
+                if backlog.measured.bytes < target_bytes
+                    && shard.groups_between(backlog.measured.next, shard.end()) > 0
+                {
                     let more = (target_bytes - backlog.measured.bytes).min(MAX_SCAN_BYTES);
                     match store.backlog(shard, backlog.measured.next, more) {
                         Ok(more) => backlog.add(more, now / 1_000_000),

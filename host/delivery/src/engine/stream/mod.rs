@@ -145,7 +145,9 @@ impl<W: StreamWork> Supervisor<W> {
         let catalog = self.engine.store.catalog();
         let mut enabled = HashMap::new();
         for logstore in catalog.logstores() {
-            for rule in logstore.rules.values().filter(|rule| rule.target == work.target()) {
+            let is_own =
+                |rule: &&ShippingRule| rule.target == work.target() && !self.engine.waits(rule.number());
+            for rule in logstore.rules.values().filter(is_own) {
                 match work.is_enabled(rule) {
                     Ok(true) => drop(enabled.insert(rule.number(), (Arc::clone(logstore), rule.clone()))),
                     Ok(false) => pauses.clear(rule.number(), false),

@@ -116,7 +116,7 @@ impl<W: StreamWork> ShardTasks<W> {
 
     /// Waits until there are logs or unfinished tasks.
     pub async fn wait(&self) {
-        while self.pending.is_empty() && self.next.cursor >= self.shard.end() {
+        while self.pending.is_empty() && self.shard.groups_between(self.next.cursor, self.shard.end()) == 0 {
             sleep(POLL_INTERVAL).await;
         }
     }
@@ -146,7 +146,7 @@ impl<W: StreamWork> ShardTasks<W> {
     async fn read_next(&mut self, most: usize) -> Result<Option<StreamTask<W::Plan>>, ReadError> {
         let engine = Arc::clone(&self.worker.engine);
         if let Some(task) = self.pending.front().cloned() {
-            if task.begin.cursor < self.shard.begin() {
+            if self.shard.groups_between(task.begin.cursor, self.shard.begin()) > 0 {
                 let oldest = LogPosition::at(self.shard.begin()).min(task.end);
                 self.expire(&task, oldest, &expired(task.begin, oldest)).await?;
                 return Ok(None);
@@ -164,7 +164,7 @@ impl<W: StreamWork> ShardTasks<W> {
             self.pending.pop_front();
             return Ok(Some(read.into_task(task.id, plan)));
         }
-        if self.next.cursor < self.shard.begin() {
+        if self.shard.groups_between(self.next.cursor, self.shard.begin()) > 0 {
             let oldest = LogPosition::at(self.shard.begin());
             self.skip(oldest, &expired(self.next, oldest)).await?;
             return Ok(None);
@@ -208,7 +208,7 @@ impl<W: StreamWork> ShardTasks<W> {
         let work = move || {
             let mut read = Read { logs: vec![], next: from, received: 0, bytes: 0 };
             let result = loop {
-                if read.next.cursor >= end || read.bytes >= most {
+                if shard.groups_between(read.next.cursor, end) == 0 || read.bytes >= most {
                     break Ok(());
                 }
                 let limits = Limits { groups: usize::MAX, bytes: CHUNK_BYTES, end };
@@ -216,7 +216,7 @@ impl<W: StreamWork> ShardTasks<W> {
                     Ok(slice) => {
                         // The time to live deletes logs before it moves the start of the shard. Missing logs must
                         // not count as sent.
-                        let from = read.next.cursor;
+                        let from = shard.resolve(read.next.cursor);
                         match slice.groups.first() {
                             Some(&(first, _)) if first == from => {}
                             Some(&(first, _)) => break Err(SourceError::Deleted { from, to: first }),
@@ -226,6 +226,10 @@ impl<W: StreamWork> ShardTasks<W> {
                         read.received = slice.received.max(read.received);
                         read.next = LogPosition::at(slice.next.max(read.next.cursor + 1));
                         read.logs.push(slice);
+                        // A task has consecutive positions.
+                        if shard.resolve(read.next.cursor) != read.next.cursor {
+                            break Ok(());
+                        }
                     }
                     // The logs in front of the unreadable ones are sent first.
                     Err(_) if !read.logs.is_empty() && most < usize::MAX => break Ok(()),

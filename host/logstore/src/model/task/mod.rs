@@ -42,6 +42,8 @@ pub struct NewTask {
     pub plan: String,
     /// The [revision](crate::StageAliases::revision) of the stage aliases on which the plan is based.
     pub revision: i64,
+    /// True if a backup has the task. Logs that do not fit become a task of their own, sealed as well.
+    pub is_sealed: bool,
 }
 
 /// A task.

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, params};
 
-use super::{find, insert};
+use super::{find, insert, is_sealed};
 use crate::error::StoreError;
 use crate::model::{FailingStage, NewTask, Status, TaskId};
 use crate::position::LogPosition;
@@ -96,6 +96,7 @@ impl Store {
                 received: task.received,
                 plan: String::new(),
                 revision: 0,
+                is_sealed: is_sealed(connection, id)?,
             };
             insert(connection, task.rule_number, task.plan, &remainder, 0, now)?;
             Ok(true)

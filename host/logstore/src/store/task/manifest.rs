@@ -4,7 +4,7 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, Row, params};
 use serde_json::json;
 
-use super::{find, insert, next_of};
+use super::{find, insert, is_sealed, next_of};
 use crate::error::StoreError;
 use crate::model::{NewTask, ObjectManifest, Status, TaskId};
 use crate::position::LogPosition;
@@ -115,7 +115,10 @@ fn shrink(
     }
     let mut has_remainder = false;
     if end < task.end {
-        if next_of(connection, task.rule_number, task.shard)? == Some(task.end) {
+        let is_sealed = is_sealed(connection, id)?;
+        let is_last = next_of(connection, task.rule_number, task.shard)? == Some(task.end);
+        // The remainder of a sealed task must not depend on logs that a backup does not have.
+        if is_last && !is_sealed {
             save_next(connection, task.rule_number, task.shard, end)?;
         } else {
             let remainder = NewTask {
@@ -127,6 +130,7 @@ fn shrink(
                 received: task.received,
                 plan: String::new(),
                 revision: 0,
+                is_sealed,
             };
             insert(connection, task.rule_number, task.plan, &remainder, 0, now)?;
             has_remainder = true;

@@ -1,6 +1,6 @@
 //! Starts, retries and ends tasks. `crate::model::Task` describes the course of a task.
 
-mod backlog;
+pub(super) mod backlog;
 mod failure;
 mod filter;
 mod manifest;
@@ -9,7 +9,7 @@ mod retention;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use self::plan::save_plan;
+pub(super) use self::plan::save_plan;
 use super::Store;
 use super::chain::{read_heads, save_heads};
 use super::rule::{move_checkpoint, save_next};
@@ -138,7 +138,11 @@ impl Store {
 }
 
 /// Returns the start of the shard's next task, if the rule has begun the shard.
-fn next_of(connection: &Connection, rule: i64, shard: u32) -> Result<Option<LogPosition>, StoreError> {
+pub(super) fn next_of(
+    connection: &Connection,
+    rule: i64,
+    shard: u32,
+) -> Result<Option<LogPosition>, StoreError> {
     let mut statement = connection
         .prepare_cached("SELECT next_cursor, next_log FROM progress WHERE rule = ?1 AND shard = ?2")?;
     let next = statement
@@ -146,7 +150,7 @@ fn next_of(connection: &Connection, rule: i64, shard: u32) -> Result<Option<LogP
     Ok(next.optional()?)
 }
 
-fn insert(
+pub(super) fn insert(
     connection: &Connection,
     rule: i64,
     plan: i64,
@@ -157,8 +161,10 @@ fn insert(
     connection
         .prepare_cached(
             "INSERT INTO task (rule, plan, shard, created, number, begin_cursor, begin_log, end_cursor, end_log,
-                 object, received, status, attempts, failures, started, finished, code, message)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?14, 0, ?13, 0, '', '')",
+                 object, received, status, attempts, failures, started, finished, code, message,
+                 sealed, generation)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?14, 0, ?13, 0, '', '',
+                 ?15, (SELECT max(number) FROM generation))",
         )?
         .execute(params![
             rule,
@@ -174,9 +180,17 @@ fn insert(
             task.received,
             Status::Running.as_str(),
             now,
-            attempts
+            attempts,
+            task.is_sealed
         ])?;
     save_heads(connection, (task.id.created, task.id.number), rule, task.shard, (task.begin, task.end))
+}
+
+/// Returns true if a backup has the task.
+fn is_sealed(connection: &Connection, id: TaskId) -> Result<bool, StoreError> {
+    let mut select =
+        connection.prepare_cached("SELECT sealed FROM task WHERE created = ?1 AND number = ?2")?;
+    Ok(select.query_row([id.created, id.number], |row| row.get(0)).optional()?.unwrap_or(false))
 }
 
 fn find(connection: &Connection, id: TaskId) -> Result<Task, StoreError> {

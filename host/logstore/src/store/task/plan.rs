@@ -25,7 +25,12 @@ impl Store {
 }
 
 /// Saves a plan, or finds an equal plan of the rule. Returns its number.
-pub(super) fn save_plan(connection: &Connection, rule: i64, plan: &str, now: u64) -> Result<i64, StoreError> {
+pub(in crate::store) fn save_plan(
+    connection: &Connection,
+    rule: i64,
+    plan: &str,
+    now: u64,
+) -> Result<i64, StoreError> {
     // A rule may change back, so an equal plan may be an old one.
     let existing = connection
         .prepare_cached("SELECT id FROM plan WHERE rule = ?1 AND content = ?2")?

@@ -1,0 +1,106 @@
+use chrono::{DateTime, SecondsFormat};
+use clap::{Args, Subcommand, ValueEnum};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::Failure;
+use super::connect::{self, Connect};
+use super::stage::Report;
+use crate::table;
+use logship_client::Client;
+use logship_server::keys::Access;
+
+/// Shows the lives of the store, and confirms what the service can't know.
+///
+/// A store that was restored, copied, or lost its last logs begins a new generation. Cursors of its other life are
+/// refused, and rules whose logs the other life may have shipped wait for `logship store confirm`.
+#[derive(Debug, Args)]
+pub(super) struct StoreCommand {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Shows the generations of the store, and the rules that wait.
+    Show {
+        /// The output format.
+        #[arg(long, value_enum, default_value_t)]
+        report: Report,
+        #[command(flatten)]
+        connect: Connect,
+    },
+    /// Lets waiting rules go on.
+    Confirm {
+        /// The logs that the other life of the store may have shipped.
+        #[arg(long, value_enum)]
+        unshipped: Unshipped,
+        #[command(flatten)]
+        connect: Connect,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Unshipped {
+    /// Ships them: the other life did not ship them.
+    Ship,
+    /// Skips them: the other life shipped them.
+    Skip,
+}
+
+impl Unshipped {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Ship => "ship",
+            Self::Skip => "skip",
+        }
+    }
+}
+
+impl StoreCommand {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        connect::run(async {
+            match self.command {
+                Command::Show { report, connect } => {
+                    show(&connect.client_for_all_projects(Access::Read)?, report).await
+                }
+                Command::Confirm { unshipped, connect } => {
+                    let client = connect.client_for_all_projects(Access::Admin)?;
+                    let body = json!({ "unshipped": unshipped.as_str() });
+                    let reply =
+                        client.send_json(Method::POST, "/store", &[("type", "confirm")], &body).await?;
+                    println!("{} rules go on", reply["rules"]);
+                    Ok(())
+                }
+            }
+        })
+    }
+}
+
+async fn show(client: &Client, report: Report) -> Result<(), Failure> {
+    let store: Value = client.get("/store", &[]).await?;
+    if report == Report::Json {
+        println!("{store:#}");
+        return Ok(());
+    }
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let row = |generation: &Value| {
+        let began = generation["began"].as_u64().unwrap_or_default() / 1_000_000;
+        let began = DateTime::from_timestamp(began as i64, 0).unwrap_or_default();
+        let mut row = vec![text(&generation["number"]), began.to_rfc3339_opts(SecondsFormat::Secs, true)];
+        row.extend(["reason", "lostGroups", "token"].map(|name| text(&generation[name])));
+        row
+    };
+    let rows = store["generations"].as_array().into_iter().flatten().map(row).collect();
+    println!("{}", table::render(&["generation", "began", "reason", "lost log groups", "token"], rows));
+    for rule in store["waitingRules"].as_array().into_iter().flatten() {
+        let name = |name: &str| text(&rule[name]);
+        println!(
+            "rule {} of {}/{} waits: decide with `logship store confirm`",
+            name("rule"),
+            name("project"),
+            name("logstore")
+        );
+    }
+    Ok(())
+}
