@@ -59,6 +59,28 @@ pub fn log_groups(batch: &LogBatch, source: &str) -> Vec<Vec<u8>> {
     builders.into_iter().flatten().map(LogGroupBuilder::finish).collect()
 }
 
+/// Encodes a batch as log groups of about `limit` bytes at most; a larger log has a group of its own.
+///
+/// `source` is the default for groups without a source.
+pub fn bounded_log_groups(batch: &LogBatch, source: &str, limit: usize) -> Vec<Vec<u8>> {
+    if batch.max_weight() <= limit {
+        return log_groups(batch, source);
+    }
+    let mut groups = vec![];
+    let mut logs = 0..0;
+    let mut weight = 0;
+    for log in 0..batch.len() {
+        let next = batch.weight(log);
+        if weight + next > limit && !logs.is_empty() {
+            groups.extend(log_groups(&batch.slice(logs), source));
+            (logs, weight) = (log..log, 0);
+        }
+        (logs.end, weight) = (log + 1, weight + next);
+    }
+    groups.extend(log_groups(&batch.slice(logs), source));
+    groups
+}
+
 fn start(group: &LogGroup, source: &str) -> LogGroupBuilder {
     let tags: Vec<_> = group.tags.iter().map(|tag| (tag.key.as_bytes(), tag.value.as_bytes())).collect();
     let source = if group.source.is_empty() { source } else { &group.source };
@@ -73,6 +95,27 @@ fn start(group: &LogGroup, source: &str) -> LogGroupBuilder {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bounded_groups_have_all_logs_in_order() {
+        let mut builder = BatchBuilder::default();
+        let group = builder.group(&LogGroup { topic: String::new(), source: String::new(), tags: vec![] });
+        for (time, size) in [(1, 10), (2, 10), (3, 5000), (4, 900), (5, 10)] {
+            builder.field("a", &vec![b'x'; size]);
+            builder.end_log(group, time, 0);
+        }
+        let batch = builder.take();
+        let times = |limit| {
+            let times = |group: Vec<u8>| {
+                let mut decoded = BatchBuilder::default();
+                decoded.log_group(&group).unwrap();
+                decoded.take().times
+            };
+            bounded_log_groups(&batch, "", limit).into_iter().map(times).collect::<Vec<_>>()
+        };
+        assert_eq!(times(1000), [vec![1, 2], vec![3], vec![4], vec![5]]);
+        assert_eq!(times(1 << 20), [vec![1, 2, 3, 4, 5]]);
+    }
 
     #[test]
     fn log_groups_round_trip() {

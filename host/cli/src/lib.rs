@@ -2,7 +2,8 @@
 //!
 //! # Layout
 //! - [`commands`]: the command line, one file per command.
-//! - [`file_ship`]: ships files of lines, for `logship ship`.
+//! - [`input`]: reads files of logs as they are found on disks, for `logship ship` and `put`.
+//! - [`file_ship`]: ships them, for `logship ship`.
 //! - [`function_stages`]: stages for the imports of functions, for `logship function serve`.
 //! - `print`: standard output and standard error. `log_queue`: the log's way to standard error.
 //! - `table`: tables for people.
@@ -10,6 +11,7 @@
 pub mod commands;
 pub mod file_ship;
 pub mod function_stages;
+pub mod input;
 mod log_queue;
 mod print;
 mod table;

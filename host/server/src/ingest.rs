@@ -1,8 +1,10 @@
 //! Ingests JSON logs from senders without an SDK: `POST /ingest/PROJECT/LOGSTORE`.
 //!
-//! The body is NDJSON or one JSON array, as curl, Vector and Fluent Bit send it. A malformed line is stored unchanged in
-//! the field `__raw_log__`, because a sender would drop the whole body after an error.
+//! The body is JSON: lines, one array, or objects in a row, as curl, Vector and Fluent Bit send it. With the query
+//! parameter `input` it is text or CSV. A malformed line is stored unchanged in the field `__raw_log__`, because a sender
+//! would drop the whole body after an error.
 
+use std::borrow::Cow;
 use std::io::Read;
 
 use flate2::read::{MultiGzDecoder, ZlibDecoder};
@@ -20,7 +22,7 @@ use crate::reply::Reply;
 use crate::{Service, blocking};
 use logship_batch::batch::{BatchBuilder, LogBatch, LogGroup};
 use logship_batch::log_group::log_groups;
-use logship_batch::parser::{Parser, Reject, Settings, is_too_deep};
+use logship_batch::parser::{Expected, Format, Parser, Reject, Settings, is_too_deep, values_to_lines};
 use logship_batch::time::Time;
 
 /// The fields for a malformed line and the parse error.
@@ -38,7 +40,11 @@ pub(crate) async fn ingest(service: &Service, call: &Call, logstore: &Logstore) 
         shards: 1,
         shard_field: String::new(),
     };
-    let strict = call.query.get("strict").is_some_and(|strict| strict != "false");
+    let options = Options {
+        strict: call.query.get("strict").is_some_and(|strict| strict != "false"),
+        expected: expected(call.query.get("input").unwrap_or("json"))?,
+        text_field: call.query.get("text_field").unwrap_or("message").to_owned(),
+    };
     let encoding = call.header("content-encoding").unwrap_or_default().to_owned();
     let (body, source) = (call.body.clone(), call.peer.to_string());
     let limit = service.config.limits.group_bytes;
@@ -48,7 +54,7 @@ pub(crate) async fn ingest(service: &Service, call: &Call, logstore: &Logstore) 
         // Held until the work ends, even if the client disconnects.
         let _reservation = reservation;
         let body = decode(&body, &encoding, limit)?;
-        let read = read(&body, settings, strict, now, &source)?;
+        let read = read(&body, settings, &options, now, &source)?;
         Ok((read, id.map(|id| id.finish(&body))))
     };
     let (read, id) = blocking(read).await?;
@@ -63,26 +69,42 @@ struct Ingested {
     malformed: usize,
 }
 
+/// The options of a request.
+struct Options {
+    /// Rejects a body with a malformed line.
+    strict: bool,
+    expected: Expected,
+    /// The field for lines of text.
+    text_field: String,
+}
+
+fn expected(input: &str) -> Result<Expected, ApiError> {
+    match input {
+        "json" => Ok(Expected::Json),
+        "csv" => Ok(Expected::Csv),
+        "text" => Ok(Expected::Text),
+        "auto" => Ok(Expected::Auto),
+        other => {
+            let message = format!("the query parameter input is {other:?}: use json, csv, text or auto");
+            Err(ApiError::new(ErrorCode::ParameterInvalid, message))
+        }
+    }
+}
+
 fn read(
     body: &[u8],
     settings: Settings,
-    strict: bool,
+    options: &Options,
     now: Time,
     source: &str,
 ) -> Result<Ingested, ApiError> {
-    let array = body.trim_ascii_start().starts_with(b"[").then(|| elements(body));
-    let elements = match array {
-        Some(Err(error)) if strict => return Err(invalid(format!("{error}; nothing was stored"))),
-        Some(Ok(elements)) => Some(elements),
-        // Text lines can start with `[` too. They are stored as malformed lines.
-        Some(Err(_)) | None => None,
-    };
+    let (format, header, records) = records(body, options)?;
     let mut parser = Parser::new(settings);
     let mut read = Ingested::default();
-    let mut lines_before = 0;
-    for block in blocks(elements.as_deref().unwrap_or(body)) {
-        let parsed = parser.parse(block);
-        if let Some(reject) = parsed.rejects.first().filter(|_| strict) {
+    let mut lines_before = header;
+    for block in blocks(&records, &format) {
+        let parsed = parser.parse_as(&format, &options.text_field, block);
+        if let Some(reject) = parsed.rejects.first().filter(|_| options.strict) {
             let line = lines_before + reject.line + 1;
             return Err(invalid(format!("line {line}: {}; nothing was stored", reject.reason)));
         }
@@ -100,6 +122,31 @@ fn read(
     Ok(read)
 }
 
+/// Returns the format of a body, the lines of its header, and its records after the header.
+fn records<'a>(body: &'a [u8], options: &Options) -> Result<(Format, usize, Cow<'a, [u8]>), ApiError> {
+    let detected = Format::detect(options.expected, body, true).map_err(invalid)?;
+    let (format, header) = detected.unwrap_or((Format::JsonLines, 0));
+    if matches!(format, Format::Csv(_) | Format::Text) {
+        let lines = memchr::memchr_iter(b'\n', &body[..header]).count();
+        return Ok((format, lines, body[header..].into()));
+    }
+    // The mark that some programs write at the beginning.
+    let text = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    let lines = if text.trim_ascii_start().starts_with(b"[") {
+        match elements(text) {
+            Err(error) if options.strict => return Err(invalid(format!("{error}; nothing was stored"))),
+            Ok(elements) => elements.into(),
+            // Text lines can start with `[` too. They are stored as malformed lines.
+            Err(_) => text.into(),
+        }
+    } else if format == Format::JsonValues {
+        values_to_lines(text).into()
+    } else {
+        text.into()
+    };
+    Ok((Format::JsonLines, 0, lines))
+}
+
 fn invalid(message: String) -> ApiError {
     ApiError::new(ErrorCode::PostBodyInvalid, message)
 }
@@ -108,16 +155,23 @@ fn invalid(message: String) -> ApiError {
 const BLOCK_BYTES: usize = 512 << 10;
 const BLOCK_LINES: usize = 8192;
 
-/// Splits lines into blocks, by bytes and by lines: short lines take more space in a log group than in the body.
-fn blocks(mut lines: &[u8]) -> impl Iterator<Item = &[u8]> {
-    std::iter::from_fn(move || {
-        let mut ends = memchr::memchr_iter(b'\n', lines).enumerate();
-        let full = ends.find(|&(line, end)| line + 1 >= BLOCK_LINES || end + 1 >= BLOCK_BYTES);
-        let end = full.map_or(lines.len(), |(_, end)| end + 1);
-        let (block, rest) = lines.split_at(end);
-        lines = rest;
-        (!block.is_empty()).then_some(block)
-    })
+/// Splits records into blocks, by bytes and by number: short lines take more space in a log group than in the body.
+fn blocks<'a>(records: &'a [u8], format: &Format) -> Vec<&'a [u8]> {
+    let mut rows = if let Format::Csv(header) = format { Some(header.scanner()) } else { None };
+    let mut next = |from: usize| match &mut rows {
+        Some(rows) => rows.next(records, from),
+        None => memchr::memchr(b'\n', &records[from..]).map(|at| from + at + 1),
+    };
+    let (mut blocks, mut begin, mut end, mut count) = (vec![], 0, 0, 0);
+    while let Some(record_end) = next(end) {
+        (end, count) = (record_end, count + 1);
+        if count >= BLOCK_LINES || end - begin >= BLOCK_BYTES {
+            blocks.push(&records[begin..end]);
+            (begin, count) = (end, 0);
+        }
+    }
+    blocks.extend((begin < records.len()).then(|| &records[begin..]));
+    blocks
 }
 
 /// Converts the elements of a JSON array to lines.
@@ -209,11 +263,21 @@ mod tests {
 
     use super::*;
 
+    fn settings() -> Settings {
+        Settings { time_field: None, default_time: (7, 0), shards: 1, shard_field: String::new() }
+    }
+
+    fn options(expected: Expected, strict: bool) -> Options {
+        Options { strict, expected, text_field: "message".into() }
+    }
+
     fn ingested(body: &str, strict: bool) -> Result<Vec<String>, ApiError> {
-        let settings =
-            Settings { time_field: None, default_time: (7, 0), shards: 1, shard_field: String::new() };
+        ingested_as(Expected::Json, body, strict)
+    }
+
+    fn ingested_as(expected: Expected, body: &str, strict: bool) -> Result<Vec<String>, ApiError> {
         let mut logs = vec![];
-        for group in read(body.as_bytes(), settings, strict, (7, 0), "peer")?.groups {
+        for group in read(body.as_bytes(), settings(), &options(expected, strict), (7, 0), "peer")?.groups {
             let size = group.size as usize;
             let raw = Compression::Lz4.decompress(&group.body, size, size).unwrap();
             let view = LogGroupView::parse(&raw).unwrap();
@@ -241,6 +305,36 @@ mod tests {
     }
 
     #[test]
+    fn reads_json_that_is_not_lines() {
+        let expected = ["peer 7 a=1", "peer 7 b={ \"c\": 2}"];
+        for body in [
+            "{\"a\":1}{\"b\":{ \"c\": 2}}",
+            "\u{feff}{\n\"a\":1\n}\n{\"b\":{\n\"c\": 2}}",
+            "\u{feff}[{\"a\":1},\n{\"b\":{\n\"c\": 2}}]",
+        ] {
+            assert_eq!(ingested(body, true).unwrap(), expected, "{body}");
+        }
+        let logs = ingested("{\n\"a\":1\n}\n{\n\"b\":}\n", false).unwrap();
+        assert_eq!(logs[0], "peer 7 a=1");
+        assert!(logs[1].starts_with("peer 7 __raw_log__={ \"b\":}"), "{}", logs[1]);
+    }
+
+    #[test]
+    fn reads_text_and_csv_on_request() {
+        let text = "Nov 30 host x\n\nlast";
+        let expected = ["peer 7 message=Nov 30 host x", "peer 7 message=last"];
+        assert_eq!(ingested_as(Expected::Text, text, true).unwrap(), expected);
+        assert_eq!(ingested_as(Expected::Auto, text, true).unwrap(), expected);
+        let csv = "__time__,host,note\n9,h,\"a\nb\"\n,i,\n";
+        let expected = ["peer 9 host=h,note=a\nb", "peer 7 host=i"];
+        assert_eq!(ingested_as(Expected::Csv, csv, true).unwrap(), expected);
+        assert_eq!(ingested_as(Expected::Auto, csv, true).unwrap(), expected);
+        let error = ingested_as(Expected::Csv, &format!("{csv}1,2"), true).unwrap_err();
+        assert!(error.to_string().contains("line 5: the row has 2 fields"), "{error}");
+        assert_eq!(super::expected("xml").unwrap_err().code, ErrorCode::ParameterInvalid);
+    }
+
+    #[test]
     fn keeps_malformed_lines() {
         let logs = ingested("{\"a\":1}\noops\n", false).unwrap();
         assert_eq!(logs.len(), 2);
@@ -260,9 +354,8 @@ mod tests {
         assert!(ingested(&deep, true).is_err());
         assert_eq!(ingested(&deep, false).unwrap().len(), 1, "a malformed line");
         let many = "x\n".repeat(100_000);
-        let settings =
-            Settings { time_field: None, default_time: (7, 0), shards: 1, shard_field: String::new() };
-        let read = read(many.as_bytes(), settings, false, (7, 0), "peer").unwrap();
+        let read =
+            read(many.as_bytes(), settings(), &options(Expected::Json, false), (7, 0), "peer").unwrap();
         assert_eq!((read.accepted, read.malformed), (100_000, 100_000));
         assert!(read.groups.iter().all(|group| group.size < 2 << 20 && group.logs <= BLOCK_LINES as u32));
     }

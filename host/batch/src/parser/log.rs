@@ -92,6 +92,20 @@ impl LogBuilder {
         Ok(())
     }
 
+    /// Adds a text to the current log, which may not be UTF-8.
+    ///
+    /// # Errors
+    /// Returns the reason why the value is not allowed for a reserved key.
+    pub(super) fn text(&mut self, key: &str, value: &[u8]) -> Result<(), String> {
+        match str::from_utf8(value) {
+            Ok(value) => self.member(key, value),
+            Err(_) => {
+                self.builder.field(key, value);
+                Ok(())
+            }
+        }
+    }
+
     /// Completes the current log.
     ///
     /// # Errors

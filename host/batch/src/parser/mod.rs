@@ -1,19 +1,30 @@
 //! Parses logs into batches.
 //!
-//! The usual format is NDJSON: one log as a JSON object per line. The reserved keys `__time__`, `__time_ns_part__`,
+//! The usual format is NDJSON: one log as a JSON object per line. JSON objects can also stand in an array, or over several
+//! lines ([`ValueScanner`]). Other formats are CSV with a header, and lines of text. [`Format`] tells them apart.
+//!
+//! The reserved keys `__time__`, `__time_ns_part__`,
 //! `__topic__`, `__source__` and `__tag__:KEY` set the corresponding properties of the log or its group. Every other key
 //! becomes a field: a string as it is, any other value as its JSON text. A null is no value: its key is missing.
 
+mod csv;
+mod format;
 mod log;
 mod object;
 #[cfg(test)]
 mod tests;
+mod values;
 
+pub use csv::{CsvHeader, RowScanner};
+pub use format::{Expected, Format, HEAD_BYTES, Looks};
 pub use object::{MAX_DEPTH, is_too_deep};
 
 use crate::batch::LogBatch;
 use crate::time::Time;
+use csv::RowError;
 use log::LogBuilder;
+use values::without_break;
+pub use values::{ValueScanner, values_to_lines};
 
 /// The settings of a parser.
 #[derive(Debug, Clone)]
@@ -67,6 +78,16 @@ impl Parser {
         self.log.settings.default_time = time;
     }
 
+    /// Parses a block of complete records of a format. Text becomes the field `text_field`.
+    pub fn parse_as(&mut self, format: &Format, text_field: &str, block: &[u8]) -> Parsed {
+        match format {
+            Format::JsonLines => self.parse(block),
+            Format::JsonValues => self.parse_values(block),
+            Format::Csv(header) => self.parse_rows(block, header),
+            Format::Text => self.parse_text(block, text_field),
+        }
+    }
+
     /// Parses a block of complete lines of JSON objects. The last line may lack its line break. Blank lines are skipped.
     /// A line of several objects is several logs, or rejected if one of them is malformed.
     pub fn parse(&mut self, block: &[u8]) -> Parsed {
@@ -82,6 +103,104 @@ impl Parser {
                 parsed.rejects.push(Reject { line: parsed.lines, text, reason });
             }
             begin = end + 1;
+            parsed.lines += 1;
+        }
+        parsed.batches = self.log.take();
+        parsed
+    }
+
+    /// Parses a block of JSON objects that are not lines. The line of a reject is that of its first byte.
+    pub fn parse_values(&mut self, block: &[u8]) -> Parsed {
+        let mut parsed = Parsed::default();
+        let (mut scanner, mut scanned, mut line, mut counted) = (ValueScanner::default(), 0, 0, 0);
+        loop {
+            let item = scanner.next(block, scanned);
+            let is_last = item.is_none();
+            let Some(item) = item.or_else(|| scanner.rest(block)) else { break };
+            line += count_lines(&block[counted..item.start]);
+            (counted, scanned) = (item.start, item.end);
+            if let Err(reason) = self.value(&block[item.clone()]) {
+                parsed.rejects.push(Reject { line, text: block[item].trim_ascii_end().to_vec(), reason });
+            }
+            if is_last {
+                break;
+            }
+        }
+        parsed.lines = line + count_lines(&block[counted..]);
+        parsed.batches = self.log.take();
+        parsed
+    }
+
+    fn value(&mut self, text: &[u8]) -> Result<(), String> {
+        match memchr::memchr(b'\n', text) {
+            None => self.objects(utf8(text)?),
+            Some(_) => self.objects(utf8(&text.iter().map(without_break).collect::<Vec<_>>())?),
+        }
+    }
+
+    /// Parses a block of complete rows of CSV, without the header.
+    pub fn parse_rows(&mut self, block: &[u8], header: &CsvHeader) -> Parsed {
+        let mut parsed = Parsed::default();
+        let (mut scanner, mut begin) = (header.scanner(), 0);
+        while begin < block.len() {
+            let mut end = scanner.next(block, begin).unwrap_or(block.len());
+            match self.row(&block[begin..end], header) {
+                Ok(()) => {}
+                Err(error) => {
+                    let reason = match error {
+                        RowError::Fields(reason) => reason,
+                        // The row may have swallowed others: gives up its first line only.
+                        RowError::Quotes(reason) => {
+                            end = memchr::memchr(b'\n', &block[begin..])
+                                .map_or(block.len(), |at| begin + at + 1);
+                            scanner.reset();
+                            reason
+                        }
+                    };
+                    let row = block[begin..end].strip_suffix(b"\n").unwrap_or(&block[begin..end]);
+                    let (text, reason) =
+                        if is_zeros(row) { zeros(row.len()) } else { (row.to_vec(), reason) };
+                    parsed.rejects.push(Reject { line: parsed.lines, text, reason });
+                }
+            }
+            parsed.lines += count_lines(&block[begin..end]).max(1);
+            begin = end;
+        }
+        parsed.batches = self.log.take();
+        parsed
+    }
+
+    fn row(&mut self, row: &[u8], header: &CsvHeader) -> Result<(), RowError> {
+        let row = row.strip_suffix(b"\n").unwrap_or(row);
+        let row = row.strip_suffix(b"\r").unwrap_or(row);
+        let row = utf8(row).map_err(RowError::Fields)?.trim_start_matches(BYTE_ORDER_MARK);
+        if row.is_empty() {
+            return Ok(());
+        }
+        let before = self.log.len();
+        self.log.begin();
+        let read = header.read_row(row, |name, value| self.log.member(name, value));
+        read.and_then(|()| self.log.end().map_err(RowError::Fields))
+            .inspect_err(|_| self.log.truncate(before))
+    }
+
+    /// Parses a block of complete lines of text. Each is a log with the line in one field. Blank lines are skipped. Bytes
+    /// that are not UTF-8 are kept.
+    pub fn parse_text(&mut self, block: &[u8], field: &str) -> Parsed {
+        let mut parsed = Parsed::default();
+        for line in block.strip_suffix(b"\n").unwrap_or(block).split(|&byte| byte == b'\n') {
+            let text = line.strip_suffix(b"\r").unwrap_or(line);
+            if is_zeros(text) && !text.is_empty() {
+                let (text, reason) = zeros(text.len());
+                parsed.rejects.push(Reject { line: parsed.lines, text, reason });
+            } else if !text.trim_ascii().is_empty() {
+                self.log.begin();
+                let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
+                if let Err(reason) = self.log.text(field, text).and_then(|()| self.log.end()) {
+                    self.log.truncate(self.log.len());
+                    parsed.rejects.push(Reject { line: parsed.lines, text: line.to_vec(), reason });
+                }
+            }
             parsed.lines += 1;
         }
         parsed.batches = self.log.take();
@@ -122,10 +241,23 @@ impl Parser {
         let zeros = line[..start].iter().chain(&line[end..]).filter(|&&byte| byte == 0).count();
         let text = utf8(&line[start..end]);
         if zeros > 0 && text.is_ok_and(|text| self.objects(text).is_ok()) {
-            return (vec![], format!("zero bytes, as a crash leaves them: {zeros}"));
+            return self::zeros(zeros);
         }
         (line.to_vec(), reason)
     }
+}
+
+/// Returns the text and the reason of rejected zero bytes.
+fn zeros(count: usize) -> (Vec<u8>, String) {
+    (vec![], format!("zero bytes, as a crash leaves them: {count}"))
+}
+
+fn is_zeros(text: &[u8]) -> bool {
+    text.iter().all(|&byte| byte == 0)
+}
+
+fn count_lines(text: &[u8]) -> usize {
+    memchr::memchr_iter(b'\n', text).count()
 }
 
 /// The mark that some programs write at the beginning of a file. Concatenated files have it at other lines, too.

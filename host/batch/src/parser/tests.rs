@@ -217,3 +217,56 @@ fn tells_zero_bytes_and_keeps_logs_around_them() {
     assert_eq!(rejects, [(1, &b""[..]), (2, b""), (3, b"\0\0x"), (4, b"")]);
     assert_eq!(parsed.rejects[3].reason, "zero bytes, as a crash leaves them: 4");
 }
+
+fn all_fields(parsed: &Parsed) -> Vec<Vec<(String, String)>> {
+    let batches = parsed.batches.iter().map(|(_, batch)| batch);
+    batches.flat_map(|batch| (0..batch.len()).map(|log| fields(batch, log))).collect()
+}
+
+#[test]
+fn values_that_are_not_lines_are_logs() {
+    let text =
+        b"[\n  {\n \"a\": 1,\n \"o\": {\n\"k\": 2}\n },\n  {\"a\": \"x\ny\"},\n 5,\n {\"a\": 3}\n]\n{\"b\":";
+    let parsed = Parser::new(settings()).parse_values(text);
+    let expected = [pairs(&[("a", "1"), ("o", "{ \"k\": 2}")]), pairs(&[("a", "3")])];
+    assert_eq!(all_fields(&parsed), expected);
+    let rejects: Vec<_> = parsed.rejects.iter().map(|reject| (reject.line, &reject.text[..])).collect();
+    let expected: [(usize, &[u8]); 4] = [(6, b"{\"a\": \"x"), (7, b"y\"}"), (8, b"5"), (11, b"{\"b\":")];
+    assert_eq!(rejects, expected);
+    assert_eq!(parsed.lines, 11);
+}
+
+#[test]
+fn rows_of_csv_are_logs() {
+    let header = CsvHeader::parse(b"__time__,user,__tag__:host,note\n", true).unwrap().unwrap().0;
+    let rows = b"5,ann,h,\"a, \"\"b\"\"\nc\"\r\n,bob,,\"\"\n\nnoon,x,y,z\n1,2\n6,\"open,h,n\n8,joe,,\n\0\0\0";
+    let parsed = Parser::new(settings()).parse_rows(rows, &header);
+    let expected = [
+        pairs(&[("user", "ann"), ("note", "a, \"b\"\nc")]),
+        pairs(&[("user", "bob"), ("note", "")]),
+        pairs(&[("user", "joe")]),
+    ];
+    assert_eq!(all_fields(&parsed), expected);
+    let batch = &parsed.batches[0].1;
+    assert_eq!((&batch.times[..], batch.groups.len()), (&[5, 7, 8][..], 2));
+    let rejects: Vec<_> = parsed.rejects.iter().map(|reject| (reject.line, &reject.reason[..])).collect();
+    assert_eq!(rejects[0].0, 4);
+    assert!(rejects[0].1.contains("is not a time"), "{rejects:?}");
+    let expected = [
+        (5, "the row has 2 fields, the header has 4"),
+        (6, "a quote is not closed"),
+        (8, "zero bytes, as a crash leaves them: 3"),
+    ];
+    assert_eq!(rejects[1..], expected);
+}
+
+#[test]
+fn lines_of_text_are_logs() {
+    let text = b"\xef\xbb\xbfNov 30 x\r\n\n  indented\n\0\0\n\xff latin\nlast";
+    let parsed = Parser::new(settings()).parse_text(text, "message");
+    let batch = &parsed.batches[0].1;
+    let values: Vec<_> = (0..batch.len()).map(|log| batch.log_fields(log).next().unwrap()).collect();
+    let expected: [&[u8]; 4] = [b"Nov 30 x", b"  indented", b"\xff latin", b"last"];
+    assert_eq!(values, expected.map(|value| ("message", value)));
+    assert_eq!((parsed.lines, parsed.rejects.len(), parsed.rejects[0].line), (6, 1, 3));
+}

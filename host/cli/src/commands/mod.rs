@@ -8,6 +8,7 @@ mod consume;
 mod dead_letter;
 mod function;
 mod group;
+mod input_options;
 mod key;
 mod log;
 mod logstore;

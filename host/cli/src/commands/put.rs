@@ -9,27 +9,29 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::connect::{self, Connect};
+use super::input_options::InputOptions;
 use super::put_stream::{PutStream, PutStreams};
 use super::{Failure, bar};
-use crate::file_ship::input::{Blocks, Input};
-use crate::file_ship::rejects::Rejects;
-use logship_batch::log_group::log_groups;
+use crate::input::rejects::Rejects;
+use crate::input::{Blocks, Input, Listing, NotLogs, RecordOptions, Unread};
+use crate::print::{errln, outln};
+use logship_batch::log_group::bounded_log_groups;
 use logship_batch::parser::{Parser, Reject, Settings};
 use logship_batch::time;
 use logship_client::{Client, ClientError};
 use logship_server::keys::Access;
 
-/// Puts NDJSON into a logstore.
+/// Puts files of logs into a logstore.
 ///
-/// The input format is that of `logship ship`. Logs are reported as put once they are on the service's disk. A retry
-/// after a lost reply stores nothing twice. Malformed lines are written to a file and don't stop the rest.
+/// The input is that of `logship ship`. Logs are reported as put once they are on the service's disk. A retry after a lost
+/// reply stores nothing twice. Malformed lines are written to a file and don't stop the rest, and neither do files that
+/// can't be read. Without any log in the input, the command fails.
 #[derive(Debug, Args)]
 pub(super) struct PutCommand {
     /// The logstore to write to.
     logstore: String,
-    /// NDJSON files (also gzipped, .gz), directories of them, or - for standard input.
-    #[arg(default_value = "-")]
-    input: Vec<PathBuf>,
+    #[command(flatten)]
+    input: InputOptions,
     /// Reads the log's time from this field: RFC 3339 or Unix time [default: __time__, or the current time if missing]
     #[arg(long, value_name = "FIELD")]
     time_field: Option<String>,
@@ -42,7 +44,7 @@ pub(super) struct PutCommand {
     /// Retries for this many seconds while the service is unreachable.
     #[arg(long = "patience", value_name = "SECONDS", default_value_t = 60)]
     retry_timeout: u64,
-    /// Stops at the first malformed line.
+    /// Stops at the first malformed line, and at a file that can't be read.
     #[arg(long)]
     strict: bool,
     /// Writes malformed lines to this file [default: rejects-TIME.ndjson]
@@ -60,7 +62,12 @@ struct ParsedBlock {
     lines: u64,
     bytes: u64,
     rejects: Vec<Reject>,
+    /// The reason why the file can't be read further.
+    unread: Option<Unread>,
 }
+
+/// The largest line that becomes a log, in bytes: the limit of Log Service for a log group.
+const MAX_RECORD: usize = 10 << 20;
 
 /// The totals of stored blocks, and the input position up to which all is stored. Blocks complete in input order.
 #[derive(Default)]
@@ -68,12 +75,18 @@ struct Stored {
     logs: u64,
     bytes: u64,
     position: LineCounter,
+    /// The files that were not read to their end.
+    unread: Vec<Unread>,
 }
 
 impl PutCommand {
     pub(super) fn run(self) -> Result<(), Failure> {
         let started = Instant::now();
-        let inputs = Input::find(&self.input)?;
+        let records = self.input.records(self.time_field.as_deref(), MAX_RECORD)?;
+        let Listing { inputs, mut unread, .. } = Listing::find(&self.input.paths, None)?;
+        if let Some(unread) = unread.iter().find(|unread| self.strict && !unread.is_intended) {
+            return Err(unread.to_string().into());
+        }
         let bar = bar::new(inputs.iter().map(Input::bytes).sum());
         let (seconds, nanos) = time::now();
         let default = || format!("rejects-{seconds}{nanos:09}.ndjson").into();
@@ -85,36 +98,30 @@ impl PutCommand {
             let (sender, receiver) = mpsc::channel(2);
             let settings = self.settings();
             let source = self.source.clone().unwrap_or_else(host_name);
-            let reading = std::thread::spawn(move || read(inputs, settings, &source, &sender));
+            let reading = std::thread::spawn(move || read(inputs, records, settings, &source, &sender));
             self.put(client, receiver, &mut rejects, &bar, &mut stored).await?;
-            reading.join().map_err(|_| "the reader thread panicked: this is a bug of logship")?
+            reading.join().map_err(|_| "the reader thread panicked: this is a bug of logship".into())
         });
         bar.finish_and_clear();
         let kept = rejects.finish();
         let seconds = started.elapsed().as_secs_f64();
-        if result.is_err() && stored.logs == 0 {
-            return result;
-        }
-        println!(
-            "Put {} logs into {}/{}: {} of NDJSON in {seconds:.2} s.",
-            HumanCount(stored.logs),
-            self.connect.project,
-            self.logstore,
-            HumanBytes(stored.bytes)
-        );
-        if rejects.count() > 0 {
-            let (kept, reasons) = (rejects.path().display(), rejects.reasons_path());
-            eprintln!(
-                "warning: malformed lines skipped: {}. They are kept in {kept}, with the reasons in {}:",
-                rejects.count(),
-                reasons.display()
+        unread.append(&mut stored.unread);
+        let result = result.and_then(|()| Ok(NotLogs::check(stored.logs, &unread, &rejects)?));
+        if result.is_ok() || stored.logs > 0 {
+            outln!(
+                "Put {} logs into {}/{}: {} of NDJSON in {seconds:.2} s.",
+                HumanCount(stored.logs),
+                self.connect.project,
+                self.logstore,
+                HumanBytes(stored.bytes)
             );
-            rejects.first().iter().for_each(|reason| eprintln!("  {reason}"));
         }
+        Unread::describe(&unread).iter().for_each(|line| errln!("{line}"));
+        rejects.describe(stored.logs).iter().for_each(|line| errln!("{line}"));
         if result.is_err()
             && let Some((path, line)) = &stored.position.0
         {
-            eprintln!("everything up to {}:{line} is stored", path.display());
+            errln!("everything up to {}:{line} is stored", path.display());
         }
         result.and(kept.map_err(Failure::from))
     }
@@ -183,7 +190,10 @@ impl PutCommand {
             }
             rejects.add(&block.path, line, reject)?;
         }
-        Ok(())
+        match &block.unread {
+            Some(unread) if self.strict => Err(unread.to_string().into()),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -214,37 +224,42 @@ impl Stored {
         self.position.before(block);
         self.logs += block.logs as u64;
         self.bytes += block.bytes;
+        self.unread.extend(block.unread.clone());
     }
 }
 
+/// Reads and parses all blocks. Ends early if the put failed, which reports its error.
 fn read(
     inputs: Vec<Input>,
+    records: RecordOptions,
     settings: Settings,
     source: &str,
     blocks: &mpsc::Sender<ParsedBlock>,
-) -> Result<(), Failure> {
+) {
     let mut parser = Parser::new(settings);
-    let mut input = Blocks::new(inputs);
-    while let Some(block) = input.next_block(&|| blocks.is_closed())? {
+    let mut input = Blocks::new(inputs, records.clone());
+    while let Some(block) = input.next_block(&|| blocks.is_closed()) {
         // A stream may run for days, so the default time must advance.
         parser.set_default_time(time::now());
-        let parsed = parser.parse(&block.bytes);
+        let parsed = block.parse(&mut parser, &records);
         let batches: Vec<_> = parsed.batches.iter().map(|(_, batch)| batch).collect();
         let read = ParsedBlock {
-            path: block.path,
-            groups: batches.iter().flat_map(|batch| log_groups(batch, source)).collect(),
+            path: Arc::clone(&block.path),
+            groups: batches.iter().flat_map(|batch| bounded_log_groups(batch, source, GROUP_BYTES)).collect(),
             logs: batches.iter().map(|batch| batch.len()).sum(),
             lines: parsed.lines as u64,
-            bytes: block.bytes.len() as u64,
+            bytes: block.bytes(),
+            unread: block.unread_reason().map(|reason| Unread::new(&block.path, reason)),
             rejects: parsed.rejects,
         };
         if blocks.blocking_send(read).is_err() {
-            // The put failed and reports its error.
-            return Ok(());
+            return;
         }
     }
-    Ok(())
 }
+
+/// The approximate size of a log group, in bytes. A block with a long line is divided.
+const GROUP_BYTES: usize = 2 << 20;
 
 fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()

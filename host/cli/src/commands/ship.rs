@@ -7,6 +7,7 @@ use clap::Args;
 use indicatif::{HumanBytes, HumanCount, ProgressBar};
 use serde_json::{Value, json};
 
+use super::input_options::InputOptions;
 use super::rule_options::{RuleOptions, override_with, set_columns};
 use super::signals::keeping_nohup;
 use super::stage::Report;
@@ -14,10 +15,11 @@ use super::{EngineOptions, Failure, bar, settings};
 use crate::file_ship;
 use crate::file_ship::infer;
 use crate::file_ship::infer::Column;
-use crate::file_ship::input::{Blocks, Input};
-use crate::file_ship::rejects::Rejects;
 use crate::file_ship::shard::Plan;
 use crate::file_ship::{Options, Outcome, Progress};
+use crate::input::rejects::Rejects;
+use crate::input::{Blocks, Input, Listing, NotLogs, RecordOptions, Records, Unread};
+use crate::print::{errln, outln};
 use crate::table;
 use logship_batch::parser::Settings;
 use logship_config::rule::{Rule, RuleError};
@@ -27,15 +29,16 @@ use logship_registry::Registry;
 use logship_runtime::wasi::WasiAllowlist;
 use logship_sink::directory::Directory;
 
-/// Ships NDJSON files to objects in a directory.
+/// Ships files of logs to objects in a directory.
 ///
-/// Each line is a log: a JSON object. `__time__`, `__topic__`, `__source__` and `__tag__:KEY` have the same meaning
-/// as in a Logstore. Every other member is a field; values that are not strings are kept as JSON text. Malformed
-/// lines are written to a file and don't stop the rest.
+/// Each line is a log: a JSON object, or text or CSV with --input. `__time__`, `__topic__`, `__source__` and
+/// `__tag__:KEY` have the same meaning as in a Logstore. Every other member is a field; values that are not strings are
+/// kept as JSON text. A null is no value. Malformed lines are written to a file and don't stop the rest, and neither do
+/// files that can't be read. Without any log in the input, the command fails.
 #[derive(Debug, Args)]
 pub(super) struct ShipCommand {
-    /// NDJSON files (also gzipped, .gz), directories of them, or - for standard input.
-    input: Vec<PathBuf>,
+    #[command(flatten)]
+    input: InputOptions,
     /// Writes objects to this directory.
     #[arg(long, value_name = "DIR")]
     to: PathBuf,
@@ -74,7 +77,7 @@ struct LogOptions {
     /// Assigns logs to shards by the hash of this field.
     #[arg(long, value_name = "FIELD", default_value = "__source__")]
     shard_by: String,
-    /// Stops at the first malformed line.
+    /// Stops at the first malformed line, and at a file that can't be read.
     #[arg(long)]
     strict: bool,
     /// Writes malformed lines to this file [default: DIR/_rejects/TIME.ndjson]
@@ -93,11 +96,14 @@ impl ShipCommand {
         let registry =
             Registry::new(engine.engine()?).with_wasi_allowlist(WasiAllowlist::of(self.allow_wasi.clone()));
         adopt_fused_formats(&mut rule, &registry)?;
-        let inputs = Input::find(&self.input)?;
+        let records = self.input.records(self.logs.time_field.as_deref(), MAX_RECORD)?;
+        let Listing { inputs, unread, .. } = Listing::find(&self.input.paths, Some(&self.to))?;
+        if let Some(unread) = unread.iter().find(|unread| self.logs.strict && !unread.is_intended) {
+            return Err(file_ship::ShipError::Unread(unread.clone()).into());
+        }
         let total = inputs.iter().map(Input::bytes).sum::<Option<u64>>();
-        let heads = inputs.clone();
-        let mut blocks = Blocks::new(inputs);
-        let inferred = infer_columns(&mut rule, &heads, &mut blocks)?;
+        let mut blocks = Blocks::new(inputs.clone(), records.clone());
+        let inferred = infer_columns(&mut rule, inputs, &records, &mut blocks)?;
         let pipeline = Pipeline::new(&registry, &rule)?;
         let plan = Arc::new(Plan {
             pipeline,
@@ -114,6 +120,7 @@ impl ShipCommand {
                 shards: self.logs.shards,
                 shard_field: self.logs.shard_by.clone(),
             },
+            records,
             threads: self.threads.map_or(cores, usize::from),
             strict: self.logs.strict,
             track_keys: !inferred.is_empty(),
@@ -123,32 +130,37 @@ impl ShipCommand {
         let mut rejects = Rejects::new(rejects);
         rejects.check()?;
         let bar = Bar::new(total);
-        let (outcome, result) = file_ship::ship(blocks, &plan, &options, &mut rejects, &bar, stop_flag()?);
+        let (mut outcome, result) =
+            file_ship::ship(blocks, &plan, &options, &mut rejects, &bar, stop_flag()?);
         bar.0.finish_and_clear();
+        outcome.unread.splice(0..0, unread);
+        let result = result.map_err(Failure::from).and_then(|()| check_logs(&outcome, &rejects));
         match self.report {
-            Report::Text if result.is_err() && outcome.objects.is_empty() => {}
+            Report::Text if result.is_err() && outcome.objects.is_empty() => {
+                print_problems(&outcome, &rejects)
+            }
             Report::Text => {
                 self.print(&outcome, &rejects, started.elapsed().as_secs_f64());
                 self.print_columns(&outcome, &rule, &inferred);
                 if result.is_err() {
-                    eprintln!(
+                    errln!(
                         "the objects above are complete, and nothing else was written. Delete them before you ship the same logs again"
                     );
                 }
             }
             Report::Json => {
-                println!("{:#}", report(&outcome, &rejects, &inferred, started.elapsed().as_secs_f64()));
+                outln!("{:#}", report(&outcome, &rejects, &inferred, started.elapsed().as_secs_f64()));
             }
         }
-        result.map_err(Failure::from)
+        result
     }
 
     fn print(&self, outcome: &Outcome, rejects: &Rejects, seconds: f64) {
         if !outcome.objects.is_empty() {
-            println!("{}\n", table::render(&HEADER, outcome.objects.iter().map(row).collect()));
+            outln!("{}\n", table::render(&HEADER, outcome.objects.iter().map(row).collect()));
         }
         let sum = |of: fn(&Shipped) -> u64| outcome.objects.iter().map(of).sum::<u64>();
-        println!(
+        outln!(
             "Shipped {} in {} below {}: {} of NDJSON, {} as objects, {} stored, in {seconds:.2} s.",
             count(sum(|object| object.rows), "log"),
             count(outcome.objects.len() as u64, "object"),
@@ -158,19 +170,11 @@ impl ShipCommand {
             HumanBytes(sum(|object| object.stored_bytes)),
         );
         if outcome.filtered > 0 {
-            println!("The rule's transforms filtered out {}.", count(outcome.filtered, "log"));
+            outln!("The rule's transforms filtered out {}.", count(outcome.filtered, "log"));
         }
-        if rejects.count() > 0 {
-            eprintln!(
-                "warning: skipped {}. They are kept in {}, with the reasons in {}:",
-                count(rejects.count(), "malformed line"),
-                rejects.path().display(),
-                rejects.reasons_path().display()
-            );
-            rejects.first().iter().for_each(|reason| eprintln!("  {reason}"));
-        }
+        print_problems(outcome, rejects);
         if let Some(position) = &outcome.stopped_at {
-            eprintln!("stopped by a signal: everything up to {position} was shipped, and nothing after it");
+            errln!("stopped by a signal: everything up to {position} was shipped, and nothing after it");
         }
     }
 
@@ -181,7 +185,7 @@ impl ShipCommand {
             [(outcome.has_tags, "tags", "tags"), (outcome.has_nanos, "nanos", "fractions of seconds")]
         {
             if json && is_seen && rule.format.settings.get(setting) != Some(&json!(true)) {
-                eprintln!(
+                errln!(
                     "note: the logs have {label}, which JSON omits by default; --set {setting}=true includes them"
                 );
             }
@@ -194,16 +198,30 @@ impl ShipCommand {
             _ => column.key.clone(),
         };
         let list: Vec<_> = inferred.iter().map(column).collect();
-        println!(
+        outln!(
             "Columns were inferred from the first lines of each file; to fix them, use --columns '{}'",
             list.join(",")
         );
         let omitted = omitted_keys(outcome, inferred);
         if !omitted.is_empty() {
             let list = omitted.join(", ");
-            eprintln!("warning: fields of later lines have no column and were omitted: {list}");
+            errln!("warning: fields of later lines have no column and were omitted: {list}");
         }
     }
+}
+
+/// The largest line that becomes a log, in bytes.
+const MAX_RECORD: usize = 64 << 20;
+
+/// Fails if nothing of an input with lines or files was a log.
+fn check_logs(outcome: &Outcome, rejects: &Rejects) -> Result<(), Failure> {
+    NotLogs::check(outcome.logs, &outcome.unread, rejects).map_err(Failure::from)
+}
+
+/// Prints the files that were not read, and the first rejected lines.
+fn print_problems(outcome: &Outcome, rejects: &Rejects) {
+    Unread::describe(&outcome.unread).iter().for_each(|line| errln!("{line}"));
+    rejects.describe(outcome.logs).iter().for_each(|line| errln!("{line}"));
 }
 
 /// The largest number of open objects of all shards; each has its own stage instances.
@@ -245,7 +263,9 @@ fn report(outcome: &Outcome, rejects: &Rejects, inferred: &[Column], seconds: f6
         "input_bytes": outcome.input_bytes,
         "seconds": seconds,
         "rejected": rejects.count(),
-        "rejects": (rejects.count() > 0).then(|| rejects.path()),
+        "rejects": (rejects.count() > 0).then(|| rejects.path().to_string_lossy()),
+        "unread": Unread::to_json(&outcome.unread, false),
+        "passed_over": Unread::to_json(&outcome.unread, true),
         "left_out": omitted_keys(outcome, inferred),
         "stopped_at": outcome.stopped_at,
     })
@@ -262,7 +282,12 @@ fn omitted_keys(outcome: &Outcome, inferred: &[Column]) -> Vec<String> {
 
 /// Infers the columns of a built-in table format without configured columns, from the first lines of each file or of
 /// standard input.
-fn infer_columns(rule: &mut Rule, inputs: &[Input], blocks: &mut Blocks) -> Result<Vec<Column>, Failure> {
+fn infer_columns(
+    rule: &mut Rule,
+    inputs: Vec<Input>,
+    options: &RecordOptions,
+    blocks: &mut Blocks,
+) -> Result<Vec<Column>, Failure> {
     let is_table = matches!(rule.format.name.as_str(), "csv" | "parquet");
     if !is_table || rule.stages.encoder.is_some() || rule.format.settings.contains_key("columns") {
         return Ok(vec![]);
@@ -271,16 +296,14 @@ fn infer_columns(rule: &mut Rule, inputs: &[Input], blocks: &mut Blocks) -> Resu
         let problem = "columns can't be inferred from the input if the rule has transforms: list the columns of the transformed logs with --columns";
         return Err(RuleError::field("format", problem).into());
     }
-    let mut lines = inputs.iter().map(Input::head).collect::<Result<Vec<_>, _>>()?.join(&b'\n');
-    if lines.trim_ascii().is_empty() {
-        let Some(block) = blocks.next_block(&|| false)? else {
-            let problem = "the input has no logs to infer the columns from: list them with --columns";
-            return Err(RuleError::field("format", problem).into());
-        };
-        lines.clone_from(&block.bytes);
-        blocks.put_back(block);
+    // Other inputs can be read only once.
+    let files = inputs.into_iter().filter(|input| input.bytes().is_some());
+    let mut heads: Vec<Records> =
+        files.filter_map(|file| Blocks::new(vec![file], options.clone()).peek(&|| false)).collect();
+    if heads.is_empty() {
+        heads.extend(blocks.peek(&|| false));
     }
-    let columns = infer::columns(&lines);
+    let columns = infer::columns(&heads, &options.text_field);
     let named = columns.iter().map(|column| (column.key.clone(), Some(column.type_name.to_owned())));
     set_columns(&mut rule.format.settings, &rule.format.name, named);
     Ok(columns)
@@ -293,7 +316,7 @@ fn stop_flag() -> Result<&'static AtomicBool, Failure> {
         if STOP.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
-        eprintln!("stopping: shipping the logs read so far; interrupt again to discard them");
+        errln!("stopping: shipping the logs read so far; interrupt again to discard them");
     };
     keeping_nohup(|| ctrlc::set_handler(handle))?;
     Ok(&STOP)

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 
 use sonic_rs::LazyValue;
 
-use logship_batch::parser;
+use logship_batch::parser::{self, Format, ValueScanner};
+
+use crate::input::Records;
 
 /// A Parquet column type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,35 +63,74 @@ pub struct Column {
     pub type_name: &'static str,
 }
 
-/// Returns the columns for `lines`: the reserved ones, then the keys in order of first appearance.
-/// Skips lines that are not JSON objects.
-pub fn columns(lines: &[u8]) -> Vec<Column> {
-    let reserved = [("__time__", Type::Int64), ("__topic__", Type::String), ("__source__", Type::String)];
-    let mut columns: Vec<(String, Type)> = reserved.map(|(key, kind)| (key.to_owned(), kind)).into();
-    let reserved_count = columns.len();
-    let mut positions: HashMap<String, usize> = HashMap::new();
-    let is_shallow = |line: &&[u8]| str::from_utf8(line).is_ok_and(|line| !parser::is_too_deep(line));
-    for line in lines.split(|&byte| byte == b'\n').filter(is_shallow) {
-        for (key, value) in sonic_rs::to_object_iter(line).flatten() {
-            let kind = if key.starts_with("__tag__:") { Type::String } else { Type::of(&value) };
-            if key.is_empty() || columns[..reserved_count].iter().any(|(reserved, _)| *reserved == key) {
-                continue;
-            }
-            match positions.get(key.as_ref()) {
-                Some(&at) => columns[at].1 = columns[at].1.merge(kind),
-                None => {
-                    positions.insert(key.to_string(), columns.len());
-                    columns.push((key.into_owned(), kind));
+/// Returns the columns for the first records of files: the reserved ones, then the keys in order of first appearance.
+/// Skips text that is not a JSON object. Fields of CSV and text are strings.
+pub fn columns(heads: &[Records], text_field: &str) -> Vec<Column> {
+    let mut columns = Columns::default();
+    for head in heads {
+        match &*head.format {
+            Format::JsonLines | Format::JsonValues => columns.add_objects(&head.bytes),
+            Format::Csv(header) => header.names().iter().for_each(|name| columns.add(name, Type::String)),
+            Format::Text => columns.add(text_field, Type::String),
+        }
+    }
+    let reserved = RESERVED.map(|(key, kind)| (key.to_owned(), kind)).into_iter();
+    let all = reserved.chain(columns.columns);
+    all.map(|(key, kind)| Column { key, type_name: kind.name() }).collect()
+}
+
+/// The reserved columns.
+const RESERVED: [(&str, Type); 3] =
+    [("__time__", Type::Int64), ("__topic__", Type::String), ("__source__", Type::String)];
+
+/// The columns of fields and tags, with the position of each key.
+#[derive(Default)]
+struct Columns {
+    columns: Vec<(String, Type)>,
+    positions: HashMap<String, usize>,
+}
+
+impl Columns {
+    fn add_objects(&mut self, text: &[u8]) {
+        let (mut scanner, mut scanned) = (ValueScanner::default(), 0);
+        while let Some(item) = scanner.next(text, scanned).or_else(|| scanner.rest(text)) {
+            scanned = item.end;
+            let object = str::from_utf8(&text[item]).unwrap_or_default();
+            if !parser::is_too_deep(object) {
+                for (key, value) in sonic_rs::to_object_iter(object).flatten() {
+                    self.add(&key, Type::of(&value));
                 }
+            }
+            if scanned == text.len() {
+                break;
             }
         }
     }
-    columns.into_iter().map(|(key, kind)| Column { key, type_name: kind.name() }).collect()
+
+    fn add(&mut self, key: &str, kind: Type) {
+        if key.is_empty() || RESERVED.iter().any(|(reserved, _)| *reserved == key) {
+            return;
+        }
+        let kind = if key.starts_with("__tag__:") { Type::String } else { kind };
+        match self.positions.get(key) {
+            Some(&at) => self.columns[at].1 = self.columns[at].1.merge(kind),
+            None => {
+                self.positions.insert(key.to_owned(), self.columns.len());
+                self.columns.push((key.to_owned(), kind));
+            }
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::columns;
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn records(format: Format, bytes: &[u8]) -> Records {
+        Records { bytes: bytes.to_vec(), format: Arc::new(format), header_lines: 0 }
+    }
 
     #[test]
     fn infers_narrowest_type_of_all_values() {
@@ -99,7 +140,7 @@ not json
 {"i":-5,"d":1.5,"s":"2","b":false,"n":null,"m":"x","__tag__:h":"v","late":null}
 {"late":1e3}
 "#;
-        let found = columns(lines);
+        let found = columns(&[records(Format::JsonLines, lines)], "message");
         let found: Vec<_> = found.iter().map(|column| (column.key.as_str(), column.type_name)).collect();
         let expected = [
             ("__time__", "int64"),

@@ -2,9 +2,11 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
+use std::iter;
 use std::path::{Path, PathBuf};
 
-use logship_batch::parser::Reject;
+use indicatif::HumanCount;
+use logship_batch::parser::{Looks, Reject};
 
 /// Writes malformed lines to two files. One has the lines unchanged, to be fixed and shipped again. The
 /// other has the origin of each line and the reason.
@@ -14,10 +16,15 @@ pub struct Rejects {
     files: Option<(BufWriter<File>, BufWriter<File>)>,
     count: u64,
     first: Vec<String>,
+    /// The first lines, which show what the input looks like.
+    sample: Vec<u8>,
 }
 
-/// The largest number of reasons that [`Rejects::first`] returns.
+/// The largest number of reasons that [`Rejects::describe`] shows.
 const MAX_SHOWN: usize = 10;
+
+/// The bytes of a line that are kept as a sample.
+const SAMPLE_BYTES: usize = 1000;
 
 /// Rejected lines can't be written. Shipping stops, because they would be lost.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +37,7 @@ pub struct RejectError {
 impl Rejects {
     /// Creates a writer to `path`. The first rejected line creates the file.
     pub fn new(path: PathBuf) -> Self {
-        Self { path, files: None, count: 0, first: vec![] }
+        Self { path, files: None, count: 0, first: vec![], sample: vec![] }
     }
 
     /// Returns the path of the lines.
@@ -48,9 +55,28 @@ impl Rejects {
         self.count
     }
 
-    /// Returns the first ten reasons, as `file:line: reason`.
-    pub fn first(&self) -> &[String] {
-        &self.first
+    /// Returns what the lines look like.
+    pub fn looks(&self) -> Option<Looks> {
+        Looks::of(&self.sample)
+    }
+
+    /// Describes the lines for the user, if there are some: a summary, the first reasons, and the option that reads them.
+    /// Without a log, the error has the option.
+    pub fn describe(&self, logs: u64) -> Vec<String> {
+        let lines = if self.count == 1 {
+            "1 malformed line".into()
+        } else {
+            format!("{} malformed lines", HumanCount(self.count))
+        };
+        let (kept, reasons) = (self.path.display(), self.reasons_path());
+        let summary = format!(
+            "warning: skipped {lines}. They are kept in {kept}, with the reasons in {}:",
+            reasons.display()
+        );
+        let hint = self.looks().filter(|looks| logs > 0 && matches!(looks, Looks::Text | Looks::Csv));
+        let details = self.first.iter().cloned().chain(hint.map(|hint| hint.to_string()));
+        let all = iter::once(summary).chain(details.map(|line| format!("  {line}")));
+        all.take(if self.count > 0 { usize::MAX } else { 0 }).collect()
     }
 
     /// Writes a rejected line, number `line` of `file`.
@@ -64,6 +90,8 @@ impl Rejects {
         self.count += 1;
         if self.first.len() < MAX_SHOWN {
             self.first.push(message);
+            self.sample.extend_from_slice(&reject.text[..reject.text.len().min(SAMPLE_BYTES)]);
+            self.sample.push(b'\n');
         }
         Ok(())
     }

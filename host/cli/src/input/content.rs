@@ -1,0 +1,140 @@
+//! Tells by the first bytes what a file holds. Names tell little: rotation changes them.
+
+use super::utf16::Endian;
+
+/// What a file holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Content {
+    /// Text, or nothing.
+    Text,
+    Utf16(Endian),
+    Gzip,
+    Zstd,
+    /// Data without lines: its name, and what to do.
+    Foreign(&'static str, &'static str),
+}
+
+/// The number of first bytes that tell the content.
+pub(super) const HEAD_BYTES: usize = 512;
+
+const DECOMPRESS: &str = "decompress it first, and pipe it to logship, for example with";
+
+/// The first bytes of formats that hold no lines.
+const FOREIGN: [(&[u8], Content); 17] = [
+    (b"BZh", Content::Foreign("bzip2 data", "bzcat")),
+    (b"\xfd7zXZ\0", Content::Foreign("xz data", "xzcat")),
+    (b"PK\x03\x04", Content::Foreign("a zip archive", "unzip -p")),
+    (b"PK\x05\x06", Content::Foreign("an empty zip archive", "unzip -p")),
+    (b"7z\xbc\xaf\x27\x1c", Content::Foreign("a 7z archive", "7z x -so")),
+    (b"\x04\x22\x4d\x18", Content::Foreign("lz4 data", "lz4cat")),
+    (b"LZIP", Content::Foreign("lzip data", "lzip -dc")),
+    (b"\x1f\x9d", Content::Foreign("compress data", "zcat")),
+    (b"\xff\x06\0\0sNaPpY", Content::Foreign("snappy data", "snzip -dc")),
+    (b"\xff\xfe\0\0", Content::Foreign("UTF-32 text", "iconv -f UTF-32 -t UTF-8")),
+    (b"\0\0\xfe\xff", Content::Foreign("UTF-32 text", "iconv -f UTF-32 -t UTF-8")),
+    (b"LPKSHHRH", Content::Foreign("a systemd journal", "journalctl -o json --file")),
+    (b"PAR1", Content::Foreign("a Parquet file", "")),
+    (b"Obj\x01", Content::Foreign("an Avro file", "")),
+    (b"SQLite format 3\0", Content::Foreign("an SQLite database", "")),
+    (b"\x7fELF", Content::Foreign("a program", "")),
+    (b"\x89PNG", Content::Foreign("an image", "")),
+];
+
+impl Content {
+    pub(super) fn of(head: &[u8]) -> Self {
+        let foreign = FOREIGN.iter().find(|(magic, _)| head.starts_with(magic));
+        match head {
+            [0x1f, 0x8b, ..] => Self::Gzip,
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Zstd,
+            // Text can begin with BZh.
+            [b'B', b'Z', b'h', rest @ ..]
+                if rest.get(1..4) != Some(b"1AY") && rest.get(1..4) != Some(b"\x17rE") =>
+            {
+                Self::Text
+            }
+            _ if let Some((_, foreign)) = foreign => *foreign,
+            [0xff, 0xfe, ..] => Self::Utf16(Endian::Little),
+            [0xfe, 0xff, ..] => Self::Utf16(Endian::Big),
+            _ if head.get(257..262) == Some(b"ustar") => Self::Foreign("a tar archive", "tar -xOf"),
+            _ => without_mark(head),
+        }
+    }
+
+    /// Returns the reason not to read data that holds no lines.
+    pub(super) fn reason(self) -> Option<String> {
+        match self {
+            Self::Foreign(name, "") => Some(format!("{name}, which has no lines of logs")),
+            Self::Foreign(name, command) => Some(format!("{name}: {DECOMPRESS} {command}")),
+            _ => None,
+        }
+    }
+}
+
+/// Tells text from UTF-16 without a byte order mark, and from data that is no text.
+fn without_mark(head: &[u8]) -> Content {
+    let start = head.iter().position(|&byte| byte != 0).unwrap_or(0);
+    // Of UTF-16, at least the first characters are ASCII.
+    let zeros = |offset: usize| head.iter().skip(offset).step_by(2).take(4).all(|&byte| byte == 0);
+    let texts = |offset: usize| head.iter().skip(offset).step_by(2).take(4).all(|&byte| byte != 0);
+    if head.len() >= 4 && start <= 1 {
+        match (texts(0) && zeros(1), zeros(0) && texts(1)) {
+            (true, _) => return Content::Utf16(Endian::Little),
+            (_, true) => return Content::Utf16(Endian::Big),
+            _ => {}
+        }
+    }
+    // After a crash, a file has zero bytes before or after its lines, but none within the first one.
+    let text = &head[start..];
+    let line = text.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    let zero = line.iter().position(|&byte| byte == 0);
+    match zero {
+        Some(zero) if line[zero..].iter().any(|&byte| byte != 0) && !line.starts_with(b"{") => {
+            Content::Foreign("binary data", "")
+        }
+        _ => Content::Text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_content_by_first_bytes() {
+        let tar = [&[b'x'; 257][..], b"ustar\0"].concat();
+        let cases: [(&[u8], &str); 18] = [
+            (b"", "text"),
+            (b"{\"a\":1}\n\0\0\0", "text"),
+            (b"\0\0\0\0{\"a\":1}\n", "text"),
+            (b"\0\0\0\0", "text"),
+            (b"BZhou\n", "text"),
+            (b"\xef\xbb\xbf{}", "text"),
+            (b"\xff\xfe{\0}\0", "UTF-16"),
+            (b"\xfe\xff\0{\0}", "UTF-16"),
+            (b"{\0\"\0a\0\"\0:\0", "UTF-16"),
+            (b"\0{\0\"\0a\0\"\0:\x01\x02", "UTF-16"),
+            (
+                b"BZh91AY&SY",
+                "bzip2 data: decompress it first, and pipe it to logship, for example with bzcat",
+            ),
+            (b"\xfd7zXZ\0", "xzcat"),
+            (b"PK\x03\x04", "unzip -p"),
+            (b"PAR1", "a Parquet file, which has no lines of logs"),
+            (b"\x07\0\0\0\x01\x02\0\0", "binary data"),
+            (&tar, "tar -xOf"),
+            (b"\x1f\x8b", "gzip"),
+            (b"\x28\xb5\x2f\xfd", "zstd"),
+        ];
+        for (head, expected) in cases {
+            let content = Content::of(head);
+            let found = match content {
+                Content::Text => "text".to_owned(),
+                Content::Utf16(_) => "UTF-16".into(),
+                Content::Gzip => "gzip".into(),
+                Content::Zstd => "zstd".into(),
+                Content::Foreign(..) => content.reason().unwrap(),
+            };
+            assert!(found.contains(expected), "{head:?}: {found} should contain {expected}");
+        }
+    }
+}
