@@ -8,6 +8,9 @@
 //! - `print`: standard output and standard error. `log_queue`: the log's way to standard error.
 //! - `table`: tables for people.
 
+// They panic when nobody reads them: `print` has macros in their place.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod commands;
 pub mod file_ship;
 pub mod function_stages;

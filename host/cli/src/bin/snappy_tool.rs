@@ -1,8 +1,9 @@
 //! `snappy_tool IN OUT`: decompresses a raw snappy block, such as a `.snappy` object.
 
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::{env, fs, io};
+use std::{env, fmt, fs};
 
 #[derive(Debug, thiserror::Error)]
 enum ToolError {
@@ -24,20 +25,25 @@ fn run() -> Result<(), ToolError> {
         return Err(ToolError::Usage);
     };
     let compressed = fs::read(&from).map_err(|error| ToolError::Read(from.clone(), error))?;
-    println!("compressed size: {}", compressed.len());
+    print(format_args!("compressed size: {}", compressed.len()));
     let bytes = snap::raw::Decoder::new()
         .decompress_vec(&compressed)
         .map_err(|error| ToolError::Snappy(from, error))?;
     fs::write(&to, &bytes).map_err(|error| ToolError::Write(to, error))?;
-    println!("success: true\nuncompressed size: {}", bytes.len());
+    print(format_args!("success: true\nuncompressed size: {}", bytes.len()));
     Ok(())
+}
+
+/// Prints a line. The file counts, not whether somebody reads about it.
+fn print(text: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stdout(), "{text}");
 }
 
 fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            let _ = writeln!(io::stderr(), "error: {error}");
             ExitCode::FAILURE
         }
     }

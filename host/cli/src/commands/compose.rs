@@ -1,5 +1,6 @@
 use std::path::PathBuf;
 
+use crate::print::outln;
 use clap::Args;
 use logship_spin_runtime::compose::{ComponentFile, compose};
 use logship_spin_runtime::fuse::{AdaptedCompressor, fuse};
@@ -70,8 +71,8 @@ impl ComposeCommand {
         }
         output::write(&self.output, &fused).map_err(|error| format!("{origin}: {error}"))?;
         let identity = stage.identity();
-        println!("{origin}: {} KiB, {}, a {expected}", fused.len().div_ceil(1024), identity.name());
-        println!("sha256:{}", identity.digest());
+        outln!("{origin}: {} KiB, {}, a {expected}", fused.len().div_ceil(1024), identity.name());
+        outln!("sha256:{}", identity.digest());
         Ok(())
     }
 

@@ -1,3 +1,4 @@
+use crate::print::outln;
 use clap::{Args, Subcommand, ValueEnum};
 use logship_config::rule::Rule;
 use logship_config::rule_file::RuleFile;
@@ -47,7 +48,7 @@ impl ConfigCommand {
             Kind::Rule => schema::of::<Rule>(),
             Kind::Siem => schema::of::<SiemRule>(),
         };
-        println!("{:#}", schema.to_value());
+        outln!("{:#}", schema.to_value());
         Ok(())
     }
 }

@@ -10,6 +10,7 @@ use super::consume::DEFAULT_FOLDER;
 use super::receiver_options::{ReceiverOptions, ResolvedReceiver};
 use super::stage::Report;
 use super::{Failure, settings};
+use crate::print::outln;
 use crate::table;
 use logship_batch::time::now;
 use logship_delivery::events::consumer::DeadLetterLocation;
@@ -97,15 +98,15 @@ fn list(letters: &DeadLetters, key: Option<String>, report: Report) -> Result<()
         }
     }
     if report == Report::Json {
-        println!("{:#}", json!(shown));
+        outln!("{:#}", json!(shown));
     } else if rows.is_empty() {
-        println!("no dead letters");
+        outln!("no dead letters");
     } else {
         let header: &[&str] = match single_object {
             true => &["position", "code", "reason", "event"],
             false => &["object", "events", "time", "receiver", "reasons"],
         };
-        println!("{}", table::render(header, rows));
+        outln!("{}", table::render(header, rows));
     }
     Ok(())
 }
@@ -143,17 +144,14 @@ async fn send(
     resolved: &ResolvedReceiver,
 ) -> Result<(), Failure> {
     if keys.is_empty() {
-        println!("no dead letters");
+        outln!("no dead letters");
     }
     let mut remaining = 0;
     for key in keys {
         let resent = resend(letters, key, &*resolved.receiver, u64::from(now().0)).await?;
-        println!("{key}: {} accepted, {} rejected again", resent.received, resent.rejected);
+        outln!("{key}: {} accepted, {} rejected again", resent.received, resent.rejected);
         if resent.unformatted > 0 {
-            println!(
-                "{key}: {} logs were rejected by the stage and have no event to send",
-                resent.unformatted
-            );
+            outln!("{key}: {} logs were rejected by the stage and have no event to send", resent.unformatted);
         }
         remaining += resent.rejected + resent.unformatted;
     }

@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::Failure;
 use super::connect::{self, Connect};
 use super::stage::Report;
+use crate::print::outln;
 use crate::table;
 use logship_server::keys::Access;
 
@@ -60,7 +61,7 @@ impl GroupCommand {
                         let ordered = if group["order"] == true { "yes" } else { "no" };
                         vec![text(&group["name"]), text(&group["timeout"]), ordered.into()]
                     };
-                    println!(
+                    outln!(
                         "{}",
                         table::render(&["group", "timeout s", "in order"], groups.iter().map(row).collect())
                     );
@@ -75,7 +76,7 @@ impl GroupCommand {
                     let client = connect.client(Access::Read)?;
                     let path = format!("/logstores/{logstore}/consumergroups/{group}");
                     client.send_json(Method::DELETE, &path, &[], &Value::Null).await?;
-                    println!("deleted consumer group {group}");
+                    outln!("deleted consumer group {group}");
                 }
             }
             Ok(())
@@ -85,7 +86,7 @@ impl GroupCommand {
 
 fn print(status: &Value, report: Report) {
     if report == Report::Json {
-        println!("{status:#}");
+        outln!("{status:#}");
         return;
     }
     let shards = status["shards"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -99,10 +100,10 @@ fn print(status: &Value, report: Report) {
         ]
     };
     let header = ["shard", "owner", "groups behind", "lag s", "checkpoint"];
-    println!("{}", table::render(&header, shards.iter().map(row).collect()));
+    outln!("{}", table::render(&header, shards.iter().map(row).collect()));
     let members = status["members"].as_array().map(Vec::as_slice).unwrap_or_default();
     if !members.is_empty() {
-        println!("\n{}", members_table(members, shards));
+        outln!("\n{}", members_table(members, shards));
     }
 }
 

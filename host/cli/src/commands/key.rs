@@ -5,6 +5,7 @@ use chrono::DateTime;
 use clap::{Args, Subcommand};
 
 use super::Failure;
+use crate::print::outln;
 use crate::table;
 use logship_server::keys::{self, Access, Grant, Key, KeyFile, KeysError};
 
@@ -79,9 +80,9 @@ impl KeyCommand {
                     keys.push(key.clone());
                     Ok(())
                 })?;
-                println!("SLS_AK_ID={}\nSLS_AK_KEY={}", key.id, key.secret.expose());
+                outln!("SLS_AK_ID={}\nSLS_AK_KEY={}", key.id, key.secret.expose());
                 if let Some(token) = key.token {
-                    println!("SLS_SECURITY_TOKEN={}", token.expose());
+                    outln!("SLS_SECURITY_TOKEN={}", token.expose());
                 }
             }
             Command::List => {
@@ -97,7 +98,7 @@ impl KeyCommand {
                     ]
                 };
                 let rows = keys.into_iter().map(row).collect();
-                println!("{}", table::render(&["id", "access", "created (UTC)", "expires", "note"], rows));
+                outln!("{}", table::render(&["id", "access", "created (UTC)", "expires", "note"], rows));
             }
             Command::Revoke { ids } => {
                 file.change(|keys| {
@@ -110,7 +111,7 @@ impl KeyCommand {
                     }
                     Ok(())
                 })?;
-                println!("revoked {}", ids.join(", "));
+                outln!("revoked {}", ids.join(", "));
             }
         }
         Ok(())

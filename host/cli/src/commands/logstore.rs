@@ -1,3 +1,4 @@
+use crate::print::outln;
 use clap::{Args, Subcommand};
 use logship_sls::error::ErrorCode;
 use reqwest::Method;
@@ -68,7 +69,7 @@ impl LogstoreCommand {
                     ensure_project(&client, &connect.project).await?;
                     let body = json!({ "logstoreName": name, "ttl": ttl, "shardCount": shards });
                     client.send_json(Method::POST, "/logstores", &[], &body).await?;
-                    println!("created {}/{name}: {shards} shards, logs kept for {ttl} days", connect.project);
+                    outln!("created {}/{name}: {shards} shards, logs kept for {ttl} days", connect.project);
                     Ok(())
                 }
                 Command::List { connect } => list(&connect.client(Access::Read)?).await,
@@ -84,7 +85,7 @@ impl LogstoreCommand {
                     client
                         .send_json(Method::DELETE, &format!("/logstores/{name}"), &[], &Value::Null)
                         .await?;
-                    println!("deleted {}/{name}", connect.project);
+                    outln!("deleted {}/{name}", connect.project);
                     Ok(())
                 }
             }
@@ -133,7 +134,7 @@ async fn list(client: &Client) -> Result<(), Failure> {
         let info: Value = client.get(&format!("/logstores/{name}"), &[]).await?;
         rows.push(vec![name.to_owned(), info["shardCount"].to_string(), info["ttl"].to_string()]);
     }
-    println!("{}", table::render(&["logstore", "shards", "days"], rows));
+    outln!("{}", table::render(&["logstore", "shards", "days"], rows));
     Ok(())
 }
 
@@ -151,10 +152,10 @@ async fn show(client: &Client, name: &str, report: Report) -> Result<(), Failure
             .collect();
         let mut info = info;
         info["shards"] = all.into();
-        println!("{info:#}");
+        outln!("{info:#}");
         return Ok(());
     }
-    println!("{name}: logs are kept for {} days", info["ttl"]);
+    outln!("{name}: logs are kept for {} days", info["ttl"]);
     let row = |shard: &Shard| {
         let text = |name: &str| shard.info[name].as_str().unwrap_or_default().to_owned();
         vec![
@@ -166,6 +167,6 @@ async fn show(client: &Client, name: &str, report: Report) -> Result<(), Failure
         ]
     };
     let header = ["shard", "status", "keys from", "log groups", "next cursor"];
-    println!("{}", table::render(&header, shards.iter().map(row).collect()));
+    outln!("{}", table::render(&header, shards.iter().map(row).collect()));
     Ok(())
 }

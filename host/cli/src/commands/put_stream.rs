@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::print::errln;
 use logship_client::{Client, ClientError};
 
 /// The streams of a command that no request uses.
@@ -60,7 +61,7 @@ async fn with_retries<F: Future<Output = Result<(), ClientError>>>(
         match request().await {
             Err(error) if error.is_transient() && started.elapsed() + delay < retry_timeout => {
                 if started.elapsed() < delay {
-                    eprintln!("retrying for up to {} s: {error}", retry_timeout.as_secs());
+                    errln!("retrying for up to {} s: {error}", retry_timeout.as_secs());
                 }
                 tokio::time::sleep(delay).await;
                 delay = (delay * 2).min(Duration::from_secs(5));

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::print::outln;
 use logship_logstore::{LogPosition, TaskId};
 use logship_sls::cursor::Cursor;
 use logship_sls::log_group;
@@ -86,7 +87,7 @@ fn publish(
     expected: &[Value],
 ) -> Result<(), Failure> {
     if objects.is_empty() {
-        println!("wrote nothing: the rule filtered out all {filtered} logs");
+        outln!("wrote nothing: the rule filtered out all {filtered} logs");
         return match expected.first() {
             None => Ok(()),
             Some(expected) => {
@@ -98,12 +99,12 @@ fn publish(
     for made in objects {
         let shipped = made.publish(pipeline, &Directory::new(to), shard, &vec![])?;
         let path = to.join(&shipped.object);
-        println!("wrote {}: {} logs, sha256 {}", path.display(), shipped.rows, shipped.sha256);
+        outln!("wrote {}: {} logs, sha256 {}", path.display(), shipped.rows, shipped.sha256);
         let has_key = |expected: &&Value| expected["object"] == shipped.object;
         match expected.iter().find(has_key).map(|expected| text(&expected["sha256"])) {
-            None if expected.is_empty() => println!("the task has no object to compare with yet"),
+            None if expected.is_empty() => outln!("the task has no object to compare with yet"),
             None => mismatches.push(format!("the task has no object {}", shipped.object)),
-            Some(sha256) if sha256 == shipped.sha256 => println!("identical to the task's object"),
+            Some(sha256) if sha256 == shipped.sha256 => outln!("identical to the task's object"),
             Some(sha256) => mismatches.push(format!("differs from the task's object: sha256 {sha256}")),
         }
     }

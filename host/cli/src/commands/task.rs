@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::connect::{self, Connect};
 use super::stage::Report;
 use super::{EngineOptions, Failure, replay};
+use crate::print::outln;
 use crate::table;
 use logship_client::Client;
 use logship_server::keys::Access;
@@ -167,7 +168,7 @@ impl TaskCommand {
                     query.extend(status.map(|status| ("status", status.to_owned())));
                     let (tasks, page) = fetch(&connect.client(Access::Read)?, &query, limit.max(1)).await?;
                     match report {
-                        Report::Json => println!("{:#}", Value::from(tasks)),
+                        Report::Json => outln!("{:#}", Value::from(tasks)),
                         Report::Text => list(&tasks, &page),
                     }
                     Ok(())
@@ -175,7 +176,7 @@ impl TaskCommand {
                 Command::Show { id, report, connect } => {
                     let task: Value = connect.client(Access::Read)?.get(&format!("/tasks/{id}"), &[]).await?;
                     match report {
-                        Report::Json => println!("{task:#}"),
+                        Report::Json => outln!("{task:#}"),
                         Report::Text => show(&task),
                     }
                     Ok(())
@@ -187,7 +188,7 @@ impl TaskCommand {
                     let body = if all_failed { json!({}) } else { json!({ "ids": ids }) };
                     let reply = client.send_json(Method::PUT, "/tasks", &query, &body).await?;
                     let count = reply["count"].as_u64().unwrap_or(0);
-                    println!("retrying {count} {} now", if count == 1 { "task" } else { "tasks" });
+                    outln!("retrying {count} {} now", if count == 1 { "task" } else { "tasks" });
                     if !all_failed && (count as usize) < ids.len() {
                         return Err(
                             "can't retry the other tasks: they have not failed, or their rule was deleted"
@@ -206,7 +207,7 @@ impl TaskCommand {
 
 fn list(tasks: &[Value], page: &Value) {
     if tasks.is_empty() {
-        println!("no tasks");
+        outln!("no tasks");
         return;
     }
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -231,9 +232,9 @@ fn list(tasks: &[Value], page: &Value) {
         })
         .collect();
     let header = ["task", "rule", "shard", "status", "rows", "stored", "attempts", "object or error"];
-    println!("{}", table::render(&header, rows));
+    outln!("{}", table::render(&header, rows));
     let count = |name: &str| page["statistics"][name].as_u64().unwrap_or(0);
-    println!("\n{} running, {} succeeded, {} failed.", count("running"), count("success"), count("fail"));
+    outln!("\n{} running, {} succeeded, {} failed.", count("running"), count("success"), count("fail"));
 }
 
 /// The object column of a task without objects.
@@ -297,13 +298,13 @@ fn show(task: &Value) {
         ("next attempt", time(&task["nextTry"])),
     ];
     for (name, value) in shown.iter().filter(|(_, value)| !value.is_empty()) {
-        println!("{name:<14}{value}");
+        outln!("{name:<14}{value}");
     }
     if has_several_objects(task) {
         let columns = ["object", "rows", "rawBytes", "storedBytes", "sha256"];
         let objects = task["objects"].as_array().into_iter().flatten();
         let rows = objects.map(|object| columns.map(|name| text(&object[name])).to_vec()).collect();
-        println!("\n{}", table::render(&["object", "rows", "raw bytes", "stored bytes", "sha256"], rows));
+        outln!("\n{}", table::render(&["object", "rows", "raw bytes", "stored bytes", "sha256"], rows));
     }
 }
 

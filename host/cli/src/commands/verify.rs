@@ -8,6 +8,7 @@ use super::connect::{self, Connect};
 use super::task::{TaskFilter, fetch};
 use super::verify_store::StoreOptions;
 use super::{Failure, bar};
+use crate::print::outln;
 use logship_server::keys::Access;
 
 /// Verifies the objects of successful tasks against the tasks' digests, or the stored logs.
@@ -58,21 +59,21 @@ impl VerifyCommand {
                         Some(mismatch) => {
                             mismatched += 1;
                             let key = object["object"].as_str().unwrap_or_default();
-                            bar.suspend(|| println!("{key}: {mismatch}"));
+                            bar.suspend(|| outln!("{key}: {mismatch}"));
                         }
                     }
                 }
             }
             bar.finish_and_clear();
             let unverified: usize = unseen.values().sum();
-            println!(
+            outln!(
                 "{} of {} objects match their tasks: {} logs, {}",
                 count - mismatched - unverified,
                 count,
                 HumanCount(rows),
                 HumanBytes(bytes)
             );
-            unseen.iter().for_each(|(reason, count)| println!("{count}: {reason}"));
+            unseen.iter().for_each(|(reason, count)| outln!("{count}: {reason}"));
             match (mismatched, unverified) {
                 (0, 0) => Ok(()),
                 (0, unverified) => Err(format!("{unverified} objects could not be verified").into()),

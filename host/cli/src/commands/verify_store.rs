@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::print::outln;
 use clap::Args;
 use indicatif::HumanCount;
 use logship_logstore::{Comparison, ShardHead, StoreVerifier, Verification, VerifiedShard};
@@ -51,7 +52,7 @@ impl StoreOptions {
             let line = |shard: &VerifiedShard| serde_json::to_string(&shard.head).map(|line| line + "\n");
             let lines = verification.shards.iter().map(line).collect::<Result<String, _>>()?;
             output::write(file, lines.as_bytes()).map_err(|error| format!("{}: {error}", file.display()))?;
-            println!("wrote the heads of {} shards to {}", verification.shards.len(), file.display());
+            outln!("wrote the heads of {} shards to {}", verification.shards.len(), file.display());
         }
         Ok(())
     }
@@ -61,23 +62,23 @@ impl StoreOptions {
 fn print(verification: &Verification) -> u64 {
     for shard in &verification.shards {
         let ShardHead { project, logstore, .. } = &shard.head;
-        shard.damage.iter().for_each(|damage| println!("{project}/{logstore}: {damage}"));
+        shard.damage.iter().for_each(|damage| outln!("{project}/{logstore}: {damage}"));
         let more = shard.damage_count - shard.damage.len() as u64;
         if more > 0 {
-            println!("{project}/{logstore}: and {more} more in shard {}", shard.head.shard);
+            outln!("{project}/{logstore}: and {more} more in shard {}", shard.head.shard);
         }
     }
-    verification.contradictions.iter().for_each(|contradiction| println!("{contradiction}"));
+    verification.contradictions.iter().for_each(|contradiction| outln!("{contradiction}"));
     let sum = |field: fn(&VerifiedShard) -> u64| verification.shards.iter().map(field).sum::<u64>();
     let (groups, unverified) = (sum(|shard| shard.groups), sum(|shard| shard.unverified));
-    println!(
+    outln!(
         "{} log groups in {} shards match their checksums; the heads of {} tasks were compared",
         HumanCount(groups),
         verification.shards.len(),
         HumanCount(verification.tasks)
     );
     if unverified > 0 {
-        println!("{}: no checksum, as an older logship stored them", HumanCount(unverified));
+        outln!("{}: no checksum, as an older logship stored them", HumanCount(unverified));
     }
     sum(|shard| shard.damage_count) + verification.contradictions.len() as u64
 }
@@ -107,13 +108,13 @@ fn compare(verifier: &StoreVerifier, kept: &[ShardHead]) -> Result<u64, Failure>
         };
         problems += 1;
         let ShardHead { project, logstore, shard, cursor, head, .. } = head;
-        println!("{project}/{logstore}: shard {shard} had head {head} at cursor {cursor}, but {problem}");
+        outln!("{project}/{logstore}: shard {shard} had head {head} at cursor {cursor}, but {problem}");
     }
     if !kept.is_empty() {
-        println!("{same} of {} kept heads match", kept.len());
+        outln!("{same} of {} kept heads match", kept.len());
     }
     if expired > 0 {
-        println!("{expired} kept heads are of expired log groups");
+        outln!("{expired} kept heads are of expired log groups");
     }
     Ok(problems)
 }

@@ -78,7 +78,7 @@ impl OpenFile {
             }
             if let Some(end) = &self.end {
                 let end = end.clone();
-                return self.rest(end.is_ok()).map_or(Step::End(end), Step::Block);
+                return self.rest(end.as_ref().err()).map_or(Step::End(end), Step::Block);
             }
         }
     }
@@ -190,17 +190,15 @@ impl OpenFile {
     }
 
     /// Returns the rest of the buffer at the end of the file. A file that can't be read further has cut its last record.
-    fn rest(&mut self, is_clean: bool) -> Option<Block> {
+    fn rest(&mut self, problem: Option<&String>) -> Option<Block> {
         let bytes = std::mem::take(&mut self.buffer);
         self.scanned = 0;
         if bytes.trim_ascii().is_empty() {
             return None;
         }
-        if is_clean {
-            return self.records(bytes);
-        }
+        let Some(problem) = problem else { return self.records(bytes) };
         let lines = count_lines(&bytes).max(1);
-        Some(self.reject(bytes, lines, "its end is missing: the file can't be read further".into()))
+        Some(self.reject(bytes, lines, format!("its end is missing: {problem}")))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::print::outln;
 use logship_client::Client;
 use logship_config::shipper_config;
 use serde_json::Value;
@@ -29,7 +30,7 @@ pub(super) async fn apply(
         update.prune(logstore, names).await?;
     }
     if dry_run && update.changed > 0 {
-        println!("nothing was changed: --dry-run");
+        outln!("nothing was changed: --dry-run");
     }
     Ok(())
 }
@@ -62,7 +63,7 @@ impl Update<'_> {
     /// Prints a change. Returns true if it is to be made.
     fn announce(&mut self, sign: char, logstore: &str, name: &str, change: &str) -> bool {
         let would = if self.dry_run { "would be " } else { "" };
-        println!("{sign} {logstore}/{name} {would}{change}");
+        outln!("{sign} {logstore}/{name} {would}{change}");
         self.changed += 1;
         !self.dry_run
     }
@@ -78,11 +79,11 @@ impl Update<'_> {
         let wanted = shipper_config::mask_secrets(&rule.configuration());
         let difference = difference(&shown["targetConfiguration"], &wanted);
         if difference.is_empty() {
-            println!("  {}/{} is up to date", rule.logstore, rule.name);
+            outln!("  {}/{} is up to date", rule.logstore, rule.name);
             return Ok(());
         }
         let is_real = self.announce('~', &rule.logstore, &rule.name, "changed");
-        difference.iter().for_each(|line| println!("    {line}"));
+        difference.iter().for_each(|line| outln!("    {line}"));
         if is_real {
             self.client.update(rule, self.probe.query()).await?;
         }

@@ -1,5 +1,6 @@
 //! Requests for the rules of a logstore.
 
+use crate::print::errln;
 use logship_client::{Client, ClientError};
 use logship_sls::error::ErrorCode;
 use reqwest::Method;
@@ -75,6 +76,6 @@ impl RuleClient {
 
 fn warn(reply: &Value) {
     if let Some(message) = reply["warning"]["message"].as_str() {
-        eprintln!("warning: {message}");
+        errln!("warning: {message}");
     }
 }

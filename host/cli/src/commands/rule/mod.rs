@@ -7,6 +7,7 @@ mod show;
 
 use std::path::PathBuf;
 
+use crate::print::outln;
 use clap::{Args, Subcommand};
 use logship_config::rule::{Rule, Start, Store};
 use logship_config::siem_rule::SiemRule;
@@ -194,17 +195,17 @@ impl Command {
             }
             Self::Enable { name, logstore, connect } => {
                 logstore.client(&connect, Access::Admin)?.set_enabled(&name, true).await?;
-                println!("{name} is enabled");
+                outln!("{name} is enabled");
                 Ok(())
             }
             Self::Disable { name, logstore, connect } => {
                 logstore.client(&connect, Access::Admin)?.set_enabled(&name, false).await?;
-                println!("{name} is disabled; logship rule enable continues where it stopped");
+                outln!("{name} is disabled; logship rule enable continues where it stopped");
                 Ok(())
             }
             Self::Delete { name, logstore, connect } => {
                 logstore.client(&connect, Access::Admin)?.delete(&name).await?;
-                println!("deleted {name}");
+                outln!("deleted {name}");
                 Ok(())
             }
         }
@@ -227,7 +228,7 @@ impl Create {
         let (logstore, name) = (rules.logstore.clone(), rule.name.clone());
         let wanted = DesiredRule { logstore, name, kind: RuleKind::Objects(Box::new(rule)) };
         rules.create(&wanted, self.probe.query()).await?;
-        println!("created {}: ships {}/{}", wanted.name, self.connect.project, rules.logstore);
+        outln!("created {}: ships {}/{}", wanted.name, self.connect.project, rules.logstore);
         Ok(())
     }
 }
@@ -248,7 +249,7 @@ impl Send {
         let (logstore, receiver) = (rules.logstore.clone(), rule.receiver.clone());
         let wanted = DesiredRule { logstore, name: rule.name.clone(), kind: RuleKind::Siem(rule) };
         rules.create(&wanted, &[]).await?;
-        println!("created {}: sends {}/{} to {receiver}", wanted.name, self.connect.project, rules.logstore);
+        outln!("created {}: sends {}/{} to {receiver}", wanted.name, self.connect.project, rules.logstore);
         Ok(())
     }
 }

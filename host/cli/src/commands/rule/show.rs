@@ -1,5 +1,6 @@
 //! Lists and shows rules.
 
+use crate::print::outln;
 use logship_client::Client;
 use logship_config::rule::Rule;
 use logship_config::shipper_config;
@@ -31,10 +32,10 @@ pub(super) async fn list(client: Client, logstore: Option<String>) -> Result<(),
         }
     }
     if rows.is_empty() {
-        println!("no rules; create one with logship rule create");
+        outln!("no rules; create one with logship rule create");
         return Ok(());
     }
-    println!("{}", table::render(&["rule", "logstore", "to", "format", "state", "backlog"], rows));
+    outln!("{}", table::render(&["rule", "logstore", "to", "format", "state", "backlog"], rows));
     Ok(())
 }
 
@@ -66,20 +67,20 @@ fn shards(shown: &Value) -> impl Iterator<Item = &Value> {
 pub(super) async fn show(rules: &RuleClient, name: &str, report: Report) -> Result<(), Failure> {
     let shown = rules.get_existing(name).await?;
     if report == Report::Json {
-        println!("{shown:#}");
+        outln!("{shown:#}");
         return Ok(());
     }
     if shown["targetType"] == shipper_config::OSS {
         let rule = shipper_config::to_rule(name, &shown["targetConfiguration"])?;
-        print!("{}", toml::to_string(&Rule { logstore: rules.logstore.clone(), ..rule })?);
+        outln!("{}", toml::to_string(&Rule { logstore: rules.logstore.clone(), ..rule })?.trim_end());
     } else if shown["targetType"] == SIEM {
         let rule = SiemRule::of(name, &shown["targetConfiguration"])?;
-        print!("{}", toml::to_string(&SiemRule { logstore: rules.logstore.clone(), ..rule })?);
+        outln!("{}", toml::to_string(&SiemRule { logstore: rules.logstore.clone(), ..rule })?.trim_end());
     } else {
-        println!("{:#}", shown["targetConfiguration"]);
+        outln!("{:#}", shown["targetConfiguration"]);
     }
     if let Some(problem) = shown["problem"].as_str() {
-        println!("\npaused: {problem}");
+        outln!("\npaused: {problem}");
     }
     let rows = shards(&shown)
         .map(|shard| {
@@ -87,6 +88,6 @@ pub(super) async fn show(rules: &RuleClient, name: &str, report: Report) -> Resu
             vec![text("shardID"), text("checkpoint"), text("waitingGroups")]
         })
         .collect();
-    println!("\n{}", table::render(&["shard", "checkpoint", "backlog"], rows));
+    outln!("\n{}", table::render(&["shard", "checkpoint", "backlog"], rows));
     Ok(())
 }

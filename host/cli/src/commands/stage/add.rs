@@ -4,6 +4,7 @@ use serde_json::Value;
 use super::super::Failure;
 use super::super::connect::{self, Connect};
 use super::origin::{self, Component, RegistryOptions};
+use crate::print::outln;
 use logship_client::Client;
 use logship_server::keys::Access;
 
@@ -41,13 +42,13 @@ impl AddCommand {
             }
             let reply = add(&client, component, self.name.as_deref(), self.swap).await?;
             let (name, version) = (super::text(&reply["name"]), super::text(&reply["added"]));
-            println!("added {name} {version}");
+            outln!("added {name} {version}");
             match super::text(&reply["version"]) {
                 current if current == version => {
-                    println!("{name} points to it; {}", super::rule_count(&reply))
+                    outln!("{name} points to it; {}", super::rule_count(&reply))
                 }
                 current => {
-                    println!(
+                    outln!(
                         "{name} points to {current}; use logship stage swap {name} {version} to change that"
                     )
                 }

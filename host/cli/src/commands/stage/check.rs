@@ -5,6 +5,7 @@ use clap::Args;
 use serde_json::{Map, Value};
 
 use super::super::{EngineOptions, Failure, WasiOption};
+use crate::print::outln;
 use logship_registry::Registry;
 use logship_registry::conformance;
 use logship_registry::conformance::Settings;
@@ -41,7 +42,7 @@ impl CheckCommand {
         let settings =
             Settings { config: self.config.clone(), least_speed: self.least_speed, ..Settings::default() };
         let report = conformance::check(&registry, &self.stage, &settings);
-        println!("{report}");
+        outln!("{report}");
         if let Some(path) = &self.junit {
             let written = fs::write(path, report.junit()?);
             written.map_err(|error| format!("can't write {}: {error}", path.display()))?;

@@ -5,6 +5,7 @@ use clap::Args;
 
 use super::super::{EngineOptions, Failure, output};
 use super::kind::StageKind;
+use crate::print::outln;
 use logship_runtime::componentize::componentize;
 use logship_runtime::stage::Stage;
 use logship_runtime::wasi::WasiAllowlist;
@@ -37,7 +38,7 @@ impl ComponentizeCommand {
         let stage = Stage::load(&engine.engine()?, &origin, &component, &WasiAllowlist::None)?;
         output::write(&self.output, &component).map_err(|error| format!("{origin}: {error}"))?;
         let identity = stage.identity();
-        println!(
+        outln!(
             "{origin}: {}, {} {}, {}",
             super::kib(component.len()),
             identity.name(),

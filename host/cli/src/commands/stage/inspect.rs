@@ -3,6 +3,7 @@ use serde_json::{Value, json};
 
 use super::super::{EngineOptions, Failure, WasiOption};
 use super::Report;
+use crate::print::outln;
 use logship_registry::Registry;
 use logship_runtime::stage::{Stage, Transport};
 
@@ -41,7 +42,7 @@ fn inspect(stage: &Stage, report: Report) -> Result<(), Failure> {
         for (name, value) in kind_properties(stage) {
             facts[name.replace(' ', "_")] = value.into();
         }
-        println!("{facts:#}");
+        outln!("{facts:#}");
         return Ok(());
     }
     let imports = identity.imports();
@@ -55,9 +56,9 @@ fn inspect(stage: &Stage, report: Report) -> Result<(), Failure> {
     ];
     facts.extend(kind_properties(stage));
     for (name, value) in facts {
-        println!("{name:<13}{value}");
+        outln!("{name:<13}{value}");
     }
-    println!("config        (JSON Schema)\n{schema:#}");
+    outln!("config        (JSON Schema)\n{schema:#}");
     Ok(())
 }
 

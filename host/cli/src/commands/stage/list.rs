@@ -4,6 +4,7 @@ use serde_json::Value;
 use super::super::connect::{self, Connect};
 use super::super::{EngineOptions, Failure};
 use super::{Report, kib};
+use crate::print::{errln, outln};
 use crate::table;
 use logship_registry::Registry;
 use logship_server::keys::Access;
@@ -30,7 +31,7 @@ impl ListCommand {
             let listed: Value =
                 self.connect.client_for_all_projects(Access::Read)?.get("/stages", &[]).await?;
             match self.report {
-                Report::Json => println!("{listed:#}"),
+                Report::Json => outln!("{listed:#}"),
                 Report::Text => list(&listed),
             }
             Ok(())
@@ -51,23 +52,23 @@ fn built_in(registry: &Registry) -> Result<(), Failure> {
             identity.digest()[..12].to_owned(),
         ]);
     }
-    println!("{}", table::render(&["stage", "kind", "version", "size", "sha256"], rows));
+    outln!("{}", table::render(&["stage", "kind", "version", "size", "sha256"], rows));
     Ok(())
 }
 
 fn list(listed: &Value) {
     let array = |name: &str| listed[name].as_array().into_iter().flatten();
     let rows = array("stages").map(row).collect();
-    println!("{}", table::render(&["stage", "kind", "version", "sha256", "from", "versions", "rules"], rows));
+    outln!("{}", table::render(&["stage", "kind", "version", "sha256", "from", "versions", "rules"], rows));
     for broken in array("broken") {
-        eprintln!(
+        errln!(
             "warning: {} was not added: {}",
             super::text(&broken["file"]),
             super::text(&broken["problem"])
         );
     }
     for stage in array("stages").filter(|stage| stage["problem"].is_string()) {
-        eprintln!("warning: {}: {}", super::text(&stage["name"]), super::text(&stage["problem"]));
+        errln!("warning: {}: {}", super::text(&stage["name"]), super::text(&stage["problem"]));
     }
 }
 

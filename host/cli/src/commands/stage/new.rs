@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use super::super::Failure;
 use super::kind::StageKind;
 use super::template::{self, File};
+use crate::print::outln;
 
 /// Creates a project for a new stage in a new directory: a small working stage with tests.
 ///
@@ -48,11 +49,7 @@ impl NewCommand {
         for file in &files {
             write(folder, file).map_err(|error| format!("{}/{}: {error}", self.name, file.path))?;
         }
-        println!(
-            "created {}/ with {} files; its README.md describes how to build it",
-            self.name,
-            files.len()
-        );
+        outln!("created {}/ with {} files; its README.md describes how to build it", self.name, files.len());
         Ok(())
     }
 }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::super::connect::{self, Connect};
 use super::super::{Failure, WasiOption};
 use super::{Report, is_file, text};
+use crate::print::outln;
 use crate::table;
 use logship_delivery::preview::MAX_TASKS;
 use logship_server::keys::Access;
@@ -87,7 +88,7 @@ impl TryCommand {
             Ok::<_, Failure>(client.send_bytes(&path, &query, "application/wasm", component).await?)
         })?;
         match self.report {
-            Report::Json => println!("{preview:#}"),
+            Report::Json => outln!("{preview:#}"),
             Report::Text => print(&preview),
         }
         check(&preview, self.expect)
@@ -151,24 +152,24 @@ fn of(some: usize, all: usize) -> String {
 fn print(preview: &Value) {
     let stage = &preview["stage"];
     let digest = super::short(&stage["digest"]);
-    println!(
+    outln!(
         "{} {} ({}, sha256 {digest})\n",
         text(&stage["name"]),
         text(&stage["version"]),
         text(&stage["kind"])
     );
     let header = ["task", "rows", "filtered", "raw bytes", "stored bytes", "seconds", "sha256", "change"];
-    println!("{}", table::render(&header, tasks(preview).map(row).collect()));
+    outln!("{}", table::render(&header, tasks(preview).map(row).collect()));
     for task in tasks(preview).filter(|task| task["difference"].is_object()).take(1) {
         let line = |side: &str| task["difference"][side].as_str().unwrap_or("(no such line)").to_owned();
-        println!(
+        outln!(
             "\nThe first line that differs, line {} of {}:",
             task["difference"]["line"],
             text(&task["id"])
         );
-        println!("- {}\n+ {}", line("old"), line("new"));
+        outln!("- {}\n+ {}", line("old"), line("new"));
     }
-    println!("\n{}", summary(preview));
+    outln!("\n{}", summary(preview));
 }
 
 fn row(task: &Value) -> Vec<String> {

@@ -5,6 +5,7 @@ use clap::Args;
 use super::super::connect;
 use super::super::{EngineOptions, Failure};
 use super::origin::RegistryOptions;
+use crate::print::outln;
 use logship_registry::Registry;
 use logship_registry::oci::artifact::Artifact;
 use logship_runtime::wasi::WasiAllowlist;
@@ -29,7 +30,7 @@ impl PushCommand {
             true => Artifact::of_wit(&self.file)?,
             false => stage(&self.file, engine)?,
         };
-        println!("pushed {}", connect::run(async { Ok(client.push(artifact).await?) })?);
+        outln!("pushed {}", connect::run(async { Ok(client.push(artifact).await?) })?);
         Ok(())
     }
 }
@@ -41,6 +42,6 @@ fn stage(file: &Path, engine: &EngineOptions) -> Result<Artifact, Failure> {
     let registry = Registry::new(engine.engine()?).with_wasi_allowlist(WasiAllowlist::All);
     let stage = registry.compile(&origin, &bytes)?;
     let identity = stage.identity();
-    println!("{} {} is a stage: {}", identity.name(), identity.version(), stage.kind());
+    outln!("{} {} is a stage: {}", identity.name(), identity.version(), stage.kind());
     Ok(Artifact::of_stage(&stage, bytes)?)
 }

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::super::Failure;
 use super::super::connect::{self, Connect};
+use crate::print::outln;
 use logship_registry::VERSION_SEPARATOR;
 use logship_server::keys::Access;
 
@@ -24,7 +25,7 @@ impl RemoveCommand {
             let query = [("version", version)];
             let query = if version.is_empty() { &[][..] } else { &query[..] };
             client.send_json(Method::DELETE, &format!("/stages/{name}"), query, &Value::Null).await?;
-            println!("removed {}", self.name);
+            outln!("removed {}", self.name);
             Ok(())
         })
     }

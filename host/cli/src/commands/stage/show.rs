@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::super::Failure;
 use super::super::connect::{self, Connect};
 use super::{Report, kib, short, text};
+use crate::print::outln;
 use crate::table;
 use logship_server::keys::Access;
 
@@ -27,7 +28,7 @@ impl ShowCommand {
             let path = format!("/stages/{}", self.name);
             let shown: Value = self.connect.client_for_all_projects(Access::Read)?.get(&path, &[]).await?;
             match self.report {
-                Report::Json => println!("{shown:#}"),
+                Report::Json => outln!("{shown:#}"),
                 Report::Text => show(&shown),
             }
             Ok(())
@@ -38,20 +39,20 @@ impl ShowCommand {
 fn show(shown: &Value) {
     let pinned = if shown["pinned"] == true { ", pinned" } else { "" };
     let from = if shown["builtIn"] == true { ", built in" } else { "" };
-    println!("{:<9}{}", "stage", text(&shown["name"]));
-    println!("{:<9}{}", "kind", text(&shown["kind"]));
-    println!("{:<9}{}{from}{pinned}", "version", text(&shown["version"]));
-    println!("{:<9}{}", "sha256", text(&shown["digest"]));
+    outln!("{:<9}{}", "stage", text(&shown["name"]));
+    outln!("{:<9}{}", "kind", text(&shown["kind"]));
+    outln!("{:<9}{}{from}{pinned}", "version", text(&shown["version"]));
+    outln!("{:<9}{}", "sha256", text(&shown["digest"]));
     if shown["use"]["calls"].as_u64().is_some_and(|calls| calls > 0) {
-        println!("{:<9}{}", "calls", calls(&shown["use"]));
+        outln!("{:<9}{}", "calls", calls(&shown["use"]));
     }
     if let Some(problem) = shown["problem"].as_str() {
-        println!("{:<9}{problem}", "problem");
+        outln!("{:<9}{problem}", "problem");
     }
     let array = |name: &str| shown[name].as_array().into_iter().flatten();
     let table_of = |header: &[&str], rows: Vec<Vec<String>>| {
         if !rows.is_empty() {
-            println!("\n{}", table::render(header, rows));
+            outln!("\n{}", table::render(header, rows));
         }
     };
     let user = |rule: &Value| {

@@ -6,6 +6,7 @@ use super::super::Failure;
 use super::super::connect::{self, Connect};
 use super::origin::{self, RegistryOptions};
 use super::{add, is_file, rule_count, text};
+use crate::print::outln;
 use logship_client::Client;
 use logship_server::keys::Access;
 
@@ -83,8 +84,8 @@ impl PinCommand {
             let reply = change(&client, &self.name, action, self.version.as_deref()).await?;
             let (name, version) = (text(&reply["name"]), text(&reply["version"]));
             match self.off {
-                true => println!("unpinned {name}: it points to {version} and can change"),
-                false => println!("pinned {name} to {version}"),
+                true => outln!("unpinned {name}: it points to {version} and can change"),
+                false => outln!("pinned {name} to {version}"),
             }
             Ok(())
         })
@@ -98,5 +99,5 @@ async fn change(client: &Client, name: &str, action: &str, to: Option<&str>) -> 
 
 fn print_change(reply: &Value, again: &str) {
     let (name, version) = (text(&reply["name"]), text(&reply["version"]));
-    println!("{name} points to {version}{again}, from the next task on; {}", rule_count(reply));
+    outln!("{name} points to {version}{again}, from the next task on; {}", rule_count(reply));
 }
