@@ -396,6 +396,17 @@ class Putting(unittest.TestCase):
         self.assertIn("a.ndjson:2: ", done.stderr)
         self.assertEqual(self.values(), ["1", "3"] + ["4"] * 1000)
 
+    def test_log_that_service_refuses_costs_itself_alone(self):
+        path = self.folder / "a.ndjson"
+        # The encoding of a log group takes more bytes than the JSON of many short fields.
+        many = json.dumps({f"{number}": 1 for number in range(900_000)}, separators=(",", ":")).encode()
+        self.assertLess(len(many), 10 * MIB)
+        path.write_bytes(log(1) + many + b"\n" + log(2))
+        done = self.put(path)
+        self.assertIn("Put 2 logs", done.stdout)
+        self.assertIn("a.ndjson: logs that the service refuses as too large: 1", done.stderr)
+        self.assertEqual(self.values(), ["1", "2"])
+
     def test_directory_and_formats(self):
         folder = self.folder / "logs"
         folder.mkdir()

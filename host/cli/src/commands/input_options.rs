@@ -36,6 +36,16 @@ enum InputFormat {
 }
 
 impl InputOptions {
+    /// Returns the name of the format, for reports.
+    pub(super) fn format_name(&self) -> &'static str {
+        match self.input_format {
+            InputFormat::Json => "NDJSON",
+            InputFormat::Text => "text",
+            InputFormat::Csv => "CSV",
+            InputFormat::Auto => "input",
+        }
+    }
+
     /// Returns the options of records. `max_record` is the largest record that can become a log.
     ///
     /// # Errors

@@ -20,6 +20,8 @@ use logship_batch::parser::{Parser, Reject, Settings};
 use logship_batch::time;
 use logship_client::{Client, ClientError};
 use logship_server::keys::Access;
+use logship_sls::error::{ApiError, ErrorCode};
+use logship_sls::log_group::LogGroupView;
 
 /// Puts files of logs into a logstore.
 ///
@@ -109,11 +111,12 @@ impl PutCommand {
         let result = result.and_then(|()| Ok(NotLogs::check(stored.logs, &unread, &rejects)?));
         if result.is_ok() || stored.logs > 0 {
             outln!(
-                "Put {} logs into {}/{}: {} of NDJSON in {seconds:.2} s.",
+                "Put {} logs into {}/{}: {} of {} in {seconds:.2} s.",
                 HumanCount(stored.logs),
                 self.connect.project,
                 self.logstore,
-                HumanBytes(stored.bytes)
+                HumanBytes(stored.bytes),
+                self.input.format_name()
             );
         }
         Unread::describe(&unread).iter().for_each(|line| errln!("{line}"));
@@ -152,8 +155,10 @@ impl PutCommand {
             // Waits for the oldest request and the input together, so that a failure shows even if the input is idle.
             tokio::select! {
                 Some(done) = oldest(&mut in_flight) => {
-                    streams.put_back(done??);
-                    if let Some((block, _)) = in_flight.pop_front() {
+                    let (stream, refusal) = done??;
+                    streams.put_back(stream);
+                    if let Some((mut block, _)) = in_flight.pop_front() {
+                        self.keep_refusal(&mut block, refusal)?;
                         stored.add(&block);
                         bar.inc(block.bytes);
                         bar.set_message(format!("{} logs", HumanCount(stored.logs)));
@@ -170,16 +175,34 @@ impl PutCommand {
                     // There are as many streams as requests.
                     let Some(mut stream) = streams.take() else { continue };
                     let handle = tokio::spawn(async move {
+                        let mut refusal = None;
                         for group in groups {
-                            stream.put(&client, &logstore, &group, retry_timeout).await?;
+                            match stream.put(&client, &logstore, &group, retry_timeout).await {
+                                Err(ClientError::Rejected(error)) if error.code == ErrorCode::PostBodyTooLarge => {
+                                    refusal.get_or_insert(Refusal { logs: 0, error }).logs += logs_in(&group);
+                                }
+                                put => put?,
+                            }
                         }
-                        Ok(stream)
+                        Ok((stream, refusal))
                     });
                     in_flight.push_back((block, handle));
                 }
                 else => return Ok(()),
             }
         }
+    }
+
+    /// Records logs of a block that are too large for the service; most are rejected before, by the length of the line.
+    fn keep_refusal(&self, block: &mut ParsedBlock, refusal: Option<Refusal>) -> Result<(), Failure> {
+        let Some(Refusal { logs, error }) = refusal else { return Ok(()) };
+        if self.strict {
+            return Err(error.into());
+        }
+        block.logs -= logs.min(block.logs);
+        let reason = format!("logs that the service refuses as too large: {logs} ({error})");
+        block.unread = Some(Unread::new(&block.path, reason));
+        Ok(())
     }
 
     fn keep_rejects(&self, block: &ParsedBlock, before: u64, rejects: &mut Rejects) -> Result<(), Failure> {
@@ -197,6 +220,16 @@ impl PutCommand {
     }
 }
 
+/// Logs that are larger than the service accepts.
+struct Refusal {
+    logs: usize,
+    error: ApiError,
+}
+
+fn logs_in(group: &[u8]) -> usize {
+    LogGroupView::parse(group).map_or(0, |view| view.logs().count())
+}
+
 /// Counts the lines of a file.
 #[derive(Default)]
 struct LineCounter(Option<(Arc<std::path::Path>, u64)>);
@@ -210,12 +243,13 @@ impl LineCounter {
     }
 }
 
-type InFlight = VecDeque<(ParsedBlock, JoinHandle<Result<PutStream, ClientError>>)>;
+/// The result of a block's requests.
+type Put = Result<(PutStream, Option<Refusal>), ClientError>;
+
+type InFlight = VecDeque<(ParsedBlock, JoinHandle<Put>)>;
 
 /// Waits for the oldest request. Returns `None` if no request is in flight.
-async fn oldest(
-    in_flight: &mut InFlight,
-) -> Option<Result<Result<PutStream, ClientError>, tokio::task::JoinError>> {
+async fn oldest(in_flight: &mut InFlight) -> Option<Result<Put, tokio::task::JoinError>> {
     Some((&mut in_flight.front_mut()?.1).await)
 }
 

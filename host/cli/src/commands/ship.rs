@@ -161,11 +161,12 @@ impl ShipCommand {
         }
         let sum = |of: fn(&Shipped) -> u64| outcome.objects.iter().map(of).sum::<u64>();
         outln!(
-            "Shipped {} in {} below {}: {} of NDJSON, {} as objects, {} stored, in {seconds:.2} s.",
+            "Shipped {} in {} below {}: {} of {}, {} as objects, {} stored, in {seconds:.2} s.",
             count(sum(|object| object.rows), "log"),
             count(outcome.objects.len() as u64, "object"),
             self.to.display(),
             HumanBytes(outcome.input_bytes),
+            self.input.format_name(),
             HumanBytes(sum(|object| object.raw_bytes)),
             HumanBytes(sum(|object| object.stored_bytes)),
         );
