@@ -11,6 +11,7 @@
 //! | module | content |
 //! |---|---|
 //! | `store` | [`Store`], the API: one file for each noun with its operations. `store/writer`: the single writer thread, with group commit. `store/retention`: deletes old logs. `store/integrity`, `store/chain`, `store/walk`: checksums and hash chains |
+//! | `audit` | [`AuditScope`]: the operation that the audit log names for a change |
 //! | `model` | the types that the store holds, takes and returns, one file for each noun |
 //! | `schema` | the tables, and their migrations |
 //! | `copy` | copies of the database |
@@ -33,6 +34,7 @@
 //! - A read returns the bytes of the put: each log group has a checksum, and each shard a hash chain (`model/chain`).
 //!   [`StoreVerifier`] walks the chains.
 
+mod audit;
 mod balance;
 mod copy;
 mod damage;
@@ -45,16 +47,17 @@ mod position;
 mod schema;
 mod store;
 
+pub use audit::AuditScope;
 pub use damage::{Damage, Flaw};
 pub use digest::{Digest, InvalidDigest};
 pub use error::StoreError;
 pub use model::{
-    Backlog, CONFIG_NOT_EXIST, Catalog, Checkpoint, Comparison, ConsumerGroup, FOREVER, FailingStage,
-    Generation, GenerationReason, GroupStatus, Heads, Logstore, LogstoreSettings, ManifestEntry, NewGroup,
-    NewStageVersion, NewTask, ObjectManifest, Progress, Project, PutId, Resharding, RuleSettings, RuleStart,
-    Shard, ShardHead, ShippingRule, StageAction, StageAlias, StageAliases, StageChange, StageEvent,
-    StageTarget, StageVersion, Status, StoredGroup, StoredPut, Task, TaskCounts, TaskFilter, TaskId,
-    Verification, VerifiedShard,
+    AUDIT_LOGSTORE, AUDIT_PROJECT, AuditRecord, AuditTarget, Backlog, CONFIG_NOT_EXIST, Catalog, Checkpoint,
+    Comparison, ConsumerGroup, FOREVER, FailingStage, Generation, GenerationReason, GroupStatus, Heads,
+    Logstore, LogstoreSettings, ManifestEntry, NewGroup, NewStageVersion, NewTask, ObjectManifest, Progress,
+    Project, PutId, Resharding, RuleSettings, RuleStart, Shard, ShardHead, ShippingRule, StageAction,
+    StageAlias, StageAliases, StageChange, StageEvent, StageTarget, StageVersion, Status, StoredGroup,
+    StoredPut, Task, TaskCounts, TaskFilter, TaskId, Verification, VerifiedShard,
 };
 pub use options::{Clock, Options};
 pub use position::LogPosition;

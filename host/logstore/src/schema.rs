@@ -260,6 +260,13 @@ const MIGRATIONS: &[&str] = &["
     ALTER TABLE task ADD COLUMN generation INTEGER NOT NULL DEFAULT 1;
     -- 1: a backup has the task. Logs that do not fit become a task with a predictable id, in the backup and here.
     ALTER TABLE task ADD COLUMN sealed INTEGER NOT NULL DEFAULT 0;
+", "
+    -- Values that the audit log needs to keep.
+    CREATE TABLE IF NOT EXISTS audit_state (
+        name TEXT PRIMARY KEY,
+        value TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    INSERT OR IGNORE INTO audit_state VALUES ('digest-key', hex(randomblob(32)));
 "];
 
 /// The page size, in bytes. A commit writes whole pages, and small puts touch one page per shard: with 16 KiB pages

@@ -10,7 +10,7 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, HOST};
 use hyper::http::request::Parts;
-use hyper::{HeaderMap, Method, Request};
+use hyper::{HeaderMap, Method, Request, Uri};
 use logship_sls::error::{ApiError, ErrorCode};
 use logship_sls::query::Query;
 use logship_sls::signature::{self, Authorization};
@@ -205,6 +205,19 @@ impl Credentials {
         }
         Ok(())
     }
+}
+
+/// Returns the ID of the key that an unauthenticated request claims to have, or an empty text.
+pub(crate) fn claimed_key(headers: &HeaderMap) -> String {
+    let credentials = Credentials::find(headers);
+    credentials.map_or_else(|_| String::new(), |credentials| credentials.id().chars().take(64).collect())
+}
+
+/// Returns the project and the path of an unauthenticated request, as far as it has valid ones.
+pub(crate) fn address(uri: &Uri, headers: &HeaderMap, domain: Option<&str>) -> (Option<String>, Vec<String>) {
+    let header = headers.get(HOST).and_then(|host| host.to_str().ok()).map(without_port);
+    let host = uri.host().or(header).unwrap_or_default().to_ascii_lowercase();
+    (project(&host, domain), segments(uri.path()).unwrap_or_default())
 }
 
 fn headers(parts: &Parts) -> Vec<(&str, &str)> {

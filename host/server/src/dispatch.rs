@@ -16,7 +16,9 @@ use crate::keys::ALL_PROJECTS;
 use crate::operation::{Operation, Permission, UNKNOWN};
 use crate::reply::{Reply, response, store_error};
 use crate::service::{CountGuard, Service};
-use crate::{groups, ingest, manage, metrics, monitor, previews, pull, put, shippers, stages, store, tasks};
+use crate::{
+    audit, groups, ingest, manage, metrics, monitor, previews, pull, put, shippers, stages, store, tasks,
+};
 
 /// Answers a request.
 pub(crate) async fn answer(
@@ -62,11 +64,39 @@ async fn dispatch(
         *name = operation.name();
         return monitor::answer(service, operation).await;
     }
-    let call = Call::receive(service, request, peer).await?;
+    let claim = audit::Claim::of(&request);
+    let call = match Call::receive(service, request, peer).await {
+        Ok(call) => call,
+        Err(error) => {
+            if audit::is_recorded_failure(None, &error) {
+                let record = claim.record(peer, service.config.domain.as_deref());
+                audit::record_failure(service, record, &error).await;
+            }
+            return Err(error);
+        }
+    };
     let operation = Operation::parse(&call.method, call.project.as_deref(), &call.path, &call.query)?;
     *name = operation.name();
-    check_permission(&call, operation)?;
-    perform(service, &call, operation).await
+    audited(service, &call, operation).await
+}
+
+/// Performs an operation, and records it in the audit log if it is a change or is not allowed.
+async fn audited(service: &Arc<Service>, call: &Call, operation: Operation<'_>) -> Result<Reply, ApiError> {
+    let allowed = check_permission(call, operation).and_then(|()| audit::protect(operation));
+    let (result, is_recorded) = match allowed {
+        Err(error) => (Err(error), false),
+        Ok(()) if operation.is_change() => {
+            audit::within(audit::record(call, operation), perform(service, call, operation)).await
+        }
+        Ok(()) => (perform(service, call, operation).await, false),
+    };
+    if let Err(error) = &result
+        && !is_recorded
+        && audit::is_recorded_failure(Some(operation), error)
+    {
+        audit::record_failure(service, audit::record(call, operation), error).await;
+    }
+    result
 }
 
 /// Fails unless the key of the request has the permission that the operation needs.

@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 pub use logship_config::key::{Access, Grant, Key};
 
+use crate::key_changes;
+
 /// The name of the key file, in the data directory.
 pub const FILE: &str = "keys.toml";
 
@@ -108,12 +110,12 @@ impl KeyFile {
     ) -> Result<T, KeysError> {
         let failed = |source| self.failed(source);
         let directory = self.0.parent().unwrap_or(Path::new("."));
-        let mut lock = File::options();
-        lock.write(true).create(true).truncate(false).mode(0o600);
-        let lock = lock.open(directory.join("keys.lock")).map_err(failed)?;
-        lock.lock().map_err(failed)?;
+        let _lock = self.lock()?;
         let mut keys = if self.0.exists() { self.read()? } else { vec![] };
+        let before = keys.clone();
         let result = change(&mut keys)?;
+        // Before the change, so that none is without a record.
+        key_changes::announce(directory, &before, &keys).map_err(failed)?;
         let text = toml::to_string(&logship_config::key::Keys { keys })
             .map_err(|error| KeysError::Content { path: self.0.clone(), message: error.to_string() })?;
         let new = self.0.with_extension("new");
@@ -128,6 +130,16 @@ impl KeyFile {
         fs::rename(&new, &self.0).map_err(failed)?;
         File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)?;
         Ok(result)
+    }
+
+    /// Locks the keys until the file is dropped.
+    pub(crate) fn lock(&self) -> Result<File, KeysError> {
+        let directory = self.0.parent().unwrap_or(Path::new("."));
+        let mut lock = File::options();
+        lock.write(true).create(true).truncate(false).mode(0o600);
+        let lock = lock.open(directory.join("keys.lock")).map_err(|source| self.failed(source))?;
+        lock.lock().map_err(|source| self.failed(source))?;
+        Ok(lock)
     }
 
     fn failed(&self, source: io::Error) -> KeysError {

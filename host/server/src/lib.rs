@@ -13,6 +13,8 @@
 //! They share:
 //! - `service`: the state of the service. [`Service::open`] is where it begins.
 //! - `memory_budget`: the memory of requests; `consumer_stats`: statistics of the members of consumer groups.
+//! - `audit`: the records of the audit log; `refusals`: limits those of failed attempts; `key_audit`:
+//!   records changes of keys, which `key_changes` announces.
 //! - `rule_checker`: checks rules before the stage catalog changes.
 //! - `metrics`: metrics for Prometheus; [`metrics_endpoint`]: serves them for programs without a service.
 //!
@@ -20,12 +22,15 @@
 //! Add a line to `operations!` in [`operation`], an arm to `dispatch::perform`, and a handler. Then
 //! `BLESS=1 cargo test -p logship-server operation` renews the table in `docs/service.md`.
 
+mod audit;
 mod call;
 mod consumer_stats;
 mod dispatch;
 mod groups;
 mod idle_timeout;
 mod ingest;
+mod key_audit;
+mod key_changes;
 pub mod keys;
 mod manage;
 mod memory_budget;
@@ -37,6 +42,7 @@ mod previews;
 mod pull;
 mod put;
 mod put_id;
+mod refusals;
 mod reply;
 mod rule_checker;
 pub mod server;

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use logship_logstore::{Catalog, FOREVER, Logstore, LogstoreSettings, Project, Resharding, Shard};
+use logship_logstore::{
+    AUDIT_PROJECT, Catalog, FOREVER, Logstore, LogstoreSettings, Project, Resharding, Shard,
+};
 use logship_sls::error::{ApiError, ErrorCode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -69,6 +71,7 @@ pub(crate) fn list_projects(catalog: &Catalog, call: &Call) -> Result<Reply, Api
     let filter = call.query.get("projectName").unwrap_or_default();
     let visible = catalog.projects().filter(|project| {
         project.name.contains(filter)
+            && project.name != AUDIT_PROJECT
             && [Access::Read, Access::Write].iter().any(|&access| call.key.allows(&project.name, access))
     });
     let all: Vec<Value> = visible.map(|project| project_json(project)).collect();

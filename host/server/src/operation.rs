@@ -280,7 +280,27 @@ impl<'a> Operation<'a> {
 
     /// Returns the project of the operation, if it has one.
     pub fn project(&self) -> Option<&'a str> {
-        self.parameters().into_iter().find(|(name, _)| *name == "project").map(|(_, value)| value)
+        self.parameter("project")
+    }
+
+    /// Returns a parameter of the path, if the operation has it.
+    pub fn parameter(&self, name: &str) -> Option<&'a str> {
+        self.parameters().into_iter().find(|(parameter, _)| *parameter == name).map(|(_, value)| value)
+    }
+
+    /// Returns true if the operation changes something that the audit log records. Logs and heartbeats are not recorded,
+    /// and a preview changes nothing.
+    pub fn is_change(&self) -> bool {
+        let is_read = matches!(self.endpoint().method, "GET" | "ANY");
+        let is_unrecorded = matches!(
+            self,
+            Self::Put { .. }
+                | Self::Ingest { .. }
+                | Self::Heartbeat { .. }
+                | Self::PreviewStage { .. }
+                | Self::UnknownGroupChange { .. }
+        );
+        !is_read && !is_unrecorded
     }
 }
 

@@ -19,7 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::idle_timeout::{RequestState, TimeoutStream, Timeouts};
 use crate::service::{CountGuard, Service};
 use crate::tls::{self, Acceptor, TlsError};
-use crate::{dispatch, metrics};
+use crate::{audit, dispatch, key_audit, metrics};
 
 /// The longest wait for requests in progress at shutdown.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(20);
@@ -78,6 +78,8 @@ impl Server {
     /// Serves connections until `end`, then finishes the requests in progress and closes the store.
     pub async fn run(self, end: impl Future<Output = ()>) {
         let metrics_upkeep = tokio::spawn(metrics::run_upkeep(self.service.metrics.clone()));
+        self.service.record_start().await;
+        let audit = tokio::spawn(watch_for_audit(Arc::clone(&self.service)));
         // Import components that were added while the service was down, before the first task.
         let watcher = Arc::clone(&self.service.folder_watcher);
         if let Err(error) = tokio::task::spawn_blocking(move || watcher.scan(true)).await {
@@ -104,6 +106,7 @@ impl Server {
         }
         delivery.end().await;
         stage_watch.abort();
+        audit.abort();
         metrics_upkeep.abort();
         let service = self.service;
         // Closing writes the last commits and the write-ahead log.
@@ -159,6 +162,18 @@ impl Server {
             }
             drop(permit);
         });
+    }
+}
+
+/// The interval at which changes of keys are looked for.
+const AUDIT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Records what happens outside of requests in the audit log.
+async fn watch_for_audit(service: Arc<Service>) {
+    loop {
+        tokio::time::sleep(AUDIT_INTERVAL).await;
+        key_audit::record_changes(&service).await;
+        audit::summarize_failures(&service).await;
     }
 }
 

@@ -149,6 +149,8 @@ codes! {
     NotExistConsumerWithBody = 400,
     /// The checkpoint is not a cursor.
     InvalidShardCheckPoint = 400,
+    /// The audit log can't be changed. A code of logship.
+    AuditLogProtected = 403,
     /// Another put had the id in `x-logship-put-id`. A code of logship.
     PutIdConflict = 409,
     /// The id in `x-logship-put-id` is too old to tell if the put was stored. A code of logship.

@@ -40,18 +40,23 @@ pub(super) struct Connect {
 impl Connect {
     /// Returns a client of the project, with a key that grants `access` to it.
     pub(super) fn client(&self, access: Access) -> Result<Client, Failure> {
-        self.client_with(&self.project, access)
+        self.client_with(&self.project, &self.project, access)
+    }
+
+    /// Returns a client of another project, with a key that grants `access` to it.
+    pub(super) fn client_of(&self, project: &str, access: Access) -> Result<Client, Failure> {
+        self.client_with(project, project, access)
     }
 
     /// Returns a client with a key that grants `access` to all projects, for operations outside of projects.
     pub(super) fn client_for_all_projects(&self, access: Access) -> Result<Client, Failure> {
-        self.client_with(ALL_PROJECTS, access)
+        self.client_with(&self.project, ALL_PROJECTS, access)
     }
 
-    fn client_with(&self, project: &str, access: Access) -> Result<Client, Failure> {
+    fn client_with(&self, project: &str, granted: &str, access: Access) -> Result<Client, Failure> {
         let (key_id, secret, token) = match (&self.ak_id, &self.ak_key) {
             (Some(id), Some(secret)) => (id.clone(), secret.clone(), self.security_token.clone()),
-            _ => self.local_key(project, access)?,
+            _ => self.local_key(granted, access)?,
         };
         let endpoint = if self.endpoint.contains("://") {
             self.endpoint.clone()
@@ -60,7 +65,7 @@ impl Connect {
         };
         let url = Url::parse(&endpoint).map_err(|error| format!("--endpoint {}: {error}", self.endpoint))?;
         let endpoint = Endpoint { url, key_id, secret, token, region: self.region.clone() };
-        Ok(Client::new(endpoint, &self.project)?)
+        Ok(Client::new(endpoint, project)?)
     }
 
     fn local_key(&self, project: &str, access: Access) -> Result<(String, String, Option<String>), Failure> {

@@ -1,5 +1,6 @@
 //! The `logship` program, with one file per command.
 
+mod audit;
 mod bar;
 mod compose;
 mod config;
@@ -72,6 +73,7 @@ enum Command {
     Verify(Box<verify::VerifyCommand>),
     Group(Box<group::GroupCommand>),
     Key(Box<key::KeyCommand>),
+    Audit(Box<audit::AuditCommand>),
     #[command(subcommand)]
     Stage(stage::StageCommand),
     Store(Box<store::StoreCommand>),
@@ -201,6 +203,7 @@ fn run_command(cli: Cli) -> Result<(), Failure> {
         Command::Verify(command) => command.run(),
         Command::Group(command) => command.run(),
         Command::Key(command) => command.run(),
+        Command::Audit(command) => command.run(),
         Command::Stage(command) => command.run(&cli.engine),
         Command::Store(command) => command.run(),
         Command::Config(command) => command.run(),

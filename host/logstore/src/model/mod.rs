@@ -2,6 +2,7 @@
 //!
 //! Nothing here reads or writes the database.
 
+mod audit;
 mod catalog;
 mod chain;
 mod consumer_group;
@@ -17,6 +18,7 @@ mod stage;
 mod task;
 mod verification;
 
+pub use audit::{AUDIT_LOGSTORE, AUDIT_PROJECT, AuditRecord, AuditTarget};
 pub use catalog::Catalog;
 pub use chain::Heads;
 pub(crate) use chain::{Chain, GroupColumns, HashedGroup, next_head};

@@ -24,20 +24,7 @@ impl Store {
         let (project, name, settings) = (project.to_owned(), name.to_owned(), settings.clone());
         let (origin, now) = (self.new_position(), self.now());
         let job = move |connection: &Connection| {
-            let project = find_project(connection, &project)?;
-            let inserted = connection.execute(
-                "INSERT OR IGNORE INTO logstore (project, name, ttl, settings, created, modified)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?5)",
-                params![project, name, settings.ttl, settings.settings.to_string(), now],
-            )?;
-            if inserted == 0 {
-                return Err(StoreError::LogstoreExists(name));
-            }
-            let logstore = connection.last_insert_rowid();
-            for (number, keys) in (0..).zip(HashRange::evenly(shards)) {
-                insert_shard(connection, logstore, number, keys, &[], (origin, now))?;
-            }
-            Ok(())
+            insert_logstore(connection, &project, &name, shards, &settings, (origin, now))
         };
         self.writer.run(true, job).await
     }
@@ -66,6 +53,31 @@ impl Store {
         let id = self.catalog().logstore(project, name)?.id;
         self.writer.run(true, move |connection| drop_logstore(connection, id)).await
     }
+}
+
+/// Inserts a logstore and its shards.
+pub(super) fn insert_logstore(
+    connection: &Connection,
+    project: &str,
+    name: &str,
+    shards: u32,
+    settings: &LogstoreSettings,
+    (origin, now): (u64, u64),
+) -> Result<(), StoreError> {
+    let project = find_project(connection, project)?;
+    let inserted = connection.execute(
+        "INSERT OR IGNORE INTO logstore (project, name, ttl, settings, created, modified)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?5)",
+        params![project, name, settings.ttl, settings.settings.to_string(), now],
+    )?;
+    if inserted == 0 {
+        return Err(StoreError::LogstoreExists(name.into()));
+    }
+    let logstore = connection.last_insert_rowid();
+    for (number, keys) in (0..).zip(HashRange::evenly(shards)) {
+        insert_shard(connection, logstore, number, keys, &[], (origin, now))?;
+    }
+    Ok(())
 }
 
 /// Deletes a logstore. Its shards stay, without a logstore, until retention has deleted their logs.

@@ -1,5 +1,6 @@
 //! The store: opens the database. The other files have its operations, by noun.
 
+mod audit;
 mod backup;
 mod catalog;
 mod chain;

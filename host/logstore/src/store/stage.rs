@@ -1,14 +1,17 @@
 //! Changes stage aliases and their versions.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::Store;
 use super::stage_event::{find_event, record_event, revision};
+use crate::audit::AuditScope;
 use crate::error::StoreError;
 use crate::model::{
-    NewStageVersion, StageAction, StageAlias, StageAliases, StageChange, StageVersion, Status,
+    AuditRecord, AuditTarget, NewStageVersion, StageAction, StageAlias, StageAliases, StageChange,
+    StageVersion, Status,
 };
 
 impl Store {
@@ -19,6 +22,7 @@ impl Store {
     /// [`StoreError::StageChanged`] if the current event is not the expected one.
     pub async fn change_stage(&self, change: StageChange) -> Result<Option<String>, StoreError> {
         let now = (self.options.clock)();
+        let scope = stage_scope(&change.name, change.action.as_str(), &change.by);
         let job = move |connection: &Connection| {
             let StageChange { name, action, kind, by, expected, version, target, pinned } = change;
             let known = connection
@@ -56,7 +60,7 @@ impl Store {
             }
             Ok(added.map(|(version, _)| version))
         };
-        self.writer.run(true, job).await
+        scope.run(async { self.writer.run(true, job).await }).await
     }
 
     /// Removes a version of an alias, or the alias if `digest` is `None`. Without the alias, the name refers to the
@@ -72,6 +76,7 @@ impl Store {
         expected: Option<i64>,
         by: &str,
     ) -> Result<(), StoreError> {
+        let scope = stage_scope(name, StageAction::Remove.as_str(), by);
         let (name, by, now) = (name.to_owned(), by.to_owned(), (self.options.clock)());
         let digest = digest.map(str::to_owned);
         let job = move |connection: &Connection| {
@@ -98,8 +103,21 @@ impl Store {
             }
             Ok(())
         };
-        self.writer.run(true, job).await
+        scope.run(async { self.writer.run(true, job).await }).await
     }
+}
+
+/// Returns the scope of the current operation, or a new one: the service imports components from a folder.
+fn stage_scope(name: &str, action: &str, by: &str) -> Arc<AuditScope> {
+    AuditScope::current().unwrap_or_else(|| {
+        AuditScope::new(AuditRecord {
+            operation: format!("{action} stage"),
+            who: by.to_owned(),
+            target: AuditTarget::Stage,
+            object: name.to_owned(),
+            ..AuditRecord::default()
+        })
+    })
 }
 
 /// Adds a version, unless its component has one already. Returns the name of the version and its digest.

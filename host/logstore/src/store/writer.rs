@@ -9,13 +9,17 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, params};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use super::audit::{ProgressFilter, changed_record, object_state};
 use super::chain;
 use super::generation;
 use super::high_water::{HighWater, Mark};
 use super::put_id::PutIds;
 use super::retention::{Retention, Step};
+use crate::audit::AuditScope;
 use crate::error::StoreError;
-use crate::model::{Catalog, Chain, HashedGroup, PutId, Shard, StoredPut};
+use crate::model::{
+    AUDIT_LOGSTORE, AUDIT_PROJECT, AuditRecord, Catalog, Chain, HashedGroup, PutId, Shard, StoredPut,
+};
 use crate::options::Clock;
 
 /// The number of log groups and jobs after which a commit takes no more work. This bounds the latency of puts.
@@ -55,6 +59,10 @@ struct Job {
     run: JobFn,
     /// True if the catalog must be reloaded after the job.
     changes_catalog: bool,
+    /// The operation of the job. The audit log names it.
+    scope: Option<Arc<AuditScope>>,
+    /// Records of the audit log that the job writes.
+    records: Vec<AuditRecord>,
 }
 
 /// Runs a job, or passes on the error that prevents it.
@@ -82,7 +90,9 @@ impl Writer {
     ) -> Result<Self, std::io::Error> {
         let (sender, receiver) = mpsc::channel();
         let (retention, put_ids) = (Retention::default(), PutIds::new(put_ids));
-        let mut thread = Thread { connection, catalog, clock, receiver, retention, put_ids, high_water };
+        let progress = ProgressFilter::default();
+        let mut thread =
+            Thread { connection, catalog, clock, receiver, retention, put_ids, high_water, progress };
         let thread = std::thread::Builder::new().name("store".into()).spawn(move || thread.run())?;
         Ok(Self { sender: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)) })
     }
@@ -101,10 +111,24 @@ impl Writer {
         response.await.unwrap_or(Err(StoreError::Closed))
     }
 
-    /// Runs a job in the next commit.
+    /// Runs a job in the next commit. If it is the first change of an audited operation, the commit has its record too.
     pub(super) fn run<T, J>(
         &self,
         changes_catalog: bool,
+        job: J,
+    ) -> impl Future<Output = Result<T, StoreError>> + Send + use<T, J>
+    where
+        T: Send + 'static,
+        J: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    {
+        self.run_audited(changes_catalog, vec![], job)
+    }
+
+    /// Runs a job in the next commit, with records of the audit log.
+    pub(super) fn run_audited<T, J>(
+        &self,
+        changes_catalog: bool,
+        records: Vec<AuditRecord>,
         job: J,
     ) -> impl Future<Output = Result<T, StoreError>> + Send + use<T, J>
     where
@@ -125,7 +149,8 @@ impl Writer {
             };
             JobOutcome { failed, reply: Box::new(reply) }
         });
-        let sent = self.send(Work::Job(Job { run, changes_catalog }));
+        let scope = AuditScope::current().filter(|scope| !scope.is_recorded());
+        let sent = self.send(Work::Job(Job { run, changes_catalog, scope, records }));
         async move {
             sent?;
             response.await.unwrap_or(Err(StoreError::Closed))
@@ -168,6 +193,7 @@ struct Thread {
     retention: Retention,
     put_ids: PutIds,
     high_water: HighWater,
+    progress: ProgressFilter,
 }
 
 impl Thread {
@@ -230,14 +256,20 @@ impl Thread {
 
     /// Applies `first` and all other queued work in the open transaction, and commits it.
     fn fill(&mut self, commit: &mut Commit, first: Work) -> Result<(), StoreError> {
+        let catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let audit_log = catalog.logstore(AUDIT_PROJECT, AUDIT_LOGSTORE);
+        commit.audit_log = audit_log.ok().and_then(|logstore| logstore.shards.first().cloned());
         let mut next = Some(first);
         while let Some(work) = next {
-            commit.apply(&self.connection, &mut self.put_ids, work, (self.clock)() / 1_000_000)?;
+            let now = (self.clock)();
+            match work {
+                Work::Put(put) => commit.put(&self.connection, &mut self.put_ids, put, now / 1_000_000)?,
+                Work::Job(job) => commit.job(&self.connection, &mut self.progress, job, now)?,
+            }
             next = if commit.is_full() { None } else { self.receiver.try_recv().ok() };
         }
         commit.save_chains(&self.connection)?;
         // A retention step shares the commit, so it needs no disk write of its own.
-        let catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner).clone();
         self.connection.execute_batch("SAVEPOINT retention")?;
         let step = Step::for_commit(commit.groups, commit.bytes);
         if let Err(error) = self.retention.step(&self.connection, &catalog, (self.clock)(), step) {
@@ -297,6 +329,9 @@ struct Commit {
     shards: HashMap<i64, PendingShard>,
     puts: Vec<(oneshot::Sender<Result<StoredPut, StoreError>>, StoredPut)>,
     jobs: Vec<Reply>,
+    /// The shard of the audit log, and the operations with a record in this commit.
+    audit_log: Option<Arc<Shard>>,
+    scopes: Vec<Arc<AuditScope>>,
     groups: usize,
     bytes: usize,
     changes_catalog: bool,
@@ -317,19 +352,6 @@ impl Commit {
         self.bytes >= COMMIT_BYTES || self.groups + self.jobs.len() >= COMMIT_GROUPS || self.changes_catalog
     }
 
-    fn apply(
-        &mut self,
-        connection: &Connection,
-        ids: &mut PutIds,
-        work: Work,
-        now: u64,
-    ) -> Result<(), StoreError> {
-        match work {
-            Work::Put(put) => self.put(connection, ids, put, now),
-            Work::Job(job) => self.job(connection, job),
-        }
-    }
-
     fn put(
         &mut self,
         connection: &Connection,
@@ -343,24 +365,42 @@ impl Commit {
             let _ = put.reply.send(Err(StoreError::ReadOnlyShard(put.shard.number)));
             return Ok(());
         }
-        let shard = self.shards.entry(put.shard.id).or_insert_with(|| PendingShard {
-            end: put.shard.end(),
-            // Times of receipt never decrease, even if the clock is set back: the search for cursors depends on it.
-            received: now.max(put.shard.last_received()),
-            newest: put.shard.newest(),
-            chain: put.shard.chain(),
-            shard: Arc::clone(&put.shard),
-        });
         // Registered before the insert, so that a failed insert replies with the error of the commit.
-        self.puts.push((put.reply, StoredPut { position: shard.end, is_repeated: false }));
+        let position = self.pending(&put.shard, now).end;
+        self.puts.push((put.reply, StoredPut { position, is_repeated: false }));
         if let Some((logstore, id)) = &put.id {
-            ids.record(connection, *logstore, id, shard.end, now)?;
+            ids.record(connection, *logstore, id, position, now)?;
         }
+        self.append(connection, &put.shard, put.groups, now)
+    }
+
+    /// Returns the state of a shard after the commit.
+    fn pending(&mut self, shard: &Arc<Shard>, now: u64) -> &mut PendingShard {
+        self.shards.entry(shard.id).or_insert_with(|| PendingShard {
+            end: shard.end(),
+            // Times of receipt never decrease, even if the clock is set back: the search for cursors depends on it.
+            received: now.max(shard.last_received()),
+            newest: shard.newest(),
+            chain: shard.chain(),
+            shard: Arc::clone(shard),
+        })
+    }
+
+    /// Appends groups to a shard.
+    fn append(
+        &mut self,
+        connection: &Connection,
+        shard: &Arc<Shard>,
+        groups: Vec<HashedGroup>,
+        now: u64,
+    ) -> Result<(), StoreError> {
+        let (mut count, mut bytes) = (0, 0);
+        let shard = self.pending(shard, now);
         let mut insert = connection.prepare_cached(
             "INSERT INTO log_group (id, received, newest, logs, size, body, checksum, head)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )?;
-        for hashed in put.groups {
+        for hashed in groups {
             let (row, group) = (shard.shard.row(shard.end), &hashed.group);
             let checksum = hashed.checksum(&shard.shard, shard.end, shard.received);
             shard.chain.push(shard.end, &checksum);
@@ -376,9 +416,11 @@ impl Commit {
             ])?;
             shard.end += 1;
             shard.newest = shard.newest.max(group.newest.into());
-            self.groups += 1;
-            self.bytes += group.body.len();
+            count += 1;
+            bytes += group.body.len();
         }
+        self.groups += count;
+        self.bytes += bytes;
         Ok(())
     }
 
@@ -405,7 +447,18 @@ impl Commit {
         Ok(None)
     }
 
-    fn job(&mut self, connection: &Connection, job: Job) -> Result<(), StoreError> {
+    fn job(
+        &mut self,
+        connection: &Connection,
+        progress: &mut ProgressFilter,
+        mut job: Job,
+        now: u64,
+    ) -> Result<(), StoreError> {
+        // An operation with several jobs has one record.
+        let scope =
+            job.scope.take().filter(|scope| !self.scopes.iter().any(|other| Arc::ptr_eq(other, scope)));
+        let before = scope.as_ref().map(|scope| object_state(connection, scope.record())).transpose();
+        let mut records = std::mem::take(&mut job.records);
         if let Err(error) = connection.execute_batch("SAVEPOINT job") {
             self.fail(Work::Job(job), &error);
             return Err(error.into());
@@ -413,8 +466,30 @@ impl Commit {
         let outcome = (job.run)(Ok(connection));
         self.jobs.push(outcome.reply);
         self.changes_catalog |= job.changes_catalog && !outcome.failed;
-        let end = if outcome.failed { "ROLLBACK TO job; RELEASE job" } else { "RELEASE job" };
-        Ok(connection.execute_batch(end)?)
+        if outcome.failed {
+            return Ok(connection.execute_batch("ROLLBACK TO job; RELEASE job")?);
+        }
+        connection.execute_batch("RELEASE job")?;
+        if let (Some(scope), Some(before)) = (scope, before?) {
+            let after = object_state(connection, scope.record())?;
+            records.extend(changed_record(scope.record(), &before, &after, progress, now / 1_000_000));
+            self.scopes.push(scope);
+        }
+        self.write_records(connection, &records, now)
+    }
+
+    /// Writes records of the audit log, so that they and the change are in one transaction.
+    fn write_records(
+        &mut self,
+        connection: &Connection,
+        records: &[AuditRecord],
+        now: u64,
+    ) -> Result<(), StoreError> {
+        let Some(shard) = self.audit_log.clone().filter(|_| !records.is_empty()) else { return Ok(()) };
+        let encoded = records.iter().map(|record| record.encode(now).map(HashedGroup::new));
+        let groups = encoded.collect::<Result<_, _>>();
+        let groups = groups.map_err(|error| StoreError::Commit(error.to_string()))?;
+        self.append(connection, &shard, groups, now / 1_000_000)
     }
 
     /// Saves the new ends of the chains.
@@ -432,6 +507,7 @@ impl Commit {
 
     /// Publishes the new state of the shards after the commit.
     fn publish(&self) {
+        self.scopes.iter().for_each(|scope| scope.set_recorded());
         for shard in self.shards.values() {
             let state = &shard.shard.state;
             state.received.store(shard.received, Ordering::Relaxed);
