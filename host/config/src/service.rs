@@ -75,11 +75,24 @@ pub struct Stages {
     pub watch_seconds: u64,
     /// The stages that may import WASI, which is an empty one: names, and digests with the prefix `sha256:`.
     pub allow_wasi: Vec<String>,
+    /// The mechanism that stops an overdue stage. The option `--deadline-mode` overrides it.
+    pub deadline_mode: DeadlineMode,
+}
+
+/// The mechanism that stops an overdue call of a stage that is not built in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeadlineMode {
+    /// Checks in the stage's loops. They cost a fifth of its speed.
+    #[default]
+    Epoch,
+    /// A signal, which costs nothing. Only on Linux on x86-64 without shadow stacks; epochs elsewhere.
+    Signal,
 }
 
 impl Default for Stages {
     fn default() -> Self {
-        Self { folder: None, watch_seconds: 2, allow_wasi: vec![] }
+        Self { folder: None, watch_seconds: 2, allow_wasi: vec![], deadline_mode: DeadlineMode::default() }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Components in files that are named by their digests.
 
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
@@ -22,7 +24,7 @@ pub(crate) fn write_once(path: &Path, bytes: &[u8]) -> io::Result<()> {
         return Ok(());
     }
     let folder = path.parent().unwrap_or(Path::new(""));
-    fs::create_dir_all(folder)?;
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let temporary = tempfile::NamedTempFile::new_in(folder)?;
     fs::write(temporary.path(), bytes)?;
     temporary.as_file().sync_all()?;

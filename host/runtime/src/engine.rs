@@ -1,21 +1,22 @@
 //! The wasmtime engine: limits, deadlines and the cache of compiled code.
 
-use std::fs::DirBuilder;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use logship_wasm::code_cache::CodeCache;
+use logship_wasm::compile_process::CompileProcess;
+use logship_wasm::compiler::{CompileError, Compiler, Origin};
+use logship_wasm::ticker::{self, Running};
 use wasmtime::component::{Component, Linker};
 use wasmtime::error::Context as _;
 use wasmtime::{
-    Cache, CacheConfig, Config, Enabled, EngineWeak, InstanceAllocationStrategy, OptLevel,
-    PoolingAllocationConfig, Store,
+    Config, Enabled, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Store, Trap,
+    UpdateDeadline,
 };
 
 use crate::code::Code;
-use crate::deadline;
-use crate::deadline::TICK;
+use crate::deadline::{Deadline, thread_cpu_time, unblock_traps, watcher};
 use crate::guest::Guest;
 use crate::identity::Identity;
 use crate::kind::Kind;
@@ -26,7 +27,7 @@ use crate::metrics::{StageMetrics, StageMetricsRegistry, StageMetricsSnapshot};
 pub struct Limits {
     /// Linear memory of one instance, in bytes.
     pub memory: usize,
-    /// Maximum duration of one call.
+    /// Maximum CPU time of one call.
     pub deadline: Duration,
     /// Maximum number of live instances. Each reserves address space, not memory.
     pub instances: u32,
@@ -46,22 +47,25 @@ pub struct Engine {
     /// A second engine with epoch interruption, created on first use.
     epoch_engine: Arc<OnceLock<wasmtime::Engine>>,
     deadline_mode: DeadlineMode,
+    origin: Origin,
     /// Code addresses of the component of this engine, for deadlines by signal.
     code: Option<Arc<Code>>,
     limits: Limits,
-    cache: Option<PathBuf>,
+    compiler: Compiler,
     stage_metrics: Arc<StageMetricsRegistry>,
 }
 
 /// The mechanism that stops a stage's call at its deadline.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum DeadlineMode {
-    /// By a signal, without overhead. Only on Linux on x86-64. On other machines, and for components with
-    /// tail calls, [`Epoch`](Self::Epoch) is used instead. Built-in stages then use [`None`](Self::None).
+    /// By wasmtime's epochs. The check in every loop costs a fifth to a third of the speed. [Built-in
+    /// stages](Engine::for_built_in) use [`None`](Self::None).
     #[default]
-    Signal,
-    /// By wasmtime's epochs. The check in every loop costs a fifth to a third of the speed.
     Epoch,
+    /// By a signal, without overhead. Only on Linux on x86-64. On other machines, and for components with
+    /// tail calls, [`Epoch`](Self::Epoch) is used instead. It rewrites return addresses of a running thread, which
+    /// shadow stacks forbid.
+    Signal,
     /// Never. The stage is trusted to end, like the host itself.
     None,
 }
@@ -70,58 +74,59 @@ impl Engine {
     /// Creates an engine that caches compiled code in `cache`. Without a cache, each start compiles every
     /// stage, which takes up to a second per stage.
     ///
-    /// wasmtime keys the cache by the component's digest, its own version and its settings. The folder holds
-    /// machine code: it must belong to the user who runs logship, and only this user may write to it.
+    /// The folder holds machine code: it must belong to the user who runs logship, and only this user may write to it.
     ///
     /// # Errors
     /// If the cache folder can't be created or is not private, or if the address space is too small.
     pub fn new(limits: Limits, cache: Option<&Path>) -> wasmtime::Result<Self> {
-        if let Some(folder) = cache {
-            ensure_private(folder)
-                .with_context(|| format!("the cache of compiled stages, {}", folder.display()))?;
-        }
-        let wasmtime = wasmtime::Engine::new(&wasmtime_config(&limits, cache)?)?;
-        if Code::SUPPORTS_SIGNALS {
-            deadline::install().context("can't install the deadlines of stages")?;
-        }
+        let cache = cache.map(CodeCache::open).transpose().context("the cache of compiled stages")?;
         Ok(Self {
-            wasmtime,
+            wasmtime: wasmtime::Engine::new(&pooled(STAGE, &limits))?,
             epoch_engine: Arc::default(),
             deadline_mode: DeadlineMode::default(),
+            origin: Origin::Untrusted,
             code: None,
             limits,
-            cache: cache.map(Path::to_owned),
+            compiler: Compiler::new(cache),
             stage_metrics: Arc::default(),
         })
     }
 
-    /// Returns the same engine with another deadline mode, to measure the cost of each.
+    /// Returns the same engine that compiles stages in a child process, except built-in ones.
+    pub fn with_compile_process(self, process: CompileProcess) -> Self {
+        Self { compiler: self.compiler.with_process(process), ..self }
+    }
+
+    /// Returns the same engine with another deadline mode.
     pub fn with_deadline_mode(&self, deadline_mode: DeadlineMode) -> Self {
         Self { deadline_mode, ..self.clone() }
     }
 
-    /// Returns an engine for built-in stages.
+    /// Returns an engine for built-in stages, which are trusted to end. It checks no epochs.
     pub fn for_built_in(&self) -> Self {
-        let deadline_mode = if self.deadline_mode == DeadlineMode::Signal && !Code::SUPPORTS_SIGNALS {
-            DeadlineMode::None
-        } else {
-            self.deadline_mode
+        let deadline_mode = match self.deadline_mode {
+            DeadlineMode::Signal if Code::SUPPORTS_SIGNALS => DeadlineMode::Signal,
+            _ => DeadlineMode::None,
         };
-        self.with_deadline_mode(deadline_mode)
+        Self { origin: Origin::BuiltIn, ..self.with_deadline_mode(deadline_mode) }
     }
 
     /// Compiles a component. Returns it with the engine that enforces its deadline.
     ///
     /// # Errors
     /// If `bytes` is not a component, or wasmtime can't run it.
-    pub(crate) fn compile(&self, bytes: &[u8]) -> wasmtime::Result<(Self, Component)> {
+    pub(crate) fn compile(&self, bytes: &[u8]) -> Result<(Self, Component), CompileError> {
         if self.deadline_mode == DeadlineMode::Epoch {
             return self.compile_with_epochs(bytes);
         }
-        match Component::new(&self.wasmtime, bytes) {
+        match self.compiler.component(&self.wasmtime, STAGE, bytes, self.origin) {
             Ok(component) if self.deadline_mode == DeadlineMode::None => Ok((self.clone(), component)),
             Ok(component) => match Code::of(&component) {
-                Some(code) => Ok((Self { code: Some(Arc::new(code)), ..self.clone() }, component)),
+                Some(code) => {
+                    let installed = watcher::install().context("can't install the deadlines of stages");
+                    installed.map_err(CompileError::Wasmtime)?;
+                    Ok((Self { code: Some(Arc::new(code)), ..self.clone() }, component))
+                }
                 None => self.compile_with_epochs(bytes),
             },
             // The component may have tail calls, which only the other engine accepts. Otherwise the first
@@ -130,9 +135,9 @@ impl Engine {
         }
     }
 
-    fn compile_with_epochs(&self, bytes: &[u8]) -> wasmtime::Result<(Self, Component)> {
-        let wasmtime = self.epoch_engine()?;
-        let component = Component::new(&wasmtime, bytes)?;
+    fn compile_with_epochs(&self, bytes: &[u8]) -> Result<(Self, Component), CompileError> {
+        let wasmtime = self.epoch_engine().map_err(CompileError::Wasmtime)?;
+        let component = self.compiler.component(&wasmtime, STAGE_WITH_EPOCHS, bytes, self.origin)?;
         Ok((Self { wasmtime, deadline_mode: DeadlineMode::Epoch, ..self.clone() }, component))
     }
 
@@ -141,10 +146,10 @@ impl Engine {
         if let Some(engine) = self.epoch_engine.get() {
             return Ok(engine.clone());
         }
-        let mut config = wasmtime_config(&self.limits, self.cache.as_deref())?;
-        let engine = wasmtime::Engine::new(config.epoch_interruption(true).wasm_tail_call(true))?;
-        // Another thread may have been first. Then this engine is dropped, which ends its ticker.
-        start_epoch_ticker(engine.weak())?;
+        let engine = wasmtime::Engine::new(&pooled(STAGE_WITH_EPOCHS, &self.limits))?;
+        // Another thread may have been first. Then this engine is dropped, which ends its ticks.
+        let ticking = engine.weak();
+        ticker::listen(move || ticking.upgrade().map(|engine| engine.increment_epoch()).is_some())?;
         Ok(self.epoch_engine.get_or_init(|| engine).clone())
     }
 
@@ -155,12 +160,18 @@ impl Engine {
         store: &mut Store<Guest>,
         call: impl FnOnce(&mut Store<Guest>) -> R,
     ) -> (R, bool) {
+        unblock_traps();
         if let Some(code) = &self.code {
-            return deadline::run(self.limits.deadline, code, || call(store));
+            return watcher::run(self.limits.deadline, code, || call(store));
         }
-        if self.deadline_mode == DeadlineMode::Epoch {
-            store.set_epoch_deadline(self.deadline_ticks());
+        if self.deadline_mode != DeadlineMode::Epoch {
+            return (call(store), false);
         }
+        let _ticking = Running::begin();
+        let cpu_time = thread_cpu_time();
+        let deadline = Deadline::begin(self.limits.deadline, cpu_time);
+        store.data_mut().deadline = Some(deadline);
+        store.set_epoch_deadline(deadline.remaining_ticks(cpu_time).unwrap_or(0));
         (call(store), false)
     }
 
@@ -201,12 +212,15 @@ impl Engine {
         // A batch or an answer is never larger than the guest's memory. wasmtime's default of 128 MiB per
         // call protects hosts without such a limit.
         store.set_hostcall_fuel(self.limits.memory);
+        // Epochs measure the time on the wall. At their deadline, the CPU time decides.
+        store.epoch_deadline_callback(|store| {
+            let deadline = store.data().deadline;
+            match deadline.and_then(|deadline| deadline.remaining_ticks(thread_cpu_time())) {
+                Some(ticks) => Ok(UpdateDeadline::Continue(ticks)),
+                None => Err(Trap::Interrupt.into()),
+            }
+        });
         store
-    }
-
-    /// Returns the deadline of a call, in ticks from now.
-    fn deadline_ticks(&self) -> u64 {
-        self.limits.deadline.as_millis().div_ceil(TICK.as_millis()) as u64 + 1
     }
 }
 
@@ -216,19 +230,6 @@ impl std::fmt::Debug for Engine {
     }
 }
 
-/// Creates the folder, or checks that it belongs to this user and that nobody else may write to it. The
-/// folder's content is executed.
-pub fn ensure_private(folder: &Path) -> wasmtime::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    let metadata = folder.metadata()?;
-    if metadata.uid() != rustix::process::geteuid().as_raw() || metadata.mode() & 0o022 != 0 {
-        wasmtime::bail!(
-            "belongs to another user, or others may write to it. It holds machine code: choose another folder with --cache"
-        );
-    }
-    Ok(())
-}
-
 /// Returns the default cache folder of compiled stages: `$XDG_CACHE_HOME/logship`, or `~/.cache/logship`.
 pub fn default_cache() -> Option<PathBuf> {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
@@ -236,22 +237,35 @@ pub fn default_cache() -> Option<PathBuf> {
     folder.is_absolute().then(|| folder.join("logship"))
 }
 
-fn wasmtime_config(limits: &Limits, cache: Option<&Path>) -> wasmtime::Result<Config> {
+/// The profile of stages without interruption.
+const STAGE: &str = "stage";
+
+/// The profile of stages with epoch interruption.
+const STAGE_WITH_EPOCHS: &str = "stage-with-epochs";
+
+/// Returns the settings of a profile that affect compiled code. `None` if there is no such profile.
+pub fn code_config(profile: &str) -> Option<Config> {
+    let has_epochs = profile == STAGE_WITH_EPOCHS;
+    if !has_epochs && profile != STAGE {
+        return None;
+    }
     let mut config = Config::new();
     config
         .cranelift_opt_level(OptLevel::Speed)
+        .epoch_interruption(has_epochs)
         // Signals can't stop a stage in a tail call.
-        .wasm_tail_call(false)
+        .wasm_tail_call(has_epochs)
         // Stages import nothing that waits, not even from the empty WASI. Plain calls are cheaper without
         // concurrency.
-        .concurrency_support(false)
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pooling_config(limits)));
-    if let Some(folder) = cache {
-        let mut cache = CacheConfig::new();
-        cache.with_directory(folder);
-        config.cache(Some(Cache::new(cache)?));
-    }
-    Ok(config)
+        .concurrency_support(false);
+    Some(config)
+}
+
+/// Returns the settings of an engine with a pool of instances.
+fn pooled(profile: &str, limits: &Limits) -> Config {
+    let mut config = code_config(profile).unwrap_or_default();
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pooling_config(limits)));
+    config
 }
 
 fn pooling_config(limits: &Limits) -> PoolingAllocationConfig {
@@ -269,17 +283,4 @@ fn pooling_config(limits: &Limits) -> PoolingAllocationConfig {
         .max_tables_per_component(64)
         .max_memories_per_component(8);
     pool
-}
-
-/// Increments the epoch every tick until the engine is dropped.
-fn start_epoch_ticker(engine: EngineWeak) -> wasmtime::Result<()> {
-    let ticker = move || {
-        while let Some(engine) = engine.upgrade() {
-            engine.increment_epoch();
-            drop(engine);
-            std::thread::sleep(TICK);
-        }
-    };
-    std::thread::Builder::new().name("epoch".into()).spawn(ticker)?;
-    Ok(())
 }

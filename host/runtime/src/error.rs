@@ -190,12 +190,12 @@ pub enum StageError {
     },
     /// The call exceeded its deadline.
     #[error(
-        "{stage} did not answer within {seconds} s and was stopped. If it is only slow, raise --stage-deadline"
+        "{stage} did not answer within {seconds} s of CPU time and was stopped. If it is only slow, raise --stage-deadline"
     )]
     Deadline {
         /// The stage.
         stage: Identity,
-        /// Deadline of a call, in seconds.
+        /// Deadline of a call, in seconds of CPU time.
         seconds: f64,
     },
     /// The stage requested more memory than its cap.

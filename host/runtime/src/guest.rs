@@ -3,6 +3,8 @@
 use fastrand::Rng;
 use wasmtime::ResourceLimiter;
 
+use crate::deadline::Deadline;
+
 /// Seed of the random numbers.
 const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
 
@@ -14,13 +16,15 @@ pub(crate) struct Guest {
     pub(crate) used: usize,
     /// Memory requested beyond the cap, in bytes.
     pub(crate) denied: Option<usize>,
+    /// The deadline of the current call, for epochs.
+    pub(crate) deadline: Option<Deadline>,
     /// Random numbers for a stage that may use WASI.
     random: Rng,
 }
 
 impl Guest {
     pub(crate) fn new(cap: usize) -> Self {
-        Self { cap, used: 0, denied: None, random: Rng::with_seed(SEED) }
+        Self { cap, used: 0, denied: None, deadline: None, random: Rng::with_seed(SEED) }
     }
 
     /// Begins a call. Resets the random numbers, so that a reused instance gives the same bytes as a new one.

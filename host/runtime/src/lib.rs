@@ -10,8 +10,8 @@
 //! | [`stage`] | components that are compiled and checked, one file for each kind |
 //! | [`componentize`] | components made from core modules |
 //! | `instance` | an instance of a component: calls it, explains its traps, records its metrics |
-//! | [`engine`] | the wasmtime engine, the limits of stages and the cache of their compiled code |
-//! | `deadline`, `code` | ends calls that exceed their time; addresses of compiled code |
+//! | [`engine`] | the wasmtime engine and the limits of stages |
+//! | `deadline`, `code` | ends calls that exceed their CPU time; addresses of compiled code |
 //! | [`wasi`] | an empty WASI, for stages that may import it |
 //! | `guest` | the host's state of an instance: its memory and its random numbers |
 //! | `metrics` | calls, durations, bytes, memory and failures of each component |

@@ -26,6 +26,7 @@ use logship_registry::catalog::StageCatalog;
 use logship_registry::folder_watcher::FolderWatcher;
 use logship_runtime::engine::Engine;
 use logship_runtime::wasi::WasiAllowlist;
+use logship_wasm::private_folder::{self, FolderError};
 
 /// The service. Share it with [`Arc`].
 #[derive(Debug)]
@@ -62,6 +63,9 @@ pub enum ServiceError {
     /// The store can't be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A folder whose content is run or trusted is not private.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
     /// The keys can't be read.
     #[error(transparent)]
     Keys(#[from] KeysError),
@@ -85,10 +89,15 @@ impl Service {
         let clock = Arc::clone(&options.clock);
         // Before any stage is loaded, because loading registers the stage's metrics.
         let metrics = metrics::install()?;
+        if config.data.exists() {
+            private_folder::check(&config.data)?;
+        }
         let store = Arc::new(Store::open(&config.data, options)?);
         let file = key_file(&config.data, clock() / 1_000_000)?;
         let components = config.data.join("stages");
+        private_folder::create(&components)?;
         let watched = config.stages.folder.clone().unwrap_or_else(|| components.clone());
+        private_folder::check_provided(&watched)?;
         let allowlist = WasiAllowlist::of(config.stages.allow_wasi.clone());
         let registry =
             Registry::for_store(engine, components, Arc::clone(&store)).with_wasi_allowlist(allowlist);

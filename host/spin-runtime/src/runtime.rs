@@ -8,11 +8,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
+use logship_wasm::code_cache::CodeCache;
+use logship_wasm::compile_process::CompileProcess;
+use logship_wasm::compiler::{CompileError, Compiler, Origin};
+use logship_wasm::ticker::{self, Running};
 use tokio::sync::Semaphore;
 use wasmtime::component::{Component, ComponentType, InstancePre, Lift, Linker, Lower, ResourceTable};
 use wasmtime::{
-    Cache, CacheConfig, Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store,
-    StoreLimitsBuilder, Trap, UpdateDeadline,
+    Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store, StoreLimitsBuilder,
+    Trap, UpdateDeadline,
 };
 use wasmtime_wasi::WasiCtx;
 use wasmtime_wasi_http::WasiHttpCtx;
@@ -53,6 +57,7 @@ pub enum DeadlineMode {
 pub struct Runtime {
     epoch_engine: Engine,
     no_deadline_engine: Engine,
+    compiler: Compiler,
     /// One permit for each concurrent call.
     permits: Arc<Semaphore>,
     limits: Limits,
@@ -76,8 +81,8 @@ pub enum RuntimeError {
     #[error("can't create the WebAssembly engine: {0:#}")]
     Engine(wasmtime::Error),
     /// The component can't be compiled.
-    #[error("the component can't be compiled: {0:#}")]
-    Compile(wasmtime::Error),
+    #[error("the component can't be compiled: {0}")]
+    Compile(CompileError),
     /// The component has an import that nothing provides.
     #[error("the component has an import that the host doesn't provide: {0:#}")]
     Link(wasmtime::Error),
@@ -127,43 +132,44 @@ const MAX_PARTS: u32 = 8;
 /// Memory that stays resident for the next call, in bytes.
 const KEEP_RESIDENT: usize = 16 << 20;
 
-/// Interval at which a busy function yields and its timeout is checked.
-const EPOCH_INTERVAL: Duration = Duration::from_millis(10);
-
 impl Runtime {
     /// Creates a runtime with WASI 0.3. Stores compiled code in the folder `cache`, if set.
     ///
     /// # Errors
     /// Fails if the engine doesn't support this machine, or the folder can't be used.
     pub fn new(limits: Limits, cache: Option<&Path>) -> Result<Self, RuntimeError> {
-        let engine = |mode| engine(&limits, cache, mode).map_err(RuntimeError::Engine);
-        let (epoch_engine, no_deadline_engine) = (engine(DeadlineMode::Epoch)?, engine(DeadlineMode::None)?);
-        let weak_engine = epoch_engine.weak();
-        std::thread::spawn(move || {
-            while let Some(engine) = weak_engine.upgrade() {
-                engine.increment_epoch();
-                drop(engine);
-                std::thread::sleep(EPOCH_INTERVAL);
-            }
-        });
+        let cache = cache.map(CodeCache::open).transpose();
+        let cache = cache.map_err(|error| RuntimeError::Engine(error.into()))?;
+        let engine = |profile| engine(&limits, profile).map_err(RuntimeError::Engine);
+        let (epoch_engine, no_deadline_engine) = (engine(FUNCTION_WITH_EPOCHS)?, engine(FUNCTION)?);
+        // A busy function yields at each tick, and its timeout is checked.
+        let ticking = epoch_engine.weak();
+        ticker::listen(move || ticking.upgrade().map(|engine| engine.increment_epoch()).is_some())
+            .map_err(|error| RuntimeError::Engine(error.into()))?;
         Ok(Self {
             epoch_engine,
             no_deadline_engine,
+            compiler: Compiler::new(cache),
             permits: Arc::new(Semaphore::new(MAX_CONCURRENT_CALLS as usize)),
             limits,
         })
     }
 
-    /// Compiles a component, or loads its compiled code from the cache.
+    /// Returns the same runtime that compiles untrusted components in a child process.
+    pub fn with_compile_process(self, process: CompileProcess) -> Self {
+        Self { compiler: self.compiler.with_process(process), ..self }
+    }
+
+    /// Compiles a component, or loads its compiled code from the cache. A component without a deadline is trusted.
     ///
     /// # Errors
     /// Fails if the bytes are not a valid component.
     pub fn component(&self, component: &[u8], mode: DeadlineMode) -> Result<Component, RuntimeError> {
-        let engine = match mode {
-            DeadlineMode::Epoch => &self.epoch_engine,
-            DeadlineMode::None => &self.no_deadline_engine,
+        let (engine, profile, origin) = match mode {
+            DeadlineMode::Epoch => (&self.epoch_engine, FUNCTION_WITH_EPOCHS, Origin::Untrusted),
+            DeadlineMode::None => (&self.no_deadline_engine, FUNCTION, Origin::BuiltIn),
         };
-        Component::from_binary(engine, component).map_err(RuntimeError::Compile)
+        self.compiler.component(engine, profile, component, origin).map_err(RuntimeError::Compile)
     }
 
     /// Returns the names of a component's imports.
@@ -201,17 +207,26 @@ impl Runtime {
     }
 }
 
-fn engine(limits: &Limits, cache: Option<&Path>, mode: DeadlineMode) -> wasmtime::Result<Engine> {
-    let mut config = Config::new();
-    config
-        .wasm_component_model_async(true)
-        .epoch_interruption(mode == DeadlineMode::Epoch)
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(limits)));
-    if let Some(folder) = cache {
-        let mut settings = CacheConfig::new();
-        settings.with_directory(folder);
-        config.cache(Some(Cache::new(settings)?));
+/// The profile of functions without interruption.
+const FUNCTION: &str = "function";
+
+/// The profile of functions with epoch interruption.
+const FUNCTION_WITH_EPOCHS: &str = "function-with-epochs";
+
+/// Returns the settings of a profile that affect compiled code. `None` if there is no such profile.
+pub fn code_config(profile: &str) -> Option<Config> {
+    let has_epochs = profile == FUNCTION_WITH_EPOCHS;
+    if !has_epochs && profile != FUNCTION {
+        return None;
     }
+    let mut config = Config::new();
+    config.wasm_component_model_async(true).epoch_interruption(has_epochs);
+    Some(config)
+}
+
+fn engine(limits: &Limits, profile: &str) -> wasmtime::Result<Engine> {
+    let mut config = code_config(profile).unwrap_or_default();
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(limits)));
     Engine::new(&config)
 }
 
@@ -333,6 +348,7 @@ impl Function {
         let limited = async {
             // Never fails, as the semaphore is never closed.
             let _permit = self.permits.acquire().await;
+            let _ticking = Running::begin();
             call.await
         };
         let result = tokio::time::timeout(self.limits.timeout, limited).await;

@@ -49,7 +49,7 @@ pub(super) struct ConsumeCommand {
     #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=3600))]
     heartbeat: u64,
     /// Seconds between reads while few logs arrive.
-    #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = super::seconds)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = super::engine_options::seconds)]
     fetch_interval: f64,
     /// Limits the logs in flight, in MiB.
     #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = clap::value_parser!(u64).range(8..=65536))]

@@ -17,7 +17,7 @@ use super::{EngineOptions, Failure};
 use crate::function_stages::Stages;
 use crate::print::outln;
 use logship_registry::Registry;
-use logship_runtime::engine::{default_cache, ensure_private};
+use logship_runtime::engine::default_cache;
 
 /// Runs stages as functions: one batch per call, over HTTP or Redis.
 ///
@@ -92,12 +92,11 @@ impl ServeCommand {
         let mut signals = runtime.block_on(async { EndSignals::catch() })?;
         let manifest = Manifest::read(&self.application)?;
         let cache = engine.cache.clone().or_else(default_cache);
-        if let Some(cache) = &cache {
-            ensure_private(cache)
-                .map_err(|error| format!("cache of compiled stages {}: {error:#}", cache.display()))?;
-        }
         let stages = Stages::new(Registry::new(engine.engine()?));
-        let functions = self.functions(&manifest, &stages, cache.as_deref())?;
+        let limits =
+            Limits { memory: (self.memory as usize) << 20, timeout: Duration::from_secs(self.timeout) };
+        let calls = Runtime::new(limits, cache.as_deref())?.with_compile_process(engine.compile_process()?);
+        let functions = self.functions(&manifest, &stages, &calls)?;
         runtime.block_on(async {
             let http = &manifest.trigger.http;
             let routes =
@@ -129,17 +128,14 @@ impl ServeCommand {
         &self,
         manifest: &Manifest,
         stages: &Stages,
-        cache: Option<&Path>,
+        runtime: &Runtime,
     ) -> Result<BTreeMap<String, Function>, Failure> {
-        let limits =
-            Limits { memory: (self.memory as usize) << 20, timeout: Duration::from_secs(self.timeout) };
-        let runtime = Runtime::new(limits, cache)?;
         let called = manifest.triggered_components();
         let ready = called.map(|(name, component)| {
             let variables = manifest.variables(component, |name| self.variable(name))?;
             let allowed = manifest.allowed_hosts(component, |name| self.variable(name))?;
             let (socket, parts) = load_parts(manifest, component)?;
-            let function = application::function(&runtime, &socket, parts, stages, variables, allowed)?;
+            let function = application::function(runtime, &socket, parts, stages, variables, allowed)?;
             Ok((name.to_owned(), function))
         });
         ready.collect()

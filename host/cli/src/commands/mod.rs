@@ -2,11 +2,13 @@
 
 mod audit;
 mod bar;
+mod compile_component;
 mod compose;
 mod config;
 mod connect;
 mod consume;
 mod dead_letter;
+mod engine_options;
 mod function;
 mod group;
 mod input_options;
@@ -35,14 +37,12 @@ mod verify;
 mod verify_store;
 
 use std::io::ErrorKind;
-use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::print::{self, errln};
-use logship_runtime::engine::{Engine, Limits, default_cache};
+use engine_options::EngineOptions;
 use logship_runtime::wasi::WasiAllowlist;
 
 /// The error of a failed command.
@@ -81,6 +81,8 @@ enum Command {
     Compose(Box<compose::ComposeCommand>),
     #[command(subcommand)]
     Function(function::FunctionCommand),
+    #[command(hide = true)]
+    CompileComponent(compile_component::CompileComponentCommand),
 }
 
 /// The imports that a component may have.
@@ -95,57 +97,6 @@ struct WasiOption {
 impl WasiOption {
     fn allowlist(&self) -> WasiAllowlist {
         if self.allow_wasi { WasiAllowlist::All } else { WasiAllowlist::None }
-    }
-}
-
-/// The limits of stages, and the cache of their compiled code.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Stages")]
-struct EngineOptions {
-    /// Limits the memory of one stage instance, in MiB.
-    #[arg(long, value_name = "MIB", default_value_t = 256, global = true, value_parser = clap::value_parser!(u64).range(1..=4096))]
-    stage_memory: u64,
-    /// Limits one call of a stage, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 10.0, global = true, value_parser = seconds)]
-    stage_deadline: f64,
-    /// Caches the compiled code of stages in this directory. Keep it private: it holds machine code.
-    #[arg(long, value_name = "DIR", global = true, env = "LOGSHIP_CACHE")]
-    cache: Option<PathBuf>,
-}
-
-fn seconds(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(seconds) if (0.01..=3600.0).contains(&seconds) => Ok(seconds),
-        _ => Err("use a number of seconds from 0.01 to 3600".into()),
-    }
-}
-
-impl EngineOptions {
-    fn engine(&self) -> Result<Engine, Failure> {
-        self.engine_with_memory(usize::MAX)
-    }
-
-    /// Returns an engine that limits a stage to `memory` bytes, or to the option if it is lower.
-    fn engine_with_memory(&self, memory: usize) -> Result<Engine, Failure> {
-        let limits = Limits {
-            memory: ((self.stage_memory as usize) << 20).min(memory),
-            deadline: Duration::from_secs_f64(self.stage_deadline),
-            ..Limits::default()
-        };
-        let failed = |error: wasmtime::Error| format!("can't start the stage engine: {error:#}").into();
-        if self.cache.is_some() {
-            return Engine::new(limits, self.cache.as_deref()).map_err(failed);
-        }
-        // A service without a home directory has no cache, and compiles its stages at each start.
-        let cached = default_cache().map(|cache| Engine::new(limits.clone(), Some(&cache)));
-        match cached {
-            Some(Ok(engine)) => Ok(engine),
-            Some(Err(error)) => {
-                errln!("warning: compiled stages are not cached: {error:#}");
-                Engine::new(limits, None).map_err(failed)
-            }
-            None => Engine::new(limits, None).map_err(failed),
-        }
     }
 }
 
@@ -209,5 +160,6 @@ fn run_command(cli: Cli) -> Result<(), Failure> {
         Command::Config(command) => command.run(),
         Command::Compose(command) => command.run(&cli.engine),
         Command::Function(command) => command.run(&cli.engine),
+        Command::CompileComponent(command) => command.run(),
     }
 }

@@ -58,9 +58,10 @@ fn render() -> String {
     page
 }
 
-/// Returns all commands that do something, in the order of the help.
+/// Returns all commands that do something, in the order of the help. Hidden commands are internal.
 fn leaves(command: &Command) -> Vec<&Command> {
-    let commands = command.get_subcommands().filter(|command| command.get_name() != "help");
+    let is_shown = |command: &&Command| command.get_name() != "help" && !command.is_hide_set();
+    let commands = command.get_subcommands().filter(is_shown);
     commands
         .flat_map(|command| if command.has_subcommands() { leaves(command) } else { vec![command] })
         .collect()

@@ -8,7 +8,8 @@ use super::log::LogOptions;
 use super::signals::EndSignals;
 use super::{EngineOptions, Failure, settings};
 use crate::print;
-use logship_config::service::{Config, Tls};
+use logship_config::service::{self, Config, Tls};
+use logship_runtime::engine::DeadlineMode;
 use logship_server::Service;
 use logship_server::server::Server;
 
@@ -50,7 +51,11 @@ impl ServeCommand {
         let config = self.config()?;
         config.check()?;
         raise_file_limit(config.limits.connections);
-        let engine = engine.engine_with_memory(config.shipping.stage_memory())?;
+        let deadline_mode = match config.stages.deadline_mode {
+            service::DeadlineMode::Epoch => DeadlineMode::Epoch,
+            service::DeadlineMode::Signal => DeadlineMode::Signal,
+        };
+        let engine = engine.engine_with(config.shipping.stage_memory(), deadline_mode)?;
         runtime.block_on(async {
             let data = config.data.clone();
             let server = Server::bind(Service::open(config, engine)?).await?;

@@ -4,7 +4,7 @@ use std::io;
 use std::ptr;
 use std::sync::atomic::Ordering;
 
-use super::{CURRENT, Slot};
+use super::watcher::{CURRENT, Slot};
 use crate::code::Code;
 
 /// A signal that is otherwise unused and ignored by default. Go uses it for the same purpose.
@@ -30,15 +30,26 @@ pub(super) fn install_handler() -> io::Result<()> {
     Ok(())
 }
 
-/// Unblocks the signal in this thread, in case the parent process blocked it. Also unblocks the signals by
-/// which wasmtime's code traps: blocked, they would end the process.
+/// Unblocks the signal in this thread, in case the parent process blocked it.
 pub(super) fn unblock() {
+    unblock_signals(&[SIGNAL]);
+}
+
+/// Unblocks the signals by which wasmtime's code traps, once per thread: blocked, they would end the process.
+pub(crate) fn unblock_traps() {
+    thread_local! {
+        static UNBLOCKED: () = unblock_signals(&[libc::SIGILL, libc::SIGSEGV, libc::SIGFPE, libc::SIGBUS]);
+    }
+    UNBLOCKED.with(|()| ());
+}
+
+fn unblock_signals(signals: &[libc::c_int]) {
     // SAFETY: the signal set is initialized before it is used.
     unsafe {
         let mut set: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&mut set);
-        for signal in [SIGNAL, libc::SIGILL, libc::SIGSEGV, libc::SIGFPE] {
-            libc::sigaddset(&mut set, signal);
+        for signal in signals {
+            libc::sigaddset(&mut set, *signal);
         }
         libc::pthread_sigmask(libc::SIG_UNBLOCK, &set, ptr::null_mut());
     }

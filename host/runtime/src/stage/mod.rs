@@ -89,7 +89,9 @@ impl Stage {
             return Err(wasi_error(&imports));
         }
         let unreadable = |error: wasmtime::Error| StageError::unreadable(origin, format!("{error:#}"));
-        let (engine, component) = engine.compile(bytes).map_err(unreadable)?;
+        let compiled = engine.compile(bytes);
+        let (engine, component) =
+            compiled.map_err(|error| StageError::unreadable(origin, error.to_string()))?;
         let engine = &engine;
         let identity = Identity::new(origin, "", hex::encode(Sha256::digest(bytes)), bytes.len(), imports);
         let mut linker = engine.linker();
