@@ -11,6 +11,8 @@ mod partitions;
 mod previews;
 #[path = "shipping/stages.rs"]
 mod stages;
+#[path = "shipping/stream_panics.rs"]
+mod stream_panics;
 use crate::support;
 #[path = "shipping/transforms.rs"]
 mod transforms;

@@ -1,5 +1,6 @@
 """Functions under `logship function serve`: the objects that `logship ship` makes, delivered once, problems told."""
 
+import base64
 import gzip
 import hashlib
 import json
@@ -14,6 +15,8 @@ from aliyun.log.log_logs_pb2 import LogGroup, LogGroupList
 
 from kit.application import LINES, TASK, Application, manifest, stage
 from kit.fakes import hec
+from kit.fakes.faults import Say
+from kit.fakes.hec_faults import Refuse
 from kit.fakes.put_store import Store
 from kit.paths import PROGRAM, ROOT
 from kit.process import temporary_folder
@@ -381,6 +384,10 @@ class Delivery(unittest.TestCase):
             ((403,), (502, "destination-refused", True)),
             ((404,), (502, "destination-missing", True)),
             ((400,), (422, "destination-rejected", False)),
+            ((400, {}, "ExpiredToken"), (502, "destination-refused", True)),
+            ((400, {}, "RequestTimeout"), (502, "destination-failed", True)),
+            ((307, {"location": "https://far.test/lake"}), (502, "destination-failed", True)),
+            ((501, {}, "NotImplemented"), (502, "destination-failed", True)),
         ]
         for number, (fault, expected) in enumerate(cases):
             with self.subTest(fault=fault):
@@ -389,10 +396,27 @@ class Delivery(unittest.TestCase):
                     self.destination.faults = [fault]
                     answer = application.ship("lake", logs(5), task=task)
                     self.assertEqual((answer.status, *answer.problem()[:2]), expected)
-                    said = fault[1]["retry-after"] if len(fault) > 1 else None
+                    said = fault[1].get("retry-after") if len(fault) > 1 else None
                     self.assertEqual(answer.headers["retry-after"], said)
                     self.assertEqual(len(self.destination.objects), number)
                 self.assertEqual(application.ship("lake", logs(5), task=task).fact("delivered"), "put")
+
+    def test_problem_names_the_target_of_a_redirect(self):
+        self.destination.faults = [(307, {"location": "https://far.test/lake?signature=x"})]
+        problem = json.loads(Application(self, self.text).ship("lake", logs(5)).body)
+        self.assertIn("redirects to https://far.test/lake:", problem["detail"])
+
+    def test_endpoint_without_scheme_is_said(self):
+        deliver = {**self.deliver, "endpoint": self.destination.url.partition("://")[2]}
+        text = manifest({"lake": {"deliver": deliver}}, [self.destination.url])
+        problem = json.loads(Application(self, text).ship("lake", logs(5)).body)
+        self.assertIn("has no scheme", problem["detail"])
+
+    def test_put_has_the_digest_of_its_body(self):
+        for count in (1, 3000):
+            self.assertEqual(Application(self, self.text).ship("lake", logs(count), task=f"1760000089123456789_{count}").status, 200)
+        for body, headers in self.destination.objects.values():
+            self.assertEqual(headers["content-md5"], base64.b64encode(hashlib.md5(body).digest()).decode())
 
     def test_rejects_unreachable_and_disallowed_destination(self):
         self.destination.close()
@@ -424,6 +448,20 @@ class Delivery(unittest.TestCase):
         self.assertEqual((answer.status, answer.fact("rows")), (200, "2000"), answer.body)
         self.assertEqual([event.members["event"]["id"] for event in collector.indexed()], [str(n) for n in range(2000)])
         self.assertGreater(int(answer.fact("requests")), 5)
+        for fault, expected, warning in [
+            (Say(200, b'{"text":"HEC is approaching capacity: queue","code":24}'), 200, "HEC is approaching capacity: queue (code 24)"),
+            (Say(200, b"OK"), 200, None),
+            (Say(204), 200, None),
+            (Say(200, b"<html>Sign in</html>"), 502, None),
+            (Refuse(10), 502, None),
+            (Refuse(26), 503, None),
+        ]:
+            with self.subTest(fault=fault):
+                collector.inject(fault)
+                answer = application.ship("siem", logs(5))
+                collector.clear()
+                self.assertEqual(answer.status, expected, answer.body)
+                self.assertEqual(answer.headers.get("x-logship-warning"), warning)
         wrong = Application(self, text, "--variable", "token=wrong").ship("siem", logs(5))
         self.assertEqual((wrong.status, *wrong.problem()[:2]), (502, "destination-refused", True))
 

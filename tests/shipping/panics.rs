@@ -17,7 +17,6 @@ use logship_registry::Registry;
 use logship_runtime::stage::{Identity, StageError};
 use logship_sink::object::ObjectInfo;
 use logship_source::shard_reader::ShardReader;
-use serde_json::Value;
 
 use crate::shipping::harness::*;
 

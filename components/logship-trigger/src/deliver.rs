@@ -114,6 +114,14 @@ async fn put(call: &Call, object: &Object) -> Result<&'static str, Problem> {
     if response.is_success() { Ok(PUT) } else { Err(response.problem("the presigned URL")) }
 }
 
+/// Codes of S3 for wrong or expired credentials, which may come with status 400.
+const CREDENTIAL_ERRORS: [&str; 4] =
+    ["ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidSecurity"];
+
+/// Codes of S3 for failures that a retry mends, although their status is 400.
+const TEMPORARY_ERRORS: [&str; 4] =
+    ["RequestTimeout", "BadDigest", "XAmzContentChecksumMismatch", "IncompleteBody"];
+
 /// The response of a destination.
 #[derive(Debug)]
 pub(crate) struct Response {
@@ -138,9 +146,23 @@ impl Response {
     pub(crate) fn problem(&self, destination: &str) -> Problem {
         let Self { status, body, .. } = self;
         let excerpt: String = String::from_utf8_lossy(body).chars().take(300).collect();
-        let detail = format!("{destination} responded {status}: {excerpt}");
+        let hint = match (status, self.header("location")) {
+            (300..400, Some(location)) => {
+                let target = location.split('?').next().unwrap_or_default();
+                format!(". It redirects to {target}: set the rule's destination to it")
+            }
+            (501, _) => {
+                ". The store must support conditional writes (If-None-Match: *) and Content-MD5".into()
+            }
+            _ => String::new(),
+        };
+        let detail = format!("{destination} responded {status}: {excerpt}{hint}");
+        let says = |codes: &[&str]| codes.iter().any(|code| excerpt.contains(&format!("<Code>{code}")));
         let problem = match status {
             429 | 503 => Problem::new(503, "destination-busy", detail),
+            400 if says(&CREDENTIAL_ERRORS) => Problem::new(502, "destination-refused", detail),
+            300..400 => Problem::new(502, "destination-failed", detail),
+            400 if says(&TEMPORARY_ERRORS) => Problem::new(502, "destination-failed", detail),
             // The same call succeeds after the access key is renewed or the bucket is created.
             401 | 403 => Problem::new(502, "destination-refused", detail),
             404 => Problem::new(502, "destination-missing", detail),

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use logship_batch::batch::LogBatch;
-use serde_json::{Value, json};
+use logship_batch::hec_answer::{self, Answer};
+use serde_json::json;
 use spin_sdk::http::{self, FullBody};
 
 use crate::deliver::{Delivered, STAGES, send};
@@ -20,24 +21,32 @@ pub(crate) async fn send_all(
     let token = variable("hec_token").await?;
     let (stages, session) = open(rule, receiver)?;
     let (mut events, mut requests, mut bytes, mut logs_before) = (0, 0, 0, 0);
+    let mut last_warning = None;
     for batch in batches {
         let messages = session.push(batch).map_err(|error| problem(with_log_offset(error, logs_before)))?;
         logs_before += batch.len() as u32;
         for range in request_ranges(&messages.ends, receiver.batch_bytes) {
-            post(receiver, &token, &messages.bytes[range]).await?;
+            let warning = post(receiver, &token, &messages.bytes[range]).await?;
+            last_warning = warning.or(last_warning);
             requests += 1;
         }
         events += messages.ends.len();
         bytes += messages.bytes.len();
     }
-    let headers = vec![
+    let mut headers = vec![
         ("x-logship-rows", events.to_string()),
         ("x-logship-stored-bytes", bytes.to_string()),
         ("x-logship-requests", requests.to_string()),
         (STAGES, stages),
         ("x-logship-delivered", "sent".to_owned()),
     ];
+    headers.extend(last_warning.map(|warning| ("x-logship-warning", header_text(&warning))));
     Ok(Delivered { headers, object: None })
+}
+
+/// Returns text without the characters that a header can't have.
+fn header_text(text: &str) -> String {
+    text.chars().map(|char| if char.is_ascii_graphic() || char == ' ' { char } else { '?' }).collect()
 }
 
 /// Checks that the function can make the events of a rule. Returns the name and version of the formatter.
@@ -77,7 +86,8 @@ fn request_ranges(ends: &[u32], max_bytes: usize) -> Vec<std::ops::Range<usize>>
     requests
 }
 
-async fn post(receiver: &Hec, token: &str, events: &[u8]) -> Result<(), Problem> {
+/// Sends events. Returns the warning of a receiver that has accepted them.
+async fn post(receiver: &Hec, token: &str, events: &[u8]) -> Result<Option<String>, Problem> {
     let url = format!("{}/services/collector/event", receiver.url.trim_end_matches('/'));
     let request = http::Request::post(url)
         .header("authorization", format!("Splunk {token}"))
@@ -85,17 +95,17 @@ async fn post(receiver: &Hec, token: &str, events: &[u8]) -> Result<(), Problem>
         .body(FullBody::new(Bytes::copy_from_slice(events)))
         .map_err(|error| Problem::settings(format!("deliver: url {:?}: {error}", receiver.url)))?;
     let response = send(request).await?;
-    // A proxy may also respond 200; only Splunk sends code 0.
-    let code =
-        serde_json::from_slice::<Value>(&response.body).ok().and_then(|body| body.get("code")?.as_u64());
-    match (response.status, code) {
-        (200, Some(0)) => Ok(()),
-        (200, _) => Err(Problem::new(
-            502,
-            "destination-failed",
-            format!("{} responded 200, but not like Splunk: check the URL", receiver.url),
-        )),
-        _ => Err(response.problem("Splunk")),
+    match hec_answer::interpret(response.status, &response.body) {
+        Answer::Accepted { warning, .. } => Ok(warning),
+        Answer::Rejected { .. } => Err(response.problem("Splunk")),
+        Answer::Failed(problem) if response.is_success() => {
+            Err(Problem::new(502, "destination-failed", format!("{} responded {problem}", receiver.url)))
+        }
+        // The token, its channel or its settings: the same call succeeds after they are corrected.
+        Answer::Failed(problem) if response.status == 400 && hec_answer::code(&response.body).is_some() => {
+            Err(Problem::new(502, "destination-refused", format!("Splunk responded 400: {problem}")))
+        }
+        Answer::Failed(_) => Err(response.problem("Splunk")),
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use md5::{Digest as _, Md5};
 use rusty_s3::actions::{HeadObject, PutObject};
 use rusty_s3::{Bucket, Credentials, S3Action, UrlStyle};
 use spin_sdk::http::{self, FullBody};
@@ -21,6 +24,11 @@ const SIGNATURE_LIFETIME: Duration = Duration::from_secs(600);
 /// exactly once.
 pub(crate) async fn put(settings: &S3, call: &Call, object: &Object) -> Result<PutOutcome, Problem> {
     let invalid = |problem: String| Problem::settings(format!("deliver: {problem}"));
+    if !settings.endpoint.starts_with("https://") && !settings.endpoint.starts_with("http://") {
+        let problem =
+            format!("endpoint {:?} has no scheme: begin with https:// or http://", settings.endpoint);
+        return Err(invalid(problem));
+    }
     let endpoint = settings
         .endpoint
         .parse()
@@ -113,6 +121,8 @@ async fn put_if_absent(
     let headers = [
         ("content-type", object.media_type.clone()),
         ("if-none-match", "*".to_owned()),
+        // The store compares it with what it got. Buckets with Object Lock require it.
+        ("content-md5", STANDARD.encode(Md5::digest(&object.bytes))),
         (TASK, call.task.to_string()),
         (SOURCE, source(call)),
         (RANGE, call.range.clone()),

@@ -1,4 +1,4 @@
-//! The log's way to standard error: a bounded queue, and a thread that writes.
+//! The log's way to standard error: a bounded queue, and a thread that writes. What functions print takes it, too.
 //!
 //! Logging must not stop the work that it describes. A closed or full standard error loses lines, a pipe that nobody
 //! reads fills the queue and then loses lines, and neither blocks or ends a thread that logs. Lost lines are counted,
@@ -16,14 +16,23 @@ use tracing_subscriber::fmt::MakeWriter;
 /// The largest backlog, in bytes. A busy service logs some kilobytes a second.
 const CAPACITY: usize = 1 << 20;
 
-static STARTED: OnceLock<LogQueue> = OnceLock::new();
+/// The queue of each stream.
+static STARTED: [OnceLock<LogQueue>; 2] = [OnceLock::new(), OnceLock::new()];
 
-/// A queue of lines for the log.
-#[derive(Debug, Clone, Default)]
+/// A stream of the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stream {
+    Stdout,
+    Stderr,
+}
+
+/// A queue of lines.
+#[derive(Debug, Clone)]
 pub(crate) struct LogQueue(Arc<Shared>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
+    stream: Stream,
     backlog: Mutex<Backlog>,
     changed: Condvar,
 }
@@ -38,22 +47,32 @@ struct Backlog {
 }
 
 impl LogQueue {
-    /// Starts the process's queue: a thread writes its lines to standard error.
+    /// Returns the queue of a stream. The first call starts a thread that writes its lines.
     ///
     /// # Errors
     /// When the system has no thread or file descriptor left.
-    pub(crate) fn start() -> io::Result<Self> {
-        let queue = STARTED.get_or_init(Self::default).clone();
+    pub(crate) fn start(stream: Stream) -> io::Result<Self> {
+        if let Some(queue) = Self::started(stream) {
+            return Ok(queue.clone());
+        }
         // A duplicate, so that a blocked write holds no lock of the standard library.
-        let stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
+        let file = match stream {
+            Stream::Stdout => io::stdout().as_fd().try_clone_to_owned()?,
+            Stream::Stderr => io::stderr().as_fd().try_clone_to_owned()?,
+        };
+        let queue = Self::new(stream);
         let writing = queue.clone();
-        std::thread::Builder::new().name("log".into()).spawn(move || writing.write_to(stderr))?;
-        Ok(queue)
+        std::thread::Builder::new().name("log".into()).spawn(move || writing.write_to(File::from(file)))?;
+        Ok(STARTED[stream as usize].get_or_init(|| queue).clone())
     }
 
-    /// Returns the process's queue, if it was started.
-    pub(crate) fn started() -> Option<&'static Self> {
-        STARTED.get()
+    fn new(stream: Stream) -> Self {
+        Self(Arc::new(Shared { stream, backlog: Mutex::default(), changed: Condvar::new() }))
+    }
+
+    /// Returns the queue of a stream, if it was started.
+    pub(crate) fn started(stream: Stream) -> Option<&'static Self> {
+        STARTED[stream as usize].get()
     }
 
     fn backlog(&self) -> MutexGuard<'_, Backlog> {
@@ -99,7 +118,20 @@ impl LogQueue {
             is_cut = if written > 0 { result.is_err() } else { is_cut && result.is_err() };
             let lost = self.finish(result.is_ok());
             if lost > 0 {
-                tracing::warn!(lost, "lines of the log were lost: standard error could not be written");
+                match self.0.stream {
+                    Stream::Stderr => {
+                        tracing::warn!(
+                            lost,
+                            "lines of the log were lost: standard error could not be written"
+                        );
+                    }
+                    Stream::Stdout => {
+                        tracing::warn!(
+                            lost,
+                            "output of functions was lost: standard output could not be written"
+                        );
+                    }
+                }
             }
         }
     }
@@ -194,7 +226,7 @@ mod tests {
     /// A queue with a thread that writes, the results of the writes, and the written bytes.
     fn queue() -> (LogQueue, mpsc::Sender<io::Result<usize>>, mpsc::Receiver<Vec<u8>>) {
         let (queue, (results, next), (written, seen)) =
-            (LogQueue::default(), mpsc::channel(), mpsc::channel());
+            (LogQueue::new(Stream::Stderr), mpsc::channel(), mpsc::channel());
         let writing = queue.clone();
         std::thread::spawn(move || writing.write_to(Output { results: next, written }));
         (queue, results, seen)

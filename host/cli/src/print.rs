@@ -8,7 +8,7 @@ use std::io::{self, Write as _};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::log_queue::LogQueue;
+use crate::log_queue::{LogQueue, Stream};
 
 /// Prints a line to standard output. After a failed write, later lines are dropped.
 macro_rules! outln {
@@ -47,7 +47,7 @@ pub(crate) fn out(text: fmt::Arguments<'_>) {
 
 /// Prints text to standard error. It goes through the log's queue, if a log was started, so that it never blocks.
 pub(crate) fn err(text: fmt::Arguments<'_>) {
-    match LogQueue::started() {
+    match LogQueue::started(Stream::Stderr) {
         Some(queue) => queue.push(text.to_string().into_bytes()),
         None => drop(io::stderr().write_fmt(text)),
     }
@@ -62,9 +62,9 @@ pub(crate) fn finish_out() -> io::Result<()> {
     failure().take().map_or(flushed, Err)
 }
 
-/// Writes the lines of the log that are still queued. Gives up after a second, if nobody reads them.
+/// Writes the lines that are still queued. Gives up after a second, if nobody reads them.
 pub(crate) fn flush_log() {
-    if let Some(queue) = LogQueue::started() {
+    for queue in [Stream::Stdout, Stream::Stderr].into_iter().filter_map(LogQueue::started) {
         queue.flush(FLUSH_TIMEOUT);
     }
 }

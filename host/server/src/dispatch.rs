@@ -1,15 +1,17 @@
 //! Answers requests: finds the operation of each, checks its permission, and calls its handler.
 
 use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::{Request, Response};
 use logship_logstore::{Logstore, Project, StoreError};
-use logship_sls::error::ApiError;
+use logship_sls::error::{ApiError, ErrorCode};
 
 use crate::call::Call;
 use crate::keys::ALL_PROJECTS;
@@ -31,7 +33,11 @@ pub(crate) async fn answer(
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let mut operation = UNKNOWN;
     let active = CountGuard::begin(&service.active);
-    let result = dispatch(&service, request, peer, &mut operation).await;
+    let dispatched = AssertUnwindSafe(dispatch(&service, request, peer, &mut operation)).catch_unwind().await;
+    // The log has the panic itself. The client gets an answer instead of a closed connection.
+    let result = dispatched.unwrap_or_else(|_| {
+        Err(ApiError::new(ErrorCode::InternalServerError, "the request panicked, which is a bug of logship"))
+    });
     drop(active);
     let (code, seconds) =
         (result.as_ref().map_or_else(|error| error.code.as_str(), |_| "OK"), begun.elapsed());

@@ -1,7 +1,7 @@
 //! The HTTP transport of object stores: digests of uploads, and redirects and missing features that OpenDAL leaves
 //! unexplained.
 
-use http::header::{HeaderValue, LOCATION};
+use http::header::{ETAG, HeaderValue, LOCATION};
 use http::{Method, Request, Response, StatusCode};
 use opendal::raw::format_content_md5_iter;
 use opendal::raw::oio::ReadStream as _;
@@ -43,9 +43,17 @@ impl HttpTransport for StoreTransport {
         if let Some(signer) = &self.signer {
             request = signer.sign(request).await?;
         }
-        explain(self.http.fetch(request).await?).await
+        let is_put = request.method() == Method::PUT;
+        let response = explain(self.http.fetch(request).await?).await?;
+        if is_put && response.status().is_success() && !response.headers().contains_key(ETAG) {
+            return Err(Error::new(ErrorKind::Unexpected, NO_ETAG));
+        }
+        Ok(response)
     }
 }
+
+/// The error of an upload that somebody else than a store has answered.
+const NO_ETAG: &str = "success without an ETag: this is not the answer of an object store. A proxy may have answered: check `endpoint` and `proxy`";
 
 /// Converts answers to errors whose words say what to do. OpenDAL keeps neither the status nor the target of a redirect.
 async fn explain(response: Response<HttpBody>) -> Result<Response<HttpBody>> {

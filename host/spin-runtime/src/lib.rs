@@ -6,6 +6,7 @@
 //! - [`application`]: callable functions, with linked imports.
 //! - `linker`: the interfaces that a component may import.
 //! - [`outbound`]: the hosts that a component may connect to.
+//! - [`output`]: what functions print.
 //! - [`runtime`]: compiled components; each call has its own instance.
 //! - `state`: the state of an instance.
 //! - [`server`]: HTTP triggers; [`subscriber`]: Redis triggers.
@@ -18,6 +19,7 @@ pub mod fuse;
 mod linker;
 pub mod manifest;
 pub mod outbound;
+pub mod output;
 pub mod runtime;
 pub mod server;
 mod state;

@@ -25,6 +25,7 @@ use wasmtime_wasi_http::p3::{Request, bindings::http::types::ErrorCode};
 
 use crate::linker::linker;
 use crate::outbound::{AllowedHost, Outbound};
+use crate::output::Output;
 pub use crate::state::State;
 
 /// Resource limits of a call.
@@ -61,6 +62,7 @@ pub struct Runtime {
     /// One permit for each concurrent call.
     permits: Arc<Semaphore>,
     limits: Limits,
+    output: Option<[Output; 2]>,
 }
 
 /// A component that can be called.
@@ -72,6 +74,7 @@ pub struct Function {
     outbound: Outbound,
     variables: Arc<BTreeMap<String, String>>,
     limits: Limits,
+    output: Option<[Output; 2]>,
 }
 
 /// A failed preparation of a component.
@@ -152,7 +155,15 @@ impl Runtime {
             compiler: Compiler::new(cache),
             permits: Arc::new(Semaphore::new(MAX_CONCURRENT_CALLS as usize)),
             limits,
+            output: None,
         })
+    }
+
+    /// Hands on what functions print. By default they print to this process's streams, and fail if these can't be
+    /// written.
+    #[must_use]
+    pub fn with_output(self, stdout: Output, stderr: Output) -> Self {
+        Self { output: Some([stdout, stderr]), ..self }
     }
 
     /// Returns the same runtime that compiles untrusted components in a child process.
@@ -203,6 +214,7 @@ impl Runtime {
             outbound: Outbound(allowed.into()),
             variables: variables.into(),
             limits: self.limits,
+            output: self.output.clone(),
         })
     }
 }
@@ -256,7 +268,10 @@ impl Function {
         let limits =
             StoreLimitsBuilder::new().memory_size(self.limits.memory).trap_on_grow_failure(true).build();
         let mut wasi = WasiCtx::builder();
-        wasi.inherit_stdout().inherit_stderr();
+        match &self.output {
+            Some([stdout, stderr]) => wasi.stdout(stdout.clone()).stderr(stderr.clone()),
+            None => wasi.inherit_stdout().inherit_stderr(),
+        };
         let state = State {
             wasi: wasi.build(),
             http: WasiHttpCtx::new(),

@@ -106,6 +106,18 @@ class Respond:
         exchange.respond(self.status, "application/xml", body.encode(), self.headers)
 
 
+@dataclass(frozen=True)
+class Say:
+    """Any answer in place of the true one."""
+
+    status: int
+    body: bytes = b""
+
+    def run(self, exchange):
+        exchange.take()
+        exchange.respond(self.status, "application/json", self.body, ())
+
+
 INTERNAL_ERROR = Respond(500, "InternalError")
 SLOW_DOWN = Respond(503, "SlowDown")
 SERVER_BUSY = Respond(503, "ServerBusy")

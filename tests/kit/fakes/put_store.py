@@ -4,7 +4,8 @@ from kit.fakes.http import Answer, Server
 
 
 class Store(Server):
-    """Keeps what is put, for one test case. `faults` are pairs of a status and headers that the next puts are answered."""
+    """Keeps what is put, for one test case. `faults` are statuses with headers and the code of an
+    error that the next puts are answered."""
 
     def __init__(self, test):
         self.objects, self.faults = {}, []
@@ -21,8 +22,8 @@ class Store(Server):
 
     def _put(self, request, path):
         if self.faults:
-            status, *headers = self.faults.pop()
-            return Answer(status, b"", *headers)
+            status, headers, code = (*self.faults.pop(), {}, "")[:3]
+            return Answer(status, f"<Error><Code>{code}</Code></Error>".encode() if code else b"", headers)
         if "if-none-match" in request.headers and path in self.objects:
             return Answer(412)
         assert "X-Amz-Signature=" in request.target or "if-none-match" not in request.headers

@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use logship_spin_runtime::application;
 use logship_spin_runtime::compose::{ComponentFile, compose};
 use logship_spin_runtime::manifest::{Component, Manifest};
+use logship_spin_runtime::output::Output;
 use logship_spin_runtime::runtime::{Function, Limits, Runtime};
 use logship_spin_runtime::server::{Route, Server};
 use logship_spin_runtime::subscriber::subscribe;
@@ -15,6 +16,7 @@ use super::log::LogOptions;
 use super::signals::EndSignals;
 use super::{EngineOptions, Failure};
 use crate::function_stages::Stages;
+use crate::log_queue::{LogQueue, Stream};
 use crate::print::outln;
 use logship_registry::Registry;
 use logship_runtime::engine::default_cache;
@@ -95,7 +97,11 @@ impl ServeCommand {
         let stages = Stages::new(Registry::new(engine.engine()?));
         let limits =
             Limits { memory: (self.memory as usize) << 20, timeout: Duration::from_secs(self.timeout) };
-        let calls = Runtime::new(limits, cache.as_deref())?.with_compile_process(engine.compile_process()?);
+        let (stdout, stderr) = (LogQueue::start(Stream::Stdout)?, LogQueue::start(Stream::Stderr)?);
+        let output = |queue: LogQueue| Output::new(move |bytes| queue.push(bytes.to_vec()));
+        let calls = Runtime::new(limits, cache.as_deref())?
+            .with_compile_process(engine.compile_process()?)
+            .with_output(output(stdout), output(stderr));
         let functions = self.functions(&manifest, &stages, &calls)?;
         runtime.block_on(async {
             let http = &manifest.trigger.http;

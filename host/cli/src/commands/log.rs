@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
 use super::Failure;
-use crate::log_queue::LogQueue;
+use crate::log_queue::{LogQueue, Stream};
 use crate::print;
 
 /// Logging options of long-running commands.
@@ -35,7 +35,8 @@ impl LogOptions {
     pub(super) fn init(&self) -> Result<(), Failure> {
         let filter =
             EnvFilter::try_new(&self.log).map_err(|error| format!("--log {:?}: {error}", self.log))?;
-        let queue = LogQueue::start().map_err(|error| format!("can't start the log: {error}"))?;
+        let queue =
+            LogQueue::start(Stream::Stderr).map_err(|error| format!("can't start the log: {error}"))?;
         // The subscriber would report its own errors by a macro that panics.
         let log =
             tracing_subscriber::fmt().with_env_filter(filter).with_writer(queue).log_internal_errors(false);

@@ -105,7 +105,10 @@ async fn answer(
     let text = match head.method {
         Method::PUT => {
             uploads.lock().unwrap().push(Upload { headers: head.headers, body });
-            let mut response = Response::builder().status(reply.status).header(ETAG, "\"1\"");
+            let mut response = Response::builder().status(reply.status);
+            if reply.code != "no ETag" {
+                response = response.header(ETAG, "\"1\"");
+            }
             for (name, value) in reply.headers {
                 response = response.header(*name, *value);
             }
@@ -230,6 +233,11 @@ fn missing_feature_names_the_setting() {
         let words = ["501 Not Implemented", "conditional-writes = false"];
         assert_error(Reply { status: 501, code, headers: &[] }, "InternalServerError", &words);
     }
+}
+
+#[test]
+fn page_of_a_proxy_is_no_upload() {
+    assert_error(Reply { status: 200, code: "no ETag", headers: &[] }, "InternalServerError", &["A proxy"]);
 }
 
 #[test]

@@ -29,7 +29,7 @@ const STUCK_AFTER: Duration = Duration::from_secs(3);
 const STUCK_RETRY_SECONDS: u64 = 30;
 
 /// Delay before a delivery that panicked is restarted.
-const PANIC_RETRY: Duration = Duration::from_secs(10);
+const PANIC_RETRY: Duration = Duration::from_secs(3);
 
 /// The worker of a rule.
 #[derive(Debug)]
