@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use crate::dead_letter::DeadLetterConfig;
 use crate::destination::DestinationConfig;
@@ -50,6 +51,9 @@ pub struct Config {
     pub receivers: BTreeMap<String, ReceiverConfig>,
     /// The location of events that a receiver rejects permanently.
     pub dead_letters: DeadLetterConfig,
+    /// The SHA-256 of the settings file, in hexadecimal.
+    #[serde(skip)]
+    pub digest: Option<String>,
 }
 
 /// The TLS certificate and its private key, in PEM format.
@@ -143,6 +147,7 @@ impl Default for Config {
             destinations: BTreeMap::new(),
             receivers: BTreeMap::new(),
             dead_letters: DeadLetterConfig::default(),
+            digest: None,
         }
     }
 }
@@ -196,6 +201,7 @@ impl Config {
         let mut config: Self = serde_path_to_error::deserialize(content)
             .map_err(|error| invalid(&format!("{}: ", error.path()), error.inner()))?;
         config.resolve_paths(file.parent().unwrap_or(Path::new("")));
+        config.digest = Some(Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect());
         Ok(config)
     }
 

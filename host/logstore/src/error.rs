@@ -139,6 +139,9 @@ pub enum StoreError {
     /// Another process uses the data directory.
     #[error("{} is in use by another process: stop it or use another data directory", .0.display())]
     Locked(PathBuf),
+    /// A restore of a backup was interrupted.
+    #[error("a restore into {} was interrupted: run `logship restore` again", .0.display())]
+    Restoring(PathBuf),
     /// The file is not a store, or is a store of a newer logship.
     #[error("{} is not a store that this logship can read (schema version {version}, supported up to {known}): use a newer logship or another data directory", path.display())]
     UnsupportedFile {

@@ -123,6 +123,7 @@ async fn perform(service: &Arc<Service>, call: &Call, operation: Operation<'_>) 
     match operation {
         Health | Ready | ShowMetrics => monitor::answer(service, operation).await,
         ShowStore => store::show(service).await,
+        BackUpStore => store::back_up(service, call),
         ConfirmStore => store::confirm(service, call).await,
         ListStages => stages::list(service).await,
         AddStage => stages::add(service, call).await,

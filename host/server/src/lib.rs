@@ -15,6 +15,7 @@
 //! - `memory_budget`: the memory of requests; `consumer_stats`: statistics of the members of consumer groups.
 //! - `audit`: the records of the audit log; `refusals`: limits those of failed attempts; `key_audit`:
 //!   records changes of keys, which `key_changes` announces.
+//! - [`backup`]: backups of the data directory, and their restore.
 //! - `rule_checker`: checks rules before the stage catalog changes.
 //! - `metrics`: metrics for Prometheus; [`metrics_endpoint`]: serves them for programs without a service.
 //!
@@ -23,6 +24,7 @@
 //! `BLESS=1 cargo test -p logship-server operation` renews the table in `docs/service.md`.
 
 mod audit;
+pub mod backup;
 mod call;
 mod consumer_stats;
 mod dispatch;

@@ -136,6 +136,7 @@ operations! {
 
     // The store: its generations, and decisions of its operator.
     ShowStore: GET "/store", "show store", AllProjects(Read), Logship;
+    BackUpStore: POST "/store?type=backup", "back up store", AllProjects(Admin), Logship;
     ConfirmStore: POST "/store?type=confirm", "confirm store", AllProjects(Admin), Logship;
 
     // Stages. Rules of all projects share their names.

@@ -1,8 +1,8 @@
 //! The service: its state, and how it opens.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use logship_logstore::{AuditRecord, AuditScope, Clock, Options, Store, StoreError};
@@ -15,6 +15,7 @@ use crate::keys::{self, ALL_PROJECTS, Access, Grant, KeyFile, Keys, KeysError};
 use crate::memory_budget::MemoryBudget;
 use crate::refusals::Refusals;
 use crate::rule_checker::ServiceRules;
+use crate::store::BackupState;
 use crate::{key_audit, metrics};
 use logship_config::service::{Config, Limits};
 use logship_delivery::engine::DeliveryEngine;
@@ -48,6 +49,8 @@ pub struct Service {
     pub(crate) consumer_stats: ConsumerStats,
     /// Failed attempts, for the audit log.
     pub(crate) refusals: Refusals,
+    /// The last backup since the start.
+    pub(crate) backup: Mutex<Option<BackupState>>,
     /// False during shutdown.
     pub(crate) ready: watch::Sender<bool>,
     /// Allows one preview at a time.
@@ -130,6 +133,7 @@ impl Service {
             stage_catalog,
             folder_watcher,
             store_clock: StoreClock(clock),
+            backup: Mutex::default(),
             ready: watch::Sender::new(true),
             consumer_stats: ConsumerStats::default(),
             refusals: Refusals::default(),

@@ -1,12 +1,14 @@
-//! The store: its generations, and what its operator confirms.
+//! The store: its generations, what its operator confirms, and its backups.
 
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
 
 use logship_logstore::{Generation, Unshipped};
 use logship_sls::error::{ApiError, ErrorCode};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::backup::back_up as copy_everything;
 use crate::call::Call;
 use crate::manage::body;
 use crate::reply::{Reply, store_error};
@@ -29,6 +31,7 @@ pub(crate) async fn show(service: &Arc<Service>) -> Result<Reply, ApiError> {
         Ok(Reply::json(&json!({
             "generations": generations.iter().map(show_generation).collect::<Vec<_>>(),
             "waitingRules": rules,
+            "backup": service.backup.lock().unwrap_or_else(PoisonError::into_inner).as_ref(),
         })))
     })
     .await
@@ -72,4 +75,68 @@ pub(crate) async fn confirm(service: &Service, call: &Call) -> Result<Reply, Api
     service.delivery.wake();
     tracing::info!(rules, ?unshipped, "the generation of the store was confirmed");
     Ok(Reply::json(&json!({ "rules": rules })))
+}
+
+/// A backup that runs, or the last one.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct BackupState {
+    /// The directory.
+    directory: PathBuf,
+    /// `running`, `done` or `failed`.
+    status: &'static str,
+    /// The reason of the failure.
+    message: String,
+    /// The bytes in all files.
+    bytes: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BackupRequest {
+    directory: PathBuf,
+}
+
+/// Begins a backup to a directory on the machine of the service. `show` has its state.
+pub(crate) fn back_up(service: &Arc<Service>, call: &Call) -> Result<Reply, ApiError> {
+    let BackupRequest { directory } = body(call, ErrorCode::PostBodyInvalid)?;
+    let state =
+        |status| BackupState { directory: directory.clone(), status, message: String::new(), bytes: 0 };
+    let mut current = service.backup.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(running) = current.as_ref().filter(|backup| backup.status == "running") {
+        let message = format!("a backup to {} is running: wait for its end", running.directory.display());
+        return Err(ApiError::new(ErrorCode::ParameterInvalid, message));
+    }
+    *current = Some(state("running"));
+    drop(current);
+    let (service, done, failed) = (Arc::clone(service), state("done"), state("failed"));
+    tokio::task::spawn_blocking(move || {
+        let ended = run_backup(&service, &directory, done, failed);
+        *service.backup.lock().unwrap_or_else(PoisonError::into_inner) = Some(ended);
+    });
+    Ok(Reply::empty())
+}
+
+fn run_backup(
+    service: &Arc<Service>,
+    directory: &Path,
+    done: BackupState,
+    failed: BackupState,
+) -> BackupState {
+    // A panic must not leave a backup that runs for ever.
+    let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| copy_everything(service, directory)));
+    match made {
+        Ok(Ok(manifest)) => {
+            let bytes = manifest.files.iter().map(|file| file.bytes).sum();
+            tracing::info!(directory = %directory.display(), bytes, "made a backup");
+            BackupState { bytes, ..done }
+        }
+        Ok(Err(error)) => {
+            tracing::error!(directory = %directory.display(), %error, "a backup failed");
+            BackupState { message: error.to_string(), ..failed }
+        }
+        Err(_) => {
+            BackupState { message: "the backup panicked: please report this bug of logship".into(), ..failed }
+        }
+    }
 }

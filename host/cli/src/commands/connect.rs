@@ -53,6 +53,13 @@ impl Connect {
         self.client_with(&self.project, ALL_PROJECTS, access)
     }
 
+    /// Returns the data directory, unless the service is on another machine.
+    pub(super) fn local_data(&self) -> Option<&std::path::Path> {
+        let host = self.endpoint.split("://").last().unwrap_or_default();
+        let is_local = ["127.", "localhost", "[::1]"].iter().any(|local| host.starts_with(local));
+        is_local.then_some(&*self.data)
+    }
+
     fn client_with(&self, project: &str, granted: &str, access: Access) -> Result<Client, Failure> {
         let (key_id, secret, token) = match (&self.ak_id, &self.ak_key) {
             (Some(id), Some(secret)) => (id.clone(), secret.clone(), self.security_token.clone()),

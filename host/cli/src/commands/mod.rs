@@ -1,6 +1,7 @@
 //! The `logship` program, with one file per command.
 
 mod audit;
+mod backup;
 mod bar;
 mod compile_component;
 mod compose;
@@ -76,6 +77,8 @@ enum Command {
     Audit(Box<audit::AuditCommand>),
     #[command(subcommand)]
     Stage(stage::StageCommand),
+    Backup(Box<backup::BackupCommand>),
+    Restore(backup::RestoreCommand),
     Store(Box<store::StoreCommand>),
     Config(config::ConfigCommand),
     Compose(Box<compose::ComposeCommand>),
@@ -156,6 +159,8 @@ fn run_command(cli: Cli) -> Result<(), Failure> {
         Command::Key(command) => command.run(),
         Command::Audit(command) => command.run(),
         Command::Stage(command) => command.run(&cli.engine),
+        Command::Backup(command) => command.run(),
+        Command::Restore(command) => command.run(),
         Command::Store(command) => command.run(),
         Command::Config(command) => command.run(),
         Command::Compose(command) => command.run(&cli.engine),

@@ -37,7 +37,7 @@ use tokio::sync::Semaphore;
 pub use backup::Snapshot;
 pub use generation::Unshipped;
 pub use log_group::Limits;
-pub use restore::Restored;
+pub use restore::{RESTORING, Restored};
 pub use verify::StoreVerifier;
 
 use self::member::Groups;
@@ -85,6 +85,7 @@ impl Store {
             TryLockError::WouldBlock => StoreError::Locked(directory.to_owned()),
             TryLockError::Error(source) => StoreError::File { path, source },
         })?;
+        restore::check_complete(directory)?;
         let file = directory.join("logstore.db");
         // SQLite creates its other files with the same mode.
         private_file_options().append(true).open(&file).map_err(file_error(&file))?;

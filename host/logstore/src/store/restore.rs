@@ -9,6 +9,17 @@ use crate::error::StoreError;
 use crate::model::{Generation, GenerationReason};
 use crate::schema;
 
+/// The directory, in a data directory, with the files of a restore that is not complete.
+pub const RESTORING: &str = "restoring";
+
+/// Fails if a restore into `directory` was interrupted.
+pub(super) fn check_complete(directory: &Path) -> Result<(), StoreError> {
+    let restoring = directory.join(RESTORING);
+    // The directory is empty after the last file was moved.
+    let is_complete = !restoring.exists() || std::fs::remove_dir(&restoring).is_ok();
+    if is_complete { Ok(()) } else { Err(StoreError::Restoring(directory.to_owned())) }
+}
+
 /// A restored store.
 #[derive(Debug)]
 pub struct Restored {

@@ -39,6 +39,7 @@ const REQUESTS: &[(&str, &str, &str, Permission)] = &[
     ("DELETE", "/stages/s", "remove stage", AllProjects(Admin)),
     ("DELETE", "/stages/DIGEST", "remove stage", AllProjects(Admin)),
     ("GET", "/store", "show store", AllProjects(Read)),
+    ("POST", "/store?type=backup", "back up store", AllProjects(Admin)),
     ("POST", "/store?type=confirm", "confirm store", AllProjects(Admin)),
     ("POST", "/ingest/pro/l", "ingest", Project(Write)),
     ("GET", "/", "show project", Project(Read)),
@@ -106,9 +107,10 @@ fn requests_keep_name_and_permission() {
 
 #[test]
 fn only_some_requests_work_without_project() {
-    const WITHOUT: [&str; 11] = [
+    const WITHOUT: [&str; 12] = [
         "show store",
         "confirm store",
+        "back up store",
         "metrics",
         "list stages",
         "add stage",
