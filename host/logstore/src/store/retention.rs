@@ -171,8 +171,10 @@ impl Retention {
              AND NOT EXISTS (SELECT 1 FROM log_group WHERE id >= ?2 AND id < ?3)",
         )?;
         let (first, end) = shard.rows();
-        remember_positions(connection, shard)?;
-        self.removed_shard |= delete.execute(params![shard.id, first, end])? > 0;
+        if delete.execute(params![shard.id, first, end])? > 0 {
+            remember_positions(connection, shard)?;
+            self.removed_shard = true;
+        }
         Ok(())
     }
 }
