@@ -10,10 +10,13 @@ from kit import service
 from kit.paths import ROOT
 
 SCRIPT = ROOT.parent / "shared/clients/sls_smoke.py"
-# A failed task is looked for in less time than logs wait otherwise.
+# A failed task is looked for in less time than logs wait otherwise. The SDK can't confirm deletions.
 SETTINGS = """
 [shipping]
 longest-wait-seconds = 2
+
+[deletion]
+confirm = false
 """
 # The checks mostly wait for heartbeats and timeouts.
 PATIENCE = 180

@@ -72,6 +72,9 @@ pub const SHARDS: Limit = Limit::new(1, 4096);
 /// `limits.put-ids`.
 pub const PUT_IDS: Limit = Limit::new(1000, 100_000_000);
 
+/// `deletion.undo-hours`.
+pub const UNDO_HOURS: Limit = Limit::new(0, 8784).min_note(" (never)").max_note(" (a year)");
+
 /// `shipping.workers`.
 pub const WORKERS: Limit = Limit::new(0, 1024).min_note(" (one per core)");
 /// `shipping.max-memory-bytes`, unless it is 0. A worker needs the least value for JSON. A Parquet row group of 32 MB

@@ -49,6 +49,8 @@ pub struct Config {
     pub destinations: BTreeMap<String, DestinationConfig>,
     /// The receivers of events, by name.
     pub receivers: BTreeMap<String, ReceiverConfig>,
+    /// The protection of Logstores and projects against mistaken deletion.
+    pub deletion: Deletion,
     /// The location of events that a receiver rejects permanently.
     pub dead_letters: DeadLetterConfig,
     /// The SHA-256 of the settings file, in hexadecimal.
@@ -64,6 +66,32 @@ pub struct Tls {
     pub certificate: PathBuf,
     /// The file with the private key.
     pub key: PathBuf,
+}
+
+/// The protection of Logstores and projects against mistaken deletion.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Deletion {
+    /// True if the deletion of a Logstore or project with logs needs its name in the header `x-logship-confirm`. SDKs of
+    /// Log Service don't send it.
+    pub confirm: bool,
+    /// The time for which a deleted Logstore or project can be restored, in hours. Its logs use disk space until then.
+    /// 0: deletions can't be undone.
+    #[schemars(range(min = limit::UNDO_HOURS.min, max = limit::UNDO_HOURS.max))]
+    pub undo_hours: u64,
+}
+
+impl Default for Deletion {
+    fn default() -> Self {
+        Self { confirm: true, undo_hours: 24 }
+    }
+}
+
+impl Deletion {
+    /// Returns the time for which a deletion can be undone, in seconds.
+    pub fn undo_seconds(&self) -> u64 {
+        self.undo_hours * 3600
+    }
 }
 
 /// The directory of components, and their permissions.
@@ -146,6 +174,7 @@ impl Default for Config {
             stages: Stages::default(),
             destinations: BTreeMap::new(),
             receivers: BTreeMap::new(),
+            deletion: Deletion::default(),
             dead_letters: DeadLetterConfig::default(),
             digest: None,
         }
@@ -238,6 +267,7 @@ impl Config {
     /// The first invalid setting.
     pub fn check(&self) -> Result<(), ConfigError> {
         self.limits.check()?;
+        within("deletion.undo-hours", self.deletion.undo_hours, limit::UNDO_HOURS)?;
         self.shipping.check()?;
         let destinations = self.destinations();
         for (name, destination) in &destinations {

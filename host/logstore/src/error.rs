@@ -23,6 +23,24 @@ pub enum StoreError {
     /// The logstore already exists.
     #[error("logstore {0} already exists")]
     LogstoreExists(String),
+    /// The logstore or project has logs, and its deletion is not confirmed.
+    #[error(
+        "{kind} {name} has logs: confirm its deletion with its name, in the header x-logship-confirm or as --confirm {name}"
+    )]
+    DeletionNotConfirmed {
+        /// `logstore` or `project`.
+        kind: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// No deleted logstore or project of this name can be restored.
+    #[error("no deleted {kind} is called {name}: it was not deleted, or too long ago")]
+    NotDeleted {
+        /// `logstore` or `project`.
+        kind: &'static str,
+        /// The name.
+        name: String,
+    },
     /// The shard does not exist.
     #[error("shard {0} does not exist")]
     NoShard(u32),

@@ -10,7 +10,7 @@
 //!
 //! | module | content |
 //! |---|---|
-//! | `store` | [`Store`], the API: one file for each noun with its operations. `store/writer`: the single writer thread, with group commit. `store/retention`: deletes old logs. `store/integrity`, `store/chain`, `store/walk`: checksums and hash chains |
+//! | `store` | [`Store`], the API: one file for each noun with its operations. `store/writer`: the single writer thread, with group commit; `store/commit`: the work of a commit. `store/retention`: deletes old logs. `store/integrity`, `store/chain`, `store/walk`: checksums and hash chains |
 //! | `audit` | [`AuditScope`]: the operation that the audit log names for a change |
 //! | `model` | the types that the store holds, takes and returns, one file for each noun |
 //! | `schema` | the tables, and their migrations |
@@ -53,11 +53,12 @@ pub use digest::{Digest, InvalidDigest};
 pub use error::StoreError;
 pub use model::{
     AUDIT_LOGSTORE, AUDIT_PROJECT, AuditRecord, AuditTarget, Backlog, CONFIG_NOT_EXIST, Catalog, Checkpoint,
-    Comparison, ConsumerGroup, FOREVER, FailingStage, Generation, GenerationReason, GroupStatus, Heads,
-    Logstore, LogstoreSettings, ManifestEntry, NewGroup, NewStageVersion, NewTask, ObjectManifest, Progress,
-    Project, PutId, Resharding, RuleSettings, RuleStart, Shard, ShardHead, ShippingRule, StageAction,
-    StageAlias, StageAliases, StageChange, StageEvent, StageTarget, StageVersion, Status, StoredGroup,
-    StoredPut, Task, TaskCounts, TaskFilter, TaskId, Verification, VerifiedShard,
+    Comparison, ConsumerGroup, DeletedLogstore, DeletedProject, FOREVER, FailingStage, Generation,
+    GenerationReason, GroupStatus, Heads, Logstore, LogstoreSettings, ManifestEntry, NewGroup,
+    NewStageVersion, NewTask, ObjectManifest, Progress, Project, PutId, Resharding, RuleSettings, RuleStart,
+    Shard, ShardHead, ShippingRule, StageAction, StageAlias, StageAliases, StageChange, StageEvent,
+    StageTarget, StageVersion, Status, StoredGroup, StoredPut, Task, TaskCounts, TaskFilter, TaskId,
+    Verification, VerifiedShard,
 };
 pub use options::{Clock, Options};
 pub use position::LogPosition;

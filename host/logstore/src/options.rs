@@ -16,6 +16,8 @@ pub struct Options {
     pub shards: u32,
     /// The maximum number of put ids that the store keeps for an access key.
     pub put_ids: u64,
+    /// The time for which a deleted logstore or project can be restored, in seconds.
+    pub undo_seconds: u64,
     /// The wall clock, since the Unix epoch.
     pub clock: Clock,
     /// A monotonic clock, for timeouts of consumers: changes of the wall clock do not affect it.
@@ -36,6 +38,13 @@ impl Default for Options {
         };
         let start = Instant::now();
         let uptime = move || start.elapsed().as_micros() as u64;
-        Self { groups: 10, shards: 256, put_ids: 1_000_000, clock: Arc::new(clock), uptime: Arc::new(uptime) }
+        Self {
+            groups: 10,
+            shards: 256,
+            put_ids: 1_000_000,
+            undo_seconds: 86_400,
+            clock: Arc::new(clock),
+            uptime: Arc::new(uptime),
+        }
     }
 }

@@ -267,6 +267,24 @@ const MIGRATIONS: &[&str] = &["
         value TEXT NOT NULL
     ) STRICT, WITHOUT ROWID;
     INSERT OR IGNORE INTO audit_state VALUES ('digest-key', hex(randomblob(32)));
+", "
+    -- Deleted logstores and projects that can still be restored. Their rows have a name that no client can choose.
+    CREATE TABLE IF NOT EXISTS deleted_logstore (
+        logstore INTEGER PRIMARY KEY REFERENCES logstore (id) ON DELETE CASCADE,
+        name TEXT NOT NULL,
+        deleted INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE IF NOT EXISTS deleted_project (
+        project INTEGER PRIMARY KEY REFERENCES project (id) ON DELETE CASCADE,
+        name TEXT NOT NULL,
+        deleted INTEGER NOT NULL
+    ) STRICT;
+
+    -- The rules of deleted logstores, which ship nothing.
+    CREATE VIEW IF NOT EXISTS resting_rule AS
+        SELECT rule.id FROM rule JOIN logstore ON logstore.id = rule.logstore
+        WHERE logstore.id IN (SELECT logstore FROM deleted_logstore)
+            OR logstore.project IN (SELECT project FROM deleted_project);
 "];
 
 /// The page size, in bytes. A commit writes whole pages, and small puts touch one page per shard: with 16 KiB pages

@@ -58,12 +58,13 @@ pub(crate) fn record(call: &Call, operation: Operation<'_>) -> AuditRecord {
     let (project, logstore) = (parameter("project"), parameter("logstore"));
     let (target, object) = match operation {
         Operation::CreateProject => (AuditTarget::Project, named()),
-        Operation::UpdateProject { project } | Operation::DeleteProject { project } => {
-            (AuditTarget::Project, project)
-        }
+        Operation::UpdateProject { project }
+        | Operation::DeleteProject { project }
+        | Operation::RestoreProject { project } => (AuditTarget::Project, project),
         Operation::CreateLogstore { .. } => (AuditTarget::Logstore, named()),
         Operation::UpdateLogstore { logstore, .. }
         | Operation::DeleteLogstore { logstore, .. }
+        | Operation::RestoreLogstore { logstore, .. }
         | Operation::Reshard { logstore, .. } => (AuditTarget::Logstore, logstore),
         Operation::CreateShipper { .. } => (AuditTarget::Rule, named()),
         Operation::UpdateShipper { rule, .. } | Operation::DeleteShipper { rule, .. } => {
@@ -121,6 +122,8 @@ pub(crate) fn protect(operation: Operation<'_>) -> Result<(), ApiError> {
             | CreateLogstore { .. }
             | UpdateLogstore { .. }
             | DeleteLogstore { .. }
+            | RestoreLogstore { .. }
+            | RestoreProject { .. }
             | Reshard { .. }
     );
     if operation.project() != Some(AUDIT_PROJECT) || !is_forbidden {

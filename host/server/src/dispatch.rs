@@ -19,7 +19,8 @@ use crate::operation::{Operation, Permission, UNKNOWN};
 use crate::reply::{Reply, response, store_error};
 use crate::service::{CountGuard, Service};
 use crate::{
-    audit, groups, ingest, manage, metrics, monitor, previews, pull, put, shippers, stages, store, tasks,
+    audit, deletion, groups, ingest, manage, metrics, monitor, previews, pull, put, shippers, stages, store,
+    tasks,
 };
 
 /// Answers a request.
@@ -118,7 +119,8 @@ fn check_permission(call: &Call, operation: Operation<'_>) -> Result<(), ApiErro
 async fn perform(service: &Arc<Service>, call: &Call, operation: Operation<'_>) -> Result<Reply, ApiError> {
     use Operation::*;
     let catalog = service.store.catalog();
-    let project = operation.project().map(|name| catalog.project(name).map_err(store_error)).transpose()?;
+    let existing = operation.project().filter(|_| !matches!(operation, RestoreProject { .. }));
+    let project = existing.map(|name| catalog.project(name).map_err(store_error)).transpose()?;
     let get = |logstore: &str| find_logstore(project, logstore);
     match operation {
         Health | Ready | ShowMetrics => monitor::answer(service, operation).await,
@@ -135,12 +137,18 @@ async fn perform(service: &Arc<Service>, call: &Call, operation: Operation<'_>) 
         CreateProject => manage::create_project(service, call).await,
         ShowProject { project } => manage::show_project(&catalog, project),
         UpdateProject { project } => manage::update_project(service, call, project).await,
-        DeleteProject { project } => manage::delete_project(service, project).await,
+        DeleteProject { project } => deletion::delete_project(service, call, project).await,
+        RestoreProject { project } => deletion::restore_project(service, project).await,
+        ListDeletedLogstores { project } => Ok(deletion::list_logstores(service, &catalog, project)),
+        ListDeletedProjects => Ok(deletion::list_projects(service, &catalog, call)),
         ListLogstores { project } => manage::list_logstores(&catalog, call, project),
         CreateLogstore { project } => manage::create_logstore(service, call, project).await,
         ShowLogstore { logstore, .. } => Ok(manage::show_logstore(get(logstore)?)),
         UpdateLogstore { logstore, .. } => manage::update_logstore(service, call, get(logstore)?).await,
-        DeleteLogstore { logstore, .. } => manage::delete_logstore(service, get(logstore)?).await,
+        DeleteLogstore { logstore, .. } => deletion::delete_logstore(service, call, get(logstore)?).await,
+        RestoreLogstore { project, logstore } => {
+            deletion::restore_logstore(service, call, project, logstore).await
+        }
         Ingest { logstore, .. } => ingest::ingest(service, call, get(logstore)?).await,
         Put { logstore, .. } => put::put(service, call, get(logstore)?).await,
         Pull { logstore, shard, .. } => pull::pull(service, call, get(logstore)?, shard).await,

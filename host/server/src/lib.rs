@@ -5,7 +5,7 @@
 //! - [`server`]: connections, shutdown; `tls`: certificates; `idle_timeout`: closes idle connections.
 //! - `dispatch`: answers requests; `call`: authenticates them; [`keys`]: access keys and their grants.
 //! - [`operation`]: the operations of the API as data: requests, names, permissions.
-//! - Handlers, a module per noun: `manage` (projects, logstores, shards), `put`, `put_id` and `ingest` (write logs), `pull` (cursors,
+//! - Handlers, a module per noun: `manage` (projects, logstores, shards), `deletion` (deletes and restores them), `put`, `put_id` and `ingest` (write logs), `pull` (cursors,
 //!   read logs), `groups` (consumer groups), `shippers` (rules), `tasks`, `stages`, `previews` (of a stage), `store` (its
 //!   generations and backups), `monitor` (health, metrics).
 //! - `reply`: responses.
@@ -27,6 +27,7 @@ mod audit;
 pub mod backup;
 mod call;
 mod consumer_stats;
+mod deletion;
 mod dispatch;
 mod groups;
 mod idle_timeout;

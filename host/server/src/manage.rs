@@ -103,11 +103,6 @@ pub(crate) async fn update_project(service: &Service, call: &Call, project: &str
     Ok(Reply::empty())
 }
 
-pub(crate) async fn delete_project(service: &Service, project: &str) -> Result<Reply, ApiError> {
-    service.store.delete_project(project).await.map_err(store_error)?;
-    Ok(Reply::empty())
-}
-
 /// The settings of a logstore: those that logship uses, and the rest, which is only returned to clients.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -174,11 +169,6 @@ pub(crate) async fn update_logstore(
     let settings = LogstoreBody::read(call)?.settings(&logstore.settings, logstore.ttl);
     let Logstore { project, name, .. } = logstore;
     service.store.update_logstore(project, name, &settings).await.map_err(store_error)?;
-    Ok(Reply::empty())
-}
-
-pub(crate) async fn delete_logstore(service: &Service, logstore: &Logstore) -> Result<Reply, ApiError> {
-    service.store.delete_logstore(&logstore.project, &logstore.name).await.map_err(store_error)?;
     Ok(Reply::empty())
 }
 
@@ -263,7 +253,7 @@ pub(crate) async fn reshard(
 }
 
 /// Returns true if the name has 3 to 63 characters: lowercase letters and digits, and within also those of `extra`.
-fn is_name(name: &str, extra: &str) -> bool {
+pub(crate) fn is_name(name: &str, extra: &str) -> bool {
     let is_alphanumeric = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit();
     (3..=63).contains(&name.len())
         && name.chars().all(|letter| is_alphanumeric(letter) || extra.contains(letter))

@@ -153,6 +153,9 @@ operations! {
     CreateProject: POST "/", "create project", NewProject, Sls;
     UpdateProject { project }: PUT "PROJECT/", "update project", Project(Admin), Sls;
     DeleteProject { project }: DELETE "PROJECT/", "delete project", Project(Admin), Sls;
+    RestoreProject { project }: POST "PROJECT/restore", "restore project", Project(Admin), Logship;
+    ListDeletedLogstores { project }: GET "PROJECT/deleted", "list deleted logstores", Project(Read), Logship;
+    ListDeletedProjects: GET "/deleted", "list deleted projects", AnyKey, Logship;
 
     // Logstores.
     ListLogstores { project }: GET "PROJECT/logstores", "list logstores", Project(Read), Sls;
@@ -160,6 +163,8 @@ operations! {
     ShowLogstore { project, logstore }: GET "PROJECT/logstores/LOGSTORE", "show logstore", Project(Read), Sls;
     UpdateLogstore { project, logstore }: PUT "PROJECT/logstores/LOGSTORE", "update logstore", Project(Admin), Sls;
     DeleteLogstore { project, logstore }: DELETE "PROJECT/logstores/LOGSTORE", "delete logstore", Project(Admin), Sls;
+    RestoreLogstore { project, logstore }:
+        POST "PROJECT/logstores/LOGSTORE/restore", "restore logstore", Project(Admin), Logship;
 
     // Logs. The Go SDK posts to the logstore itself.
     Ingest { project, logstore }: POST "/ingest/PROJECT/LOGSTORE", "ingest", Project(Write), Logship;

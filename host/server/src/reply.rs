@@ -82,6 +82,9 @@ pub(crate) fn store_error(error: StoreError) -> ApiError {
         | StoreError::NoAdjacentShard(_)
         | StoreError::TooManyShards(_) => Code::ParameterInvalid,
         StoreError::NoCursor { .. } => Code::InvalidCursor,
+        StoreError::DeletionNotConfirmed { .. } => Code::DeletionNotConfirmed,
+        StoreError::NotDeleted { kind: "project", .. } => Code::ProjectNotExist,
+        StoreError::NotDeleted { .. } => Code::LogStoreNotExist,
         StoreError::PutIdConflict { .. } => Code::PutIdConflict,
         StoreError::PutIdTooOld { .. } => Code::PutIdTooOld,
         // Not InvalidCursor: the SDKs' consumers would skip to the end.

@@ -88,7 +88,8 @@ impl Service {
     /// `engine`. Must be called within a Tokio runtime.
     pub fn open(config: Config, engine: Engine) -> Result<Self, ServiceError> {
         let Limits { consumer_groups: groups, shards, put_ids, .. } = config.limits;
-        let options = Options { groups, shards, put_ids, ..Options::default() };
+        let undo_seconds = config.deletion.undo_seconds();
+        let options = Options { groups, shards, put_ids, undo_seconds, ..Options::default() };
         let clock = Arc::clone(&options.clock);
         // Before any stage is loaded, because loading registers the stage's metrics.
         let metrics = metrics::install()?;

@@ -151,6 +151,8 @@ codes! {
     InvalidShardCheckPoint = 400,
     /// The audit log can't be changed. A code of logship.
     AuditLogProtected = 403,
+    /// A Logstore or project with logs is deleted without its name in `x-logship-confirm`. A code of logship.
+    DeletionNotConfirmed = 400,
     /// Another put had the id in `x-logship-put-id`. A code of logship.
     PutIdConflict = 409,
     /// The id in `x-logship-put-id` is too old to tell if the put was stored. A code of logship.

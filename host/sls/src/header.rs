@@ -9,3 +9,6 @@ pub const FIRST_POSITION_HEADER: &str = "x-logship-first";
 
 /// The header that identifies a put, as `CLIENT:SEQUENCE`: a repeated put is stored once.
 pub const PUT_ID_HEADER: &str = "x-logship-put-id";
+
+/// The header that confirms the deletion of a Logstore or project with logs: its name.
+pub const CONFIRM_HEADER: &str = "x-logship-confirm";

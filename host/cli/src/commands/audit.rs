@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use super::Failure;
 use super::connect::{self, Connect};
 use super::stage::Report;
+use crate::print::outln;
 use crate::table;
 use logship_client::{Client, ClientError};
 use logship_server::keys::Access;
@@ -72,9 +73,9 @@ impl AuditCommand {
         let client = self.connect.client_of(AUDIT_PROJECT, Access::Read)?;
         let records = connect::run(async { Ok(self.read(&client).await?) })?;
         if self.report == Report::Json {
-            records.iter().for_each(|record| println!("{}", Value::Object(record.clone())));
+            records.iter().for_each(|record| outln!("{}", Value::Object(record.clone())));
         } else {
-            println!("{}", table::render(&COLUMNS, records.iter().map(row).collect()));
+            outln!("{}", table::render(&COLUMNS, records.iter().map(row).collect()));
         }
         Ok(())
     }

@@ -43,6 +43,11 @@ impl Connect {
         self.client_with(&self.project, &self.project, access)
     }
 
+    /// Returns a client for operations outside of projects, with a key that grants `access` to the project.
+    pub(super) fn client_without_project(&self, access: Access) -> Result<Client, Failure> {
+        self.client_with("", &self.project, access)
+    }
+
     /// Returns a client of another project, with a key that grants `access` to it.
     pub(super) fn client_of(&self, project: &str, access: Access) -> Result<Client, Failure> {
         self.client_with(project, project, access)

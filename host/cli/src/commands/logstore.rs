@@ -4,9 +4,9 @@ use logship_sls::error::ErrorCode;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::Failure;
 use super::connect::{self, Connect};
 use super::stage::Report;
+use super::{Failure, deletion};
 use crate::table;
 use logship_client::{Client, ClientError};
 use logship_server::keys::Access;
@@ -35,6 +35,9 @@ enum Command {
     },
     /// Lists the project's logstores.
     List {
+        /// Lists the deleted logstores that can be restored.
+        #[arg(long)]
+        deleted: bool,
         #[command(flatten)]
         connect: Connect,
     },
@@ -48,13 +51,26 @@ enum Command {
         #[command(flatten)]
         connect: Connect,
     },
-    /// Deletes a logstore and its logs.
+    /// Deletes a logstore and its logs. It can be restored for a day.
     Delete {
         /// The logstore's name.
         name: String,
-        /// Deletes the logstore even if it has logs.
-        #[arg(long)]
+        /// Confirms the deletion of a logstore with logs: its name again.
+        #[arg(long, value_name = "NAME")]
+        confirm: Option<String>,
+        /// The old form of --confirm NAME.
+        #[arg(long, hide = true)]
         force: bool,
+        #[command(flatten)]
+        connect: Connect,
+    },
+    /// Restores a logstore that was deleted within the last day, with its logs, rules and consumer groups.
+    Restore {
+        /// The logstore's name.
+        name: String,
+        /// Restores it under this name.
+        #[arg(long = "as", value_name = "NAME")]
+        new_name: Option<String>,
         #[command(flatten)]
         connect: Connect,
     },
@@ -72,20 +88,26 @@ impl LogstoreCommand {
                     outln!("created {}/{name}: {shards} shards, logs kept for {ttl} days", connect.project);
                     Ok(())
                 }
-                Command::List { connect } => list(&connect.client(Access::Read)?).await,
+                Command::List { deleted, connect } => {
+                    let client = connect.client(Access::Read)?;
+                    if deleted { list_deleted(&client).await } else { list(&client).await }
+                }
                 Command::Show { name, report, connect } => {
                     show(&connect.client(Access::Read)?, &name, report).await
                 }
-                Command::Delete { name, force, connect } => {
+                Command::Delete { name, confirm, force, connect } => {
                     let client = connect.client(Access::Admin)?;
-                    let logs = shards(&client, &name).await?.iter().any(|shard| shard.groups() > 0);
-                    if logs && !force {
-                        return Err(format!("{name} has logs: use --force to delete it with its logs").into());
-                    }
-                    client
-                        .send_json(Method::DELETE, &format!("/logstores/{name}"), &[], &Value::Null)
-                        .await?;
-                    outln!("deleted {}/{name}", connect.project);
+                    let confirm = confirm.or_else(|| force.then(|| name.clone()));
+                    deletion::delete(&client, &format!("/logstores/{name}"), confirm).await?;
+                    outln!("deleted {}/{name}; {}", connect.project, deletion::hint("logstore", &name));
+                    Ok(())
+                }
+                Command::Restore { name, new_name, connect } => {
+                    let client = connect.client(Access::Admin)?;
+                    let query: Vec<_> = new_name.iter().map(|name| ("as", name.as_str())).collect();
+                    let path = format!("/logstores/{name}/restore");
+                    client.send_json(Method::POST, &path, &query, &json!({})).await?;
+                    outln!("restored {}/{}", connect.project, new_name.unwrap_or(name));
                     Ok(())
                 }
             }
@@ -135,6 +157,12 @@ async fn list(client: &Client) -> Result<(), Failure> {
         rows.push(vec![name.to_owned(), info["shardCount"].to_string(), info["ttl"].to_string()]);
     }
     outln!("{}", table::render(&["logstore", "shards", "days"], rows));
+    Ok(())
+}
+
+async fn list_deleted(client: &Client) -> Result<(), Failure> {
+    let found: Value = client.get("/deleted", &[]).await?;
+    outln!("{}", deletion::table(&found["logstores"], "logstoreName", "logstore"));
     Ok(())
 }
 

@@ -9,6 +9,7 @@ mod config;
 mod connect;
 mod consume;
 mod dead_letter;
+mod deletion;
 mod engine_options;
 mod function;
 mod group;
@@ -17,6 +18,7 @@ mod key;
 mod log;
 mod logstore;
 mod output;
+mod project;
 mod put;
 mod put_stream;
 mod receiver_options;
@@ -69,6 +71,7 @@ enum Command {
     DeadLetter(Box<dead_letter::DeadLetterCommand>),
     Tail(Box<tail::TailCommand>),
     Logstore(Box<logstore::LogstoreCommand>),
+    Project(Box<project::ProjectCommand>),
     Rule(Box<rule::RuleCommand>),
     Task(Box<task::TaskCommand>),
     Verify(Box<verify::VerifyCommand>),
@@ -152,6 +155,7 @@ fn run_command(cli: Cli) -> Result<(), Failure> {
         Command::DeadLetter(command) => command.run(),
         Command::Tail(command) => command.run(),
         Command::Logstore(command) => command.run(),
+        Command::Project(command) => command.run(),
         Command::Rule(command) => command.run(),
         Command::Task(command) => command.run(&cli.engine),
         Command::Verify(command) => command.run(),

@@ -109,7 +109,7 @@ impl DeliveryEngine {
         let versions = catalog.stages().aliases.values().flat_map(|alias| &alias.versions);
         let mut used: HashSet<ComponentDigest> =
             versions.filter_map(|version| ComponentDigest::parse(&version.digest)).collect();
-        for logstore in catalog.logstores() {
+        for logstore in catalog.kept_logstores() {
             for rule in logstore.rules.values() {
                 // Rules without a kind of work are only stored, and run no stages.
                 if let Ok(work) = self.work(&rule.target) {

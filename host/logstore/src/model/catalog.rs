@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Logstore, Project, Shard, StageAliases};
+use super::{DeletedLogstore, DeletedProject, Logstore, Project, Shard, StageAliases};
 use crate::error::StoreError;
 
 /// A snapshot of all projects, logstores and shards.
@@ -13,6 +13,8 @@ pub struct Catalog {
     pub(crate) stages: StageAliases,
     /// The shards of deleted logstores that still have logs to delete.
     pub(crate) orphans: Vec<Arc<Shard>>,
+    pub(crate) deleted_logstores: Vec<DeletedLogstore>,
+    pub(crate) deleted_projects: Vec<DeletedProject>,
 }
 
 impl Catalog {
@@ -41,8 +43,23 @@ impl Catalog {
         self.projects.values().flat_map(|project| project.logstores.values())
     }
 
+    /// Returns all logstores, including the deleted ones that can be restored.
+    pub fn kept_logstores(&self) -> impl Iterator<Item = &Arc<Logstore>> {
+        self.logstores().chain(self.deleted_logstores.iter().map(|deleted| &deleted.logstore))
+    }
+
+    /// Returns the deleted logstores that can be restored.
+    pub fn deleted_logstores(&self) -> &[DeletedLogstore] {
+        &self.deleted_logstores
+    }
+
+    /// Returns the deleted projects that can be restored.
+    pub fn deleted_projects(&self) -> &[DeletedProject] {
+        &self.deleted_projects
+    }
+
     /// Returns all shards, including those of deleted logstores.
     pub(crate) fn shards(&self) -> impl Iterator<Item = &Arc<Shard>> {
-        self.logstores().flat_map(|logstore| &logstore.shards).chain(&self.orphans)
+        self.kept_logstores().flat_map(|logstore| &logstore.shards).chain(&self.orphans)
     }
 }

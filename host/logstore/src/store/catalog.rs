@@ -9,6 +9,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::Notify;
 
 use super::chain;
+use super::deletion::Deletions;
 use super::generation::read_segments;
 use super::rule::read_rules;
 use super::stage::read_stages;
@@ -26,20 +27,34 @@ impl Catalog {
         let mut logstores = read_logstores(connection, &mut shards)?;
         let mut statement =
             connection.prepare_cached("SELECT id, name, description, created, modified FROM project")?;
-        let projects = statement.query_map([], |row| {
-            Ok(Project {
+        let mut rows = statement.query([])?;
+        let deletions = Deletions::read(connection)?;
+        let mut catalog = Self {
+            stages: read_stages(connection)?,
+            orphans: shards.remove(&None).unwrap_or_default(),
+            ..Self::default()
+        };
+        while let Some(row) = rows.next()? {
+            let id = row.get(0)?;
+            let mut project = Project {
                 name: row.get(1)?,
                 description: row.get(2)?,
                 created: row.get(3)?,
                 modified: row.get(4)?,
-                logstores: logstores.remove(&row.get(0)?).unwrap_or_default(),
-            })
-        })?;
-        let projects = projects
-            .map(|project| project.map(|project| (project.name.clone(), Arc::new(project))))
-            .collect::<Result<_, _>>()?;
-        let (stages, orphans) = (read_stages(connection)?, shards.remove(&None).unwrap_or_default());
-        Ok(Self { projects, stages, orphans })
+                logstores: BTreeMap::new(),
+            };
+            let mut live = logstores.remove(&id).unwrap_or_default();
+            let (deleted, deleted_project) = deletions.take(id, &project, &mut live);
+            catalog.deleted_logstores.extend(deleted);
+            match deleted_project {
+                Some(deleted) => catalog.deleted_projects.push(deleted),
+                None => {
+                    project.logstores = live;
+                    catalog.projects.insert(project.name.clone(), Arc::new(project));
+                }
+            }
+        }
+        Ok(catalog)
     }
 }
 

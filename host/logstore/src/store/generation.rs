@@ -51,7 +51,7 @@ impl Store {
     pub async fn confirm_generation(&self, unshipped: Unshipped) -> Result<usize, StoreError> {
         let catalog = self.catalog();
         let mut ends: HashMap<i64, Vec<(u32, u64)>> = HashMap::new();
-        for logstore in catalog.logstores() {
+        for logstore in catalog.kept_logstores() {
             let ends_here = |shard: &Arc<Shard>| Some((shard.number, shard.other_life_end()?));
             let firsts: Vec<(u32, u64)> = logstore.shards.iter().filter_map(ends_here).collect();
             let waiting = logstore.rules.values().filter(|rule| self.waits_for_generation(rule.number()));

@@ -113,7 +113,8 @@ impl Store {
 
 /// Logs and counts damage.
 pub(super) fn report(catalog: &Catalog, shard: &Shard, damage: &Damage) {
-    let owner = catalog.logstores().find(|logstore| logstore.shards.iter().any(|each| each.id == shard.id));
+    let owner =
+        catalog.kept_logstores().find(|logstore| logstore.shards.iter().any(|each| each.id == shard.id));
     let (project, logstore) =
         owner.map_or(("", ""), |logstore| (logstore.project.as_str(), logstore.name.as_str()));
     tracing::error!(project, logstore, %damage, "stored logs are damaged: run `logship verify --store`");

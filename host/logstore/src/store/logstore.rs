@@ -48,7 +48,7 @@ impl Store {
         self.writer.run(true, job).await
     }
 
-    /// Deletes a logstore. Its logs are unreadable at once, and are deleted from disk in small steps.
+    /// Deletes a logstore for good. Its logs are unreadable at once, and are deleted from disk in small steps.
     pub async fn delete_logstore(&self, project: &str, name: &str) -> Result<(), StoreError> {
         let id = self.catalog().logstore(project, name)?.id;
         self.writer.run(true, move |connection| drop_logstore(connection, id)).await

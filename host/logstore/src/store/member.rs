@@ -51,8 +51,11 @@ impl Groups {
 
     /// Removes deleted groups.
     pub(super) fn remove_deleted(&mut self, catalog: &Catalog) {
-        let existing: HashSet<i64> =
-            catalog.logstores().flat_map(|logstore| logstore.groups.values()).map(|group| group.id).collect();
+        let existing: HashSet<i64> = catalog
+            .kept_logstores()
+            .flat_map(|logstore| logstore.groups.values())
+            .map(|group| group.id)
+            .collect();
         self.0.retain(|id, _| existing.contains(id));
     }
 }

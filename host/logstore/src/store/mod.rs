@@ -5,7 +5,9 @@ mod backup;
 mod catalog;
 mod chain;
 mod checkpoint;
+mod commit;
 mod consumer_group;
+mod deletion;
 mod generation;
 mod high_water;
 mod integrity;
@@ -99,7 +101,7 @@ impl Store {
             connection,
             Arc::clone(&catalog),
             Arc::clone(&options.clock),
-            options.put_ids,
+            (options.put_ids, options.undo_seconds),
             started.high_water,
         )
         .map_err(file_error(directory))?;

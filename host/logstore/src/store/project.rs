@@ -33,17 +33,12 @@ impl Store {
         self.writer.run(true, job).await
     }
 
-    /// Deletes a project with all its logstores.
+    /// Deletes a project with all its logstores, for good.
     pub async fn delete_project(&self, name: &str) -> Result<(), StoreError> {
         let name = name.to_owned();
         let job = move |connection: &Connection| {
             let project = find_project(connection, &name)?;
-            let mut select = connection.prepare("SELECT id FROM logstore WHERE project = ?1")?;
-            let logstores =
-                select.query_map([project], |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?;
-            logstores.into_iter().try_for_each(|logstore| drop_logstore(connection, logstore))?;
-            connection.execute("DELETE FROM project WHERE id = ?1", [project])?;
-            Ok(())
+            drop_project(connection, project)
         };
         self.writer.run(true, job).await
     }
@@ -53,4 +48,13 @@ impl Store {
 pub(super) fn find_project(connection: &Connection, name: &str) -> Result<i64, StoreError> {
     let found = connection.query_row("SELECT id FROM project WHERE name = ?1", [name], |row| row.get(0));
     found.optional()?.ok_or_else(|| StoreError::NoProject(name.into()))
+}
+
+/// Deletes a project with all its logstores.
+pub(super) fn drop_project(connection: &Connection, project: i64) -> Result<(), StoreError> {
+    let mut select = connection.prepare_cached("SELECT id FROM logstore WHERE project = ?1")?;
+    let logstores = select.query_map([project], |row| row.get(0))?.collect::<Result<Vec<i64>, _>>()?;
+    logstores.into_iter().try_for_each(|logstore| drop_logstore(connection, logstore))?;
+    connection.execute("DELETE FROM project WHERE id = ?1", [project])?;
+    Ok(())
 }

@@ -185,7 +185,7 @@ const END_OF_TIME: u64 = u64::MAX >> 1;
 /// Returns the time, in Unix seconds, before which received logs of the shard are expired. Returns `None` if the
 /// logstore keeps logs forever.
 fn expiry_cutoff(catalog: &Catalog, shard: &Shard, now: u64) -> Option<u64> {
-    let mut logstores = catalog.logstores();
+    let mut logstores = catalog.kept_logstores();
     let logstore = logstores.find(|logstore| logstore.shards.iter().any(|other| other.id == shard.id));
     match logstore {
         None => Some(END_OF_TIME),

@@ -81,7 +81,7 @@ impl StoreVerifier {
 
     fn shards(&self) -> impl Iterator<Item = (&Logstore, &Shard)> {
         self.catalog
-            .logstores()
+            .kept_logstores()
             .flat_map(|logstore| logstore.shards.iter().map(|shard| (&**logstore, &**shard)))
     }
 

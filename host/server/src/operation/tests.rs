@@ -83,6 +83,9 @@ const REQUESTS: &[(&str, &str, &str, Permission)] = &[
     ("POST", "/logstores/l/shipper/r/trials", "try stage", AllProjects(Admin)),
     ("GET", "/logstores/l/shipper/r/tasks", "list tasks", Project(Read)),
     ("PUT", "/logstores/l/shipper/r/tasks", "retry tasks", Project(Admin)),
+    ("POST", "/restore", "restore project", Project(Admin)),
+    ("GET", "/deleted", "list deleted logstores", Project(Read)),
+    ("POST", "/logstores/l/restore", "restore logstore", Project(Admin)),
     ("GET", "/tasks", "list tasks", Project(Read)),
     ("PUT", "/tasks", "retry tasks", Project(Admin)),
     ("GET", "/tasks/1", "show task", Project(Read)),
@@ -102,7 +105,7 @@ fn requests_keep_name_and_permission() {
     // All operations are in the list, except for those without a key and those without a project.
     let listed: HashSet<_> = REQUESTS.iter().map(|&(_, _, name, _)| name).collect();
     let rest = Operation::ALL.iter().map(Operation::name).filter(|name| !listed.contains(name));
-    assert_eq!(rest.collect::<Vec<_>>(), ["health", "ready", "list projects"]);
+    assert_eq!(rest.collect::<Vec<_>>(), ["health", "ready", "list projects", "list deleted projects"]);
 }
 
 #[test]
@@ -122,10 +125,11 @@ fn only_some_requests_work_without_project() {
         "list projects",
     ];
     assert_eq!(parse(("GET", "/", false)), Ok(("list projects", AnyKey, None)));
+    assert_eq!(parse(("GET", "/deleted", false)), Ok(("list deleted projects", AnyKey, None)));
     for &(method, target, name, permission) in REQUESTS {
         let target = target.replace("DIGEST", DIGEST);
         match parse((method, &target, false)) {
-            Ok((found, needed, _)) if (method, &*target) != ("GET", "/") => {
+            Ok((found, needed, _)) if !["/", "/deleted"].contains(&&*target) || method != "GET" => {
                 assert_eq!((found, needed), (name, permission), "{method} {target}");
                 assert!(WITHOUT.contains(&name), "{method} {target}");
             }

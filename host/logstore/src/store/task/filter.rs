@@ -9,7 +9,7 @@ use crate::store::Store;
 
 const FILTER: &str = "(?1 IS NULL OR project.name = ?1) AND (?2 IS NULL OR logstore.name = ?2)
     AND (?3 IS NULL OR rule.name = ?3) AND (?4 IS NULL OR shard = ?4) AND (?5 IS NULL OR status = ?5)
-    AND task.created >= ?6 AND task.created <= ?7";
+    AND task.created >= ?6 AND task.created <= ?7 AND rule.id NOT IN (SELECT id FROM resting_rule)";
 
 impl Store {
     /// Returns a page of the tasks that match a filter, the newest first: up to `size` tasks from `offset` on. Also

@@ -35,7 +35,7 @@ impl Store {
         let (rule, name, now) = (rule.id, rule.name.clone(), (self.options.clock)());
         let job = move |connection: &Connection| {
             let known = connection
-                .prepare_cached("SELECT 1 FROM rule WHERE id = ?1 AND deleted IS NULL")?
+                .prepare_cached("SELECT 1 FROM rule WHERE id = ?1 AND deleted IS NULL AND id NOT IN (SELECT id FROM resting_rule)")?
                 .exists([rule])?;
             if !known {
                 return Err(StoreError::NoRule(name));
@@ -63,7 +63,8 @@ impl Store {
             let started = connection
                 .prepare_cached(
                     "UPDATE task SET status = ?3, attempts = attempts + 1, started = ?4, finished = 0, next_try = NULL
-                     WHERE created = ?1 AND number = ?2 AND (status = ?3 OR next_try IS NOT NULL)",
+                     WHERE created = ?1 AND number = ?2 AND (status = ?3 OR next_try IS NOT NULL)
+                         AND rule NOT IN (SELECT id FROM resting_rule)",
                 )?
                 .execute(params![id.created, id.number, Status::Running.as_str(), now])?;
             if started == 0 { Err(StoreError::NoTask(id.to_string())) } else { find(connection, id) }
@@ -108,7 +109,8 @@ impl Store {
     /// the number of its rule. Blocks on disk I/O.
     pub fn due_tasks(&self, now: u64) -> Result<Vec<(i64, TaskId)>, StoreError> {
         self.select_ids(
-            "SELECT rule, created, number FROM task WHERE next_try <= ?1 ORDER BY next_try LIMIT 1000",
+            "SELECT rule, created, number FROM task WHERE next_try <= ?1 AND rule NOT IN (SELECT id FROM resting_rule)
+             ORDER BY next_try LIMIT 1000",
             now,
         )
     }
@@ -116,7 +118,8 @@ impl Store {
     /// Returns the running tasks, including orphaned tasks of an earlier process. Blocks on disk I/O.
     pub fn running_tasks(&self) -> Result<Vec<(i64, TaskId)>, StoreError> {
         self.select_ids(
-            "SELECT rule, created, number FROM task WHERE status <> 'success' AND status = 'running' AND created < ?1 ORDER BY id",
+            "SELECT rule, created, number FROM task WHERE status <> 'success' AND status = 'running' AND created < ?1
+                 AND rule NOT IN (SELECT id FROM resting_rule) ORDER BY id",
             u64::MAX >> 1,
         )
     }
