@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hyper::header::{AUTHORIZATION, HOST, HeaderName};
 use hyper::{HeaderMap, Method, Request, Uri};
-use logship_logstore::{AUDIT_PROJECT, AuditRecord, AuditScope, AuditTarget};
+use logship_logstore::{AUDIT_PROJECT, AuditRecord, AuditScope, AuditTarget, StoreError};
 use logship_sls::error::{ApiError, ErrorCode};
 use logship_sls::query::Query;
 use serde_json::Value;
@@ -170,6 +170,32 @@ pub(crate) async fn summarize_failures(service: &Arc<Service>) {
     if let Err(error) = service.store.audit(&record).await {
         tracing::warn!(%error, "can't record a summary in the audit log");
     }
+}
+
+/// Creates the audit log, and records the start of the service.
+pub(crate) async fn record_start(service: &Service) {
+    if let Err(error) = try_record_start(service).await {
+        tracing::error!(%error, "can't record the start of the service in the audit log");
+    }
+}
+
+async fn try_record_start(service: &Service) -> Result<(), StoreError> {
+    const STATE: &str = "settings";
+    let Service { store, config, .. } = service;
+    store.create_audit_log().await?;
+    // The settings' secrets are not shown.
+    let after = format!("settings {}", store.audit_digest(&format!("{config:?}"))?);
+    let record = AuditRecord {
+        operation: "start service".into(),
+        outcome: "OK".into(),
+        who: "service".into(),
+        address: "local".into(),
+        detail: format!("version={} listen={}", env!("CARGO_PKG_VERSION"), config.listen),
+        before: store.audit_state(STATE)?.unwrap_or_default(),
+        after: after.clone(),
+        ..AuditRecord::default()
+    };
+    store.audit_with_state(vec![record], STATE, &after).await
 }
 
 /// Runs a change within the scope of its record. Returns true in the second place if the record was written.

@@ -78,7 +78,8 @@ impl Server {
     /// Serves connections until `end`, then finishes the requests in progress and closes the store.
     pub async fn run(self, end: impl Future<Output = ()>) {
         let metrics_upkeep = tokio::spawn(metrics::run_upkeep(self.service.metrics.clone()));
-        self.service.record_start().await;
+        audit::record_start(&self.service).await;
+        key_audit::record_changes(&self.service).await;
         let audit = tokio::spawn(watch_for_audit(Arc::clone(&self.service)));
         // Import components that were added while the service was down, before the first task.
         let watcher = Arc::clone(&self.service.folder_watcher);

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use logship_logstore::{AuditRecord, AuditScope, Clock, Options, Store, StoreError};
+use logship_logstore::{AuditScope, Clock, Options, Store, StoreError};
 use logship_sls::error::{ApiError, ErrorCode};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::{Semaphore, watch};
@@ -13,10 +13,10 @@ use tokio::sync::{Semaphore, watch};
 use crate::consumer_stats::ConsumerStats;
 use crate::keys::{self, ALL_PROJECTS, Access, Grant, KeyFile, Keys, KeysError};
 use crate::memory_budget::MemoryBudget;
+use crate::metrics;
 use crate::refusals::Refusals;
 use crate::rule_checker::ServiceRules;
 use crate::store::BackupState;
-use crate::{key_audit, metrics};
 use logship_config::service::{Config, Limits};
 use logship_delivery::engine::DeliveryEngine;
 use logship_delivery::events::Events;
@@ -143,33 +143,6 @@ impl Service {
             connections: AtomicUsize::new(0),
             config,
         })
-    }
-
-    /// Creates the audit log, and records the start of the service and the changes since its last end.
-    pub(crate) async fn record_start(self: &Arc<Self>) {
-        if let Err(error) = self.try_record_start().await {
-            tracing::error!(%error, "can't record the start of the service in the audit log");
-        }
-        key_audit::record_changes(self).await;
-    }
-
-    async fn try_record_start(&self) -> Result<(), StoreError> {
-        const STATE: &str = "settings";
-        self.store.create_audit_log().await?;
-        // Secrets are not shown.
-        let after = self.store.audit_digest(&format!("{:?}", self.config))?;
-        let record = AuditRecord {
-            operation: "start service".into(),
-            outcome: "OK".into(),
-            who: "service".into(),
-            address: "local".into(),
-            detail: format!("version={} listen={}", env!("CARGO_PKG_VERSION"), self.config.listen),
-            before: self.store.audit_state(STATE)?.unwrap_or_default(),
-            after: format!("settings {after}"),
-            ..AuditRecord::default()
-        };
-        let settings = record.after.clone();
-        self.store.audit_with_state(vec![record], STATE, &settings).await
     }
 
     /// Returns why a rule can't ship, or none if it can.
