@@ -244,6 +244,8 @@ class Files(Shipping):
             json.dumps(first, indent=2) + "\n" + json.dumps(second, indent=2),
             json.dumps(first) + json.dumps(second),
             json.dumps(first) + " " + json.dumps(second) + "\n",
+            json.dumps(first) + ",\n" + json.dumps(second) + ",\n",
+            "\x1e" + json.dumps(first) + "\n\x1e" + json.dumps(second) + "\n",
             "\ufeff[" + json.dumps(first) + ",\r\n" + json.dumps(second) + "]\r\n",
         ):
             with self.subTest(form=form):
@@ -261,13 +263,26 @@ class Files(Shipping):
         self.assertEqual(self.rejects(), b'{"n": tru}\n5\n')
         self.assertIn("a.json:4: ", self.reasons())
 
+    def test_broken_object_among_objects_on_one_line_costs_itself_alone(self):
+        path = self.write("a.json", log(1).rstrip(), b'{"n": tru}', log(2))
+        self.assertEqual(self.ship(path), [1, 2])
+        self.assertEqual(self.rejects(), b'{"n": tru}\n')
+
+    def test_array_without_its_end_is_told(self):
+        self.write("a.json", b"[", log(1), b",", log(2))
+        self.write("b.json", b"[", log(3), b",", log(4)[:-9])
+        self.write("c.json", b"[", log(5), b"]\n[\n]\n")
+        self.assertEqual(self.ship(), [1, 2, 3, 5])
+        self.assertEqual(set(self.unread), {"a.json", "b.json"})
+        self.assertIn("array", self.unread["a.json"])
+
     def test_input_without_a_log_fails_and_tells_what_helps(self):
         for text, expected in {
             b"Nov 30 10:00:00 host sshd[1]: accepted\n": "--input text",
             b"time,host\n1,a\n2,b\n": "--input csv",
             b"<log><a/></log>\n": "XML",
             b"[1,2]\n[3]\n": "arrays of values",
-            b'{"a":\n': "were rejected",
+            b'{"a":\n': "rejected: 1",
         }.items():
             for form in (text, gzip.compress(text)):
                 with self.subTest(text=text):

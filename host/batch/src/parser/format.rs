@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use serde::de::IgnoredAny;
 
-use super::BYTE_ORDER_MARK;
 use super::csv::CsvHeader;
+use super::{BYTE_ORDER_MARK, RECORD_SEPARATOR};
 
 /// The format that a user expects.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -58,14 +58,15 @@ impl Format {
     }
 }
 
-/// Removes white space, byte order marks and zero bytes from the start.
+/// Removes white space, byte order marks, record separators and zero bytes from the start.
 fn trim_start(mut text: &[u8]) -> &[u8] {
     loop {
         let trimmed = text.trim_ascii_start();
         let mut mark = [0; 3];
         let trimmed =
             trimmed.strip_prefix(BYTE_ORDER_MARK.encode_utf8(&mut mark).as_bytes()).unwrap_or(trimmed);
-        let trimmed = trimmed.strip_prefix(b"\0").unwrap_or(trimmed);
+        let is_mark = |byte: &u8| matches!(*byte, b'\0' | RECORD_SEPARATOR);
+        let trimmed = &trimmed[trimmed.iter().take_while(|byte| is_mark(byte)).count()..];
         if trimmed.len() == text.len() {
             return text;
         }
@@ -98,20 +99,29 @@ fn is_array(after_bracket: &[u8], is_enough: bool) -> Option<bool> {
     }
 }
 
-/// Returns true if the first object does not end in the first line, or if this line is long.
+/// Returns true if the first object does not end in the first line, or is not alone in it.
 fn is_object_of_lines(text: &[u8], is_enough: bool) -> Option<bool> {
-    let line = memchr::memchr(b'\n', text);
-    if line.is_none() && !is_enough {
+    let line_break = memchr::memchr(b'\n', text);
+    if line_break.is_none() && !is_enough {
         return None;
     }
+    let is_cut = line_break.is_some() || text.len() >= HEAD_BYTES;
+    let line = line_break.unwrap_or(text.len());
     let mut values = serde_json::Deserializer::from_slice(text).into_iter::<IgnoredAny>();
-    Some(match (values.next(), line) {
-        (Some(Ok(_)), Some(line)) => values.byte_offset() > line,
-        (Some(Ok(_)), None) => text.len() >= HEAD_BYTES,
+    Some(match values.next() {
+        Some(Ok(_)) => match text[..line].get(values.byte_offset()..) {
+            Some(rest) => is_next(rest.trim_ascii()) || (line_break.is_none() && is_cut),
+            None => true,
+        },
         // The object goes on after the head.
-        (Some(Err(error)), _) => error.is_eof() && (line.is_some() || text.len() >= HEAD_BYTES),
-        (None, _) => false,
+        Some(Err(error)) => error.is_eof() && is_cut,
+        None => false,
     })
+}
+
+/// Returns true if the text between an object and the end of its line is another object, or a comma before one.
+fn is_next(rest: &[u8]) -> bool {
+    rest == b"," || trim_start(rest.strip_prefix(b",").unwrap_or(rest)).starts_with(b"{")
 }
 
 /// Returns JSON, CSV or text, whichever the text looks like.
@@ -243,9 +253,13 @@ mod tests {
     #[test]
     fn tells_format_by_beginning() {
         // The text, its format as JSON, and as whatever it looks like.
-        let cases: [(&str, &str, &str); 22] = [
+        let cases: [(&str, &str, &str); 26] = [
             ("{\"a\":1}\n{\"b\":2}\n", "lines", "lines"),
-            ("{\"a\":1}{\"b\":2}\n{\"c\":1}", "lines", "lines"),
+            ("{\"a\":1}{\"b\":2}\n{\"c\":1}", "values", "values"),
+            ("{\"a\":1} \u{feff}{\"b\":\n", "values", "values"),
+            ("{\"a\":1},\n{\"b\":2},\n", "values", "values"),
+            ("{\"a\":1},x\n{\"b\":2}\n", "lines", "lines"),
+            ("\u{1e}{\"a\":1}\n\u{1e}{\"b\":2}\n", "lines", "lines"),
             ("{}", "lines", "lines"),
             ("{\"a\":1} trailing\n{\"b\":2}\n", "lines", "lines"),
             ("\u{feff}\n{\n  \"a\": 1\n}\n{\n}", "values", "values"),

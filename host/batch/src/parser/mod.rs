@@ -210,8 +210,9 @@ impl Parser {
     /// Adds the objects of a line as logs, all or none.
     fn objects(&mut self, line: &str) -> Result<(), String> {
         let mut rest = line.trim_ascii();
-        if rest.starts_with(BYTE_ORDER_MARK) {
-            rest = rest.trim_start_matches(BYTE_ORDER_MARK).trim_ascii_start();
+        if let Some(&(0xef | RECORD_SEPARATOR)) = rest.as_bytes().first() {
+            rest =
+                rest.trim_start_matches([BYTE_ORDER_MARK, char::from(RECORD_SEPARATOR)]).trim_ascii_start();
         }
         if is_too_deep(rest) {
             return Err(format!("values are nested deeper than {MAX_DEPTH}"));
@@ -262,6 +263,9 @@ fn count_lines(text: &[u8]) -> usize {
 
 /// The mark that some programs write at the beginning of a file. Concatenated files have it at other lines, too.
 const BYTE_ORDER_MARK: char = '\u{feff}';
+
+/// The byte before each line of a JSON text sequence (RFC 7464).
+const RECORD_SEPARATOR: u8 = 0x1e;
 
 fn utf8(line: &[u8]) -> Result<&str, String> {
     str::from_utf8(line).map_err(|error| format!("byte {} is not UTF-8", error.valid_up_to() + 1))

@@ -204,7 +204,7 @@ fn line_of_several_objects_is_several_logs_or_none() {
 fn skips_byte_order_marks_at_lines() {
     let parsed = parse(
         settings(),
-        b"\xef\xbb\xbf{\"a\":1}\n\xef\xbb\xbf\xef\xbb\xbf {\"a\":2}\n\xef\xbb\xbf\r\n\xef\xbb\xbf",
+        b"\xef\xbb\xbf{\"a\":1}\n\x1e\xef\xbb\xbf\xef\xbb\xbf {\"a\":2}\n\xef\xbb\xbf\r\n\xef\xbb\xbf",
     );
     assert_eq!((parsed.rejects.len(), parsed.batches[0].1.len()), (0, 2));
 }

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use super::RECORD_SEPARATOR;
+
 /// Finds the items of JSON text: objects, and whatever stands between them. White space, commas, brackets of an array
 /// around the objects and byte order marks separate them.
 ///
@@ -68,7 +70,8 @@ impl ValueScanner {
     fn step(&mut self, byte: u8, at: usize) -> End {
         match self.state {
             State::Between => match byte {
-                b' ' | b'\t' | b'\r' | b'\n' | b',' | b'[' | b']' | b'\xef' | b'\xbb' | b'\xbf' => {}
+                b' ' | b'\t' | b'\r' | b'\n' | b',' | b'[' | b']' | b'\xef' | b'\xbb' | b'\xbf'
+                | RECORD_SEPARATOR => {}
                 _ => {
                     self.start = at;
                     self.state = State::Other;

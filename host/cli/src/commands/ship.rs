@@ -13,12 +13,11 @@ use super::signals::keeping_nohup;
 use super::stage::Report;
 use super::{EngineOptions, Failure, bar, settings};
 use crate::file_ship;
-use crate::file_ship::infer;
-use crate::file_ship::infer::Column;
+use crate::file_ship::infer::{Column, Columns};
 use crate::file_ship::shard::Plan;
 use crate::file_ship::{Options, Outcome, Progress};
 use crate::input::rejects::Rejects;
-use crate::input::{Blocks, Input, Listing, NotLogs, RecordOptions, Records, Unread};
+use crate::input::{Blocks, Input, Listing, NotLogs, RecordOptions, Unread};
 use crate::print::{errln, outln};
 use crate::table;
 use logship_batch::parser::Settings;
@@ -297,14 +296,19 @@ fn infer_columns(
         let problem = "columns can't be inferred from the input if the rule has transforms: list the columns of the transformed logs with --columns";
         return Err(RuleError::field("format", problem).into());
     }
+    let mut columns = Columns::default();
     // Other inputs can be read only once.
     let files = inputs.into_iter().filter(|input| input.bytes().is_some());
-    let mut heads: Vec<Records> =
-        files.filter_map(|file| Blocks::new(vec![file], options.clone()).peek(&|| false)).collect();
-    if heads.is_empty() {
-        heads.extend(blocks.peek(&|| false));
+    let heads = files.filter_map(|file| Blocks::new(vec![file], options.clone()).peek(&|| false));
+    let mut is_known = false;
+    for head in heads {
+        columns.add_records(&head, &options.text_field);
+        is_known = true;
     }
-    let columns = infer::columns(&heads, &options.text_field);
+    if !is_known && let Some(head) = blocks.peek(&|| false) {
+        columns.add_records(&head, &options.text_field);
+    }
+    let columns = columns.finish();
     let named = columns.iter().map(|column| (column.key.clone(), Some(column.type_name.to_owned())));
     set_columns(&mut rule.format.settings, &rule.format.name, named);
     Ok(columns)

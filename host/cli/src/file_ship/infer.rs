@@ -63,34 +63,35 @@ pub struct Column {
     pub type_name: &'static str,
 }
 
-/// Returns the columns for the first records of files: the reserved ones, then the keys in order of first appearance.
-/// Skips text that is not a JSON object. Fields of CSV and text are strings.
-pub fn columns(heads: &[Records], text_field: &str) -> Vec<Column> {
-    let mut columns = Columns::default();
-    for head in heads {
-        match &*head.format {
-            Format::JsonLines | Format::JsonValues => columns.add_objects(&head.bytes),
-            Format::Csv(header) => header.names().iter().for_each(|name| columns.add(name, Type::String)),
-            Format::Text => columns.add(text_field, Type::String),
-        }
-    }
-    let reserved = RESERVED.map(|(key, kind)| (key.to_owned(), kind)).into_iter();
-    let all = reserved.chain(columns.columns);
-    all.map(|(key, kind)| Column { key, type_name: kind.name() }).collect()
-}
-
 /// The reserved columns.
 const RESERVED: [(&str, Type); 3] =
     [("__time__", Type::Int64), ("__topic__", Type::String), ("__source__", Type::String)];
 
 /// The columns of fields and tags, with the position of each key.
-#[derive(Default)]
-struct Columns {
+#[derive(Debug, Default)]
+pub struct Columns {
     columns: Vec<(String, Type)>,
     positions: HashMap<String, usize>,
 }
 
 impl Columns {
+    /// Adds the keys of the first records of a file. Skips text that is not a JSON object. Fields of CSV and text are
+    /// strings.
+    pub fn add_records(&mut self, head: &Records, text_field: &str) {
+        match &*head.format {
+            Format::JsonLines | Format::JsonValues => self.add_objects(&head.bytes),
+            Format::Csv(header) => header.names().iter().for_each(|name| self.add(name, Type::String)),
+            Format::Text => self.add(text_field, Type::String),
+        }
+    }
+
+    /// Returns the reserved columns, then the others in order of first appearance.
+    pub fn finish(self) -> Vec<Column> {
+        let reserved = RESERVED.map(|(key, kind)| (key.to_owned(), kind)).into_iter();
+        let all = reserved.chain(self.columns);
+        all.map(|(key, kind)| Column { key, type_name: kind.name() }).collect()
+    }
+
     fn add_objects(&mut self, text: &[u8]) {
         let (mut scanner, mut scanned) = (ValueScanner::default(), 0);
         while let Some(item) = scanner.next(text, scanned).or_else(|| scanner.rest(text)) {
@@ -140,7 +141,9 @@ not json
 {"i":-5,"d":1.5,"s":"2","b":false,"n":null,"m":"x","__tag__:h":"v","late":null}
 {"late":1e3}
 "#;
-        let found = columns(&[records(Format::JsonLines, lines)], "message");
+        let mut found = Columns::default();
+        found.add_records(&records(Format::JsonLines, lines), "message");
+        let found = found.finish();
         let found: Vec<_> = found.iter().map(|column| (column.key.as_str(), column.type_name)).collect();
         let expected = [
             ("__time__", "int64"),

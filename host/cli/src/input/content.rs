@@ -17,8 +17,6 @@ pub(super) enum Content {
 /// The number of first bytes that tell the content.
 pub(super) const HEAD_BYTES: usize = 512;
 
-const DECOMPRESS: &str = "decompress it first, and pipe it to logship, for example with";
-
 /// The first bytes of formats that hold no lines.
 const FOREIGN: [(&[u8], Content); 17] = [
     (b"BZh", Content::Foreign("bzip2 data", "bzcat")),
@@ -64,7 +62,9 @@ impl Content {
     pub(super) fn reason(self) -> Option<String> {
         match self {
             Self::Foreign(name, "") => Some(format!("{name}, which has no lines of logs")),
-            Self::Foreign(name, command) => Some(format!("{name}: {DECOMPRESS} {command}")),
+            Self::Foreign(name, command) => {
+                Some(format!("{name}: read it with a command such as {command}, and pipe it to logship"))
+            }
             _ => None,
         }
     }
@@ -113,10 +113,7 @@ mod tests {
             (b"\xfe\xff\0{\0}", "UTF-16"),
             (b"{\0\"\0a\0\"\0:\0", "UTF-16"),
             (b"\0{\0\"\0a\0\"\0:\x01\x02", "UTF-16"),
-            (
-                b"BZh91AY&SY",
-                "bzip2 data: decompress it first, and pipe it to logship, for example with bzcat",
-            ),
+            (b"BZh91AY&SY", "bzip2 data: read it with a command such as bzcat, and pipe it to logship"),
             (b"\xfd7zXZ\0", "xzcat"),
             (b"PK\x03\x04", "unzip -p"),
             (b"PAR1", "a Parquet file, which has no lines of logs"),

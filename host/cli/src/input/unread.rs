@@ -74,7 +74,7 @@ impl fmt::Display for Unread {
 #[derive(Debug, thiserror::Error)]
 pub enum NotLogs {
     /// All lines were rejected.
-    #[error("no line of the input is a log, and {rejected} were rejected{looks}")]
+    #[error("no line of the input is a log (rejected: {rejected}){looks}")]
     Rejected {
         /// The number of rejected lines.
         rejected: u64,
