@@ -14,7 +14,14 @@ pub(super) struct LogBuilder {
     group: GroupBuilder,
     /// The shard of each log in the builder.
     shard_of: Vec<u32>,
-    /// The time, the nanoseconds and the shard of the current log.
+}
+
+/// Builds one log. Its state is no part of [`LogBuilder`], so that it stays in registers.
+pub(super) struct LogWriter<'a> {
+    settings: &'a Settings,
+    builder: &'a mut BatchBuilder,
+    group: &'a mut GroupBuilder,
+    shard_of: &'a mut Vec<u32>,
     time: Option<Time>,
     nanos: Option<u32>,
     shard: u32,
@@ -22,15 +29,7 @@ pub(super) struct LogBuilder {
 
 impl LogBuilder {
     pub(super) fn new(settings: Settings) -> Self {
-        Self {
-            settings,
-            builder: BatchBuilder::default(),
-            group: GroupBuilder::default(),
-            shard_of: vec![],
-            time: None,
-            nanos: None,
-            shard: 0,
-        }
+        Self { settings, builder: BatchBuilder::default(), group: GroupBuilder::default(), shard_of: vec![] }
     }
 
     /// Returns the number of complete logs.
@@ -55,20 +54,23 @@ impl LogBuilder {
     }
 
     /// Begins a log.
-    pub(super) fn begin(&mut self) {
-        let shards = self.settings.shards;
-        self.shard = if shards > 1 { shard_for(b"", shards) } else { 0 };
-        (self.time, self.nanos) = (None, None);
-        self.group.clear();
+    #[inline(always)]
+    pub(super) fn begin(&mut self) -> LogWriter<'_> {
+        let Self { settings, builder, group, shard_of } = self;
+        let shard = if settings.shards > 1 { shard_for(b"", settings.shards) } else { 0 };
+        group.clear();
+        LogWriter { settings, builder, group, shard_of, time: None, nanos: None, shard }
     }
+}
 
-    /// Adds a member to the current log.
+impl LogWriter<'_> {
+    /// Adds a member.
     ///
     /// # Errors
     /// Returns the reason why the value is not allowed for a reserved key.
     #[inline(always)]
     pub(super) fn member(&mut self, key: &str, value: &str) -> Result<(), String> {
-        let Settings { time_field, shard_field, shards, .. } = &self.settings;
+        let Settings { time_field, shard_field, shards, .. } = self.settings;
         if *shards > 1 && key == *shard_field {
             self.shard = shard_for(value.as_bytes(), *shards);
         }
@@ -92,7 +94,7 @@ impl LogBuilder {
         Ok(())
     }
 
-    /// Adds a text to the current log, which may not be UTF-8.
+    /// Adds a text, which may not be UTF-8.
     ///
     /// # Errors
     /// Returns the reason why the value is not allowed for a reserved key.
@@ -106,12 +108,12 @@ impl LogBuilder {
         }
     }
 
-    /// Completes the current log.
+    /// Completes the log.
     ///
     /// # Errors
     /// Returns the reason why it has no time.
     #[inline]
-    pub(super) fn end(&mut self) -> Result<(), String> {
+    pub(super) fn end(self) -> Result<(), String> {
         let time = match (self.time, &self.settings.time_field) {
             (Some(time), _) => time,
             (None, None) => self.settings.default_time,

@@ -178,10 +178,9 @@ impl Parser {
             return Ok(());
         }
         let before = self.log.len();
-        self.log.begin();
-        let read = header.read_row(row, |name, value| self.log.member(name, value));
-        read.and_then(|()| self.log.end().map_err(RowError::Fields))
-            .inspect_err(|_| self.log.truncate(before))
+        let mut log = self.log.begin();
+        let read = header.read_row(row, |name, value| log.member(name, value));
+        read.and_then(|()| log.end().map_err(RowError::Fields)).inspect_err(|_| self.log.truncate(before))
     }
 
     /// Parses a block of complete lines of text. Each is a log with the line in one field. Blank lines are skipped. Bytes
@@ -194,9 +193,9 @@ impl Parser {
                 let (text, reason) = zeros(text.len());
                 parsed.rejects.push(Reject { line: parsed.lines, text, reason });
             } else if !text.trim_ascii().is_empty() {
-                self.log.begin();
+                let mut log = self.log.begin();
                 let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
-                if let Err(reason) = self.log.text(field, text).and_then(|()| self.log.end()) {
+                if let Err(reason) = log.text(field, text).and_then(|()| log.end()) {
                     self.log.truncate(self.log.len());
                     parsed.rejects.push(Reject { line: parsed.lines, text: line.to_vec(), reason });
                 }
@@ -219,9 +218,9 @@ impl Parser {
         }
         let before = self.log.len();
         while !rest.is_empty() {
-            self.log.begin();
-            let read = object::read_object(rest, |key, value| self.log.member(key, value));
-            match read.and_then(|after| self.log.end().map(|()| after)) {
+            let mut log = self.log.begin();
+            let read = object::read_object(rest, |key, value| log.member(key, value));
+            match read.and_then(|after| log.end().map(|()| after)) {
                 Ok(after) => rest = after,
                 Err(reason) => {
                     self.log.truncate(before);

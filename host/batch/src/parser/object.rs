@@ -79,9 +79,13 @@ impl<'de, F: FnMut(&str, &str) -> Result<(), String>> Visitor<'de> for Members<F
             let value: LazyValue<'de> = entries.next_value()?;
             let text = match value.as_str() {
                 Some(text) => text,
-                None if value.is_str() => return Err(A::Error::custom("a string has an unpaired surrogate")),
-                None if value.is_null() => continue,
-                None => value.as_raw_str(),
+                None => match value.as_raw_str() {
+                    "null" => continue,
+                    text if text.starts_with('"') => {
+                        return Err(A::Error::custom("a string has an unpaired surrogate"));
+                    }
+                    text => text,
+                },
             };
             if self.rejection.is_none() {
                 self.rejection = (self.on_member)(&key.0, text).err();
