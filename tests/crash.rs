@@ -90,11 +90,18 @@ async fn full_disk_rejects_only_puts() {
         let mut shards = shards(&server.client).await;
         let puts = write(&server.client, 0, u32::MAX).await;
         assert!(puts.rejected > 0 && !puts.acknowledged.is_empty() && puts.unanswered.is_empty());
+        let not_ready = server.client.bytes("/readyz").await.unwrap_err().to_string();
+        assert!(not_ready.contains("puts fail"), "{not_ready}");
         puts.check(new_groups(&mut shards, &server.client).await);
 
         disk.free_space(&server);
         let puts = write(&server.client, 1, 50).await;
         assert_eq!((puts.rejected, puts.acknowledged.len() as u32), (0, 50 * WRITERS));
+        let started = Instant::now();
+        while server.client.bytes("/readyz").await.is_err() {
+            assert!(started.elapsed() < Duration::from_secs(30), "the service is ready again");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
         puts.check(new_groups(&mut shards, &server.client).await);
 
         drop(server);

@@ -62,4 +62,4 @@ pub use model::{
 };
 pub use options::{Clock, Options};
 pub use position::LogPosition;
-pub use store::{Limits, RESTORING, Restored, Snapshot, Store, StoreVerifier, Unshipped};
+pub use store::{Health, Limits, RESTORING, Restored, Snapshot, Store, StoreVerifier, Unshipped};

@@ -292,7 +292,7 @@ const MIGRATIONS: &[&str] = &["
 const PAGE_SIZE: u32 = 4 << 10;
 
 /// The size of the write-ahead log that triggers a checkpoint, in bytes. It bounds the pause that a checkpoint causes.
-const WAL_CHECKPOINT_BYTES: u32 = 32 << 20;
+pub(crate) const WAL_CHECKPOINT_BYTES: u32 = 32 << 20;
 
 /// Opens the database for the writer: creates or migrates it if necessary.
 pub(crate) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
@@ -314,8 +314,6 @@ pub(crate) fn open_writer(path: &Path) -> Result<Connection, StoreError> {
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
-    let page: u32 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
-    connection.pragma_update(None, "wal_autocheckpoint", WAL_CHECKPOINT_BYTES / page)?;
     connection.pragma_update(None, "journal_size_limit", 2 * WAL_CHECKPOINT_BYTES)?;
     connection.pragma_update(None, "cache_size", -(16 << 10))?;
     if tables > 0 && version < MIGRATIONS.len() {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use logship_logstore::Health;
 use logship_sls::error::{ApiError, ErrorCode};
 use metrics::gauge;
 
@@ -25,6 +26,17 @@ fn readiness(service: &Service) -> Result<Reply, ApiError> {
             ErrorCode::ServerBusy,
             "the store accepts no more logs: see the server's log for the reason, and restart it",
         ));
+    }
+    match service.store.health() {
+        Health::Good => {}
+        Health::Failing(reason) => {
+            let message = format!("puts fail: {reason}. The service goes on when the disk takes data again");
+            return Err(ApiError::new(ErrorCode::ServerBusy, message));
+        }
+        Health::Refusing(reason) => {
+            let message = format!("the store refuses writes until a restart: {reason}");
+            return Err(ApiError::new(ErrorCode::ServerBusy, message));
+        }
     }
     if *service.ready.borrow() {
         return Ok(Reply { body: "ready\n".into(), ..Reply::default() });

@@ -199,7 +199,7 @@ impl Commit {
         let before = scope.as_ref().map(|scope| object_state(connection, scope.record())).transpose();
         let mut records = std::mem::take(&mut job.records);
         if let Err(error) = connection.execute_batch("SAVEPOINT job") {
-            self.fail(Work::Job(job), &error);
+            self.fail(Work::Job(job), &error.to_string());
             return Err(error.into());
         }
         let outcome = (job.run)(Ok(connection));
@@ -237,10 +237,10 @@ impl Commit {
     }
 
     /// Registers work that could not start. Its reply is the error of the failed commit.
-    pub(super) fn fail(&mut self, work: Work, error: &rusqlite::Error) {
+    pub(super) fn fail(&mut self, work: Work, error: &str) {
         match work {
             Work::Put(put) => self.puts.push((put.reply, StoredPut { position: 0, is_repeated: false })),
-            Work::Job(job) => self.jobs.push((job.run)(Err(StoreError::Commit(error.to_string()))).reply),
+            Work::Job(job) => self.jobs.push((job.run)(Err(StoreError::Commit(error.into()))).reply),
         }
     }
 

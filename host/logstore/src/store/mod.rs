@@ -9,6 +9,7 @@ mod commit;
 mod consumer_group;
 mod deletion;
 mod generation;
+mod health;
 mod high_water;
 mod integrity;
 mod log_group;
@@ -25,6 +26,7 @@ mod stage;
 mod stage_event;
 mod task;
 mod verify;
+mod wal;
 mod walk;
 mod writer;
 
@@ -38,11 +40,14 @@ use tokio::sync::Semaphore;
 
 pub use backup::Snapshot;
 pub use generation::Unshipped;
+pub use health::Health;
 pub use log_group::Limits;
 pub use restore::{RESTORING, Restored};
 pub use verify::StoreVerifier;
 
+use self::health::Monitor;
 use self::member::Groups;
+use self::wal::Wal;
 use self::writer::Writer;
 use crate::error::StoreError;
 use crate::files::{create_private_directory, private_file_options};
@@ -60,6 +65,7 @@ const PERMIT_BYTES: usize = 1 << 10;
 #[derive(Debug)]
 pub struct Store {
     writer: Writer,
+    monitor: Arc<Monitor>,
     options: Options,
     groups: Mutex<Groups>,
     catalog: Arc<RwLock<Arc<Catalog>>>,
@@ -91,22 +97,26 @@ impl Store {
         let file = directory.join("logstore.db");
         // SQLite creates its other files with the same mode.
         private_file_options().append(true).open(&file).map_err(file_error(&file))?;
-        let connection = schema::open_writer(&file)?;
+        let mut connection = schema::open_writer(&file)?;
         let started = generation::start(&connection, directory, (options.clock)())?;
         let catalog = Catalog::read(&connection, &Catalog::default())?;
         integrity::report_chain_ends(&connection, &catalog)?;
         let groups = Groups::read(&connection, (options.uptime)())?;
         let catalog = Arc::new(RwLock::new(Arc::new(catalog)));
+        let wal = Wal::new(&mut connection, schema::WAL_CHECKPOINT_BYTES)?;
+        let monitor = Arc::new(Monitor::new(directory.to_owned()));
         let writer = Writer::start(
             connection,
             Arc::clone(&catalog),
             Arc::clone(&options.clock),
             (options.put_ids, options.undo_seconds),
             started.high_water,
+            (wal, Arc::clone(&monitor)),
         )
         .map_err(file_error(directory))?;
         Ok(Self {
             writer,
+            monitor,
             options,
             groups: Mutex::new(groups),
             catalog,
@@ -137,6 +147,11 @@ impl Store {
     /// Returns true if the store accepts puts: until [`close`](Self::close), or until the writer fails.
     pub fn is_alive(&self) -> bool {
         self.writer.is_alive()
+    }
+
+    /// Returns the health of writes.
+    pub fn health(&self) -> Health {
+        self.monitor.health()
     }
 
     /// Returns the size of the database file and its write-ahead log, in bytes.

@@ -11,9 +11,11 @@ use super::audit::ProgressFilter;
 use super::commit::{Commit, CommitResult, Job, JobOutcome, Put, Work};
 use super::deletion::Purge;
 use super::generation;
+use super::health::{Failure, Monitor};
 use super::high_water::{HighWater, Mark};
 use super::put_id::PutIds;
 use super::retention::{Retention, Step};
+use super::wal::Wal;
 use crate::audit::AuditScope;
 use crate::error::StoreError;
 use crate::model::{
@@ -41,12 +43,26 @@ impl Writer {
         clock: Clock,
         (put_ids, undo_seconds): (u64, u64),
         high_water: HighWater,
+        (wal, monitor): (Wal, Arc<Monitor>),
     ) -> Result<Self, std::io::Error> {
         let (sender, receiver) = mpsc::channel();
         let (retention, put_ids) = (Retention::default(), PutIds::new(put_ids));
         let (progress, purge) = (ProgressFilter::default(), Purge::new(undo_seconds));
-        let mut thread =
-            Thread { connection, catalog, clock, receiver, retention, put_ids, high_water, progress, purge };
+        let failure = None;
+        let mut thread = Thread {
+            connection,
+            wal,
+            catalog,
+            clock,
+            receiver,
+            retention,
+            put_ids,
+            high_water,
+            progress,
+            purge,
+            monitor,
+            failure,
+        };
         let thread = std::thread::Builder::new().name("store".into()).spawn(move || thread.run())?;
         Ok(Self { sender: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)) })
     }
@@ -141,6 +157,7 @@ impl Drop for Writer {
 
 struct Thread {
     connection: Connection,
+    wal: Wal,
     catalog: Arc<RwLock<Arc<Catalog>>>,
     clock: Clock,
     receiver: mpsc::Receiver<Work>,
@@ -149,6 +166,9 @@ struct Thread {
     high_water: HighWater,
     progress: ProgressFilter,
     purge: Purge,
+    monitor: Arc<Monitor>,
+    /// The failure of the last commits, until the disk takes data again.
+    failure: Option<Failure>,
 }
 
 impl Thread {
@@ -165,9 +185,9 @@ impl Thread {
         if let Err(error) = self.high_water.sync() {
             tracing::warn!(%error, "can't sync the high-water mark");
         }
-        // Makes the next start faster, as it has no log to replay. No data depends on it.
-        if let Err(error) = self.connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)") {
-            tracing::warn!(%error, "can't truncate the write-ahead log");
+        match self.monitor.refusal() {
+            None => self.wal.truncate(&self.connection),
+            Some(_) => self.wal.keep(&self.connection),
         }
     }
 
@@ -175,13 +195,20 @@ impl Thread {
     fn commit(&mut self, first: Work) {
         let start = Instant::now();
         let mut commit = Commit::default();
+        if let Some(reason) = self.monitor.refusal() {
+            commit.fail(first, &reason);
+            return commit.reply(Err(&reason));
+        }
         let result = match self.connection.execute_batch("BEGIN IMMEDIATE") {
             Ok(()) => self.fill(&mut commit, first),
             Err(error) => {
-                commit.fail(first, &error);
+                commit.fail(first, &error.to_string());
                 Err(error.into())
             }
         };
+        if let Err(StoreError::Database(error)) = &result {
+            self.failure = self.monitor.fail(&self.connection, error, commit.bytes);
+        }
         if result.is_err() && !self.connection.is_autocommit() {
             // If the rollback fails too, the next BEGIN reports it.
             let _ = self.connection.execute_batch("ROLLBACK");
@@ -197,6 +224,8 @@ impl Thread {
                 }
                 commit.reply(Ok(()));
                 self.purge();
+                self.checkpoint();
+                self.probe();
             }
             Err(error) => {
                 tracing::error!(%error, "a commit failed and stored nothing");
@@ -252,6 +281,19 @@ impl Thread {
         self.high_water.record(mark);
     }
 
+    /// Performs a checkpoint if one is due.
+    fn checkpoint(&mut self) {
+        if let Err(error) = self.wal.checkpoint(&self.connection) {
+            tracing::error!(%error, "a checkpoint of the write-ahead log failed; every acknowledged log is in the log");
+            self.failure = self.monitor.fail(&self.connection, &error, 0);
+        }
+    }
+
+    /// Ends a failure if the disk takes data again.
+    fn probe(&mut self) {
+        self.failure.take_if(|failure| self.monitor.probe(failure));
+    }
+
     fn read_catalog(&self) {
         let previous = self.catalog.read().unwrap_or_else(PoisonError::into_inner).clone();
         match Catalog::read(&self.connection, &previous) {
@@ -272,6 +314,10 @@ impl Thread {
 
     /// Performs a retention step while there are no writes.
     fn idle(&mut self) {
+        if self.monitor.refusal().is_some() {
+            return;
+        }
+        self.probe();
         if (self.clock)().saturating_sub(self.high_water.mark().time) > MARK_INTERVAL {
             self.record(0, false);
         }
@@ -280,7 +326,12 @@ impl Thread {
         match result {
             Ok(true) => self.read_catalog(),
             Ok(false) => {}
-            Err(error) => tracing::error!(%error, "can't delete expired logs; it will be retried"),
+            Err(error) => {
+                tracing::error!(%error, "can't delete expired logs; it will be retried");
+                if let StoreError::Database(error) = &error {
+                    self.monitor.refuse_after(&self.connection, error);
+                }
+            }
         }
         self.purge();
         if let Err(error) = self.put_ids.idle(&self.connection, (self.clock)() / 1_000_000) {
