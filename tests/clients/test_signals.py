@@ -65,7 +65,7 @@ class Hangup(unittest.TestCase):
         ship.spawn([PROGRAM, "ship", "-", "--to", folder / "out"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
         ship.process.stdin.write(b'{"a":"1"}\n' * 200_000)
         ship.process.stdin.flush()
-        self.hang_up(ship, times=1)
+        self.hang_up(ship)
         self.assertIn("stopping", ship.said())
         objects = [path for path in (folder / "out").rglob("*") if path.is_file()]
         self.assertEqual(len(objects), 1)

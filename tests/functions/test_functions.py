@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import threading
 import time
@@ -15,7 +16,7 @@ from aliyun.log.log_logs_pb2 import LogGroup, LogGroupList
 
 from kit.application import LINES, TASK, Application, manifest, stage
 from kit.fakes import hec
-from kit.fakes.faults import Say
+from kit.fakes.faults import Say, Slow
 from kit.fakes.hec_faults import Refuse
 from kit.fakes.put_store import Store
 from kit.paths import PROGRAM, ROOT
@@ -400,6 +401,18 @@ class Delivery(unittest.TestCase):
                     self.assertEqual(answer.headers["retry-after"], said)
                     self.assertEqual(len(self.destination.objects), number)
                 self.assertEqual(application.ship("lake", logs(5), task=task).fact("delivered"), "put")
+
+    def test_hangup_finishes_calls_in_progress(self):
+        application = Application(self, self.text)
+        self.destination.inject(Slow(1.0))
+        answers = []
+        call = threading.Thread(target=lambda: answers.append(application.ship("lake", logs(5))))
+        call.start()
+        wait_for(lambda: self.destination.requests)
+        application.process.send_signal(signal.SIGHUP)
+        call.join()
+        self.assertEqual((answers[0].status, answers[0].fact("delivered")), (200, "put"), answers[0].body)
+        self.assertEqual(application.code(), 0)
 
     def test_problem_names_the_target_of_a_redirect(self):
         self.destination.faults = [(307, {"location": "https://far.test/lake?signature=x"})]

@@ -84,6 +84,8 @@ class Objects(Case):
     def assert_meta(self, found, task):
         meta = dict(found.meta)
         self.assertRegex(meta.pop("logship-stages", ""), r"\bencode-json@[\d.]+ sha256:[0-9a-f]{64}\b")
+        for name in ("logship-head-before", "logship-head"):
+            self.assertRegex(meta.pop(name, ""), r"^[0-9a-f]{64}$")
         self.assertEqual(meta, {name: said(task) for name, said in META.items()})
 
     def assert_requests(self):

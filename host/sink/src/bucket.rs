@@ -16,11 +16,10 @@ use tokio::runtime::Handle;
 use crate::error::SinkError;
 use crate::http;
 use crate::object::{BucketLocation, ObjectInfo, ObjectSink, Provenance};
-use crate::oss::Signer;
 use crate::sink::Sink;
 use crate::staged_file::{FinishedFile, StagedFile};
 use crate::store_hint::Hints;
-use crate::store_transport::{REDIRECTS, ReloadedHttp, StoreTransport};
+use crate::store_transport::{REDIRECTS, ReloadedHttp, Sign, StoreTransport};
 use crate::tls;
 
 /// Part size of multipart uploads, in bytes. Two parts are uploaded concurrently, which bounds the memory per
@@ -53,7 +52,7 @@ pub trait Store: Send + Sync + 'static {
 pub(crate) struct Client {
     pub(crate) operator: Operator,
     /// Signs the requests; `None` if the operator does.
-    pub(crate) signer: Option<Signer>,
+    pub(crate) signer: Option<Box<dyn Sign>>,
 }
 
 /// A bucket of an object store. The methods of [`ObjectSink`] block.

@@ -1,6 +1,7 @@
 //! The HTTP transport of object stores: digests of uploads, and redirects and missing features that OpenDAL leaves
 //! unexplained.
 
+use futures_util::future::BoxFuture;
 use http::header::{ETAG, HeaderValue, LOCATION};
 use http::{Method, Request, Response, StatusCode};
 use opendal::raw::format_content_md5_iter;
@@ -8,7 +9,6 @@ use opendal::raw::oio::ReadStream as _;
 use opendal::{Buffer, Error, ErrorKind, HttpBody, HttpTransport, HttpTransporter, Result};
 use opendal_http_transport_reqwest::ReqwestTransport;
 
-use crate::oss::Signer;
 use crate::reload::Reloaded;
 
 /// The header by which S3 names a bucket's region.
@@ -29,7 +29,13 @@ pub(crate) struct StoreTransport {
     /// True to send the MD5 of each upload, which the store compares with the bytes that it got.
     pub(crate) md5: bool,
     /// Signs the requests; `None` if OpenDAL has signed them.
-    pub(crate) signer: Option<Signer>,
+    pub(crate) signer: Option<Box<dyn Sign>>,
+}
+
+/// Signs requests after the transport has completed their headers.
+pub(crate) trait Sign: Send + Sync + Unpin + 'static {
+    /// Signs a request.
+    fn sign(&self, request: Request<Buffer>) -> BoxFuture<'_, Result<Request<Buffer>>>;
 }
 
 impl HttpTransport for StoreTransport {
@@ -59,17 +65,24 @@ const NO_ETAG: &str = "success without an ETag: this is not the answer of an obj
 async fn explain(response: Response<HttpBody>) -> Result<Response<HttpBody>> {
     let status = response.status();
     let is_redirect = status.is_redirection() && status != StatusCode::NOT_MODIFIED;
-    if !is_redirect && status != StatusCode::NOT_IMPLEMENTED {
-        return Ok(response);
-    }
+    let kind = match status {
+        _ if is_redirect => ErrorKind::Unexpected,
+        StatusCode::NOT_IMPLEMENTED => ErrorKind::Unsupported,
+        StatusCode::UNAUTHORIZED => ErrorKind::PermissionDenied,
+        StatusCode::PROXY_AUTHENTICATION_REQUIRED => ErrorKind::Unexpected,
+        _ => return Ok(response),
+    };
     let (parts, mut body) = response.into_parts();
     let body = body.read_all().await?.to_bytes();
     let body = String::from_utf8_lossy(&body[..body.len().min(64 << 10)]).into_owned();
     let header = |name: &str| Some(parts.headers.get(name)?.to_str().ok()?.to_owned());
     let said: Vec<_> = ["Code", "Message"].iter().filter_map(|name| element(&body, name)).collect();
     let said = if said.is_empty() { String::new() } else { format!(": {}", said.join(": ")) };
+    if status == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+        return Err(Error::new(kind, format!("{status}{said}: set `proxy` to a URL with user and password")));
+    }
     if !is_redirect {
-        return Err(Error::new(ErrorKind::Unsupported, format!("{status}{said}")));
+        return Err(Error::new(kind, format!("{status}{said}")));
     }
     // A query may have credentials.
     let target =
@@ -81,7 +94,7 @@ async fn explain(response: Response<HttpBody>) -> Result<Response<HttpBody>> {
     let settings = if region.is_empty() { "`endpoint`" } else { "`endpoint` and `region`" };
     let message =
         format!("{status}{said}: {REDIRECTS} {target}{region}: set {settings} of the destination to it");
-    Err(Error::new(ErrorKind::Unexpected, message))
+    Err(Error::new(kind, message))
 }
 
 /// Words of the error of a redirect.

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, Uri};
@@ -10,6 +11,7 @@ use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
@@ -52,20 +54,33 @@ impl Server {
         self.listener.local_addr()
     }
 
-    /// Serves requests forever.
-    pub async fn run(self) {
+    /// Serves requests until `end`, then finishes the calls in progress.
+    pub async fn run(self, end: impl Future<Output = ()>) {
+        let graceful = GracefulShutdown::new();
+        tokio::select! {
+            () = end => {}
+            () = self.accept(&graceful) => {}
+        }
+        drop(self.listener);
+        if tokio::time::timeout(SHUTDOWN_TIMEOUT, graceful.shutdown()).await.is_err() {
+            tracing::warn!("some calls took too long and were aborted");
+        }
+    }
+
+    /// Accepts connections forever.
+    async fn accept(&self, graceful: &GracefulShutdown) {
         loop {
             let stream = match self.listener.accept().await {
                 Ok((stream, _)) => stream,
                 Err(error) => {
                     // For example too many open files: retry when other connections are closed.
                     tracing::warn!(%error, "accepting a connection failed, and will be retried");
-                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                    tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
                 }
             };
             _ = stream.set_nodelay(true);
-            let routes = Arc::clone(&self.routes);
+            let (routes, watcher) = (Arc::clone(&self.routes), graceful.watcher());
             tokio::spawn(async move {
                 let service = service_fn(move |request| {
                     let routes = Arc::clone(&routes);
@@ -73,13 +88,17 @@ impl Server {
                 });
                 let mut http = hyper::server::conn::http1::Builder::new();
                 http.timer(TokioTimer::new());
-                if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
+                let connection = http.serve_connection(TokioIo::new(stream), service);
+                if let Err(error) = watcher.watch(connection).await {
                     tracing::debug!(%error, "a connection failed");
                 }
             });
         }
     }
 }
+
+/// The longest wait for calls in progress at shutdown.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Path of the health check, the same as Spin's.
 const HEALTH: &str = "/.well-known/spin/health";

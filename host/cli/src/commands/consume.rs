@@ -132,7 +132,7 @@ impl ConsumeCommand {
         let mut panicked = false;
         while !members.is_empty() {
             tokio::select! {
-                () = signals.next() => { stop.send_replace(true); }
+                _ = signals.next() => { stop.send_replace(true); }
                 Some(ended) = members.join_next() => if ended.is_err() {
                     // The others still deliver what they have in flight.
                     panicked = true;

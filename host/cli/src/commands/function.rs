@@ -121,10 +121,7 @@ impl ServeCommand {
             for trigger in http {
                 outln!("http://{address}{} -> {}", trigger.route, trigger.component);
             }
-            tokio::select! {
-                () = server.run() => {}
-                () = signals.next() => {}
-            }
+            server.run(async { _ = signals.next().await }).await;
             Ok(())
         })
     }

@@ -61,7 +61,7 @@ impl ServeCommand {
             let server = Server::bind(Service::open(config, engine)?).await?;
             tracing::info!(version = env!("CARGO_PKG_VERSION"), url = server.url()?, data = %data.display(), "serving");
             server
-                .run(signals.next())
+                .run(async { _ = signals.next().await })
                 .await;
             tracing::info!("stopped; every acknowledged request is on disk");
             print::flush_log();

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::input_options::InputOptions;
 use super::rule_options::{RuleOptions, override_with, set_columns};
-use super::signals::keeping_nohup;
+use super::signals::catch_on_thread;
 use super::stage::Report;
 use super::{EngineOptions, Failure, bar, settings};
 use crate::file_ship;
@@ -314,16 +314,14 @@ fn infer_columns(
     Ok(columns)
 }
 
-/// Returns a flag that the first Ctrl-C or SIGTERM sets. The second one ends the process at once.
+/// Returns a flag that the first Ctrl-C, SIGTERM or SIGHUP sets. The next Ctrl-C or SIGTERM ends the process at once.
 fn stop_flag() -> Result<&'static AtomicBool, Failure> {
     static STOP: AtomicBool = AtomicBool::new(false);
-    let handle = || {
-        if STOP.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
+    let stop = || {
+        STOP.store(true, Ordering::Relaxed);
         errln!("stopping: shipping the logs read so far; interrupt again to discard them");
     };
-    keeping_nohup(|| ctrlc::set_handler(handle))?;
+    catch_on_thread(stop, || std::process::exit(130))?;
     Ok(&STOP)
 }
 

@@ -4,6 +4,15 @@ use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+/// A signal that ends a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum EndSignal {
+    /// SIGTERM or SIGINT.
+    Terminate,
+    /// SIGHUP.
+    Hangup,
+}
+
 /// SIGTERM, SIGINT and SIGHUP: a service manager, Ctrl-C, a closed terminal. None ends the process at once.
 #[derive(Debug)]
 pub(super) struct EndSignals {
@@ -25,7 +34,7 @@ impl EndSignals {
     }
 
     /// Waits for the next signal.
-    pub(super) async fn next(&mut self) {
+    pub(super) async fn next(&mut self) -> EndSignal {
         let hangup = async {
             match &mut self.hangup {
                 Some(hangup) => drop(hangup.recv().await),
@@ -33,9 +42,9 @@ impl EndSignals {
             }
         };
         tokio::select! {
-            _ = self.term.recv() => {}
-            _ = self.interrupt.recv() => {}
-            () = hangup => {}
+            _ = self.term.recv() => EndSignal::Terminate,
+            _ = self.interrupt.recv() => EndSignal::Terminate,
+            () = hangup => EndSignal::Hangup,
         }
     }
 }
@@ -50,13 +59,24 @@ fn is_hangup_ignored() -> bool {
     }
 }
 
-/// Sets handlers of signals, and keeps SIGHUP ignored if it was.
-pub(super) fn keeping_nohup<T>(set_handlers: impl FnOnce() -> T) -> T {
-    let is_ignored = is_hangup_ignored();
-    let result = set_handlers();
-    if is_ignored {
-        // SAFETY: ignoring a signal needs no handler.
-        unsafe { libc::signal(libc::SIGHUP, libc::SIG_IGN) };
-    }
-    result
+/// Catches the signals on a thread. Calls `stop` at the first one, and `abort` at a later one. A later SIGHUP does not
+/// count: a closed terminal may send several.
+///
+/// # Errors
+/// When the system has no thread or file descriptor left.
+pub(super) fn catch_on_thread(
+    stop: impl FnOnce() + Send + 'static,
+    abort: impl FnOnce() + Send + 'static,
+) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut signals = runtime.block_on(async { EndSignals::catch() })?;
+    let wait = move || {
+        runtime.block_on(async {
+            signals.next().await;
+            stop();
+            while signals.next().await == EndSignal::Hangup {}
+            abort();
+        });
+    };
+    std::thread::Builder::new().name("signals".into()).spawn(wait).map(drop)
 }

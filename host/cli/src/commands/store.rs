@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::Failure;
 use super::connect::{self, Connect};
 use super::stage::Report;
+use crate::print::outln;
 use crate::table;
 use logship_client::Client;
 use logship_server::keys::Access;
@@ -69,7 +70,7 @@ impl StoreCommand {
                     let body = json!({ "unshipped": unshipped.as_str() });
                     let reply =
                         client.send_json(Method::POST, "/store", &[("type", "confirm")], &body).await?;
-                    println!("{} rules go on", reply["rules"]);
+                    outln!("{} rules go on", reply["rules"]);
                     Ok(())
                 }
             }
@@ -80,7 +81,7 @@ impl StoreCommand {
 async fn show(client: &Client, report: Report) -> Result<(), Failure> {
     let store: Value = client.get("/store", &[]).await?;
     if report == Report::Json {
-        println!("{store:#}");
+        outln!("{store:#}");
         return Ok(());
     }
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
@@ -92,10 +93,10 @@ async fn show(client: &Client, report: Report) -> Result<(), Failure> {
         row
     };
     let rows = store["generations"].as_array().into_iter().flatten().map(row).collect();
-    println!("{}", table::render(&["generation", "began", "reason", "lost log groups", "token"], rows));
+    outln!("{}", table::render(&["generation", "began", "reason", "lost log groups", "token"], rows));
     for rule in store["waitingRules"].as_array().into_iter().flatten() {
         let name = |name: &str| text(&rule[name]);
-        println!(
+        outln!(
             "rule {} of {}/{} waits: decide with `logship store confirm`",
             name("rule"),
             name("project"),

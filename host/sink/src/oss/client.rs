@@ -25,6 +25,6 @@ pub(super) fn client(
     if let Some(key) = &config.encryption_key {
         builder = builder.server_side_encryption_key_id(key);
     }
-    let signer = Some(Signer::new(config, bucket, role, http.clone()));
-    Ok(Client { operator: Operator::new(builder)?, signer })
+    let signer = Signer::new(config, bucket, role, http.clone());
+    Ok(Client { operator: Operator::new(builder)?, signer: Some(Box::new(signer)) })
 }

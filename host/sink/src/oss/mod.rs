@@ -7,5 +7,4 @@ mod signer;
 mod sink;
 
 pub(crate) use self::config::open;
-pub(crate) use self::signer::Signer;
 pub use self::sink::Oss;

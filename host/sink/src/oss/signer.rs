@@ -1,7 +1,6 @@
 //! Signatures of OSS requests. OpenDAL would sign before the digest is added, which OSS wants signed.
 
-use std::fmt;
-
+use futures_util::future::BoxFuture;
 use http::Request;
 use logship_config::object_store::ObjectStoreConfig;
 use opendal::raw::new_request_sign_error;
@@ -14,15 +13,10 @@ use reqsign_core::{Context, Env as _, OsEnv, ProvideCredentialChain, StaticEnv};
 use reqsign_file_read_tokio::TokioFileRead;
 
 use crate::bucket::ROLE_SESSION_NAME;
+use crate::store_transport::Sign;
 
 /// Signs requests to a bucket.
-pub(crate) struct Signer(reqsign_core::Signer<Credential>);
-
-impl fmt::Debug for Signer {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("Signer")
-    }
-}
+pub(super) struct Signer(reqsign_core::Signer<Credential>);
 
 impl Signer {
     /// Creates a signer that assumes `role` if it is not empty. `http` asks the security token service.
@@ -30,15 +24,15 @@ impl Signer {
         let context = context(config, role).with_http_send(http);
         Self(reqsign_core::Signer::new(context, credentials(config, role), RequestSigner::new(bucket)))
     }
+}
 
-    /// Signs a request.
-    ///
-    /// # Errors
-    /// If there are no credentials, or the role can't be assumed.
-    pub(crate) async fn sign(&self, request: Request<Buffer>) -> Result<Request<Buffer>> {
-        let (mut head, body) = request.into_parts();
-        self.0.sign(&mut head, None).await.map_err(|error| new_request_sign_error(error.into()))?;
-        Ok(Request::from_parts(head, body))
+impl Sign for Signer {
+    fn sign(&self, request: Request<Buffer>) -> BoxFuture<'_, Result<Request<Buffer>>> {
+        Box::pin(async move {
+            let (mut head, body) = request.into_parts();
+            self.0.sign(&mut head, None).await.map_err(|error| new_request_sign_error(error.into()))?;
+            Ok(Request::from_parts(head, body))
+        })
     }
 }
 

@@ -206,6 +206,7 @@ fn wrong_credentials_are_unauthorized_with_any_status() {
         (403, "SignatureDoesNotMatch"),
         (403, "SecurityTokenExpired"),
         (403, "AccessDenied"),
+        (401, "Unauthorized"),
     ] {
         assert_error(Reply { status, code, headers: &[] }, "UnAuthorized", &[code]);
     }
