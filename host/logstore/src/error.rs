@@ -190,6 +190,14 @@ pub enum StoreError {
         /// The reason.
         source: Box<StoreError>,
     },
+    /// The header or the schema of the database is damaged.
+    #[error("{}: not even the schema is readable ({source}), so nothing can be salvaged: restore a backup", path.display())]
+    Unsalvageable {
+        /// The path of the file.
+        path: PathBuf,
+        /// The error of the database.
+        source: rusqlite::Error,
+    },
     /// A file of the data directory can't be created or opened.
     #[error("{}: {source}", path.display())]
     File {

@@ -62,4 +62,6 @@ pub use model::{
 };
 pub use options::{Clock, Options};
 pub use position::LogPosition;
-pub use store::{Health, Limits, RESTORING, Restored, Snapshot, Store, StoreVerifier, Unshipped};
+pub use store::{
+    Health, Limits, RESTORING, Restored, Salvage, Snapshot, Store, StoreVerifier, Unshipped, check_structure,
+};

@@ -11,6 +11,7 @@ mod consume;
 mod dead_letter;
 mod deletion;
 mod engine_options;
+mod fsck;
 mod function;
 mod group;
 mod input_options;
@@ -75,6 +76,7 @@ enum Command {
     Rule(Box<rule::RuleCommand>),
     Task(Box<task::TaskCommand>),
     Verify(Box<verify::VerifyCommand>),
+    Fsck(fsck::FsckCommand),
     Group(Box<group::GroupCommand>),
     Key(Box<key::KeyCommand>),
     Audit(Box<audit::AuditCommand>),
@@ -159,6 +161,7 @@ fn run_command(cli: Cli) -> Result<(), Failure> {
         Command::Rule(command) => command.run(),
         Command::Task(command) => command.run(&cli.engine),
         Command::Verify(command) => command.run(),
+        Command::Fsck(command) => command.run(),
         Command::Group(command) => command.run(),
         Command::Key(command) => command.run(),
         Command::Audit(command) => command.run(),

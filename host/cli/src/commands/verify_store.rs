@@ -28,6 +28,11 @@ pub(super) struct StoreOptions {
 }
 
 impl StoreOptions {
+    /// Returns the options of a plain verification.
+    pub(super) fn walk() -> Self {
+        Self { store: true, heads: None, against_heads: None }
+    }
+
     /// Returns true if the data directory is to be verified.
     pub(super) fn is_set(&self) -> bool {
         self.store || self.heads.is_some() || self.against_heads.is_some()

@@ -21,6 +21,7 @@ mod readers;
 mod restore;
 mod retention;
 mod rule;
+mod salvage;
 mod shard;
 mod stage;
 mod stage_event;
@@ -43,6 +44,7 @@ pub use generation::Unshipped;
 pub use health::Health;
 pub use log_group::Limits;
 pub use restore::{RESTORING, Restored};
+pub use salvage::{Salvage, check_structure};
 pub use verify::StoreVerifier;
 
 use self::health::Monitor;
@@ -87,12 +89,7 @@ impl Store {
             move |source| StoreError::File { path, source }
         };
         create_private_directory(directory).map_err(file_error(directory))?;
-        let path = directory.join("lock");
-        let lock = private_file_options().write(true).open(&path).map_err(file_error(&path))?;
-        lock.try_lock().map_err(|error| match error {
-            TryLockError::WouldBlock => StoreError::Locked(directory.to_owned()),
-            TryLockError::Error(source) => StoreError::File { path, source },
-        })?;
+        let lock = lock_directory(directory)?;
         restore::check_complete(directory)?;
         let file = directory.join("logstore.db");
         // SQLite creates its other files with the same mode.
@@ -178,5 +175,17 @@ impl Store {
         let result = read(&connection);
         self.readers.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
         result
+    }
+}
+
+/// Locks a directory for one process, as long as the file is open.
+fn lock_directory(directory: &Path) -> Result<File, StoreError> {
+    let path = directory.join("lock");
+    let lock = private_file_options().write(true).open(&path);
+    let lock = lock.map_err(|source| StoreError::File { path: path.clone(), source })?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(StoreError::Locked(directory.to_owned())),
+        Err(TryLockError::Error(source)) => Err(StoreError::File { path, source }),
     }
 }
