@@ -22,8 +22,7 @@ class Case(unittest.TestCase):
         self.client = self.logstore.client
 
     def records(self, *options):
-        lines = self.service.command("audit", "--report", "json", *options).splitlines()
-        return [json.loads(line) for line in lines]
+        return self.service.json("audit", "--report", "json", *options)
 
     def operations(self, *options):
         return [record["operation"] for record in self.records(*options)]

@@ -139,12 +139,31 @@ pub(crate) fn is_recorded_failure(operation: Option<Operation<'_>>, error: &ApiE
     matches!(error.status(), 401 | 403) || operation.is_some_and(|operation| operation.is_change())
 }
 
+/// The sender of a failed attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sender {
+    /// A request that could not be authenticated.
+    Stranger,
+    /// A request with a valid key.
+    KeyHolder,
+}
+
 /// Records a failed attempt, within limits.
-pub(crate) async fn record_failure(service: &Service, mut record: AuditRecord, error: &ApiError) {
+pub(crate) async fn record_failure(
+    service: &Service,
+    mut record: AuditRecord,
+    sender: Sender,
+    error: &ApiError,
+) {
     let is_denied = matches!(error.status(), 401 | 403);
-    let key = format!("{} {} {}", record.address, record.operation, error.code);
-    let admitted = service.refusals.admit(key, service.now());
-    if !admitted {
+    let AuditRecord { address, operation, project, logstore, object, who, .. } = &record;
+    let kind = match sender {
+        Sender::Stranger => format!("{address} {operation} {}", error.code),
+        Sender::KeyHolder => {
+            format!("{who} {address} {operation} {} {project} {logstore} {object}", error.code)
+        }
+    };
+    if !service.refusals.admit(kind, sender == Sender::KeyHolder, service.now()) {
         return;
     }
     record.outcome = error.code.as_str().to_owned();
@@ -190,7 +209,12 @@ async fn try_record_start(service: &Service) -> Result<(), StoreError> {
         outcome: "OK".into(),
         who: "service".into(),
         address: "local".into(),
-        detail: format!("version={} listen={}", env!("CARGO_PKG_VERSION"), config.listen),
+        detail: format!(
+            "version={} listen={} generation={}",
+            env!("CARGO_PKG_VERSION"),
+            config.listen,
+            store.generation().number
+        ),
         before: store.audit_state(STATE)?.unwrap_or_default(),
         after: after.clone(),
         ..AuditRecord::default()

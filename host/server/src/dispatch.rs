@@ -77,7 +77,7 @@ async fn dispatch(
         Err(error) => {
             if audit::is_recorded_failure(None, &error) {
                 let record = claim.record(peer, service.config.domain.as_deref());
-                audit::record_failure(service, record, &error).await;
+                audit::record_failure(service, record, audit::Sender::Stranger, &error).await;
             }
             return Err(error);
         }
@@ -101,7 +101,8 @@ async fn audited(service: &Arc<Service>, call: &Call, operation: Operation<'_>) 
         && !is_recorded
         && audit::is_recorded_failure(Some(operation), error)
     {
-        audit::record_failure(service, audit::record(call, operation), error).await;
+        let record = audit::record(call, operation);
+        audit::record_failure(service, record, audit::Sender::KeyHolder, error).await;
     }
     result
 }

@@ -8,7 +8,7 @@ use logship_logstore::{AuditRecord, StoreError};
 use serde::{Deserialize, Serialize};
 
 use crate::Service;
-use crate::key_changes::{self, KeyChange};
+use crate::key_changes::{self, KeyChange, REVOKE};
 use crate::keys::{Key, KeyFile, KeysError};
 
 /// The name of the state in the store.
@@ -66,8 +66,9 @@ async fn try_record(service: &Arc<Service>) -> Result<(), KeyAuditError> {
 /// Finds changes, or returns `None` without any.
 fn scan(service: &Service) -> Result<Option<Scan>, KeyAuditError> {
     let data = &service.config.data;
-    // The changes first: a change is announced before it is made.
     let file = KeyFile::within(data);
+    // Waits for a command between its announcement and its change.
+    let _lock = file.lock()?;
     let announced = key_changes::read(data)?;
     let keys = file.read()?;
     let state = service.store.audit_state(STATE)?;
@@ -87,7 +88,16 @@ fn scan(service: &Service) -> Result<Option<Scan>, KeyAuditError> {
         _ => 0,
     };
     let new = &announced[recorded..];
-    let mut records: Vec<_> = new.iter().map(|change| announced_record(change, &before, &known)).collect();
+    let is_last = |index: usize| new[index + 1..].iter().all(|later| later.key != new[index].key);
+    let record = |(index, change): (usize, &KeyChange)| {
+        let mut record = announced_record(change, &before, &known);
+        if is_last(index) && (change.operation == REVOKE) == known.keys.contains_key(&change.key) {
+            // The command ended between the announcement and the change.
+            record.outcome = "Unfinished".into();
+        }
+        record
+    };
+    let mut records: Vec<_> = new.iter().enumerate().map(record).collect();
     let is_announced = |id: &String| new.iter().any(|change| change.key == *id);
     let ids = before.keys.keys().chain(known.keys.keys().filter(|id| !before.keys.contains_key(*id)));
     let edited = ids.filter(|id| before.keys.get(*id) != known.keys.get(*id) && !is_announced(id));
@@ -125,7 +135,7 @@ fn edited_record(id: &str, who: &str, before: &KnownKeys, known: &KnownKeys) -> 
     let operation = match (before.keys.contains_key(id), known.keys.contains_key(id)) {
         (false, _) => "create key",
         (true, true) => "change key",
-        (true, false) => "revoke key",
+        (true, false) => REVOKE,
     };
     let change = KeyChange { time: 0, operation: operation.into(), who: who.into(), key: id.into() };
     announced_record(&change, before, known)

@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 /// The name of the file, in the data directory.
 const FILE: &str = "key-changes.ndjson";
 
+/// The operation that removes a key.
+pub(crate) const REVOKE: &str = "revoke key";
+
 /// A change of a key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct KeyChange {
@@ -38,7 +41,7 @@ fn changes<'a>(before: &'a [Key], after: &'a [Key]) -> Vec<(&'static str, &'a st
         }
     }
     let revoked = before.iter().filter(|key| find(after, &key.id).is_none());
-    all.extend(revoked.map(|key| ("revoke key", key.id.as_str())));
+    all.extend(revoked.map(|key| (REVOKE, key.id.as_str())));
     all
 }
 

@@ -36,7 +36,7 @@ pub(super) struct AuditCommand {
     /// Shows only attempts that failed.
     #[arg(long)]
     failed: bool,
-    /// The output format. JSON has one record per line.
+    /// The output format. JSON is an array with one record per line.
     #[arg(long, value_enum, default_value_t)]
     report: Report,
     #[command(flatten)]
@@ -73,7 +73,9 @@ impl AuditCommand {
         let client = self.connect.client_of(AUDIT_PROJECT, Access::Read)?;
         let records = connect::run(async { Ok(self.read(&client).await?) })?;
         if self.report == Report::Json {
-            records.iter().for_each(|record| outln!("{}", Value::Object(record.clone())));
+            let lines: Vec<_> =
+                records.iter().map(|record| Value::Object(record.clone()).to_string()).collect();
+            outln!("[{}]", lines.join(",\n"));
         } else {
             outln!("{}", table::render(&COLUMNS, records.iter().map(row).collect()));
         }

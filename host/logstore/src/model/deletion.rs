@@ -22,6 +22,8 @@ pub struct DeletedLogstore {
 /// A deleted project.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeletedProject {
+    /// The row of the project.
+    pub(crate) row: i64,
     /// The name.
     pub name: String,
     /// The time of its deletion, in Unix seconds.

@@ -12,7 +12,7 @@ use super::Store;
 use super::logstore::drop_logstore;
 use super::project::{drop_project, find_project};
 use crate::error::StoreError;
-use crate::model::{DeletedLogstore, DeletedProject, Logstore, POSITION_BITS, Project};
+use crate::model::{AuditRecord, Catalog, DeletedLogstore, DeletedProject, Logstore, POSITION_BITS, Project};
 
 /// The time between searches for deletions to complete, in seconds.
 const INTERVAL: u64 = 10;
@@ -171,27 +171,62 @@ impl Purge {
         Self { undo_seconds, next: 0 }
     }
 
-    /// Deletes at most one logstore or project, in its own transaction. Returns true if it did.
-    pub(super) fn step(&mut self, connection: &Connection, now: u64) -> Result<bool, StoreError> {
+    /// Returns a logstore or a project whose deletion can't be undone any more.
+    pub(super) fn due(&mut self, catalog: &Catalog, now: u64) -> Option<Due> {
         if now < self.next && self.next - now <= INTERVAL {
-            return Ok(false);
+            return None;
         }
-        let before = now.saturating_sub(self.undo_seconds);
-        let transaction = connection.unchecked_transaction()?;
-        let find =
-            |query: &str| transaction.query_row(query, [before], |row| row.get::<_, i64>(0)).optional();
-        let logstore = find("SELECT logstore FROM deleted_logstore WHERE deleted <= ?1 LIMIT 1")?;
-        let project = find("SELECT project FROM deleted_project WHERE deleted <= ?1 LIMIT 1")?;
-        match (logstore, project) {
-            (Some(logstore), _) => drop_logstore(&transaction, logstore)?,
-            (None, Some(project)) => drop_project(&transaction, project)?,
-            (None, None) => {
-                self.next = now + INTERVAL;
-                return Ok(false);
+        let is_due = |deleted: u64| deleted <= now.saturating_sub(self.undo_seconds);
+        let logstore = catalog.deleted_logstores().iter().find(|each| is_due(each.deleted));
+        let project = catalog.deleted_projects().iter().find(|each| is_due(each.deleted));
+        let due = match (logstore, project) {
+            (Some(each), _) if !each.with_project => Some(Due {
+                row: Row::Logstore(each.logstore.id),
+                project: each.project.clone(),
+                name: each.name.clone(),
+            }),
+            (_, Some(each)) => {
+                Some(Due { row: Row::Project(each.row), project: each.name.clone(), name: String::new() })
             }
+            _ => None,
+        };
+        self.next = now + if due.is_some() { 1 } else { INTERVAL };
+        due
+    }
+}
+
+/// A deletion to complete.
+pub(super) struct Due {
+    row: Row,
+    project: String,
+    /// The name of the logstore.
+    name: String,
+}
+
+enum Row {
+    Logstore(i64),
+    Project(i64),
+}
+
+impl Due {
+    /// Returns the record of the audit log.
+    pub(super) fn record(&self) -> AuditRecord {
+        AuditRecord {
+            operation: "complete deletion".into(),
+            outcome: "OK".into(),
+            who: "service".into(),
+            address: "local".into(),
+            project: self.project.clone(),
+            logstore: self.name.clone(),
+            ..AuditRecord::default()
         }
-        transaction.commit()?;
-        Ok(true)
+    }
+
+    pub(super) fn complete(&self, connection: &Connection) -> Result<(), StoreError> {
+        match self.row {
+            Row::Logstore(row) => drop_logstore(connection, row),
+            Row::Project(row) => drop_project(connection, row),
+        }
     }
 }
 
@@ -240,8 +275,11 @@ impl Deletions {
             });
             false
         });
-        let project =
-            deleted_project.map(|(name, deleted)| DeletedProject { name: name.clone(), deleted: *deleted });
+        let project = deleted_project.map(|(name, deleted)| DeletedProject {
+            row: id,
+            name: name.clone(),
+            deleted: *deleted,
+        });
         (taken, project)
     }
 }

@@ -176,8 +176,14 @@ impl Thread {
         loop {
             let wait = if self.retention.has_work() { Duration::ZERO } else { IDLE_INTERVAL };
             match self.receiver.recv_timeout(wait) {
-                Ok(work) => self.commit(work),
-                Err(mpsc::RecvTimeoutError::Timeout) => self.idle(),
+                Ok(work) => {
+                    self.commit(work);
+                    self.purge();
+                }
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    self.idle();
+                    self.purge();
+                }
                 Err(mpsc::RecvTimeoutError::Disconnected) => break,
             }
         }
@@ -223,7 +229,6 @@ impl Thread {
                     self.read_catalog();
                 }
                 commit.reply(Ok(()));
-                self.purge();
                 self.checkpoint();
                 self.probe();
             }
@@ -305,11 +310,17 @@ impl Thread {
 
     /// Completes a deletion that can't be undone any more.
     fn purge(&mut self) {
-        match self.purge.step(&self.connection, (self.clock)() / 1_000_000) {
-            Ok(true) => self.read_catalog(),
-            Ok(false) => {}
-            Err(error) => tracing::error!(%error, "can't complete a deletion; it will be retried"),
-        }
+        let catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(due) = self.purge.due(&catalog, (self.clock)() / 1_000_000) else { return };
+        let records = vec![due.record()];
+        let run = Box::new(move |connection: Result<&Connection, StoreError>| {
+            let completed = connection.and_then(|connection| due.complete(connection));
+            if let Err(error) = &completed {
+                tracing::error!(%error, "can't complete a deletion; it will be retried");
+            }
+            JobOutcome { failed: completed.is_err(), reply: Box::new(|_| {}) }
+        });
+        self.commit(Work::Job(Job { run, changes_catalog: true, scope: None, records }));
     }
 
     /// Performs a retention step while there are no writes.
@@ -333,7 +344,6 @@ impl Thread {
                 }
             }
         }
-        self.purge();
         if let Err(error) = self.put_ids.idle(&self.connection, (self.clock)() / 1_000_000) {
             tracing::error!(%error, "can't delete expired put ids; it will be retried");
         }
