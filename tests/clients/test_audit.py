@@ -122,6 +122,19 @@ class Changes(Case):
         self.assertFalse((self.service.data / "key-changes.ndjson").exists())
 
 
+    def test_announced_change_that_was_not_made_is_unfinished(self):
+        self.service.terminate()
+        self.service.code()
+        change = {"time": 1, "operation": "create key", "who": "uid 0", "key": "LSnever"}
+        # A second line that a crash cut short.
+        (self.service.data / "key-changes.ndjson").write_text(json.dumps(change) + '\n{"time":2,"oper')
+        for _ in range(2):
+            self.service.start()
+            records = self.records("--object", "LSnever")
+            self.assertEqual([record["outcome"] for record in records], ["Unfinished"])
+            self.service.kill()
+
+
 class Protection(Case):
     def test_no_operation_writes_changes_or_deletes_it(self):
         paths = [
