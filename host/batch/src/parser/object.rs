@@ -74,6 +74,8 @@ impl<'de, F: FnMut(&str, &str) -> Result<(), String>> Visitor<'de> for Members<F
         f.write_str("a JSON object")
     }
 
+    // Out of line, a call per line and one per member would cost a twentieth of the time.
+    #[inline(always)]
     fn visit_map<A: MapAccess<'de>>(mut self, mut entries: A) -> Result<Self::Value, A::Error> {
         while let Some(key) = entries.next_key::<Key<'de>>()? {
             let value: LazyValue<'de> = entries.next_value()?;
@@ -87,8 +89,10 @@ impl<'de, F: FnMut(&str, &str) -> Result<(), String>> Visitor<'de> for Members<F
                     text => text,
                 },
             };
-            if self.rejection.is_none() {
-                self.rejection = (self.on_member)(&key.0, text).err();
+            if self.rejection.is_none()
+                && let Err(reason) = (self.on_member)(&key.0, text)
+            {
+                self.rejection = Some(reason);
             }
         }
         Ok(self.rejection)

@@ -46,6 +46,11 @@ impl InputOptions {
         }
     }
 
+    /// Returns true if another format may suit rejected lines. Without a log, the error names it.
+    pub(super) fn may_differ(&self, logs: u64) -> bool {
+        logs > 0 && matches!(self.input_format, InputFormat::Json)
+    }
+
     /// Returns the options of records. `max_record` is the largest record that can become a log.
     ///
     /// # Errors

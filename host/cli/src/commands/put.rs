@@ -120,7 +120,7 @@ impl PutCommand {
             );
         }
         Unread::describe(&unread).iter().for_each(|line| errln!("{line}"));
-        rejects.describe(stored.logs).iter().for_each(|line| errln!("{line}"));
+        rejects.describe(self.input.may_differ(stored.logs)).iter().for_each(|line| errln!("{line}"));
         if result.is_err()
             && let Some((path, line)) = &stored.position.0
         {

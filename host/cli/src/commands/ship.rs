@@ -136,7 +136,7 @@ impl ShipCommand {
         let result = result.map_err(Failure::from).and_then(|()| check_logs(&outcome, &rejects));
         match self.report {
             Report::Text if result.is_err() && outcome.objects.is_empty() => {
-                print_problems(&outcome, &rejects)
+                self.print_problems(&outcome, &rejects)
             }
             Report::Text => {
                 self.print(&outcome, &rejects, started.elapsed().as_secs_f64());
@@ -152,6 +152,13 @@ impl ShipCommand {
             }
         }
         result
+    }
+
+    /// Prints the files that were not read, and the first rejected lines.
+    fn print_problems(&self, outcome: &Outcome, rejects: &Rejects) {
+        Unread::describe(&outcome.unread).iter().for_each(|line| errln!("{line}"));
+        let with_option = self.input.may_differ(outcome.logs);
+        rejects.describe(with_option).iter().for_each(|line| errln!("{line}"));
     }
 
     fn print(&self, outcome: &Outcome, rejects: &Rejects, seconds: f64) {
@@ -172,7 +179,7 @@ impl ShipCommand {
         if outcome.filtered > 0 {
             outln!("The rule's transforms filtered out {}.", count(outcome.filtered, "log"));
         }
-        print_problems(outcome, rejects);
+        self.print_problems(outcome, rejects);
         if let Some(position) = &outcome.stopped_at {
             errln!("stopped by a signal: everything up to {position} was shipped, and nothing after it");
         }
@@ -216,12 +223,6 @@ const MAX_RECORD: usize = 64 << 20;
 /// Fails if nothing of an input with lines or files was a log.
 fn check_logs(outcome: &Outcome, rejects: &Rejects) -> Result<(), Failure> {
     NotLogs::check(outcome.logs, &outcome.unread, rejects).map_err(Failure::from)
-}
-
-/// Prints the files that were not read, and the first rejected lines.
-fn print_problems(outcome: &Outcome, rejects: &Rejects) {
-    Unread::describe(&outcome.unread).iter().for_each(|line| errln!("{line}"));
-    rejects.describe(outcome.logs).iter().for_each(|line| errln!("{line}"));
 }
 
 /// The largest number of open objects of all shards; each has its own stage instances.

@@ -61,8 +61,7 @@ impl Rejects {
     }
 
     /// Describes the lines for the user, if there are some: a summary, the first reasons, and the option that reads them.
-    /// Without a log, the error has the option.
-    pub fn describe(&self, logs: u64) -> Vec<String> {
+    pub fn describe(&self, with_option: bool) -> Vec<String> {
         let lines = if self.count == 1 {
             "1 malformed line".into()
         } else {
@@ -73,7 +72,7 @@ impl Rejects {
             "warning: skipped {lines}. They are kept in {kept}, with the reasons in {}:",
             reasons.display()
         );
-        let hint = self.looks().filter(|looks| logs > 0 && matches!(looks, Looks::Text | Looks::Csv));
+        let hint = self.looks().filter(|looks| with_option && matches!(looks, Looks::Text | Looks::Csv));
         let details = self.first.iter().cloned().chain(hint.map(|hint| hint.to_string()));
         let all = iter::once(summary).chain(details.map(|line| format!("  {line}")));
         all.take(if self.count > 0 { usize::MAX } else { 0 }).collect()
