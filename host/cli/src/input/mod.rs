@@ -1,7 +1,7 @@
 //! Reads logs from files, directories and standard input, as they are found on disks.
 //!
-//! A [`Listing`] finds the files. [`Blocks`] opens one after the other ([`stream`]), looks at its beginning ([`content`]),
-//! decompresses and decodes it, and cuts it into blocks of complete records ([`cutter`]), which workers parse.
+//! A [`Listing`] finds the files. [`Blocks`] opens one after the other (`stream`), looks at its beginning (`content`),
+//! decompresses and decodes it, and cuts it into blocks of complete records (`cutter`), which workers parse.
 //!
 //! A file that can't be read costs itself alone: the blocks before the damage are returned, then the reason. Nothing is
 //! passed over in silence: [`Unread`] has the files and the reasons, [`rejects`] the lines.
