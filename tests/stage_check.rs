@@ -13,7 +13,7 @@ use logship_registry::conformance::{Report, Settings};
 use logship_runtime::engine::{Engine, Limits};
 
 /// The acts of the encoder, with the checks that each fails. `…` stands for any further checks.
-const ENCODER: [(&str, &str); 40] = [
+const ENCODER: [(&str, &str); 42] = [
     ("behave", ""),
     ("trap", "keeps-to-its-room takes-one-log keeps-memory-flat …"),
     ("recurse", "keeps-to-its-room …"),
@@ -54,6 +54,8 @@ const ENCODER: [(&str, &str); 40] = [
     ("ignore-settings", "refuses-an-unknown-setting"),
     ("ignore-json", "refuses-what-is-no-json"),
     ("hide-setting", "refuses-an-unknown-setting"),
+    ("forge", "shows-no-reserved-field"),
+    ("repeat-members", "writes-each-member-once"),
 ];
 
 /// The checks with batches that violate an invariant.

@@ -25,9 +25,10 @@ class Log:
         return reserved[key] if key in reserved else dict(self.fields).get(key)
 
     def members(self):
-        """The members of the log's JSON object, in order."""
+        """The members of the log's JSON object, in order; of a repeated key only the last."""
         head = [("__time__", self.time), ("__topic__", self.topic), ("__source__", self.source)]
-        return head + self.fields
+        later = [{key for key, _ in self.fields[at + 1 :]} for at in range(len(self.fields))]
+        return head + [field for field, keys in zip(self.fields, later) if field[0] not in keys]
 
     def row(self, columns):
         """The values of columns."""

@@ -1,6 +1,6 @@
 use logship_stage::columns::{Cell, Columns};
 use logship_stage::encode::Description;
-use logship_stage::{Batch, Encoder, Output, Result, Text, config};
+use logship_stage::{Batch, Encoder, Loss, Losses, Output, Result, Text, config};
 
 use crate::field::{Fields, Quoting};
 use crate::{Config, InvalidUtf8};
@@ -16,6 +16,7 @@ pub struct CsvEncoder {
     size: u64,
     /// The output bytes per byte of values in the last push, in sixteenths.
     expansion: usize,
+    losses: Losses,
 }
 
 impl Encoder for CsvEncoder {
@@ -42,10 +43,12 @@ impl Encoder for CsvEncoder {
             dialect.push_line(&mut header, &names);
         }
         let header = header.out.into_bytes();
-        Ok(Self { columns, dialect, size: header.len() as u64, header, expansion: 32 })
+        let losses = Losses::default();
+        Ok(Self { columns, dialect, size: header.len() as u64, header, expansion: 32, losses })
     }
 
     fn push(&mut self, batch: &Batch) -> Result<Vec<u8>> {
+        self.columns.count_repeats(batch, &mut self.losses);
         let values = &batch.raw().values;
         let header = std::mem::take(&mut self.header);
         let lines = (self.columns.len() + 16) * batch.len();
@@ -61,6 +64,10 @@ impl Encoder for CsvEncoder {
         self.expansion = (bytes.len() / (values.len() / 16).max(1)).clamp(4, 64) + 1;
         self.size += (bytes.len() - header.len()) as u64;
         Ok(bytes)
+    }
+
+    fn take_losses(&mut self) -> Vec<Loss> {
+        self.losses.take()
     }
 
     fn size(&self) -> u64 {

@@ -30,4 +30,4 @@ mod field;
 pub use config::{Config, InvalidUtf8};
 pub use encoder::CsvEncoder;
 
-logship_stage::export_encoder!(CsvEncoder);
+logship_stage::export_reporting_encoder!(CsvEncoder);

@@ -1,6 +1,8 @@
 use logship_stage::encode::Description;
 use logship_stage::escape::{Json, push_escaped};
-use logship_stage::{BLOCK, Batch, Encoder, Fields, Group, Log, Output, Result, Text, config};
+use logship_stage::{
+    BLOCK, Batch, Encoder, Fields, Group, Log, Loss, Losses, Output, Repeats, Result, Text, config,
+};
 
 use crate::Config;
 
@@ -12,6 +14,7 @@ pub struct JsonEncoder {
     size: u64,
     /// The output bytes per byte of values in the last push, in sixteenths.
     expansion: usize,
+    losses: Losses,
 }
 
 impl Encoder for JsonEncoder {
@@ -28,10 +31,38 @@ impl Encoder for JsonEncoder {
     }
 
     fn open(text: &str) -> Result<Self> {
-        Ok(Self { config: config::parse(text)?, size: 0, expansion: 32 })
+        Ok(Self { config: config::parse(text)?, size: 0, expansion: 32, losses: Losses::default() })
     }
 
     fn push(&mut self, batch: &Batch) -> Result<Vec<u8>> {
+        if self.config.tags {
+            self.losses.add_repeated_tags(batch, |_| true);
+        }
+        match Repeats::of(batch) {
+            None => Ok(self.lines(batch)),
+            Some(repeats) => {
+                self.losses.add_repeats(batch, &repeats, |_| true);
+                Ok(self.lines(&repeats.removed_from(batch)))
+            }
+        }
+    }
+
+    fn take_losses(&mut self) -> Vec<Loss> {
+        self.losses.take()
+    }
+
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn finish(self) -> Result<Vec<u8>> {
+        Ok(vec![])
+    }
+}
+
+impl JsonEncoder {
+    /// Returns the lines of logs that repeat no key.
+    fn lines(&mut self, batch: &Batch) -> Vec<u8> {
         let values = batch.raw().values.len();
         let keys: Vec<_> = batch.raw().keys.iter().map(|key| key_text(key)).collect();
         let mut lines = Lines {
@@ -48,15 +79,7 @@ impl Encoder for JsonEncoder {
         let bytes = lines.out.into_bytes();
         self.expansion = (bytes.len() / (values / 16).max(1)).clamp(16, 128) + 1;
         self.size += bytes.len() as u64;
-        Ok(bytes)
-    }
-
-    fn size(&self) -> u64 {
-        self.size
-    }
-
-    fn finish(self) -> Result<Vec<u8>> {
-        Ok(vec![])
+        bytes
     }
 }
 
@@ -82,7 +105,7 @@ fn shared_fields(config: &Config, group: &Group<'_>) -> Text {
         push("__source__", group.source());
     }
     if config.tags {
-        group.tags().iter().for_each(|tag| push(&format!("__tag__:{}", tag.key), &tag.value));
+        group.distinct_tags().iter().for_each(|tag| push(&format!("__tag__:{}", tag.key), &tag.value));
     }
     Text::from(out.into_bytes().as_slice())
 }
@@ -154,11 +177,11 @@ mod tests {
     fn reserved_fields_come_first_and_fields_keep_their_order() {
         let batch = BatchBuilder::new()
             .group("nginx", "10.0.0.1", &[("host", "web-1")])
-            .log(1_484_913_043, &[("z", "1"), ("a", ""), ("z", "2")])
+            .log(1_484_913_043, &[("z", "1"), ("a", "")])
             .log(0, &[])
             .build();
         let plain = concat!(
-            r#"{"__time__":1484913043,"__topic__":"nginx","__source__":"10.0.0.1","z":"1","a":"","z":"2"}"#,
+            r#"{"__time__":1484913043,"__topic__":"nginx","__source__":"10.0.0.1","z":"1","a":""}"#,
             "\n",
             r#"{"__time__":0,"__topic__":"nginx","__source__":"10.0.0.1"}"#,
             "\n"
@@ -166,10 +189,37 @@ mod tests {
         assert_eq!(encode("", &batch), plain);
         let tags = r#""__source__":"10.0.0.1","__tag__:host":"web-1""#;
         assert_eq!(encode(r#"{"tags":true}"#, &batch), plain.replace(r#""__source__":"10.0.0.1""#, tags));
-        assert_eq!(encode(r#"{"reserved":false}"#, &batch), "{\"z\":\"1\",\"a\":\"\",\"z\":\"2\"}\n{}\n");
-        let only_tags =
-            "{\"__tag__:host\":\"web-1\",\"z\":\"1\",\"a\":\"\",\"z\":\"2\"}\n{\"__tag__:host\":\"web-1\"}\n";
+        assert_eq!(encode(r#"{"reserved":false}"#, &batch), "{\"z\":\"1\",\"a\":\"\"}\n{}\n");
+        let only_tags = "{\"__tag__:host\":\"web-1\",\"z\":\"1\",\"a\":\"\"}\n{\"__tag__:host\":\"web-1\"}\n";
         assert_eq!(encode(r#"{"reserved":false,"tags":true}"#, &batch), only_tags);
+    }
+
+    #[test]
+    fn no_member_occurs_twice_or_is_forged() {
+        let batch = BatchBuilder::new()
+            .group("t", "10.0.0.1", &[("host", "web-1"), ("host", "web-2")])
+            .log(
+                7,
+                &[
+                    ("z", "1"),
+                    ("__time__", "1"),
+                    ("z", "2"),
+                    ("__source__", "forged"),
+                    ("__tag__:host", "forged"),
+                ],
+            )
+            .nanos(5)
+            .build();
+        let own = r#"{"__time__":7,"__time_ns_part__":5,"__topic__":"t","__source__":"10.0.0.1","__tag__:host":"web-2","#;
+        let fields = r#""__field__:__time__":"1","z":"2","__field__:__source__":"forged","__field__:__tag__:host":"forged"}"#;
+        assert_eq!(encode(r#"{"tags":true,"nanos":true}"#, &batch), format!("{own}{fields}\n"));
+        assert_eq!(encode(r#"{"reserved":false}"#, &batch), format!("{{{fields}\n"));
+        let mut encoder = JsonEncoder::open(r#"{"tags":true}"#).unwrap();
+        encoder.push(&batch).unwrap();
+        let lost: Vec<_> =
+            encoder.take_losses().into_iter().map(|loss| (loss.column, loss.count, loss.example)).collect();
+        let loss = |column: &str, example: &str| (column.to_owned(), 1, example.to_owned());
+        assert_eq!(lost, [loss("__tag__:host", "web-1"), loss("z", "1")]);
     }
 
     #[test]
@@ -199,17 +249,17 @@ mod tests {
     }
 
     fn assert_round_trips(values: &[String]) {
-        let fields: Vec<_> =
-            values.iter().map(|value| ("a key of more than a block", value.as_str())).collect();
+        let keys: Vec<_> =
+            (0..values.len()).map(|index| format!("a key of more than a block {index:03}")).collect();
+        let fields: Vec<_> = keys.iter().map(String::as_str).zip(values.iter().map(String::as_str)).collect();
         // The fast loop needs a block after the last value.
         let batch =
             BatchBuilder::new().log(1, &fields).log(2, &[("k", "\"\\\"\\ filler, and more of it")]).build();
         let bytes = JsonEncoder::open("").unwrap().push(&batch).unwrap();
         let line = bytes.split(|&byte| byte == b'\n').next().unwrap();
         let line = std::str::from_utf8(line).unwrap();
-        let read = line.split("\"a key of more than a block\":").skip(1);
-        let read: Vec<String> =
-            read.map(|text| serde_json::from_str(text.trim_end_matches([',', '}'])).unwrap()).collect();
+        let mut read: serde_json::Map<String, serde_json::Value> = serde_json::from_str(line).unwrap();
+        let read: Vec<_> = keys.iter().map(|key| read.remove(key).unwrap()).collect();
         assert_eq!(read, values);
     }
 
@@ -261,7 +311,10 @@ mod tests {
                     ("__source__".to_owned(), serde_json::json!("s")),
                 ];
                 let text = |value: &[u8]| serde_json::json!(String::from_utf8_lossy(value));
-                expected.extend(fields.iter().map(|(key, value)| (key.clone(), text(value))));
+                let distinct = fields.iter().enumerate().filter(|(at, (key, _))| {
+                    fields[at + 1..].iter().all(|(later, _)| later != key)
+                });
+                expected.extend(distinct.map(|(_, (key, value))| (key.clone(), text(value))));
                 prop_assert_eq!(read.0, expected);
             }
         }

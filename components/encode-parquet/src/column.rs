@@ -32,6 +32,8 @@ pub(crate) struct Column {
     extremes: Extremes,
     /// The number of nulls in the complete pages.
     nulls: u64,
+    /// True if a value of the current call did not fit.
+    lossy: bool,
 }
 
 /// The encoding of values.
@@ -74,16 +76,24 @@ impl Column {
             try_dictionary,
             extremes: Extremes::new(kind),
             nulls: 0,
+            lossy: false,
         }
     }
 
-    /// Adds the values of some rows. `utf8` is true if all are known to be UTF-8.
+    /// Returns the type.
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Adds the values of some rows. `utf8` is true if all are known to be UTF-8. Returns true if one of them does not
+    /// fit: [`convert::loss`] tells which.
     pub(crate) fn push<'a>(
         &mut self,
         codec: &mut Codec,
         cells: impl Iterator<Item = Cell<'a>>,
         utf8: bool,
-    ) -> Result<()> {
+    ) -> Result<bool> {
+        self.lossy = false;
         match self.kind {
             Kind::String => self.push_each(codec, cells, |column, codec, cell| match cell {
                 Cell::Bytes(bytes) if utf8 || simdutf8::basic::from_utf8(bytes).is_ok() => {
@@ -107,14 +117,17 @@ impl Column {
                 value.map_or(Ok(false), |value| column.push_integer(codec, value, value.to_le_bytes()))
             }),
             Kind::Float => self.push_each(codec, cells, |column, codec, cell| {
-                let value = convert::float::<f32>(cell);
-                value.map_or(Ok(false), |value| column.push_float(codec, value.into(), value.to_le_bytes()))
+                let Some(value) = convert::float::<f32>(cell) else { return Ok(false) };
+                column.lossy |= !convert::keeps_integer(cell, value);
+                column.push_float(codec, value.into(), value.to_le_bytes())
             }),
             Kind::Double => self.push_each(codec, cells, |column, codec, cell| {
-                let value = convert::float::<f64>(cell);
-                value.map_or(Ok(false), |value| column.push_float(codec, value, value.to_le_bytes()))
+                let Some(value) = convert::float::<f64>(cell) else { return Ok(false) };
+                column.lossy |= !convert::keeps_digits(cell, value);
+                column.push_float(codec, value, value.to_le_bytes())
             }),
-        }
+        }?;
+        Ok(self.lossy)
     }
 
     /// Adds the values of some rows by `push`, which returns true for a value and false for null. In WebAssembly each
@@ -130,6 +143,7 @@ impl Column {
         for cell in cells {
             let valid = push(self, codec, cell)?;
             self.page.push_level(valid);
+            self.lossy |= !valid && cell != Cell::Missing;
             let plain = matches!(self.mode, Mode::Plain | Mode::PlainAfterDictionary);
             if self.page.rows >= PAGE_ROWS || plain && self.page.plain_bytes >= PAGE_BYTES {
                 self.close_page(codec)?;

@@ -18,6 +18,10 @@ pub struct Config {
     #[serde(default = "row_group_bytes")]
     #[schemars(range(min = 1_048_576, max = 67_108_864))]
     pub row_group_bytes: u64,
+    /// The name of an additional column with the values of a log that do not fit their columns: a JSON object as text,
+    /// null for most logs.
+    #[serde(default)]
+    pub rejects_column: Option<String>,
 }
 
 /// A column.
@@ -83,6 +87,45 @@ impl Config {
             let reason = format!("{} bytes is out of range; use {min} to {max}", config.row_group_bytes);
             return Err(Error::config("row_group_bytes", reason));
         }
+        config.check_rejects_column()?;
         Ok(config)
+    }
+
+    fn check_rejects_column(&self) -> Result<()> {
+        let Some(name) = &self.rejects_column else { return Ok(()) };
+        let same = self.columns.iter().position(|column| column.key == *name);
+        match same {
+            _ if name.is_empty() => {
+                Err(Error::config("rejects_column", "empty name; use one such as _rejects, or remove it"))
+            }
+            Some(index) => {
+                let reason = format!("{name:?} is also columns[{index}]; choose another name");
+                Err(Error::config("rejects_column", reason))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+impl Kind {
+    /// Returns the end of a sentence about a value that does not convert: `is not an int64`.
+    pub(crate) fn misfit(self) -> &'static str {
+        match self {
+            Self::String => "is not a text",
+            Self::Boolean => "is not a boolean",
+            Self::Int32 => "is not an int32",
+            Self::Int64 => "is not an int64",
+            Self::Float => "is not a finite float",
+            Self::Double => "is not a finite double",
+        }
+    }
+
+    /// Returns the end of a sentence about a number that was rounded.
+    pub(crate) fn rounded(self) -> &'static str {
+        if self == Self::Float {
+            "has more digits than a float keeps"
+        } else {
+            "has more digits than a double keeps"
+        }
     }
 }

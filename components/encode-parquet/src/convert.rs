@@ -4,6 +4,8 @@ use std::str::FromStr;
 
 use logship_stage::columns::Cell;
 
+use crate::Kind;
+
 /// Converts to an integer: decimal digits with an optional sign, in the range of the type.
 #[inline(always)]
 pub(crate) fn integer<T: FromStr + TryFrom<u32> + TryFrom<i64>>(cell: Cell<'_>) -> Option<T> {
@@ -41,6 +43,75 @@ pub(crate) fn float<T: FromStr + Into<f64> + Copy>(cell: Cell<'_>) -> Option<T> 
         Cell::Bytes(bytes) => std::str::from_utf8(bytes).ok()?.parse().ok()?,
     };
     number.into().is_finite().then_some(number)
+}
+
+/// Returns true if a number has the digits of its text. A fraction may have as many digits as the shortest text of a
+/// double: such texts come from doubles.
+#[inline(always)]
+pub(crate) fn keeps_digits(cell: Cell<'_>, number: f64) -> bool {
+    match cell {
+        Cell::Bytes(text) => text.len() <= SAFE_DIGITS || has_digits(text, number, SHORTEST_DIGITS),
+        _ => true,
+    }
+}
+
+/// Returns true if a 32-bit number has the digits of its text, or the text is not an integer.
+#[inline(always)]
+pub(crate) fn keeps_integer(cell: Cell<'_>, number: f32) -> bool {
+    match cell {
+        Cell::Bytes(text) => text.len() <= SAFE_FLOAT_DIGITS || has_digits(text, number.into(), usize::MAX),
+        _ => true,
+    }
+}
+
+/// The number of decimal digits that every double, and every float, keeps.
+const SAFE_DIGITS: usize = 15;
+const SAFE_FLOAT_DIGITS: usize = 6;
+/// The largest number of digits in the shortest text of a double.
+const SHORTEST_DIGITS: usize = 17;
+
+/// Returns true if a number has the significant digits of its text. Fractions of up to `unchecked` digits pass.
+#[inline(never)]
+fn has_digits(text: &[u8], number: f64, unchecked: usize) -> bool {
+    let mantissa = text.split(|byte| matches!(byte, b'e' | b'E')).next().unwrap_or_default();
+    let is_integer = mantissa.len() == text.len() && !mantissa.contains(&b'.');
+    let digits = significant(mantissa);
+    if digits.len() <= SAFE_FLOAT_DIGITS || !is_integer && digits.len() <= unchecked {
+        return true;
+    }
+    let written = format!("{number:.*e}", digits.len() - 1);
+    significant(written.split('e').next().unwrap_or_default().as_bytes()) == digits
+}
+
+/// Returns the digits without leading and trailing zeros.
+fn significant(mantissa: &[u8]) -> Vec<u8> {
+    let digits = mantissa.iter().copied().filter(u8::is_ascii_digit).skip_while(|&digit| digit == b'0');
+    let mut digits: Vec<u8> = digits.collect();
+    digits.truncate(digits.iter().rposition(|&digit| digit != b'0').map_or(0, |last| last + 1));
+    digits
+}
+
+/// Returns the reason why a column of a kind does not hold a value, or `None` if it does.
+#[cold]
+pub(crate) fn loss(kind: Kind, cell: Cell<'_>) -> Option<&'static str> {
+    let number = |number: Option<f64>, keeps: bool| match number {
+        None => Some(kind.misfit()),
+        Some(_) => (!keeps).then_some(kind.rounded()),
+    };
+    match (kind, cell) {
+        (_, Cell::Missing) | (Kind::String, _) => None,
+        (Kind::Boolean, cell) => boolean(cell).is_none().then_some(kind.misfit()),
+        (Kind::Int32, cell) => integer::<i32>(cell).is_none().then_some(kind.misfit()),
+        (Kind::Int64, cell) => integer::<i64>(cell).is_none().then_some(kind.misfit()),
+        (Kind::Float, cell) => {
+            let value = float::<f32>(cell);
+            number(value.map(f64::from), value.is_some_and(|value| keeps_integer(cell, value)))
+        }
+        (Kind::Double, cell) => {
+            let value = float::<f64>(cell);
+            number(value, value.is_some_and(|value| keeps_digits(cell, value)))
+        }
+    }
 }
 
 /// Converts to a boolean: `true` and `false` in any case, `1` and `0`. Times do not convert.

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use logship_stage::columns::Cell;
-use logship_stage::{Error, Result};
+use logship_stage::{Error, Losses, Result};
 use parquet::basic::{ConvertedType, LogicalType, Repetition, Type as PhysicalType};
 use parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
 use parquet::file::properties::{WriterProperties, WriterVersion};
@@ -10,6 +10,7 @@ use parquet::schema::types::Type;
 
 use crate::chunk::{Codec, too_large};
 use crate::column::Column;
+use crate::rejects::Rejects;
 use crate::{ColumnConfig, Config, Kind};
 
 /// The writer's name, in the form that readers parse to decide whether to trust its statistics.
@@ -24,6 +25,10 @@ pub(crate) struct File {
     row_group_bytes: u64,
     /// The open row group.
     columns: Vec<Column>,
+    /// The keys of the columns.
+    keys: Vec<String>,
+    /// True if the last column has the values that do not fit the others.
+    has_rejects: bool,
     rows: u64,
     /// The size of its unconverted values with a length each, in bytes.
     bytes: u64,
@@ -46,24 +51,28 @@ impl std::fmt::Debug for File {
 
 impl File {
     pub(crate) fn new(config: &Config) -> Result<Self> {
-        let schema = schema(&config.columns).map_err(|error| Error::config("columns", error))?;
+        let rejects = config.rejects_column.clone().map(|key| ColumnConfig { key, kind: Kind::String });
+        let columns: Vec<_> = config.columns.iter().cloned().chain(rejects).collect();
+        let schema = schema(&columns).map_err(|error| Error::config("columns", error))?;
         let properties = WriterProperties::builder()
             .set_created_by(CREATED_BY.into())
             .set_writer_version(WriterVersion::PARQUET_1_0)
             .set_offset_index_disabled(true)
             .build();
         let writer = SerializedFileWriter::new(Vec::new(), Arc::new(schema), Arc::new(properties));
-        let key_bytes = config.columns.iter().map(|column| column.key.len() as u64).sum();
+        let key_bytes = columns.iter().map(|column| column.key.len() as u64).sum();
         Ok(Self {
             writer: writer.map_err(too_large)?,
             codec: Codec::new(config.compression),
             row_group_bytes: config.row_group_bytes,
-            columns: config.columns.iter().map(|column| Column::new(column.kind)).collect(),
+            columns: columns.iter().map(|column| Column::new(column.kind)).collect(),
+            has_rejects: config.rejects_column.is_some(),
             rows: 0,
             bytes: 0,
             complete_bytes: 0,
             key_bytes,
-            footer_size: 256 + key_bytes + 64 * config.columns.len() as u64,
+            footer_size: 256 + key_bytes + 64 * columns.len() as u64,
+            keys: columns.into_iter().map(|column| column.key).collect(),
         })
     }
 
@@ -80,12 +89,20 @@ impl File {
         self.bytes >= self.row_group_bytes
     }
 
-    /// Adds rows with one cell per column. Closes the row group if it is large enough.
-    pub(crate) fn push(&mut self, rows: &[Cell<'_>], utf8: bool) -> Result<()> {
-        let width = self.columns.len();
-        for (first, column) in self.columns.iter_mut().enumerate() {
-            let cells = rows.iter().skip(first).step_by(width);
-            column.push(&mut self.codec, cells.copied(), utf8)?;
+    /// Adds rows with one cell per column. Closes the row group if it is large enough. Counts the values that do not
+    /// fit their columns.
+    pub(crate) fn push(&mut self, rows: &[Cell<'_>], utf8: bool, losses: &mut Losses) -> Result<()> {
+        let width = self.columns.len() - usize::from(self.has_rejects);
+        let mut rejects = Rejects::default();
+        for (first, column) in self.columns[..width].iter_mut().enumerate() {
+            let cells = rows.iter().skip(first).step_by(width).copied();
+            if column.push(&mut self.codec, cells.clone(), utf8)? {
+                rejects.find(column.kind(), &self.keys[first], cells, losses);
+            }
+        }
+        if self.has_rejects {
+            let texts = rejects.texts(rows.len() / width);
+            self.columns[width].push(&mut self.codec, texts.iter().map(Rejects::cell), true)?;
         }
         if self.bytes >= self.row_group_bytes {
             self.close_row_group()?;

@@ -17,6 +17,11 @@
 //! on, `__time__` is null in an `int32`. Topic, source and tags convert like fields. If a log repeats a key, the last
 //! value counts.
 //!
+//! # Lost values
+//! The encoder reports, by column, the values that became null, the repeated ones, and numbers whose digits the type does
+//! not keep, such as 9007199254740993 in a `double`. With `rejects_column`, the file keeps those that do not fit their
+//! columns.
+//!
 //! # The file
 //! - Format version 1 with data pages of version 1, which every reader has supported for ten years.
 //!   Pages end after 20,000 rows or 1 MiB, row groups after `row_group_bytes` of values.
@@ -37,6 +42,7 @@
 //! - `file`: turns rows into row groups; writes the footer.
 //! - `column`: turns the values of one column into pages.
 //! - `convert`: converts values to a column's type.
+//! - `rejects`: the values that do not fit, counted and kept.
 //! - `dictionary`: distinct values and their indexes.
 //! - `hybrid`: indexes and levels, run-length encoded or bit-packed.
 //! - `statistics`: minimum and maximum values.
@@ -50,9 +56,10 @@ mod dictionary;
 mod encoder;
 mod file;
 mod hybrid;
+mod rejects;
 mod statistics;
 
 pub use config::{ColumnConfig, Compression, Config, Kind};
 pub use encoder::ParquetEncoder;
 
-logship_stage::export_encoder!(ParquetEncoder);
+logship_stage::export_reporting_encoder!(ParquetEncoder);

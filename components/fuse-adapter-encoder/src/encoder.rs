@@ -1,5 +1,6 @@
 use logship_fuse_adapter::{
-    Configs, first_filtered_or_split, fused_name, fused_schema, stage_path, transformer_path,
+    Configs, first_filtered_or_split, fused_name, fused_schema, rename_reserved_fields, stage_path,
+    transformer_path,
 };
 
 use crate::bindings::exports::logship::encode::encoder::{
@@ -48,7 +49,7 @@ impl GuestObject for FusedObject {
     }
 
     fn push(&self, batch: LogBatch) -> Result<Vec<u8>, Error> {
-        let transformed = self.transformer.push(&batch).map_err(transformer_error)?;
+        let mut transformed = self.transformer.push(&batch).map_err(transformer_error)?;
         // The host counts logs, so an encoder must write each log once.
         if let Some(log) =
             first_filtered_or_split(&transformed.logs, batch.times.len(), transformed.batch.times.len())
@@ -56,6 +57,8 @@ impl GuestObject for FusedObject {
             let reason = "the transformer filters or splits this log; fused with an encoder, a transformer may only change logs. Do not fuse it: name it in the rule's `transform`";
             return Err(Error::Rejected(Rejection { log, reason: reason.into() }));
         }
+        let batch = &mut transformed.batch;
+        rename_reserved_fields(&mut batch.keys, &mut batch.field_keys);
         self.encoder.push(&transformed.batch).map_err(encoder_error)
     }
 

@@ -1,4 +1,6 @@
-use logship_fuse_adapter::{Configs, fused_name, fused_schema, input_logs, stage_path, transformer_path};
+use logship_fuse_adapter::{
+    Configs, fused_name, fused_schema, input_logs, rename_reserved_fields, stage_path, transformer_path,
+};
 
 use crate::bindings::exports::logship::siem::formatter::{
     ConfigProblem, Description, Error, Guest, GuestSession, LogBatch, Messages, Rejection, Session, Transport,
@@ -44,7 +46,9 @@ impl GuestSession for FusedSession {
     }
 
     fn push(&self, batch: LogBatch) -> Result<Messages, Error> {
-        let transformed = self.transformer.push(&batch).map_err(transformer_error)?;
+        let mut transformed = self.transformer.push(&batch).map_err(transformer_error)?;
+        let batch = &mut transformed.batch;
+        rename_reserved_fields(&mut batch.keys, &mut batch.field_keys);
         let messages = self
             .formatter
             .push(&transformed.batch)

@@ -7,14 +7,17 @@
 //!
 //! - `config`: splits the configuration; maps the paths of errors.
 //! - `schema`: merges the JSON Schemas.
+//! - `reserved`: renames fields that would pass for a property of the log.
 //! - `origin`: maps output logs and messages to input logs.
 
 mod config;
 mod origin;
+mod reserved;
 mod schema;
 
 pub use config::{Configs, Problem, stage_path, transformer_path};
 pub use origin::{first_filtered_or_split, input_logs};
+pub use reserved::rename_reserved_fields;
 pub use schema::fused_schema;
 
 /// The configuration key of the transformers' configurations.

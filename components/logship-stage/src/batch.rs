@@ -1,6 +1,8 @@
+use std::collections::HashSet;
 use std::ops::Range;
 
 pub use crate::bindings::encoder::logship::batch::types::{LogBatch, LogGroup, Tag};
+use crate::reserved::rename_fields;
 use crate::{Error, Result};
 
 /// A [`LogBatch`] with checked invariants. Iterates over groups of logs of fields.
@@ -23,11 +25,12 @@ use crate::{Error, Result};
 pub struct Batch(LogBatch);
 
 impl Batch {
-    /// Checks the invariants of `log-batch` once for the whole batch.
+    /// Checks the invariants of `log-batch` once for the whole batch. Renames the fields with reserved keys, such as
+    /// `__time__`, to [`__field__:KEY`](crate::field_key).
     ///
     /// # Errors
     /// [`Error::InvalidBatch`] with the broken invariant.
-    pub fn new(raw: LogBatch) -> Result<Self> {
+    pub fn new(mut raw: LogBatch) -> Result<Self> {
         let broken = |invariant: &str| Err(Error::InvalidBatch(invariant.to_owned()));
         let (logs, fields) = (raw.times.len(), raw.field_keys.len());
         let nanos = raw.nanos.is_empty() || raw.nanos.len() == logs;
@@ -52,7 +55,13 @@ impl Batch {
         if raw.nanos.iter().any(|&nanos| nanos >= 1_000_000_000) {
             return broken("nanos has a value of a second or more");
         }
+        rename_fields(&mut raw);
         Ok(Self(raw))
+    }
+
+    /// Returns a batch whose invariants are known to hold.
+    pub(crate) fn unchecked(raw: LogBatch) -> Self {
+        Self(raw)
     }
 
     /// Returns the number of logs.
@@ -144,6 +153,14 @@ impl<'a> Group<'a> {
     /// Returns the tags, in order.
     pub fn tags(&self) -> &'a [Tag] {
         &self.raw().tags
+    }
+
+    /// Returns the tags with distinct keys, in order: of repeated ones only the last.
+    pub fn distinct_tags(&self) -> Vec<&'a Tag> {
+        let mut later = HashSet::new();
+        let mut tags: Vec<_> = self.tags().iter().rev().filter(|tag| later.insert(&tag.key)).collect();
+        tags.reverse();
+        tags
     }
 
     fn raw(&self) -> &'a LogGroup {

@@ -60,3 +60,14 @@ pub mod transformer {
         default_bindings_module: "logship_stage::bindings::transformer",
     });
 }
+
+pub mod losses {
+    wit_bindgen::generate!({
+        path: "../../wit",
+        world: "logship:stages/losses",
+        generate_all,
+        pub_export_macro: true,
+        export_macro_name: "export_losses_world",
+        default_bindings_module: "logship_stage::bindings::losses",
+    });
+}

@@ -1,3 +1,5 @@
+use std::collections::HashMap;
+
 use crate::{Batch, LogBatch, LogGroup, Tag};
 
 /// Builds a [`Batch`] by hand, for tests and benchmarks of a stage.
@@ -8,6 +10,7 @@ pub struct BatchBuilder(Columns);
 struct Columns {
     groups: Vec<LogGroup>,
     keys: Vec<String>,
+    key_indices: HashMap<String, u32>,
     times: Vec<u32>,
     nanos: Vec<u32>,
     log_groups: Vec<u32>,
@@ -46,11 +49,12 @@ impl BatchBuilder {
         }
         let raw = &mut self.0;
         for &(key, value) in fields {
-            let index = raw.keys.iter().position(|known| known == key).unwrap_or_else(|| {
-                raw.keys.push(key.to_owned());
-                raw.keys.len() - 1
+            let keys = &mut raw.keys;
+            let index = *raw.key_indices.entry(key.to_owned()).or_insert_with_key(|key| {
+                keys.push(key.clone());
+                keys.len() as u32 - 1
             });
-            raw.field_keys.push(index as u32);
+            raw.field_keys.push(index);
             raw.values.extend_from_slice(value);
             raw.value_ends.push(raw.values.len() as u32);
         }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::{Batch, Error, Group, Log, Result};
+use crate::{Batch, Error, FIELD_PREFIX, Group, Log, Losses, Repeats, Result};
 
 /// The source of a column's values, derived from the column's key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,12 +41,13 @@ pub enum Cell<'a> {
 /// The configured columns of a table format.
 ///
 /// `__time__`, `__time_ns_part__`, `__topic__`, `__source__` and `__tag__:KEY` are reserved; every other key is the
-/// key of a field. If a log repeats a key, the last value counts. Readers of the JSON objects of `encode-json` do
-/// the same.
+/// key of a field. `__field__:` is the field with the empty key, and `__field__:KEY` a field with a reserved key. If a
+/// log repeats a key, the last value counts, as in the JSON objects of `encode-json`.
 #[derive(Debug)]
 pub struct Columns {
     origins: Vec<Origin>,
     fields: HashMap<String, usize>,
+    tags: HashMap<String, usize>,
 }
 
 impl Columns {
@@ -73,8 +74,16 @@ impl Columns {
         for (key, &index) in &seen {
             origins[index] = Origin::of(key);
         }
+        let tag = |(index, origin): (usize, &Origin)| match origin {
+            Origin::Tag(key) => Some((key.clone(), index)),
+            _ => None,
+        };
+        let tags = origins.iter().enumerate().filter_map(tag).collect();
         seen.retain(|_, index| origins[*index] == Origin::Field);
-        Ok(Self { origins, fields: seen })
+        if let Some(index) = seen.remove(FIELD_PREFIX) {
+            seen.insert(String::new(), index);
+        }
+        Ok(Self { origins, fields: seen, tags })
     }
 
     /// Returns the number of columns.
@@ -104,9 +113,8 @@ impl Columns {
         let mut shared_by_group = vec![None; batch.raw().groups.len()];
         let mut cells = vec![Cell::Missing; self.len()];
         for group in batch.groups() {
-            let shared: &Vec<_> = shared_by_group[group.index()].get_or_insert_with(|| {
-                self.origins.iter().map(|origin| shared_cell(origin, &group)).collect()
-            });
+            let shared: &Vec<_> =
+                shared_by_group[group.index()].get_or_insert_with(|| self.shared_cells(&group));
             for log in group.logs() {
                 cells.copy_from_slice(shared);
                 own_cells.fill(&log, &mut cells);
@@ -114,6 +122,32 @@ impl Columns {
             }
         }
         Ok(())
+    }
+}
+
+impl Columns {
+    /// Counts the values of columns that have no place: all but the last value of a key that a log repeats.
+    pub fn count_repeats(&self, batch: &Batch, losses: &mut Losses) {
+        losses.add_repeated_tags(batch, |tag| self.tags.contains_key(tag));
+        if let Some(repeats) = Repeats::of(batch) {
+            losses.add_repeats(batch, &repeats, |key| self.fields.contains_key(key));
+        }
+    }
+
+    /// Returns the cells that all logs of the group share. The last of repeated tags counts.
+    fn shared_cells<'a>(&self, group: &Group<'a>) -> Vec<Cell<'a>> {
+        let cell = |origin: &Origin| match origin {
+            Origin::Topic => Cell::Bytes(group.topic().as_bytes()),
+            Origin::Source => Cell::Bytes(group.source().as_bytes()),
+            Origin::Tag(_) | Origin::Time | Origin::NanosPart | Origin::Field => Cell::Missing,
+        };
+        let mut cells: Vec<_> = self.origins.iter().map(cell).collect();
+        for tag in group.tags() {
+            if let Some(&column) = self.tags.get(&tag.key) {
+                cells[column] = Cell::Bytes(tag.value.as_bytes());
+            }
+        }
+        cells
     }
 }
 
@@ -150,19 +184,6 @@ impl OwnCells {
     }
 }
 
-/// Returns the cell that all logs of the group share in the column.
-fn shared_cell<'a>(origin: &Origin, group: &Group<'a>) -> Cell<'a> {
-    match origin {
-        Origin::Topic => Cell::Bytes(group.topic().as_bytes()),
-        Origin::Source => Cell::Bytes(group.source().as_bytes()),
-        Origin::Tag(key) => {
-            let tag = group.tags().iter().rev().find(|tag| tag.key == *key);
-            tag.map_or(Cell::Missing, |tag| Cell::Bytes(tag.value.as_bytes()))
-        }
-        Origin::Time | Origin::NanosPart | Origin::Field => Cell::Missing,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -192,6 +213,36 @@ mod tests {
             [text("2"), Cell::Number(7), text("t"), text("s"), text("last"), Cell::Number(5), missing];
         let second = [missing, Cell::Number(8), text(""), text(""), missing, Cell::Number(0), missing];
         assert_eq!(rows, [format!("0 {first:?}"), format!("1 {second:?}")]);
+    }
+
+    #[test]
+    fn field_prefix_names_empty_and_reserved_keys() {
+        let columns = Columns::new(["__field__:", "__field__:__time__", "__time__"]).unwrap();
+        let batch = BatchBuilder::new().log(7, &[("", "empty"), ("__time__", "forged")]).build();
+        let mut rows = Vec::new();
+        columns
+            .for_each_row(&batch, |_, cells| {
+                rows.push(cells.to_vec());
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(rows, [[Cell::Bytes(b"empty"), Cell::Bytes(b"forged"), Cell::Number(7)]]);
+    }
+
+    #[test]
+    fn counts_repeated_values_of_columns_only() {
+        let columns = Columns::new(["a", "__tag__:host"]).unwrap();
+        let batch = BatchBuilder::new()
+            .group("", "", &[("host", "first"), ("zone", "x"), ("host", "last"), ("zone", "y")])
+            .log(1, &[("a", "1"), ("b", "1"), ("a", "2"), ("b", "2"), ("a", "3")])
+            .log(2, &[("a", "4")])
+            .build();
+        let mut losses = Losses::default();
+        columns.count_repeats(&batch, &mut losses);
+        let found: Vec<_> =
+            losses.take().into_iter().map(|loss| (loss.column, loss.count, loss.example)).collect();
+        let loss = |column: &str, count, example: &str| (column.to_owned(), count, example.to_owned());
+        assert_eq!(found, [loss("__tag__:host", 2, "first"), loss("a", 2, "1")]);
     }
 
     #[test]

@@ -120,6 +120,20 @@ const fn json_escape(byte: u8) -> [u8; 8] {
     [b'\\', short, 0, 0, 0, 0, 0, 2]
 }
 
+/// Returns a value as a JSON string, with its quotes. Bytes that are not UTF-8 become U+FFFD.
+///
+/// ```
+/// assert_eq!(logship_stage::escape::json_string(b"a \"b\"\xff"), "\"a \\\"b\\\"\u{fffd}\"".as_bytes());
+/// ```
+pub fn json_string(value: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8_lossy(value);
+    let mut out = Output::default();
+    out.push_byte(b'"');
+    push_escaped::<Json>(&mut out, text.as_bytes(), 0..text.len());
+    out.push_byte(b'"');
+    out.into_bytes()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

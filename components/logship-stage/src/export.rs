@@ -7,9 +7,10 @@ use std::marker::PhantomData;
 use crate::bindings::compressor::exports::logship::compress::compressor as wit_compress;
 use crate::bindings::encoder::exports::logship::encode::encoder as wit_encode;
 use crate::bindings::formatter::exports::logship::siem::formatter as wit_siem;
+use crate::bindings::losses::exports::logship::losses::losses as wit_losses;
 use crate::bindings::renderer::exports::logship::object_path::renderer as wit_path;
 use crate::bindings::transformer::exports::logship::transform::transformer as wit_transform;
-use crate::{Batch, Compressor, Encoder, Error, Formatter, Renderer, Transformer};
+use crate::{Batch, Compressor, Encoder, Error, Formatter, Loss, Renderer, Transformer};
 
 /// The component that an [`Encoder`] becomes.
 #[derive(Debug)]
@@ -33,7 +34,10 @@ impl<E: Encoder> wit_encode::GuestObject for Object<E> {
     }
 
     fn push(&self, batch: wit_encode::LogBatch) -> Result<Vec<u8>, wit_encode::Error> {
-        Ok(self.0.borrow_mut().push(&Batch::new(batch)?)?)
+        let mut encoder = self.0.borrow_mut();
+        let bytes = encoder.push(&Batch::new(batch)?)?;
+        LOSSES.with_borrow_mut(|losses| losses.extend(encoder.take_losses()));
+        Ok(bytes)
     }
 
     fn size(&self) -> u64 {
@@ -42,6 +46,21 @@ impl<E: Encoder> wit_encode::GuestObject for Object<E> {
 
     fn finish(object: wit_encode::Object) -> Result<Vec<u8>, wit_encode::Error> {
         Ok(object.into_inner::<Self>().0.into_inner().finish()?)
+    }
+}
+
+thread_local! {
+    /// The lost values of all objects of the instance, until the host takes them.
+    static LOSSES: RefCell<Vec<Loss>> = const { RefCell::new(vec![]) };
+}
+
+/// The component that reports the lost values of an [`Encoder`].
+#[derive(Debug)]
+pub struct LossesComponent;
+
+impl wit_losses::Guest for LossesComponent {
+    fn take() -> Vec<Loss> {
+        LOSSES.take()
     }
 }
 
@@ -197,6 +216,23 @@ impl From<Error> for wit_transform::Error {
 macro_rules! export_encoder {
     ($type:ident) => {
         $crate::export_world!($type, EncoderComponent, encoder, export_encoder_world);
+    };
+}
+
+/// Exports the crate as a component of the world `reporting-encoder` with a type that implements
+/// [`Encoder`] and its method `take_losses`. Does nothing on other targets than WebAssembly.
+#[macro_export]
+macro_rules! export_reporting_encoder {
+    ($type:ident) => {
+        $crate::export_encoder!($type);
+
+        #[cfg(target_arch = "wasm32")]
+        mod losses_component {
+            type Component = $crate::LossesComponent;
+            $crate::bindings::losses::export_losses_world!(
+                Component with_types_in $crate::bindings::losses
+            );
+        }
     };
 }
 

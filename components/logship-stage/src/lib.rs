@@ -100,6 +100,8 @@
 //! - [`Fields`] and [`escape`](mod@escape): writes the fields of logs, escaped.
 //! - [`Origin`]: the source of a value, such as a field or a tag, that a configuration names.
 //! - [`Output`] and [`Text`]: an output buffer with fast short copies in wasm.
+//! - [`Losses`]: counts values that a format cannot hold. [`Repeats`]: finds keys that a log repeats.
+//! - [`field_key`]: keeps fields apart from the reserved names. A [`Batch`] has renamed them already.
 //! - [`Pieces`]: cuts a stream into pieces of one size, independent of its chunks.
 //! - [`Error`]: the errors of a stage.
 
@@ -112,9 +114,12 @@ mod error;
 pub mod escape;
 mod export;
 mod fields;
+mod losses;
 mod origin;
 mod output;
 mod pieces;
+mod repeats;
+mod reserved;
 mod writer;
 
 pub use batch::{Batch, Field, Group, Log, LogBatch, LogGroup, Tag};
@@ -122,12 +127,16 @@ pub use builder::BatchBuilder;
 pub use error::{Error, Result};
 #[doc(hidden)]
 pub use export::{
-    CompressorComponent, EncoderComponent, FormatterComponent, RendererComponent, TransformerComponent,
+    CompressorComponent, EncoderComponent, FormatterComponent, LossesComponent, RendererComponent,
+    TransformerComponent,
 };
 pub use fields::Fields;
+pub use losses::{Loss, Losses};
 pub use origin::{Origin, Place};
 pub use output::{BLOCK, Output, Text, block_at};
 pub use pieces::Pieces;
+pub use repeats::Repeats;
+pub use reserved::{FIELD_PREFIX, field_key, is_reserved};
 pub use schemars::{self, JsonSchema};
 pub use writer::BatchWriter;
 
@@ -178,6 +187,12 @@ pub trait Encoder: Sized + 'static {
     /// # Errors
     /// [`Error::Rejected`] or [`Error::TooLarge`]. The object is unusable afterwards.
     fn push(&mut self, batch: &Batch) -> Result<Vec<u8>>;
+
+    /// Returns the values that were lost since the last call: those of pushed logs that the object cannot hold. Only an
+    /// encoder that is exported with [`export_reporting_encoder`] needs it.
+    fn take_losses(&mut self) -> Vec<Loss> {
+        vec![]
+    }
 
     /// Returns the object's uncompressed size in bytes if it were finished now.
     fn size(&self) -> u64;

@@ -1,10 +1,10 @@
 use logship_stage::escape::{Json, push_escaped};
 use logship_stage::siem::{Description, Messages, Transport};
-use logship_stage::{Batch, Fields, Formatter, Group, Log, Output, Place, Result, Text, config};
+use logship_stage::{Batch, Fields, Formatter, Group, Log, Output, Place, Repeats, Result, Text, config};
 
 use crate::json_fields::{self, JsonFields};
 use crate::metadata::Metadata;
-use crate::{Config, Format};
+use crate::{Config, Format, repeated};
 
 /// Formats logs as events.
 #[derive(Debug)]
@@ -48,6 +48,7 @@ impl Formatter for HecFormatter {
             out: Output::with_capacity(values / 16 * self.expansion + 128 * batch.len()),
             ends: Vec::with_capacity(batch.len()),
             fields: Fields::of(batch, &keys),
+            repeats: if self.config.format == Format::Json { Repeats::of(batch) } else { None },
         };
         let mut shared_by_group = vec![None; batch.raw().groups.len()];
         for group in batch.groups() {
@@ -115,6 +116,8 @@ struct Events<'a> {
     out: Output,
     ends: Vec<u32>,
     fields: Fields<'a>,
+    /// The keys that logs repeat, if the fields become the members of an object.
+    repeats: Option<Repeats>,
 }
 
 impl<'a> Events<'a> {
@@ -128,8 +131,8 @@ impl<'a> Events<'a> {
             fields.push(("__source__".to_owned(), group.source()));
         }
         if config.tags {
-            fields
-                .extend(group.tags().iter().map(|tag| (format!("__tag__:{}", tag.key), tag.value.as_str())));
+            let tags = group.distinct_tags().into_iter();
+            fields.extend(tags.map(|tag| (format!("__tag__:{}", tag.key), tag.value.as_str())));
         }
         let mut before_fields = Output::default();
         before_fields.push(match config.format {
@@ -171,6 +174,8 @@ impl<'a> Events<'a> {
         let (fields, begin) = log.span();
         if fields.is_empty() && !shared.in_string {
             self.push_empty(log);
+        } else if self.repeats.as_ref().is_some_and(|repeats| repeats.overlap(&fields)) {
+            self.push_repeated(shared, log);
         } else if let Some(json) = &shared.json {
             self.push_with_json(shared, json, log);
         } else {
@@ -191,6 +196,14 @@ impl<'a> Events<'a> {
             Format::Json => self.out.push(format!("\"__time__\":{}}}}}", log.time()).as_bytes()),
             Format::Text => self.out.push(b"-\"}"),
         }
+    }
+
+    /// Appends the fields of a log that repeats a key.
+    #[cold]
+    fn push_repeated(&mut self, shared: &Shared, log: &Log<'_>) {
+        self.out.push(if shared.in_string { b"\"," } else { b"" });
+        self.out.push(&repeated::members(log, shared.json.as_deref()));
+        self.out.push(b"}}");
     }
 
     /// Appends the fields of a log with JSON fields.
@@ -262,7 +275,7 @@ mod tests {
 
     #[test]
     fn event_has_time_and_fields_in_order() {
-        let fields = r#"{"z":"1","a":"né \"q\"\n","z":"2"}"#;
+        let fields = r#"{"z":["1","2"],"a":"né \"q\"\n"}"#;
         let plain = format!(r#"{{"time":1484913043,"event":{fields}}}"#);
         assert_eq!(events("", &batch()), [&plain, r#"{"time":7,"event":{"__time__":7}}"#]);
         let with = events(r#"{"reserved":true,"tags":true}"#, &batch());
@@ -302,12 +315,38 @@ mod tests {
             .log(1, &[("event", "{}")])
             .build();
         let found = events(r#"{"json-fields":{"audit":["event"]}}"#, &batch);
-        assert_eq!(found[0], r#"{"time":1,"event":{"event":{"n":1.10},"x":"[1]","event":[]}}"#);
-        assert_eq!(found[1], r#"{"time":1,"event":{"x":"1","event":"{broken","event":2}}"#);
+        assert_eq!(found[0], r#"{"time":1,"event":{"event":[{"n":1.10},[]],"x":"[1]"}}"#);
+        assert_eq!(found[1], r#"{"time":1,"event":{"x":"1","event":["{broken",2]}}"#);
         assert_eq!(found[2], r#"{"time":1,"event":{"event":"{}"}}"#);
         let all = events(r#"{"json-fields":{"*":["event","x"]},"reserved":true}"#, &batch);
         let shared = r#"{"time":1,"event":{"__topic__":"audit","__source__":"","#;
-        assert_eq!(all[0], format!(r#"{shared}"event":{{"n":1.10}},"x":[1],"event":[]}}}}"#));
+        assert_eq!(all[0], format!(r#"{shared}"event":[{{"n":1.10}},[]],"x":[1]}}}}"#));
+    }
+
+    #[test]
+    fn no_member_occurs_twice_or_is_forged() {
+        let batch = BatchBuilder::new()
+            .group("t", "10.0.0.1", &[("host", "web-1"), ("host", "web-2")])
+            .log(
+                7,
+                &[
+                    ("a", "1"),
+                    ("__source__", "forged"),
+                    ("a", "2"),
+                    ("__tag__:host", "forged"),
+                    ("__time__", "1"),
+                ],
+            )
+            .build();
+        let shared = r#""__topic__":"t","__source__":"10.0.0.1","__tag__:host":"web-2","#;
+        let fields = r#""a":["1","2"],"__field__:__source__":"forged","__field__:__tag__:host":"forged","__field__:__time__":"1""#;
+        let with = events(r#"{"reserved":true,"tags":true}"#, &batch);
+        assert_eq!(with, [format!(r#"{{"time":7,"event":{{{shared}{fields}}}}}"#)]);
+        assert_eq!(events("", &batch), [format!(r#"{{"time":7,"event":{{{fields}}}}}"#)]);
+        let text = events(r#"{"format":"text","reserved":true}"#, &batch);
+        assert!(!text[0].contains("||__source__=forged"), "{}", text[0]);
+        let empty = BatchBuilder::new().log(1, &[("", "1"), ("", "2")]).build();
+        assert_eq!(events("", &empty), [r#"{"time":1,"event":{"":["1","2"]}}"#]);
     }
 
     #[test]
@@ -338,10 +377,14 @@ mod tests {
             let json = if parsed { json!({ "json-fields": { "*": ["none", "filler"] } }) } else { json!({}) };
             let event: Value = serde_json::from_str(&events(&json.to_string(), &batch)[0]).unwrap();
             prop_assert_eq!(&event["time"], &json!(9));
-            // serde_json keeps the last of repeated keys.
             let mut expected = serde_json::Map::new();
             for (key, value) in fields {
-                expected.insert(key.to_owned(), String::from_utf8_lossy(value).into());
+                let value = Value::from(String::from_utf8_lossy(value));
+                match expected.get_mut(key) {
+                    Some(Value::Array(values)) => values.push(value),
+                    Some(first) => *first = json!([first, value]),
+                    None => drop(expected.insert(key.to_owned(), value)),
+                }
             }
             if expected.is_empty() {
                 expected.insert("__time__".into(), 9.into());

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 
 use logship_stage::{Batch, Group};
@@ -18,8 +18,8 @@ impl<'a> JsonFields<'a> {
     /// Returns, for each key of the batch, true if it is JSON in a group. Returns `None` if no key is.
     pub(crate) fn keys(&self, batch: &Batch, group: &Group<'_>) -> Option<Vec<bool>> {
         let lists = [group.topic(), "*"].into_iter().filter_map(|topic| self.by_topic.get(topic));
-        let json_keys: Vec<&String> = lists.flatten().collect();
-        let keys: Vec<bool> = batch.raw().keys.iter().map(|key| json_keys.contains(&key)).collect();
+        let json_keys: HashSet<&String> = lists.flatten().collect();
+        let keys: Vec<bool> = batch.raw().keys.iter().map(|key| json_keys.contains(key)).collect();
         keys.contains(&true).then_some(keys)
     }
 }
@@ -35,8 +35,8 @@ pub(crate) fn json(value: &[u8]) -> Option<Vec<u8>> {
     Some(compact(value))
 }
 
-/// Validates JSON and discards it. `IgnoredAny` is too lenient: it accepts lone surrogates, invalid numbers and any
-/// depth.
+/// Validates JSON and discards it. `IgnoredAny` is too lenient: it accepts lone surrogates, invalid numbers, repeated
+/// members and any depth.
 #[derive(Debug, Clone, Copy)]
 struct Validator {
     depth: u8,
@@ -96,12 +96,18 @@ impl<'de> Visitor<'de> for Validator {
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
         let item = self.deeper()?;
-        while entries.next_entry_seed(item, item)?.is_some() {}
+        let mut keys = HashSet::new();
+        while let Some(key) = entries.next_key::<String>()? {
+            if !keys.insert(key) {
+                return Err(de::Error::custom("a member occurs twice"));
+            }
+            entries.next_value_seed(item)?;
+        }
         Ok(())
     }
 }
 
-/// Removes whitespace between the tokens of JSON. Keeps numbers, order and repeated keys.
+/// Removes whitespace between the tokens of JSON. Keeps numbers and order.
 fn compact(json: &[u8]) -> Vec<u8> {
     let (mut out, mut in_string, mut escaped) = (Vec::with_capacity(json.len()), false, false);
     for &byte in json {
@@ -127,7 +133,9 @@ mod tests {
         let text = "{ \"b\" : [1.10, 12345678901234567890 ],\n\"a\":\"x \\\" \\\\\", \"b\":null}";
         let expected = r#"{"b":[1.10,12345678901234567890],"a":"x \" \\","b":null}"#;
         assert_eq!(compacted(text).unwrap(), expected);
-        for invalid in ["", "{", "x", "{} {}", "\"\n\"", "[1,]"] {
+        for invalid in
+            ["", "{", "x", "{} {}", "\"\n\"", "[1,]", r#"{"a":1,"a":2}"#, r#"[{"a":{"b":1,"\u0062":2}}]"#]
+        {
             assert_eq!(compacted(invalid), None, "{invalid}");
         }
         for depth in [MAX_DEPTH.into(), usize::from(MAX_DEPTH) + 1, 1_000_000] {

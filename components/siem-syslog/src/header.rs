@@ -206,7 +206,11 @@ fn structured_element(id: &str, group: &Group<'_>) -> String {
     if !group.source().is_empty() {
         push("source", group.source());
     }
-    group.tags().iter().for_each(|tag| push(&tag.key, &tag.value));
+    for tag in group.distinct_tags() {
+        // A tag may be called like the log's own topic or source, and must not pass for it.
+        let name = if matches!(sd_name(&tag.key).as_str(), "topic" | "source") { "tag_" } else { "" };
+        push(&format!("{name}{}", tag.key), &tag.value);
+    }
     element.push(']');
     element
 }
@@ -226,6 +230,15 @@ mod tests {
         let mut out = Output::default();
         Kind { max_len, tag }.push(&mut out, text);
         String::from_utf8(out.into_bytes()).unwrap()
+    }
+
+    #[test]
+    fn tags_never_pass_for_topic_or_source() {
+        let tags = [("source", "forged"), ("topic", "forged"), ("zone", "a"), ("zone", "b")];
+        let batch = logship_stage::BatchBuilder::new().group("t", "10.0.0.1", &tags).log(1, &[]).build();
+        let element = structured_element("id", &batch.groups().next().unwrap());
+        let expected = r#"[id topic="t" source="10.0.0.1" tag_source="forged" tag_topic="forged" zone="b"]"#;
+        assert_eq!(element, expected);
     }
 
     #[test]

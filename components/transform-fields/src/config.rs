@@ -21,7 +21,8 @@ pub struct Config {
     pub r#where: Conditions,
     /// The logs to filter, by the same kind of conditions.
     pub unless: Conditions,
-    /// Fields to replace by the fields parsed from their values. A value that is not completely of the format is kept.
+    /// Fields to replace by the fields parsed from their values. A value that is not completely of the format is kept. A
+    /// parsed field with a reserved key, such as `__time__`, is called `__field__:__time__`.
     pub parse: BTreeMap<String, Either<Parse>>,
     /// New keys of fields, by old keys.
     pub rename: BTreeMap<String, String>,
@@ -133,7 +134,7 @@ pub struct Parse {
 #[serde(rename_all = "kebab-case")]
 #[schemars(crate = "logship_stage::schemars")]
 pub enum Format {
-    /// A JSON object. Strings are used unquoted, other values as their JSON text.
+    /// A JSON object. Strings are used unquoted, other values as their JSON text. A null becomes no field.
     Json,
     /// `KEY=VALUE KEY="VALUE"`. In quotes, a backslash escapes quotes and backslashes; `\n`, `\r` and `\t` mean the
     /// same as in JSON.

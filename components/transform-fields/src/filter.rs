@@ -24,6 +24,7 @@ struct All(Vec<(Origin, Test)>);
 /// A test of a value.
 #[derive(Debug)]
 enum Test {
+    /// The texts are sorted.
     OneOf(Vec<Vec<u8>>),
     Matches(Regex),
 }
@@ -70,7 +71,7 @@ fn matches_any<'a>(tables: &Located<'a>, group: &Group<'a>, log: &Log<'a>) -> bo
     let holds = |(place, test): &(Place<'a>, &Test)| {
         let value = place.value(group, Some(log)).unwrap_or_default();
         match test {
-            Test::OneOf(texts) => texts.iter().any(|text| text == value),
+            Test::OneOf(texts) => texts.binary_search_by(|text| text.as_slice().cmp(value)).is_ok(),
             Test::Matches(regex) => regex.is_match(value),
         }
     };
@@ -92,7 +93,9 @@ fn tables(setting: &str, Conditions(tables): &Conditions) -> Result<Vec<All>> {
             let path = format!("{place}.{name}");
             let test = match condition {
                 Condition::OneOf(texts) => {
-                    Test::OneOf(texts.iter().map(|text| text.clone().into()).collect())
+                    let mut texts: Vec<Vec<u8>> = texts.iter().map(|text| text.clone().into()).collect();
+                    texts.sort();
+                    Test::OneOf(texts)
                 }
                 Condition::Matches(matches) => {
                     Test::Matches(pattern::compile(&format!("{path}.matches"), matches)?)

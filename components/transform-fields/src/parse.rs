@@ -1,4 +1,5 @@
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fmt;
 
 use logship_stage::transform::Transformed;
@@ -12,14 +13,14 @@ use crate::shape::Either;
 
 /// The fields to parse, with their formats.
 #[derive(Debug)]
-pub(crate) struct Parser(Vec<(String, config::Parse)>);
+pub(crate) struct Parser(HashMap<String, config::Parse>);
 
 /// Keys and values parsed from a value.
 type ParsedFields<'v> = Vec<(Cow<'v, str>, Cow<'v, [u8]>)>;
 
 impl Parser {
     pub(crate) fn of(config: &Config) -> Result<Self> {
-        let mut fields = vec![];
+        let mut fields = HashMap::new();
         for (name, Either(parse)) in &config.parse {
             let path = format!("parse.{name}");
             if !Origin::parse(&path, name)?.is_by_log() {
@@ -34,7 +35,7 @@ impl Parser {
                     let reason = "is empty; remove it to separate by whitespace";
                     return Err(Error::config(format!("{path}.separator"), reason));
                 }
-                _ => fields.push((name.clone(), parse.clone())),
+                _ => drop(fields.insert(name.clone(), parse.clone())),
             }
         }
         Ok(Self(fields))
@@ -46,8 +47,7 @@ impl Parser {
 
     /// Returns the kept logs with their parsed fields.
     pub(crate) fn apply(&self, batch: &Batch, kept: &Kept) -> Transformed {
-        let parser = |key: &String| self.0.iter().find(|(name, _)| name == key).map(|(_, parse)| parse);
-        let parsers: Vec<_> = batch.raw().keys.iter().map(parser).collect();
+        let parsers: Vec<_> = batch.raw().keys.iter().map(|key| self.0.get(key)).collect();
         let mut writer = BatchWriter::of(batch);
         let mut key = String::new();
         for log in batch.groups().flat_map(|group| group.logs()).filter(|log| kept.contains(log.index())) {
@@ -80,7 +80,7 @@ fn fields<'v>(value: &'v [u8], parse: &config::Parse) -> Option<ParsedFields<'v>
     }
 }
 
-/// Parses a JSON object into fields.
+/// Parses a JSON object into fields. A null is no value, so it becomes no field.
 fn json(value: &[u8]) -> Option<ParsedFields<'_>> {
     // The first byte rules out most values that are not objects.
     if value.trim_ascii_start().first() != Some(&b'{') {
@@ -105,7 +105,8 @@ fn json(value: &[u8]) -> Option<ParsedFields<'_>> {
     let mut json = serde_json::Deserializer::from_slice(value);
     let fields = json.deserialize_map(Object).ok()?;
     json.end().ok()?;
-    fields.into_iter().map(|(key, value)| Some((key, text(value.get())?))).collect()
+    let values = fields.into_iter().filter(|(_, value)| value.get() != "null");
+    values.map(|(key, value)| Some((key, text(value.get())?))).collect()
 }
 
 /// Returns a string unquoted, any other value as its JSON text. Returns `None` for an invalid string, such as a lone
@@ -239,9 +240,10 @@ mod tests {
         let json = |value| parsed(Format::Json, None, value);
         assert_eq!(
             json(r#" {"a":"x\n\"é","n":1.50,"big":123456789012345678901,"o": {"k" : [1, 2]} ,"z":null,"b":true,"a":"","\u0061b":"k"} "#).unwrap(),
-            "a→x\n\"é | n→1.50 | big→123456789012345678901 | o→{\"k\" : [1, 2]} | z→null | b→true | a→ | ab→k"
+            "a→x\n\"é | n→1.50 | big→123456789012345678901 | o→{\"k\" : [1, 2]} | b→true | a→ | ab→k"
         );
         assert_eq!(json("{}").unwrap(), "");
+        assert_eq!(json(r#"{"a":null,"b":"null","c": null ,"d":[null]}"#).unwrap(), "b→null | d→[null]");
         for invalid in
             ["", "x", "[1]", "7", "{", r#"{"a":1} {}"#, r#"{"a":1} x"#, r#"{"a"}"#, r#"{"a":"\ud800"}"#]
         {

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use hmac::{Hmac, KeyInit, Mac};
 use logship_stage::{Error, Origin, Result};
@@ -53,9 +53,10 @@ impl Redactions {
         }
         let default = masks.remove(ALL_FIELDS);
         let names = masks.keys().copied().chain(config.hash.iter().map(String::as_str));
+        let hashed: HashSet<&str> = config.hash.iter().map(String::as_str).collect();
         let redaction = |name: &str| Redaction {
             masks: masks.get(name).into_iter().chain(&default).cloned().collect(),
-            hasher: config.hash.iter().any(|hashed| hashed == name).then(|| hasher.clone()),
+            hasher: hashed.contains(name).then(|| hasher.clone()),
         };
         let by_name = names.map(|name| (name.to_owned(), redaction(name))).collect();
         Ok(Self { by_name, default: default.map(|mask| Redaction { masks: vec![mask], hasher: None }) })

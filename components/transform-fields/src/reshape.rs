@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use logship_stage::transform::Transformed;
 use logship_stage::{Batch, BatchWriter, Error, Group, Log, Origin, Place, Result};
@@ -135,7 +135,7 @@ impl Reshape {
             kept.runs(batch.len()).into_iter().for_each(|run| writer.copy_logs(run));
             return Some(writer.finish());
         }
-        let mut rewriter = Rewriter { batch, writer, plans, bound_sets, scratch };
+        let mut rewriter = Rewriter { batch, writer, plans, bound_sets, values: vec![], scratch };
         for group in batch.groups() {
             group.logs().filter(|log| kept.contains(log.index())).for_each(|log| rewriter.push(&group, &log));
         }
@@ -159,6 +159,9 @@ impl Reshape {
     /// Returns the plan for each key.
     fn plans<'a>(&'a self, batch: &Batch, writer: &mut BatchWriter<'_>) -> Vec<KeyPlan<'a>> {
         let mut plans = Vec::with_capacity(batch.raw().keys.len());
+        let kept_sets = self.set.iter().filter(|set| self.is_kept(&set.key));
+        let places: HashMap<&str, usize> =
+            kept_sets.enumerate().map(|(place, set)| (set.key.as_str(), place)).collect();
         for (index, old) in batch.raw().keys.iter().enumerate() {
             let new = self.rename.get(old);
             let key = match new {
@@ -174,8 +177,7 @@ impl Reshape {
                 Some(redaction) => Action::Redact(redaction),
                 None => Action::Copy,
             };
-            let mut kept_sets = self.set.iter().filter(|set| self.is_kept(&set.key));
-            plans.push(KeyPlan { action, key, set: kept_sets.position(|set| set.key == *name) });
+            plans.push(KeyPlan { action, key, set: places.get(name.as_str()).copied() });
         }
         plans
     }
@@ -191,6 +193,8 @@ struct Rewriter<'a, 's> {
     writer: BatchWriter<'a>,
     plans: Vec<KeyPlan<'a>>,
     bound_sets: Vec<BoundSet<'a>>,
+    /// The values to set in the current log, in the order of `bound_sets`.
+    values: Vec<Option<&'a [u8]>>,
     scratch: &'s mut Scratch,
 }
 
@@ -198,6 +202,9 @@ impl<'a> Rewriter<'a, '_> {
     #[inline]
     fn push(&mut self, group: &Group<'a>, log: &Log<'a>) {
         let raw = self.batch.raw();
+        // Looked up once, and not for each field that they replace.
+        self.values.clear();
+        self.values.extend(self.bound_sets.iter().map(|bound_set| bound_set.value(group, log)));
         let (fields, mut begin) = log.span();
         // The start of the pending run of unchanged fields. It is copied as late as possible.
         let mut pending = fields.start;
@@ -206,7 +213,7 @@ impl<'a> Rewriter<'a, '_> {
             begin = value.end;
             let plan = self.plans[raw.field_keys[field] as usize];
             let redacted = match plan.action {
-                _ if plan.set.is_some_and(|set| self.bound_sets[set].value(group, log).is_some()) => None,
+                _ if plan.set.is_some_and(|set| self.values[set].is_some()) => None,
                 Action::Copy => continue,
                 Action::Drop => None,
                 Action::Redact(redaction) => match redaction.apply(&raw.values[value], self.scratch) {
@@ -221,8 +228,8 @@ impl<'a> Rewriter<'a, '_> {
             }
         }
         self.writer.copy_fields(pending..fields.end);
-        for bound_set in &self.bound_sets {
-            if let Some(value) = bound_set.value(group, log) {
+        for (bound_set, value) in self.bound_sets.iter().zip(&self.values) {
+            if let Some(value) = *value {
                 let redacted = bound_set.redaction.and_then(|redaction| redaction.apply(value, self.scratch));
                 self.writer.field(bound_set.key, redacted.unwrap_or(value));
             }

@@ -64,8 +64,11 @@ impl Logfmt {
         for field in log.fields() {
             let value = String::from_utf8_lossy(field.value());
             let plain = !value.is_empty() && !value.contains(|c: char| c <= ' ' || "\"=\\".contains(c));
-            out.push(' ');
-            out.extend(field.key().chars().map(|c| if c <= ' ' || "\"=".contains(c) { '_' } else { c }));
+            let key: String =
+                field.key().chars().map(|c| if c <= ' ' || "\"=".contains(c) { '_' } else { c }).collect();
+            // A field called like the time must not pass for it.
+            *out += if key == self.config.time_key { " field_" } else { " " };
+            *out += &key;
             out.push('=');
             if plain {
                 *out += &value;
@@ -84,6 +87,13 @@ mod tests {
     use logship_stage::BatchBuilder;
 
     use super::*;
+
+    #[test]
+    fn fields_never_pass_for_the_time() {
+        let batch = BatchBuilder::new().log(7, &[("ts", "1"), ("__time__", "1")]).build();
+        let line = String::from_utf8(Logfmt::open("").unwrap().push(&batch).unwrap()).unwrap();
+        assert_eq!(line, "ts=7 field_ts=1 __field__:__time__=1\n");
+    }
 
     #[test]
     fn quotes_values_if_necessary() {

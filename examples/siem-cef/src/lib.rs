@@ -89,7 +89,12 @@ impl Cef {
         let own = || self.config.others.then_some(name);
         match self.config.fields.get(name).map_or_else(own, |renamed| Some(renamed.as_str()))? {
             "" if self.config.fields.contains_key(name) => None,
-            name => Some(extension_key(name) + "="),
+            name => {
+                let key = extension_key(name);
+                // A field called like the time must not pass for it.
+                let is_own = key == self.config.time_key;
+                Some(if is_own { format!("field_{key}=") } else { key + "=" })
+            }
         }
     }
 }
@@ -178,6 +183,15 @@ mod tests {
         assert_eq!(
             message("", &[]),
             "<14>Jan 20 11:50:43 - CEF:0|logship|logship|1|log|log|3|rt=1484913043000"
+        );
+    }
+
+    #[test]
+    fn fields_never_pass_for_the_time() {
+        let config = r#"{"syslog-header":false}"#;
+        assert_eq!(
+            message(config, &[("rt", "1"), ("__time__", "2")]),
+            "CEF:0|logship|logship|1|log|log|3|rt=1484913043000 field_rt=1 __field____time__=2"
         );
     }
 

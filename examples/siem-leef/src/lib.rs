@@ -92,7 +92,13 @@ impl Leef {
         let own = || self.config.others.then_some(name);
         match self.config.fields.get(name).map_or_else(own, |renamed| Some(renamed.as_str()))? {
             "" if self.config.fields.contains_key(name) => None,
-            name => Some(attribute_key(name) + "="),
+            name => {
+                let key = attribute_key(name);
+                // A field called like the time or the severity must not pass for it.
+                let is_own =
+                    key == "devTime" && self.config.dev_time || key == "sev" && self.severity_from.is_some();
+                Some(if is_own { format!("field_{key}=") } else { key + "=" })
+            }
         }
     }
 }
@@ -189,6 +195,19 @@ mod tests {
             message("", &[]),
             "<14>Jan 20 11:50:43 - LEEF:2.0|logship|logship|1|log|x09|devTime=1484913043000"
         );
+    }
+
+    #[test]
+    fn fields_never_pass_for_time_or_severity() {
+        let config = r#"{"syslog-header":false,"severity-from":"level"}"#;
+        let found = message(config, &[("devTime", "1"), ("sev", "1"), ("level", "ERROR")]);
+        let own = "devTime=1484913043000\tsev=7";
+        assert_eq!(
+            found,
+            format!("LEEF:2.0|logship|logship|1|log|x09|{own}\tfield_devTime=1\tfield_sev=1\tlevel=ERROR")
+        );
+        let plain = message(r#"{"syslog-header":false,"dev-time":false}"#, &[("devTime", "1"), ("sev", "1")]);
+        assert_eq!(plain, "LEEF:2.0|logship|logship|1|log|x09|devTime=1\tsev=1");
     }
 
     #[test]

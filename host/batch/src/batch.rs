@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use foldhash::fast::RandomState;
 
+use crate::reserved::field_key;
 pub use crate::types::{LogBatch, LogGroup, Tag};
 
 /// Builds a [`LogBatch`] log by log.
@@ -48,7 +49,8 @@ impl BatchBuilder {
         self.batch.times.is_empty()
     }
 
-    /// Adds a field to the current log, which the next [`end_log`](Self::end_log) completes.
+    /// Adds a field to the current log, which the next [`end_log`](Self::end_log) completes. A reserved key becomes
+    /// [`__field__:KEY`](crate::reserved::field_key).
     #[inline]
     pub fn field(&mut self, key: &str, value: &[u8]) {
         self.field_bytes(key.as_bytes(), value);
@@ -60,7 +62,7 @@ impl BatchBuilder {
         let predicted = self.next_keys[self.prediction];
         let index = match self.batch.keys.get(predicted as usize) {
             Some(known) if keys_equal(known.as_bytes(), key) => predicted,
-            _ => self.look_up(&String::from_utf8_lossy(key)),
+            _ => self.look_up(&field_key(&String::from_utf8_lossy(key))),
         };
         self.prediction = index as usize + 1;
         let batch = &mut self.batch;
@@ -255,40 +257,16 @@ impl LogBatch {
             + self.len() * (LOG_WEIGHT + group)
     }
 
-    /// Returns the approximate size of a log as text with its keys, in bytes.
-    pub fn weight(&self, log: usize) -> usize {
-        let fields = self.fields(log..log + 1);
-        let keys: usize = self.field_keys[fields.clone()]
-            .iter()
-            .map(|&key| self.keys[key as usize].len() + FIELD_WEIGHT)
-            .sum();
-        let group = self.groups[self.log_groups[log] as usize].bytes();
-        keys + self.value_range(fields).len() + LOG_WEIGHT + group
-    }
-
-    /// Returns the logs in a range as a batch of their own.
-    pub fn slice(&self, logs: Range<usize>) -> Self {
-        let fields = self.fields(logs.clone());
-        let values = self.value_range(fields.clone());
-        let from = |ends: &[u32], start: usize| ends.iter().map(|end| end - start as u32).collect();
-        Self {
-            groups: self.groups.clone(),
-            keys: self.keys.clone(),
-            times: self.times[logs.clone()].to_vec(),
-            // Empty if none of these logs has nanoseconds: the bytes of an object must not depend on logs outside
-            // its range.
-            nanos: self
-                .nanos
-                .get(logs.clone())
-                .filter(|nanos| nanos.iter().any(|&nanos| nanos != 0))
-                .unwrap_or_default()
-                .to_vec(),
-            log_groups: self.log_groups[logs.clone()].to_vec(),
-            field_ends: from(&self.field_ends[logs], fields.start),
-            field_keys: self.field_keys[fields.clone()].to_vec(),
-            value_ends: from(&self.value_ends[fields], values.start),
-            values: self.values[values].to_vec(),
-        }
+    /// Returns the approximate size of each log as text with its keys, in bytes.
+    pub fn weights(&self, logs: Range<usize>) -> impl Iterator<Item = usize> {
+        // Summed once: many logs may share a group of many tags.
+        let groups: Vec<usize> = self.groups.iter().map(LogGroup::bytes).collect();
+        logs.map(move |log| {
+            let fields = self.fields(log..log + 1);
+            let keys = self.field_keys[fields.clone()].iter();
+            let keys: usize = keys.map(|&key| self.keys[key as usize].len() + FIELD_WEIGHT).sum();
+            keys + self.value_range(fields).len() + LOG_WEIGHT + groups[self.log_groups[log] as usize]
+        })
     }
 
     /// Returns the keys and values of a log's fields.

@@ -5,6 +5,7 @@
 //! - [`log_group`]: converts between log groups and batches. [`parser`]: parses lines into batches, with [`time`].
 //! - [`stage_spec`], [`time_zone`]: the format, compression and time zone of a rule.
 //! - [`hec_answer`]: the answers of Splunk's HTTP Event Collector.
+//! - [`reserved`]: keeps fields apart from the properties of logs and groups.
 //! - [`partition`]: assigns logs to partitions by their own time.
 
 pub mod batch;
@@ -12,6 +13,7 @@ pub mod hec_answer;
 pub mod log_group;
 pub mod parser;
 pub mod partition;
+pub mod reserved;
 mod split;
 pub mod stage_spec;
 pub mod time;

@@ -69,8 +69,7 @@ pub fn bounded_log_groups(batch: &LogBatch, source: &str, limit: usize) -> Vec<V
     let mut groups = vec![];
     let mut logs = 0..0;
     let mut weight = 0;
-    for log in 0..batch.len() {
-        let next = batch.weight(log);
+    for (log, next) in batch.weights(0..batch.len()).enumerate() {
         if weight + next > limit && !logs.is_empty() {
             groups.extend(log_groups(&batch.slice(logs), source));
             (logs, weight) = (log..log, 0);

@@ -15,14 +15,41 @@ impl LogBatch {
         }
         let mut parts: BTreeMap<u32, Self> = BTreeMap::new();
         for (log, &shard) in shard_of.iter().enumerate() {
-            parts.entry(shard).or_insert_with(|| self.without_logs()).push_from(&self, log);
+            parts.entry(shard).or_insert_with(empty).push_from(&self, log);
         }
+        parts.values_mut().for_each(|part| part.take_dictionaries_of(&self));
         parts.into_iter().collect()
+    }
+
+    /// Returns the logs in a range as a batch of their own.
+    pub fn slice(&self, logs: Range<usize>) -> Self {
+        let fields = self.fields(logs.clone());
+        let values = self.value_range(fields.clone());
+        let from = |ends: &[u32], start: usize| ends.iter().map(|end| end - start as u32).collect();
+        let mut slice = Self {
+            times: self.times[logs.clone()].to_vec(),
+            // Empty if none of these logs has nanoseconds: the bytes of an object must not depend on logs outside
+            // its range.
+            nanos: self
+                .nanos
+                .get(logs.clone())
+                .filter(|nanos| nanos.iter().any(|&nanos| nanos != 0))
+                .unwrap_or_default()
+                .to_vec(),
+            log_groups: self.log_groups[logs.clone()].to_vec(),
+            field_ends: from(&self.field_ends[logs], fields.start),
+            field_keys: self.field_keys[fields.clone()].to_vec(),
+            value_ends: from(&self.value_ends[fields], values.start),
+            values: self.values[values].to_vec(),
+            ..empty()
+        };
+        slice.take_dictionaries_of(self);
+        slice
     }
 
     /// Returns the logs at these ascending indices as a batch of their own, independent of all other logs.
     pub fn select(&self, logs: &[u32]) -> Self {
-        let mut selected = self.without_logs();
+        let mut selected = empty();
         selected.reserve_for(logs.len(), self);
         for run in logs.chunk_by(|log, next| log + 1 == *next) {
             let first = run[0] as usize;
@@ -31,12 +58,23 @@ impl LogBatch {
         if selected.nanos.iter().all(|&nanos| nanos == 0) {
             selected.nanos.clear();
         }
+        selected.take_dictionaries_of(self);
         selected
     }
 
-    /// Returns an empty batch with the same groups and keys.
-    fn without_logs(&self) -> Self {
-        Self { groups: self.groups.clone(), keys: self.keys.clone(), ..empty() }
+    /// Gives columns with the indices of another batch its groups and keys: all of them, or only those in use if most
+    /// are not. A batch of many keys may be cut into many parts, and each part crosses into stages with its keys.
+    pub(crate) fn take_dictionaries_of(&mut self, other: &Self) {
+        if other.keys.len() > self.field_keys.len() {
+            self.keys = used(&other.keys, &mut self.field_keys);
+        } else {
+            self.keys.clone_from(&other.keys);
+        }
+        if other.groups.len() > self.log_groups.len() {
+            self.groups = used(&other.groups, &mut self.log_groups);
+        } else {
+            self.groups.clone_from(&other.groups);
+        }
     }
 
     /// Reserves capacity for a number of average logs of another batch.
@@ -83,6 +121,20 @@ impl LogBatch {
     }
 }
 
+/// Returns the items that the indices refer to, in the order of their first use, and makes the indices refer to those.
+fn used<T: Clone>(items: &[T], indices: &mut [u32]) -> Vec<T> {
+    let (mut new, mut used) = (vec![u32::MAX; items.len()], vec![]);
+    for index in indices {
+        let place = &mut new[*index as usize];
+        if *place == u32::MAX {
+            *place = used.len() as u32;
+            used.push(items[*index as usize].clone());
+        }
+        *index = *place;
+    }
+    used
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -123,6 +175,26 @@ mod tests {
             let selected = all.select(&[2, 3]);
             (selected.values, selected.field_ends)
         });
+    }
+
+    #[test]
+    fn parts_have_only_the_keys_and_groups_in_use() {
+        let mut builder = BatchBuilder::default();
+        for log in 0..500 {
+            let topic = format!("t{log}");
+            let group = builder.group(&LogGroup { topic, source: String::new(), tags: vec![] });
+            builder.field(&format!("key{log}"), b"v");
+            builder.end_log(group, log, 0);
+        }
+        let all = builder.take();
+        let sizes = |batch: &LogBatch| (batch.keys.len(), batch.groups.len());
+        assert_eq!(sizes(&all.select(&[3, 400])), (2, 2));
+        assert_eq!(sizes(&all.slice(7..10)), (3, 3));
+        assert_eq!(log(&all.slice(7..10), 2), log(&all, 9));
+        let shards: Vec<u32> = (0..500).map(|log| log % 250).collect();
+        let parts = all.split(&shards);
+        // The work of a cut grows with the logs, and not with the parts times the keys.
+        assert!(parts.iter().all(|(_, part)| sizes(part) == (2, 2) && part.check() == Ok(())));
     }
 
     proptest! {

@@ -16,6 +16,7 @@
 //!
 //! `docs/settings.md` is generated from these structs and their doc comments, by `tests/settings_reference.rs`.
 
+mod column_names;
 pub mod dead_letter;
 pub mod destination;
 pub mod error;

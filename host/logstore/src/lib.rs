@@ -54,11 +54,11 @@ pub use error::StoreError;
 pub use model::{
     AUDIT_LOGSTORE, AUDIT_PROJECT, AuditRecord, AuditTarget, Backlog, CONFIG_NOT_EXIST, Catalog, Checkpoint,
     Comparison, ConsumerGroup, DeletedLogstore, DeletedProject, FOREVER, FailingStage, Generation,
-    GenerationReason, GroupStatus, Heads, Logstore, LogstoreSettings, ManifestEntry, NewGroup,
-    NewStageVersion, NewTask, ObjectManifest, Progress, Project, PutId, Resharding, RuleSettings, RuleStart,
-    Shard, ShardHead, ShippingRule, StageAction, StageAlias, StageAliases, StageChange, StageEvent,
-    StageTarget, StageVersion, Status, StoredGroup, StoredPut, Task, TaskCounts, TaskFilter, TaskId,
-    Verification, VerifiedShard,
+    GenerationReason, GroupStatus, Heads, Logstore, LogstoreSettings, LostColumn, LostValues, ManifestEntry,
+    NewGroup, NewStageVersion, NewTask, ObjectManifest, Progress, Project, PutId, Resharding, RuleSettings,
+    RuleStart, Shard, ShardHead, ShippingRule, StageAction, StageAlias, StageAliases, StageChange,
+    StageEvent, StageTarget, StageVersion, Status, StoredGroup, StoredPut, Task, TaskCounts, TaskFilter,
+    TaskId, Verification, VerifiedShard,
 };
 pub use options::{Clock, Options};
 pub use position::LogPosition;

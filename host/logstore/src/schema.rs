@@ -285,6 +285,8 @@ const MIGRATIONS: &[&str] = &["
         SELECT rule.id FROM rule JOIN logstore ON logstore.id = rule.logstore
         WHERE logstore.id IN (SELECT logstore FROM deleted_logstore)
             OR logstore.project IN (SELECT project FROM deleted_project);
+", "
+    ALTER TABLE task ADD COLUMN lost TEXT;  -- JSON: values of the logs that are not in the objects, by column
 "];
 
 /// The page size, in bytes. A commit writes whole pages, and small puts touch one page per shard: with 16 KiB pages

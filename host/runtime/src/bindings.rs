@@ -9,6 +9,10 @@ pub mod encoder {
     });
 }
 
+pub(crate) mod losses {
+    wasmtime::component::bindgen!({ path: "../../wit", world: "logship:stages/losses" });
+}
+
 pub mod compressor {
     wasmtime::component::bindgen!({ path: "../../wit", world: "logship:stages/compressor" });
 }

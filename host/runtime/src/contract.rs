@@ -9,10 +9,11 @@ macro_rules! wit {
 }
 
 /// The contract's files: their paths in `wit/` and their text, in order of dependency.
-pub const FILES: [(&str, &str); 8] = wit![
+pub const FILES: [(&str, &str); 9] = wit![
     "deps/batch/batch.wit",
     "deps/compress/compress.wit",
     "deps/encode/encode.wit",
+    "deps/losses/losses.wit",
     "deps/object-path/object-path.wit",
     "deps/pipeline/pipeline.wit",
     "deps/siem/siem.wit",
@@ -34,7 +35,7 @@ mod tests {
     #[test]
     fn has_a_world_for_each_kind() {
         let (resolve, package) = resolve();
-        for world in ["transformer", "encoder", "compressor", "renderer", "formatter"] {
+        for world in ["transformer", "encoder", "compressor", "renderer", "formatter", "reporting-encoder"] {
             assert!(resolve.select_world(&[package], Some(world)).is_ok(), "{world}");
         }
     }

@@ -32,6 +32,7 @@ impl Kind {
     pub(crate) fn interfaces() -> String {
         INTERFACES
             .iter()
+            .filter(|interface| interface.name != LOSSES.name)
             .map(|interface| format!("{}@{VERSION}", interface.name))
             .collect::<Vec<_>>()
             .join(", ")
@@ -85,7 +86,12 @@ pub(crate) const TRANSFORMER: Interface =
 pub(crate) const PACKER: Interface =
     Interface { name: "logship:pipeline/packer", kind: None, takes_logs: true };
 
-pub(crate) const INTERFACES: [Interface; 6] = [ENCODER, COMPRESSOR, RENDERER, FORMATTER, TRANSFORMER, PACKER];
+/// An optional export of encoders and packers.
+pub(crate) const LOSSES: Interface =
+    Interface { name: "logship:losses/losses", kind: None, takes_logs: false };
+
+pub(crate) const INTERFACES: [Interface; 7] =
+    [ENCODER, COMPRESSOR, RENDERER, FORMATTER, TRANSFORMER, PACKER, LOSSES];
 
 /// The version of the contract.
 pub(crate) const VERSION: &str = "1.0.0";

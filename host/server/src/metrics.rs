@@ -63,6 +63,7 @@ fn describe_logstores() {
 fn describe_delivery() {
     describe_counter!("logship_tasks_total", "Attempts of shipping tasks, by result");
     describe_counter!("logship_shipped_logs_total", "Logs delivered to their destination");
+    describe_counter!("logship_lost_values_total", "Values of logs that are not in the objects of a rule");
     describe_counter!("logship_left_out_logs_total", "Logs filtered by the transformers of a rule");
     describe_counter!(
         "logship_shipped_bytes_total",

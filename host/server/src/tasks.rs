@@ -1,5 +1,6 @@
 //! Shipping tasks: list, retry, and verify against their destination.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use logship_logstore::{
@@ -267,6 +268,8 @@ fn show_task(task: &Task) -> Value {
         "sha256": manifest.map(|manifest| &manifest.sha256),
         "headBefore": task.heads.map(|heads| heads.before.to_string()),
         "head": task.heads.map(|heads| heads.after.to_string()),
+        "lostValues": task.lost.as_ref().map_or(0, |lost| lost.total),
+        "lostByColumn": task.lost.as_ref().map(|lost| &lost.columns).unwrap_or(&BTreeMap::new()),
     });
     if let (Some(shown), Value::Object(more)) = (shown.as_object_mut(), more) {
         shown.extend(more);

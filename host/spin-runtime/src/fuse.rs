@@ -8,6 +8,8 @@ const RENDERER: &str = "logship:object-path/renderer@1.0.0";
 const ENCODER: &str = "logship:encode/encoder@1.0.0";
 const COMPRESSOR: &str = "logship:compress/compressor@1.0.0";
 const PACKER: &str = "logship:pipeline/packer@1.0.0";
+/// The optional export of an encoder that reports lost values.
+const LOSSES: &str = "logship:losses/losses@1.0.0";
 
 /// A compressor, and the adapter that connects it to an encoder.
 #[derive(Debug)]
@@ -22,7 +24,8 @@ pub struct AdaptedCompressor<'a> {
 /// `compressed-pipeline`.
 ///
 /// Without a compressor, the component re-exports the renderer and the encoder. With a compressor, a fuse adapter
-/// imports the encoder and the compressor, and exports both as one packer.
+/// imports the encoder and the compressor, and exports both as one packer. The component reports lost values if the
+/// encoder does.
 ///
 /// # Errors
 /// Fails if a file is not a component, or lacks the export of its stage kind. The error names the file.
@@ -32,13 +35,16 @@ pub fn fuse(
     compressor: Option<&AdaptedCompressor<'_>>,
 ) -> Result<Vec<u8>, ComposeError> {
     let mut fusion = Fusion(CompositionGraph::new());
-    let renderer = fusion.export_of("renderer", renderer, RENDERER)?;
+    let (_, renderer) = fusion.export_of("renderer", renderer, RENDERER)?;
     fusion.export(renderer, RENDERER)?;
-    let encoder_export = fusion.export_of("encoder", encoder, ENCODER)?;
+    let (encoder_instance, encoder_export) = fusion.export_of("encoder", encoder, ENCODER)?;
+    if let Ok(losses) = fusion.alias(encoder_instance, LOSSES) {
+        fusion.export(losses, LOSSES)?;
+    }
     match compressor {
         None => fusion.export(encoder_export, ENCODER)?,
         Some(AdaptedCompressor { adapter, compressor }) => {
-            let compressor_export = fusion.export_of("compressor", compressor, COMPRESSOR)?;
+            let (_, compressor_export) = fusion.export_of("compressor", compressor, COMPRESSOR)?;
             let package = register(&mut fusion.0, "fuse-adapter", adapter)?;
             let adapter_instance = fusion.0.instantiate(package);
             for (import, export, part) in
@@ -60,13 +66,13 @@ pub fn fuse(
 struct Fusion(CompositionGraph);
 
 impl Fusion {
-    /// Instantiates a part, and returns its export of `interface`.
+    /// Instantiates a part. Returns the instance, and its export of `interface`.
     fn export_of(
         &mut self,
         name: &str,
         part: &ComponentFile,
         interface: &str,
-    ) -> Result<NodeId, ComposeError> {
+    ) -> Result<(NodeId, NodeId), ComposeError> {
         let package = register(&mut self.0, name, part)?;
         let known = interface_names(&self.0, package, false);
         if !known.iter().any(|export| export == interface) {
@@ -74,7 +80,7 @@ impl Fusion {
             return Err(ComposeError::MissingExport { plug, import, known });
         }
         let instance = self.0.instantiate(package);
-        self.alias(instance, interface)
+        Ok((instance, self.alias(instance, interface)?))
     }
 
     fn alias(&mut self, instance: NodeId, interface: &str) -> Result<NodeId, ComposeError> {

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use logship_stage::bindings::encoder::exports::logship::encode::encoder as wit;
-use logship_stage::{Batch, Error, JsonSchema, LogBatch, Result, config};
+use logship_stage::{Batch, Error, Field, JsonSchema, Log, LogBatch, Result, config};
 
 const LINE: &[u8] = b"misbehaving-stage\n";
 
@@ -104,6 +104,10 @@ enum Act {
     HideSetting,
     /// Is slow for each chunk.
     Dawdle,
+    /// Writes fields with reserved keys under these keys.
+    Forge,
+    /// Writes each field of a log as a JSON member, also repeated ones.
+    RepeatMembers,
 }
 
 #[derive(serde::Deserialize, JsonSchema)]
@@ -216,6 +220,7 @@ impl State {
             Act::SizeThatCounts => self.size_calls,
             _ => 0,
         };
+        let keys = raw.keys.clone();
         let batch = match Batch::new(raw) {
             Err(_) if self.act == Act::TrapOnBroken => panic!("as configured"),
             other => other?,
@@ -224,6 +229,8 @@ impl State {
         let mut out = match self.act {
             Act::Giant => vec![b'x'; 100 << 20],
             Act::CountChunks => LINE.to_vec(),
+            Act::Forge => lines(&batch, |field| format!(" {}={:?}", keys[field.key_index()], text(field))),
+            Act::RepeatMembers => lines(&batch, |field| format!(",{:?}:{:?}", field.key(), text(field))),
             _ => LINE.repeat(batch.len()),
         };
         if count > 0 && !batch.is_empty() {
@@ -270,6 +277,19 @@ impl State {
         }
         Ok(())
     }
+}
+
+/// Returns a line for each log: its fields in braces.
+fn lines(batch: &Batch, field: impl Fn(&Field<'_>) -> String) -> Vec<u8> {
+    let line = |log: Log<'_>| {
+        let fields: String = log.fields().map(|of_log| field(&of_log)).collect();
+        format!("{{{}}}\n", fields.trim_start_matches(','))
+    };
+    batch.groups().flat_map(|group| group.logs()).map(line).collect::<String>().into_bytes()
+}
+
+fn text(field: &Field<'_>) -> String {
+    String::from_utf8_lossy(field.value()).into_owned()
 }
 
 /// Returns true if the act panics at this batch.

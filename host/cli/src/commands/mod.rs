@@ -31,6 +31,7 @@ mod rule_options;
 mod serve;
 mod settings;
 mod ship;
+mod ship_columns;
 mod signals;
 mod stage;
 mod store;

@@ -3,6 +3,7 @@ use serde_json::{Map, Value, json};
 
 use super::Failure;
 use super::transform_options::TransformOptions;
+use logship_batch::reserved::FIELD_PREFIX;
 use logship_config::rule::{PartitionBy, Rule, RuleError, StageSpec, TimeZone};
 
 /// Options that override a rule.
@@ -112,10 +113,12 @@ pub(super) fn override_with<T: Clone>(setting: &mut T, option: &Option<T>) {
     }
 }
 
-/// Splits `KEY:TYPE` at the last colon. The prefix `__tag__:` of a tag's key has a colon too.
+/// Splits `KEY:TYPE` at the last colon. The prefixes `__tag__:` and `__field__:` have a colon too.
 fn parse_column(column: &str) -> Result<(String, Option<String>), RuleError> {
     const TYPES: [&str; 6] = ["string", "boolean", "int32", "int64", "float", "double"];
-    let prefix = if column.starts_with("__tag__:") { "__tag__:".len() } else { 0 };
+    let without_field = column.strip_prefix(FIELD_PREFIX).unwrap_or(column);
+    let without_tag = without_field.strip_prefix("__tag__:").unwrap_or(without_field);
+    let prefix = column.len() - without_tag.len();
     match column[prefix..].rsplit_once(':') {
         None => Ok((column.to_owned(), None)),
         Some((key, kind)) if TYPES.contains(&kind) => {

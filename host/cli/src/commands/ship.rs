@@ -11,7 +11,7 @@ use super::input_options::InputOptions;
 use super::rule_options::{RuleOptions, override_with, set_columns};
 use super::signals::catch_on_thread;
 use super::stage::Report;
-use super::{EngineOptions, Failure, bar, settings};
+use super::{EngineOptions, Failure, bar, settings, ship_columns};
 use crate::file_ship;
 use crate::file_ship::infer::{Column, Columns};
 use crate::file_ship::shard::Plan;
@@ -76,7 +76,8 @@ struct LogOptions {
     /// Assigns logs to shards by the hash of this field.
     #[arg(long, value_name = "FIELD", default_value = "__source__")]
     shard_by: String,
-    /// Stops at the first malformed line, and at a file that can't be read.
+    /// Stops at the first malformed line, at a file that can't be read, and at the first value that does not fit its
+    /// column or has none.
     #[arg(long)]
     strict: bool,
     /// Writes malformed lines to this file [default: DIR/_rejects/TIME.ndjson]
@@ -103,12 +104,14 @@ impl ShipCommand {
         let total = inputs.iter().map(Input::bytes).sum::<Option<u64>>();
         let mut blocks = Blocks::new(inputs.clone(), records.clone());
         let inferred = infer_columns(&mut rule, inputs, &records, &mut blocks)?;
+        rule.column_warnings().iter().for_each(|warning| errln!("warning: {warning}"));
         let pipeline = Pipeline::new(&registry, &rule)?;
         let plan = Arc::new(Plan {
             pipeline,
             sink: Box::new(Directory::new(self.to.join(&rule.bucket))),
             size: rule.size(),
             time: rule.time(),
+            strict: self.logs.strict,
         });
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
@@ -122,7 +125,8 @@ impl ShipCommand {
             records,
             threads: self.threads.map_or(cores, usize::from),
             strict: self.logs.strict,
-            track_keys: !inferred.is_empty(),
+            columns: (!inferred.is_empty())
+                .then(|| inferred.iter().map(|column| column.key.clone()).collect()),
         };
         let rejects = self.logs.rejects.clone();
         let rejects = rejects.unwrap_or_else(|| self.to.join(format!("_rejects/{}.ndjson", now.as_nanos())));
@@ -140,7 +144,7 @@ impl ShipCommand {
             }
             Report::Text => {
                 self.print(&outcome, &rejects, started.elapsed().as_secs_f64());
-                self.print_columns(&outcome, &rule, &inferred);
+                ship_columns::print(&outcome, &rule, &inferred);
                 if result.is_err() {
                     errln!(
                         "the objects above are complete, and nothing else was written. Delete them before you ship the same logs again"
@@ -148,7 +152,7 @@ impl ShipCommand {
                 }
             }
             Report::Json => {
-                outln!("{:#}", report(&outcome, &rejects, &inferred, started.elapsed().as_secs_f64()));
+                outln!("{:#}", report(&outcome, &rejects, started.elapsed().as_secs_f64()));
             }
         }
         result
@@ -176,43 +180,13 @@ impl ShipCommand {
             HumanBytes(sum(|object| object.raw_bytes)),
             HumanBytes(sum(|object| object.stored_bytes)),
         );
+        ship_columns::print_lost(&outcome.lost);
         if outcome.filtered > 0 {
             outln!("The rule's transforms filtered out {}.", count(outcome.filtered, "log"));
         }
         self.print_problems(outcome, rejects);
         if let Some(position) = &outcome.stopped_at {
             errln!("stopped by a signal: everything up to {position} was shipped, and nothing after it");
-        }
-    }
-
-    /// Prints inferred columns, and notes about omitted fields, tags and nanoseconds.
-    fn print_columns(&self, outcome: &Outcome, rule: &Rule, inferred: &[Column]) {
-        let json = rule.format.name == "json" && rule.stages.encoder.is_none();
-        for (is_seen, setting, label) in
-            [(outcome.has_tags, "tags", "tags"), (outcome.has_nanos, "nanos", "fractions of seconds")]
-        {
-            if json && is_seen && rule.format.settings.get(setting) != Some(&json!(true)) {
-                errln!(
-                    "note: the logs have {label}, which JSON omits by default; --set {setting}=true includes them"
-                );
-            }
-        }
-        if inferred.is_empty() {
-            return;
-        }
-        let column = |column: &Column| match rule.format.name.as_str() {
-            "parquet" => format!("{}:{}", column.key, column.type_name),
-            _ => column.key.clone(),
-        };
-        let list: Vec<_> = inferred.iter().map(column).collect();
-        outln!(
-            "Columns were inferred from the first lines of each file; to fix them, use --columns '{}'",
-            list.join(",")
-        );
-        let omitted = omitted_keys(outcome, inferred);
-        if !omitted.is_empty() {
-            let list = omitted.join(", ");
-            errln!("warning: fields of later lines have no column and were omitted: {list}");
         }
     }
 }
@@ -240,7 +214,7 @@ fn check_open_partitions(rule: &Rule, shards: u32) -> Result<(), RuleError> {
     Err(RuleError::field("open_partitions", problem))
 }
 
-fn count(number: u64, what: &str) -> String {
+pub(super) fn count(number: u64, what: &str) -> String {
     format!("{} {what}{}", HumanCount(number), if number == 1 { "" } else { "s" })
 }
 
@@ -256,7 +230,7 @@ fn row(object: &Shipped) -> Vec<String> {
     ]
 }
 
-fn report(outcome: &Outcome, rejects: &Rejects, inferred: &[Column], seconds: f64) -> Value {
+fn report(outcome: &Outcome, rejects: &Rejects, seconds: f64) -> Value {
     json!({
         "objects": outcome.objects,
         "rows": outcome.objects.iter().map(|object| object.rows).sum::<u64>(),
@@ -267,18 +241,10 @@ fn report(outcome: &Outcome, rejects: &Rejects, inferred: &[Column], seconds: f6
         "rejects": (rejects.count() > 0).then(|| rejects.path().to_string_lossy()),
         "unread": Unread::to_json(&outcome.unread, false),
         "passed_over": Unread::to_json(&outcome.unread, true),
-        "left_out": omitted_keys(outcome, inferred),
+        "left_out": outcome.omitted,
+        "lost": outcome.lost,
         "stopped_at": outcome.stopped_at,
     })
-}
-
-/// Returns the keys that appeared after the columns were inferred.
-fn omitted_keys(outcome: &Outcome, inferred: &[Column]) -> Vec<String> {
-    if inferred.is_empty() {
-        return vec![];
-    }
-    let known = |key: &&String| !inferred.iter().any(|column| column.key == **key);
-    outcome.keys.iter().filter(known).cloned().collect()
 }
 
 /// Infers the columns of a built-in table format without configured columns, from the first lines of each file or of

@@ -1,8 +1,11 @@
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use logship_batch::reserved::field_key;
 use logship_sls::cursor::Cursor;
 use logship_sls::log_group::{LogGroupView, LogView, groups};
 use serde::ser::{Serialize, SerializeMap, Serializer};
@@ -126,7 +129,7 @@ fn show<'a>(view: &'a LogGroupView<'a>) -> impl Iterator<Item = String> + 'a {
     view.logs().map(move |log| serde_json::to_string(&Shown { view, log }).unwrap_or_default())
 }
 
-/// A log with its fields in order, including duplicates.
+/// A log with its fields in order. The values of a repeated key are an array: a member must not occur twice.
 struct Shown<'a> {
     view: &'a LogGroupView<'a>,
     log: LogView<'a>,
@@ -139,12 +142,58 @@ impl Serialize for Shown<'_> {
         shown.serialize_entry("__time__", &self.log.time())?;
         shown.serialize_entry("__topic__", &text(self.view.topic()))?;
         shown.serialize_entry("__source__", &text(self.view.source()))?;
-        for (key, value) in self.view.tags() {
-            shown.serialize_entry(&format!("__tag__:{}", text(key)), &text(value))?;
+        let tags =
+            self.view.tags().iter().map(|(key, value)| (format!("__tag__:{}", text(key)), text(value)));
+        for (key, values) in distinct(tags) {
+            // Of repeated tags, the last one counts.
+            shown.serialize_entry(&key, values.last().unwrap_or(&text(b"")))?;
         }
-        for (key, value) in self.log.fields() {
-            shown.serialize_entry(&text(key), &text(value))?;
+        let fields = self.log.fields().map(|(key, value)| (field_key(&text(key)).into_owned(), text(value)));
+        for (key, values) in distinct(fields) {
+            match &values[..] {
+                [value] => shown.serialize_entry(&key, value)?,
+                values => shown.serialize_entry(&key, values)?,
+            }
         }
         shown.end()
+    }
+}
+
+/// Returns each key once, at its first place, with all its values.
+fn distinct<'v>(members: impl Iterator<Item = (String, Cow<'v, str>)>) -> Vec<(String, Vec<Cow<'v, str>>)> {
+    let (mut distinct, mut places) = (Vec::<(String, Vec<_>)>::new(), HashMap::new());
+    for (key, value) in members {
+        match places.get(&key) {
+            Some(&place) => distinct[place as usize].1.push(value),
+            None => {
+                places.insert(key.clone(), distinct.len() as u32);
+                distinct.push((key, vec![value]));
+            }
+        }
+    }
+    distinct
+}
+
+#[cfg(test)]
+mod tests {
+    use logship_sls::log_group::{Header, LogGroupBuilder};
+
+    use super::*;
+
+    #[test]
+    fn no_member_occurs_twice_or_is_forged() {
+        let tags: [(&[u8], &[u8]); 2] = [(b"host", b"a"), (b"host", b"b")];
+        let header = Header { topic: Some(b"t"), source: Some(b"10.0.0.1"), machine_uuid: None, tags: &tags };
+        let mut group = LogGroupBuilder::new(&header);
+        let mut log = group.begin_log(7, None);
+        for (key, value) in [("__source__", "forged"), ("a", "1"), ("a", "2"), ("__tag__:host", "forged")] {
+            log.field(key, value.as_bytes());
+        }
+        log.end_log();
+        let bytes = group.finish();
+        let view = LogGroupView::parse(&bytes).unwrap();
+        let own = r#"{"__time__":7,"__topic__":"t","__source__":"10.0.0.1","__tag__:host":"b","#;
+        let fields = r#""__field__:__source__":"forged","a":["1","2"],"__field__:__tag__:host":"forged"}"#;
+        assert_eq!(show(&view).collect::<Vec<_>>(), [format!("{own}{fields}")]);
     }
 }

@@ -222,6 +222,7 @@ fn list(tasks: &[Value], page: &Value) {
                 text(&task["taskStatus"]),
                 number("rows").map_or("-".into(), |rows| HumanCount(rows).to_string()),
                 number("storedBytes").map_or("-".into(), |bytes| HumanBytes(bytes).to_string()),
+                HumanCount(task["lostValues"].as_u64().unwrap_or(0)).to_string(),
                 task["attempts"].to_string(),
                 match task["taskCode"].as_str().unwrap_or_default() {
                     "" if is_empty(task) => NO_OBJECT.to_owned(),
@@ -231,7 +232,8 @@ fn list(tasks: &[Value], page: &Value) {
             ]
         })
         .collect();
-    let header = ["task", "rule", "shard", "status", "rows", "stored", "attempts", "object or error"];
+    let header =
+        ["task", "rule", "shard", "status", "rows", "stored", "lost values", "attempts", "object or error"];
     outln!("{}", table::render(&header, rows));
     let count = |name: &str| page["statistics"][name].as_u64().unwrap_or(0);
     outln!("\n{} running, {} succeeded, {} failed.", count("running"), count("success"), count("fail"));
@@ -291,6 +293,7 @@ fn show(task: &Value) {
         ("stored bytes", text(&task["storedBytes"])),
         // The table below has the digests of several objects.
         ("sha256", if has_several_objects(task) { String::new() } else { text(&task["sha256"]) }),
+        ("lost values", task["lostValues"].as_u64().unwrap_or(0).to_string()),
         ("stages", list(&task["plan"]["stages"])),
         ("created", time(&task["taskCreateTime"])),
         ("attempts", text(&task["attempts"])),
@@ -299,6 +302,16 @@ fn show(task: &Value) {
     ];
     for (name, value) in shown.iter().filter(|(_, value)| !value.is_empty()) {
         outln!("{name:<14}{value}");
+    }
+    let lost = task["lostByColumn"].as_object().into_iter().flatten();
+    let lost: Vec<_> = lost
+        .map(|(column, lost)| {
+            let first = format!("{} {}", lost["example"], text(&lost["reason"]));
+            vec![column.clone(), text(&lost["count"]), first]
+        })
+        .collect();
+    if !lost.is_empty() {
+        outln!("\n{}", table::render(&["column", "lost values", "the first one"], lost));
     }
     if has_several_objects(task) {
         let columns = ["object", "rows", "rawBytes", "storedBytes", "sha256"];

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use sonic_rs::LazyValue;
 
 use logship_batch::parser::{self, Format, ValueScanner};
+use logship_batch::reserved::FIELD_PREFIX;
 
 use crate::input::Records;
 
@@ -15,6 +16,8 @@ enum Type {
     Unknown,
     Boolean,
     Int64,
+    /// An integer that a double cannot hold exactly.
+    LargeInt64,
     Double,
     String,
 }
@@ -27,8 +30,18 @@ impl Type {
         match text.as_bytes().first() {
             Some(b'n') => Self::Unknown,
             Some(b't' | b'f') => Self::Boolean,
-            Some(b'-' | b'0'..=b'9') if text.contains(['.', 'e', 'E']) => Self::Double,
-            Some(b'-' | b'0'..=b'9') if text.parse::<i64>().is_ok() => Self::Int64,
+            Some(b'-' | b'0'..=b'9') if text.contains(['.', 'e', 'E']) => {
+                if is_double(text) {
+                    Self::Double
+                } else {
+                    Self::String
+                }
+            }
+            Some(b'-' | b'0'..=b'9') => match text.parse::<i64>() {
+                Ok(number) if number.unsigned_abs() <= 1 << 53 => Self::Int64,
+                Ok(_) => Self::LargeInt64,
+                Err(_) => Self::String,
+            },
             _ => Self::String,
         }
     }
@@ -39,6 +52,7 @@ impl Type {
             (one, other) if one == other => one,
             (Self::Unknown, other) => other,
             (one, Self::Unknown) => one,
+            (Self::Int64 | Self::LargeInt64, Self::Int64 | Self::LargeInt64) => Self::LargeInt64,
             (Self::Int64 | Self::Double, Self::Int64 | Self::Double) => Self::Double,
             _ => Self::String,
         }
@@ -47,11 +61,19 @@ impl Type {
     fn name(self) -> &'static str {
         match self {
             Self::Boolean => "boolean",
-            Self::Int64 => "int64",
+            Self::Int64 | Self::LargeInt64 => "int64",
             Self::Double => "double",
             Self::Unknown | Self::String => "string",
         }
     }
+}
+
+/// Returns true if a double holds a JSON number without losing digits: it is finite, and has no more significant digits
+/// than the shortest text of a double.
+fn is_double(text: &str) -> bool {
+    let mantissa = text.split(['e', 'E']).next().unwrap_or_default();
+    let digits = mantissa.bytes().filter(u8::is_ascii_digit).skip_while(|&digit| digit == b'0');
+    digits.count() <= 17 && text.parse::<f64>().is_ok_and(f64::is_finite)
 }
 
 /// A column and its Parquet type.
@@ -109,9 +131,10 @@ impl Columns {
     }
 
     fn add(&mut self, key: &str, kind: Type) {
-        if key.is_empty() || RESERVED.iter().any(|(reserved, _)| *reserved == key) {
+        if RESERVED.iter().any(|(reserved, _)| *reserved == key) {
             return;
         }
+        let key = if key.is_empty() { FIELD_PREFIX } else { key };
         let kind = if key.starts_with("__tag__:") { Type::String } else { kind };
         match self.positions.get(key) {
             Some(&at) => self.columns[at].1 = self.columns[at].1.merge(kind),
@@ -161,5 +184,28 @@ not json
             ("late", "double"),
         ];
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn inferred_types_lose_no_digits_and_no_field() {
+        let lines = br#"{"large":9007199254740993,"id":9007199254740993,"money":12345678901234567.89,"huge":1e400,"":"x"}
+{"large":1.5,"id":7,"money":1,"huge":1,"f":0.30000000000000004}
+"#;
+        let found = columns(&[records(Format::JsonLines, lines)], "message");
+        let found: Vec<_> = found[3..].iter().map(|column| (column.key.as_str(), column.type_name)).collect();
+        let expected = [
+            ("large", "string"),
+            ("id", "int64"),
+            ("money", "string"),
+            ("huge", "string"),
+            ("__field__:", "string"),
+            ("f", "double"),
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn input_without_logs_has_the_reserved_columns() {
+        assert_eq!(columns(&[], "message").len(), 3);
     }
 }

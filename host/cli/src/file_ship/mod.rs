@@ -5,11 +5,12 @@
 //! keep all cores busy. The buffered data is bounded for inputs of any size.
 
 pub mod infer;
+mod omitted;
 pub(crate) mod shard;
 mod state;
 mod workers;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -23,6 +24,7 @@ use crate::input::{Blocks, RecordOptions, Unread};
 use logship_batch::batch::LogBatch;
 use logship_batch::parser::Settings;
 use logship_delivery::objects::object::{ObjectError, Shipped};
+use logship_logstore::LostValues;
 
 /// An error that stopped shipping. Objects shipped before it are complete.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +34,10 @@ pub enum ShipError {
     Unread(Unread),
     /// An object failed.
     #[error(transparent)]
-    Object(#[from] ObjectError),
+    Object(ObjectError),
+    /// Values have no place in an object and `strict` is set.
+    #[error("values are not in the objects: {0} (--strict: unfinished objects were discarded)")]
+    Lost(LostValues),
     /// A line is malformed and `strict` is set.
     #[error("{file}:{line}: {reason} (--strict: unfinished objects were discarded)")]
     Malformed {
@@ -60,10 +65,10 @@ pub struct Options {
     pub records: RecordOptions,
     /// The number of threads that parse and run stages.
     pub threads: usize,
-    /// True if a malformed line, or a file that can't be read, stops the run.
+    /// True if a malformed line, a file that can't be read, or a lost value stops the run.
     pub strict: bool,
-    /// True if [`Outcome::keys`] is collected.
-    pub track_keys: bool,
+    /// The columns, if they were inferred: values without a column are lost.
+    pub columns: Option<HashSet<String>>,
 }
 
 /// The result of a run.
@@ -79,8 +84,10 @@ pub struct Outcome {
     pub unread: Vec<Unread>,
     /// The bytes of lines read.
     pub input_bytes: u64,
-    /// The keys of all fields and tags, if [`Options::track_keys`] is set.
-    pub keys: BTreeSet<String>,
+    /// The keys of fields and tags that lack a column of [`Options::columns`].
+    pub omitted: BTreeSet<String>,
+    /// The values of the logs that are not in the objects.
+    pub lost: LostValues,
     /// True if a log has tags.
     pub has_tags: bool,
     /// True if a log has a fraction of a second.
@@ -129,15 +136,19 @@ pub(crate) fn ship(
     (state.outcome, result)
 }
 
+impl From<ObjectError> for ShipError {
+    fn from(error: ObjectError) -> Self {
+        match error {
+            ObjectError::Lost(lost) => Self::Lost(lost),
+            error => Self::Object(error),
+        }
+    }
+}
+
 impl Outcome {
-    fn record(&mut self, batch: &LogBatch, track_keys: bool) {
+    fn record(&mut self, batch: &LogBatch) {
         self.logs += batch.len() as u64;
         self.has_tags |= batch.groups.iter().any(|group| !group.tags.is_empty());
         self.has_nanos |= !batch.nanos.is_empty();
-        if track_keys {
-            let tags =
-                batch.groups.iter().flat_map(|group| &group.tags).map(|tag| format!("__tag__:{}", tag.key));
-            self.keys.extend(tags.chain(batch.keys.iter().cloned()));
-        }
     }
 }

@@ -7,6 +7,7 @@ use logship_batch::partition::Partition;
 use logship_delivery::objects::object::{Object, ObjectError, Shipped, new_task};
 use logship_delivery::objects::open_objects::{ObjectHandler, OpenObjects};
 use logship_delivery::pipeline::Pipeline;
+use logship_logstore::LostValues;
 use logship_sink::object::ObjectSink;
 
 /// The pipeline of a rule, its destination and the limits of its objects.
@@ -18,6 +19,8 @@ pub(crate) struct Plan {
     pub(crate) size: u64,
     /// The longest time that an object stays open.
     pub(crate) time: Duration,
+    /// True if a value that an object cannot hold stops the run.
+    pub(crate) strict: bool,
 }
 
 /// Ships the logs of one shard, in order, to one object at a time, or to one object per partition.
@@ -57,6 +60,7 @@ impl ShardShipper {
                         none => none.insert(Box::new(self.objects.begin_one()?)),
                     };
                     logs.start = object.take(batch, logs.clone())?;
+                    self.objects.check(object.lost())?;
                     if !logs.is_empty() {
                         self.finish()?;
                     }
@@ -123,6 +127,11 @@ struct ShardObjects {
 }
 
 impl ShardObjects {
+    /// Fails if values are lost and none may be.
+    fn check(&self, lost: &LostValues) -> Result<(), ObjectError> {
+        if self.plan.strict && !lost.is_empty() { Err(ObjectError::Lost(lost.clone())) } else { Ok(()) }
+    }
+
     fn begin_one(&self) -> Result<Object, ObjectError> {
         let Plan { pipeline, sink, size, .. } = &*self.plan;
         let key = pipeline.key(&new_task(self.shard))?;
@@ -147,6 +156,7 @@ impl ObjectHandler for ShardObjects {
     fn end(&mut self, object: Object) -> Result<(), ObjectError> {
         let Plan { pipeline, sink, .. } = &*self.plan;
         let made = object.finish()?;
+        self.check(&made.lost)?;
         self.shipped.push(made.publish(pipeline, &**sink, self.shard, &vec![])?);
         Ok(())
     }
@@ -172,7 +182,7 @@ mod tests {
         let engine = Engine::new(Limits { instances: 40, ..Limits::default() }, None).unwrap();
         let pipeline = Pipeline::new(&Registry::new(engine), rule).unwrap();
         let sink = Box::new(Directory::new(folder));
-        ShardShipper::new(Arc::new(Plan { pipeline, sink, size: rule.size(), time }), 0)
+        ShardShipper::new(Arc::new(Plan { pipeline, sink, size: rule.size(), time, strict: false }), 0)
     }
 
     fn rows(shipper: &mut ShardShipper) -> Vec<u64> {

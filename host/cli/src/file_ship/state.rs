@@ -5,10 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::omitted::Omitted;
 use super::shard::{Plan, ShardShipper};
-use super::{Outcome, ShipError};
+use super::{Options, Outcome, ShipError};
 use crate::input::rejects::Rejects;
-use crate::input::{Block, RecordOptions, Unread};
+use crate::input::{Block, Unread};
 use logship_batch::batch::LogBatch;
 use logship_batch::parser::{Parsed, Parser, Reject};
 
@@ -41,13 +42,18 @@ pub(super) struct ParsedBlock {
     parsed: Parsed,
     /// The reason why the file can't be read further.
     unread: Option<Unread>,
+    omitted: Omitted,
 }
 
 impl ParsedBlock {
-    pub(super) fn new(block: &Block, parser: &mut Parser, options: &RecordOptions) -> Self {
+    pub(super) fn new(block: &Block, parser: &mut Parser, options: &Options) -> Self {
+        let parsed = block.parse(parser, &options.records);
+        let batches = || parsed.batches.iter().map(|(_, batch)| batch);
+        let omitted = options.columns.as_ref().map(|columns| Omitted::of(batches(), columns));
         Self {
             path: Arc::clone(&block.path),
-            parsed: block.parse(parser, options),
+            omitted: omitted.unwrap_or_default(),
+            parsed,
             unread: block.unread_reason().map(|reason| Unread::new(&block.path, reason)),
         }
     }
@@ -98,6 +104,9 @@ impl<'a> State<'a> {
     }
 
     pub(super) fn fail(&mut self, error: ShipError) {
+        if let ShipError::Lost(lost) = &error {
+            self.outcome.lost.merge(lost.clone());
+        }
         self.failed.get_or_insert(error);
     }
 
@@ -160,8 +169,8 @@ impl<'a> State<'a> {
     }
 
     /// Dispatches parsed blocks to the shards, in input order.
-    pub(super) fn dispatch(&mut self, strict: bool, track_keys: bool) {
-        while let Some(ParsedBlock { path, parsed, unread }) = self.parsed.remove(&self.dispatched) {
+    pub(super) fn dispatch(&mut self, strict: bool) {
+        while let Some(ParsedBlock { path, parsed, unread, omitted }) = self.parsed.remove(&self.dispatched) {
             self.dispatched += 1;
             let before = match self.position.take() {
                 Some((file, lines)) if Arc::ptr_eq(&file, &path) => lines,
@@ -177,13 +186,24 @@ impl<'a> State<'a> {
             if let Err(error) = self.rejects.flush() {
                 self.fail(error.into());
             }
+            self.omit(omitted, strict);
             for (shard, batch) in parsed.batches {
                 self.queued_bytes += batch.bytes();
-                self.outcome.record(&batch, track_keys);
+                self.outcome.record(&batch);
                 self.shards[shard as usize].queue.push(batch);
                 self.make_ready(shard as usize);
             }
             self.position = Some((path, before + parsed.lines as u64));
+        }
+    }
+
+    /// Records values without a column.
+    fn omit(&mut self, Omitted { mut keys, values }: Omitted, strict: bool) {
+        self.outcome.omitted.append(&mut keys);
+        match values {
+            values if values.is_empty() => {}
+            values if strict => self.fail(ShipError::Lost(values)),
+            values => self.outcome.lost.merge(values),
         }
     }
 

@@ -111,12 +111,12 @@ impl<'a> Shared<'a> {
                     drop(state);
                     // A stream may run for days, so the default time must advance.
                     parser.set_default_time(time::now());
-                    let parsed = ParsedBlock::new(&block, &mut parser, &self.options.records);
+                    let parsed = ParsedBlock::new(&block, &mut parser, self.options);
                     self.progress.parsed(block.bytes());
                     state = self.lock();
                     state.outcome.input_bytes += block.bytes();
                     state.parsed.insert(number, parsed);
-                    state.dispatch(self.options.strict, self.options.track_keys);
+                    state.dispatch(self.options.strict);
                     self.notify(&state);
                 }
                 Work::Ship { shard, mut shipper, batches, is_due, is_last } => {
@@ -126,6 +126,7 @@ impl<'a> Shared<'a> {
                     shipped.iter().for_each(|object| self.progress.shipped(object));
                     state = self.lock();
                     state.queued_bytes -= batches.iter().map(LogBatch::bytes).sum::<usize>();
+                    shipped.iter().for_each(|object| state.outcome.lost.merge(object.lost.clone()));
                     state.outcome.objects.extend(shipped);
                     state.outcome.filtered += filtered;
                     state.put_back(shard, shipper, is_last);

@@ -3,6 +3,7 @@ package stage
 import (
 	"errors"
 	"slices"
+	"strings"
 
 	"{{name}}/bindings/logship_batch_types"
 )
@@ -41,6 +42,17 @@ func brokenInvariant(batch *Batch) error {
 		return errors.New("log-groups or field-keys has an index out of range")
 	}
 	return nil
+}
+
+// fieldName returns the name under which a field may be shown. Reserved names belong to the log's own time, topic, source
+// and tags: a field called so is renamed, or whoever writes a log could forge them.
+func fieldName(key string) string {
+	switch {
+	case key == "__time__", key == "__time_ns_part__", key == "__topic__", key == "__source__",
+		strings.HasPrefix(key, "__tag__:"):
+		return "__field__:" + key
+	}
+	return key
 }
 
 func covers(ends []uint32, total int) bool {

@@ -56,7 +56,7 @@ func (session *Session) Push(batch Batch) (formatter.Messages, error) {
 		fields := make(map[string]string, int(last)-field)
 		for ; field < int(last); field++ {
 			end := batch.ValueEnds[field]
-			fields[batch.Keys[batch.FieldKeys[field]]] = string(batch.Values[start:end])
+			fields[fieldName(batch.Keys[batch.FieldKeys[field]])] = string(batch.Values[start:end])
 			start = end
 		}
 		host := batch.Groups[batch.LogGroups[log]].Source

@@ -7,6 +7,18 @@ from config import parse
 from settings import InvalidSetting
 
 
+RESERVED = {"__time__", "__time_ns_part__", "__topic__", "__source__"}
+
+
+def field_name(key):
+    """Returns the name under which a field may be shown.
+
+    Reserved names belong to the log's own time, topic, source and tags: a field called so is renamed, or whoever writes a
+    log could forge them.
+    """
+    return f"__field__:{key}" if key in RESERVED or key.startswith("__tag__:") else key
+
+
 class Stage:
     def __init__(self, config):
         self.app = parse(config).get("app", "logship")
@@ -30,7 +42,7 @@ class Stage:
             fields = {}
             for field in range(field, last):
                 end = batch.value_ends[field]
-                fields[batch.keys[batch.field_keys[field]]] = batch.values[start:end].decode(errors="replace")
+                fields[field_name(batch.keys[batch.field_keys[field]])] = batch.values[start:end].decode(errors="replace")
                 start = end
             field = last
             time = datetime.fromtimestamp(batch.times[log], timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

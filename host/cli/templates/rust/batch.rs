@@ -32,6 +32,18 @@ pub fn broken_invariant(batch: &LogBatch) -> Option<&'static str> {
     None
 }
 
+/// Returns the name under which a field may be shown. Reserved names belong to the log's own time, topic, source and tags:
+/// a field called so is renamed, or whoever writes a log could forge them.
+#[allow(dead_code, reason = "only stages that show keys need it")]
+pub fn field_name(key: &str) -> String {
+    let reserved = ["__time__", "__time_ns_part__", "__topic__", "__source__"];
+    if reserved.contains(&key) || key.starts_with("__tag__:") {
+        format!("__field__:{key}")
+    } else {
+        key.to_owned()
+    }
+}
+
 /// Iterates over the fields of a log, in order: the index of the key, and the value.
 pub fn fields(batch: &LogBatch, log: usize) -> impl Iterator<Item = (usize, &[u8])> {
     let start_of = |ends: &[u32], index: usize| {

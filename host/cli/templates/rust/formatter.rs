@@ -79,8 +79,9 @@ impl GuestSession for Events {
 impl Events {
     fn event(&self, batch: &LogBatch, log: usize) -> Value {
         let text = |value: &[u8]| Value::from(String::from_utf8_lossy(value));
+        // A map has each member once: of a repeated key the last value counts.
         let event: Map<_, _> = batch::fields(batch, log)
-            .map(|(key, value)| (batch.keys[key].clone(), text(value)))
+            .map(|(key, value)| (batch::field_name(&batch.keys[key]), text(value)))
             .collect();
         json!({
             "time": batch.times[log],
@@ -108,21 +109,21 @@ mod tests {
                 source: "10.0.0.1".into(),
                 tags: vec![],
             }],
-            keys: vec!["method".into()],
+            keys: vec!["method".into(), "__source__".into()],
             times: vec![7],
             nanos: vec![],
             log_groups: vec![0],
-            field_ends: vec![1],
-            field_keys: vec![0],
-            value_ends: vec![3],
-            values: b"GET".to_vec(),
+            field_ends: vec![2],
+            field_keys: vec![0, 1],
+            value_ends: vec![3, 4],
+            values: b"GETx".to_vec(),
         };
         let event = Events {
             config: Config::default(),
         }
         .event(&batch, 0);
         let expected =
-            json!({"time": 7, "host": "10.0.0.1", "index": "main", "event": {"method": "GET"}});
+            json!({"time": 7, "host": "10.0.0.1", "index": "main", "event": {"method": "GET", "__field__:__source__": "x"}});
         assert_eq!(event, expected);
     }
 }

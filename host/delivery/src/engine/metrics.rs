@@ -29,6 +29,11 @@ pub(super) fn count_filtered(task: &Task, logs: u64) {
     }
 }
 
+/// Counts values of logs that are not in the objects.
+pub(super) fn count_lost(task: &Task, values: u64) {
+    metrics::counter!("logship_lost_values_total", &labels(task)).increment(values);
+}
+
 /// Counts delivered rows and bytes.
 pub(super) fn count_shipped(task: &Task, rows: u64, bytes: u64) {
     let labels = labels(task);

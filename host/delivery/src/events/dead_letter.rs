@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use crate::events::chunk::Position;
 use crate::events::format::Formatted;
 use logship_batch::batch::LogBatch;
+use logship_batch::reserved::field_key;
 use logship_sink::error::SinkError;
 use logship_sink::event::{EventSink, RejectedMessage};
 use logship_sink::object::ObjectSink;
@@ -44,7 +45,7 @@ impl DeadLetter {
     pub(crate) fn of_log(position: Position, code: &str, reason: &str, batch: &LogBatch, log: usize) -> Self {
         let text = |value: &[u8]| Value::from(String::from_utf8_lossy(value).into_owned());
         let mut fields = Map::from_iter([("__time__".to_owned(), batch.times[log].into())]);
-        fields.extend(batch.log_fields(log).map(|(key, value)| (key.to_owned(), text(value))));
+        fields.extend(batch.log_fields(log).map(|(key, value)| (field_key(key).into_owned(), text(value))));
         Self {
             position,
             code: code.into(),

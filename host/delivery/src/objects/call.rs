@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use logship_logstore::ObjectManifest;
+use logship_logstore::{LostValues, ObjectManifest};
 use logship_source::group_list::{GroupList, ListLimits};
 
 use crate::engine::Step;
@@ -89,7 +89,8 @@ impl ObjectPlan {
         let is_new = match object {
             Some(file) => {
                 let key = task.object.clone();
-                let made = FinishedObject { key, file, rows, raw_bytes, started: begun };
+                let lost = LostValues::default();
+                let made = FinishedObject { key, file, rows, raw_bytes, started: begun, lost };
                 let provenance = provenance(task, end, attempt.heads()?, stages, &made);
                 self.publish(attempt, made, &provenance)?.is_some()
             }

@@ -37,6 +37,7 @@ impl From<ObjectError> for TaskError {
         match error {
             ObjectError::Stage(error) => error.into(),
             ObjectError::Sink(error) => error.into(),
+            ObjectError::Lost(_) => Failure::new(error).into(),
         }
     }
 }

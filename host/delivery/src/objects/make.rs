@@ -1,6 +1,6 @@
 //! The objects of a task: all are made first, then published.
 
-use logship_logstore::{LogPosition, ManifestEntry, ObjectManifest, TaskId};
+use logship_logstore::{LogPosition, LostValues, ManifestEntry, ObjectManifest, TaskId};
 use logship_sink::error::SinkError;
 use logship_sink::object::Provenance;
 use logship_source::shard_reader::ShardReader;
@@ -49,6 +49,9 @@ impl ObjectPlan {
         {
             return Err(Changed { existing: key.clone() }.into());
         }
+        let mut lost = LostValues::default();
+        objects.iter().for_each(|made| lost.merge(made.lost.clone()));
+        attempt.save_lost(lost)?;
         attempt.save_manifest(end, manifest)?;
         if objects.is_empty() {
             return Ok(Prepared { end, filtered, is_called: false, deliver: None });

@@ -8,6 +8,7 @@ use crate::engine::new_number;
 use crate::pipeline::Tap;
 use crate::pipeline::{Encoding, FinishedEncoding, Pipeline, Task};
 use logship_batch::batch::LogBatch;
+use logship_logstore::LostValues;
 use logship_runtime::stage::StageError;
 use logship_sink::error::SinkError;
 use logship_sink::object::{ObjectSink, Provenance};
@@ -37,6 +38,9 @@ pub struct Shipped {
     pub sha256: String,
     /// Seconds from the first log until the object was durable.
     pub seconds: f64,
+    /// The values of its logs that it does not hold.
+    #[serde(skip_serializing_if = "LostValues::is_empty")]
+    pub lost: LostValues,
 }
 
 /// An error of making or publishing an object.
@@ -48,6 +52,9 @@ pub enum ObjectError {
     /// The destination failed.
     #[error(transparent)]
     Sink(#[from] SinkError),
+    /// The object cannot hold values of its logs, and none may be lost.
+    #[error("values don't fit the format: {0}")]
+    Lost(LostValues),
 }
 
 /// An object that is being written to a staged file.
@@ -79,6 +86,8 @@ pub struct FinishedObject {
     pub raw_bytes: u64,
     /// The time at which it was begun.
     pub started: Instant,
+    /// The values of its logs that it does not hold.
+    pub lost: LostValues,
 }
 
 impl Object {
@@ -191,6 +200,11 @@ impl Object {
         self.filtered
     }
 
+    /// Returns the values of its logs that it cannot hold.
+    pub fn lost(&self) -> &LostValues {
+        self.encoding.lost()
+    }
+
     /// Returns the size so far, in bytes before compression.
     pub(crate) fn size(&self) -> u64 {
         self.size
@@ -204,10 +218,10 @@ impl Object {
     /// Finishes the object's bytes.
     pub fn finish(self) -> Result<FinishedObject, ObjectError> {
         let Self { key, encoding, mut staged, rows, started, .. } = self;
-        let FinishedEncoding { ending, raw_bytes } = encoding.finish()?;
+        let FinishedEncoding { ending, raw_bytes, lost } = encoding.finish()?;
         let file = staged.write(&ending.trailer).and_then(|()| staged.finish(&ending.header));
         let file = file.map_err(|error| SinkError::io(key.as_ref(), error))?;
-        Ok(FinishedObject { key, file, rows, raw_bytes, started })
+        Ok(FinishedObject { key, file, rows, raw_bytes, started, lost })
     }
 }
 
@@ -230,6 +244,7 @@ impl FinishedObject {
             stored_bytes,
             sha256,
             seconds: self.started.elapsed().as_secs_f64(),
+            lost: self.lost,
         })
     }
 }
@@ -241,8 +256,8 @@ fn fitting(batch: &LogBatch, logs: Range<usize>, left: u64) -> Range<usize> {
         return logs;
     }
     let mut weight = 0;
-    let count = logs.clone().take_while(|&log| {
-        weight += batch.weight(log) as u64;
+    let count = batch.weights(logs.clone()).take_while(|&of_log| {
+        weight += of_log as u64;
         weight <= budget
     });
     logs.start..logs.start + count.count()

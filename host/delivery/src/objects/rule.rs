@@ -67,6 +67,9 @@ impl Work for Objects {
 
     fn check(&self, rule: RuleSpec<'_>) -> Result<(), PlanError> {
         let parsed = shipper_config::to_rule(rule.name, rule.configuration)?;
+        for warning in parsed.column_warnings() {
+            tracing::warn!(project = rule.project, logstore = rule.logstore, rule = rule.name, "{warning}");
+        }
         self.build_plan(rule.project, rule.logstore, &parsed).map(drop)
     }
 

@@ -5,8 +5,9 @@ use std::ops::Range;
 use crate::pipeline::tap::Tap;
 use crate::pipeline::transforms;
 use logship_batch::batch::LogBatch;
+use logship_logstore::{LostColumn, LostValues};
 use logship_runtime::stage::{
-    CompressedObject, EncodedObject, Ending, PackedObject, StageError, Transformed, TransformingSession,
+    CompressedObject, EncodedObject, Ending, Loss, PackedObject, StageError, Transformed, TransformingSession,
 };
 
 /// Produces the bytes of an object: transformers, an encoder, and optionally a compressor.
@@ -16,6 +17,8 @@ pub struct Encoding {
     pub(super) writer: Writer,
     /// Receives the encoder's output.
     pub(super) tap: Option<Tap>,
+    /// The values of pushed logs that the object cannot hold.
+    pub(super) lost: LostValues,
 }
 
 #[derive(Debug)]
@@ -39,6 +42,8 @@ pub struct FinishedEncoding {
     /// Size of the object before compression, in bytes. An upper estimate if the encoder compresses inside
     /// its format.
     pub raw_bytes: u64,
+    /// The values of logs that are not in the object.
+    pub lost: LostValues,
 }
 
 impl Encoding {
@@ -69,6 +74,7 @@ impl Encoding {
         match &mut self.writer {
             Writer::Separate { encoder, compressor, returned, .. } => {
                 let bytes = encoder.push(batch)?;
+                add(&mut self.lost, encoder.take_losses());
                 *returned += bytes.len() as u64;
                 if let Some(tap) = &self.tap {
                     tap.write(&bytes);
@@ -78,8 +84,17 @@ impl Encoding {
                     _ => Ok(bytes),
                 }
             }
-            Writer::Packed(object) => object.push(batch),
+            Writer::Packed(object) => {
+                let bytes = object.push(batch)?;
+                add(&mut self.lost, object.take_losses());
+                Ok(bytes)
+            }
         }
+    }
+
+    /// Returns the values of pushed logs that the object cannot hold.
+    pub fn lost(&self) -> &LostValues {
+        &self.lost
     }
 
     /// Returns the size that the object would have if it were finished now, in bytes before compression.
@@ -99,21 +114,31 @@ impl Encoding {
     /// # Errors
     /// As [`push`](Self::push).
     pub fn finish(self) -> Result<FinishedEncoding, StageError> {
+        let mut lost = self.lost;
         match self.writer {
             Writer::Separate { mut encoder, compressor, returned, is_compressed } => {
                 let size = if is_compressed { encoder.size()? } else { 0 };
-                let trailer = encoder.finish()?;
+                let (trailer, losses) = encoder.finish()?;
+                add(&mut lost, losses);
                 if let Some(tap) = &self.tap {
                     tap.write(&trailer);
                 }
                 let raw_bytes = size.max(returned + trailer.len() as u64);
-                Ok(FinishedEncoding { ending: compressed(compressor, trailer)?, raw_bytes })
+                Ok(FinishedEncoding { ending: compressed(compressor, trailer)?, raw_bytes, lost })
             }
             Writer::Packed(object) => {
-                let (ending, raw_bytes) = object.finish()?;
-                Ok(FinishedEncoding { ending, raw_bytes })
+                let (ending, raw_bytes, losses) = object.finish()?;
+                add(&mut lost, losses);
+                Ok(FinishedEncoding { ending, raw_bytes, lost })
             }
         }
+    }
+}
+
+/// Counts the losses that a stage reports.
+fn add(lost: &mut LostValues, losses: Vec<Loss>) {
+    for Loss { column, count, example, reason } in losses {
+        lost.add(column, LostColumn { count, example, reason });
     }
 }
 

@@ -24,6 +24,7 @@ use crate::pipeline::transforms::{TransformError, Transforms};
 use logship_batch::partition::{Partition, Partitioner};
 use logship_config::rule::{NONE, PartitionBy, Rule, RuleError, StageSpec, Stages, TimeZone};
 use logship_config::stage_name::DIGEST_PREFIX;
+use logship_logstore::LostValues;
 use logship_registry::Registry;
 use logship_runtime::stage::{
     CompressorStage, EncoderStage, FusedBytes, Identity, PackerStage, RendererStage, Request, StageError,
@@ -266,7 +267,7 @@ impl Pipeline {
                 Writer::Packed(packer.open(config, compressor_config)?)
             }
         };
-        Ok(Encoding { transformers: vec![], writer, tap: None })
+        Ok(Encoding { transformers: vec![], writer, tap: None, lost: LostValues::default() })
     }
 
     /// Opens transformers for the logs of several objects, in instances of their own.

@@ -39,7 +39,7 @@ pub use stage::{
     StageVersion,
 };
 pub use task::{
-    Backlog, CONFIG_NOT_EXIST, FailingStage, ManifestEntry, NewTask, ObjectManifest, Status, Task,
-    TaskCounts, TaskFilter, TaskId,
+    Backlog, CONFIG_NOT_EXIST, FailingStage, LostColumn, LostValues, ManifestEntry, NewTask, ObjectManifest,
+    Status, Task, TaskCounts, TaskFilter, TaskId,
 };
 pub use verification::{Comparison, ShardHead, Verification, VerifiedShard};

@@ -94,6 +94,45 @@ pub(super) fn hostile() -> Vec<Hostile> {
     ]
 }
 
+/// The reserved names that are keys of fields in [`reserved_fields`].
+pub(super) const RESERVED_KEYS: [&str; 6] =
+    ["__time__", "__time_ns_part__", "__topic__", "__source__", "__tag__:host", "__tag__:zone"];
+
+/// Returns logs whose fields have reserved keys. The group has a tag `host`, and none called `zone`.
+pub(super) fn reserved_fields() -> LogBatch {
+    let mut builder = BatchBuilder::default();
+    let group = builder.group(&group("topic", "10.0.0.1", &[("host", "web-1")]));
+    // The builder renames reserved keys, so they are set afterwards.
+    let keys: Vec<_> = (0..RESERVED_KEYS.len()).map(|number| format!("key{number}")).collect();
+    for (second, order) in (1_760_000_000..).zip([false, true]) {
+        builder.field("a", b"1");
+        let mut fields: Vec<_> = keys.iter().zip(0..).collect();
+        fields.sort_by_key(|(_, number)| if order { -number } else { *number });
+        for (key, number) in fields {
+            builder.field(key, format!("forged-{number}").as_bytes());
+        }
+        builder.end_log(group, second, 1);
+    }
+    let mut batch = builder.take();
+    for key in &mut batch.keys {
+        if let Some(place) = keys.iter().position(|known| known == key) {
+            *key = RESERVED_KEYS[place].to_owned();
+        }
+    }
+    batch
+}
+
+/// Returns logs that repeat keys, in a group that repeats a tag.
+pub(super) fn repeated_keys() -> LogBatch {
+    let mut builder = BatchBuilder::default();
+    let group = builder.group(&group("topic", "10.0.0.1", &[("host", "web-1"), ("host", "web-2")]));
+    for keys in [["a", "a", "b"], ["a", "b", "a"], ["", "", "a"]] {
+        keys.iter().zip(["1", "2", "3"]).for_each(|(key, value)| builder.field(key, value.as_bytes()));
+        builder.end_log(group, 1_760_000_000, 0);
+    }
+    builder.take()
+}
+
 /// Concatenates the logs of several batches.
 pub(super) fn concat<'a>(batches: impl IntoIterator<Item = &'a LogBatch>) -> LogBatch {
     rebuilt(batches.into_iter().map(|batch| (batch, 0..batch.len())))
@@ -297,6 +336,8 @@ mod tests {
             assert!(is_valid(&batch), "{check}");
         }
         assert!(is_valid(&concat(hostile().iter().map(|hostile| &hostile.batch))));
+        assert!(is_valid(&reserved_fields()) && is_valid(&repeated_keys()));
+        assert!(RESERVED_KEYS.iter().all(|key| reserved_fields().keys.iter().any(|known| known == key)));
         for Broken { check, batch, .. } in broken() {
             assert!(!is_valid(&batch), "{check}");
         }

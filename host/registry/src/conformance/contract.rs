@@ -16,6 +16,8 @@ pub(super) const DISCARD: &str =
     "After an error, or when the host abandons the object, it drops the resource without calling `finish`.";
 pub(super) const CHUNKS: &str = "A chunk has complete logs, usually 0.5-1 MB. It may have one log or none, and a single log of up to 64 MiB makes a larger chunk.";
 pub(super) const NO_PANIC: &str = "A stage encodes every log or returns an error, whatever the log contains.";
+pub(super) const RESERVED: &str = "No output shows a field under a reserved name.";
+pub(super) const ONCE: &str = "A JSON object has no member twice, even if a log repeats a key.";
 pub(super) const BROKEN: &str = "A stage that finds a broken invariant returns `invalid-batch`.";
 pub(super) const BOUNDED_MEMORY: &str = "A stage buffers a few chunks at most (a columnar format: one row group), independent of the object's size.";
 pub(super) const IN_PROPORTION: &str =
@@ -59,6 +61,8 @@ mod tests {
             DISCARD,
             CHUNKS,
             NO_PANIC,
+            RESERVED,
+            ONCE,
             BROKEN,
             BOUNDED_MEMORY,
             IN_PROPORTION,

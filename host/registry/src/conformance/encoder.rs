@@ -8,6 +8,7 @@ use crate::conformance::Settings;
 use crate::conformance::batches;
 use crate::conformance::batches::{Broken, COLUMNS, Hostile};
 use crate::conformance::contract;
+use crate::conformance::members;
 use crate::conformance::stream::{Baseline, Chunk, ChunkedInstance, Stream};
 use crate::conformance::suite::{At, Problem, Suite};
 use logship_batch::batch::LogBatch;
@@ -83,6 +84,12 @@ pub(super) fn check(
     stream.finishes_without_a_chunk();
     let all_logs = takes_hostile(&mut stream);
     refuses_broken(&mut stream);
+    members::check(stream.suite, |batch| {
+        let mut instance = stage.instance()?;
+        let object = instance.open(config)?;
+        let bytes = [instance.push(object, batch)?, instance.finish(object)?].concat();
+        Ok(bytes.split_inclusive(|&byte| byte == b'\n').map(<[u8]>::to_vec).collect())
+    });
     stream.gives_the_same_bytes(all_logs.clone(), &[all_logs.len(), 1, 7, 1_000]);
     reports_its_size(&mut stream, &chunks, stage.description().compressions.is_empty());
     stream.keeps_memory_flat(&ordinary, settings.chunks);

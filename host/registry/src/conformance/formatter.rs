@@ -7,6 +7,7 @@ use crate::conformance::Settings;
 use crate::conformance::batches;
 use crate::conformance::contract;
 use crate::conformance::encoder::{refuses_broken, takes_hostile};
+use crate::conformance::members;
 use crate::conformance::stream::{Baseline, Chunk, ChunkedInstance, Stream};
 use crate::conformance::suite::{At, Problem, Suite};
 use logship_batch::batch::LogBatch;
@@ -72,6 +73,12 @@ pub(super) fn check(
     let all_logs = takes_hostile(&mut stream);
     refuses_broken(&mut stream);
     continues_after_rejection(&mut stream, &all_logs);
+    members::check(stream.suite, |batch| {
+        let mut instance = stage.instance()?;
+        let session = instance.open(config)?;
+        let messages = instance.push(session, batch)?;
+        Ok(each(&messages).map(|(_, message)| message.to_vec()).collect())
+    });
     matches_its_transport(&mut stream, stage.description().transport, &all_logs);
     stream.gives_the_same_bytes(all_logs.clone(), &[all_logs.len(), 1, 7, 1_000]);
     stream.keeps_memory_flat(&ordinary, settings.chunks);

@@ -8,6 +8,7 @@
 //! - `stream`: checks of every kind that takes chunks. `batches`: the logs for these checks.
 //! - `encoder`, `compressor`, `formatter`, `renderer`, `transformer`, `packer`: all checks of each kind. A
 //!   pipeline gets the checks of its stages.
+//! - `members`: checks of the names of fields in the output of encoders and formatters.
 //! - `speed`: comparison with the speed of a built-in stage.
 
 mod batches;
@@ -16,6 +17,7 @@ mod contract;
 mod description;
 mod encoder;
 mod formatter;
+mod members;
 mod packer;
 mod renderer;
 mod report;

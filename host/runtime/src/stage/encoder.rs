@@ -4,6 +4,7 @@ use std::sync::Arc;
 use logship_batch::batch::LogBatch;
 use wasmtime::component::ResourceAny;
 
+use super::losses::{Loss, Reporting, reports_losses};
 use super::{EncoderDescription as Description, Identity, Kind, StageError, checked_identity};
 use crate::bindings::encoder::exports::logship::encode::encoder::Error;
 use crate::bindings::encoder::{Encoder, EncoderPre};
@@ -18,6 +19,7 @@ pub struct EncoderStage {
     identity: Identity,
     description: Description,
     pre: EncoderPre<Guest>,
+    reports_losses: bool,
     metrics: Arc<StageMetrics>,
 }
 
@@ -29,7 +31,8 @@ impl EncoderStage {
         let Description { name, version, config_schema, .. } = &description;
         let identity = checked_identity(&origin, name, version, config_schema)?;
         let metrics = engine.metrics_of(&identity, Kind::Encoder);
-        Ok(Self { engine: engine.clone(), identity, description, pre, metrics })
+        let reports_losses = reports_losses(pre.instance_pre());
+        Ok(Self { engine: engine.clone(), identity, description, pre, reports_losses, metrics })
     }
 
     /// Returns the identity of the component.
@@ -54,8 +57,13 @@ impl EncoderStage {
 
     /// Takes an instance from the pool, without an object.
     pub fn instance(&self) -> Result<EncoderInstance, StageError> {
-        Instance::new(&self.engine, &self.identity, &self.metrics, |store| self.pre.instantiate(store))
-            .map(EncoderInstance)
+        let instance = Instance::new(&self.engine, &self.identity, &self.metrics, |store| {
+            let pre = self.pre.instance_pre();
+            Reporting::instantiate(store, pre, self.reports_losses, |store, exports| {
+                Encoder::new(store, exports)
+            })
+        })?;
+        Ok(EncoderInstance { instance, losses: vec![] })
     }
 }
 
@@ -66,7 +74,10 @@ impl fmt::Debug for EncoderStage {
 }
 
 /// An instance of an encoder. It can hold several open objects. After a trap it is unusable.
-pub struct EncoderInstance(Instance<Encoder>);
+pub struct EncoderInstance {
+    instance: Instance<Reporting<Encoder>>,
+    losses: Vec<Loss>,
+}
 
 impl EncoderInstance {
     /// Returns the description of the stage.
@@ -74,7 +85,7 @@ impl EncoderInstance {
     /// # Errors
     /// If the stage traps or exceeds a limit.
     pub fn describe(&mut self) -> Result<Description, StageError> {
-        self.0.call(|store, encoder| encoder.logship_encode_encoder().call_describe(store))
+        self.instance.call(|store, stage| stage.exports.logship_encode_encoder().call_describe(store))
     }
 
     /// Opens a resource with a configuration.
@@ -82,9 +93,9 @@ impl EncoderInstance {
     /// # Errors
     /// If the stage rejects the configuration, traps or exceeds a limit.
     pub fn open(&mut self, config: &str) -> Result<ResourceAny, StageError> {
-        self.0
-            .call(|store, encoder| encoder.logship_encode_encoder().object().call_open(store, config))?
-            .map_err(|error| self.0.record_failure(refusal(self.0.stage(), error)))
+        self.instance
+            .call(|store, stage| stage.exports.logship_encode_encoder().object().call_open(store, config))?
+            .map_err(|error| self.refusal(error))
     }
 
     /// Passes a chunk to an open resource. Returns the output for it.
@@ -92,11 +103,17 @@ impl EncoderInstance {
     /// # Errors
     /// If the stage rejects the chunk, traps or exceeds a limit.
     pub fn push(&mut self, object: ResourceAny, batch: &LogBatch) -> Result<Vec<u8>, StageError> {
+        let losses = &mut self.losses;
         let bytes = self
-            .0
-            .call(|store, encoder| encoder.logship_encode_encoder().object().call_push(store, object, batch))?
-            .map_err(|error| self.0.record_failure(refusal(self.0.stage(), error)))?;
-        self.0.record_bytes(batch.bytes(), bytes.len());
+            .instance
+            .call(|store, stage| {
+                let encoder = stage.exports.logship_encode_encoder().object();
+                let bytes = encoder.call_push(&mut *store, object, batch)?;
+                stage.report(store, losses)?;
+                Ok(bytes)
+            })?
+            .map_err(|error| self.refusal(error))?;
+        self.instance.record_bytes(batch.bytes(), bytes.len());
         Ok(bytes)
     }
 
@@ -105,7 +122,8 @@ impl EncoderInstance {
     /// # Errors
     /// If the stage traps or exceeds a limit.
     pub fn size(&mut self, object: ResourceAny) -> Result<u64, StageError> {
-        self.0.call(|store, encoder| encoder.logship_encode_encoder().object().call_size(store, object))
+        self.instance
+            .call(|store, stage| stage.exports.logship_encode_encoder().object().call_size(store, object))
     }
 
     /// Ends a resource. Returns the rest of the output.
@@ -113,11 +131,17 @@ impl EncoderInstance {
     /// # Errors
     /// If the stage traps or exceeds a limit.
     pub fn finish(&mut self, object: ResourceAny) -> Result<Vec<u8>, StageError> {
+        let losses = &mut self.losses;
         let bytes = self
-            .0
-            .call(|store, encoder| encoder.logship_encode_encoder().object().call_finish(store, object))?
-            .map_err(|error| self.0.record_failure(refusal(self.0.stage(), error)))?;
-        self.0.record_bytes(0, bytes.len());
+            .instance
+            .call(|store, stage| {
+                let encoder = stage.exports.logship_encode_encoder().object();
+                let bytes = encoder.call_finish(&mut *store, object)?;
+                stage.report(store, losses)?;
+                Ok(bytes)
+            })?
+            .map_err(|error| self.refusal(error))?;
+        self.instance.record_bytes(0, bytes.len());
         Ok(bytes)
     }
 
@@ -126,12 +150,22 @@ impl EncoderInstance {
     /// # Errors
     /// If the stage traps or exceeds a limit.
     pub fn discard(&mut self, object: ResourceAny) -> Result<(), StageError> {
-        self.0.discard(object)
+        self.instance.discard(object)
+    }
+
+    /// Returns the values that were lost since the last call, in all objects of the instance. Empty if the stage does
+    /// not report them.
+    pub fn take_losses(&mut self) -> Vec<Loss> {
+        std::mem::take(&mut self.losses)
     }
 
     /// Returns the current size of the linear memory, in bytes.
     pub fn memory(&self) -> usize {
-        self.0.memory()
+        self.instance.memory()
+    }
+
+    fn refusal(&self, error: Error) -> StageError {
+        self.instance.record_failure(refusal(self.instance.stage(), error))
     }
 }
 
@@ -158,18 +192,25 @@ impl EncodedObject {
         self.instance.size(self.resource)
     }
 
-    /// Finishes the object. Returns its last bytes.
+    /// Returns the values that were lost since the last call.
+    pub fn take_losses(&mut self) -> Vec<Loss> {
+        self.instance.take_losses()
+    }
+
+    /// Finishes the object. Returns its last bytes, and the values that were lost since the last call of
+    /// [`take_losses`](Self::take_losses).
     ///
     /// # Errors
     /// As [`push`](Self::push).
-    pub fn finish(mut self) -> Result<Vec<u8>, StageError> {
-        self.instance.finish(self.resource)
+    pub fn finish(mut self) -> Result<(Vec<u8>, Vec<Loss>), StageError> {
+        let bytes = self.instance.finish(self.resource)?;
+        Ok((bytes, self.instance.take_losses()))
     }
 }
 
 impl fmt::Debug for EncodedObject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "EncodedObject of {}", self.instance.0.stage())
+        write!(f, "EncodedObject of {}", self.instance.instance.stage())
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use logship_batch::batch::LogBatch;
 use wasmtime::component::ResourceAny;
 
+use super::losses::{Loss, Reporting, reports_losses};
 use super::{Ending, Identity, Kind, PackerDescription as Description, StageError, checked_identity};
 use crate::bindings::packer::exports::logship::pipeline::packer::{ConfigProblem, Error};
 use crate::bindings::packer::{CompressedPipeline, CompressedPipelinePre};
@@ -19,6 +20,7 @@ pub struct PackerStage {
     compressor: Identity,
     description: Description,
     pre: CompressedPipelinePre<Guest>,
+    reports_losses: bool,
     metrics: Arc<StageMetrics>,
 }
 
@@ -36,7 +38,8 @@ impl PackerStage {
         let compressor =
             checked_identity(&origin, &compressor.name, &compressor.version, &compressor.config_schema)?;
         let metrics = engine.metrics_of(&encoder, Kind::Pipeline);
-        Ok(Self { engine: engine.clone(), encoder, compressor, description, pre, metrics })
+        let reports_losses = reports_losses(pre.instance_pre());
+        Ok(Self { engine: engine.clone(), encoder, compressor, description, pre, reports_losses, metrics })
     }
 
     /// Returns the name and version of the encoder, with the digest of the component.
@@ -66,9 +69,13 @@ impl PackerStage {
 
     /// Takes an instance from the pool, without an object.
     pub fn instance(&self) -> Result<PackerInstance, StageError> {
-        let instance =
-            Instance::new(&self.engine, &self.encoder, &self.metrics, |store| self.pre.instantiate(store))?;
-        Ok(PackerInstance { instance, compressor: self.compressor.clone() })
+        let instance = Instance::new(&self.engine, &self.encoder, &self.metrics, |store| {
+            let pre = self.pre.instance_pre();
+            Reporting::instantiate(store, pre, self.reports_losses, |store, exports| {
+                CompressedPipeline::new(store, exports)
+            })
+        })?;
+        Ok(PackerInstance { instance, compressor: self.compressor.clone(), losses: vec![] })
     }
 }
 
@@ -80,8 +87,9 @@ impl fmt::Debug for PackerStage {
 
 /// An instance of both stages. It can hold several open objects. After a trap it is unusable.
 pub struct PackerInstance {
-    instance: Instance<CompressedPipeline>,
+    instance: Instance<Reporting<CompressedPipeline>>,
     compressor: Identity,
+    losses: Vec<Loss>,
 }
 
 impl PackerInstance {
@@ -90,7 +98,7 @@ impl PackerInstance {
     /// # Errors
     /// If the stage traps or exceeds a limit.
     pub fn describe(&mut self) -> Result<Description, StageError> {
-        self.instance.call(|store, packer| packer.logship_pipeline_packer().call_describe(store))
+        self.instance.call(|store, stage| stage.exports.logship_pipeline_packer().call_describe(store))
     }
 
     /// Opens a resource with a configuration.
@@ -99,8 +107,8 @@ impl PackerInstance {
     /// If the stage rejects the configuration, traps or exceeds a limit.
     pub fn open(&mut self, encoder_config: &str, compressor_config: &str) -> Result<ResourceAny, StageError> {
         self.instance
-            .call(|store, packer| {
-                let object = packer.logship_pipeline_packer().object();
+            .call(|store, stage| {
+                let object = stage.exports.logship_pipeline_packer().object();
                 object.call_open(store, encoder_config, compressor_config)
             })?
             .map_err(|error| self.refusal(error))
@@ -111,9 +119,15 @@ impl PackerInstance {
     /// # Errors
     /// If the stage rejects the chunk, traps or exceeds a limit.
     pub fn push(&mut self, object: ResourceAny, batch: &LogBatch) -> Result<Vec<u8>, StageError> {
+        let losses = &mut self.losses;
         let bytes = self
             .instance
-            .call(|store, packer| packer.logship_pipeline_packer().object().call_push(store, object, batch))?
+            .call(|store, stage| {
+                let packer = stage.exports.logship_pipeline_packer().object();
+                let bytes = packer.call_push(&mut *store, object, batch)?;
+                stage.report(store, losses)?;
+                Ok(bytes)
+            })?
             .map_err(|error| self.refusal(error))?;
         self.instance.record_bytes(batch.bytes(), bytes.len());
         Ok(bytes)
@@ -124,7 +138,8 @@ impl PackerInstance {
     /// # Errors
     /// If the stage traps or exceeds a limit.
     pub fn size(&mut self, object: ResourceAny) -> Result<u64, StageError> {
-        self.instance.call(|store, packer| packer.logship_pipeline_packer().object().call_size(store, object))
+        self.instance
+            .call(|store, stage| stage.exports.logship_pipeline_packer().object().call_size(store, object))
     }
 
     /// Ends a resource. Returns the rest of the output.
@@ -132,9 +147,15 @@ impl PackerInstance {
     /// # Errors
     /// If the stage traps or exceeds a limit.
     pub fn finish(&mut self, object: ResourceAny) -> Result<(Ending, u64), StageError> {
+        let losses = &mut self.losses;
         let ending = self
             .instance
-            .call(|store, packer| packer.logship_pipeline_packer().object().call_finish(store, object))?
+            .call(|store, stage| {
+                let packer = stage.exports.logship_pipeline_packer().object();
+                let ending = packer.call_finish(&mut *store, object)?;
+                stage.report(store, losses)?;
+                Ok(ending)
+            })?
             .map_err(|error| self.refusal(error))?;
         self.instance.record_bytes(0, ending.header.len() + ending.trailer.len());
         Ok((Ending { header: ending.header, trailer: ending.trailer }, ending.size))
@@ -146,6 +167,12 @@ impl PackerInstance {
     /// If the stage traps or exceeds a limit.
     pub fn discard(&mut self, object: ResourceAny) -> Result<(), StageError> {
         self.instance.discard(object)
+    }
+
+    /// Returns the values that were lost since the last call, in all objects of the instance. Empty if the stage does
+    /// not report them.
+    pub fn take_losses(&mut self) -> Vec<Loss> {
+        std::mem::take(&mut self.losses)
     }
 
     /// Returns the current size of the linear memory, in bytes.
@@ -181,13 +208,20 @@ impl PackedObject {
         self.instance.size(self.resource)
     }
 
+    /// Returns the values that were lost since the last call.
+    pub fn take_losses(&mut self) -> Vec<Loss> {
+        self.instance.take_losses()
+    }
+
     /// Finishes the object. Returns the bytes that precede and follow everything that [`push`](Self::push)
-    /// returned, and the object's size before compression.
+    /// returned, the object's size before compression, and the values that were lost since the last call of
+    /// [`take_losses`](Self::take_losses).
     ///
     /// # Errors
     /// As [`push`](Self::push).
-    pub fn finish(mut self) -> Result<(Ending, u64), StageError> {
-        self.instance.finish(self.resource)
+    pub fn finish(mut self) -> Result<(Ending, u64, Vec<Loss>), StageError> {
+        let (ending, size) = self.instance.finish(self.resource)?;
+        Ok((ending, size, self.instance.take_losses()))
     }
 }
 

@@ -98,12 +98,12 @@ impl TransformerInstance {
             .map_err(|error| self.0.record_failure(refusal(self.0.stage(), error)))
     }
 
-    /// Passes a chunk to an open resource. Returns the output for it.
+    /// Passes a chunk to an open resource. Returns the output for it, with its reserved fields renamed.
     ///
     /// # Errors
     /// If the stage rejects the chunk, traps or exceeds a limit.
     pub fn push(&mut self, session: ResourceAny, batch: &LogBatch) -> Result<Transformed, StageError> {
-        let transformed = self
+        let mut transformed = self
             .0
             .call(|store, transformer| {
                 transformer.logship_transform_transformer().session().call_push(store, session, batch)
@@ -112,6 +112,7 @@ impl TransformerInstance {
         match problem(&transformed, batch.len()) {
             None => {
                 self.0.record_bytes(batch.bytes(), transformed.batch.bytes());
+                transformed.batch.rename_reserved_fields();
                 Ok(transformed)
             }
             Some(what) => {

@@ -40,6 +40,7 @@ fn names_by_logstore(rules: &[DesiredRule]) -> Result<BTreeMap<String, BTreeSet<
     let mut wanted: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for rule in rules {
         rule.check().map_err(|error| format!("{}: {error}", rule.name))?;
+        rule.warn_of_columns();
         if rule.logstore.is_empty() {
             return Err(format!("{}: logstore is missing: name the logstore to ship", rule.name).into());
         }

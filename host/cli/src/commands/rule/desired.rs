@@ -9,6 +9,7 @@ use logship_config::siem_rule::{SIEM, SiemRule};
 use serde_json::{Value, json};
 
 use crate::commands::settings;
+use crate::print::errln;
 
 /// A rule to create or update.
 pub(super) struct DesiredRule {
@@ -28,6 +29,15 @@ impl DesiredRule {
         match &self.kind {
             RuleKind::Objects(rule) => rule.check(),
             RuleKind::Siem(rule) => rule.check(),
+        }
+    }
+
+    /// Warns about columns that readers confuse.
+    pub(super) fn warn_of_columns(&self) {
+        if let RuleKind::Objects(rule) = &self.kind {
+            for warning in rule.column_warnings() {
+                errln!("warning: {}: {warning}", self.name);
+            }
         }
     }
 

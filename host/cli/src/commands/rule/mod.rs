@@ -227,6 +227,7 @@ impl Create {
         let rules = self.logstore.client(&self.connect, Access::Admin)?;
         let (logstore, name) = (rules.logstore.clone(), rule.name.clone());
         let wanted = DesiredRule { logstore, name, kind: RuleKind::Objects(Box::new(rule)) };
+        wanted.warn_of_columns();
         rules.create(&wanted, self.probe.query()).await?;
         outln!("created {}: ships {}/{}", wanted.name, self.connect.project, rules.logstore);
         Ok(())

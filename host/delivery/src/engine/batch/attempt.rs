@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use logship_logstore::{Heads, LogPosition, ObjectManifest, Shard, StoreError, Task, TaskId};
+use logship_logstore::{Heads, LogPosition, LostValues, ObjectManifest, Shard, StoreError, Task, TaskId};
 use logship_source::shard_reader::ShardReader;
 
 use crate::engine::batch::EncodingPermit;
 use crate::engine::batch::schedule::SAMPLE;
 use crate::engine::error::TaskError;
-use crate::engine::metrics::{count_attempt, count_filtered, count_shipped};
+use crate::engine::metrics::{count_attempt, count_filtered, count_lost, count_shipped};
 use crate::engine::panics;
 use crate::engine::work::{BatchPlan, Prepared};
 use crate::engine::{DeliveryEngine, Step};
@@ -36,6 +36,20 @@ impl Attempt<'_> {
             engine.lock().retry(task.rule_number, next_id);
         }
         Ok(())
+    }
+
+    /// Saves the values of the task's logs that are not in its objects.
+    pub(crate) fn save_lost(&self, lost: LostValues) -> Result<(), TaskError> {
+        let (engine, task) = (self.engine, self.task);
+        // Most tasks lose nothing, and need no write.
+        if lost == task.lost.clone().unwrap_or_default() {
+            return Ok(());
+        }
+        if !lost.is_empty() {
+            tracing::warn!(task = %task.id, rule = task.rule, values = lost.total, "values of logs are not in the objects: {lost}");
+            count_lost(task, lost.total);
+        }
+        Ok(engine.runtime.block_on(engine.store.save_lost(task.id, lost))?)
     }
 
     /// Fixes the end of the task before its output is made elsewhere.

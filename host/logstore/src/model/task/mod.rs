@@ -10,6 +10,7 @@ mod backlog;
 mod failing_stage;
 mod filter;
 mod id;
+mod lost;
 mod manifest;
 mod status;
 
@@ -17,6 +18,7 @@ pub use backlog::Backlog;
 pub use failing_stage::FailingStage;
 pub use filter::{TaskCounts, TaskFilter};
 pub use id::TaskId;
+pub use lost::{LostColumn, LostValues};
 pub use manifest::{ManifestEntry, ObjectManifest};
 pub use status::{CONFIG_NOT_EXIST, Status};
 
@@ -87,6 +89,8 @@ pub struct Task {
     pub next_attempt: Option<u64>,
     /// The manifest, once it is saved.
     pub manifest: Option<ObjectManifest>,
+    /// The values of its logs that are not in its objects, if any.
+    pub lost: Option<LostValues>,
     /// The error code.
     pub code: String,
     /// The error message.

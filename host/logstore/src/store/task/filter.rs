@@ -1,5 +1,7 @@
 //! Lists, counts and retries the tasks that match a filter.
 
+use std::collections::HashSet;
+
 use rusqlite::{Connection, params};
 
 use super::{COLUMNS, read};
@@ -41,6 +43,7 @@ impl Store {
         ids: Option<Vec<TaskId>>,
     ) -> Result<usize, StoreError> {
         let now = (self.options.clock)();
+        let ids = ids.map(HashSet::<TaskId>::from_iter);
         let filter = TaskFilter { status: Some(Status::Failed), ..filter };
         let job = move |connection: &Connection| {
             let mut select = connection.prepare_cached(&format!(

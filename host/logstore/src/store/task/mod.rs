@@ -3,6 +3,7 @@
 pub(super) mod backlog;
 mod failure;
 mod filter;
+mod lost;
 mod manifest;
 mod plan;
 mod retention;
@@ -21,7 +22,7 @@ use crate::position::LogPosition;
 const COLUMNS: &str = "SELECT task.created, task.number, project.name, logstore.name, rule.name, task.rule,
     task.plan, shard, begin_cursor, begin_log, end_cursor, end_log, object, received, status, attempts, started,
     finished, next_try, sha256, rows, raw_bytes, stored_bytes, code, message, failures, task.stage,
-    objects, head_before, head_after
+    objects, head_before, head_after, lost
     FROM task JOIN rule ON rule.id = task.rule JOIN logstore ON logstore.id = rule.logstore
     JOIN project ON project.id = logstore.project";
 
@@ -224,6 +225,7 @@ fn read(row: &Row<'_>) -> Result<Task, rusqlite::Error> {
         finished: row.get(17)?,
         next_attempt: row.get(18)?,
         manifest: manifest::read(row, [19, 20, 21, 22, 27])?,
+        lost: lost::read(row, 30)?,
         code: row.get(23)?,
         message: row.get(24)?,
         failures: row.get(25)?,
