@@ -2,7 +2,8 @@
 //!
 //! - `workspace`: paths of the project.
 //! - `stages`, `toolchain`, `rustup`, `debian`: builds stages as WebAssembly components, and selects their toolchain.
-//! - `build`, `demo`, `test`, `bench`, `sample`: one command per file.
+//! - `build`, `demo`, `test`, `fuzz`, `bench`, `sample`: one command per file.
+//! - `house`, `dependencies`, `sbom`: the crates of the host, and what they depend on.
 //! - `venv`, `apt`: tools of the tests other than Rust.
 //! - `command`, `files`: helpers for child processes and files.
 
@@ -12,11 +13,14 @@ mod build;
 mod command;
 mod debian;
 mod demo;
+mod dependencies;
 mod files;
+mod fuzz;
 mod house;
 mod modules;
 mod rustup;
 mod sample;
+mod sbom;
 mod stages;
 mod steps;
 mod test;
@@ -44,6 +48,9 @@ Usage: cargo xtask COMMAND
                                      ARGs go to cargo test
   house                              prints the crates of host/ and checks who imports whom;
                                      writes the table into host/README.md
+  sbom [--to FILE]                   lists the components in the program, as CycloneDX;
+                                     default: out/logship.cdx.json
+  fuzz [--seconds N]                 builds the fuzz targets, and runs each for N seconds (default: 10)
   soak                               builds everything, then runs the long tests at full length;
                                      test runs a tenth of it
   bench [stages|service|shipping|siem|functions|ship]... [--lines N] [--runs N] [--write] [-- ARG...]
@@ -87,6 +94,8 @@ fn run() -> Result<()> {
         "sample" => sample(args),
         "test" => test::run(&workspace, &passed_on(args)?),
         "house" => no_more_args(args).and_then(|()| house::run(&workspace)),
+        "sbom" => sbom(&workspace, args),
+        "fuzz" => fuzz(&workspace, args),
         "soak" => no_more_args(args).and_then(|()| test::soak(&workspace)),
         "bench" => bench::run(&workspace, bench_options(args)?),
         other => bail!("unknown command {other:?}\n\n{HELP}"),
@@ -104,6 +113,28 @@ fn build_options(mut args: lexopt::Parser) -> Result<build::Options> {
         }
     }
     Ok(options)
+}
+
+fn sbom(workspace: &Workspace, mut args: lexopt::Parser) -> Result<()> {
+    let mut to = workspace.path("out/logship.cdx.json");
+    while let Some(arg) = args.next()? {
+        match arg {
+            Long("to") => to = args.value()?.into(),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    sbom::run(workspace, &to)
+}
+
+fn fuzz(workspace: &Workspace, mut args: lexopt::Parser) -> Result<()> {
+    let mut seconds = fuzz::SECONDS;
+    while let Some(arg) = args.next()? {
+        match arg {
+            Long("seconds") => seconds = args.value()?.parse()?,
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    fuzz::run(workspace, seconds)
 }
 
 fn sample(mut args: lexopt::Parser) -> Result<()> {

@@ -1,8 +1,7 @@
 //! The `logship` program.
 
-/// Keeps freed memory for reuse, because batches of several megabytes are allocated and freed all the time.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: logship::allocator::Allocator = logship::allocator::Allocator;
 
 fn main() -> std::process::ExitCode {
     logship::commands::run()

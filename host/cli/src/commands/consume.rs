@@ -12,7 +12,7 @@ use super::connect::Connect;
 use super::log::LogOptions;
 use super::receiver_options::{FormatOptions, ReceiverOptions, ResolvedReceiver};
 use super::signals::EndSignals;
-use super::{EngineOptions, Failure};
+use super::{EngineOptions, Failure, tokio_runtime};
 use logship_delivery::events::Sent;
 use logship_delivery::events::consumer::{Consumer, DeadLetterLocation};
 use logship_delivery::events::member::Membership;
@@ -87,7 +87,7 @@ fn starting_point(text: &str) -> Result<String, String> {
 impl ConsumeCommand {
     pub(super) fn run(self, engine: &EngineOptions) -> Result<(), Failure> {
         self.log.init()?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let runtime = tokio_runtime()?;
         let signals = runtime.block_on(async { EndSignals::catch() })?;
         let registry = Registry::new(engine.engine()?);
         let result = runtime.block_on(self.consume(&registry, signals));

@@ -14,7 +14,7 @@ use logship_spin_runtime::subscriber::subscribe;
 
 use super::log::LogOptions;
 use super::signals::EndSignals;
-use super::{EngineOptions, Failure};
+use super::{EngineOptions, Failure, tokio_runtime};
 use crate::function_stages::Stages;
 use crate::log_queue::{LogQueue, Stream};
 use crate::print::outln;
@@ -90,7 +90,7 @@ impl ServeCommand {
 
     fn run(self, engine: &EngineOptions) -> Result<(), Failure> {
         self.log.init()?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let runtime = tokio_runtime()?;
         let mut signals = runtime.block_on(async { EndSignals::catch() })?;
         let manifest = Manifest::read(&self.application)?;
         let cache = engine.cache.clone().or_else(default_cache);

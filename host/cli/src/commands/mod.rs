@@ -46,6 +46,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::allocator;
 use crate::print::{self, errln};
 use engine_options::EngineOptions;
 use logship_runtime::wasi::WasiAllowlist;
@@ -113,6 +114,12 @@ impl WasiOption {
 fn restore_sigpipe() {
     // SAFETY: restores a signal's default action before other threads exist.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+}
+
+/// Creates the async runtime of a command that runs for long. It gives memory back when it is idle.
+fn tokio_runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    allocator::shrink_when_idle();
+    tokio::runtime::Builder::new_multi_thread().enable_all().on_thread_park(allocator::shrink_heap).build()
 }
 
 impl Command {

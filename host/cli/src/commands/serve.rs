@@ -6,7 +6,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::log::LogOptions;
 use super::signals::EndSignals;
-use super::{EngineOptions, Failure, settings};
+use super::{EngineOptions, Failure, settings, tokio_runtime};
 use crate::print;
 use logship_config::service::{self, Config, Tls};
 use logship_runtime::engine::DeadlineMode;
@@ -45,7 +45,7 @@ pub(super) struct ServeCommand {
 impl ServeCommand {
     pub(super) fn run(self, engine: &EngineOptions) -> Result<(), Failure> {
         self.log.init()?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let runtime = tokio_runtime()?;
         // First, so that a signal during the start ends the service.
         let mut signals = runtime.block_on(async { EndSignals::catch() })?;
         let config = self.config()?;

@@ -26,6 +26,9 @@ use crate::options::Clock;
 /// The interval between retention steps while there are no writes.
 const IDLE_INTERVAL: Duration = Duration::from_millis(500);
 
+/// Number of intervals without work after which the connection gives back the memory of its caches.
+const SHRINK_AFTER: u32 = 20;
+
 /// The interval at which the high-water mark gets the time while there are no writes, in microseconds.
 const MARK_INTERVAL: u64 = 10_000_000;
 
@@ -62,6 +65,7 @@ impl Writer {
             purge,
             monitor,
             failure,
+            idle_intervals: 0,
         };
         let thread = std::thread::Builder::new().name("store".into()).spawn(move || thread.run())?;
         Ok(Self { sender: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)) })
@@ -169,6 +173,8 @@ struct Thread {
     monitor: Arc<Monitor>,
     /// The failure of the last commits, until the disk takes data again.
     failure: Option<Failure>,
+    /// Number of intervals without work.
+    idle_intervals: u32,
 }
 
 impl Thread {
@@ -177,6 +183,7 @@ impl Thread {
             let wait = if self.retention.has_work() { Duration::ZERO } else { IDLE_INTERVAL };
             match self.receiver.recv_timeout(wait) {
                 Ok(work) => {
+                    self.idle_intervals = 0;
                     self.commit(work);
                     self.purge();
                 }
@@ -323,7 +330,7 @@ impl Thread {
         self.commit(Work::Job(Job { run, changes_catalog: true, scope: None, records }));
     }
 
-    /// Performs a retention step while there are no writes.
+    /// Performs a retention step while there are no writes. Gives back memory when there are none for long.
     fn idle(&mut self) {
         if self.monitor.refusal().is_some() {
             return;
@@ -346,6 +353,12 @@ impl Thread {
         }
         if let Err(error) = self.put_ids.idle(&self.connection, (self.clock)() / 1_000_000) {
             tracing::error!(%error, "can't delete expired put ids; it will be retried");
+        }
+        self.idle_intervals = self.idle_intervals.saturating_add(1);
+        if self.idle_intervals == SHRINK_AFTER
+            && let Err(error) = self.connection.execute_batch("PRAGMA shrink_memory")
+        {
+            tracing::warn!(%error, "can't give back the memory of the store's cache");
         }
     }
 }
