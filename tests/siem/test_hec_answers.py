@@ -108,6 +108,17 @@ class Answers(ConsumeCase):
                 requests, _ = self.deliver(answer, hec(200, 0))
                 self.assertEqual(requests, [self.LOGS] * 2)
 
+    def test_receiver_without_acknowledgements_gets_nothing(self):
+        """It would get the same events again and again."""
+        receiver = Receiver((200, b"OK", {}))
+        self.addCleanup(receiver.close)
+        group = self.next_group(self.logstore)
+        settings = ("--set", "acknowledge=true")
+        consumer = self.consumer(self.logstore, receiver.url, *settings, token="t", group=group, until_end=False)
+        consumer.wait_for_problem("no acknowledgements")
+        consumer.leave()
+        self.assertEqual(set(receiver.requests), {0})
+
     def test_redirect_is_not_followed_and_names_its_target(self):
         moved = (307, b"", {"Location": "https://splunk.example.org:8088/x"})
         requests, said = self.deliver(moved, hec(200, 0))

@@ -150,7 +150,15 @@ impl Client {
                 Ok((status, response)) if !status.is_success() => {
                     return Outcome::Failed(format!("{status}: {response}"), None);
                 }
-                Ok(_) => endpoint.has_acks.store(true, Ordering::Relaxed),
+                Ok((_, response)) if response["acks"].is_object() => {
+                    endpoint.has_acks.store(true, Ordering::Relaxed);
+                }
+                Ok((status, _)) => {
+                    let problem = format!(
+                        "no acknowledgements: {status}, but no answer of Splunk's to a query for them; nothing is sent until acknowledge = false"
+                    );
+                    return Outcome::Failed(problem, None);
+                }
                 Err(problem) => return Outcome::Failed(problem, None),
             }
         }
