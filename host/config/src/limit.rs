@@ -61,6 +61,8 @@ pub const CONNECTIONS: Limit = Limit::new(1, 1 << 20);
 pub const GROUP_BYTES: Limit = Limit::new(1 << 16, 64 << 20).max_note(" (64 MiB)");
 /// `limits.bodies-bytes`. A body of the largest log group must fit in, too.
 pub const BODIES_BYTES: Limit = Limit::new(GROUP_BYTES.min, 1 << 32);
+/// `retention.clock-step-seconds`.
+pub const CLOCK_STEP_SECONDS: Limit = Limit::new(60, 31_622_400).max_note("a year");
 /// `limits.idle-seconds`.
 pub const IDLE_SECONDS: Limit = Limit::new(1, 86_400);
 /// `limits.stall-seconds`.

@@ -42,6 +42,8 @@ pub struct Config {
     pub open_metrics: bool,
     /// Resource limits, retries and times of shipping.
     pub shipping: Shipping,
+    /// The deletion of expired logs.
+    pub retention: Retention,
     /// The directory of components, and their permissions.
     pub stages: Stages,
     /// The destinations of rules, by name. Rules without a destination use `default`, which is the directory `buckets`
@@ -128,6 +130,25 @@ impl Default for Stages {
     }
 }
 
+/// The deletion of logs whose time to live ended.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Retention {
+    /// True if logs are deleted at the end of their time to live even if a rule has not shipped them yet. Otherwise they
+    /// are kept until all rules of the Logstore have shipped them, disabled rules too.
+    pub delete_unshipped: bool,
+    /// The largest step forward of the clock that is accepted, in seconds, also while the service is stopped. After a
+    /// larger one, no logs are deleted until the clock is set back, or confirmed with `logship store confirm --clock`.
+    #[schemars(range(min = limit::CLOCK_STEP_SECONDS.min, max = limit::CLOCK_STEP_SECONDS.max))]
+    pub clock_step_seconds: u64,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { delete_unshipped: false, clock_step_seconds: 86_400 }
+    }
+}
+
 /// The limits of requests.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -171,6 +192,7 @@ impl Default for Config {
             limits: Limits::default(),
             open_metrics: false,
             shipping: Shipping::default(),
+            retention: Retention::default(),
             stages: Stages::default(),
             destinations: BTreeMap::new(),
             receivers: BTreeMap::new(),
@@ -269,6 +291,8 @@ impl Config {
         self.limits.check()?;
         within("deletion.undo-hours", self.deletion.undo_hours, limit::UNDO_HOURS)?;
         self.shipping.check()?;
+        let step = self.retention.clock_step_seconds;
+        within("retention.clock-step-seconds", step, limit::CLOCK_STEP_SECONDS)?;
         let destinations = self.destinations();
         for (name, destination) in &destinations {
             if let DestinationConfig::Function(function) = destination {

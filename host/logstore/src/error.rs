@@ -41,6 +41,14 @@ pub enum StoreError {
         /// The name.
         name: String,
     },
+    /// The logstore is under a legal hold.
+    #[error("logstore {name} is under a legal hold ({reason}) and can't be deleted: release it first")]
+    Held {
+        /// The name of the logstore.
+        name: String,
+        /// The reason.
+        reason: String,
+    },
     /// The shard does not exist.
     #[error("shard {0} does not exist")]
     NoShard(u32),

@@ -18,6 +18,7 @@
 //! | `files` | files that only their owner can read |
 //! | `error` | [`StoreError`] |
 //! | `balance` | assigns the shards of a logstore to the members of a consumer group |
+//! | `clock_guard` | a clock that is set far forward must not delete logs |
 //! | `options` | [`Options`] of a store |
 //! | `damage` | [`Damage`]: damaged or missing log groups |
 //! | `digest` | [`Digest`]: BLAKE3 |
@@ -36,6 +37,7 @@
 
 mod audit;
 mod balance;
+mod clock_guard;
 mod copy;
 mod damage;
 mod digest;

@@ -18,6 +18,12 @@ pub struct Options {
     pub put_ids: u64,
     /// The time for which a deleted logstore or project can be restored, in seconds.
     pub undo_seconds: u64,
+    /// The largest step forward of the clock that needs no confirmation, in microseconds.
+    pub clock_step: u64,
+    /// True if retention deletes logs that a rule has not shipped yet.
+    pub delete_unshipped: bool,
+    /// The target types of rules that ship. Other rules are only stored, and keep no logs.
+    pub shipped_targets: Vec<&'static str>,
     /// The wall clock, since the Unix epoch.
     pub clock: Clock,
     /// A monotonic clock, for timeouts of consumers: changes of the wall clock do not affect it.
@@ -43,6 +49,9 @@ impl Default for Options {
             shards: 256,
             put_ids: 1_000_000,
             undo_seconds: 86_400,
+            clock_step: 86_400_000_000,
+            delete_unshipped: false,
+            shipped_targets: vec![],
             clock: Arc::new(clock),
             uptime: Arc::new(uptime),
         }

@@ -287,6 +287,13 @@ const MIGRATIONS: &[&str] = &["
             OR logstore.project IN (SELECT project FROM deleted_project);
 ", "
     ALTER TABLE task ADD COLUMN lost TEXT;  -- JSON: values of the logs that are not in the objects, by column
+", "
+    -- Logstores whose logs do not expire and that can't be deleted.
+    CREATE TABLE IF NOT EXISTS legal_hold (
+        logstore INTEGER PRIMARY KEY REFERENCES logstore (id) ON DELETE CASCADE,
+        reason TEXT NOT NULL,
+        placed INTEGER NOT NULL
+    ) STRICT;
 "];
 
 /// The page size, in bytes. A commit writes whole pages, and small puts touch one page per shard: with 16 KiB pages

@@ -76,7 +76,10 @@ const ALL: Limits = Limits { groups: 1000, bytes: usize::MAX, end: u64::MAX };
 fn open(directory: &Path, now: &Arc<AtomicU64>) -> Store {
     let now = Arc::clone(now);
     let clock: Clock = Arc::new(move || now.load(Ordering::Relaxed));
-    Store::open(directory, Options { uptime: Arc::clone(&clock), clock, ..Options::default() }).unwrap()
+    // The tests let days pass at once.
+    let options =
+        Options { clock_step: u64::MAX >> 2, uptime: Arc::clone(&clock), clock, ..Options::default() };
+    Store::open(directory, options).unwrap()
 }
 
 fn group(body: &str) -> NewGroup {

@@ -150,6 +150,8 @@ async fn perform(service: &Arc<Service>, call: &Call, operation: Operation<'_>) 
         RestoreLogstore { project, logstore } => {
             deletion::restore_logstore(service, call, project, logstore).await
         }
+        HoldLogstore { logstore, .. } => manage::hold_logstore(service, call, get(logstore)?).await,
+        ReleaseLogstore { logstore, .. } => manage::release_logstore(service, get(logstore)?).await,
         Ingest { logstore, .. } => ingest::ingest(service, call, get(logstore)?).await,
         Put { logstore, .. } => put::put(service, call, get(logstore)?).await,
         Pull { logstore, shard, .. } => pull::pull(service, call, get(logstore)?, shard).await,

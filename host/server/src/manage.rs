@@ -187,6 +187,9 @@ pub(crate) fn show_logstore(logstore: &Logstore) -> Reply {
     shown["logstoreName"] = logstore.name.clone().into();
     shown["ttl"] = logstore.ttl.into();
     shown["shardCount"] = logstore.writable().count().into();
+    if let Some(reason) = &logstore.hold {
+        shown["legalHold"] = reason.as_str().into();
+    }
     shown["createTime"] = logstore.created.into();
     shown["lastModifyTime"] = logstore.modified.into();
     Reply::json(&shown)
@@ -198,6 +201,34 @@ pub(crate) fn list_logstores(catalog: &Catalog, call: &Call, project: &str) -> R
     let all: Vec<&String> = project.logstores.keys().filter(|name| name.contains(filter)).collect();
     let (total, logstores) = (all.len(), Page::of(call)?.slice(all));
     Ok(Reply::json(&json!({ "count": logstores.len(), "total": total, "logstores": logstores })))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HoldBody {
+    reason: String,
+}
+
+/// Places a legal hold on a logstore.
+pub(crate) async fn hold_logstore(
+    service: &Service,
+    call: &Call,
+    logstore: &Logstore,
+) -> Result<Reply, ApiError> {
+    let HoldBody { reason } = body(call, ErrorCode::PostBodyInvalid)?;
+    if reason.trim().is_empty() {
+        let message = "reason is empty: say who needs the logs, and why";
+        return Err(ApiError::new(ErrorCode::PostBodyInvalid, message));
+    }
+    let Logstore { project, name, .. } = logstore;
+    service.store.hold_logstore(project, name, &reason).await.map_err(store_error)?;
+    Ok(Reply::empty())
+}
+
+/// Releases the legal hold of a logstore.
+pub(crate) async fn release_logstore(service: &Service, logstore: &Logstore) -> Result<Reply, ApiError> {
+    service.store.release_logstore(&logstore.project, &logstore.name).await.map_err(store_error)?;
+    Ok(Reply::empty())
 }
 
 fn show_shard(shard: &Shard) -> Value {

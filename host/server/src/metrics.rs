@@ -46,6 +46,16 @@ fn describe_logstores() {
         "logship_store_lost_groups",
         "Acknowledged log groups that were gone when the store's generation began"
     );
+    describe_gauge!(
+        "logship_clock_unconfirmed",
+        "1 if the clock was set far forward: expired logs are kept until it is confirmed"
+    );
+    describe_gauge!("logship_clock_ahead_seconds", Unit::Seconds, "Unconfirmed step of the clock forward");
+    describe_gauge!(
+        "logship_retention_kept_seconds",
+        Unit::Seconds,
+        "Time since the oldest log expired that is kept because a rule has not shipped it"
+    );
     describe_gauge!("logship_shard_groups", "Log groups in a shard");
     describe_gauge!(
         "logship_group_behind_groups",

@@ -38,6 +38,12 @@ fn readiness(service: &Service) -> Result<Reply, ApiError> {
             return Err(ApiError::new(ErrorCode::ServerBusy, message));
         }
     }
+    if let Some(seconds) = service.store.clock_ahead() {
+        let message = format!(
+            "the clock is {seconds} seconds ahead of the last known time: expired logs are kept until it is set back, or confirmed with `logship store confirm --clock`"
+        );
+        return Err(ApiError::new(ErrorCode::ServerBusy, message));
+    }
     if *service.ready.borrow() {
         return Ok(Reply { body: "ready\n".into(), ..Reply::default() });
     }
@@ -57,6 +63,9 @@ fn render(service: &Service) -> String {
     let generation = store.generation();
     gauge!("logship_store_generation").set(f64::from(generation.number));
     gauge!("logship_store_lost_groups").set(generation.lost_groups as f64);
+    let ahead = store.clock_ahead();
+    gauge!("logship_clock_unconfirmed").set(f64::from(u8::from(ahead.is_some())));
+    gauge!("logship_clock_ahead_seconds").set(ahead.unwrap_or(0) as f64);
     gauge!("logship_connections").set(service.connections.load(Ordering::Relaxed) as f64);
     for logstore in store.catalog().logstores() {
         let labels = |shard: u32| {

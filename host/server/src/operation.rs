@@ -165,6 +165,10 @@ operations! {
     DeleteLogstore { project, logstore }: DELETE "PROJECT/logstores/LOGSTORE", "delete logstore", Project(Admin), Sls;
     RestoreLogstore { project, logstore }:
         POST "PROJECT/logstores/LOGSTORE/restore", "restore logstore", Project(Admin), Logship;
+    HoldLogstore { project, logstore }:
+        PUT "PROJECT/logstores/LOGSTORE/hold", "hold logstore", Project(Admin), Logship;
+    ReleaseLogstore { project, logstore }:
+        DELETE "PROJECT/logstores/LOGSTORE/hold", "release logstore", AllProjects(Admin), Logship;
 
     // Logs. The Go SDK posts to the logstore itself.
     Ingest { project, logstore }: POST "/ingest/PROJECT/LOGSTORE", "ingest", Project(Write), Logship;

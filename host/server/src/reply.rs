@@ -81,6 +81,7 @@ pub(crate) fn store_error(error: StoreError) -> ApiError {
         | StoreError::Resharding { .. }
         | StoreError::NoAdjacentShard(_)
         | StoreError::TooManyShards(_) => Code::ParameterInvalid,
+        StoreError::Held { .. } => Code::ParameterInvalid,
         StoreError::NoCursor { .. } => Code::InvalidCursor,
         StoreError::DeletionNotConfirmed { .. } => Code::DeletionNotConfirmed,
         StoreError::NotDeleted { kind: "project", .. } => Code::ProjectNotExist,

@@ -18,6 +18,8 @@ use crate::refusals::Refusals;
 use crate::rule_checker::ServiceRules;
 use crate::store::BackupState;
 use logship_config::service::{Config, Limits};
+use logship_config::shipper_config;
+use logship_config::siem_rule::SIEM;
 use logship_delivery::engine::DeliveryEngine;
 use logship_delivery::events::Events;
 use logship_delivery::events::consumer::DeadLetterLocation;
@@ -89,7 +91,16 @@ impl Service {
     pub fn open(config: Config, engine: Engine) -> Result<Self, ServiceError> {
         let Limits { consumer_groups: groups, shards, put_ids, .. } = config.limits;
         let undo_seconds = config.deletion.undo_seconds();
-        let options = Options { groups, shards, put_ids, undo_seconds, ..Options::default() };
+        let options = Options {
+            groups,
+            shards,
+            put_ids,
+            undo_seconds,
+            clock_step: config.retention.clock_step_seconds * 1_000_000,
+            delete_unshipped: config.retention.delete_unshipped,
+            shipped_targets: vec![shipper_config::OSS, SIEM],
+            ..Options::default()
+        };
         let clock = Arc::clone(&options.clock);
         // Before any stage is loaded, because loading registers the stage's metrics.
         let metrics = metrics::install()?;

@@ -30,6 +30,7 @@ pub(crate) async fn show(service: &Arc<Service>) -> Result<Reply, ApiError> {
         let rules: Vec<Value> = rules.collect();
         Ok(Reply::json(&json!({
             "generations": generations.iter().map(show_generation).collect::<Vec<_>>(),
+            "clockAheadSeconds": service.store.clock_ahead(),
             "waitingRules": rules,
             "backup": service.backup.lock().unwrap_or_else(PoisonError::into_inner).as_ref(),
         })))
@@ -51,6 +52,8 @@ fn show_generation(generation: &Generation) -> Value {
 #[serde(deny_unknown_fields)]
 struct Confirmation {
     unshipped: Option<UnshippedChoice>,
+    #[serde(default)]
+    clock: bool,
 }
 
 #[derive(Deserialize)]
@@ -60,20 +63,27 @@ enum UnshippedChoice {
     Skip,
 }
 
-/// Confirms the current generation: rules that wait for an operator go on.
+/// Confirms the clock, or the current generation: rules that wait for an operator go on.
 pub(crate) async fn confirm(service: &Service, call: &Call) -> Result<Reply, ApiError> {
-    let body: Confirmation = body(call, ErrorCode::PostBodyInvalid)?;
-    let Some(unshipped) = body.unshipped else {
-        let message = "the body must have unshipped: \"ship\" or \"skip\"";
+    let Confirmation { unshipped, clock } = body(call, ErrorCode::PostBodyInvalid)?;
+    if unshipped.is_none() && !clock {
+        let message = "the body must have unshipped: \"ship\" or \"skip\", or clock: true";
         return Err(ApiError::new(ErrorCode::PostBodyInvalid, message));
-    };
-    let unshipped = match unshipped {
-        UnshippedChoice::Ship => Unshipped::Ship,
-        UnshippedChoice::Skip => Unshipped::Skip,
-    };
-    let rules = service.store.confirm_generation(unshipped).await.map_err(store_error)?;
+    }
+    if clock {
+        service.store.confirm_clock();
+        tracing::info!("the clock was confirmed");
+    }
+    let mut rules = 0;
+    if let Some(unshipped) = unshipped {
+        let unshipped = match unshipped {
+            UnshippedChoice::Ship => Unshipped::Ship,
+            UnshippedChoice::Skip => Unshipped::Skip,
+        };
+        rules = service.store.confirm_generation(unshipped).await.map_err(store_error)?;
+        tracing::info!(rules, ?unshipped, "the generation of the store was confirmed");
+    }
     service.delivery.wake();
-    tracing::info!(rules, ?unshipped, "the generation of the store was confirmed");
     Ok(Reply::json(&json!({ "rules": rules })))
 }
 

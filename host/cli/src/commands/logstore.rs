@@ -51,6 +51,23 @@ enum Command {
         #[command(flatten)]
         connect: Connect,
     },
+    /// Places a legal hold: the logs do not expire, and the logstore can't be deleted.
+    Hold {
+        /// The logstore's name.
+        name: String,
+        /// Who needs the logs, and why.
+        #[arg(long)]
+        reason: String,
+        #[command(flatten)]
+        connect: Connect,
+    },
+    /// Releases a legal hold. Needs a key with admin access to all projects.
+    Release {
+        /// The logstore's name.
+        name: String,
+        #[command(flatten)]
+        connect: Connect,
+    },
     /// Deletes a logstore and its logs. It can be restored for a day.
     Delete {
         /// The logstore's name.
@@ -86,6 +103,20 @@ impl LogstoreCommand {
                     let body = json!({ "logstoreName": name, "ttl": ttl, "shardCount": shards });
                     client.send_json(Method::POST, "/logstores", &[], &body).await?;
                     outln!("created {}/{name}: {shards} shards, logs kept for {ttl} days", connect.project);
+                    Ok(())
+                }
+                Command::Hold { name, reason, connect } => {
+                    let client = connect.client(Access::Admin)?;
+                    let path = format!("/logstores/{name}/hold");
+                    client.send_json(Method::PUT, &path, &[], &json!({ "reason": reason })).await?;
+                    outln!("{}/{name} is under a legal hold", connect.project);
+                    Ok(())
+                }
+                Command::Release { name, connect } => {
+                    let client = connect.client_for_all_projects(Access::Admin)?;
+                    let path = format!("/logstores/{name}/hold");
+                    client.send_json(Method::DELETE, &path, &[], &Value::Null).await?;
+                    outln!("{}/{name} is under no legal hold", connect.project);
                     Ok(())
                 }
                 Command::List { deleted, connect } => {

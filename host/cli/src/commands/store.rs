@@ -31,11 +31,15 @@ enum Command {
         #[command(flatten)]
         connect: Connect,
     },
-    /// Lets waiting rules go on.
+    /// Lets waiting rules go on, or confirms the clock.
+    #[command(group = clap::ArgGroup::new("decision").required(true).multiple(true))]
     Confirm {
         /// The logs that the other life of the store may have shipped.
-        #[arg(long, value_enum)]
-        unshipped: Unshipped,
+        #[arg(long, value_enum, group = "decision")]
+        unshipped: Option<Unshipped>,
+        /// The clock is right: expired logs are deleted again.
+        #[arg(long, group = "decision")]
+        clock: bool,
         #[command(flatten)]
         connect: Connect,
     },
@@ -65,12 +69,20 @@ impl StoreCommand {
                 Command::Show { report, connect } => {
                     show(&connect.client_for_all_projects(Access::Read)?, report).await
                 }
-                Command::Confirm { unshipped, connect } => {
+                Command::Confirm { unshipped, clock, connect } => {
                     let client = connect.client_for_all_projects(Access::Admin)?;
-                    let body = json!({ "unshipped": unshipped.as_str() });
+                    let mut body = json!({ "clock": clock });
+                    if let Some(unshipped) = unshipped {
+                        body["unshipped"] = unshipped.as_str().into();
+                    }
                     let reply =
                         client.send_json(Method::POST, "/store", &[("type", "confirm")], &body).await?;
-                    outln!("{} rules go on", reply["rules"]);
+                    if clock {
+                        outln!("the clock is confirmed");
+                    }
+                    if unshipped.is_some() {
+                        outln!("{} rules go on", reply["rules"]);
+                    }
                     Ok(())
                 }
             }
@@ -94,6 +106,9 @@ async fn show(client: &Client, report: Report) -> Result<(), Failure> {
     };
     let rows = store["generations"].as_array().into_iter().flatten().map(row).collect();
     outln!("{}", table::render(&["generation", "began", "reason", "lost log groups", "token"], rows));
+    if let Some(seconds) = store["clockAheadSeconds"].as_u64() {
+        outln!("the clock is {seconds} seconds ahead: no logs expire until `logship store confirm --clock`");
+    }
     for rule in store["waitingRules"].as_array().into_iter().flatten() {
         let name = |name: &str| text(&rule[name]);
         outln!(

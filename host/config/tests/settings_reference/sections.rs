@@ -59,6 +59,7 @@ pub(crate) fn settings() -> Vec<Section> {
         section::<Tls>("`[tls]`", include_str!("examples/tls.toml")),
         section::<Limits>("`[limits]`", include_str!("examples/limits.toml")),
         section::<Shipping>("`[shipping]`", include_str!("examples/shipping.toml")),
+        section::<service::Retention>("`[retention]`", include_str!("examples/retention.toml")),
         section::<service::Stages>("`[stages]`", include_str!("examples/stages.toml")),
         directory(),
         section::<ObjectStoreConfig>(

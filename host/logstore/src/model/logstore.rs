@@ -29,6 +29,8 @@ pub struct Logstore {
     pub created: u64,
     /// The time of the last change, in Unix seconds.
     pub modified: u64,
+    /// The reason of its legal hold, if it has one.
+    pub hold: Option<String>,
     /// The shards, by number.
     pub shards: Vec<Arc<Shard>>,
     /// The consumer groups, by name.

@@ -142,8 +142,10 @@ fn read_logstores(
     shards: &mut Shards,
 ) -> Result<HashMap<i64, BTreeMap<String, Arc<Logstore>>>, StoreError> {
     let mut statement = connection.prepare_cached(
-        "SELECT logstore.id, project.id, project.name, logstore.name, ttl, settings, logstore.created, logstore.modified
-         FROM logstore JOIN project ON project.id = logstore.project",
+        "SELECT logstore.id, project.id, project.name, logstore.name, ttl, settings, logstore.created, logstore.modified,
+             legal_hold.reason
+         FROM logstore JOIN project ON project.id = logstore.project
+         LEFT JOIN legal_hold ON legal_hold.logstore = logstore.id",
     )?;
     let mut rows = statement.query([])?;
     let (mut groups, mut rules) = (read_groups(connection)?, read_rules(connection)?);
@@ -158,6 +160,7 @@ fn read_logstores(
             settings: serde_json::from_str(&row.get::<_, String>(5)?).map_err(|error| corrupt(5, error))?,
             created: row.get(6)?,
             modified: row.get(7)?,
+            hold: row.get(8)?,
             shards: shards.remove(&Some(id)).unwrap_or_default(),
             groups: groups.remove(&id).unwrap_or_default(),
             rules: rules.remove(&id).unwrap_or_default(),

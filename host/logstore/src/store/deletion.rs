@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::Store;
+use super::hold::check_not_held;
 use super::logstore::drop_logstore;
 use super::project::{drop_project, find_project};
 use crate::error::StoreError;
@@ -31,6 +32,7 @@ impl Store {
         let id = self.catalog().logstore(project, name)?.id;
         let (name, now, keeps) = (name.to_owned(), self.now(), self.options.undo_seconds > 0);
         let job = move |connection: &Connection| {
+            check_not_held(connection, "logstore.id = ?1", id)?;
             if !confirmed && has_logs(connection, "logstore = ?1", id)? {
                 return Err(StoreError::DeletionNotConfirmed { kind: "logstore", name });
             }
@@ -59,6 +61,7 @@ impl Store {
         let (name, now, keeps) = (name.to_owned(), self.now(), self.options.undo_seconds > 0);
         let job = move |connection: &Connection| {
             let id = find_project(connection, &name)?;
+            check_not_held(connection, "project = ?1", id)?;
             let condition = "logstore IN (SELECT id FROM logstore WHERE project = ?1
                 AND id NOT IN (SELECT logstore FROM deleted_logstore))";
             if !confirmed && has_logs(connection, condition, id)? {

@@ -86,6 +86,8 @@ pub(super) struct Start {
     pub(super) high_water: HighWater,
     /// The rules that wait for an operator.
     pub(super) waiting_rules: HashSet<i64>,
+    /// The last known time before this start, in Unix microseconds.
+    pub(super) last_time: Option<u64>,
 }
 
 /// Compares the database with the high-water mark, and begins a generation if the data is of another life.
@@ -94,6 +96,8 @@ pub(super) fn start(connection: &Connection, directory: &Path, now: u64) -> Resu
     let (mut high_water, found) = HighWater::open(directory).map_err(failed)?;
     let generations = read_generations(connection)?;
     let stored = Mark { token: String::new(), time: now, ..count(connection)? };
+    // A database without a mark is new, or of an older logship.
+    let last_time = found.as_ref().map(|found| found.mark.time);
     let generation = match generations.last() {
         None if found.as_ref().is_some_and(|found| found.is_above(&stored)) => {
             next_generation(connection, GenerationReason::RolledBack, found.as_ref(), &stored)?
@@ -109,7 +113,8 @@ pub(super) fn start(connection: &Connection, directory: &Path, now: u64) -> Resu
             Some(reason) => next_generation(connection, reason, found.as_ref(), &stored)?,
         },
     };
-    high_water.record(Mark { token: generation.token.clone(), ..stored });
+    let time = last_time.unwrap_or(now).min(now);
+    high_water.record(Mark { token: generation.token.clone(), time, ..stored });
     let synced = high_water.sync();
     synced.map_err(|source| StoreError::File { path: directory.to_owned(), source })?;
     let waiting_rules = read_waiting_rules(connection)?;
@@ -119,7 +124,7 @@ pub(super) fn start(connection: &Connection, directory: &Path, now: u64) -> Resu
             "a rule waits, as another life of this store may have shipped its logs: decide with `logship store confirm`"
         );
     }
-    Ok(Start { generation, high_water, waiting_rules })
+    Ok(Start { generation, high_water, waiting_rules, last_time })
 }
 
 /// Begins a generation because the data is of another life, and tells it.

@@ -4,6 +4,7 @@ use logship_sls::hash_key::HashRange;
 use rusqlite::{Connection, params};
 
 use super::Store;
+use super::hold::check_not_held;
 use super::project::find_project;
 use super::shard::insert_shard;
 use crate::error::StoreError;
@@ -80,8 +81,9 @@ pub(super) fn insert_logstore(
     Ok(())
 }
 
-/// Deletes a logstore. Its shards stay, without a logstore, until retention has deleted their logs.
+/// Deletes a logstore, unless it is under a legal hold. Its shards stay, without a logstore, until retention has deleted their logs.
 pub(super) fn drop_logstore(connection: &Connection, logstore: i64) -> Result<(), StoreError> {
+    check_not_held(connection, "logstore.id = ?1", logstore)?;
     connection.execute("UPDATE shard SET logstore = NULL WHERE logstore = ?1", [logstore])?;
     connection.execute("DELETE FROM logstore WHERE id = ?1", [logstore])?;
     Ok(())

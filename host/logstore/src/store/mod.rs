@@ -11,6 +11,7 @@ mod deletion;
 mod generation;
 mod health;
 mod high_water;
+mod hold;
 mod integrity;
 mod log_group;
 mod logstore;
@@ -51,6 +52,7 @@ use self::health::Monitor;
 use self::member::Groups;
 use self::wal::Wal;
 use self::writer::Writer;
+use crate::clock_guard::ClockGuard;
 use crate::error::StoreError;
 use crate::files::{create_private_directory, private_file_options};
 use crate::model::{Catalog, Generation};
@@ -74,6 +76,7 @@ pub struct Store {
     readers: Mutex<Vec<Connection>>,
     queue_budget: Arc<Semaphore>,
     file: PathBuf,
+    guard: Arc<ClockGuard>,
     generation: Mutex<Generation>,
     /// The rules that wait for an operator.
     waiting_rules: Mutex<HashSet<i64>>,
@@ -83,7 +86,7 @@ pub struct Store {
 
 impl Store {
     /// Opens the store in `directory`, or creates it. Only its owner can read the files.
-    pub fn open(directory: &Path, options: Options) -> Result<Self, StoreError> {
+    pub fn open(directory: &Path, mut options: Options) -> Result<Self, StoreError> {
         let file_error = |path: &Path| {
             let path = path.to_owned();
             move |source| StoreError::File { path, source }
@@ -96,6 +99,11 @@ impl Store {
         private_file_options().append(true).open(&file).map_err(file_error(&file))?;
         let mut connection = schema::open_writer(&file)?;
         let started = generation::start(&connection, directory, (options.clock)())?;
+        let uptime = Arc::clone(&options.uptime);
+        let guard =
+            ClockGuard::new(Arc::clone(&options.clock), uptime, options.clock_step, started.last_time);
+        let clock = Arc::clone(&guard);
+        options.clock = Arc::new(move || clock.now());
         let catalog = Catalog::read(&connection, &Catalog::default())?;
         integrity::report_chain_ends(&connection, &catalog)?;
         let groups = Groups::read(&connection, (options.uptime)())?;
@@ -105,8 +113,8 @@ impl Store {
         let writer = Writer::start(
             connection,
             Arc::clone(&catalog),
-            Arc::clone(&options.clock),
-            (options.put_ids, options.undo_seconds),
+            Arc::clone(&guard),
+            &options,
             started.high_water,
             (wal, Arc::clone(&monitor)),
         )
@@ -120,6 +128,7 @@ impl Store {
             readers: Mutex::default(),
             queue_budget: Arc::new(Semaphore::new(QUEUE_BUDGET / PERMIT_BYTES)),
             file,
+            guard,
             generation: Mutex::new(started.generation),
             waiting_rules: Mutex::new(started.waiting_rules),
             _lock: lock,
@@ -131,7 +140,17 @@ impl Store {
         Arc::clone(&self.catalog.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Returns the current time in Unix microseconds.
+    /// Returns by how many seconds the clock was set forward, if that stops the deletion of expired logs.
+    pub fn clock_ahead(&self) -> Option<u64> {
+        self.guard.ahead().map(|ahead| ahead / 1_000_000)
+    }
+
+    /// Confirms that the clock is right.
+    pub fn confirm_clock(&self) {
+        self.guard.confirm();
+    }
+
+    /// Returns the current time in Unix microseconds: the store's own time while the clock is not confirmed.
     pub fn clock(&self) -> u64 {
         (self.options.clock)()
     }

@@ -1,16 +1,17 @@
 //! Deletes expired logs in small steps, so that puts never wait long for a step.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::chain;
 use super::generation::remember_positions;
 use crate::digest::Digest;
 use crate::error::StoreError;
-use crate::model::{Catalog, FOREVER, Shard};
+use crate::model::{Catalog, FOREVER, Logstore, Shard, ShippingRule};
+use crate::options::Options;
 
 /// The limits of a step: the maximum number of log groups, and the bytes after which it stops.
 #[derive(Debug, Clone, Copy)]
@@ -33,12 +34,17 @@ impl Step {
 /// The interval between scans of the shards, in microseconds.
 const SCAN_INTERVAL: u64 = 10_000_000;
 
+/// The interval at which an operator is told that a rule keeps logs, in microseconds.
+const TELL_INTERVAL: u64 = 3_600_000_000;
+
 /// The number of pages that a step returns to the file system, once a quarter of the file is free.
 const VACUUM_PAGES: u32 = 64;
 
 /// The state of the deletion of expired logs.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Retention {
+    /// The target types of rules whose unshipped logs are kept.
+    kept_targets: Vec<&'static str>,
     /// The time of the last scan, in Unix microseconds.
     last_scan: u64,
     /// The shards that may have expired logs, served round robin, one step each.
@@ -47,6 +53,8 @@ pub(super) struct Retention {
     deleted: Option<Deleted>,
     /// True if the last step removed a shard.
     removed_shard: bool,
+    /// When the operator was last told that a rule keeps expired logs of a shard, in Unix microseconds.
+    told: HashMap<(i64, i64), u64>,
 }
 
 /// The deletion of the oldest log groups of a shard.
@@ -60,22 +68,37 @@ struct Deleted {
 }
 
 impl Retention {
+    pub(super) fn new(options: &Options) -> Self {
+        let kept_targets = if options.delete_unshipped { vec![] } else { options.shipped_targets.clone() };
+        Self {
+            kept_targets,
+            last_scan: 0,
+            expired: VecDeque::new(),
+            deleted: None,
+            removed_shard: false,
+            told: HashMap::new(),
+        }
+    }
+
     /// Performs a step in the open transaction.
     pub(super) fn step(
         &mut self,
         connection: &Connection,
         catalog: &Catalog,
-        now: u64,
+        now: Option<u64>,
         step: Step,
     ) -> Result<(), StoreError> {
         self.scan(connection, catalog, now)?;
         let Some(shard) = self.expired.pop_front() else { return Ok(()) };
         // Uses the current catalog: the logstore's time to live may have changed since the scan.
-        let Some(before) = expiry_cutoff(catalog, &shard, now) else { return Ok(()) };
+        let owner = owner_of(catalog, &shard);
+        let Some(before) = expiry_cutoff(owner, now) else { return Ok(()) };
         let mut select = connection.prepare_cached(
             "SELECT id, length(body) FROM log_group WHERE id >= ?1 AND id < ?2 AND received < ?3 ORDER BY id LIMIT ?4",
         )?;
-        let (first, end) = (shard.row(shard.begin()), shard.row(shard.end()));
+        let kept = kept_by_rule(connection, &self.kept_targets, owner, &shard)?;
+        let end = kept.map_or(shard.end(), |(_, position)| position.min(shard.end()));
+        let (first, end) = (shard.row(shard.begin()), shard.row(end));
         let mut rows = select.query(params![first, end, before, step.groups])?;
         let (mut last, mut bytes) = (None, 0);
         while bytes < step.bytes
@@ -111,7 +134,7 @@ impl Retention {
         &mut self,
         connection: &Connection,
         catalog: &Catalog,
-        now: u64,
+        now: Option<u64>,
     ) -> Result<bool, StoreError> {
         self.scan(connection, catalog, now)?;
         if !self.expired.is_empty() {
@@ -147,20 +170,68 @@ impl Retention {
         self.removed_shard = false;
     }
 
-    fn scan(&mut self, connection: &Connection, catalog: &Catalog, now: u64) -> Result<(), StoreError> {
-        if !self.expired.is_empty() || now.abs_diff(self.last_scan) < SCAN_INTERVAL {
+    fn scan(
+        &mut self,
+        connection: &Connection,
+        catalog: &Catalog,
+        now: Option<u64>,
+    ) -> Result<(), StoreError> {
+        let time = now.unwrap_or(self.last_scan);
+        if !self.expired.is_empty() || time.abs_diff(self.last_scan) < SCAN_INTERVAL {
             return Ok(());
         }
-        self.last_scan = now;
+        self.last_scan = time;
         let mut oldest = connection.prepare_cached("SELECT received FROM log_group WHERE id = ?1")?;
         for shard in catalog.shards() {
-            let Some(before) = expiry_cutoff(catalog, shard, now) else { continue };
-            let received = oldest.query_row([shard.row(shard.begin())], |row| row.get::<_, u64>(0));
-            if received.is_ok_and(|received| received < before) || before == END_OF_TIME {
-                self.expired.push_back(Arc::clone(shard));
+            let owner = owner_of(catalog, shard);
+            let Some(before) = expiry_cutoff(owner, now) else { continue };
+            let begin = shard.row(shard.begin());
+            let received = oldest.query_row([begin], |row| row.get::<_, u64>(0)).optional()?;
+            let Some(received) = received.filter(|received| *received < before) else {
+                if before == END_OF_TIME {
+                    self.expired.push_back(Arc::clone(shard));
+                }
+                continue;
+            };
+            match kept_by_rule(connection, &self.kept_targets, owner, shard)? {
+                Some((rule, position)) if shard.row(position) <= begin => {
+                    self.tell_kept(owner, shard, rule, before - received, time);
+                }
+                _ => self.expired.push_back(Arc::clone(shard)),
             }
         }
         Ok(())
+    }
+
+    /// Tells that a rule keeps expired logs: in a metric, and at times in the log.
+    fn tell_kept(
+        &mut self,
+        owner: Option<&Logstore>,
+        shard: &Shard,
+        rule: &ShippingRule,
+        overdue: u64,
+        now: u64,
+    ) {
+        let Some(Logstore { project, name, .. }) = owner else { return };
+        let labels = [
+            ("project", project.clone()),
+            ("logstore", name.clone()),
+            ("shard", shard.number.to_string()),
+            ("rule", rule.name.clone()),
+        ];
+        metrics::gauge!("logship_retention_kept_seconds", &labels).set(overdue as f64);
+        let told = self.told.get(&(rule.id, shard.id));
+        if told.is_none_or(|told| now.abs_diff(*told) >= TELL_INTERVAL) {
+            self.told.insert((rule.id, shard.id), now);
+            tracing::warn!(
+                project,
+                logstore = name,
+                shard = shard.number,
+                rule = rule.name,
+                overdue_seconds = overdue,
+                "expired logs are kept, because a rule has not shipped them: see `logship rule show`, delete the rule, or set retention.delete-unshipped"
+            );
+        }
     }
 
     /// Removes an empty shard that gets no more logs: its logstore was deleted, or it was split or merged.
@@ -182,16 +253,42 @@ impl Retention {
 /// A time after the receipt of every log.
 const END_OF_TIME: u64 = u64::MAX >> 1;
 
-/// Returns the time, in Unix seconds, before which received logs of the shard are expired. Returns `None` if the
-/// logstore keeps logs forever.
-fn expiry_cutoff(catalog: &Catalog, shard: &Shard, now: u64) -> Option<u64> {
+/// Returns the logstore of a shard, also if it is deleted and can be restored.
+fn owner_of<'a>(catalog: &'a Catalog, shard: &Shard) -> Option<&'a Logstore> {
     let mut logstores = catalog.kept_logstores();
-    let logstore = logstores.find(|logstore| logstore.shards.iter().any(|other| other.id == shard.id));
-    match logstore {
+    logstores.find(|logstore| logstore.shards.iter().any(|other| other.id == shard.id)).map(|found| &**found)
+}
+
+/// Returns the time, in Unix seconds, before which received logs of a shard are expired. Returns `None` if the logstore
+/// keeps its logs: forever, under a legal hold, or as the time is not known.
+fn expiry_cutoff(owner: Option<&Logstore>, now: Option<u64>) -> Option<u64> {
+    match owner {
         None => Some(END_OF_TIME),
-        Some(logstore) if logstore.ttl >= FOREVER => None,
-        Some(logstore) => Some((now / 1_000_000).saturating_sub(u64::from(logstore.ttl) * 86_400)),
+        Some(logstore) if logstore.ttl >= FOREVER || logstore.hold.is_some() => None,
+        Some(logstore) => Some((now? / 1_000_000).saturating_sub(u64::from(logstore.ttl) * 86_400)),
     }
+}
+
+/// Returns the rule that is the furthest behind in a shard, and the position up to which it has shipped. Returns `None`
+/// without rules that keep logs.
+fn kept_by_rule<'a>(
+    connection: &Connection,
+    targets: &[&str],
+    owner: Option<&'a Logstore>,
+    shard: &Shard,
+) -> Result<Option<(&'a ShippingRule, u64)>, StoreError> {
+    let mut select =
+        connection.prepare_cached("SELECT done_cursor FROM progress WHERE rule = ?1 AND shard = ?2")?;
+    let mut last: Option<(&ShippingRule, u64)> = None;
+    let rules = owner.into_iter().flat_map(|logstore| logstore.rules.values());
+    for rule in rules.filter(|rule| targets.contains(&rule.target.as_str())) {
+        let done = select.query_row(params![rule.id, shard.number], |row| row.get(0)).optional()?;
+        let done = done.unwrap_or_else(|| shard.begin());
+        if last.is_none_or(|(_, position)| done < position) {
+            last = Some((rule, done));
+        }
+    }
+    Ok(last)
 }
 
 fn vacuum(connection: &Connection) -> Result<(), StoreError> {

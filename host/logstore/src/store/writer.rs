@@ -17,11 +17,12 @@ use super::put_id::PutIds;
 use super::retention::{Retention, Step};
 use super::wal::Wal;
 use crate::audit::AuditScope;
+use crate::clock_guard::ClockGuard;
 use crate::error::StoreError;
 use crate::model::{
     AUDIT_LOGSTORE, AUDIT_PROJECT, AuditRecord, Catalog, HashedGroup, PutId, Shard, StoredPut,
 };
-use crate::options::Clock;
+use crate::options::Options;
 
 /// The interval between retention steps while there are no writes.
 const IDLE_INTERVAL: Duration = Duration::from_millis(500);
@@ -43,14 +44,14 @@ impl Writer {
     pub(super) fn start(
         connection: Connection,
         catalog: Arc<RwLock<Arc<Catalog>>>,
-        clock: Clock,
-        (put_ids, undo_seconds): (u64, u64),
+        clock: Arc<ClockGuard>,
+        options: &Options,
         high_water: HighWater,
         (wal, monitor): (Wal, Arc<Monitor>),
     ) -> Result<Self, std::io::Error> {
         let (sender, receiver) = mpsc::channel();
-        let (retention, put_ids) = (Retention::default(), PutIds::new(put_ids));
-        let (progress, purge) = (ProgressFilter::default(), Purge::new(undo_seconds));
+        let (retention, put_ids) = (Retention::new(options), PutIds::new(options.put_ids));
+        let (progress, purge) = (ProgressFilter::default(), Purge::new(options.undo_seconds));
         let failure = None;
         let mut thread = Thread {
             connection,
@@ -163,7 +164,7 @@ struct Thread {
     connection: Connection,
     wal: Wal,
     catalog: Arc<RwLock<Arc<Catalog>>>,
-    clock: Clock,
+    clock: Arc<ClockGuard>,
     receiver: mpsc::Receiver<Work>,
     retention: Retention,
     put_ids: PutIds,
@@ -258,7 +259,7 @@ impl Thread {
         commit.audit_log = audit_log.ok().and_then(|logstore| logstore.shards.first().cloned());
         let mut next = Some(first);
         while let Some(work) = next {
-            let now = (self.clock)();
+            let now = self.clock.now();
             match work {
                 Work::Put(put) => commit.put(&self.connection, &mut self.put_ids, put, now / 1_000_000)?,
                 Work::Job(job) => commit.job(&self.connection, &mut self.progress, job, now)?,
@@ -269,13 +270,13 @@ impl Thread {
         // A retention step shares the commit, so it needs no disk write of its own.
         self.connection.execute_batch("SAVEPOINT retention")?;
         let step = Step::for_commit(commit.groups, commit.bytes);
-        if let Err(error) = self.retention.step(&self.connection, &catalog, (self.clock)(), step) {
+        if let Err(error) = self.retention.step(&self.connection, &catalog, self.retention_time(), step) {
             // Only the step is rolled back; puts are not affected.
             tracing::error!(%error, "can't delete expired logs; it will be retried");
             self.retention.discard();
             self.connection.execute_batch("ROLLBACK TO retention")?;
         }
-        self.put_ids.step(&self.connection, (self.clock)() / 1_000_000)?;
+        self.put_ids.step(&self.connection, self.clock.now() / 1_000_000)?;
         Ok(self.connection.execute_batch("COMMIT")?)
     }
 
@@ -288,7 +289,7 @@ impl Thread {
             token: mark.token.clone(),
             groups: mark.groups + groups,
             changes: changes.unwrap_or(mark.changes),
-            time: (self.clock)(),
+            time: self.clock.now(),
         };
         self.high_water.record(mark);
     }
@@ -306,6 +307,12 @@ impl Thread {
         self.failure.take_if(|failure| self.monitor.probe(failure));
     }
 
+    /// Returns the time by which logs expire: none while the clock is not confirmed.
+    fn retention_time(&self) -> Option<u64> {
+        let now = self.clock.now();
+        self.clock.ahead().is_none().then_some(now)
+    }
+
     fn read_catalog(&self) {
         let previous = self.catalog.read().unwrap_or_else(PoisonError::into_inner).clone();
         match Catalog::read(&self.connection, &previous) {
@@ -318,7 +325,7 @@ impl Thread {
     /// Completes a deletion that can't be undone any more.
     fn purge(&mut self) {
         let catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(due) = self.purge.due(&catalog, (self.clock)() / 1_000_000) else { return };
+        let Some(due) = self.purge.due(&catalog, self.clock.now() / 1_000_000) else { return };
         let records = vec![due.record()];
         let run = Box::new(move |connection: Result<&Connection, StoreError>| {
             let completed = connection.and_then(|connection| due.complete(connection));
@@ -336,11 +343,11 @@ impl Thread {
             return;
         }
         self.probe();
-        if (self.clock)().saturating_sub(self.high_water.mark().time) > MARK_INTERVAL {
+        if self.clock.now().saturating_sub(self.high_water.mark().time) > MARK_INTERVAL {
             self.record(0, false);
         }
         let catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let result = self.retention.idle(&self.connection, &catalog, (self.clock)());
+        let result = self.retention.idle(&self.connection, &catalog, self.retention_time());
         match result {
             Ok(true) => self.read_catalog(),
             Ok(false) => {}
@@ -351,7 +358,7 @@ impl Thread {
                 }
             }
         }
-        if let Err(error) = self.put_ids.idle(&self.connection, (self.clock)() / 1_000_000) {
+        if let Err(error) = self.put_ids.idle(&self.connection, self.clock.now() / 1_000_000) {
             tracing::error!(%error, "can't delete expired put ids; it will be retried");
         }
         self.idle_intervals = self.idle_intervals.saturating_add(1);

@@ -51,6 +51,8 @@ const REQUESTS: &[(&str, &str, &str, Permission)] = &[
     ("GET", "/logstores/l", "show logstore", Project(Read)),
     ("PUT", "/logstores/l", "update logstore", Project(Admin)),
     ("DELETE", "/logstores/l", "delete logstore", Project(Admin)),
+    ("PUT", "/logstores/l/hold", "hold logstore", Project(Admin)),
+    ("DELETE", "/logstores/l/hold", "release logstore", AllProjects(Admin)),
     ("POST", "/logstores/l", "put", Project(Write)),
     ("POST", "/logstores/l/shards/lb", "put", Project(Write)),
     ("POST", "/logstores/l/shards/route", "put", Project(Write)),
@@ -99,7 +101,11 @@ fn requests_keep_name_and_permission() {
         let target = target.replace("DIGEST", DIGEST);
         let (found, needed, project) = parse((method, &target, true)).unwrap();
         assert_eq!((found, needed), (name, permission), "{method} {target}");
-        assert_eq!(project.is_some(), matches!(needed, Project(_)) || name == "try stage", "{target}");
+        assert_eq!(
+            project.is_some(),
+            matches!(needed, Project(_)) || ["try stage", "release logstore"].contains(&name),
+            "{target}"
+        );
         assert!(project.is_none_or(|project| project == "pro"), "{method} {target}");
     }
     // All operations are in the list, except for those without a key and those without a project.
