@@ -75,7 +75,7 @@ impl Test {
 fn open(directory: &Path, now: &Arc<AtomicU64>) -> Store {
     let now = Arc::clone(now);
     let clock: Clock = Arc::new(move || now.load(Ordering::Relaxed));
-    Store::open(directory, Options { clock, ..Options::default() }).unwrap()
+    Store::open(directory, Options { clock_step: u64::MAX >> 2, clock, ..Options::default() }).unwrap()
 }
 
 fn wait(done: impl Fn() -> bool) {
