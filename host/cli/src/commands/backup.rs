@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::connect::{self, Connect};
 use super::{Failure, settings};
+use crate::print::outln;
 
 /// The interval of looks at a running backup.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
@@ -88,26 +89,26 @@ impl BackupCommand {
 }
 
 fn print_made(directory: &Path, bytes: u64) {
-    println!("backed up {} to {}", HumanBytes(bytes), directory.display());
+    outln!("backed up {} to {}", HumanBytes(bytes), directory.display());
 }
 
 impl RestoreCommand {
     pub(super) fn run(self) -> Result<(), Failure> {
         let settings = settings::read(self.config.as_deref())?;
         let (manifest, restored) = restore(&self.directory, &self.data)?;
-        println!(
+        outln!(
             "restored {} to {}: generation {}",
             self.directory.display(),
             self.data.display(),
             restored.generation.number
         );
         if self.config.is_some() && settings.digest != manifest.settings {
-            println!(
+            outln!(
                 "the settings file is not the one of the backup: compare them before you start the service"
             );
         }
         for rule in &restored.waiting_rules {
-            println!(
+            outln!(
                 "rule {rule} waits: its logs may have been shipped after the backup. Decide with `logship store confirm`"
             );
         }
