@@ -18,6 +18,10 @@ longest-wait-seconds = 1
 """
 
 
+# The row id of the first log group; the audit log has log groups too.
+FIRST = "((SELECT shard.id FROM shard JOIN logstore ON logstore.id = shard.logstore WHERE logstore.name = 'logs') << 40)"
+
+
 def group(number):
     made = LogGroup(Topic="t")
     made.Logs.add(Time=1_790_000_000).Contents.add(Key="id", Value=str(number) * 100)
@@ -43,8 +47,7 @@ class Integrity(unittest.TestCase):
     def flip(self, cursor):
         """Changes one byte of a log group."""
         piece = "substr(body, 1, 30) || x'21' || substr(body, 32)"
-        row = "(SELECT id FROM log_group ORDER BY id LIMIT 1 OFFSET {})".format(cursor)
-        self.change(f"UPDATE log_group SET body = cast({piece} AS BLOB) WHERE id = {row}")
+        self.change(f"UPDATE log_group SET body = cast({piece} AS BLOB) WHERE id = {FIRST} + {cursor}")
 
     def verify(self, *options):
         return self.service.run("verify", "--store", *options)
@@ -106,7 +109,8 @@ class Integrity(unittest.TestCase):
             self.assertEqual(one["head"], other["headBefore"])
         heads = self.service.folder / "heads"
         self.assertEqual(self.verify("--heads", heads).returncode, 0)
-        self.assertEqual(json.loads(heads.read_text())["head"], tasks[-1]["head"])
+        heads = [json.loads(line) for line in heads.read_text().splitlines()]
+        self.assertEqual([head["head"] for head in heads if head["logstore"] == "logs"], [tasks[-1]["head"]])
 
     def test_kept_heads_tell_an_old_backup_and_a_removed_group(self):
         self.serve()
@@ -119,14 +123,15 @@ class Integrity(unittest.TestCase):
         heads = self.service.folder / "heads"
         written = self.verify("--heads", heads)
         self.assertEqual(written.returncode, 0, written.stderr)
-        self.assertIn("11 log groups in 1 shards match their checksums", written.stdout)
+        self.assertRegex(written.stdout, r"\d\d log groups in \d shards match their checksums")
         self.logstore.put(group(11))
         same = self.verify("--against-heads", heads)
-        self.assertEqual((same.returncode, "1 of 1 kept heads match" in same.stdout), (0, True), same.stdout)
+        self.assertEqual(same.returncode, 0, same.stdout)
+        self.assertRegex(same.stdout, r"(\d) of \1 kept heads match")
         replayed = self.service.run("verify", "--data", old, "--against-heads", heads)
         self.assertEqual(replayed.returncode, 1)
         self.assertIn("later log groups are gone", replayed.stdout)
-        self.change("DELETE FROM log_group WHERE id = (SELECT id FROM log_group ORDER BY id LIMIT 1 OFFSET 3)")
+        self.change(f"DELETE FROM log_group WHERE id = {FIRST} + 3")
         missing = self.verify("--heads", heads)
         self.assertEqual(missing.returncode, 1)
         self.assertRegex(missing.stdout, r"clients/logs: the log groups from cursor \d+ to \d+ of shard 0 are missing")
