@@ -7,6 +7,7 @@ use logship_logstore::{Salvage, StoreError, check_structure};
 
 use super::Failure;
 use super::verify_store::StoreOptions;
+use crate::print::outln;
 
 /// Checks the database of a data directory, and salvages what is readable from a damaged one.
 ///
@@ -38,11 +39,11 @@ impl FsckCommand {
             Err(error @ StoreError::Unsalvageable { .. }) => return Err(error.into()),
             structure => structure?,
         };
-        structure.iter().for_each(|problem| println!("structure: {problem}"));
+        structure.iter().for_each(|problem| outln!("structure: {problem}"));
         let verified = StoreOptions::walk().run(&self.data);
         match (structure.len(), verified) {
             (0, Ok(())) => {
-                println!("no damage");
+                outln!("no damage");
                 Ok(())
             }
             (0, Err(error)) => Err(error),
@@ -60,23 +61,23 @@ fn salvage(data: &Path, target: &Path) -> Result<(), Failure> {
     for name in COPIED {
         copy(&data.join(name), &target.join(name))?;
     }
-    salvage.damaged.iter().for_each(|damage| println!("not copied: {damage}"));
+    salvage.damaged.iter().for_each(|damage| outln!("not copied: {damage}"));
     for (table, rows) in &salvage.broken_tables {
-        println!("table {table}: only {rows} rows are readable");
+        outln!("table {table}: only {rows} rows are readable");
     }
-    println!(
+    outln!(
         "copied {} log groups to {}; a search of all pages found {} of them",
         HumanCount(salvage.groups),
         target.display(),
         HumanCount(salvage.found)
     );
     for rule in &salvage.waiting_rules {
-        println!("rule {rule} waits: decide with `logship store confirm`");
+        outln!("rule {rule} waits: decide with `logship store confirm`");
     }
     for name in LEFT.iter().filter(|name| data.join(name).exists()) {
-        println!("move {} to {}", data.join(name).display(), target.display());
+        outln!("move {} to {}", data.join(name).display(), target.display());
     }
-    println!("check the rest with `logship verify --store --data {}`", target.display());
+    outln!("check the rest with `logship verify --store --data {}`", target.display());
     Ok(())
 }
 

@@ -9,6 +9,7 @@ use indicatif::HumanCount;
 use logship_logstore::{Comparison, ShardHead, StoreVerifier, Verification, VerifiedShard};
 
 use super::{Failure, bar, output};
+use crate::print::outln;
 
 /// Options of the verification of a data directory.
 #[derive(Debug, Args)]
