@@ -70,7 +70,7 @@ fn check_function(body: &FunctionBody<'_>) -> Result<(), ComplexityError> {
     let mut branches = 0;
     // Most functions are too short to reach the limit.
     let range = body.range();
-    if locals * (range.end - range.start) as u64 > MAX_STATES {
+    if locals * (range.end - range.start) > MAX_STATES {
         for operator in body.get_operators_reader().map_err(invalid)? {
             branches += match operator.map_err(invalid)? {
                 Operator::BrTable { targets } => u64::from(targets.len()) + 1,
