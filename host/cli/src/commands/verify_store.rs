@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::print::outln;
 use clap::Args;
 use indicatif::HumanCount;
 use logship_logstore::{Comparison, ShardHead, StoreVerifier, Verification, VerifiedShard};
