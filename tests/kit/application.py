@@ -63,16 +63,16 @@ token = "{{{{ call_token }}}}"
 class Application(Process):
     """A running application, for one test case."""
 
-    def __init__(self, test, text, *options, waits=True):
+    def __init__(self, test, text, *options, waits=True, listen=f"{ADDRESS}:0"):
         self.file = temporary_folder(test) / "spin.toml"
         super().__init__(test, self.file.with_name("log"))
         self.file.write_text(text)
-        self.options, self.waits, self.address = options, waits, None
+        self.options, self.waits, self.listen, self.address = options, waits, listen, None
         self.start()
 
     def start(self):
         """Starts it, or starts it again at the same port."""
-        listen = "{}:{}".format(*self.address) if self.address else f"{ADDRESS}:0"
+        listen = "{}:{}".format(*self.address) if self.address else self.listen
         command = [PROGRAM, "function", "serve", self.file, "--listen", listen, *self.options]
         self.spawn(command, append=True, stdout=subprocess.PIPE, text=True)
         self.printed = self.process.stdout.readline() if self.waits else ""

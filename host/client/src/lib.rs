@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use logship_sls::compression::Compression;
 use logship_sls::cursor::Cursor;
 use logship_sls::error::{ApiError, ErrorCode};
-use logship_sls::header::{FIRST_POSITION_HEADER, PUT_ID_HEADER};
+use logship_sls::header::{FIRST_POSITION_HEADER, PUT_ID_HEADER, SIGNED_HOST_HEADER};
 use logship_sls::query;
 use logship_sls::signature::{AccessKey, Request, v1, v4};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
@@ -325,6 +325,10 @@ impl Client {
 
     fn signed_headers(&self, call: &Call<'_>, host: &str) -> HeaderMap {
         let mut headers = vec![("host", host.to_owned()), ("x-log-apiversion", "0.6.0".into())];
+        if self.endpoint.region.is_none() {
+            // Version 1 does not sign the host otherwise.
+            headers.push((SIGNED_HOST_HEADER, host.to_owned()));
+        }
         headers.extend(call.headers.iter().cloned());
         headers.extend(self.endpoint.token.clone().map(|token| ("x-acs-security-token", token)));
         let query: Vec<_> =

@@ -28,6 +28,9 @@ pub enum ConfigError {
     /// An entry of `allow-wasi` is invalid.
     #[error("stages.allow-wasi: {0:?} is invalid: use a stage name, or `sha256:` and 64 hexadecimal digits")]
     AllowWasi(String),
+    /// A scope belongs to nothing.
+    #[error("scopes.{0}: the settings define no destination or receiver of this name: correct the name")]
+    Scope(String),
     /// A destination is invalid.
     #[error("destinations.{name}: {problem}")]
     Destination {

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::quota::Quota;
 use crate::secret::Secret;
 
 /// The access of a key to a project.
@@ -68,6 +69,68 @@ pub struct Grant {
     pub access: Access,
 }
 
+/// The consumer groups of a project that a key may use. As text: `PROJECT/GROUP`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
+pub struct GroupGrant {
+    /// The project's name, or `*` for all projects.
+    pub project: String,
+    /// The group's name. A trailing `*` stands for any rest.
+    pub group: String,
+}
+
+impl GroupGrant {
+    /// Returns true if the grant includes a group.
+    pub fn includes(&self, project: &str, group: &str) -> bool {
+        (self.project == "*" || self.project == project) && matches(&self.group, group)
+    }
+}
+
+/// Returns true if a text matches a pattern, whose trailing `*` stands for any rest.
+pub(crate) fn matches(pattern: &str, text: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(begin) => text.starts_with(begin),
+        None => text == pattern,
+    }
+}
+
+impl FromStr for GroupGrant {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('/') {
+            Some((project, group)) if !project.is_empty() && !group.is_empty() && !group.contains('/') => {
+                Ok(Self { project: project.into(), group: group.into() })
+            }
+            _ => Err(format!(
+                "{text:?} is not PROJECT/GROUP: use a project or *, and a group or the begin of its name with *"
+            )),
+        }
+    }
+}
+
+impl TryFrom<String> for GroupGrant {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<GroupGrant> for String {
+    fn from(GroupGrant { project, group }: GroupGrant) -> Self {
+        format!("{project}/{group}")
+    }
+}
+
+impl fmt::Display for GroupGrant {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { project, group } = self;
+        write!(formatter, "{project}/{group}")
+    }
+}
+
 /// An access key.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -87,9 +150,15 @@ pub struct Key {
     /// The purpose of the key.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub note: String,
+    /// The consumer groups that the key may use besides those that it created.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<GroupGrant>,
     /// The grants.
     #[serde(rename = "grant", default)]
     pub grants: Vec<Grant>,
+    /// The quota. Default: `quota` in the service's settings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota: Option<Quota>,
 }
 
 impl Key {
@@ -97,6 +166,11 @@ impl Key {
     pub fn allows(&self, project: &str, access: Access) -> bool {
         let mut grants = self.grants.iter().filter(|grant| grant.project == "*" || grant.project == project);
         grants.any(|grant| grant.access.allows(access))
+    }
+
+    /// Returns true if the key was given a consumer group.
+    pub fn has_group(&self, project: &str, group: &str) -> bool {
+        self.groups.iter().any(|grant| grant.includes(project, group))
     }
 
     /// Returns true if the key has expired.
@@ -141,6 +215,21 @@ mod tests {
             expires: None,
             note: String::new(),
             grants: grants.iter().map(grant).collect(),
+            groups: vec![],
+            quota: None,
+        }
+    }
+
+    #[test]
+    fn group_grants_match_names_and_beginnings() {
+        let includes = |text: &str, project: &str, group: &str| {
+            text.parse::<GroupGrant>().unwrap().includes(project, group)
+        };
+        assert!(includes("web/soc", "web", "soc") && includes("*/soc", "web", "soc"));
+        assert!(includes("web/soc-*", "web", "soc-1") && includes("web/*", "web", "soc"));
+        assert!(!includes("web/soc", "web", "soc-1") && !includes("web/soc", "shop", "soc"));
+        for invalid in ["", "web", "/soc", "web/", "a/b/c"] {
+            assert!(invalid.parse::<GroupGrant>().is_err(), "{invalid}");
         }
     }
 
@@ -162,8 +251,12 @@ mod tests {
 
     #[test]
     fn keys_round_trip() {
-        let text = toml::to_string(&Keys { keys: vec![key(&[("*", Access::Admin)])] }).unwrap();
+        let mut admin = key(&[("*", Access::Admin)]);
+        admin.groups = vec!["web/soc-*".parse().unwrap()];
+        admin.quota = Some(Quota { read_logs_per_day: Some(7), ..Quota::default() });
+        let text = toml::to_string(&Keys { keys: vec![admin.clone()] }).unwrap();
         let read = Keys::parse(&text).unwrap();
+        assert_eq!((&read.keys[0].groups, &read.keys[0].quota), (&admin.groups, &admin.quota));
         assert_eq!(read.keys[0].secret.expose(), "s3cret");
         assert!(!format!("{read:?}").contains("s3cret"));
     }

@@ -9,7 +9,8 @@
 //!   `logship rule apply`. [`shipper_config`]: the wire form of rules, as clients of Log Service send them.
 //! - [`destination`]: the destinations of objects: [`object_store`] and [`function`].
 //! - [`receiver`]: the receivers of events: [`hec`] and [`syslog`].
-//! - [`key`]: access keys and their grants.
+//! - [`scope`]: the rules that may use a destination or a receiver.
+//! - [`key`]: access keys and their grants. [`quota`]: their quotas.
 //! - [`stage_name`]: names and digests of stages.
 //! - [`limit`]: limits of numbers, for checks and schemas. [`schema`]: JSON Schemas. [`secret`]: secrets, and their masked
 //!   form.
@@ -25,10 +26,12 @@ pub mod hec;
 pub mod key;
 pub mod limit;
 pub mod object_store;
+pub mod quota;
 pub mod receiver;
 pub mod rule;
 pub mod rule_file;
 pub mod schema;
+pub mod scope;
 pub mod secret;
 pub mod service;
 pub mod shipper_config;

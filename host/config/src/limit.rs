@@ -57,6 +57,8 @@ pub const NAME_LENGTH: Limit = Limit::new(3, 63);
 
 /// `limits.connections`.
 pub const CONNECTIONS: Limit = Limit::new(1, 1 << 20);
+/// `limits.connections-per-address`.
+pub const CONNECTIONS_PER_ADDRESS: Limit = Limit::new(1, 1 << 20);
 /// `limits.group-bytes`.
 pub const GROUP_BYTES: Limit = Limit::new(1 << 16, 64 << 20).max_note(" (64 MiB)");
 /// `limits.bodies-bytes`. A body of the largest log group must fit in, too.

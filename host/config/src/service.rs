@@ -14,8 +14,10 @@ use crate::destination::DestinationConfig;
 pub use crate::error::ConfigError;
 use crate::error::within;
 use crate::limit;
+use crate::quota::Quota;
 use crate::receiver::ReceiverConfig;
 use crate::rule::DEFAULT_DESTINATION;
+use crate::scope::Scope;
 use crate::secret::has_secret;
 use crate::shipping::Shipping;
 use crate::stage_name::{DIGEST_PREFIX, is_digest, is_name};
@@ -38,6 +40,11 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// The limits of requests.
     pub limits: Limits,
+    /// The quota of each key that has no quota of its own.
+    pub quota: Quota,
+    /// True if requests may be signed by version 1, as SDKs do by default. Its signatures don't cover the host, so a
+    /// recorded request can be repeated in another project of the same key for 15 minutes. Version 4 covers it.
+    pub allow_v1_signatures: bool,
     /// True if `/metrics` needs no key. The metrics name projects, Logstores and consumer groups.
     pub open_metrics: bool,
     /// Resource limits, retries and times of shipping.
@@ -53,6 +60,12 @@ pub struct Config {
     pub receivers: BTreeMap<String, ReceiverConfig>,
     /// The protection of Logstores and projects against mistaken deletion.
     pub deletion: Deletion,
+    /// The scopes of destinations and receivers, by their name: which projects, buckets, prefixes and roles rules may use.
+    /// Without a scope, all rules may use them.
+    pub scopes: BTreeMap<String, Scope>,
+    /// True if rules may define destinations of their own, with their own endpoint and key. The service then connects to
+    /// any address that a project's admin names.
+    pub allow_own_destinations: bool,
     /// The location of events that a receiver rejects permanently.
     pub dead_letters: DeadLetterConfig,
     /// The SHA-256 of the settings file, in hexadecimal.
@@ -153,21 +166,29 @@ impl Default for Retention {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Limits {
-    /// The number of concurrent connections.
+    /// The number of concurrent connections. At the limit, a new connection closes the oldest one without a valid key,
+    /// or an idle one of the key with the most connections. One key has at most 7/8 of them, unless it is an admin key
+    /// of all projects.
     #[schemars(range(min = limit::CONNECTIONS.min, max = limit::CONNECTIONS.max))]
     pub connections: usize,
+    /// The number of connections of one address (IPv6: of one /64 network) that have not sent a valid key yet. At the
+    /// limit, a new connection closes the oldest of them. Connections with a valid key are not counted.
+    #[schemars(range(min = limit::CONNECTIONS_PER_ADDRESS.min, max = limit::CONNECTIONS_PER_ADDRESS.max))]
+    pub connections_per_address: usize,
     /// The largest log group of a put, in bytes before compression.
     #[schemars(range(min = limit::GROUP_BYTES.min, max = limit::GROUP_BYTES.max))]
     pub group_bytes: usize,
     /// The memory of all bodies that the service is receiving, in bytes. The same limit applies to decompressed bodies
-    /// and to replies. It must hold a body of the largest log group.
+    /// and to replies. It must hold a body of the largest log group. A key has at most half of it, and a project three
+    /// quarters. When it is used up, slow clients lose their part to others.
     #[schemars(range(min = limit::BODIES_BYTES.min, max = limit::BODIES_BYTES.max))]
     pub bodies_bytes: usize,
     /// The idle timeout of a connection between two requests, in seconds. Clients keep connections for long, and some
     /// don't retry when a connection closes just before a request.
     #[schemars(range(min = limit::IDLE_SECONDS.min, max = limit::IDLE_SECONDS.max))]
     pub idle_seconds: u64,
-    /// The timeout for a client that sends no data of a body, or receives no data of a reply, in seconds.
+    /// The timeout for a client that sends no data of a body, or receives no data of a reply, in seconds. It also limits
+    /// a TLS handshake and a request's head in total. A body and a reply have ten times as long in total.
     #[schemars(range(min = limit::STALL_SECONDS.min, max = limit::STALL_SECONDS.max))]
     pub stall_seconds: u64,
     /// The number of consumer groups of a Logstore.
@@ -190,6 +211,8 @@ impl Default for Config {
             domain: None,
             tls: None,
             limits: Limits::default(),
+            quota: Quota::default(),
+            allow_v1_signatures: true,
             open_metrics: false,
             shipping: Shipping::default(),
             retention: Retention::default(),
@@ -197,6 +220,8 @@ impl Default for Config {
             destinations: BTreeMap::new(),
             receivers: BTreeMap::new(),
             deletion: Deletion::default(),
+            scopes: BTreeMap::new(),
+            allow_own_destinations: true,
             dead_letters: DeadLetterConfig::default(),
             digest: None,
         }
@@ -207,6 +232,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 4096,
+            connections_per_address: 1024,
             group_bytes: 10 << 20,
             bodies_bytes: 64 << 20,
             idle_seconds: 600,
@@ -290,10 +316,17 @@ impl Config {
     pub fn check(&self) -> Result<(), ConfigError> {
         self.limits.check()?;
         within("deletion.undo-hours", self.deletion.undo_hours, limit::UNDO_HOURS)?;
+        if let Some(name) = self.quota.problem() {
+            return Err(ConfigError::Range { name, value: 0, allowed: "1 or more".into() });
+        }
         self.shipping.check()?;
         let step = self.retention.clock_step_seconds;
         within("retention.clock-step-seconds", step, limit::CLOCK_STEP_SECONDS)?;
         let destinations = self.destinations();
+        let is_known = |name: &String| destinations.contains_key(name) || self.receivers.contains_key(name);
+        if let Some(unknown) = self.scopes.keys().find(|name| !is_known(name)) {
+            return Err(ConfigError::Scope(unknown.clone()));
+        }
         for (name, destination) in &destinations {
             if let DestinationConfig::Function(function) = destination {
                 let invalid = |problem| ConfigError::Destination { name: name.clone(), problem };
@@ -310,6 +343,8 @@ impl Config {
 impl Limits {
     fn check(&self) -> Result<(), ConfigError> {
         within("limits.connections", self.connections as u64, limit::CONNECTIONS)?;
+        let per_address = self.connections_per_address as u64;
+        within("limits.connections-per-address", per_address, limit::CONNECTIONS_PER_ADDRESS)?;
         within("limits.group-bytes", self.group_bytes as u64, limit::GROUP_BYTES)?;
         let (bodies, max) = (self.bodies_bytes as u64, limit::BODIES_BYTES.max);
         if !(self.body_bytes() as u64..=max).contains(&bodies) {

@@ -294,6 +294,8 @@ const MIGRATIONS: &[&str] = &["
         reason TEXT NOT NULL,
         placed INTEGER NOT NULL
     ) STRICT;
+", "
+    ALTER TABLE consumer_group ADD COLUMN creator TEXT;  -- ID of the access key; NULL for groups of older versions
 "];
 
 /// The page size, in bytes. A commit writes whole pages, and small puts touch one page per shard: with 16 KiB pages

@@ -233,7 +233,7 @@ async fn ordered_group_reads_parents_before_children() {
     let test = Test::new().await;
     test.put(0, "a").await.unwrap();
     test.store.reshard("p", "l", 0, Resharding::Split { at: None }).await.unwrap();
-    test.store.create_group(&test.logstore(), "g", 60, true).await.unwrap();
+    test.store.create_group(&test.logstore(), "g", 60, true, "key").await.unwrap();
     let logstore = test.logstore();
     let heartbeat = |reported: &'static [u32]| test.store.heartbeat(&logstore, "g", "c", reported);
     assert_eq!(heartbeat(&[]).await.unwrap(), [0, 1]);
@@ -246,7 +246,7 @@ async fn ordered_group_reads_parents_before_children() {
 async fn restart_keeps_owners_and_checkpoints() {
     let test = Test::new().await;
     let position = test.put(1, "a").await.unwrap() + 1;
-    test.store.create_group(&test.logstore(), "g", 60, false).await.unwrap();
+    test.store.create_group(&test.logstore(), "g", 60, false, "key").await.unwrap();
     assert_eq!(test.store.heartbeat(&test.logstore(), "g", "a", &[]).await.unwrap(), [0, 1]);
     test.store.save_checkpoint(&test.logstore(), "g", 1, position, "a", false).await.unwrap();
     let test = test.reopen();
@@ -268,7 +268,7 @@ async fn restart_keeps_owners_and_checkpoints() {
 #[tokio::test]
 async fn lag_counts_unread_logs() {
     let test = Test::new().await;
-    test.store.create_group(&test.logstore(), "g", 60, false).await.unwrap();
+    test.store.create_group(&test.logstore(), "g", 60, false, "key").await.unwrap();
     for newest in [100, 110, 130] {
         let group = NewGroup { newest, ..group("a") };
         test.store.put(&test.shard(0), vec![group]).await.unwrap();
@@ -287,11 +287,11 @@ async fn lag_counts_unread_logs() {
 async fn rejects_group_over_quota() {
     let test = Test::new().await;
     for number in 0..10 {
-        test.store.create_group(&test.logstore(), &format!("g{number}"), 60, false).await.unwrap();
+        test.store.create_group(&test.logstore(), &format!("g{number}"), 60, false, "key").await.unwrap();
     }
-    let eleventh = test.store.create_group(&test.logstore(), "g10", 60, false).await;
+    let eleventh = test.store.create_group(&test.logstore(), "g10", 60, false, "key").await;
     assert!(matches!(eleventh, Err(StoreError::GroupQuota(10))));
-    let again = test.store.create_group(&test.logstore(), "g9", 60, false).await;
+    let again = test.store.create_group(&test.logstore(), "g9", 60, false, "key").await;
     assert!(matches!(again, Err(StoreError::GroupExists(_))));
     assert_eq!(test.logstore().groups.len(), 10, "the rejected group left nothing behind");
 }

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::Service;
 use crate::call::{self, Call};
+use crate::credentials::claimed_key;
 use crate::operation::{Operation, UNKNOWN};
 
 /// The members of bodies that name the object to create.
@@ -41,7 +42,7 @@ impl Claim {
         let operation = Operation::parse(method, project.as_deref(), &segments, &query);
         AuditRecord {
             operation: operation.map_or(UNKNOWN, |operation| operation.name()).to_owned(),
-            who: call::claimed_key(headers),
+            who: claimed_key(headers),
             address: peer.to_string(),
             project: project.clone().unwrap_or_default(),
             detail: format!("{method} {}", uri.path()),
@@ -136,7 +137,13 @@ pub(crate) fn protect(operation: Operation<'_>) -> Result<(), ApiError> {
 
 /// Returns true if the attempt of an operation that failed is recorded: a change, or anything without permission.
 pub(crate) fn is_recorded_failure(operation: Option<Operation<'_>>, error: &ApiError) -> bool {
-    matches!(error.status(), 401 | 403) || operation.is_some_and(|operation| operation.is_change())
+    is_denied(error) || operation.is_some_and(|operation| operation.is_change())
+}
+
+/// Returns true if a request lacks a valid key or a permission. A used quota is neither.
+fn is_denied(error: &ApiError) -> bool {
+    use ErrorCode::{ReadQuotaExceed, WriteQuotaExceed};
+    matches!(error.status(), 401 | 403) && !matches!(error.code, ReadQuotaExceed | WriteQuotaExceed)
 }
 
 /// The sender of a failed attempt.
@@ -155,7 +162,6 @@ pub(crate) async fn record_failure(
     sender: Sender,
     error: &ApiError,
 ) {
-    let is_denied = matches!(error.status(), 401 | 403);
     let AuditRecord { address, operation, project, logstore, object, who, .. } = &record;
     let kind = match sender {
         Sender::Stranger => format!("{address} {operation} {}", error.code),
@@ -167,7 +173,7 @@ pub(crate) async fn record_failure(
         return;
     }
     record.outcome = error.code.as_str().to_owned();
-    if is_denied {
+    if is_denied(error) {
         // Other messages may quote a configuration.
         record.message = error.message.clone();
     }

@@ -1,22 +1,22 @@
 //! Answers requests: finds the operation of each, checks its permission, and calls its handler.
 
-use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::{Request, Response};
+use logship_listener::{Activity, Connection};
 use logship_logstore::{Logstore, Project, StoreError};
 use logship_sls::error::{ApiError, ErrorCode};
 
-use crate::call::Call;
-use crate::keys::ALL_PROJECTS;
+use crate::call::{Call, Head, check_access};
+use crate::keys::{ALL_PROJECTS, Key};
 use crate::operation::{Operation, Permission, UNKNOWN};
-use crate::reply::{Reply, response, store_error};
+use crate::quotas::Direction;
+use crate::reply::{Reply, ReplyBody, response, store_error};
 use crate::service::{CountGuard, Service};
 use crate::{
     audit, deletion, groups, ingest, manage, metrics, monitor, previews, pull, put, shippers, stages, store,
@@ -27,19 +27,21 @@ use crate::{
 pub(crate) async fn answer(
     service: Arc<Service>,
     request: Request<Incoming>,
-    peer: IpAddr,
-) -> Response<Full<Bytes>> {
-    let begun = Instant::now();
+    connection: &Arc<Connection>,
+) -> Response<ReplyBody> {
+    let (begun, peer) = (Instant::now(), connection.peer());
     let request_id = request_id();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let mut operation = UNKNOWN;
     let active = CountGuard::begin(&service.active);
-    let dispatched = AssertUnwindSafe(dispatch(&service, request, peer, &mut operation)).catch_unwind().await;
+    let dispatched =
+        AssertUnwindSafe(dispatch(&service, request, connection, &mut operation)).catch_unwind().await;
     // The log has the panic itself. The client gets an answer instead of a closed connection.
     let result = dispatched.unwrap_or_else(|_| {
         Err(ApiError::new(ErrorCode::InternalServerError, "the request panicked, which is a bug of logship"))
     });
     drop(active);
+    connection.set_activity(Activity::Idle);
     let (code, seconds) =
         (result.as_ref().map_or_else(|error| error.code.as_str(), |_| "OK"), begun.elapsed());
     metrics::record_request(operation, code, seconds.as_secs_f64());
@@ -64,7 +66,7 @@ fn request_id() -> String {
 async fn dispatch(
     service: &Arc<Service>,
     request: Request<Incoming>,
-    peer: IpAddr,
+    connection: &Arc<Connection>,
     name: &mut &'static str,
 ) -> Result<Reply, ApiError> {
     if let Some(operation) = Operation::without_key(request.uri().path(), service.config.open_metrics) {
@@ -72,30 +74,60 @@ async fn dispatch(
         return monitor::answer(service, operation).await;
     }
     let claim = audit::Claim::of(&request);
-    let call = match Call::receive(service, request, peer).await {
-        Ok(call) => call,
-        Err(error) => {
-            if audit::is_recorded_failure(None, &error) {
-                let record = claim.record(peer, service.config.domain.as_deref());
-                audit::record_failure(service, record, audit::Sender::Stranger, &error).await;
-            }
-            return Err(error);
-        }
+    let (parts, body) = request.into_parts();
+    let head = match Head::authenticate(service, parts, connection) {
+        Ok(head) => head,
+        Err(error) => return refuse(service, &claim, connection, error).await,
     };
-    let operation = Operation::parse(&call.method, call.project.as_deref(), &call.path, &call.query)?;
+    let (project, path) = (head.project.clone(), Arc::clone(&head.path));
+    let operation = Operation::parse(head.method(), project.as_deref(), &path, &head.query)?;
     *name = operation.name();
+    if let Err(error) = check_allowed(service, &head.key, operation) {
+        let call = head.into_call(Bytes::new(), connection);
+        if audit::is_recorded_failure(Some(operation), &error) {
+            let record = audit::record(&call, operation);
+            audit::record_failure(service, record, audit::Sender::KeyHolder, &error).await;
+        }
+        return Err(error);
+    }
+    let call = match head.receive(service, body, operation.project(), connection).await {
+        Ok(call) => call,
+        Err(error) => return refuse(service, &claim, connection, error).await,
+    };
+    connection.set_activity(Activity::Working);
     audited(service, &call, operation).await
 }
 
-/// Performs an operation, and records it in the audit log if it is a change or is not allowed.
+/// Rejects a request that was not received, and records it if its sender is not authenticated.
+async fn refuse(
+    service: &Service,
+    claim: &audit::Claim,
+    connection: &Connection,
+    error: ApiError,
+) -> Result<Reply, ApiError> {
+    if audit::is_recorded_failure(None, &error) {
+        let record = claim.record(connection.peer(), service.config.domain.as_deref());
+        audit::record_failure(service, record, audit::Sender::Stranger, &error).await;
+    }
+    Err(error)
+}
+
+/// Fails unless the key may perform the operation now. The body is received only afterwards.
+fn check_allowed(service: &Service, key: &Key, operation: Operation<'_>) -> Result<(), ApiError> {
+    check_permission(key, operation)?;
+    audit::protect(operation)?;
+    if matches!(operation, Operation::Put { .. } | Operation::Ingest { .. }) {
+        service.quotas.check(key, Direction::Write, (service.store_clock)())?;
+    }
+    Ok(())
+}
+
+/// Performs an operation, and records it in the audit log if it is a change.
 async fn audited(service: &Arc<Service>, call: &Call, operation: Operation<'_>) -> Result<Reply, ApiError> {
-    let allowed = check_permission(call, operation).and_then(|()| audit::protect(operation));
-    let (result, is_recorded) = match allowed {
-        Err(error) => (Err(error), false),
-        Ok(()) if operation.is_change() => {
-            audit::within(audit::record(call, operation), perform(service, call, operation)).await
-        }
-        Ok(()) => (perform(service, call, operation).await, false),
+    let (result, is_recorded) = if operation.is_change() {
+        audit::within(audit::record(call, operation), perform(service, call, operation)).await
+    } else {
+        (perform(service, call, operation).await, false)
     };
     if let Err(error) = &result
         && !is_recorded
@@ -108,11 +140,11 @@ async fn audited(service: &Arc<Service>, call: &Call, operation: Operation<'_>) 
 }
 
 /// Fails unless the key of the request has the permission that the operation needs.
-fn check_permission(call: &Call, operation: Operation<'_>) -> Result<(), ApiError> {
+fn check_permission(key: &Key, operation: Operation<'_>) -> Result<(), ApiError> {
     match operation.permission() {
         Permission::NoKey | Permission::AnyKey | Permission::NewProject => Ok(()),
-        Permission::Project(access) => call.check_access(operation.project().unwrap_or_default(), access),
-        Permission::AllProjects(access) => call.check_access(ALL_PROJECTS, access),
+        Permission::Project(access) => check_access(key, operation.project().unwrap_or_default(), access),
+        Permission::AllProjects(access) => check_access(key, ALL_PROJECTS, access),
     }
 }
 
@@ -162,7 +194,7 @@ async fn perform(service: &Arc<Service>, call: &Call, operation: Operation<'_>) 
         ListGroups { logstore, .. } => Ok(groups::list(get(logstore)?)),
         CreateGroup { logstore, .. } => groups::create(service, call, get(logstore)?).await,
         UpdateGroup { logstore, group, .. } => groups::update(service, call, get(logstore)?, group).await,
-        DeleteGroup { logstore, group, .. } => groups::delete(service, get(logstore)?, group).await,
+        DeleteGroup { logstore, group, .. } => groups::delete(service, call, get(logstore)?, group).await,
         GroupStatus { logstore, group, .. } => groups::status(service, get(logstore)?, group).await,
         Checkpoints { logstore, group, .. } => {
             groups::checkpoints(service, call, get(logstore)?, group).await

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::call::Call;
 use crate::consumer_stats::ConsumerId;
+use crate::keys::Access;
 use crate::manage::body;
 use crate::reply::{Reply, store_error};
 use crate::{Service, blocking};
@@ -55,7 +56,7 @@ pub(crate) async fn create(service: &Service, call: &Call, logstore: &Logstore) 
         invalid("timeout is missing: the seconds after which a consumer without heartbeats is removed")
     })?;
     let order = body.order.unwrap_or(false);
-    service.store.create_group(logstore, &name, timeout, order).await.map_err(store_error)?;
+    service.store.create_group(logstore, &name, timeout, order, &call.key.id).await.map_err(store_error)?;
     Ok(Reply::empty())
 }
 
@@ -65,6 +66,7 @@ pub(crate) async fn update(
     logstore: &Logstore,
     group: &str,
 ) -> Result<Reply, ApiError> {
+    check_use(call, logstore, group)?;
     let body = GroupBody::read(call)?;
     if body.timeout.is_none() && body.order.is_none() {
         return Err(ApiError::new(ErrorCode::JsonInfoInvalid, "the body must have timeout or order"));
@@ -73,7 +75,30 @@ pub(crate) async fn update(
     Ok(Reply::empty())
 }
 
-pub(crate) async fn delete(service: &Service, logstore: &Logstore, group: &str) -> Result<Reply, ApiError> {
+/// Fails unless the key may change a group or move its checkpoints: an admin key, the group's creator, or a key that was
+/// given the group.
+fn check_use(call: &Call, logstore: &Logstore, group: &str) -> Result<(), ApiError> {
+    let (project, key) = (&logstore.project, &call.key);
+    let found = logstore.group(group).map_err(store_error)?;
+    // Older versions did not keep the creator.
+    let is_creator = found.creator.as_ref().is_none_or(|creator| *creator == key.id);
+    if is_creator || key.allows(project, Access::Admin) || key.has_group(project, group) {
+        return Ok(());
+    }
+    let message = format!(
+        "key {id} did not create consumer group {group} and was not given it: an operator gives it with `logship key give {id} {project}/{group}`",
+        id = key.id
+    );
+    Err(ApiError::new(ErrorCode::Unauthorized, message))
+}
+
+pub(crate) async fn delete(
+    service: &Service,
+    call: &Call,
+    logstore: &Logstore,
+    group: &str,
+) -> Result<Reply, ApiError> {
+    check_use(call, logstore, group)?;
     service.store.delete_group(logstore, group).await.map_err(store_error)?;
     Ok(Reply::empty())
 }
@@ -85,6 +110,7 @@ pub(crate) async fn heartbeat(
     logstore: &Logstore,
     group: &str,
 ) -> Result<Reply, ApiError> {
+    check_use(call, logstore, group)?;
     let consumer = call.required("consumer")?;
     let reported: Vec<u32> =
         if call.body.is_empty() { vec![] } else { body(call, ErrorCode::JsonInfoInvalid)? };
@@ -105,6 +131,7 @@ pub(crate) async fn save_checkpoint(
     logstore: &Logstore,
     group: &str,
 ) -> Result<Reply, ApiError> {
+    check_use(call, logstore, group)?;
     let body: CheckpointBody = body(call, ErrorCode::JsonInfoInvalid)?;
     let invalid = |message: String| ApiError::new(ErrorCode::InvalidShardCheckPoint, message);
     let position = Cursor::decode(&body.checkpoint).map_err(|error| invalid(error.to_string()))?;
@@ -172,6 +199,7 @@ pub(crate) async fn status(
 ) -> Result<Reply, ApiError> {
     let found = logstore.group(group).map_err(store_error)?;
     let (timeout, ordered, consumers) = (found.timeout, found.ordered, service.store.consumers(found));
+    let creator = found.creator.clone();
     let show = |consumer: &String| service.consumer_stats.show(&consumer_id(logstore, group, consumer));
     let members: Vec<Value> = consumers.iter().map(show).collect();
     let name = group.to_owned();
@@ -186,7 +214,7 @@ pub(crate) async fn status(
     });
     let shards: Value = shards.collect();
     Ok(Reply::json(
-        &json!({ "timeout": timeout, "order": ordered, "consumers": consumers, "members": members, "shards": shards }),
+        &json!({ "timeout": timeout, "order": ordered, "consumers": consumers, "members": members, "shards": shards, "creator": creator }),
     ))
 }
 

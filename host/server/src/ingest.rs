@@ -58,7 +58,7 @@ pub(crate) async fn ingest(service: &Service, call: &Call, logstore: &Logstore) 
         Ok((read, id.map(|id| id.finish(&body))))
     };
     let (read, id) = blocking(read).await?;
-    put::store(service, &logstore.project, &logstore.name, &route, read.groups, id).await?;
+    put::store(service, &call.key, logstore, &route, read.groups, id).await?;
     Ok(Reply::json(&json!({ "accepted": read.accepted, "malformed": read.malformed })))
 }
 

@@ -1,4 +1,4 @@
-//! Access keys and their grants. They are in a file that only its owner can read.
+//! Access keys: their grants, groups and quotas. They are in a file that only its owner can read.
 //!
 //! Verifying a signature needs the secret, so the secrets can't be stored as hashes. The file's mode protects them.
 //! `logship key` writes the file, and a running service reloads it within a second.
@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-pub use logship_config::key::{Access, Grant, Key};
+pub use logship_config::key::{Access, Grant, GroupGrant, Key};
+pub use logship_config::quota::Quota;
 
 use crate::key_changes;
 
@@ -27,7 +28,17 @@ const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
 /// Creates a key with a random ID and secret.
 pub fn create(grants: Vec<Grant>, note: &str, now: u64) -> Key {
     let id = format!("LS{}", random(22));
-    Key { id, secret: random(40).into(), token: None, created: now, expires: None, note: note.into(), grants }
+    Key {
+        id,
+        secret: random(40).into(),
+        token: None,
+        created: now,
+        expires: None,
+        note: note.into(),
+        groups: vec![],
+        grants,
+        quota: None,
+    }
 }
 
 /// Creates a temporary key, with a token and an expiry.

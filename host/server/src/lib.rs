@@ -2,8 +2,8 @@
 //!
 //! # Layout
 //! A request passes these modules in order:
-//! - [`server`]: connections, shutdown; `tls`: certificates; `idle_timeout`: closes idle connections.
-//! - `dispatch`: answers requests; `call`: authenticates them; [`keys`]: access keys and their grants.
+//! - [`server`]: connections, shutdown; `tls`: certificates. The crate `listener` limits connections.
+//! - `dispatch`: answers requests; `call`, `credentials`: authenticate them; `body`: receives them; [`keys`]: access keys.
 //! - [`operation`]: the operations of the API as data: requests, names, permissions.
 //! - Handlers, a module per noun: `manage` (projects, logstores, shards), `deletion` (deletes and restores them), `put`, `put_id` and `ingest` (write logs), `pull` (cursors,
 //!   read logs), `groups` (consumer groups), `shippers` (rules), `tasks`, `stages`, `previews` (of a stage), `store` (its
@@ -12,7 +12,8 @@
 //!
 //! They share:
 //! - `service`: the state of the service. [`Service::open`] is where it begins.
-//! - `memory_budget`: the memory of requests; `consumer_stats`: statistics of the members of consumer groups.
+//! - `fair_budget`: the memory of bodies and replies, by key and project; `memory_budget`: the memory of decompressed bodies.
+//! - `quotas`: what a key may put and pull; `consumer_stats`: statistics of the members of consumer groups.
 //! - `audit`: the records of the audit log; `refusals`: limits those of failed attempts; `key_audit`:
 //!   records changes of keys, which `key_changes` announces.
 //! - [`backup`]: backups of the data directory, and their restore.
@@ -25,12 +26,14 @@
 
 mod audit;
 pub mod backup;
+mod body;
 mod call;
 mod consumer_stats;
+mod credentials;
 mod deletion;
 mod dispatch;
+mod fair_budget;
 mod groups;
-mod idle_timeout;
 mod ingest;
 mod key_audit;
 mod key_changes;
@@ -45,6 +48,7 @@ mod previews;
 mod pull;
 mod put;
 mod put_id;
+mod quotas;
 mod refusals;
 mod reply;
 mod rule_checker;

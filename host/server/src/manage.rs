@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use crate::Service;
-use crate::call::Call;
+use crate::call::{Call, check_access};
 use crate::keys::Access;
 use crate::reply::{Reply, store_error};
 
@@ -56,7 +56,7 @@ struct ProjectBody {
 pub(crate) async fn create_project(service: &Service, call: &Call) -> Result<Reply, ApiError> {
     let body: ProjectBody = body(call, ErrorCode::PostBodyInvalid)?;
     let name = body.project_name.or_else(|| call.project.clone()).unwrap_or_default();
-    call.check_access(&name, Access::Admin)?;
+    check_access(&call.key, &name, Access::Admin)?;
     if !is_name(&name, "-") {
         let message = format!(
             "project name {name} is invalid: use 3 to 63 of a-z, 0-9 and -, with a letter or digit at both ends"

@@ -66,7 +66,19 @@ fn describe_logstores() {
         Unit::Seconds,
         "Age of the oldest log group of a shard that a consumer group has not read yet"
     );
+    describe_gauge!("logship_memory_bytes", Unit::Bytes, "Memory of bodies or replies of requests");
+    describe_counter!(
+        "logship_evicted_requests_total",
+        "Requests of slow clients that lost their memory to others"
+    );
+    describe_counter!("logship_quota_rejections_total", "Requests over a quota of their key");
+    describe_gauge!("logship_quota_used", "Used part of a key's quota of the day");
+    describe_gauge!("logship_quota_limit", "A key's quota of the day");
     describe_gauge!("logship_connections", "Open client connections");
+    describe_counter!(
+        "logship_connections_replaced_total",
+        "Connections that were closed for others at a limit of connections"
+    );
 }
 
 /// Describes the metrics of rules, stages and receivers.

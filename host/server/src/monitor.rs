@@ -1,11 +1,10 @@
 //! The state of the service: health, readiness, metrics.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use logship_logstore::Health;
 use logship_sls::error::{ApiError, ErrorCode};
-use metrics::gauge;
+use metrics::{counter, gauge};
 
 use crate::operation::Operation;
 use crate::reply::Reply;
@@ -66,7 +65,14 @@ fn render(service: &Service) -> String {
     let ahead = store.clock_ahead();
     gauge!("logship_clock_unconfirmed").set(f64::from(u8::from(ahead.is_some())));
     gauge!("logship_clock_ahead_seconds").set(ahead.unwrap_or(0) as f64);
-    gauge!("logship_connections").set(service.connections.load(Ordering::Relaxed) as f64);
+    gauge!("logship_connections").set(service.connections.count() as f64);
+    for (name, budget) in [("bodies", &service.body_budget), ("replies", &service.reply_budget)] {
+        let (used, evicted) = budget.usage();
+        gauge!("logship_memory_bytes", "of" => name).set(used as f64);
+        counter!("logship_evicted_requests_total", "of" => name).absolute(evicted);
+    }
+    service.quotas.export_metrics(&service.keys.get(), (service.store_clock)());
+    counter!("logship_connections_replaced_total").absolute(service.connections.replaced());
     for logstore in store.catalog().logstores() {
         let labels = |shard: u32| {
             vec![

@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use logship_listener::Activity;
 use logship_logstore::{Limits, Logstore, Shard};
 use logship_sls::compression::Compression;
 use logship_sls::cursor::Cursor;
@@ -13,8 +14,9 @@ use logship_sls::lz4_splice::BlockWriter;
 use serde_json::json;
 
 use crate::call::Call;
+use crate::fair_budget::{Holding, Owner};
 use crate::manage::find_shard;
-use crate::memory_budget::Reservation;
+use crate::quotas::{Amount, Direction};
 use crate::reply::{Reply, store_error};
 use crate::{Service, blocking, metrics};
 use logship_sls::header::FIRST_POSITION_HEADER;
@@ -100,24 +102,87 @@ pub(crate) async fn pull(
     {
         let wait = Duration::from_secs(wait.min(MAX_WAIT_SECONDS));
         // The read below sees whether logs arrived.
+        call.connection.set_activity(Activity::Waiting);
         tokio::select! {
             _ = tokio::time::timeout(wait, shard.wait_for(from)) => {}
             () = service.wait_for_shutdown() => {}
         }
+        call.connection.set_activity(Activity::Working);
     }
     let limits = Limits { groups, bytes: REPLY_BYTES, end: end.map_or(u64::MAX, |end| end.0) };
     let compression = Compression::from_accept_encoding(call.header("accept-encoding").unwrap_or_default());
-    let largest = REPLY_BYTES + service.config.limits.group_bytes;
-    // Without LZ4, the reply is in memory in three formats at once.
-    let reservation = service
-        .reply_budget
-        .reserve(if compression == Compression::Lz4 { largest } else { 3 * largest })
+    service.quotas.check(&call.key, Direction::Read, (service.store_clock)())?;
+    let owner = Owner { key: call.key.id.as_str().into(), project: logstore.project.as_str().into() };
+    let holding = service.reply_budget.begin(owner, call.connection.closing());
+    let pulled = read(service, shard, from, limits, compression, holding).await?;
+    let (logs, bytes) = (pulled.0.logs, pulled.0.size as u64);
+    service.quotas.charge(&call.key, Direction::Read, Amount { bytes, logs }, (service.store_clock)());
+    metrics::record_sent(&logstore.project, &logstore.name, logs, bytes);
+    Ok(pulled.0.reply(pulled.1))
+}
+
+/// Reads the groups of a pull, as far as there is memory for them.
+async fn read(
+    service: &Arc<Service>,
+    shard: &Arc<Shard>,
+    from: u64,
+    limits: Limits,
+    compression: Compression,
+    holding: Holding,
+) -> Result<(Pulled, Holding), ApiError> {
+    let mut memory = ReplyMemory::new(holding, compression);
+    let mut needed = REPLY_BYTES;
+    loop {
+        memory.grow(needed).await?;
+        let (service, shard) = (Arc::clone(service), Arc::clone(shard));
+        let (read, returned) = blocking(move || {
+            let read = Pulled::read(&service, &shard, from, limits, compression, &mut memory)?;
+            Ok((read, memory))
+        })
         .await?;
-    let (service, shard) = (Arc::clone(service), Arc::clone(shard));
-    let read = move || Ok((Pulled::read(&service, &shard, from, limits, compression)?, reservation));
-    let (pulled, reservation) = blocking(read).await?;
-    metrics::record_sent(&logstore.project, &logstore.name, pulled.logs, pulled.size as u64);
-    Ok(pulled.reply(reservation))
+        match read {
+            Read::Done(pulled) => return Ok((pulled, returned.holding)),
+            Read::Lacks(bytes) => (memory, needed) = (returned, bytes),
+        }
+    }
+}
+
+/// The memory of a reply, which grows with it.
+struct ReplyMemory {
+    holding: Holding,
+    /// The formats of the reply that are in memory at once.
+    formats: usize,
+    /// The largest reply that fits in, in bytes before compression.
+    room: usize,
+}
+
+impl ReplyMemory {
+    fn new(holding: Holding, compression: Compression) -> Self {
+        // The stored groups are LZ4 blocks. Other replies are decompressed and compressed.
+        let formats = if compression == Compression::Lz4 { 1 } else { 3 };
+        Self { holding, formats, room: 0 }
+    }
+
+    async fn grow(&mut self, bytes: usize) -> Result<(), ApiError> {
+        self.holding.grow(bytes.saturating_sub(self.room) * self.formats).await?;
+        self.room = self.room.max(bytes);
+        Ok(())
+    }
+
+    fn try_grow(&mut self, bytes: usize) -> bool {
+        let fits = bytes <= self.room || self.holding.try_grow((bytes - self.room) * self.formats);
+        if fits {
+            self.room = self.room.max(bytes);
+        }
+        fits
+    }
+}
+
+/// The result of a read.
+enum Read {
+    Done(Pulled),
+    /// The first group needs this many bytes of memory.
+    Lacks(usize),
 }
 
 /// Rejects a read of a shard whose `type` is unknown.
@@ -153,13 +218,19 @@ impl Pulled {
         from: u64,
         limits: Limits,
         compression: Compression,
-    ) -> Result<Self, ApiError> {
+        memory: &mut ReplyMemory,
+    ) -> Result<Read, ApiError> {
         // The stored groups are LZ4 blocks, so joining them as LZ4 is free, whatever the reply's compression.
         let mut list = BlockWriter::with_capacity(REPLY_BYTES / 4);
         let (mut size, mut groups, mut logs, mut received, mut first) = (0, 0, 0, 0, None);
-        let mut damaged = None;
+        let (mut damaged, mut stopped, mut last) = (None, None, 0);
         let next = service.store.read(shard, from, limits, |group| {
             let header = frame_header(group.size as usize);
+            let needed = size + header.len() + group.size as usize;
+            if !memory.try_grow(needed) {
+                stopped = Some(needed);
+                return ControlFlow::Break(());
+            }
             list.literals(&header);
             if let Err(error) = list.block(group.body) {
                 damaged = Some((group.position, error));
@@ -167,12 +238,18 @@ impl Pulled {
             }
             size += header.len() + group.size as usize;
             groups += 1;
+            last = group.position;
             first.get_or_insert(group.position);
             logs += u64::from(group.logs);
             received = group.received;
             ControlFlow::Continue(())
         });
-        let next = next.map_err(store_error)?;
+        let mut next = next.map_err(store_error)?;
+        match stopped {
+            Some(needed) if groups == 0 => return Ok(Read::Lacks(needed)),
+            Some(_) => next = last + 1,
+            None => {}
+        }
         if let Some((position, error)) = damaged {
             // The group was valid when it was stored.
             tracing::error!(shard = shard.number, position, %error, "a stored log group is damaged");
@@ -191,10 +268,10 @@ impl Pulled {
         let last = next.saturating_sub(1);
         let next = if groups > 0 && next != limits.end { shard.resolve(next) } else { next };
         let at_end = shard.groups_between(next, shard.end()) == 0;
-        Ok(Self { body, compression, size, groups, first, last, logs, received, next, at_end })
+        Ok(Read::Done(Self { body, compression, size, groups, first, last, logs, received, next, at_end }))
     }
 
-    fn reply(self, reservation: Reservation) -> Reply {
+    fn reply(self, holding: Holding) -> Reply {
         let mut headers = vec![
             ("x-log-count", self.groups.to_string()),
             ("x-log-bodyrawsize", self.size.to_string()),
@@ -209,10 +286,10 @@ impl Pulled {
                 headers.push(("x-log-compresstype", self.compression.name().into()));
             }
         }
-        Reply {
-            headers,
-            content_type: Some("application/x-protobuf"),
-            body: reservation.attach_to(self.body),
-        }
+        let transfer = holding.transfer().clone();
+        let body = holding.attach_to(self.body);
+        // From now on, a slow client can lose the memory.
+        transfer.begin();
+        Reply { headers, content_type: Some("application/x-protobuf"), body, transfer: Some(transfer) }
     }
 }

@@ -11,7 +11,9 @@ use logship_sls::log_group::{LogGroupView, packages};
 use logship_sls::lz4_splice;
 
 use crate::call::Call;
+use crate::keys::Key;
 use crate::put_id::UnfinishedId;
+use crate::quotas::{Amount, Direction};
 use crate::reply::{Reply, store_error};
 use crate::{Service, blocking, metrics};
 
@@ -39,15 +41,15 @@ pub(crate) async fn put(service: &Service, call: &Call, logstore: &Logstore) -> 
     let route = Route::of(call)?;
     let groups = groups(service, call).await?;
     let id = UnfinishedId::of(call)?.map(|id| id.finish(&call.body));
-    store(service, &logstore.project, &logstore.name, &route, groups, id).await?;
+    store(service, &call.key, logstore, &route, groups, id).await?;
     Ok(Reply::empty())
 }
 
-/// Stores log groups, once for each id. Does nothing without any group.
+/// Stores log groups, once for each id, and charges them to the key. Does nothing without any group.
 pub(crate) async fn store(
     service: &Service,
-    project: &str,
-    logstore: &str,
+    key: &Key,
+    Logstore { project, name: logstore, .. }: &Logstore,
     route: &Route,
     groups: Vec<NewGroup>,
     id: Option<PutId>,
@@ -55,9 +57,38 @@ pub(crate) async fn store(
     if groups.is_empty() {
         return Ok(());
     }
-    let (logs, bytes) = groups
-        .iter()
-        .fold((0, 0), |(logs, bytes), group| (logs + u64::from(group.logs), bytes + u64::from(group.size)));
+    let amount = groups.iter().fold(Amount::default(), |sum, group| Amount {
+        bytes: sum.bytes + u64::from(group.size),
+        logs: sum.logs + u64::from(group.logs),
+    });
+    service.quotas.take(key, Direction::Write, amount, (service.store_clock)())?;
+    let stored = store_groups(service, project, logstore, route, groups, id).await;
+    match stored {
+        Ok(Stored::New) => metrics::record_received(project, logstore, amount.logs, amount.bytes),
+        Ok(Stored::Repeated) => metrics::record_repeated_put(project, logstore),
+        Err(_) => {}
+    }
+    if !matches!(stored, Ok(Stored::New)) {
+        service.quotas.refund(key, amount, (service.store_clock)());
+    }
+    stored.map(drop)
+}
+
+/// What became of log groups.
+enum Stored {
+    New,
+    /// An earlier put with the same id has stored them.
+    Repeated,
+}
+
+async fn store_groups(
+    service: &Service,
+    project: &str,
+    logstore: &str,
+    route: &Route,
+    groups: Vec<NewGroup>,
+    id: Option<PutId>,
+) -> Result<Stored, ApiError> {
     // Retries once if the shard was split or merged meanwhile.
     for last in [false, true] {
         let catalog = service.store.catalog();
@@ -68,8 +99,7 @@ pub(crate) async fn store(
             Some(id) => {
                 let stored = service.store.put_once(found, &shard, groups.clone(), id.clone()).await;
                 if stored.as_ref().is_ok_and(|stored| stored.is_repeated) {
-                    metrics::record_repeated_put(project, logstore);
-                    return Ok(());
+                    return Ok(Stored::Repeated);
                 }
                 stored.map(drop)
             }
@@ -80,8 +110,7 @@ pub(crate) async fn store(
             Ok(()) => break,
         }
     }
-    metrics::record_received(project, logstore, logs, bytes);
-    Ok(())
+    Ok(Stored::New)
 }
 
 fn shard_for(logstore: &Logstore, route: &Route) -> Result<Arc<Shard>, ApiError> {

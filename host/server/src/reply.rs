@@ -1,11 +1,17 @@
 //! Responses.
 
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use bytes::Bytes;
-use http_body_util::Full;
+use hyper::body::{Body, Frame, SizeHint};
 use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 use logship_logstore::StoreError;
 use logship_sls::error::{ApiError, ErrorCode};
+
+use crate::fair_budget::Transfer;
 
 /// A successful response. The status is always 200, because clients accept no other status as success.
 #[derive(Debug, Default)]
@@ -13,6 +19,46 @@ pub(crate) struct Reply {
     pub(crate) headers: Vec<(&'static str, String)>,
     pub(crate) content_type: Option<&'static str>,
     pub(crate) body: Bytes,
+    /// The client's receipt of a body whose memory others wait for.
+    pub(crate) transfer: Option<Transfer>,
+}
+
+/// The body of a response. It notes how fast the client receives it.
+#[derive(Debug)]
+pub(crate) struct ReplyBody {
+    rest: Bytes,
+    transfer: Option<Transfer>,
+}
+
+/// The part of a body that is sent at a time, in bytes.
+const PART_BYTES: usize = 256 << 10;
+
+impl Body for ReplyBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.rest.is_empty() {
+            return Poll::Ready(None);
+        }
+        let Some(transfer) = &self.transfer else {
+            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.rest)))));
+        };
+        let bytes = self.rest.len().min(PART_BYTES);
+        transfer.progress(bytes);
+        Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(bytes)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.rest.len() as u64)
+    }
 }
 
 impl Reply {
@@ -33,7 +79,7 @@ pub(crate) fn response(
     result: Result<Reply, ApiError>,
     request_id: &str,
     keep_alive: bool,
-) -> Response<Full<Bytes>> {
+) -> Response<ReplyBody> {
     let (status, reply) = match result {
         Ok(reply) => (StatusCode::OK, reply),
         Err(error) => {
@@ -46,7 +92,7 @@ pub(crate) fn response(
             (status, reply)
         }
     };
-    let mut response = Response::new(Full::new(reply.body));
+    let mut response = Response::new(ReplyBody { rest: reply.body, transfer: reply.transfer });
     *response.status_mut() = status;
     let headers = response.headers_mut();
     let mut set = |name: HeaderName, value: &str| {

@@ -1,7 +1,7 @@
 //! Connections: accept, TLS, graceful shutdown.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,13 +11,12 @@ use hyper::service::service_fn;
 use hyper::{Request, server::conn::http1};
 use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use logship_listener::{Connection, DeadlineStream, accept};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::idle_timeout::{RequestState, TimeoutStream, Timeouts};
-use crate::service::{CountGuard, Service};
+use crate::service::Service;
 use crate::tls::{self, Acceptor, TlsError};
 use crate::{audit, dispatch, key_audit, metrics};
 
@@ -27,6 +26,9 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(20);
 /// The time that the service keeps serving open connections at shutdown. Each reply closes its connection, so busy
 /// clients leave by themselves. A client whose connection is closed just before a request would not retry.
 const DRAIN_TIME: Duration = Duration::from_secs(1);
+
+/// The interval at which the usage of quotas is saved.
+const SAVE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// TCP keep-alive, which detects an unreachable peer within two minutes.
 const KEEP_ALIVE_TIME: Duration = Duration::from_secs(60);
@@ -87,6 +89,7 @@ impl Server {
             tracing::error!(%error, "can't scan the folder of stages");
         }
         let stage_watch = tokio::spawn(watch_stages(Arc::clone(&self.service)));
+        let quota_upkeep = tokio::spawn(save_quotas(Arc::clone(&self.service)));
         let delivery = self.service.delivery.start();
         let graceful = GracefulShutdown::new();
         self.accept_until(end, &graceful).await;
@@ -109,9 +112,14 @@ impl Server {
         stage_watch.abort();
         audit.abort();
         metrics_upkeep.abort();
+        quota_upkeep.abort();
         let service = self.service;
         // Closing writes the last commits and the write-ahead log.
-        let closed = tokio::task::spawn_blocking(move || service.store.close()).await;
+        let close = move || {
+            service.quotas.save((service.store_clock)());
+            service.store.close()
+        };
+        let closed = tokio::task::spawn_blocking(close).await;
         if let Err(error) = closed {
             tracing::error!(%error, "the store could not be closed");
         }
@@ -120,48 +128,39 @@ impl Server {
     /// Accepts connections until `end`.
     async fn accept_until(&self, end: impl Future<Output = ()>, graceful: &GracefulShutdown) {
         let mut end = pin!(end);
-        let connections = Arc::new(Semaphore::new(self.service.config.limits.connections));
         loop {
-            // At the connection limit, new clients wait in the system's accept queue.
-            let permit = async { Arc::clone(&connections).acquire_owned().await };
-            let accepted = tokio::select! {
+            tokio::select! {
                 () = &mut end => return,
-                accepted = async { (permit.await, self.listener.accept().await) } => accepted,
-            };
-            match accepted {
-                (Ok(permit), Ok((stream, peer))) => {
-                    self.accept(stream, peer.ip(), permit, graceful.watcher())
+                (stream, connection) = accept(&self.listener, &self.service.connections) => {
+                    self.serve(stream, connection, graceful.watcher());
                 }
-                (_, Err(error)) => {
-                    // Usually out of file descriptors: wait until other connections close.
-                    tracing::warn!(%error, "can't accept a connection");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-                (Err(_), _) => return,
             }
         }
     }
 
-    fn accept(&self, stream: TcpStream, peer: IpAddr, permit: OwnedSemaphorePermit, watcher: Watcher) {
+    /// Serves a connection in a task of its own.
+    fn serve(&self, stream: TcpStream, connection: Arc<Connection>, watcher: Watcher) {
+        let peer = connection.peer();
         // Small replies are one write, so Nagle's algorithm would only delay the rest of large ones.
         if let Err(error) = stream.set_nodelay(true).and_then(|()| keep_alive(&stream)) {
             tracing::debug!(%peer, %error, "can't set socket options");
         }
         let (service, tls) = (Arc::clone(&self.service), self.tls.as_ref().map(Acceptor::get));
         tokio::spawn(async move {
-            let _guard = CountGuard::begin(&service.connections);
-            match tls {
-                None => serve(&service, stream, peer, watcher).await,
-                Some(tls) => {
-                    let stall = service.config.limits.stall();
-                    match tokio::time::timeout(stall, tls.accept(stream)).await {
-                        Ok(Ok(stream)) => serve(&service, stream, peer, watcher).await,
-                        Ok(Err(error)) => tracing::info!(%peer, %error, "TLS handshake failed"),
-                        Err(_) => tracing::info!(%peer, "TLS handshake timed out"),
-                    }
+            let serving = async {
+                let Some(tls) = tls else {
+                    return serve(&service, stream, &connection, watcher).await;
+                };
+                let stall = service.config.limits.stall();
+                match tokio::time::timeout(stall, tls.accept(stream)).await {
+                    Ok(Ok(stream)) => serve(&service, stream, &connection, watcher).await,
+                    Ok(Err(error)) => tracing::info!(%peer, %error, "TLS handshake failed"),
+                    Err(_) => tracing::info!(%peer, "TLS handshake timed out"),
                 }
+            };
+            if connection.run(serving).await.is_none() {
+                tracing::debug!(%peer, "closed a connection for another one");
             }
-            drop(permit);
         });
     }
 }
@@ -175,6 +174,18 @@ async fn watch_for_audit(service: Arc<Service>) {
         tokio::time::sleep(AUDIT_INTERVAL).await;
         key_audit::record_changes(&service).await;
         audit::summarize_failures(&service).await;
+    }
+}
+
+/// Saves the usage of quotas periodically. A crash returns what was used since.
+async fn save_quotas(service: Arc<Service>) {
+    loop {
+        tokio::time::sleep(SAVE_INTERVAL).await;
+        let service = Arc::clone(&service);
+        let save = move || service.quotas.save((service.store_clock)());
+        if let Err(error) = tokio::task::spawn_blocking(save).await {
+            tracing::error!(%error, "can't save the usage of quotas");
+        }
     }
 }
 
@@ -196,28 +207,25 @@ async fn watch_stages(service: Arc<Service>) {
 async fn serve(
     service: &Arc<Service>,
     stream: impl AsyncRead + AsyncWrite + Send + 'static,
-    peer: IpAddr,
+    connection: &Arc<Connection>,
     watcher: Watcher,
 ) {
-    let limits = &service.config.limits;
-    let requests = Arc::new(RequestState::default());
-    let timeouts = Timeouts { stall: limits.stall(), idle: limits.idle() };
-    let stream = TimeoutStream::new(Box::pin(stream), timeouts, Arc::clone(&requests));
+    let stream = DeadlineStream::new(Box::pin(stream), Arc::clone(connection));
     let mut http = http1::Builder::new();
     http.max_buf_size(READ_BUFFER);
-    let answering = Arc::clone(service);
+    let (answering, answered) = (Arc::clone(service), Arc::clone(connection));
     let answer = service_fn(move |request: Request<Incoming>| {
-        let (service, requests) = (Arc::clone(&answering), Arc::clone(&requests));
+        let (service, connection) = (Arc::clone(&answering), Arc::clone(&answered));
         async move {
-            requests.begin();
-            let response = dispatch::answer(service, request, peer).await;
-            requests.end();
+            connection.requests().begin();
+            let response = dispatch::answer(service, request, &connection).await;
+            connection.requests().end();
             Ok::<_, std::convert::Infallible>(response)
         }
     });
-    let connection = http.serve_connection(TokioIo::new(stream), answer);
-    if let Err(error) = watcher.watch(connection).await {
-        tracing::debug!(%peer, %error, "a connection ended");
+    let serving = http.serve_connection(TokioIo::new(stream), answer);
+    if let Err(error) = watcher.watch(serving).await {
+        tracing::debug!(peer = %connection.peer(), %error, "a connection ended");
     }
 }
 

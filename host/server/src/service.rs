@@ -5,15 +5,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use logship_listener::{ConnectionLimits, Connections, Timeouts};
 use logship_logstore::{AuditScope, Clock, Options, Store, StoreError};
 use logship_sls::error::{ApiError, ErrorCode};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::{Semaphore, watch};
 
 use crate::consumer_stats::ConsumerStats;
+use crate::fair_budget::FairBudget;
 use crate::keys::{self, ALL_PROJECTS, Access, Grant, KeyFile, Keys, KeysError};
 use crate::memory_budget::MemoryBudget;
 use crate::metrics;
+use crate::quotas::Quotas;
 use crate::refusals::Refusals;
 use crate::rule_checker::ServiceRules;
 use crate::store::BackupState;
@@ -43,11 +46,12 @@ pub struct Service {
     pub(crate) keys: Keys,
     pub(crate) metrics: PrometheusHandle,
     /// The memory of received bodies.
-    pub(crate) body_budget: MemoryBudget,
+    pub(crate) body_budget: Arc<FairBudget>,
     /// The memory of decompressed bodies.
     pub(crate) decompressed_budget: MemoryBudget,
     /// The memory of replies.
-    pub(crate) reply_budget: MemoryBudget,
+    pub(crate) reply_budget: Arc<FairBudget>,
+    pub(crate) quotas: Quotas,
     pub(crate) consumer_stats: ConsumerStats,
     /// Failed attempts, for the audit log.
     pub(crate) refusals: Refusals,
@@ -59,7 +63,7 @@ pub struct Service {
     pub(crate) preview_permit: Arc<Semaphore>,
     /// The number of requests in progress.
     pub(crate) active: AtomicUsize,
-    pub(crate) connections: AtomicUsize,
+    pub(crate) connections: Connections,
 }
 
 /// Why the service can't start.
@@ -120,10 +124,12 @@ impl Service {
             DeadLetterLocation::resolve(None, &config, config.data.join("dead-letters")).open(&config)?;
         let hold_after = config.shipping.hold_after_tasks;
         let runtime = tokio::runtime::Handle::current();
-        let events = Events::new(registry.clone(), config.receivers.clone(), dead_letters, hold_after);
+        let events = Events::new(registry.clone(), config.receivers.clone(), dead_letters, hold_after)
+            .with_scopes(config.scopes.clone());
         let (destinations, settings) = (config.destinations(), &config.shipping);
         let objects = Objects::new(registry.clone(), destinations, settings, &config.data, runtime.clone())
-            .map_err(ServiceError::Spool)?;
+            .map_err(ServiceError::Spool)?
+            .with_scopes(config.scopes.clone(), config.allow_own_destinations);
         let delivery =
             DeliveryEngine::new(Arc::clone(&store), registry.clone(), settings.clone(), runtime.clone())
                 .with_batches(objects)
@@ -133,11 +139,13 @@ impl Service {
         let stage_catalog = Arc::new(StageCatalog::new(Arc::clone(&store), registry, checker, runtime));
         let folder_watcher =
             Arc::new(FolderWatcher::new(watched, Arc::clone(&stage_catalog), Arc::clone(&store)));
-        let budget = || MemoryBudget::new(config.limits.bodies_bytes, config.limits.stall());
+        let (bytes, stall) = (config.limits.bodies_bytes, config.limits.stall());
+        let quotas = Quotas::open(config.quota.clone(), &config.data, clock());
         Ok(Self {
-            body_budget: budget(),
-            decompressed_budget: budget(),
-            reply_budget: budget(),
+            body_budget: FairBudget::new(bytes, config.limits.body_bytes(), stall),
+            decompressed_budget: MemoryBudget::new(bytes, stall),
+            reply_budget: FairBudget::new(bytes, config.limits.group_bytes, stall),
+            quotas,
             keys: Keys::open(file)?,
             metrics,
             store,
@@ -151,7 +159,7 @@ impl Service {
             refusals: Refusals::default(),
             preview_permit: Arc::new(Semaphore::new(1)),
             active: AtomicUsize::new(0),
-            connections: AtomicUsize::new(0),
+            connections: connections(&config.limits),
             config,
         })
     }
@@ -182,6 +190,20 @@ impl Service {
         (self.store_clock)() / 1_000_000
     }
 }
+
+/// Returns the table of connections. One key can't take all places, so others always find one.
+fn connections(limits: &Limits) -> Connections {
+    let total = limits.connections;
+    let connection_limits = ConnectionLimits {
+        total,
+        per_address: limits.connections_per_address,
+        per_key: (total - total / KEPT_CONNECTIONS).max(1),
+    };
+    Connections::new(connection_limits, Timeouts { stall: limits.stall(), idle: limits.idle() })
+}
+
+/// The fraction of connections that one key can't take, unless it is an admin key of all projects.
+const KEPT_CONNECTIONS: usize = 8;
 
 /// Returns the key file of a data directory. Creates it with one admin key if there is none.
 fn key_file(data: &Path, now: u64) -> Result<KeyFile, KeysError> {

@@ -12,3 +12,7 @@ pub const PUT_ID_HEADER: &str = "x-logship-put-id";
 
 /// The header that confirms the deletion of a Logstore or project with logs: its name.
 pub const CONFIRM_HEADER: &str = "x-logship-confirm";
+
+/// A header with the host that a request is signed for. Signatures of version 1 cover headers of this form, but not
+/// `Host`. A request whose `Host` differs is rejected.
+pub const SIGNED_HOST_HEADER: &str = "x-log-host";

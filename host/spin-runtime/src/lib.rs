@@ -9,11 +9,12 @@
 //! - [`output`]: what functions print.
 //! - [`runtime`]: compiled components; each call has its own instance.
 //! - `state`: the state of an instance.
-//! - [`server`]: HTTP triggers; [`subscriber`]: Redis triggers.
+//! - [`server`]: HTTP triggers; `body`: their bodies; [`subscriber`]: Redis triggers.
 //!
 //! It is a separate crate, as stages have no imports and don't need WASI 0.3 and its engine.
 
 pub mod application;
+mod body;
 pub mod compose;
 pub mod fuse;
 mod linker;

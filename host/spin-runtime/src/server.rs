@@ -6,16 +6,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::AUTHORIZATION;
 use http::{Request, Response, StatusCode, Uri};
-use http_body_util::{BodyExt as _, Full, StreamBody};
+use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
-use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use hyper_util::rt::TokioIo;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use logship_listener::{
+    Activity, Connection, ConnectionLimits, Connections, DeadlineStream, Timeouts, accept,
+};
+use subtle::ConstantTimeEq as _;
+use tokio::net::{TcpListener, TcpStream};
 
-use crate::runtime::{Function, RequestBody};
+use crate::body;
+use crate::runtime::Function;
 
 /// A route and its function.
 #[derive(Clone)]
@@ -31,19 +36,36 @@ impl Route {
     }
 }
 
+/// The limits of connections. They don't let a client shut out others.
+const LIMITS: ConnectionLimits = ConnectionLimits { total: 1024, per_address: 256, per_key: 1024 };
+
+/// The timeouts of connections.
+const TIMEOUTS: Timeouts = Timeouts { stall: body::STALL, idle: Duration::from_secs(600) };
+
 /// A server that calls functions.
 pub struct Server {
     listener: TcpListener,
-    routes: Arc<[Route]>,
+    routes: Arc<Routes>,
+}
+
+/// The routes, and the token that callers must send.
+struct Routes {
+    routes: Vec<Route>,
+    token: Option<String>,
 }
 
 impl Server {
-    /// Binds to an address.
+    /// Binds to an address. Callers must send the token, if there is one, as `Authorization: Bearer TOKEN`.
     ///
     /// # Errors
     /// Fails if the address is in use.
-    pub async fn bind(listen: SocketAddr, routes: Vec<Route>) -> std::io::Result<Self> {
-        Ok(Self { listener: TcpListener::bind(listen).await?, routes: routes.into() })
+    pub async fn bind(
+        listen: SocketAddr,
+        routes: Vec<Route>,
+        token: Option<String>,
+    ) -> std::io::Result<Self> {
+        let listener = TcpListener::bind(listen).await?;
+        Ok(Self { listener, routes: Arc::new(Routes { routes, token }) })
     }
 
     /// Returns the local address.
@@ -69,30 +91,12 @@ impl Server {
 
     /// Accepts connections forever.
     async fn accept(&self, graceful: &GracefulShutdown) {
+        let connections = Connections::new(LIMITS, TIMEOUTS);
         loop {
-            let stream = match self.listener.accept().await {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    // For example too many open files: retry when other connections are closed.
-                    tracing::warn!(%error, "accepting a connection failed, and will be retried");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
-                }
-            };
+            let (stream, connection) = accept(&self.listener, &connections).await;
             _ = stream.set_nodelay(true);
             let (routes, watcher) = (Arc::clone(&self.routes), graceful.watcher());
-            tokio::spawn(async move {
-                let service = service_fn(move |request| {
-                    let routes = Arc::clone(&routes);
-                    async move { Ok::<_, Infallible>(answer(&routes, request).await) }
-                });
-                let mut http = hyper::server::conn::http1::Builder::new();
-                http.timer(TokioTimer::new());
-                let connection = http.serve_connection(TokioIo::new(stream), service);
-                if let Err(error) = watcher.watch(connection).await {
-                    tracing::debug!(%error, "a connection failed");
-                }
-            });
+            tokio::spawn(async move { connection.run(serve(routes, stream, &connection, watcher)).await });
         }
     }
 }
@@ -100,14 +104,45 @@ impl Server {
 /// The longest wait for calls in progress at shutdown.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// Serves a connection.
+async fn serve(routes: Arc<Routes>, stream: TcpStream, connection: &Arc<Connection>, watcher: Watcher) {
+    let stream = DeadlineStream::new(stream, Arc::clone(connection));
+    let service = service_fn(move |request| {
+        let (routes, connection) = (Arc::clone(&routes), Arc::clone(connection));
+        async move {
+            connection.requests().begin();
+            connection.set_activity(Activity::Waiting);
+            let response = answer(&routes, request, &connection).await;
+            connection.set_activity(Activity::Idle);
+            connection.requests().end();
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let http = hyper::server::conn::http1::Builder::new();
+    let serving = http.serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = watcher.watch(serving).await {
+        tracing::debug!(%error, "a connection failed");
+    }
+}
+
 /// Path of the health check, the same as Spin's.
 const HEALTH: &str = "/.well-known/spin/health";
 
-async fn answer(routes: &[Route], request: Request<Incoming>) -> Response<Full<Bytes>> {
+async fn answer(
+    Routes { routes, token }: &Routes,
+    request: Request<Incoming>,
+    connection: &Connection,
+) -> Response<Full<Bytes>> {
     let path = request.uri().path();
     if path == HEALTH {
         return text(StatusCode::OK, "OK".into());
     }
+    if token.as_deref().is_some_and(|token| !has_token(&request, token)) {
+        let problem = "the call does not have the server's token: send Authorization: Bearer TOKEN\n";
+        return text(StatusCode::UNAUTHORIZED, problem.into());
+    }
+    // Never fails without a limit.
+    _ = connection.identify("callers", true);
     let Some(route) = routes.iter().find(|route| matches(&route.pattern, path)) else {
         let known: Vec<_> = routes.iter().map(|route| route.pattern.as_str()).collect();
         return text(
@@ -115,37 +150,24 @@ async fn answer(routes: &[Route], request: Request<Incoming>) -> Response<Full<B
             format!("no route matches {path}; the routes are {}\n", known.join(", ")),
         );
     };
-    let request = with_absolute_uri(request).map(drain_in_background);
-    route.function.handle_request(request).await.unwrap_or_else(|error| {
+    let (parts, body) = with_absolute_uri(request).into_parts();
+    // A slow body must not take one of the places for calls.
+    let Some(body) = body::receive(body).await else {
+        return text(StatusCode::REQUEST_TIMEOUT, "the body stalled: send it faster\n".into());
+    };
+    connection.set_activity(Activity::Working);
+    route.function.handle_request(Request::from_parts(parts, body)).await.unwrap_or_else(|error| {
         tracing::error!(route = route.pattern, %error);
         text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n"))
     })
 }
 
-/// Maximum bytes of a body to read after the function has responded. Many clients read the response only after they
-/// have sent the whole body.
-const MAX_DRAINED_BYTES: usize = 64 << 20;
-
-/// Returns the body, and reads it to the end even if the function doesn't.
-fn drain_in_background(mut body: Incoming) -> RequestBody {
-    let (sender, receiver) = mpsc::channel(4);
-    tokio::spawn(async move {
-        let mut drained = 0;
-        while let Some(frame) = body.frame().await {
-            let bytes = frame.as_ref().ok().and_then(|frame| frame.data_ref()).map_or(0, Bytes::len);
-            let is_last = frame.is_err();
-            if sender.send(frame).await.is_err() {
-                drained += bytes;
-            }
-            if is_last || drained > MAX_DRAINED_BYTES {
-                break;
-            }
-        }
-    });
-    let frames = futures_util::stream::unfold(receiver, |mut receiver| async {
-        receiver.recv().await.map(|frame| (frame, receiver))
-    });
-    StreamBody::new(frames).map_err(wasmtime_wasi_http::Error::from).boxed_unsync()
+/// Returns true if the request has the token.
+fn has_token<B>(request: &Request<B>, token: &str) -> bool {
+    let header = request.headers().get(AUTHORIZATION).and_then(|header| header.to_str().ok());
+    let sent = header.and_then(|header| header.split_once(' '));
+    let sent = sent.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, sent)| sent.trim());
+    sent.is_some_and(|sent| sent.as_bytes().ct_eq(token.as_bytes()).into())
 }
 
 /// Makes the request's URI absolute, as functions expect it.

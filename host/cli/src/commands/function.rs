@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use logship_listener::address;
 use logship_spin_runtime::application;
 use logship_spin_runtime::compose::{ComponentFile, compose};
 use logship_spin_runtime::manifest::{Component, Manifest};
@@ -39,6 +40,10 @@ pub(super) struct ServeCommand {
     /// Listens on this address; port 0 picks a free port.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:3000")]
     listen: SocketAddr,
+    /// Rejects calls without this token, which callers send as `Authorization: Bearer TOKEN`. Required to listen
+    /// beyond this machine, unless the components have a variable `token`.
+    #[arg(long, value_name = "TOKEN", env = "LOGSHIP_FUNCTION_TOKEN", hide_env_values = true)]
+    token: Option<String>,
     /// Sets a variable of the application. For secrets, prefer SPIN_VARIABLE_NAME in the environment. Repeatable.
     #[arg(long = "variable", value_name = "NAME=VALUE", value_parser = assignment)]
     variables: Vec<(String, String)>,
@@ -95,6 +100,7 @@ impl ServeCommand {
         let manifest = Manifest::read(&self.application)?;
         let cache = engine.cache.clone().or_else(default_cache);
         let stages = Stages::new(Registry::new(engine.engine()?));
+        self.check_exposure(&manifest)?;
         let limits =
             Limits { memory: (self.memory as usize) << 20, timeout: Duration::from_secs(self.timeout) };
         let (stdout, stderr) = (LogQueue::start(Stream::Stdout)?, LogQueue::start(Stream::Stderr)?);
@@ -107,7 +113,7 @@ impl ServeCommand {
             let http = &manifest.trigger.http;
             let routes =
                 http.iter().map(|trigger| Route::new(&trigger.route, functions[&trigger.component].clone()));
-            let server = Server::bind(self.listen, routes.collect()).await;
+            let server = Server::bind(self.listen, routes.collect(), self.token()).await;
             let server = server.map_err(|error| format!("can't listen on {}: {error}", self.listen))?;
             let address = server.address()?;
             for trigger in &manifest.trigger.redis {
@@ -124,6 +130,30 @@ impl ServeCommand {
             server.run(async { _ = signals.next().await }).await;
             Ok(())
         })
+    }
+
+    /// Returns the token of callers.
+    fn token(&self) -> Option<String> {
+        self.token.clone().filter(|token| !token.is_empty())
+    }
+
+    /// Fails if others than this machine could call a function without a token.
+    fn check_exposure(&self, manifest: &Manifest) -> Result<(), Failure> {
+        if address::is_local(self.listen.ip()) || self.token().is_some() {
+            return Ok(());
+        }
+        for trigger in &manifest.trigger.http {
+            let Some(component) = manifest.component.get(&trigger.component) else { continue };
+            let variables = manifest.variables(component, |name| self.variable(name))?;
+            if variables.get("token").is_none_or(String::is_empty) {
+                let problem = format!(
+                    "{} is reachable from other machines, and anybody could call {}: set a token with --token or LOGSHIP_FUNCTION_TOKEN, or listen on 127.0.0.1",
+                    self.listen, trigger.component
+                );
+                return Err(problem.into());
+            }
+        }
+        Ok(())
     }
 
     /// Prepares the components that triggers call.

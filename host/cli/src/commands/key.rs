@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use super::Failure;
 use crate::print::outln;
 use crate::table;
-use logship_server::keys::{self, Access, Grant, Key, KeyFile, KeysError};
+use logship_server::keys::{self, Access, Grant, GroupGrant, Key, KeyFile, KeysError, Quota};
 
 /// Creates, lists and revokes access keys. A running service applies changes within a second.
 #[derive(Debug, Args)]
@@ -29,12 +29,38 @@ enum Command {
         /// Creates a temporary key with a security token, which expires after this many hours.
         #[arg(long, value_name = "HOURS", value_parser = clap::value_parser!(u64).range(1..=24 * 366))]
         hours: Option<u64>,
+        /// Gives the key a consumer group as PROJECT/GROUP, besides the groups that it creates. GROUP may end with *.
+        /// Repeatable.
+        #[arg(long = "group", value_name = "PROJECT/GROUP")]
+        groups: Vec<GroupGrant>,
+        /// Sets a quota, such as write-bytes-per-day=10000000000. `logship key quota` lists the names. Repeatable.
+        #[arg(long = "quota", value_name = "NAME=VALUE", value_parser = quota_value)]
+        quota: Vec<(String, Option<u64>)>,
         /// Describes the key's purpose.
         #[arg(long, default_value = "")]
         note: String,
     },
     /// Lists the keys, without their secrets.
     List,
+    /// Gives a key consumer groups that it did not create, for example those of a key that it replaces.
+    Give {
+        /// The id of the key.
+        id: String,
+        /// The groups, as PROJECT/GROUP. GROUP may end with *.
+        #[arg(required = true, value_name = "PROJECT/GROUP")]
+        groups: Vec<GroupGrant>,
+    },
+    /// Sets or shows the quota of a key: write- or read-, bytes- or logs-, per-second or per-day.
+    ///
+    /// Bytes are those of logs before compression. A request over a quota gets WriteQuotaExceed or ReadQuotaExceed. A
+    /// key without a quota has the one of the service's settings.
+    Quota {
+        /// The id of the key.
+        id: String,
+        /// The values, such as read-logs-per-second=1000 or write-bytes-per-day=unlimited.
+        #[arg(value_name = "NAME=VALUE", value_parser = quota_value)]
+        values: Vec<(String, Option<u64>)>,
+    },
     /// Revokes keys.
     Revoke {
         /// The ids of the keys.
@@ -51,6 +77,38 @@ fn grant(text: &str) -> Result<Grant, String> {
     } else {
         Ok(Grant { project: project.into(), access })
     }
+}
+
+/// Parses a quota's name and value. None is unlimited.
+fn quota_value(text: &str) -> Result<(String, Option<u64>), String> {
+    let (name, value) = text.split_once('=').ok_or("use NAME=VALUE")?;
+    let value = match value {
+        "unlimited" => None,
+        number => {
+            let number = number.replace('_', "").parse();
+            Some(number.map_err(|_| format!("{value:?} is not a number: use a number or unlimited"))?)
+        }
+    };
+    Quota::default().set(name, value)?;
+    Ok((name.to_owned(), value))
+}
+
+/// Sets values of a quota.
+fn set_quota(quota: &mut Option<Quota>, values: Vec<(String, Option<u64>)>) {
+    for (name, value) in values {
+        // The names were checked.
+        _ = quota.get_or_insert_default().set(&name, value);
+    }
+}
+
+fn show_quota(quota: &Quota) -> String {
+    let values = toml::to_string(quota).unwrap_or_default().replace(" = ", "=");
+    let values: Vec<_> = values.lines().collect();
+    if values.is_empty() { "unlimited".into() } else { values.join(", ") }
+}
+
+fn find<'a>(keys: &'a mut [Key], id: &str) -> Result<&'a mut Key, KeysError> {
+    keys.iter_mut().find(|key| key.id == id).ok_or_else(|| KeysError::Unknown(id.to_owned()))
 }
 
 fn show(grant: &Grant) -> String {
@@ -70,35 +128,32 @@ impl KeyCommand {
             return Err(format!("{} is not a directory: {hint}", self.data.display()).into());
         }
         match self.command {
-            Command::Create { grants, hours, note } => {
+            Command::Create { grants, hours, groups, quota, note } => {
                 let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-                let key = match hours {
+                let mut key = match hours {
                     Some(hours) => keys::create_temporary(grants, &note, now, now + hours * 3600),
                     None => keys::create(grants, &note, now),
                 };
-                file.change(|keys| {
-                    keys.push(key.clone());
-                    Ok(())
-                })?;
-                outln!("SLS_AK_ID={}\nSLS_AK_KEY={}", key.id, key.secret.expose());
-                if let Some(token) = key.token {
-                    outln!("SLS_SECURITY_TOKEN={}", token.expose());
-                }
+                key.groups = groups;
+                set_quota(&mut key.quota, quota);
+                create(&file, key)?;
             }
-            Command::List => {
-                let keys = file.read()?;
-                let row = |key: Key| {
-                    let access: Vec<_> = key.grants.iter().map(show).collect();
-                    vec![
-                        key.id,
-                        access.join(", "),
-                        minute(key.created),
-                        key.expires.map_or("never".into(), minute),
-                        key.note,
-                    ]
-                };
-                let rows = keys.into_iter().map(row).collect();
-                outln!("{}", table::render(&["id", "access", "created (UTC)", "expires", "note"], rows));
+            Command::List => list(file.read()?),
+            Command::Give { id, groups } => {
+                let all = file.change(|keys| {
+                    let key = find(keys, &id)?;
+                    key.groups.extend(groups);
+                    Ok(key.groups.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
+                })?;
+                outln!("{id} has the groups that it creates, and {all}");
+            }
+            Command::Quota { id, values } => {
+                let quota = file.change(|keys| {
+                    let key = find(keys, &id)?;
+                    set_quota(&mut key.quota, values);
+                    Ok(key.quota.clone())
+                })?;
+                outln!("{id}: {}", quota.as_ref().map_or("the service's quota".into(), show_quota));
             }
             Command::Revoke { ids } => {
                 file.change(|keys| {
@@ -116,4 +171,35 @@ impl KeyCommand {
         }
         Ok(())
     }
+}
+
+/// Stores a key, and prints its id and secrets.
+fn create(file: &KeyFile, key: Key) -> Result<(), Failure> {
+    file.change(|keys| {
+        keys.push(key.clone());
+        Ok(())
+    })?;
+    println!("SLS_AK_ID={}\nSLS_AK_KEY={}", key.id, key.secret.expose());
+    if let Some(token) = key.token {
+        println!("SLS_SECURITY_TOKEN={}", token.expose());
+    }
+    Ok(())
+}
+
+fn list(keys: Vec<Key>) {
+    let row = |key: Key| {
+        let access: Vec<_> = key.grants.iter().map(show).collect();
+        let groups: Vec<_> = key.groups.iter().map(ToString::to_string).collect();
+        vec![
+            key.id,
+            access.join(", "),
+            groups.join(", "),
+            key.quota.as_ref().map(show_quota).unwrap_or_default(),
+            minute(key.created),
+            key.expires.map_or("never".into(), minute),
+            key.note,
+        ]
+    };
+    let columns = ["id", "access", "groups", "quota", "created (UTC)", "expires", "note"];
+    println!("{}", table::render(&columns, keys.into_iter().map(row).collect()));
 }

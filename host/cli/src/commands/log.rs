@@ -5,7 +5,7 @@ use std::panic::PanicHookInfo;
 use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
-use super::Failure;
+use super::{Failure, log_fields};
 use crate::log_queue::{LogQueue, Stream};
 use crate::print;
 
@@ -42,7 +42,7 @@ impl LogOptions {
             tracing_subscriber::fmt().with_env_filter(filter).with_writer(queue).log_internal_errors(false);
         let log = log.with_ansi(std::io::stderr().is_terminal());
         match self.log_format {
-            LogFormat::Text => log.with_target(false).init(),
+            LogFormat::Text => log.with_target(false).fmt_fields(log_fields::escaped()).init(),
             LogFormat::Json => log.json().flatten_event(true).init(),
         }
         std::panic::set_hook(Box::new(log_panic));

@@ -17,6 +17,7 @@ mod group;
 mod input_options;
 mod key;
 mod log;
+mod log_fields;
 mod logstore;
 mod output;
 mod project;

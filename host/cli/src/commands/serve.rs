@@ -9,6 +9,7 @@ use super::signals::EndSignals;
 use super::{EngineOptions, Failure, settings, tokio_runtime};
 use crate::print;
 use logship_config::service::{self, Config, Tls};
+use logship_listener::address;
 use logship_runtime::engine::DeadlineMode;
 use logship_server::Service;
 use logship_server::server::Server;
@@ -48,9 +49,10 @@ impl ServeCommand {
         let runtime = tokio_runtime()?;
         // First, so that a signal during the start ends the service.
         let mut signals = runtime.block_on(async { EndSignals::catch() })?;
-        let config = self.config()?;
+        let mut config = self.config()?;
         config.check()?;
-        raise_file_limit(config.limits.connections);
+        warn_about_exposure(&config);
+        config.limits.connections = raise_file_limit(config.limits.connections);
         let deadline_mode = match config.stages.deadline_mode {
             service::DeadlineMode::Epoch => DeadlineMode::Epoch,
             service::DeadlineMode::Signal => DeadlineMode::Signal,
@@ -88,24 +90,41 @@ impl ServeCommand {
     }
 }
 
+/// Warns if secrets and logs would cross the network unencrypted.
+fn warn_about_exposure(config: &Config) {
+    if config.tls.is_none() && !address::is_local(config.listen.ip()) {
+        tracing::warn!(
+            listen = %config.listen,
+            "other machines reach the service without TLS: logs and the secrets of keys can be read on the network; set --tls-certificate and --tls-key, or listen on 127.0.0.1 behind a proxy with TLS"
+        );
+    }
+}
+
 /// The open files that are not connections, mostly of the log store.
 const NON_CONNECTION_FILES: u64 = 256;
 
-/// Raises the soft limit of open files, usually 1024, because each connection needs one.
-fn raise_file_limit(connections: usize) {
+/// Raises the soft limit of open files, usually 1024, because each connection needs one. Returns the number of
+/// connections that fit in.
+fn raise_file_limit(connections: usize) -> usize {
     let limit = getrlimit(Resource::Nofile);
     let needed = connections as u64 + NON_CONNECTION_FILES;
-    if limit.current.is_none_or(|current| current >= needed) {
-        return;
-    }
+    let Some(current) = limit.current.filter(|&current| current < needed) else { return connections };
     let raised = limit.maximum.map_or(needed, |maximum| maximum.min(needed));
-    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: Some(raised), ..limit }) {
-        tracing::warn!(%error, "can't raise the limit of open files");
-    } else if raised < needed {
+    let files = match setrlimit(Resource::Nofile, Rlimit { current: Some(raised), ..limit }) {
+        Ok(()) => raised,
+        Err(error) => {
+            tracing::warn!(%error, "can't raise the limit of open files");
+            current
+        }
+    };
+    let fitting = files.saturating_sub(NON_CONNECTION_FILES).max(files / 2).max(1);
+    let fitting = usize::try_from(fitting).map_or(connections, |fitting| fitting.min(connections));
+    if fitting < connections {
         tracing::warn!(
-            raised,
-            needed,
-            "the limit of open files is too low for limits.connections: raise the limit or lower the setting"
+            files,
+            connections = fitting,
+            "the limit of open files is too low for limits.connections, which is lowered: raise the limit"
         );
     }
+    fitting
 }

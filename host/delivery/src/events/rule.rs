@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use logship_config::receiver::ReceiverConfig;
 use logship_config::rule::RuleError;
+use logship_config::scope::Scope;
 use logship_config::siem_rule::{SIEM, SiemRule};
 use logship_config::stage_name::{ComponentDigest, DIGEST_PREFIX};
 use logship_logstore::{ShippingRule, TaskId};
@@ -42,6 +43,8 @@ pub(super) struct PlannedRule {
 pub struct Events {
     pub(super) registry: Registry,
     receivers: BTreeMap<String, ReceiverConfig>,
+    /// The rules that may use a receiver, by its name.
+    scopes: BTreeMap<String, Scope>,
     dead_letters: Arc<DeadLetters>,
     /// Consecutive failures of a stage that open its circuit breaker.
     failure_threshold: usize,
@@ -73,7 +76,34 @@ impl Events {
         dead_letters: DeadLetters,
         failure_threshold: usize,
     ) -> Self {
-        Self { registry, receivers, dead_letters: Arc::new(dead_letters), failure_threshold }
+        let scopes = BTreeMap::new();
+        Self { registry, receivers, scopes, dead_letters: Arc::new(dead_letters), failure_threshold }
+    }
+
+    /// Limits the receivers that rules may use, by name.
+    #[must_use]
+    pub fn with_scopes(self, scopes: BTreeMap<String, Scope>) -> Self {
+        Self { scopes, ..self }
+    }
+
+    /// Returns true if rules of a project may use a receiver.
+    fn is_open(&self, receiver: &str, project: &str) -> bool {
+        self.scopes.get(receiver).is_none_or(|scope| scope.allows_project(project))
+    }
+
+    /// Fails unless the receiver is open to the rule's project.
+    fn check_scope(&self, project: &str, rule: &SiemRule) -> Result<(), PlanError> {
+        if self.is_open(&rule.receiver, project) && self.receivers.contains_key(&rule.receiver) {
+            return Ok(());
+        }
+        let known = self.receivers.keys().filter(|name| self.is_open(name, project));
+        let known = known.map(String::as_str).collect::<Vec<_>>().join(", ");
+        let problem = format!(
+            "the service's settings define no receiver {:?} for this project; known receivers: {}",
+            rule.receiver,
+            if known.is_empty() { "none" } else { &known }
+        );
+        Err(RuleError::field("receiver", problem).into())
     }
 
     fn delivery(&self, rule: &SiemRule, registry: &Registry) -> Result<Delivery, PlanError> {
@@ -111,10 +141,7 @@ impl Events {
     fn receiver(&self, rule: &SiemRule) -> Result<&ReceiverConfig, PlanError> {
         let name = &rule.receiver;
         let missing = || {
-            let known: Vec<_> = self.receivers.keys().map(String::as_str).collect();
-            let known = if known.is_empty() { "none".into() } else { known.join(", ") };
-            let problem =
-                format!("the service's settings define no receiver {name:?}; known receivers: {known}");
+            let problem = format!("the service's settings define no receiver {name:?}");
             RuleError::field("receiver", problem).into()
         };
         self.receivers.get(name).ok_or_else(missing)
@@ -127,6 +154,7 @@ impl Work for Events {
     }
 
     fn check(&self, rule: RuleSpec<'_>) -> Result<(), PlanError> {
+        self.check_scope(rule.project, &SiemRule::of(rule.name, rule.configuration)?)?;
         self.check_stages(rule, &self.registry)
     }
 
@@ -169,6 +197,7 @@ impl StreamWork for Events {
 
     fn build(&self, rule: RuleSpec<'_>) -> Result<EventPlan, PlanError> {
         let parsed = SiemRule::of(rule.name, rule.configuration)?;
+        self.check_scope(rule.project, &parsed)?;
         let delivery = self.delivery(&parsed, &self.registry)?;
         let (identity, transforms) = (delivery.formatters.identity(), delivery.formatters.transforms());
         let stages = transforms.stages().chain([identity]);

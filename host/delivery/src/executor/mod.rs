@@ -20,10 +20,3 @@ pub enum Executor {
     /// A function, which may also deliver the objects.
     Function(Box<Function>),
 }
-
-impl Executor {
-    /// Returns true if a function runs the stages.
-    pub(crate) fn is_function(&self) -> bool {
-        matches!(self, Self::Function(_))
-    }
-}

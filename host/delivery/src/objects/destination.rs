@@ -10,6 +10,7 @@ use logship_sink::unknown_store::UnknownStore;
 
 use crate::engine::error::PlanError;
 use crate::executor::{Executor, Function};
+use crate::objects::own_destination::OwnDestination;
 use crate::objects::rule::Objects;
 
 /// Where a rule's stages run, and where its objects go.
@@ -19,11 +20,25 @@ pub(super) struct Destination {
 }
 
 impl Objects {
-    /// Opens the destination of a rule.
-    pub(super) fn destination(&self, rule: &Rule) -> Result<Destination, PlanError> {
+    /// Returns true if the destination of a rule is a function.
+    pub(super) fn calls_function(&self, rule: &Rule) -> bool {
+        let Store::Named(name) = &rule.destination else { return false };
+        matches!(self.destinations.get(name), Some(DestinationConfig::Function(_)))
+    }
+
+    /// Opens the destination of a rule of a project.
+    pub(super) fn destination(&self, project: &str, rule: &Rule) -> Result<Destination, PlanError> {
         let (config, is_inline) = match &rule.destination {
+            Store::Own(_) if !self.allow_own => {
+                let problem = "rules can't define destinations here (allow-own-destinations): name one of the service's settings";
+                return Err(invalid_destination(problem));
+            }
             Store::Own(config) => (&**config, true),
-            Store::Named(name) => (self.named(name)?, false),
+            Store::Named(name) => {
+                let config = self.named(name, Some(project))?;
+                self.check_scope(name, project, rule)?;
+                (config, false)
+            }
         };
         let DestinationConfig::Function(function) = config else {
             let sink = self.bucket(rule, config, is_inline)?;
@@ -47,7 +62,11 @@ impl Objects {
             return Err(RuleError::field("partition_by", problem).into());
         }
         let store = match &function.store {
-            Some(name) => self.bucket(rule, self.named(name)?, false)?,
+            Some(name) => {
+                let store = self.named(name, None)?;
+                self.check_scope(name, project, rule)?;
+                self.bucket(rule, store, false)?
+            }
             None if !rule.bucket.is_empty() => {
                 let problem = "is not used, since the function chooses it: remove `bucket`, or set the function's `store` to the bucket's destination";
                 return Err(RuleError::field("bucket", problem).into());
@@ -65,15 +84,43 @@ impl Objects {
         Ok(Destination { executor: Executor::Function(Box::new(function)), sink: store })
     }
 
-    /// Looks up a destination in the service's settings.
-    fn named(&self, name: &str) -> Result<&DestinationConfig, PlanError> {
-        self.destinations.get(name).ok_or_else(|| {
-            let known: Vec<_> = self.destinations.keys().map(String::as_str).collect();
+    /// Looks up a destination in the service's settings. `project` is one that may not know the names of others.
+    fn named(&self, name: &str, project: Option<&str>) -> Result<&DestinationConfig, PlanError> {
+        let is_open = |name: &str| {
+            project
+                .is_none_or(|project| self.scopes.get(name).is_none_or(|scope| scope.allows_project(project)))
+        };
+        self.destinations.get(name).filter(|_| is_open(name)).ok_or_else(|| {
+            let known = self.destinations.keys().map(String::as_str).filter(|name| is_open(name));
             invalid_destination(format!(
-                "the service's settings define no destination {name:?}; known destinations: {}",
-                known.join(", ")
+                "the service's settings define no destination {name:?} for this project; known destinations: {}",
+                known.collect::<Vec<_>>().join(", ")
             ))
         })
+    }
+
+    /// Fails unless the scope of a destination includes a rule.
+    fn check_scope(&self, name: &str, project: &str, rule: &Rule) -> Result<(), PlanError> {
+        let Some(scope) = self.scopes.get(name) else { return Ok(()) };
+        let refused = |field, value: &str| {
+            let problem = format!(
+                "{value:?} is outside of the scope of destination {name:?} for project {project}: ask the operator (scopes.{name})"
+            );
+            Err(RuleError::field(field, problem).into())
+        };
+        if !scope.allows_project(project) {
+            return refused("destination", name);
+        }
+        if !scope.allows_bucket(project, &rule.bucket) {
+            return refused("bucket", &rule.bucket);
+        }
+        if !scope.allows_prefix(project, &rule.prefix) {
+            return refused("prefix", &rule.prefix);
+        }
+        if !scope.allows_role(project, &rule.role) {
+            return refused("role", &rule.role);
+        }
+        Ok(())
     }
 
     /// Opens the rule's bucket at a destination.
@@ -96,10 +143,11 @@ impl Objects {
             runtime: self.runtime.clone(),
             must_exist: true,
         };
-        open::object_sink(config, &location).map_err(|error| match error {
+        let sink = open::object_sink(config, &location).map_err(|error| match error {
             SinkError::RuleField { field, problem } => RuleError::field(field, problem).into(),
-            error => error.into(),
-        })
+            error => PlanError::from(error),
+        })?;
+        Ok(if is_inline { Box::new(OwnDestination(sink)) } else { sink })
     }
 }
 

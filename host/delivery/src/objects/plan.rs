@@ -62,7 +62,7 @@ impl Objects {
         let record =
             PlanRecord { project, logstore, rule: PlannedRule { rule: pinned }, stages, digest: None };
         let content = serde_json::to_string(&record)?;
-        let Destination { executor, sink } = self.destination(rule)?;
+        let Destination { executor, sink } = self.destination(&record.project, rule)?;
         Ok(ObjectPlan { rule: record.rule.rule, pipeline, executor, sink, content })
     }
 
@@ -84,7 +84,7 @@ impl Objects {
         let key = format!("{content}{}", serde_json::to_string(&(&current.destination, &current.role))?);
         cache.restore(key, || {
             let pipeline = Pipeline::new(&self.registry, &rule)?.for_logstore(&project, &logstore);
-            let Destination { executor, sink } = self.destination(&current)?;
+            let Destination { executor, sink } = self.destination(&project, &current)?;
             let content = content.to_owned();
             Ok(Arc::new(ObjectPlan { rule, pipeline, executor, sink, content }))
         })

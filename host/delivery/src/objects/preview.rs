@@ -30,7 +30,7 @@ impl Objects {
     ) -> Result<Box<dyn OutputFactory + 'a>, PreviewError> {
         let parsed = Self::parse(&rule.name, &rule.configuration)
             .map_err(|error| refused(&rule.name, candidate, &error))?;
-        if self.destination(&parsed).is_ok_and(|destination| destination.executor.is_function()) {
+        if self.calls_function(&parsed) {
             return Err(PreviewError::Function(rule.name.clone()));
         }
         if !parsed.partition_by.is_created() {
@@ -169,7 +169,7 @@ impl ObjectFactory<'_> {
     fn open_pipelines(&self, content: &str) -> Result<PipelinePair, String> {
         let PlanRecord { project, logstore, rule: PlannedRule { rule: old }, .. } =
             PlanRecord::parse(content).map_err(|error| format!("can't read its plan: {error}"))?;
-        if self.objects.destination(&old).is_ok_and(|destination| destination.executor.is_function()) {
+        if self.objects.calls_function(&old) {
             return Err("a function made its object with its own stages".into());
         }
         if !old.partition_by.is_created() {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use logship_config::destination::DestinationConfig;
 use logship_config::function::MAX_RAW_BYTES;
 use logship_config::rule::{Rule, Store};
+use logship_config::scope::Scope;
 use logship_config::shipper_config;
 use logship_config::shipping::Shipping;
 use logship_config::stage_name::ComponentDigest;
@@ -30,6 +31,10 @@ use crate::pipeline::Pipeline;
 pub struct Objects {
     pub(super) registry: Registry,
     pub(super) destinations: BTreeMap<String, DestinationConfig>,
+    /// The rules that may use a destination, by its name.
+    pub(super) scopes: BTreeMap<String, Scope>,
+    /// True if rules may define destinations.
+    pub(super) allow_own: bool,
     /// The folder of staged objects.
     pub(super) spool: PathBuf,
     pub(super) runtime: Handle,
@@ -49,7 +54,13 @@ impl Objects {
     ) -> Result<Self, io::Error> {
         let spool = settings.spool.clone().unwrap_or_else(|| data.join("spool"));
         std::fs::create_dir_all(&spool)?;
-        Ok(Self { registry, destinations, spool, runtime })
+        Ok(Self { registry, destinations, scopes: BTreeMap::new(), allow_own: true, spool, runtime })
+    }
+
+    /// Limits the destinations that rules may use, by name, and whether they may define their own.
+    #[must_use]
+    pub fn with_scopes(self, scopes: BTreeMap<String, Scope>, allow_own: bool) -> Self {
+        Self { scopes, allow_own, ..self }
     }
 
     /// Parses and checks a rule as clients set it.
@@ -79,8 +90,9 @@ impl Work for Objects {
     }
 
     fn probe(&self, rule: RuleSpec<'_>) -> Result<(), PlanError> {
+        let spec_project = rule.project;
         let rule = shipper_config::to_rule(rule.name, rule.configuration)?;
-        let Destination { executor, sink } = self.destination(&rule)?;
+        let Destination { executor, sink } = self.destination(spec_project, &rule)?;
         if let Executor::Function(function) = &executor {
             let spec = executor::spec(&rule, &Pipeline::new(&self.registry, &rule)?);
             function.probe(&spec)?;

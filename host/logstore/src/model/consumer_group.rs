@@ -10,6 +10,8 @@ pub struct ConsumerGroup {
     pub timeout: u32,
     /// True if members get the shards of a split or merge only after its parents have been read to the end.
     pub ordered: bool,
+    /// The ID of the access key that created the group; none for groups of older versions.
+    pub creator: Option<String>,
 }
 
 /// The checkpoint of a group in a shard.

@@ -172,13 +172,18 @@ fn read_logstores(
 }
 
 fn read_groups(connection: &Connection) -> Result<HashMap<i64, BTreeMap<String, ConsumerGroup>>, StoreError> {
-    let mut statement =
-        connection.prepare_cached("SELECT logstore, id, name, timeout, ordered FROM consumer_group")?;
+    let mut statement = connection
+        .prepare_cached("SELECT logstore, id, name, timeout, ordered, creator FROM consumer_group")?;
     let mut rows = statement.query([])?;
     let mut groups: HashMap<i64, BTreeMap<String, ConsumerGroup>> = HashMap::new();
     while let Some(row) = rows.next()? {
-        let group =
-            ConsumerGroup { id: row.get(1)?, name: row.get(2)?, timeout: row.get(3)?, ordered: row.get(4)? };
+        let group = ConsumerGroup {
+            id: row.get(1)?,
+            name: row.get(2)?,
+            timeout: row.get(3)?,
+            ordered: row.get(4)?,
+            creator: row.get(5)?,
+        };
         groups.entry(row.get(0)?).or_default().insert(group.name.clone(), group);
     }
     Ok(groups)

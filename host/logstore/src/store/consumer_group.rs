@@ -9,15 +9,17 @@ use crate::error::StoreError;
 use crate::model::{Checkpoint, GroupStatus, Logstore, Shard};
 
 impl Store {
-    /// Creates a consumer group.
+    /// Creates a consumer group. `creator` is the ID of the creator's access key.
     pub async fn create_group(
         &self,
         logstore: &Logstore,
         name: &str,
         timeout: u32,
         ordered: bool,
+        creator: &str,
     ) -> Result<(), StoreError> {
         let (logstore, name, quota) = (logstore.id, name.to_owned(), self.options.groups);
+        let creator = creator.to_owned();
         let job = move |connection: &Connection| {
             let count: usize = connection.query_row(
                 "SELECT count(*) FROM consumer_group WHERE logstore = ?1 AND name != ?2",
@@ -25,8 +27,9 @@ impl Store {
                 |row| row.get(0),
             )?;
             let inserted = connection.execute(
-                "INSERT OR IGNORE INTO consumer_group (logstore, name, timeout, ordered) VALUES (?1, ?2, ?3, ?4)",
-                params![logstore, name, timeout, ordered],
+                "INSERT OR IGNORE INTO consumer_group (logstore, name, timeout, ordered, creator)
+                 VALUES (?1, ?2, ?3, ?4, ?5)",
+                params![logstore, name, timeout, ordered, creator],
             )?;
             match inserted {
                 0 => Err(StoreError::GroupExists(name)),
