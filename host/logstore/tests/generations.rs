@@ -96,7 +96,7 @@ async fn lost_end_shows_and_its_cursors_are_refused() {
     assert!(is_other_life(store.received_at(&shard(&store), last)));
     let catalog = store.catalog();
     let logstore = catalog.logstore("p", "l").unwrap();
-    store.create_group(logstore, "g", 30, false).await.unwrap();
+    store.create_group(logstore, "g", 30, false, "key").await.unwrap();
     let catalog = store.catalog();
     let logstore = catalog.logstore("p", "l").unwrap();
     assert!(is_other_life(store.save_checkpoint(logstore, "g", 0, last, "", true).await));

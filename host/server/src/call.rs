@@ -202,6 +202,8 @@ fn segments(path: &str) -> Result<Vec<String>, ApiError> {
 
 #[cfg(test)]
 mod tests {
+    use hyper::Request;
+
     use super::*;
 
     #[test]

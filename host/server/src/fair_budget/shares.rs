@@ -274,7 +274,9 @@ mod tests {
         all.shares.remove(a);
         assert!(all.shares.grow(c, 1));
         assert_eq!(all.shares.used(), 51);
-        [b, c].map(|number| all.shares.remove(number));
+        for number in [b, c] {
+            all.shares.remove(number);
+        }
         assert!(all.shares.used() == 0 && all.shares.keys.is_empty() && all.shares.projects.is_empty());
     }
 
@@ -292,7 +294,9 @@ mod tests {
         shares.remove(large);
         assert!(shares.grow(waiting, 1));
         assert_eq!((shares.used(), shares.small_used), (2 * SMALL_BYTES + 1, SMALL_BYTES));
-        [waiting, small].map(|number| shares.remove(number));
+        for number in [waiting, small] {
+            shares.remove(number);
+        }
         assert_eq!((shares.used(), shares.keys.len()), (0, 0));
     }
 
