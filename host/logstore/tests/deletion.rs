@@ -109,7 +109,7 @@ async fn deleted_logstore_is_invisible_and_restored_completely() {
     test.put("a").await.unwrap();
     let (stale, group) = (test.store.catalog(), NewGroup { body: "b".into(), size: 1, logs: 1, newest: 7 });
     let logstore = Arc::clone(stale.logstore("p", "l").unwrap());
-    test.store.create_group(&logstore, "g", 60, false).await.unwrap();
+    test.store.create_group(&logstore, "g", 60, false, "key").await.unwrap();
     test.store.retire_logstore("p", "l", true).await.unwrap();
     assert!(matches!(test.store.catalog().logstore("p", "l"), Err(StoreError::NoLogstore(_))));
     assert_eq!(test.store.catalog().logstores().count(), 0);

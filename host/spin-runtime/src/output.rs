@@ -9,9 +9,12 @@ use std::task::{Context, Poll};
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 
+/// Takes printed bytes.
+type Take = dyn Fn(&[u8]) + Send + Sync;
+
 /// Takes bytes that functions print. It must neither fail nor block.
 #[derive(Clone)]
-pub struct Output(Arc<dyn Fn(&[u8]) + Send + Sync>);
+pub struct Output(Arc<Take>);
 
 impl fmt::Debug for Output {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
