@@ -179,9 +179,9 @@ fn create(file: &KeyFile, key: Key) -> Result<(), Failure> {
         keys.push(key.clone());
         Ok(())
     })?;
-    println!("SLS_AK_ID={}\nSLS_AK_KEY={}", key.id, key.secret.expose());
+    outln!("SLS_AK_ID={}\nSLS_AK_KEY={}", key.id, key.secret.expose());
     if let Some(token) = key.token {
-        println!("SLS_SECURITY_TOKEN={}", token.expose());
+        outln!("SLS_SECURITY_TOKEN={}", token.expose());
     }
     Ok(())
 }
@@ -201,5 +201,5 @@ fn list(keys: Vec<Key>) {
         ]
     };
     let columns = ["id", "access", "groups", "quota", "created (UTC)", "expires", "note"];
-    println!("{}", table::render(&columns, keys.into_iter().map(row).collect()));
+    outln!("{}", table::render(&columns, keys.into_iter().map(row).collect()));
 }

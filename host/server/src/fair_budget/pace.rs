@@ -40,7 +40,7 @@ impl Pace {
     /// Returns whether the client was slow since the window began, or none if that was just now.
     fn measured(&self, now: Instant) -> Option<bool> {
         let elapsed = now.saturating_duration_since(self.since);
-        (elapsed >= WINDOW).then(|| (self.bytes as f64) < MIN_RATE as f64 * elapsed.as_secs_f64())
+        (elapsed >= WINDOW).then_some((self.bytes as f64) < MIN_RATE as f64 * elapsed.as_secs_f64())
     }
 }
 

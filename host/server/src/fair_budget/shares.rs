@@ -284,7 +284,7 @@ mod tests {
     fn small_requests_have_a_part_of_their_own() {
         let mut shares = Shares::new(SMALL_FRACTION * 2 * SMALL_BYTES);
         let owner = Owner { key: "a".into(), project: "p".into() };
-        let mut add = |shares: &mut Shares| shares.add(owner.clone(), Arc::default());
+        let add = |shares: &mut Shares| shares.add(owner.clone(), Arc::default());
         let [large, waiting, small] = [add(&mut shares), add(&mut shares), add(&mut shares)];
         assert!(shares.grow(large, 100 * SMALL_BYTES), "the first one may exceed the share");
         assert!(shares.grow(waiting, SMALL_BYTES));
