@@ -160,7 +160,7 @@ impl Bench<'_> {
         let run_component = || {
             let mut object = stage.open(config).expect("a configuration");
             let written: usize = chunks.iter().map(|batch| object.push(batch).expect("encodes").len()).sum();
-            written + object.finish().expect("ends").len()
+            written + object.finish().expect("ends").0.len()
         };
         self.compare(name, bytes, run_native, run_component);
     }

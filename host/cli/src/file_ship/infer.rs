@@ -191,7 +191,9 @@ not json
         let lines = br#"{"large":9007199254740993,"id":9007199254740993,"money":12345678901234567.89,"huge":1e400,"":"x"}
 {"large":1.5,"id":7,"money":1,"huge":1,"f":0.30000000000000004}
 "#;
-        let found = columns(&[records(Format::JsonLines, lines)], "message");
+        let mut found = Columns::default();
+        found.add_records(&records(Format::JsonLines, lines), "message");
+        let found = found.finish();
         let found: Vec<_> = found[3..].iter().map(|column| (column.key.as_str(), column.type_name)).collect();
         let expected = [
             ("large", "string"),
@@ -206,6 +208,6 @@ not json
 
     #[test]
     fn input_without_logs_has_the_reserved_columns() {
-        assert_eq!(columns(&[], "message").len(), 3);
+        assert_eq!(Columns::default().finish().len(), 3);
     }
 }
