@@ -41,7 +41,7 @@ const ENCODER: [(&str, &str); 42] = [
     ("trap-on-one-log", "takes-one-log …"),
     ("trap-on-no-fields", "takes-a-log-without-fields"),
     ("trap-on-empty-key", "takes-empty-values"),
-    ("trap-on-duplicate-keys", "takes-duplicate-keys"),
+    ("trap-on-duplicate-keys", "takes-duplicate-keys writes-each-member-once"),
     ("trap-on-invalid-utf8", "takes-invalid-utf-8"),
     ("trap-on-control-characters", "takes-control-characters"),
     ("trap-on-wide-characters", "takes-wide-characters"),
