@@ -16,7 +16,7 @@
 //! - `quotas`: what a key may put and pull; `consumer_stats`: statistics of the members of consumer groups.
 //! - `audit`: the records of the audit log; `refusals`: limits those of failed attempts; `key_audit`:
 //!   records changes of keys, which `key_changes` announces.
-//! - [`backup`]: backups of the data directory, and their restore.
+//! - [`backup`]: backups of the data directory, and their restore; `backup_state`: the last one.
 //! - `rule_checker`: checks rules before the stage catalog changes.
 //! - `metrics`: metrics for Prometheus; [`metrics_endpoint`]: serves them for programs without a service.
 //!
@@ -26,6 +26,7 @@
 
 mod audit;
 pub mod backup;
+mod backup_state;
 mod body;
 mod call;
 mod consumer_stats;

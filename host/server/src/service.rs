@@ -11,6 +11,7 @@ use logship_sls::error::{ApiError, ErrorCode};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::{Semaphore, watch};
 
+use crate::backup_state::BackupState;
 use crate::consumer_stats::ConsumerStats;
 use crate::fair_budget::FairBudget;
 use crate::keys::{self, ALL_PROJECTS, Access, Grant, KeyFile, Keys, KeysError};
@@ -19,7 +20,6 @@ use crate::metrics;
 use crate::quotas::Quotas;
 use crate::refusals::Refusals;
 use crate::rule_checker::ServiceRules;
-use crate::store::BackupState;
 use logship_config::service::{Config, Limits};
 use logship_config::shipper_config;
 use logship_config::siem_rule::SIEM;

@@ -5,10 +5,11 @@ use std::sync::{Arc, PoisonError};
 
 use logship_logstore::{Generation, Unshipped};
 use logship_sls::error::{ApiError, ErrorCode};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::backup::back_up as copy_everything;
+use crate::backup_state::BackupState;
 use crate::call::Call;
 use crate::manage::body;
 use crate::reply::{Reply, store_error};
@@ -85,20 +86,6 @@ pub(crate) async fn confirm(service: &Service, call: &Call) -> Result<Reply, Api
     }
     service.delivery.wake();
     Ok(Reply::json(&json!({ "rules": rules })))
-}
-
-/// A backup that runs, or the last one.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct BackupState {
-    /// The directory.
-    directory: PathBuf,
-    /// `running`, `done` or `failed`.
-    status: &'static str,
-    /// The reason of the failure.
-    message: String,
-    /// The bytes in all files.
-    bytes: u64,
 }
 
 #[derive(Deserialize)]
