@@ -1,6 +1,6 @@
 //! Connections that can't shut out others: limits by address and key, and deadlines that slow clients can't extend.
 //!
-//! - [`accept`]: accepts connections.
+//! - [`mod@accept`]: accepts connections.
 //! - [`connections`]: the open connections. At a limit, a new connection replaces another one.
 //! - `table`: which connection is replaced.
 //! - [`requests`]: the state of a connection's requests, and its deadlines.
