@@ -130,8 +130,8 @@ mod tests {
     #[test]
     fn compacts_json_to_one_line_and_rejects_invalid_json() {
         let compacted = |text: &str| json(text.as_bytes()).map(|json| String::from_utf8(json).unwrap());
-        let text = "{ \"b\" : [1.10, 12345678901234567890 ],\n\"a\":\"x \\\" \\\\\", \"b\":null}";
-        let expected = r#"{"b":[1.10,12345678901234567890],"a":"x \" \\","b":null}"#;
+        let text = "{ \"b\" : [1.10, 12345678901234567890 ],\n\"a\":\"x \\\" \\\\\", \"c\":null}";
+        let expected = r#"{"b":[1.10,12345678901234567890],"a":"x \" \\","c":null}"#;
         assert_eq!(compacted(text).unwrap(), expected);
         for invalid in
             ["", "{", "x", "{} {}", "\"\n\"", "[1,]", r#"{"a":1,"a":2}"#, r#"[{"a":{"b":1,"\u0062":2}}]"#]

@@ -247,7 +247,8 @@ async fn migrates_database_without_object_lists() {
              ALTER TABLE log_group DROP COLUMN checksum; ALTER TABLE log_group DROP COLUMN head;
              DROP TABLE segment; DROP TABLE generation; DROP TABLE counter; DROP TABLE waiting_rule;
              ALTER TABLE task DROP COLUMN generation; ALTER TABLE task DROP COLUMN sealed;
-             ALTER TABLE task DROP COLUMN objects; ALTER TABLE task DROP COLUMN lost; PRAGMA user_version = 3",
+             ALTER TABLE task DROP COLUMN objects; ALTER TABLE task DROP COLUMN lost;
+             ALTER TABLE consumer_group DROP COLUMN creator; PRAGMA user_version = 3",
         )
         .unwrap();
     drop(before);

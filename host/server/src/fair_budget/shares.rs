@@ -307,8 +307,8 @@ mod tests {
         assert!(all.shares.grow(first, 30) && all.shares.grow(second, 20) && all.shares.grow(other, 50));
         let next = all.add("a", "p");
         assert!(!all.shares.evict_for(next, 10, all.begun), "none is slow yet");
-        all.shares.progress(first, 1 << 20, all.later());
-        assert!(all.shares.evict_for(next, 10, all.later() + Duration::from_millis(1500)));
+        all.shares.progress(first, 1 << 20, all.begun + Duration::from_millis(500));
+        assert!(all.shares.evict_for(next, 10, all.begun + Duration::from_millis(1200)));
         assert!(!all.shares.grow(second, 1), "the slow one has lost its memory");
         assert!(all.shares.holders.contains_key(&first) && all.shares.holders.contains_key(&other));
         assert_eq!((all.shares.used(), all.shares.evictions()), (90, 1));
