@@ -1,5 +1,5 @@
-//! The cost of checksums and chains, as a share of the CPU time of puts into the store (Linux). Run it optimized:
-//! `cargo test --release -p logship-logstore --test cost -- --ignored --nocapture`
+//! The cost of checksums and chains, as a share of the CPU time of puts into the store (Linux). Run it with
+//! `cargo bench -p logship-bench --bench checksums --profile release`.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -54,13 +54,12 @@ async fn measure(bytes: usize, writers: usize, count: usize) -> (Duration, Durat
     (puts / count as u32, (cpu() - start) / (REPEATS * count) as u32)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a benchmark"]
-async fn digests_are_a_small_share_of_puts() {
+fn main() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
     for (bytes, writers, count) in [(1 << 10, 64, 20_000), (16 << 10, 16, 10_000), (256 << 10, 4, 1000)] {
         let mut shares = vec![];
         for _ in 0..ROUNDS {
-            let (puts, digests) = measure(bytes, writers, count).await;
+            let (puts, digests) = runtime.block_on(measure(bytes, writers, count));
             shares.push((digests.as_secs_f64() / puts.as_secs_f64() * 100.0, puts, digests));
         }
         shares.sort_by(|one, other| one.0.total_cmp(&other.0));
