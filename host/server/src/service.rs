@@ -9,6 +9,7 @@ use logship_listener::{ConnectionLimits, Connections, Timeouts};
 use logship_logstore::{AuditScope, Clock, Options, Store, StoreError};
 use logship_sls::error::{ApiError, ErrorCode};
 use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 
 use crate::backup_state::BackupState;
@@ -89,22 +90,46 @@ pub enum ServiceError {
     Spool(std::io::Error),
 }
 
+fn store_options(config: &Config) -> Options {
+    let Limits { consumer_groups: groups, shards, put_ids, .. } = config.limits;
+    Options {
+        groups,
+        shards,
+        put_ids,
+        undo_seconds: config.deletion.undo_seconds(),
+        clock_step: config.retention.clock_step_seconds * 1_000_000,
+        delete_unshipped: config.retention.delete_unshipped,
+        shipped_targets: vec![shipper_config::OSS, SIEM],
+        ..Options::default()
+    }
+}
+
+/// Creates the engine that delivers to the destinations and receivers of the settings.
+fn delivery(
+    config: &Config,
+    registry: &Registry,
+    store: &Arc<Store>,
+    runtime: &Handle,
+) -> Result<DeliveryEngine, ServiceError> {
+    let dead_letters =
+        DeadLetterLocation::resolve(None, config, config.data.join("dead-letters")).open(config)?;
+    let hold_after = config.shipping.hold_after_tasks;
+    let events = Events::new(registry.clone(), config.receivers.clone(), dead_letters, hold_after)
+        .with_scopes(config.scopes.clone());
+    let (destinations, settings) = (config.destinations(), &config.shipping);
+    let objects = Objects::new(registry.clone(), destinations, settings, &config.data, runtime.clone())
+        .map_err(ServiceError::Spool)?
+        .with_scopes(config.scopes.clone(), config.allow_own_destinations);
+    Ok(DeliveryEngine::new(Arc::clone(store), registry.clone(), settings.clone(), runtime.clone())
+        .with_batches(objects)
+        .with_streams(events))
+}
+
 impl Service {
     /// Opens the store and the keys of the data directory. The first start creates both, with one admin key. Stages run in
     /// `engine`. Must be called within a Tokio runtime.
     pub fn open(config: Config, engine: Engine) -> Result<Self, ServiceError> {
-        let Limits { consumer_groups: groups, shards, put_ids, .. } = config.limits;
-        let undo_seconds = config.deletion.undo_seconds();
-        let options = Options {
-            groups,
-            shards,
-            put_ids,
-            undo_seconds,
-            clock_step: config.retention.clock_step_seconds * 1_000_000,
-            delete_unshipped: config.retention.delete_unshipped,
-            shipped_targets: vec![shipper_config::OSS, SIEM],
-            ..Options::default()
-        };
+        let options = store_options(&config);
         let clock = Arc::clone(&options.clock);
         // Before any stage is loaded, because loading registers the stage's metrics.
         let metrics = metrics::install()?;
@@ -120,21 +145,8 @@ impl Service {
         let allowlist = WasiAllowlist::of(config.stages.allow_wasi.clone());
         let registry =
             Registry::for_store(engine, components, Arc::clone(&store)).with_wasi_allowlist(allowlist);
-        let dead_letters =
-            DeadLetterLocation::resolve(None, &config, config.data.join("dead-letters")).open(&config)?;
-        let hold_after = config.shipping.hold_after_tasks;
-        let runtime = tokio::runtime::Handle::current();
-        let events = Events::new(registry.clone(), config.receivers.clone(), dead_letters, hold_after)
-            .with_scopes(config.scopes.clone());
-        let (destinations, settings) = (config.destinations(), &config.shipping);
-        let objects = Objects::new(registry.clone(), destinations, settings, &config.data, runtime.clone())
-            .map_err(ServiceError::Spool)?
-            .with_scopes(config.scopes.clone(), config.allow_own_destinations);
-        let delivery =
-            DeliveryEngine::new(Arc::clone(&store), registry.clone(), settings.clone(), runtime.clone())
-                .with_batches(objects)
-                .with_streams(events);
-        let delivery = Arc::new(delivery);
+        let runtime = Handle::current();
+        let delivery = Arc::new(delivery(&config, &registry, &store, &runtime)?);
         let checker = Arc::new(ServiceRules(Arc::clone(&delivery)));
         let stage_catalog = Arc::new(StageCatalog::new(Arc::clone(&store), registry, checker, runtime));
         let folder_watcher =

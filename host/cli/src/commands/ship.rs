@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use indicatif::{HumanBytes, HumanCount, ProgressBar};
@@ -114,20 +114,7 @@ impl ShipCommand {
             strict: self.logs.strict,
         });
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
-        let options = Options {
-            settings: Settings {
-                time_field: self.logs.time_field.clone(),
-                default_time: (now.as_secs().try_into().unwrap_or(u32::MAX), now.subsec_nanos()),
-                shards: self.logs.shards,
-                shard_field: self.logs.shard_by.clone(),
-            },
-            records,
-            threads: self.threads.map_or(cores, usize::from),
-            strict: self.logs.strict,
-            columns: (!inferred.is_empty())
-                .then(|| inferred.iter().map(|column| column.key.clone()).collect()),
-        };
+        let options = self.ship_options(now, records, &inferred);
         let rejects = self.logs.rejects.clone();
         let rejects = rejects.unwrap_or_else(|| self.to.join(format!("_rejects/{}.ndjson", now.as_nanos())));
         let mut rejects = Rejects::new(rejects);
@@ -156,6 +143,23 @@ impl ShipCommand {
             }
         }
         result
+    }
+
+    fn ship_options(&self, now: Duration, records: RecordOptions, inferred: &[Column]) -> Options {
+        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+        Options {
+            settings: Settings {
+                time_field: self.logs.time_field.clone(),
+                default_time: (now.as_secs().try_into().unwrap_or(u32::MAX), now.subsec_nanos()),
+                shards: self.logs.shards,
+                shard_field: self.logs.shard_by.clone(),
+            },
+            records,
+            threads: self.threads.map_or(cores, usize::from),
+            strict: self.logs.strict,
+            columns: (!inferred.is_empty())
+                .then(|| inferred.iter().map(|column| column.key.clone()).collect()),
+        }
     }
 
     /// Prints the files that were not read, and the first rejected lines.
