@@ -13,7 +13,7 @@ use crate::{build, command, files, sample, venv};
 const LINES: u64 = 12_000;
 
 /// Number of pytest processes. Tests wait more than they compute.
-const WORKERS: &str = "4";
+const WORKERS: &str = "6";
 
 /// Option to print the slowest Python tests.
 const DURATIONS: &str = "--durations=15";

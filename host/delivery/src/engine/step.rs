@@ -25,7 +25,8 @@ impl Step {
     pub(crate) fn reached(self) {
         #[cfg(feature = "failpoints")]
         if std::env::var("FAILPOINT").is_ok_and(|name| name == format!("{self:?}")) {
-            tracing::error!(step = ?self, "aborted by FAILPOINT");
+            // Not through the log: its thread would not write the line before the abort.
+            eprintln!(r#"{{"step":"{self:?}","message":"aborted by FAILPOINT"}}"#);
             std::process::abort();
         }
     }
