@@ -1,16 +1,19 @@
 //! Deleted logstores and projects: invisible at once, restorable for a day, and gone then.
 
+mod wait;
+
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use logship_logstore::{
     Clock, Limits, LogPosition, LogstoreSettings, NewGroup, NewTask, Options, RuleSettings, RuleStart, Store,
     StoreError, TaskFilter, TaskId,
 };
 use serde_json::{Value, json};
+use wait::wait;
 
 const HOUR: u64 = 3_600_000_000;
 
@@ -76,14 +79,6 @@ fn open(directory: &Path, now: &Arc<AtomicU64>) -> Store {
     let now = Arc::clone(now);
     let clock: Clock = Arc::new(move || now.load(Ordering::Relaxed));
     Store::open(directory, Options { clock_step: u64::MAX >> 2, clock, ..Options::default() }).unwrap()
-}
-
-fn wait(done: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !done() {
-        assert!(start.elapsed() < Duration::from_secs(30), "timed out");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 #[tokio::test]

@@ -1,12 +1,12 @@
 //! Errors of the disk: after a failed sync the store refuses writes, and a full disk is a passing failure.
 
 mod disk;
+mod wait;
 
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
 
 use logship_logstore::{
     Health, Limits, LogstoreSettings, NewGroup, Options, Shard, Store, StoreError, StoredGroup,
@@ -15,6 +15,7 @@ use rusqlite::ffi;
 use serde_json::json;
 
 use disk::{Disk, Random};
+use wait::wait;
 
 const ALL: Limits = Limits { groups: 1000, bytes: usize::MAX, end: u64::MAX };
 
@@ -48,14 +49,6 @@ fn count(store: &Store) -> usize {
         next = store.read(&shard, next, ALL, visit).unwrap();
     }
     count
-}
-
-fn wait(done: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !done() {
-        assert!(start.elapsed() < Duration::from_secs(30), "timed out");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 #[tokio::test]

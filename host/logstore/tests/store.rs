@@ -1,15 +1,17 @@
 //! The API of the store, also across restarts.
 
+mod wait;
+
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
 
 use logship_logstore::{
     Clock, Limits, Logstore, LogstoreSettings, NewGroup, Options, Resharding, Shard, Store, StoreError,
 };
 use serde_json::json;
+use wait::wait;
 
 const DAY: u64 = 86_400_000_000;
 const START: u64 = 1_700_000_000_000_000;
@@ -84,15 +86,6 @@ fn open(directory: &Path, now: &Arc<AtomicU64>) -> Store {
 
 fn group(body: &str) -> NewGroup {
     NewGroup { body: body.to_owned().into(), size: 10, logs: 1, newest: 7 }
-}
-
-/// Waits until `done` returns true.
-fn wait(done: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !done() {
-        assert!(start.elapsed() < Duration::from_secs(30), "timed out");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 #[tokio::test]
