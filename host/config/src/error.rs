@@ -29,8 +29,18 @@ pub enum ConfigError {
     #[error("stages.allow-wasi: {0:?} is invalid: use a stage name, or `sha256:` and 64 hexadecimal digits")]
     AllowWasi(String),
     /// A scope belongs to nothing.
-    #[error("scopes.{0}: the settings define no destination or receiver of this name: correct the name")]
+    #[error(
+        "scopes.{0}: the settings define no destination, receiver or data source of this name: correct the name"
+    )]
     Scope(String),
+    /// A data source is invalid.
+    #[error("sources.{name}: {source}")]
+    Source {
+        /// The name.
+        name: String,
+        /// The invalid value.
+        source: SourceError,
+    },
     /// A destination is invalid.
     #[error("destinations.{name}: {problem}")]
     Destination {
@@ -39,6 +49,28 @@ pub enum ConfigError {
         /// The invalid setting and the reason.
         problem: String,
     },
+}
+
+/// Why a data source is not accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// A value is invalid.
+    #[error("{field} {problem}")]
+    Field {
+        /// The name of the value.
+        field: &'static str,
+        /// The problem, and what to use instead.
+        problem: String,
+    },
+    /// The text is no data source.
+    #[error("{0}")]
+    Content(String),
+}
+
+impl SourceError {
+    pub(crate) fn field(field: &'static str, problem: impl Into<String>) -> Self {
+        Self::Field { field, problem: problem.into() }
+    }
 }
 
 /// Checks the range of a setting.

@@ -9,8 +9,9 @@
 //!   `logship rule apply`. [`shipper_config`]: the wire form of rules, as clients of Log Service send them.
 //! - [`destination`]: the destinations of objects: [`object_store`] and [`function`].
 //! - [`receiver`]: the receivers of events: [`hec`] and [`syslog`].
+//! - [`data_source`]: the connections that jobs and rules name: [`log_hub`]. [`endpoint`]: checks of URLs.
 //! - [`scope`]: the rules that may use a destination or a receiver.
-//! - [`key`]: access keys and their grants. [`quota`]: their quotas.
+//! - [`key`]: access keys and their grants. [`policy`]: their policies. [`quota`]: their quotas.
 //! - [`stage_name`]: names and digests of stages.
 //! - [`limit`]: limits of numbers, for checks and schemas. [`schema`]: JSON Schemas. [`secret`]: secrets, and their masked
 //!   form.
@@ -18,14 +19,18 @@
 //! `docs/settings.md` is generated from these structs and their doc comments, by `tests/settings_reference.rs`.
 
 mod column_names;
+pub mod data_source;
 pub mod dead_letter;
 pub mod destination;
+pub mod endpoint;
 pub mod error;
 pub mod function;
 pub mod hec;
 pub mod key;
 pub mod limit;
+pub mod log_hub;
 pub mod object_store;
+pub mod policy;
 pub mod quota;
 pub mod receiver;
 pub mod rule;

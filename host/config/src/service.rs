@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::data_source::DataSource;
 use crate::dead_letter::DeadLetterConfig;
 use crate::destination::DestinationConfig;
 pub use crate::error::ConfigError;
@@ -58,13 +59,16 @@ pub struct Config {
     pub destinations: BTreeMap<String, DestinationConfig>,
     /// The receivers of events, by name.
     pub receivers: BTreeMap<String, ReceiverConfig>,
+    /// The data sources of rules and jobs, by name. All projects may use them, unless they have a scope. They override
+    /// data sources that a project's admin created under the same name.
+    pub sources: BTreeMap<String, DataSource>,
     /// The protection of Logstores and projects against mistaken deletion.
     pub deletion: Deletion,
-    /// The scopes of destinations and receivers, by their name: which projects, buckets, prefixes and roles rules may use.
-    /// Without a scope, all rules may use them.
+    /// The scopes of destinations, receivers and data sources, by their name: which projects, buckets, prefixes and roles
+    /// rules may use. Without a scope, all rules may use them.
     pub scopes: BTreeMap<String, Scope>,
-    /// True if rules may define destinations of their own, with their own endpoint and key. The service then connects to
-    /// any address that a project's admin names.
+    /// True if rules may define destinations of their own, and projects data sources, with their own endpoint and key. The
+    /// service then connects to any address that a project's admin names.
     pub allow_own_destinations: bool,
     /// The location of events that a receiver rejects permanently.
     pub dead_letters: DeadLetterConfig,
@@ -219,6 +223,7 @@ impl Default for Config {
             stages: Stages::default(),
             destinations: BTreeMap::new(),
             receivers: BTreeMap::new(),
+            sources: BTreeMap::new(),
             deletion: Deletion::default(),
             scopes: BTreeMap::new(),
             allow_own_destinations: true,
@@ -278,6 +283,7 @@ impl Config {
         let mut config: Self = serde_path_to_error::deserialize(content)
             .map_err(|error| invalid(&format!("{}: ", error.path()), error.inner()))?;
         config.resolve_paths(file.parent().unwrap_or(Path::new("")));
+        config.sources.iter_mut().for_each(|(name, source)| source.name.clone_from(name));
         config.digest = Some(Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect());
         Ok(config)
     }
@@ -298,7 +304,7 @@ impl Config {
 
     /// Returns true if the settings have secrets.
     pub fn has_secrets(&self) -> bool {
-        has_secret(&self.receivers) || has_secret(&self.destinations)
+        has_secret(&self.receivers) || has_secret(&self.destinations) || has_secret(&self.sources)
     }
 
     /// Returns the destinations of rules: the configured ones and `default`.
@@ -323,9 +329,16 @@ impl Config {
         let step = self.retention.clock_step_seconds;
         within("retention.clock-step-seconds", step, limit::CLOCK_STEP_SECONDS)?;
         let destinations = self.destinations();
-        let is_known = |name: &String| destinations.contains_key(name) || self.receivers.contains_key(name);
+        let is_known = |name: &String| {
+            destinations.contains_key(name)
+                || self.receivers.contains_key(name)
+                || self.sources.contains_key(name)
+        };
         if let Some(unknown) = self.scopes.keys().find(|name| !is_known(name)) {
             return Err(ConfigError::Scope(unknown.clone()));
+        }
+        for (name, source) in &self.sources {
+            source.check().map_err(|source| ConfigError::Source { name: name.clone(), source })?;
         }
         for (name, destination) in &destinations {
             if let DestinationConfig::Function(function) = destination {

@@ -6,6 +6,7 @@
 //! - [`executor`]: where the stages run: in this process, or in a function.
 //! - [`engine`]: tasks, plans, manifests, retries, circuit breakers and scheduling, for every kind of work.
 //! - [`preview`]: what past tasks would have made with another stage.
+//! - [`rows`]: tables of rows, and the data sources that rules and jobs name.
 //! - [`objects`]: work that makes objects. [`events`]: work that sends events, and members of consumer groups.
 
 pub mod engine;
@@ -14,3 +15,4 @@ pub mod executor;
 pub mod objects;
 pub mod pipeline;
 pub mod preview;
+pub mod rows;

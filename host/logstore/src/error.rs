@@ -144,6 +144,15 @@ pub enum StoreError {
     /// A deleted rule had this name.
     #[error("shipper {0} was deleted and its name can't be reused: choose another name")]
     RuleNameTaken(String),
+    /// The data source does not exist.
+    #[error("data source {0} does not exist")]
+    NoSource(String),
+    /// The data source already exists.
+    #[error("data source {0} already exists")]
+    SourceExists(String),
+    /// The project has the maximum number of data sources.
+    #[error("a project has at most {0} data sources: delete one first")]
+    SourceQuota(u32),
     /// The next task of the shard begins at another position.
     #[error("the next task of the shard begins at {0}")]
     NextTaskMoved(LogPosition),

@@ -59,8 +59,8 @@ pub use model::{
     GenerationReason, GroupStatus, Heads, Logstore, LogstoreSettings, LostColumn, LostValues, ManifestEntry,
     NewGroup, NewStageVersion, NewTask, ObjectManifest, Progress, Project, PutId, Resharding, RuleSettings,
     RuleStart, Shard, ShardHead, ShippingRule, StageAction, StageAlias, StageAliases, StageChange,
-    StageEvent, StageTarget, StageVersion, Status, StoredGroup, StoredPut, Task, TaskCounts, TaskFilter,
-    TaskId, Verification, VerifiedShard,
+    StageEvent, StageTarget, StageVersion, Status, StoredGroup, StoredPut, StoredSource, Task, TaskCounts,
+    TaskFilter, TaskId, Verification, VerifiedShard,
 };
 pub use options::{Clock, Options};
 pub use position::LogPosition;

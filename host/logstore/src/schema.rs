@@ -296,6 +296,16 @@ const MIGRATIONS: &[&str] = &["
     ) STRICT;
 ", "
     ALTER TABLE consumer_group ADD COLUMN creator TEXT;  -- ID of the access key; NULL for groups of older versions
+", "
+    -- Connections that jobs and rules of a project name.
+    CREATE TABLE IF NOT EXISTS data_source (
+        project INTEGER NOT NULL REFERENCES project (id) ON DELETE CASCADE,
+        name TEXT NOT NULL,
+        content TEXT NOT NULL,               -- JSON, with secrets
+        created INTEGER NOT NULL,
+        modified INTEGER NOT NULL,
+        PRIMARY KEY (project, name)
+    ) STRICT, WITHOUT ROWID;
 "];
 
 /// The page size, in bytes. A commit writes whole pages, and small puts touch one page per shard: with 16 KiB pages

@@ -28,6 +28,7 @@ use logship_delivery::engine::DeliveryEngine;
 use logship_delivery::events::Events;
 use logship_delivery::events::consumer::DeadLetterLocation;
 use logship_delivery::objects::Objects;
+use logship_delivery::rows::ServiceSources;
 use logship_registry::Registry;
 use logship_registry::catalog::StageCatalog;
 use logship_registry::folder_watcher::FolderWatcher;
@@ -41,6 +42,8 @@ pub struct Service {
     pub(crate) config: Config,
     pub(crate) store: Arc<Store>,
     pub(crate) delivery: Arc<DeliveryEngine>,
+    #[allow(dead_code, reason = "rules and jobs look data sources up")]
+    pub(crate) sources: Arc<ServiceSources>,
     pub(crate) stage_catalog: Arc<StageCatalog>,
     pub(crate) folder_watcher: Arc<FolderWatcher>,
     pub(crate) store_clock: StoreClock,
@@ -104,6 +107,12 @@ fn store_options(config: &Config) -> Options {
     }
 }
 
+/// Returns the data sources of the settings and of the projects.
+fn data_sources(config: &Config, store: &Arc<Store>) -> ServiceSources {
+    let (own, scopes) = (config.allow_own_destinations, config.scopes.clone());
+    ServiceSources::new(config.sources.clone(), scopes, own, Arc::clone(store))
+}
+
 /// Creates the engine that delivers to the destinations and receivers of the settings.
 fn delivery(
     config: &Config,
@@ -147,6 +156,7 @@ impl Service {
             Registry::for_store(engine, components, Arc::clone(&store)).with_wasi_allowlist(allowlist);
         let runtime = Handle::current();
         let delivery = Arc::new(delivery(&config, &registry, &store, &runtime)?);
+        let sources = Arc::new(data_sources(&config, &store));
         let checker = Arc::new(ServiceRules(Arc::clone(&delivery)));
         let stage_catalog = Arc::new(StageCatalog::new(Arc::clone(&store), registry, checker, runtime));
         let folder_watcher =
@@ -162,6 +172,7 @@ impl Service {
             metrics,
             store,
             delivery,
+            sources,
             stage_catalog,
             folder_watcher,
             store_clock: StoreClock(clock),

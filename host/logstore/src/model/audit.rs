@@ -32,6 +32,8 @@ pub enum AuditTarget {
     },
     /// A stage.
     Stage,
+    /// A data source.
+    Source,
     /// Something that the store does not describe.
     #[default]
     Other,

@@ -9,6 +9,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::Notify;
 
 use super::chain;
+use super::data_source::read_sources;
 use super::deletion::Deletions;
 use super::generation::read_segments;
 use super::rule::read_rules;
@@ -28,7 +29,7 @@ impl Catalog {
         let mut statement =
             connection.prepare_cached("SELECT id, name, description, created, modified FROM project")?;
         let mut rows = statement.query([])?;
-        let deletions = Deletions::read(connection)?;
+        let (deletions, mut sources) = (Deletions::read(connection)?, read_sources(connection)?);
         let mut catalog = Self {
             stages: read_stages(connection)?,
             orphans: shards.remove(&None).unwrap_or_default(),
@@ -42,6 +43,7 @@ impl Catalog {
                 created: row.get(3)?,
                 modified: row.get(4)?,
                 logstores: BTreeMap::new(),
+                sources: sources.remove(&id).unwrap_or_default(),
             };
             let mut live = logstores.remove(&id).unwrap_or_default();
             let (deleted, deleted_project) = deletions.take(id, &project, &mut live);

@@ -7,6 +7,7 @@ mod chain;
 mod checkpoint;
 mod commit;
 mod consumer_group;
+mod data_source;
 mod deletion;
 mod generation;
 mod health;

@@ -136,7 +136,8 @@ pub(super) fn replace_impossible_values(target: &Connection) -> Result<(), Store
              OR begin_key GLOB '*[^0-9a-fA-F]*' OR end_key GLOB '*[^0-9a-fA-F]*';
          UPDATE shard SET parents = '[]' WHERE NOT json_valid(parents);
          UPDATE logstore SET settings = '{}' WHERE NOT json_valid(settings);
-         DELETE FROM rule WHERE NOT json_valid(configuration);",
+         DELETE FROM rule WHERE NOT json_valid(configuration);
+         DELETE FROM data_source WHERE NOT json_valid(content);",
     )?;
     Ok(())
 }
