@@ -3,7 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
-use chrono::{DateTime, FixedOffset, NaiveDate, NaiveTime, Offset, TimeDelta, TimeZone as _, Utc};
+use chrono::{
+    DateTime, FixedOffset, MappedLocalTime, NaiveDate, NaiveDateTime, NaiveTime, Offset, TimeDelta,
+    TimeZone as _, Utc,
+};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A time zone: an IANA name, or a fixed offset such as `+08:00`.
@@ -22,6 +25,36 @@ impl TimeZone {
             Self::Fixed(offset) => offset.local_minus_utc(),
             Self::Named(zone) => time.with_timezone(&zone).offset().fix().local_minus_utc(),
         }
+    }
+
+    /// Returns the local time at `time`.
+    pub fn local(self, time: DateTime<Utc>) -> NaiveDateTime {
+        time.naive_utc() + TimeDelta::seconds(self.offset(time).into())
+    }
+
+    /// Returns the moments with a local time: none if daylight saving skips it, two if it repeats it.
+    pub fn moments(self, local: NaiveDateTime) -> MappedLocalTime<DateTime<Utc>> {
+        match self {
+            Self::Fixed(offset) => offset.from_local_datetime(&local).map(|time| time.to_utc()),
+            Self::Named(zone) => zone.from_local_datetime(&local).map(|time| time.to_utc()),
+        }
+    }
+
+    /// Returns the moment of a local time: the first one of two, or the first moment after a gap that skips it. Never
+    /// decreases when the local time increases.
+    pub fn moment(self, local: NaiveDateTime) -> DateTime<Utc> {
+        self.moments(local).earliest().unwrap_or_else(|| {
+            let day_before = (local - TimeDelta::days(1)).and_utc();
+            let mut low = day_before.timestamp();
+            let mut high = (local + TimeDelta::days(1)).and_utc().timestamp();
+            // The local time jumps over `local` exactly once between the two.
+            while high - low > 1 {
+                let middle = low + (high - low) / 2;
+                let time = DateTime::from_timestamp(middle, 0).unwrap_or(day_before);
+                if self.local(time) < local { low = middle } else { high = middle }
+            }
+            DateTime::from_timestamp(high, 0).unwrap_or(day_before)
+        })
     }
 
     /// Returns the start of a day: midnight, or the first later moment if daylight saving skips midnight.

@@ -12,6 +12,7 @@
 //! - [`data_source`]: the connections that jobs and rules name: [`log_hub`]. [`endpoint`]: checks of URLs.
 //! - [`scope`]: the rules that may use a destination or a receiver.
 //! - [`key`]: access keys and their grants. [`policy`]: their policies. [`quota`]: their quotas.
+//! - [`job`]: synchronization jobs, and their scripts.
 //! - [`stage_name`]: names and digests of stages.
 //! - [`limit`]: limits of numbers, for checks and schemas. [`schema`]: JSON Schemas. [`secret`]: secrets, and their masked
 //!   form.
@@ -26,6 +27,7 @@ pub mod endpoint;
 pub mod error;
 pub mod function;
 pub mod hec;
+pub mod job;
 pub mod key;
 pub mod limit;
 pub mod log_hub;
