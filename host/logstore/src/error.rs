@@ -49,6 +49,31 @@ pub enum StoreError {
         /// The reason.
         reason: String,
     },
+    /// The job does not exist.
+    #[error("job {0} does not exist")]
+    NoJob(String),
+    /// The job already exists.
+    #[error("job {0} already exists")]
+    JobExists(String),
+    /// The run does not exist.
+    #[error("the job has no run {0}")]
+    NoRun(i64),
+    /// The job has a run that has not ended.
+    #[error(
+        "run {run} of job {job} has not ended: wait for it, or stop it with `logship job stop {job} {run}`"
+    )]
+    ActiveRun {
+        /// The name of the job.
+        job: String,
+        /// The number of the run.
+        run: i64,
+    },
+    /// The run has ended, so it can't be stopped.
+    #[error("run {0} has ended")]
+    RunEnded(i64),
+    /// The run can't be stopped any more.
+    #[error("run {0} is being committed, so its rows may be visible already: wait for its end")]
+    RunCommitting(i64),
     /// The shard does not exist.
     #[error("shard {0} does not exist")]
     NoShard(u32),

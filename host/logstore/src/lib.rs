@@ -3,7 +3,8 @@
 //! A **project** has logstores, a **logstore** has shards, and a **shard** is a sequence of log groups. A **log group**
 //! is the unit of a put. Its position in the shard is a consecutive number; the cursors of the API are positions.
 //! **Consumer groups** distribute the shards of a logstore among their members and store a checkpoint for each shard.
-//! **Rules** ship a logstore in **tasks**; each task is a range of a shard.
+//! **Rules** ship a logstore in **tasks**; each task is a range of a shard. **Jobs** write the rows of a time range to a
+//! table in **runs**.
 //!
 //! # Layout
 //! Each module imports only modules below it.
@@ -56,11 +57,12 @@ pub use error::StoreError;
 pub use model::{
     AUDIT_LOGSTORE, AUDIT_PROJECT, AuditRecord, AuditTarget, Backlog, CONFIG_NOT_EXIST, Catalog, Checkpoint,
     Comparison, ConsumerGroup, DeletedLogstore, DeletedProject, FOREVER, FailingStage, Generation,
-    GenerationReason, GroupStatus, Heads, Logstore, LogstoreSettings, LostColumn, LostValues, ManifestEntry,
-    NewGroup, NewStageVersion, NewTask, ObjectManifest, Progress, Project, PutId, Resharding, RuleSettings,
-    RuleStart, Shard, ShardHead, ShippingRule, StageAction, StageAlias, StageAliases, StageChange,
-    StageEvent, StageTarget, StageVersion, Status, StoredGroup, StoredPut, StoredSource, Task, TaskCounts,
-    TaskFilter, TaskId, Verification, VerifiedShard,
+    GenerationReason, GroupStatus, Heads, JobRun, Logstore, LogstoreSettings, LostColumn, LostValues,
+    ManifestEntry, NewGroup, NewRun, NewStageVersion, NewTask, ObjectManifest, Progress, Project, PutId,
+    Resharding, RuleSettings, RuleStart, RunEnd, RunState, RunTrigger, Shard, ShardHead, ShippingRule,
+    StageAction, StageAlias, StageAliases, StageChange, StageEvent, StageTarget, StageVersion, Status,
+    StoredGroup, StoredPut, StoredSource, SyncJob, Task, TaskCounts, TaskFilter, TaskId, Verification,
+    VerifiedShard,
 };
 pub use options::{Clock, Options};
 pub use position::LogPosition;

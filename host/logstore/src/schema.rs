@@ -306,6 +306,45 @@ const MIGRATIONS: &[&str] = &["
         modified INTEGER NOT NULL,
         PRIMARY KEY (project, name)
     ) STRICT, WITHOUT ROWID;
+", "
+    -- Jobs that write the rows of a time range to a table.
+    CREATE TABLE IF NOT EXISTS job (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        project INTEGER NOT NULL REFERENCES project (id) ON DELETE CASCADE,
+        name TEXT NOT NULL,
+        configuration TEXT NOT NULL,         -- JSON
+        created INTEGER NOT NULL,
+        modified INTEGER NOT NULL,
+        next INTEGER,                        -- next scheduled time; NULL: to be computed from now on, or no schedule
+        skipped INTEGER NOT NULL DEFAULT 0,  -- missed runs that were too many to catch up
+        waits INTEGER NOT NULL DEFAULT 0,    -- 1: another life of the store may have run it
+        UNIQUE (project, name)
+    ) STRICT;
+
+    -- Runs of jobs. The plan is everything that decides the rows, and is final once it is set.
+    CREATE TABLE IF NOT EXISTS run (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        job INTEGER NOT NULL REFERENCES job (id) ON DELETE CASCADE,
+        scheduled INTEGER NOT NULL,
+        trigger TEXT NOT NULL,               -- schedule, manual, backfill, rerun
+        state TEXT NOT NULL,                 -- waiting, running, success, failed, stopped, unclear
+        parameters TEXT NOT NULL,            -- JSON: values that override the job's
+        plan TEXT,                           -- JSON
+        session TEXT,                        -- id of the upload session
+        committing INTEGER NOT NULL DEFAULT 0,  -- 1: the commit of the session may have been sent
+        progress TEXT,                       -- JSON: the blocks of each shard that the session has
+        attempts INTEGER NOT NULL DEFAULT 0,
+        failures INTEGER NOT NULL DEFAULT 0,
+        created INTEGER NOT NULL,            -- Unix microseconds, like the times below
+        started INTEGER NOT NULL DEFAULT 0,
+        finished INTEGER NOT NULL DEFAULT 0,
+        next_try INTEGER,
+        code TEXT NOT NULL DEFAULT '',
+        message TEXT NOT NULL DEFAULT ''
+    ) STRICT;
+    CREATE INDEX IF NOT EXISTS run_job ON run (job, id);
+    CREATE INDEX IF NOT EXISTS run_active ON run (job) WHERE state IN ('waiting', 'running');
+    CREATE UNIQUE INDEX IF NOT EXISTS run_scheduled ON run (job, scheduled) WHERE trigger = 'schedule';
 "];
 
 /// The page size, in bytes. A commit writes whole pages, and small puts touch one page per shard: with 16 KiB pages

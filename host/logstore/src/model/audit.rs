@@ -34,6 +34,8 @@ pub enum AuditTarget {
     Stage,
     /// A data source.
     Source,
+    /// A job.
+    Job,
     /// Something that the store does not describe.
     #[default]
     Other,

@@ -156,6 +156,14 @@ pub(super) fn object_state(connection: &Connection, record: &AuditRecord) -> Res
                 |row| Ok(ObjectState { shown: json!({}), configuration: row.get(0)? }),
             )
             .optional()?,
+        AuditTarget::Job => connection
+            .query_row(
+                "SELECT configuration FROM job JOIN project ON project.id = project
+                 WHERE project.name = ?1 AND job.name = ?2",
+                [project, object],
+                |row| Ok(ObjectState { shown: json!({}), configuration: row.get(0)? }),
+            )
+            .optional()?,
         AuditTarget::Stage => connection
             .query_row(
                 "SELECT version, digest, pinned FROM stage LEFT JOIN stage_event ON stage_event.id = current WHERE stage.name = ?1",

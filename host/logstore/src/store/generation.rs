@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::high_water::{Found, HighWater, Mark};
 use super::rule::move_checkpoint;
-use super::{Store, chain};
+use super::{Store, chain, job};
 use crate::error::StoreError;
 use crate::model::{Generation, GenerationReason, POSITION_BITS, Segments, Shard};
 
@@ -60,6 +60,7 @@ impl Store {
         let (count, now) = (ends.len(), self.clock());
         let job = move |connection: &Connection| {
             connection.execute("DELETE FROM waiting_rule", [])?;
+            job::go_on(connection, unshipped == Unshipped::Skip, now)?;
             if unshipped == Unshipped::Skip {
                 ends.iter().try_for_each(|(rule, shards)| skip(connection, *rule, shards, now))?;
             }
@@ -208,6 +209,7 @@ pub(super) fn begin(
         find_waiting_rules(&transaction, &generation, repeatable)?
             .into_iter()
             .try_for_each(|rule| wait.execute([rule]).map(drop))?;
+        job::wait(&transaction)?;
     }
     drop(wait);
     transaction.commit()?;

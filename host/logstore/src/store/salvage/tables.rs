@@ -137,7 +137,9 @@ pub(super) fn replace_impossible_values(target: &Connection) -> Result<(), Store
          UPDATE shard SET parents = '[]' WHERE NOT json_valid(parents);
          UPDATE logstore SET settings = '{}' WHERE NOT json_valid(settings);
          DELETE FROM rule WHERE NOT json_valid(configuration);
-         DELETE FROM data_source WHERE NOT json_valid(content);",
+         DELETE FROM data_source WHERE NOT json_valid(content);
+         DELETE FROM job WHERE NOT json_valid(configuration);
+         DELETE FROM run WHERE NOT json_valid(parameters);",
     )?;
     Ok(())
 }
