@@ -34,7 +34,7 @@ fn components_import_no_functions() {
         let allowed =
             match Stage::load(&engine(), "", &fs::read(&path).unwrap(), &WasiAllowlist::None).unwrap().kind()
             {
-                Kind::Encoder | Kind::Formatter | Kind::Transformer | Kind::Pipeline => {
+                Kind::Encoder | Kind::Formatter | Kind::RowEncoder | Kind::Transformer | Kind::Pipeline => {
                     vec!["logship:batch/types@1.0.0".to_owned()]
                 }
                 Kind::Compressor | Kind::Renderer => vec![],
@@ -58,8 +58,10 @@ fn built_in_names_match_stages() {
         "compress-zstd",
         "encode-csv",
         "encode-json",
+        "encode-maxcompute",
         "encode-parquet",
         "object-path",
+        "rows-tablestore",
         "siem-hec",
         "siem-syslog",
         "transform-fields",

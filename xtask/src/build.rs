@@ -6,7 +6,7 @@ use crate::workspace::Workspace;
 use crate::{command, files, stages};
 
 /// The kinds of stages that `logship stage new` supports.
-const KINDS: [&str; 5] = ["transformer", "encoder", "compressor", "renderer", "formatter"];
+const KINDS: [&str; 6] = ["transformer", "encoder", "compressor", "renderer", "formatter", "row-encoder"];
 
 /// Options of a build.
 #[derive(Debug, Default)]

@@ -38,6 +38,18 @@ pub mod formatter {
     });
 }
 
+pub mod row_encoder {
+    wit_bindgen::generate!({
+        path: "../../wit",
+        world: "logship:stages/row-encoder",
+        // Shares the batch type with encoders.
+        with: { "logship:batch/types@1.0.0": crate::bindings::encoder::logship::batch::types },
+        pub_export_macro: true,
+        export_macro_name: "export_row_encoder_world",
+        default_bindings_module: "logship_stage::bindings::row_encoder",
+    });
+}
+
 pub mod renderer {
     wit_bindgen::generate!({
         path: "../../wit",

@@ -11,6 +11,14 @@ pub enum Error {
         /// The problem, and how to fix it.
         reason: String,
     },
+    /// The table has a column that the row encoder or its configuration does not support.
+    #[error("the table: {}{reason}", if column.is_empty() { String::new() } else { format!("column {column}: ") })]
+    InvalidTable {
+        /// The column's name; empty for the whole table.
+        column: String,
+        /// The problem, and how to fix it.
+        reason: String,
+    },
     /// The batch breaks an invariant of `log-batch`: a bug in the host.
     #[error("invalid batch: {0}")]
     InvalidBatch(String),
@@ -31,6 +39,21 @@ impl Error {
     /// Returns an [`Error::InvalidConfig`] for the key at `path`.
     pub fn config(path: impl Into<String>, reason: impl Display) -> Self {
         Self::InvalidConfig { path: path.into(), reason: reason.to_string() }
+    }
+}
+
+impl Error {
+    /// Returns an [`Error::InvalidTable`] for a column.
+    pub fn table(column: impl Into<String>, reason: impl Display) -> Self {
+        Self::InvalidTable { column: column.into(), reason: reason.to_string() }
+    }
+
+    /// Returns the path of the invalid key and the reason, for kinds of stages that have no table.
+    pub(crate) fn config_problem(self) -> (String, String) {
+        match self {
+            Self::InvalidConfig { path, reason } => (path, reason),
+            other => (String::new(), other.to_string()),
+        }
     }
 }
 

@@ -9,8 +9,9 @@ use crate::bindings::encoder::exports::logship::encode::encoder as wit_encode;
 use crate::bindings::formatter::exports::logship::siem::formatter as wit_siem;
 use crate::bindings::losses::exports::logship::losses::losses as wit_losses;
 use crate::bindings::renderer::exports::logship::object_path::renderer as wit_path;
+use crate::bindings::row_encoder::exports::logship::rows::row_encoder as wit_rows;
 use crate::bindings::transformer::exports::logship::transform::transformer as wit_transform;
-use crate::{Batch, Compressor, Encoder, Error, Formatter, Loss, Renderer, Transformer};
+use crate::{Batch, Compressor, Encoder, Error, Formatter, Loss, Renderer, RowEncoder, Transformer};
 
 /// The component that an [`Encoder`] becomes.
 #[derive(Debug)]
@@ -67,7 +68,8 @@ impl wit_losses::Guest for LossesComponent {
 impl From<Error> for wit_encode::Error {
     fn from(error: Error) -> Self {
         match error {
-            Error::InvalidConfig { path, reason } => {
+            error @ (Error::InvalidConfig { .. } | Error::InvalidTable { .. }) => {
+                let (path, reason) = error.config_problem();
                 Self::InvalidConfig(wit_encode::ConfigProblem { path, reason })
             }
             Error::InvalidBatch(invariant) => Self::InvalidBatch(invariant),
@@ -160,7 +162,8 @@ impl<F: Formatter> wit_siem::GuestSession for Object<F> {
 impl From<Error> for wit_siem::Error {
     fn from(error: Error) -> Self {
         match error {
-            Error::InvalidConfig { path, reason } => {
+            error @ (Error::InvalidConfig { .. } | Error::InvalidTable { .. }) => {
+                let (path, reason) = error.config_problem();
                 Self::InvalidConfig(wit_siem::ConfigProblem { path, reason })
             }
             Error::InvalidBatch(invariant) => Self::InvalidBatch(invariant),
@@ -171,7 +174,59 @@ impl From<Error> for wit_siem::Error {
     }
 }
 
-/// The component for a type that implements [`Formatter`].
+/// The component for a type that implements [`RowEncoder`].
+#[derive(Debug)]
+pub struct RowEncoderComponent<R>(PhantomData<R>);
+
+impl<R: RowEncoder> wit_rows::Guest for RowEncoderComponent<R> {
+    type Session = Object<R>;
+
+    fn describe() -> wit_rows::Description {
+        R::describe()
+    }
+}
+
+impl<R: RowEncoder> wit_rows::GuestSession for Object<R> {
+    fn open(config: String, table: wit_rows::Table) -> Result<wit_rows::Session, wit_rows::Error> {
+        Ok(wit_rows::Session::new(Self(RefCell::new(R::open(&config, &table)?))))
+    }
+
+    fn push(
+        &self,
+        batch: wit_rows::LogBatch,
+        positions: wit_rows::Positions,
+    ) -> Result<wit_rows::Rows, wit_rows::Error> {
+        let batch = Batch::new(batch)?;
+        let wit_rows::Positions { cursors, indexes, receive_times, .. } = &positions;
+        if [cursors.len(), indexes.len(), receive_times.len()] != [batch.len(); 3] {
+            let invariant = "cursors, indexes and receive-times have not one element per log";
+            return Err(wit_rows::Error::InvalidBatch(invariant.to_owned()));
+        }
+        Ok(self.0.borrow_mut().push(&batch, &positions)?)
+    }
+
+    fn finish(session: wit_rows::Session) -> Result<Vec<u8>, wit_rows::Error> {
+        Ok(session.into_inner::<Self>().0.into_inner().finish()?)
+    }
+}
+
+impl From<Error> for wit_rows::Error {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::InvalidConfig { path, reason } => {
+                Self::InvalidConfig(wit_rows::ConfigProblem { path, reason })
+            }
+            Error::InvalidTable { column, reason } => {
+                Self::InvalidTable(wit_rows::TableProblem { column, reason })
+            }
+            Error::InvalidBatch(invariant) => Self::InvalidBatch(invariant),
+            // A row encoder reports logs without rows as dirty values, so any other error concerns the batch.
+            other => Self::InvalidBatch(other.to_string()),
+        }
+    }
+}
+
+/// The component for a type that implements [`Transformer`].
 #[derive(Debug)]
 pub struct TransformerComponent<T>(PhantomData<T>);
 
@@ -199,7 +254,8 @@ impl<T: Transformer> wit_transform::GuestSession for Object<T> {
 impl From<Error> for wit_transform::Error {
     fn from(error: Error) -> Self {
         match error {
-            Error::InvalidConfig { path, reason } => {
+            error @ (Error::InvalidConfig { .. } | Error::InvalidTable { .. }) => {
+                let (path, reason) = error.config_problem();
                 Self::InvalidConfig(wit_transform::ConfigProblem { path, reason })
             }
             Error::InvalidBatch(invariant) => Self::InvalidBatch(invariant),
@@ -260,6 +316,15 @@ macro_rules! export_renderer {
 macro_rules! export_formatter {
     ($type:ident) => {
         $crate::export_world!($type, FormatterComponent, formatter, export_formatter_world);
+    };
+}
+
+/// Exports the crate as a component of the world `row-encoder` with a type that implements
+/// [`RowEncoder`]. Does nothing on other targets than WebAssembly.
+#[macro_export]
+macro_rules! export_row_encoder {
+    ($type:ident) => {
+        $crate::export_world!($type, RowEncoderComponent, row_encoder, export_row_encoder_world);
     };
 }
 

@@ -97,6 +97,7 @@
 //! - [`BatchWriter`]: derives a batch from another one, for transformers.
 //! - [`config`]: parses the stage's configuration from JSON and generates its schema.
 //! - [`columns`]: maps the values of a log to columns, for table formats.
+//! - [`mapping`]: maps the values of a log to the columns of an existing table, for row encoders.
 //! - [`Fields`] and [`escape`](mod@escape): writes the fields of logs, escaped.
 //! - [`Origin`]: the source of a value, such as a field or a tag, that a configuration names.
 //! - [`Output`] and [`Text`]: an output buffer with fast short copies in wasm.
@@ -115,6 +116,7 @@ pub mod escape;
 mod export;
 mod fields;
 mod losses;
+pub mod mapping;
 mod origin;
 mod output;
 mod pieces;
@@ -128,7 +130,7 @@ pub use error::{Error, Result};
 #[doc(hidden)]
 pub use export::{
     CompressorComponent, EncoderComponent, FormatterComponent, LossesComponent, RendererComponent,
-    TransformerComponent,
+    RowEncoderComponent, TransformerComponent,
 };
 pub use fields::Fields;
 pub use losses::{Loss, Losses};
@@ -161,6 +163,13 @@ pub mod object_path {
 pub mod siem {
     pub use crate::bindings::formatter::exports::logship::siem::formatter::{
         Description, Messages, Transport,
+    };
+}
+
+/// The types of `logship:rows`.
+pub mod rows {
+    pub use crate::bindings::row_encoder::exports::logship::rows::row_encoder::{
+        Column, Description, DirtyValue, Positions, Rows, Table,
     };
 }
 
@@ -256,6 +265,31 @@ pub trait Formatter: Sized + 'static {
     /// # Errors
     /// [`Error::Rejected`]. The session continues with other batches.
     fn push(&mut self, batch: &Batch) -> Result<siem::Messages>;
+}
+
+/// One block of rows being encoded: the resource `session` of `logship:rows`.
+pub trait RowEncoder: Sized + 'static {
+    /// Describes the row encoder.
+    fn describe() -> rows::Description;
+
+    /// Opens a block of rows of a table. `config` is JSON text (empty: `{}`).
+    ///
+    /// # Errors
+    /// [`Error::InvalidConfig`] or [`Error::InvalidTable`].
+    fn open(config: &str, table: &rows::Table) -> Result<Self>;
+
+    /// Encodes the next logs. The lists of `positions` have one element per log. Each log has a row, or a value in
+    /// [`dirty`](rows::Rows::dirty) that explains why not.
+    ///
+    /// # Errors
+    /// [`Error::InvalidBatch`]. The block is unusable afterwards.
+    fn push(&mut self, batch: &Batch, positions: &rows::Positions) -> Result<rows::Rows>;
+
+    /// Finishes the block and returns its last bytes.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push).
+    fn finish(self) -> Result<Vec<u8>>;
 }
 
 /// Transforms a sequence of batches into other batches: the resource `session` of `logship:transform`.

@@ -61,7 +61,7 @@ impl ImportProvider for Stages {
             Stage::Encoder(stage) => imports.encoder(&stage),
             Stage::Compressor(stage) => imports.compressor(&stage),
             Stage::Formatter(stage) => imports.formatter(&stage),
-            Stage::Transformer(_) | Stage::Pipeline(_) => {
+            Stage::RowEncoder(_) | Stage::Transformer(_) | Stage::Pipeline(_) => {
                 return Err(format!("a function can't import a {kind}"));
             }
         };

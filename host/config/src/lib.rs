@@ -10,6 +10,7 @@
 //! - [`destination`]: the destinations of objects: [`object_store`] and [`function`].
 //! - [`receiver`]: the receivers of events: [`hec`] and [`syslog`].
 //! - [`data_source`]: the connections that jobs and rules name: [`log_hub`]. [`endpoint`]: checks of URLs.
+//! - [`column_mapping`]: the values of a table's columns, for rules and jobs that write rows.
 //! - [`scope`]: the rules that may use a destination or a receiver.
 //! - [`key`]: access keys and their grants. [`policy`]: their policies. [`quota`]: their quotas.
 //! - [`job`]: synchronization jobs, and their scripts.
@@ -19,6 +20,7 @@
 //!
 //! `docs/settings.md` is generated from these structs and their doc comments, by `tests/settings_reference.rs`.
 
+pub mod column_mapping;
 mod column_names;
 pub mod data_source;
 pub mod dead_letter;

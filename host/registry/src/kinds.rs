@@ -3,11 +3,14 @@
 use std::sync::Arc;
 
 use logship_runtime::stage::{
-    CompressorStage, EncoderStage, FormatterStage, FusedStage, Kind, RendererStage, Stage, StageError,
-    TransformerStage,
+    CompressorStage, EncoderStage, FormatterStage, FusedStage, Kind, RendererStage, RowEncoderStage, Stage,
+    StageError, TransformerStage,
 };
 
 use crate::Registry;
+
+/// The built-in row encoders. Their names share no prefix.
+const ROW_ENCODERS: [&str; 2] = ["encode-maxcompute", "rows-tablestore"];
 
 impl Registry {
     /// Resolves `name` to an encoder.
@@ -54,6 +57,17 @@ impl Registry {
         }
     }
 
+    /// Resolves `name` to a row encoder.
+    ///
+    /// # Errors
+    /// As [`encoder`](Self::encoder).
+    pub fn row_encoder(&self, name: &str) -> Result<Arc<RowEncoderStage>, StageError> {
+        match self.stage(Some(Kind::RowEncoder), name)? {
+            Stage::RowEncoder(stage) => Ok(stage),
+            other => Err(wrong_kind(&other, Kind::RowEncoder)),
+        }
+    }
+
     /// Resolves `name` to a transformer.
     ///
     /// # Errors
@@ -76,7 +90,8 @@ impl Registry {
         }
     }
 
-    /// Returns the error for an unknown name. It lists the built-in stages of the kind, which share a prefix.
+    /// Returns the error for an unknown name. It lists the built-in stages of the kind. Those of all kinds but
+    /// row encoders share a prefix.
     pub(crate) fn unknown_stage(&self, kind: Option<Kind>, name: &str) -> StageError {
         let prefix = match kind {
             Some(Kind::Pipeline) => "pipeline-",
@@ -84,10 +99,15 @@ impl Registry {
             Some(Kind::Compressor) => "compress-",
             Some(Kind::Renderer) => "object-",
             Some(Kind::Formatter) => "siem-",
+            Some(Kind::RowEncoder) => "",
             Some(Kind::Transformer) => "transform-",
             None => "",
         };
-        let known = Self::built_in().filter(|known| known.starts_with(prefix)).map(str::to_owned);
+        let is_known = |known: &&str| {
+            let rows = ROW_ENCODERS.contains(known);
+            known.starts_with(prefix) && kind.is_none_or(|kind| rows == (kind == Kind::RowEncoder))
+        };
+        let known = Self::built_in().filter(is_known).map(str::to_owned);
         StageError::Unknown {
             kind,
             name: name.to_owned(),

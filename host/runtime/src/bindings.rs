@@ -37,6 +37,14 @@ pub mod renderer {
     wasmtime::component::bindgen!({ path: "../../wit", world: "logship:stages/renderer" });
 }
 
+pub mod row_encoder {
+    wasmtime::component::bindgen!({
+        path: "../../wit",
+        world: "logship:stages/row-encoder",
+        with: { "logship:batch/types": crate::bindings::batch_types },
+    });
+}
+
 pub(crate) mod transformer {
     wasmtime::component::bindgen!({
         path: "../../wit",

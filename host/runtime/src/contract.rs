@@ -9,13 +9,14 @@ macro_rules! wit {
 }
 
 /// The contract's files: their paths in `wit/` and their text, in order of dependency.
-pub const FILES: [(&str, &str); 9] = wit![
+pub const FILES: [(&str, &str); 10] = wit![
     "deps/batch/batch.wit",
     "deps/compress/compress.wit",
     "deps/encode/encode.wit",
     "deps/losses/losses.wit",
     "deps/object-path/object-path.wit",
     "deps/pipeline/pipeline.wit",
+    "deps/rows/rows.wit",
     "deps/siem/siem.wit",
     "deps/transform/transform.wit",
     "stages.wit",
@@ -35,7 +36,8 @@ mod tests {
     #[test]
     fn has_a_world_for_each_kind() {
         let (resolve, package) = resolve();
-        for world in ["transformer", "encoder", "compressor", "renderer", "formatter", "reporting-encoder"] {
+        let worlds = ["transformer", "encoder", "compressor", "renderer", "formatter", "row-encoder"];
+        for world in worlds.into_iter().chain(["reporting-encoder"]) {
             assert!(resolve.select_world(&[package], Some(world)).is_ok(), "{world}");
         }
     }

@@ -116,6 +116,16 @@ pub enum StageError {
         /// The problem with it.
         reason: String,
     },
+    /// The row encoder rejects the table.
+    #[error("{stage} rejects the table: {}{reason}", if column.is_empty() { String::new() } else { format!("column {column}: ") })]
+    Table {
+        /// The stage.
+        stage: Identity,
+        /// The column. Empty if the problem concerns the whole table.
+        column: String,
+        /// The problem with it.
+        reason: String,
+    },
     /// The stage reports that the host sent an invalid batch.
     #[error("{stage} reports an invalid batch: {invariant}. This is a bug of logship: please report it")]
     InvalidBatch {
@@ -150,6 +160,14 @@ pub enum StageError {
         /// The stage.
         stage: Identity,
         /// The problem with the messages.
+        what: &'static str,
+    },
+    /// The stage returned invalid rows: a bug of the stage.
+    #[error("{stage} returned invalid rows: {what}. This is a bug of the stage")]
+    Rows {
+        /// The stage.
+        stage: Identity,
+        /// The problem with the rows.
         what: &'static str,
     },
     /// The stage returned an invalid batch: a bug of the stage.
@@ -235,10 +253,12 @@ impl StageError {
             Self::WrongKind { stage, .. }
             | Self::Description { stage, .. }
             | Self::Config { stage, .. }
+            | Self::Table { stage, .. }
             | Self::InvalidBatch { stage, .. }
             | Self::Rejected { stage, .. }
             | Self::NoSuchLog { stage, .. }
             | Self::Messages { stage, .. }
+            | Self::Rows { stage, .. }
             | Self::Transformed { stage, .. }
             | Self::TooLarge { stage, .. }
             | Self::Key { stage, .. }

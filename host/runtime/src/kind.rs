@@ -13,6 +13,8 @@ pub enum Kind {
     Renderer,
     /// Turns logs into messages for a SIEM.
     Formatter,
+    /// Turns logs into rows of a table.
+    RowEncoder,
     /// Turns logs into other logs.
     Transformer,
     /// Combines a renderer, an encoder and optionally a compressor in one component.
@@ -51,6 +53,7 @@ impl fmt::Display for Kind {
             Self::Compressor => "compressor",
             Self::Renderer => "renderer",
             Self::Formatter => "formatter",
+            Self::RowEncoder => "row-encoder",
             Self::Transformer => "transformer",
             Self::Pipeline => "pipeline",
         })
@@ -80,6 +83,9 @@ pub(crate) const RENDERER: Interface =
 pub(crate) const FORMATTER: Interface =
     Interface { name: "logship:siem/formatter", kind: Some(Kind::Formatter), takes_logs: true };
 
+pub(crate) const ROW_ENCODER: Interface =
+    Interface { name: "logship:rows/row-encoder", kind: Some(Kind::RowEncoder), takes_logs: true };
+
 pub(crate) const TRANSFORMER: Interface =
     Interface { name: "logship:transform/transformer", kind: Some(Kind::Transformer), takes_logs: true };
 
@@ -90,8 +96,8 @@ pub(crate) const PACKER: Interface =
 pub(crate) const LOSSES: Interface =
     Interface { name: "logship:losses/losses", kind: None, takes_logs: false };
 
-pub(crate) const INTERFACES: [Interface; 7] =
-    [ENCODER, COMPRESSOR, RENDERER, FORMATTER, TRANSFORMER, PACKER, LOSSES];
+pub(crate) const INTERFACES: [Interface; 8] =
+    [ENCODER, COMPRESSOR, RENDERER, FORMATTER, ROW_ENCODER, TRANSFORMER, PACKER, LOSSES];
 
 /// The version of the contract.
 pub(crate) const VERSION: &str = "1.0.0";

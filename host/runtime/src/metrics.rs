@@ -59,12 +59,13 @@ impl FailureReason {
             StageError::Trap { .. } => Self::Trap,
             StageError::Deadline { .. } => Self::Deadline,
             StageError::OutOfMemory { .. } => Self::Memory,
-            StageError::Config { .. } => Self::Config,
+            StageError::Config { .. } | StageError::Table { .. } => Self::Config,
             StageError::Rejected { .. } | StageError::InvalidBatch { .. } | StageError::TooLarge { .. } => {
                 Self::Refusal
             }
             StageError::NoSuchLog { .. }
             | StageError::Messages { .. }
+            | StageError::Rows { .. }
             | StageError::Transformed { .. }
             | StageError::Key { .. }
             | StageError::SameKey { .. }

@@ -86,6 +86,7 @@ impl StageSlot {
                 transform_of(&rule.name, &rule.transform, candidate).map(Self::Transformer)
             }
             Stage::Formatter(_) => no_slot("it writes objects, and has no formatter"),
+            Stage::RowEncoder(_) => no_slot("it writes objects, and has no rows"),
             Stage::Pipeline(_) if is_fused => Ok(Self::Pipeline),
             Stage::Pipeline(_) => no_slot("its stages are not fused"),
             _ if is_fused => no_slot("its stages are fused: only another pipeline can replace them"),

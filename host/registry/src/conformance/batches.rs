@@ -59,6 +59,17 @@ pub(super) fn empty() -> LogBatch {
     BatchBuilder::default().take()
 }
 
+/// Returns logs without fields.
+pub(super) fn empty_logs(count: u32) -> LogBatch {
+    let mut batch = access_logs(1);
+    batch.times = (1..=count).collect();
+    batch.nanos.clear();
+    batch.log_groups = vec![0; count as usize];
+    batch.field_ends = batch.log_groups.clone();
+    (batch.field_keys, batch.value_ends, batch.values) = (vec![], vec![], vec![]);
+    batch
+}
+
 /// A valid batch that may break a careless stage.
 pub(super) struct Hostile {
     /// The name of the check.

@@ -29,6 +29,13 @@ pub(super) const NO_SEPARATOR: &str = "The host frames them; a formatter adds no
 pub(super) const HEC: &str = "HTTP Event Collector: each message is one JSON event; a request has many.";
 pub(super) const SYSLOG: &str = "Syslog: each message is a datagram, or an octet-counted frame of a stream.";
 pub(super) const LOG_ALONE: &str = "The result for a log depends only on the configuration, the log and its group. It must not depend on adjacent logs or earlier batches.";
+pub(super) const POSITIONS: &str =
+    "The positions of a batch's logs in the Logstore. The lists have one element per log.";
+pub(super) const PROTOCOLS: &str =
+    "The key `protocol` of the configuration selects one; without it, the first one is used.";
+pub(super) const TABLE_CHECKED: &str = "Only this call rejects a configuration or a table, so that an invalid one is found when the rule or job is created, or when the table changes.";
+pub(super) const DIRTY: &str =
+    "A row encoder reports each value that does not convert to the type of its column.";
 pub(super) const VALID_KEY: &str = "Returns the object's key in its bucket: UTF-8, 1 to 1,023 bytes, without a leading `/` or `\\`, without empty, `.` or `..` levels, without control characters.";
 pub(super) const DIFFERENT_KEYS: &str =
     "Different tasks must get different keys, so include `creation-time` and `number`.";
@@ -44,6 +51,7 @@ mod tests {
             include_str!("../../../../wit/deps/batch/batch.wit"),
             include_str!("../../../../wit/deps/encode/encode.wit"),
             include_str!("../../../../wit/deps/compress/compress.wit"),
+            include_str!("../../../../wit/deps/rows/rows.wit"),
             include_str!("../../../../wit/deps/siem/siem.wit"),
             include_str!("../../../../wit/deps/object-path/object-path.wit"),
             include_str!("../../../../wit/deps/transform/transform.wit"),
@@ -73,6 +81,10 @@ mod tests {
             HEC,
             SYSLOG,
             LOG_ALONE,
+            POSITIONS,
+            PROTOCOLS,
+            TABLE_CHECKED,
+            DIRTY,
             VALID_KEY,
             DIFFERENT_KEYS,
         ] {

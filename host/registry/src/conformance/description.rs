@@ -41,6 +41,9 @@ impl<'a> Description<'a> {
                 let names = std::iter::once(stage.format()).chain(stage.compression());
                 (vec![], names.collect())
             }
+            Stage::RowEncoder(stage) => {
+                (vec![], stage.description().protocols.iter().map(String::as_str).collect())
+            }
             Stage::Renderer(_) | Stage::Formatter(_) | Stage::Transformer(_) => (vec![], vec![]),
         };
         Self { version, suffixes, names, schema }
@@ -129,8 +132,13 @@ pub(super) fn check_config(
 }
 
 fn with_unknown(config: &str) -> String {
+    with_member(config, UNKNOWN, 1)
+}
+
+/// Returns the configuration with one more setting.
+pub(super) fn with_member(config: &str, key: &str, value: impl Into<Value>) -> String {
     let mut members: Map<String, Value> = serde_json::from_str(config).unwrap_or_default();
-    members.insert(UNKNOWN.into(), 1.into());
+    members.insert(key.into(), value.into());
     Value::Object(members).to_string()
 }
 

@@ -6,8 +6,8 @@
 //! - `contract`: the sentences of `wit/` that the checks are based on.
 //! - `description`: checks of descriptions and configurations, for every kind.
 //! - `stream`: checks of every kind that takes chunks. `batches`: the logs for these checks.
-//! - `encoder`, `compressor`, `formatter`, `renderer`, `transformer`, `packer`: all checks of each kind. A
-//!   pipeline gets the checks of its stages.
+//! - `encoder`, `compressor`, `formatter`, `renderer`, `transformer`, `row_encoder`, `packer`: all checks of each
+//!   kind. A pipeline gets the checks of its stages.
 //! - `members`: checks of the names of fields in the output of encoders and formatters.
 //! - `speed`: comparison with the speed of a built-in stage.
 
@@ -21,6 +21,7 @@ mod members;
 mod packer;
 mod renderer;
 mod report;
+mod row_encoder;
 mod speed;
 mod stream;
 mod suite;
@@ -31,13 +32,15 @@ pub use report::{Finding, Outcome, Report};
 use self::description::Description;
 use self::suite::Suite;
 use crate::Registry;
-use logship_runtime::stage::{FusedBytes, Stage, StageError, Transport};
+use logship_runtime::stage::{FusedBytes, Stage, StageError, Table, Transport};
 
 /// Settings of the checks.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The stage's configuration, JSON text. Default: empty, or columns for an encoder that requires them.
     pub config: Option<String>,
+    /// The table of a row encoder. Default: text columns for ordinary logs.
+    pub table: Option<Table>,
     /// Minimum speed, as a fraction of the built-in stage's.
     pub least_speed: Option<f64>,
     /// True if the speed is measured.
@@ -48,7 +51,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { config: None, least_speed: None, speed: true, chunks: 10_000 }
+        Self { config: None, table: None, least_speed: None, speed: true, chunks: 10_000 }
     }
 }
 
@@ -78,13 +81,8 @@ pub fn check(registry: &Registry, name: &str, settings: &Settings) -> Report {
 }
 
 fn check_stage(suite: &mut Suite, registry: &Registry, stage: &Stage, settings: &Settings) {
-    let config = settings.config.clone().unwrap_or_else(|| match stage {
-        Stage::Encoder(_) | Stage::Pipeline(_) => {
-            encoder::config(stage.config_schema(), |config| open(stage, config).is_ok())
-        }
-        _ => String::new(),
-    });
-    let open = |text: &str| open(stage, text);
+    let (table, config) = table_and_config(stage, settings);
+    let open = |text: &str| open(stage, text, &table);
     let description = Description::of(stage);
     description::check_config(suite, description.schema, &config, &open);
     match stage {
@@ -101,6 +99,11 @@ fn check_stage(suite: &mut Suite, registry: &Registry, stage: &Stage, settings: 
         Stage::Formatter(stage) => description::check(suite, &description, stage.description(), || {
             let mut instance = stage.instance()?;
             instance.open(&config)?;
+            Ok(format!("{:?}", instance.describe()?))
+        }),
+        Stage::RowEncoder(stage) => description::check(suite, &description, stage.description(), || {
+            let mut instance = stage.instance()?;
+            instance.open(&config, &table)?;
             Ok(format!("{:?}", instance.describe()?))
         }),
         Stage::Transformer(stage) => description::check(suite, &description, stage.description(), || {
@@ -131,13 +134,29 @@ fn check_stage(suite: &mut Suite, registry: &Registry, stage: &Stage, settings: 
     if !suite.passed("takes-its-configuration") {
         return;
     }
-    if let Err(error) = check_kind(suite, registry, stage, &config, settings) {
+    if let Err(error) = check_kind(suite, registry, stage, (&table, &config), settings) {
         suite.check("finds-the-built-in-stage", contract::MIN_SPEED, || Err(error.into()));
     }
 }
 
-fn open(stage: &Stage, config: &str) -> Result<(), StageError> {
+/// Returns the table and the configuration of the checks. The table has no columns for kinds of stages without tables.
+fn table_and_config(stage: &Stage, settings: &Settings) -> (Table, String) {
+    let no_table = Table { key: vec![], columns: vec![] };
+    let config = || settings.config.clone();
     match stage {
+        Stage::RowEncoder(stage) => row_encoder::table_and_config(stage, settings),
+        Stage::Encoder(_) | Stage::Pipeline(_) => {
+            let takes = |config: &str| open(stage, config, &no_table).is_ok();
+            let config = config().unwrap_or_else(|| encoder::config(stage.config_schema(), takes));
+            (no_table, config)
+        }
+        _ => (no_table, config().unwrap_or_default()),
+    }
+}
+
+fn open(stage: &Stage, config: &str, table: &Table) -> Result<(), StageError> {
+    match stage {
+        Stage::RowEncoder(stage) => stage.open(config, table).map(drop),
         Stage::Encoder(stage) => stage.open(config).map(drop),
         Stage::Compressor(stage) => stage.open(config).map(drop),
         Stage::Formatter(stage) => stage.open(config).map(drop),
@@ -155,10 +174,14 @@ fn check_kind(
     suite: &mut Suite,
     registry: &Registry,
     stage: &Stage,
-    config: &str,
+    (table, config): (&Table, &str),
     settings: &Settings,
 ) -> Result<(), StageError> {
     match stage {
+        Stage::RowEncoder(stage) => {
+            let built_in = registry.row_encoder("encode-maxcompute")?;
+            row_encoder::check(suite, stage, (table, config), &built_in, settings);
+        }
         Stage::Encoder(stage) => {
             encoder::check(suite, stage, config, &registry.encoder("encode-json")?, settings);
         }

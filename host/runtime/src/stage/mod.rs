@@ -11,6 +11,7 @@ mod losses;
 mod packer;
 mod preflight;
 mod renderer;
+mod row_encoder;
 mod transformer;
 
 use std::sync::Arc;
@@ -33,6 +34,9 @@ pub use crate::bindings::packer::exports::logship::pipeline::packer::{
 pub use crate::bindings::renderer::exports::logship::object_path::renderer::{
     Description as RendererDescription, Request,
 };
+pub use crate::bindings::row_encoder::exports::logship::rows::row_encoder::{
+    Column as RowColumn, Description as RowEncoderDescription, DirtyValue, Positions, Rows, Table,
+};
 pub use crate::bindings::transformer::exports::logship::transform::transformer::{
     Description as TransformerDescription, Transformed,
 };
@@ -47,6 +51,7 @@ pub use fused::{FusedBytes, FusedStage};
 pub use losses::Loss;
 pub use packer::{PackedObject, PackerInstance, PackerStage};
 pub use renderer::{RendererInstance, RendererStage};
+pub use row_encoder::{RowEncoderInstance, RowEncoderStage, RowSession};
 pub use transformer::{TransformerInstance, TransformerStage, TransformingSession};
 
 use crate::engine::Engine;
@@ -65,6 +70,8 @@ pub enum Stage {
     Renderer(Arc<RendererStage>),
     /// Turns logs into messages for a SIEM.
     Formatter(Arc<FormatterStage>),
+    /// Turns logs into rows of a table.
+    RowEncoder(Arc<RowEncoderStage>),
     /// Turns logs into other logs.
     Transformer(Arc<TransformerStage>),
     /// Combines a renderer, an encoder and optionally a compressor.
@@ -138,6 +145,10 @@ impl Stage {
                 let pre = bindings::formatter::FormatterPre::new(pre).map_err(unreadable)?;
                 Self::Formatter(Arc::new(FormatterStage::new(engine, identity, pre)?))
             }
+            Kind::RowEncoder => {
+                let pre = bindings::row_encoder::RowEncoderPre::new(pre).map_err(unreadable)?;
+                Self::RowEncoder(Arc::new(RowEncoderStage::new(engine, identity, pre)?))
+            }
             Kind::Transformer => {
                 let pre = bindings::transformer::TransformerPre::new(pre).map_err(unreadable)?;
                 Self::Transformer(Arc::new(TransformerStage::new(engine, identity, pre)?))
@@ -166,6 +177,7 @@ impl Stage {
             Self::Compressor(_) => Kind::Compressor,
             Self::Renderer(_) => Kind::Renderer,
             Self::Formatter(_) => Kind::Formatter,
+            Self::RowEncoder(_) => Kind::RowEncoder,
             Self::Transformer(_) => Kind::Transformer,
             Self::Pipeline(_) => Kind::Pipeline,
         }
@@ -178,6 +190,7 @@ impl Stage {
             Self::Compressor(stage) => stage.identity(),
             Self::Renderer(stage) => stage.identity(),
             Self::Formatter(stage) => stage.identity(),
+            Self::RowEncoder(stage) => stage.identity(),
             Self::Transformer(stage) => stage.identity(),
             Self::Pipeline(stage) => stage.identity(),
         }
@@ -190,6 +203,7 @@ impl Stage {
             Self::Compressor(stage) => Arc::strong_count(stage) > 1,
             Self::Renderer(stage) => Arc::strong_count(stage) > 1,
             Self::Formatter(stage) => Arc::strong_count(stage) > 1,
+            Self::RowEncoder(stage) => Arc::strong_count(stage) > 1,
             Self::Transformer(stage) => Arc::strong_count(stage) > 1,
             // A user of a pipeline holds its parts.
             Self::Pipeline(stage) => Arc::strong_count(stage) > 1 || Arc::strong_count(stage.renderer()) > 1,
@@ -203,6 +217,7 @@ impl Stage {
             Self::Compressor(stage) => &stage.description().config_schema,
             Self::Renderer(stage) => &stage.description().config_schema,
             Self::Formatter(stage) => &stage.description().config_schema,
+            Self::RowEncoder(stage) => &stage.description().config_schema,
             Self::Transformer(stage) => &stage.description().config_schema,
             Self::Pipeline(stage) => stage.config_schema(),
         }

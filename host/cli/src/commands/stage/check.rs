@@ -2,6 +2,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use clap::Args;
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::super::{EngineOptions, Failure, WasiOption};
@@ -9,6 +10,7 @@ use crate::print::outln;
 use logship_registry::Registry;
 use logship_registry::conformance;
 use logship_registry::conformance::Settings;
+use logship_runtime::stage::{RowColumn, Table};
 
 /// Checks that a component conforms to the contract of its kind, and measures its speed.
 ///
@@ -26,6 +28,10 @@ pub(in crate::commands) struct CheckCommand {
     /// `columns` gets some.
     #[arg(long, value_name = "JSON|@FILE", value_parser = config)]
     config: Option<String>,
+    /// Table of a row encoder: JSON with `columns` and optionally `key`, lists of {"name", "type", "nullable"}, or
+    /// @FILE. The default has text columns for ordinary logs.
+    #[arg(long, value_name = "JSON|@FILE", value_parser = table)]
+    table: Option<Table>,
     /// Fails if the speed is below this fraction of the built-in stage's speed, for example 0.3.
     #[arg(long, value_name = "RATIO", value_parser = ratio)]
     least_speed: Option<f64>,
@@ -39,8 +45,12 @@ pub(in crate::commands) struct CheckCommand {
 impl CheckCommand {
     pub(super) fn run(&self, engine: &EngineOptions) -> Result<(), Failure> {
         let registry = Registry::new(engine.engine()?).with_wasi_allowlist(self.wasi.allowlist());
-        let settings =
-            Settings { config: self.config.clone(), least_speed: self.least_speed, ..Settings::default() };
+        let settings = Settings {
+            config: self.config.clone(),
+            table: self.table.clone(),
+            least_speed: self.least_speed,
+            ..Settings::default()
+        };
         let report = conformance::check(&registry, &self.stage, &settings);
         outln!("{report}");
         if let Some(path) = &self.junit {
@@ -56,15 +66,54 @@ impl CheckCommand {
     }
 }
 
+/// Returns the text, read from a file if it begins with `@`.
+fn text_or_file(text: &str) -> Result<String, String> {
+    match text.strip_prefix('@') {
+        Some(path) => fs::read_to_string(path).map_err(|error| format!("can't read {path}: {error}")),
+        None => Ok(text.to_owned()),
+    }
+}
+
 /// Returns the configuration, read from a file if it begins with `@`.
 fn config(text: &str) -> Result<String, String> {
-    let text = match text.strip_prefix('@') {
-        Some(path) => fs::read_to_string(path).map_err(|error| format!("can't read {path}: {error}"))?,
-        None => text.to_owned(),
-    };
+    let text = text_or_file(text)?;
     serde_json::from_str::<Map<String, Value>>(&text)
         .map_err(|error| format!("not a JSON object: {error}"))?;
     Ok(text)
+}
+
+/// A table, as users write it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TableText {
+    #[serde(default)]
+    key: Vec<ColumnText>,
+    columns: Vec<ColumnText>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ColumnText {
+    name: String,
+    #[serde(rename = "type")]
+    data_type: String,
+    #[serde(default = "nullable")]
+    nullable: bool,
+}
+
+fn nullable() -> bool {
+    true
+}
+
+/// Parses a table, read from a file if it begins with `@`.
+fn table(text: &str) -> Result<Table, String> {
+    let TableText { key, columns } =
+        serde_json::from_str(&text_or_file(text)?).map_err(|error| format!("not a table: {error}"))?;
+    let columns_of = |columns: Vec<ColumnText>| {
+        let column = |ColumnText { name, data_type, nullable }| RowColumn { name, data_type, nullable };
+        columns.into_iter().map(column).collect()
+    };
+    Ok(Table { key: columns_of(key), columns: columns_of(columns) })
 }
 
 fn ratio(text: &str) -> Result<f64, String> {

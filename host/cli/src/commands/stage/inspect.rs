@@ -87,6 +87,7 @@ fn kind_properties(stage: &Stage) -> Vec<(&'static str, String)> {
             };
             vec![("transport", transport.to_owned())]
         }
+        Stage::RowEncoder(stage) => vec![("protocols", stage.description().protocols.join(", "))],
         Stage::Pipeline(stage) => {
             let compression = stage.compression().unwrap_or("not by a stage of its own");
             vec![("format", stage.format().to_owned()), ("compression", compression.to_owned())]

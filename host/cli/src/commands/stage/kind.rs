@@ -15,6 +15,8 @@ pub(in crate::commands) enum StageKind {
     Renderer,
     /// Formats logs as messages for a SIEM.
     Formatter,
+    /// Encodes logs as rows of a table.
+    RowEncoder,
 }
 
 impl From<StageKind> for Kind {
@@ -25,6 +27,7 @@ impl From<StageKind> for Kind {
             StageKind::Compressor => Self::Compressor,
             StageKind::Renderer => Self::Renderer,
             StageKind::Formatter => Self::Formatter,
+            StageKind::RowEncoder => Self::RowEncoder,
         }
     }
 }

@@ -36,7 +36,7 @@ pub(super) fn files(name: &str, kind: StageKind, language: Language) -> Result<V
         Language::Rust => rust(kind),
         Language::Python => python(kind)?,
         Language::Js => js(kind)?,
-        Language::Go => go(kind),
+        Language::Go => go(kind)?,
     };
     let filled =
         |(path, text): (&str, &str)| File { path: path.into(), text: fill(text, name, kind, language) };
@@ -55,6 +55,7 @@ fn rust(kind: StageKind) -> Files {
         StageKind::Compressor => template!("rust/compressor.rs"),
         StageKind::Renderer => template!("rust/renderer.rs"),
         StageKind::Formatter => template!("rust/formatter.rs"),
+        StageKind::RowEncoder => template!("rust/row-encoder.rs"),
     };
     let mut files = vec![
         ("README.md", template!("rust/README.md")),
@@ -66,6 +67,9 @@ fn rust(kind: StageKind) -> Files {
     ];
     if takes_logs(kind) {
         files.push(("src/batch.rs", template!("rust/batch.rs")));
+    }
+    if kind == StageKind::RowEncoder {
+        files.push(("src/value.rs", template!("rust/value.rs")));
     }
     files
 }
@@ -124,7 +128,7 @@ fn js(kind: StageKind) -> Result<Files, Failure> {
     Ok(files)
 }
 
-fn go(kind: StageKind) -> Files {
+fn go(kind: StageKind) -> Result<Files, Failure> {
     let mut files = vec![
         ("README.md", template!("go/README.md")),
         ("go.mod", template!("go/go.mod.template")),
@@ -166,18 +170,21 @@ fn go(kind: StageKind) -> Files {
             ("stage/stage.go", template!("go/formatter.go")),
             ("stage/stage_test.go", template!("go/formatter_test.go")),
         ],
+        StageKind::RowEncoder => {
+            return Err(missing("Go", "transformer, encoder, compressor, renderer and formatter").into());
+        }
     });
-    files
+    Ok(files)
 }
 
 fn missing(language: &str, kinds: &str) -> String {
     format!(
-        "{language} has templates only for --kind {kinds}; for other kinds use --lang rust or go (docs/languages.md)"
+        "{language} has templates only for --kind {kinds}; for other kinds use --lang rust (docs/languages.md)"
     )
 }
 
 fn takes_logs(kind: StageKind) -> bool {
-    matches!(kind, StageKind::Transformer | StageKind::Encoder | StageKind::Formatter)
+    matches!(kind, StageKind::Transformer | StageKind::Encoder | StageKind::Formatter | StageKind::RowEncoder)
 }
 
 /// Fills in the placeholders of a template.
@@ -271,6 +278,13 @@ fn placeholders(kind: StageKind, language: Language) -> Placeholders {
             setting: r#""app": {"type": "string", "default": "logship", "description": "The application name in messages."},"#,
             ..none
         },
+        StageKind::RowEncoder => Placeholders {
+            word: "row encoder",
+            interface: "rows::row_encoder",
+            summary: "It encodes each log as a row in ClickHouse's format JSONEachRow.",
+            usage: "logship stage add {{file}}      # for a service",
+            ..none
+        },
     }
 }
 
@@ -286,6 +300,7 @@ mod tests {
             StageKind::Compressor,
             StageKind::Renderer,
             StageKind::Formatter,
+            StageKind::RowEncoder,
         ];
         let mut made = 0;
         for (kind, language) in kinds.iter().flat_map(|&kind| {
@@ -300,7 +315,7 @@ mod tests {
                 assert!(!text.contains("tenant-path-js"), "{path} of {kind:?} in {language:?}");
             }
         }
-        assert_eq!(made, 14);
+        assert_eq!(made, 15);
     }
 
     #[test]
