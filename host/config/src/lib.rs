@@ -5,9 +5,11 @@
 //! # Layout
 //! - [`service`]: all settings of a service, the file of `logship serve --config`. [`shipping`] and [`dead_letter`]: parts
 //!   of it.
-//! - [`rule`]: rules that write objects. [`siem_rule`]: rules that send events. [`rule_file`]: the file of
+//! - [`rule`]: rules that write objects. [`siem_rule`]: rules that send events. [`table_store_rule`]: rules that
+//!   write rows to Table Store. [`rule_file`]: the file of
 //!   `logship rule apply`. [`shipper_config`]: the wire form of rules, as clients of Log Service send them.
 //! - [`destination`]: the destinations of objects: [`object_store`] and [`function`].
+//! - [`table_store`]: an instance of Table Store.
 //! - [`receiver`]: the receivers of events: [`hec`] and [`syslog`].
 //! - [`data_source`]: the connections that jobs and rules name: [`log_hub`]. [`endpoint`]: checks of URLs.
 //! - [`column_mapping`]: the values of a table's columns, for rules and jobs that write rows.
@@ -48,3 +50,5 @@ pub mod shipping;
 pub mod siem_rule;
 pub mod stage_name;
 pub mod syslog;
+pub mod table_store;
+pub mod table_store_rule;

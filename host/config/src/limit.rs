@@ -48,6 +48,10 @@ const YEAR: u64 = 366 * 86_400;
 pub const SIZE_MB: Limit = Limit::new(5, 256);
 /// `time_seconds` of a rule.
 pub const TIME_SECONDS: Limit = Limit::new(300, 900);
+/// `size_mb` of a rule that writes rows as it goes.
+pub const ROWS_SIZE_MB: Limit = Limit::new(1, 256);
+/// `time_seconds` of such a rule.
+pub const ROWS_TIME_SECONDS: Limit = Limit::new(1, 900);
 /// `open_partitions` of a rule.
 pub const OPEN_PARTITIONS: Limit = Limit::new(1, 64);
 /// The number of transformers of a rule. Each object needs an instance of each.

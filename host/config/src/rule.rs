@@ -302,7 +302,8 @@ pub(crate) fn check_name(name: &str) -> Result<(), RuleError> {
     Err(RuleError::field("name", format!("{name:?} is invalid: use {min}-{max} {syntax}")))
 }
 
-fn check_range(field: &'static str, value: u64, limit: Limit, unit: &str) -> Result<(), RuleError> {
+/// Checks a number of a rule.
+pub(crate) fn check_range(field: &'static str, value: u64, limit: Limit, unit: &str) -> Result<(), RuleError> {
     if limit.contains(value) {
         return Ok(());
     }

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use crate::rule::{Rule, RuleError};
 use crate::siem_rule::SiemRule;
+use crate::table_store_rule::TableStoreRule;
 
 /// The rules of a file.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -17,10 +18,12 @@ pub struct RuleFile {
     pub rules: Vec<Rule>,
     /// Rules that send events to receivers.
     pub siem: Vec<SiemRule>,
+    /// Rules that write rows to Table Store.
+    pub ots: Vec<TableStoreRule>,
 }
 
 impl RuleFile {
-    /// Parses the text of a file with one rule, or several as `[[rule]]` and `[[siem]]`. Does not check the rules, and
+    /// Parses the text of a file with one rule, or several as `[[rule]]`, `[[siem]]` and `[[ots]]`. Does not check the rules, and
     /// leaves paths of components unchanged.
     ///
     /// # Errors
@@ -28,11 +31,11 @@ impl RuleFile {
     pub fn parse(text: &str, file: &Path) -> Result<Self, RuleError> {
         let invalid = |error: toml::de::Error| RuleError::file(file, error);
         let table: toml::Table = toml::from_str(text).map_err(invalid)?;
-        if ["rule", "siem"].iter().any(|several| table.get(*several).is_some_and(toml::Value::is_array)) {
+        if ["rule", "siem", "ots"].iter().any(|several| table.get(*several).is_some_and(toml::Value::is_array)) {
             return toml::from_str(text).map_err(invalid);
         }
         let rule = toml::from_str(text).map_err(invalid)?;
-        Ok(Self { rules: vec![rule], siem: vec![] })
+        Ok(Self { rules: vec![rule], ..Self::default() })
     }
 }
 

@@ -13,6 +13,7 @@ use crate::object_store::ObjectStoreConfig;
 use crate::rule::{self, NONE, PartitionBy, Rule, RuleError, StageSpec, Stages, Start, Store, TimeZone};
 use crate::schema::{PartitionBySchema, StageSpecSchema};
 use crate::secret::SecretPaths;
+use crate::table_store_rule::TableStoreRule;
 
 /// The target type of rules that write objects, to any object store.
 pub const OSS: &str = "oss";
@@ -211,20 +212,35 @@ pub fn wire_name(field: &str) -> &str {
     }
 }
 
-static SECRETS: LazyLock<SecretPaths> = LazyLock::new(SecretPaths::of::<Configuration>);
+/// The secrets of a kind of rules, and the pointers to the address that the secrets are for.
+struct RuleSecrets {
+    paths: SecretPaths,
+    address: &'static [&'static str],
+}
+
+/// The secrets of rules of all kinds. No kind has another's members.
+static SECRETS: LazyLock<[RuleSecrets; 2]> = LazyLock::new(|| {
+    let objects = SecretPaths::of::<Configuration>();
+    let rows = SecretPaths::of::<TableStoreRule>();
+    [
+        RuleSecrets { paths: objects, address: &["/logship/destination/endpoint"] },
+        RuleSecrets { paths: rows, address: &["/connection/endpoint", "/connection/instance"] },
+    ]
+});
 
 /// Returns the configuration with masked secrets.
 pub fn mask_secrets(configuration: &Value) -> Value {
     let mut masked = configuration.clone();
-    SECRETS.mask(&mut masked);
+    SECRETS.iter().for_each(|kind| kind.paths.mask(&mut masked));
     masked
 }
 
-/// Replaces masked secrets in `configuration` with the secrets of `previous`, if both have the same endpoint.
+/// Replaces masked secrets in `configuration` with the secrets of `previous`, if both have the same address.
 pub fn restore_secrets(configuration: &mut Value, previous: &Value) {
-    const ENDPOINT: &str = "/logship/destination/endpoint";
-    if configuration.pointer(ENDPOINT) == previous.pointer(ENDPOINT) {
-        SECRETS.restore(configuration, previous);
+    for RuleSecrets { paths, address } in &*SECRETS {
+        if address.iter().all(|part| configuration.pointer(part) == previous.pointer(part)) {
+            paths.restore(configuration, previous);
+        }
     }
 }
 

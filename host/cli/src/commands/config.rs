@@ -5,6 +5,7 @@ use logship_config::rule_file::RuleFile;
 use logship_config::schema;
 use logship_config::service::Config;
 use logship_config::siem_rule::SiemRule;
+use logship_config::table_store_rule::TableStoreRule;
 
 use super::Failure;
 
@@ -31,12 +32,14 @@ enum Kind {
     /// The settings of the service, for `logship serve --config`.
     #[default]
     Settings,
-    /// Rules, as [[rule]] and [[siem]], for `logship rule apply`.
+    /// Rules, as [[rule]], [[siem]] and [[ots]], for `logship rule apply`.
     Rules,
     /// One rule that ships objects, for `logship ship --rule` and `logship rule apply`.
     Rule,
     /// One rule that sends events, an element of [[siem]].
     Siem,
+    /// One rule that writes rows to Table Store, an element of [[ots]].
+    Ots,
 }
 
 impl ConfigCommand {
@@ -47,6 +50,7 @@ impl ConfigCommand {
             Kind::Rules => schema::of::<RuleFile>(),
             Kind::Rule => schema::of::<Rule>(),
             Kind::Siem => schema::of::<SiemRule>(),
+            Kind::Ots => schema::of::<TableStoreRule>(),
         };
         outln!("{:#}", schema.to_value());
         Ok(())

@@ -41,7 +41,10 @@ fn examples_are_valid() {
     for rule in &file.siem {
         rule.check().unwrap();
     }
-    assert!(!file.rules.is_empty() && !file.siem.is_empty());
+    for rule in &file.ots {
+        rule.check().unwrap();
+    }
+    assert!(!file.rules.is_empty() && !file.siem.is_empty() && !file.ots.is_empty());
     let file = logship_config::key::Keys::parse(&join(keys())).unwrap();
     assert_eq!(file.keys.len(), 1);
 }

@@ -13,6 +13,7 @@ use logship_config::schema;
 use logship_config::service::{self, Config, Limits, Tls};
 use logship_config::shipping::Shipping;
 use logship_config::siem_rule::SiemRule;
+use logship_config::table_store_rule::TableStoreRule;
 use logship_config::syslog::SyslogConfig;
 use schemars::JsonSchema;
 use serde::de::{Deserialize, Deserializer, Visitor};
@@ -82,6 +83,7 @@ pub(crate) fn rules() -> Vec<Section> {
         section::<Rule>("`[[rule]]`: a rule that ships objects", include_str!("examples/rule.toml")),
         section::<logship_config::rule::Stages>("`[rule.stages]`", include_str!("examples/rule-stages.toml")),
         section::<SiemRule>("`[[siem]]`: a rule that sends events", include_str!("examples/siem.toml")),
+        section::<TableStoreRule>("`[[ots]]`: a rule that writes rows", include_str!("examples/ots.toml")),
     ]
 }
 

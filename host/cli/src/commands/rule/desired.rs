@@ -6,6 +6,7 @@ use logship_config::rule::{Rule, RuleError};
 use logship_config::rule_file::RuleFile;
 use logship_config::shipper_config;
 use logship_config::siem_rule::{SIEM, SiemRule};
+use logship_config::table_store_rule::{OTS, TableStoreRule};
 use serde_json::{Value, json};
 
 use crate::commands::settings;
@@ -22,6 +23,7 @@ pub(super) struct DesiredRule {
 pub(super) enum RuleKind {
     Objects(Box<Rule>),
     Siem(SiemRule),
+    TableStore(Box<TableStoreRule>),
 }
 
 impl DesiredRule {
@@ -29,6 +31,7 @@ impl DesiredRule {
         match &self.kind {
             RuleKind::Objects(rule) => rule.check(),
             RuleKind::Siem(rule) => rule.check(),
+            RuleKind::TableStore(rule) => rule.check(),
         }
     }
 
@@ -45,6 +48,7 @@ impl DesiredRule {
         match &self.kind {
             RuleKind::Objects(rule) => shipper_config::from_rule(rule),
             RuleKind::Siem(rule) => rule.configuration(),
+            RuleKind::TableStore(rule) => rule.configuration(),
         }
     }
 
@@ -52,6 +56,7 @@ impl DesiredRule {
         let target_type = match &self.kind {
             RuleKind::Objects(_) => shipper_config::OSS,
             RuleKind::Siem(_) => SIEM,
+            RuleKind::TableStore(_) => OTS,
         };
         json!({ "shipperName": self.name, "targetType": target_type, "targetConfiguration": self.configuration() })
     }
@@ -59,7 +64,7 @@ impl DesiredRule {
 
 /// Reads the rules of a file.
 pub(super) fn read(file: &Path) -> Result<Vec<DesiredRule>, RuleError> {
-    let RuleFile { rules, siem } = settings::read_rules(file)?;
+    let RuleFile { rules, siem, ots } = settings::read_rules(file)?;
     let objects = rules.into_iter().map(|rule| DesiredRule {
         logstore: rule.logstore.clone(),
         name: rule.name.clone(),
@@ -70,5 +75,10 @@ pub(super) fn read(file: &Path) -> Result<Vec<DesiredRule>, RuleError> {
         name: rule.name.clone(),
         kind: RuleKind::Siem(rule),
     });
-    Ok(objects.chain(siem).collect())
+    let tables = ots.into_iter().map(|rule| DesiredRule {
+        logstore: rule.logstore.clone(),
+        name: rule.name.clone(),
+        kind: RuleKind::TableStore(Box::new(rule)),
+    });
+    Ok(objects.chain(siem).chain(tables).collect())
 }

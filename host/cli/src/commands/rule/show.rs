@@ -5,6 +5,7 @@ use logship_client::Client;
 use logship_config::rule::Rule;
 use logship_config::shipper_config;
 use logship_config::siem_rule::{SIEM, SiemRule};
+use logship_config::table_store_rule::{OTS, TableStoreRule};
 use serde_json::Value;
 
 use super::client::RuleClient;
@@ -52,10 +53,10 @@ fn row(logstore: &str, name: &str, shown: &Value) -> Vec<String> {
         (format, none) if none == "none" || none.is_empty() => format,
         (format, compression) => format!("{format} {compression}"),
     };
-    let (to, format) = if shown["targetType"] == SIEM {
-        (text(&config["receiver"]), config["stage"].as_str().unwrap_or("siem").to_owned())
-    } else {
-        (format!("{}/{}", text(&config["ossBucket"]), text(&config["ossPrefix"])), format)
+    let (to, format) = match shown["targetType"].as_str() {
+        Some(SIEM) => (text(&config["receiver"]), config["stage"].as_str().unwrap_or("siem").to_owned()),
+        Some(OTS) => (format!("table {}", text(&config["table"])), "rows".to_owned()),
+        _ => (format!("{}/{}", text(&config["ossBucket"]), text(&config["ossPrefix"])), format),
     };
     vec![name.to_owned(), logstore.to_owned(), to, format, state.to_owned(), format!("{backlog} groups")]
 }
@@ -76,6 +77,10 @@ pub(super) async fn show(rules: &RuleClient, name: &str, report: Report) -> Resu
     } else if shown["targetType"] == SIEM {
         let rule = SiemRule::of(name, &shown["targetConfiguration"])?;
         outln!("{}", toml::to_string(&SiemRule { logstore: rules.logstore.clone(), ..rule })?.trim_end());
+    } else if shown["targetType"] == OTS {
+        let rule = TableStoreRule::of(name, &shown["targetConfiguration"])?;
+        let rule = TableStoreRule { logstore: rules.logstore.clone(), ..rule };
+        outln!("{}", toml::to_string(&rule)?.trim_end());
     } else {
         outln!("{:#}", shown["targetConfiguration"]);
     }
