@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::error::SourceError;
 use crate::log_hub::LogHubConfig;
 use crate::secret::SecretPaths;
+use crate::table_store::TableStoreConfig;
 
 /// The longest name, in characters.
 const MAX_NAME: usize = 60;
@@ -35,6 +36,9 @@ pub enum Connection {
     /// The Logstores of a project, to read.
     #[serde(rename = "loghub")]
     LogHub(LogHubConfig),
+    /// An instance of Table Store, to write to.
+    #[serde(rename = "ots", alias = "tablestore")]
+    TableStore(TableStoreConfig),
 }
 
 impl DataSource {
@@ -78,12 +82,13 @@ impl DataSource {
 
 impl Connection {
     /// The types that users know.
-    const TYPES: &str = "loghub";
+    const TYPES: &str = "loghub, ots";
 
     /// Returns the type, as `type` has it.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::LogHub(_) => "loghub",
+            Self::TableStore(_) => "ots",
         }
     }
 
@@ -91,12 +96,14 @@ impl Connection {
     pub fn is_remote(&self) -> bool {
         match self {
             Self::LogHub(config) => !config.is_local(),
+            Self::TableStore(_) => true,
         }
     }
 
     fn check(&self) -> Result<(), SourceError> {
         match self {
             Self::LogHub(config) => config.check(),
+            Self::TableStore(config) => config.check(),
         }
     }
 }

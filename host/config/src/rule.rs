@@ -303,7 +303,12 @@ pub(crate) fn check_name(name: &str) -> Result<(), RuleError> {
 }
 
 /// Checks a number of a rule.
-pub(crate) fn check_range(field: &'static str, value: u64, limit: Limit, unit: &str) -> Result<(), RuleError> {
+pub(crate) fn check_range(
+    field: &'static str,
+    value: u64,
+    limit: Limit,
+    unit: &str,
+) -> Result<(), RuleError> {
     if limit.contains(value) {
         return Ok(());
     }

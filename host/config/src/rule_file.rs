@@ -31,7 +31,10 @@ impl RuleFile {
     pub fn parse(text: &str, file: &Path) -> Result<Self, RuleError> {
         let invalid = |error: toml::de::Error| RuleError::file(file, error);
         let table: toml::Table = toml::from_str(text).map_err(invalid)?;
-        if ["rule", "siem", "ots"].iter().any(|several| table.get(*several).is_some_and(toml::Value::is_array)) {
+        if ["rule", "siem", "ots"]
+            .iter()
+            .any(|several| table.get(*several).is_some_and(toml::Value::is_array))
+        {
             return toml::from_str(text).map_err(invalid);
         }
         let rule = toml::from_str(text).map_err(invalid)?;

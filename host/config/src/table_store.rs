@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::endpoint::check_endpoint;
+use crate::error::SourceError;
 use crate::limit::TIMEOUT_SECONDS;
 use crate::secret::{Secret, SecretPaths};
 
@@ -40,6 +42,39 @@ pub struct TableStoreConfig {
 }
 
 impl TableStoreConfig {
+    /// Checks the values.
+    ///
+    /// # Errors
+    /// The first invalid one.
+    pub fn check(&self) -> Result<(), SourceError> {
+        check_endpoint("endpoint", &self.endpoint, false)?;
+        let is_label = |letter: char| letter.is_ascii_alphanumeric() || letter == '-';
+        if self.instance.is_empty() {
+            return Err(SourceError::field("instance", "is missing: name the instance of Table Store"));
+        }
+        if !self.instance.chars().all(is_label) {
+            return Err(SourceError::field("instance", "is invalid: use letters, digits and -"));
+        }
+        if self.region.as_ref().is_some_and(|region| region.is_empty() || !region.chars().all(is_label)) {
+            return Err(SourceError::field("region", "is invalid: use the region's id, such as cn-hangzhou"));
+        }
+        for (field, value) in [
+            ("access-key-id", Some(self.access_key_id.as_str())),
+            ("access-key-secret", Some(self.access_key_secret.expose())),
+            ("security-token", self.security_token.as_ref().map(Secret::expose)),
+        ] {
+            match value {
+                Some("") => return Err(SourceError::field(field, "is missing")),
+                // The value becomes a header.
+                Some(value) if !value.bytes().all(|byte| byte.is_ascii_graphic()) => {
+                    return Err(SourceError::field(field, "has spaces or other characters that no key has"));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Returns true if both are the same instance, possibly with other credentials.
     pub fn is_same_instance(&self, other: &Self) -> bool {
         (&self.endpoint, &self.instance) == (&other.endpoint, &other.instance)
@@ -48,5 +83,42 @@ impl TableStoreConfig {
     /// Returns the first setting that is masked.
     pub fn masked_secret(&self) -> Option<String> {
         SecretPaths::of::<Self>().first_masked(&serde_json::to_value(self).unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checks_each_value() {
+        let right = TableStoreConfig {
+            endpoint: "https://inst.cn-hangzhou.ots.aliyuncs.com".into(),
+            instance: "inst".into(),
+            access_key_id: "id".into(),
+            access_key_secret: "secret".into(),
+            ..TableStoreConfig::default()
+        };
+        right.check().unwrap();
+        let problem = |change: fn(&mut TableStoreConfig)| {
+            let mut config = right.clone();
+            change(&mut config);
+            config.check().unwrap_err().to_string()
+        };
+        assert!(
+            problem(|config| config.endpoint = "inst.ots.aliyuncs.com".into()).contains("https://inst.ots")
+        );
+        assert!(problem(|config| config.instance.clear()).starts_with("instance is missing"));
+        assert!(problem(|config| config.instance = "a/b".into()).starts_with("instance is invalid"));
+        assert!(problem(|config| config.region = Some(String::new())).starts_with("region is invalid"));
+        assert!(problem(|config| config.access_key_id.clear()).starts_with("access-key-id is missing"));
+        assert!(
+            problem(|config| config.access_key_secret = "s\nx".into()).starts_with("access-key-secret has")
+        );
+        assert!(
+            problem(|config| config.security_token = Some("".into()))
+                .starts_with("security-token is missing")
+        );
+        assert!(!format!("{right:?}").contains("\"secret\""));
     }
 }

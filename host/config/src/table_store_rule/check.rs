@@ -28,7 +28,10 @@ impl TableStoreRule {
             (false, Some(_)) => {
                 return Err(RuleError::field("connection", "is set besides `source`: remove one of them"));
             }
-            _ => {}
+            (true, Some(connection)) => {
+                connection.check().map_err(|error| RuleError::field("connection", error))?
+            }
+            (false, None) => {}
         }
         if !is_identifier(&self.table) {
             return Err(RuleError::field("table", name_problem(&self.table)));
@@ -53,14 +56,16 @@ impl TableStoreRule {
         let wrong = |problem: String| Err(RuleError::field("key", problem));
         if self.has_default_key() {
             if self.write == WriteMode::Update {
-                let problem = "`update` needs a `key` of fields: with the default key no row has others' columns";
+                let problem =
+                    "`update` needs a `key` of fields: with the default key no row has others' columns";
                 return Err(RuleError::field("write", problem));
             }
             let taken = self.key_columns().into_iter().find(|(name, _)| self.columns.contains_key(name));
             return match taken {
-                Some((name, _)) => {
-                    Err(RuleError::field("columns", format!("{name:?} is a column of the default key: choose another name, or set `key`")))
-                }
+                Some((name, _)) => Err(RuleError::field(
+                    "columns",
+                    format!("{name:?} is a column of the default key: choose another name, or set `key`"),
+                )),
                 None => Ok(()),
             };
         }
@@ -98,7 +103,9 @@ fn name_problem(name: &str) -> String {
     if name.is_empty() {
         return "is missing: a name has 1-255 letters, digits and `_`, and begins with no digit".into();
     }
-    format!("{name:?} is no name that Table Store accepts: use 1-255 letters, digits and `_`, with no digit first")
+    format!(
+        "{name:?} is no name that Table Store accepts: use 1-255 letters, digits and `_`, with no digit first"
+    )
 }
 
 #[cfg(test)]

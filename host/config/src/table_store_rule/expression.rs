@@ -85,7 +85,8 @@ impl FromStr for Expression {
         let (name, rest) = call.split_once(' ').ok_or_else(|| invalid("names no field"))?;
         let (conversion, field) = match name {
             "int" => {
-                let (base, field) = rest.trim_start().split_once(' ').ok_or_else(|| invalid("has no base"))?;
+                let (base, field) =
+                    rest.trim_start().split_once(' ').ok_or_else(|| invalid("has no base"))?;
                 let base = base.parse().ok().filter(|base| (2..=36).contains(base));
                 (Conversion::Integer(base.ok_or_else(|| invalid("has no base from 2 to 36"))?), field)
             }
@@ -181,7 +182,15 @@ mod tests {
 
     #[test]
     fn errors_list_the_forms() {
-        for text in ["", "(->int original)", "(->int 1 a)", "(->int 37 a)", "(->int 10 )", "(->long a)", "(->int 10 a"] {
+        for text in [
+            "",
+            "(->int original)",
+            "(->int 1 a)",
+            "(->int 37 a)",
+            "(->int 10 )",
+            "(->long a)",
+            "(->int 10 a",
+        ] {
             let error = text.parse::<Expression>().unwrap_err();
             assert!(error.contains("(->int BASE FIELD)"), "{text}: {error}");
         }

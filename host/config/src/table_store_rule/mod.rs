@@ -59,7 +59,7 @@ pub struct TableStoreRule {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub columns: BTreeMap<String, Expression>,
     /// Fields and properties that get no column of their own.
-    #[serde(skip_serializing_if = "Vec::is_empty", alias = "exclusive_columns")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub exclude: Vec<String>,
     /// True if fields and properties that `columns` does not use get a column with their name.
     pub others: bool,

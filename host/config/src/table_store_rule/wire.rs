@@ -10,7 +10,8 @@ const ELSEWHERE: [&str; 2] = ["name", "logstore"];
 
 impl TableStoreRule {
     /// Parses and checks the wire form of a rule. It is the file's form without name and Logstore, and with `enable` in
-    /// place of `enabled`. A `transform` that is an object has columns, as in the settings of LogHub Shipper.
+    /// place of `enabled`. It may have `exclusive_columns` and `transform` as LogHub Shipper's settings have them: as
+    /// `exclude` and `columns`.
     ///
     /// # Errors
     /// [`RuleError::Field`], if the configuration is invalid; the error names the field.
@@ -26,6 +27,9 @@ impl TableStoreRule {
         }
         if let Some(enable) = members.remove("enable") {
             members.insert("enabled".into(), enable);
+        }
+        if let Some(exclude) = members.remove("exclusive_columns") {
+            members.insert("exclude".into(), exclude);
         }
         if let Some(Value::Object(columns)) = members.get("transform") {
             let columns = columns.clone();
@@ -124,10 +128,13 @@ mod tests {
 
     #[test]
     fn error_names_field() {
-        let problem = |configuration: Value| TableStoreRule::of("r-1", &configuration).unwrap_err().to_string();
+        let problem =
+            |configuration: Value| TableStoreRule::of("r-1", &configuration).unwrap_err().to_string();
         assert!(problem(json!({ "table": "t", "source": "s", "tabel": 1 })).contains("tabel"));
         assert!(problem(json!({ "table": "t", "source": "s", "name": "x" })).contains("name"));
         assert!(problem(json!([])).contains("must be an object"));
-        assert!(problem(json!({ "table": "t", "source": "s", "columns": { "a": "(->x b)" } })).contains("->x b"));
+        assert!(
+            problem(json!({ "table": "t", "source": "s", "columns": { "a": "(->x b)" } })).contains("->x b")
+        );
     }
 }
