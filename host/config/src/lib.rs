@@ -9,6 +9,7 @@
 //!   write rows to Table Store. [`rule_file`]: the file of
 //!   `logship rule apply`. [`shipper_config`]: the wire form of rules, as clients of Log Service send them.
 //! - [`destination`]: the destinations of objects: [`object_store`] and [`function`].
+//! - [`maxcompute`]: a project of MaxCompute.
 //! - [`table_store`]: an instance of Table Store.
 //! - [`receiver`]: the receivers of events: [`hec`] and [`syslog`].
 //! - [`data_source`]: the connections that jobs and rules name: [`log_hub`]. [`endpoint`]: checks of URLs.
@@ -35,6 +36,7 @@ pub mod job;
 pub mod key;
 pub mod limit;
 pub mod log_hub;
+pub mod maxcompute;
 pub mod object_store;
 pub mod policy;
 pub mod quota;
