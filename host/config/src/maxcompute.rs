@@ -111,7 +111,10 @@ mod tests {
     fn parses_names_and_rejects_unknown_ones() {
         let text = "endpoint = 'http://h/api'\nproject = 'p'\naccess-key-id = 'a'\naccess-key-secret = 's'\nprotocol = 'stream'\ncompression = 'zstd'";
         let config: MaxComputeConfig = toml::from_str(text).unwrap();
-        assert_eq!((config.protocol, config.compression), (Some(Protocol::Stream), Some(BlockCompression::Zstd)));
+        assert_eq!(
+            (config.protocol, config.compression),
+            (Some(Protocol::Stream), Some(BlockCompression::Zstd))
+        );
         assert_eq!(config.access_key_secret.expose(), "s");
         let error = toml::from_str::<MaxComputeConfig>("endpont = 'x'").unwrap_err().to_string();
         assert!(error.contains("endpont"), "{error}");
@@ -119,8 +122,13 @@ mod tests {
 
     #[test]
     fn another_key_is_the_same_project() {
-        let config = MaxComputeConfig { endpoint: "http://h/api".into(), project: "p".into(), ..Default::default() };
-        let slash = MaxComputeConfig { endpoint: "http://h/api/".into(), access_key_id: "b".into(), ..config.clone() };
+        let config =
+            MaxComputeConfig { endpoint: "http://h/api".into(), project: "p".into(), ..Default::default() };
+        let slash = MaxComputeConfig {
+            endpoint: "http://h/api/".into(),
+            access_key_id: "b".into(),
+            ..config.clone()
+        };
         assert!(config.is_same_project(&slash));
         let other = MaxComputeConfig { schema: Some("s".into()), ..config.clone() };
         assert!(!config.is_same_project(&other));

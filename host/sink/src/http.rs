@@ -53,3 +53,15 @@ fn build(timeout_seconds: u64, proxy: Option<&str>, ca: Option<&Path>) -> Result
     }
     client.build().map_err(|error| wrong("http", &error))
 }
+
+/// The message of an error and its causes, without the URL.
+pub(crate) fn error_chain(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(&error);
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    tls::explain(text)
+}

@@ -1,4 +1,5 @@
-//! Sinks: where bytes go. Objects go to a directory, S3 or OSS; events go to Splunk HEC or syslog.
+//! Sinks: where bytes go. Objects go to a directory, S3 or OSS; events go to Splunk HEC or syslog, rows
+//! to MaxCompute.
 //!
 //! ```
 //! # let folder = tempfile::tempdir()?;
@@ -23,13 +24,14 @@
 //! - [`sink`]: the trait of all sinks. [`object`]: sinks that store objects. [`event`]: sinks that take events.
 //! - [`open`]: opens a sink from its settings. Only this module knows all kinds.
 //! - [`error`]: the errors of all sinks.
-//! - One folder per sink: [`directory`], [`s3`], [`oss`], [`hec`], [`syslog`]. Each has the same four files:
+//! - One folder per sink: [`directory`], [`s3`], [`oss`], [`hec`], [`syslog`], [`maxcompute`]. Each has the same four files:
 //!   - `config.rs` checks the settings of `logship-config` and opens the sink,
 //!   - `client.rs` has connections, requests and TLS,
 //!   - `error.rs` maps the peer's errors and decides on retries,
 //!   - `sink.rs` implements the traits.
 //! - Shared parts of object sinks: [`bucket`] (S3 and OSS), its `store_transport` and `store_hint`, [`staged_file`] (an
 //!   object on local disk before it is published), [`unknown_store`].
+//! - `aliyun_keys`: credentials of OSS and MaxCompute.
 //! - Shared parts of event sinks: [`health`], [`backoff`], `tcp`.
 //! - [`http`]: HTTP clients of stores and functions. `tls`: the TLS library. [`reload`]: follows changes of certificates.
 //!
@@ -37,6 +39,7 @@
 //! Add a struct to `logship-config`, a folder here, an arm to [`open`], and a file to `tests/conformance` that runs the
 //! suite of its content against it.
 
+mod aliyun_keys;
 pub mod backoff;
 pub mod bucket;
 pub mod directory;
@@ -45,6 +48,7 @@ pub mod event;
 pub mod health;
 pub mod hec;
 pub mod http;
+pub mod maxcompute;
 pub mod object;
 pub mod open;
 pub mod oss;

@@ -13,10 +13,11 @@ use reqwest::{RequestBuilder, Response, StatusCode, Url};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
-use super::error::{self, NO_ACKNOWLEDGEMENTS, Outcome, error_chain, retry_after};
+use super::error::{self, NO_ACKNOWLEDGEMENTS, Outcome, retry_after};
 use crate::backoff::Backoff;
 use crate::error::SinkError;
 use crate::health::Health;
+use crate::http::error_chain;
 use crate::reload::Reloaded;
 use crate::tls::{self, Trust, install_crypto_provider};
 

@@ -7,7 +7,6 @@ use reqwest::header::RETRY_AFTER;
 use reqwest::{Response, StatusCode};
 
 use crate::error::SinkError;
-use crate::tls;
 
 /// The outcome of a request.
 #[derive(Debug)]
@@ -44,18 +43,6 @@ const TOKEN_ERRORS: [u64; 6] = [1, 2, 3, 4, 21, 22];
 pub(super) fn retry_after(response: &Response) -> Option<Duration> {
     let seconds = response.headers().get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
     Some(Duration::from_secs(seconds))
-}
-
-/// The message of an error and its causes, without the URL.
-pub(super) fn error_chain(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(&error);
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    tls::explain(text)
 }
 
 /// Interprets a response to events. `location` is the target of a redirect.
