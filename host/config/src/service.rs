@@ -155,7 +155,8 @@ pub struct Retention {
     /// are kept until all rules of the Logstore have shipped them, disabled rules too.
     pub delete_unshipped: bool,
     /// The largest step forward of the clock that is accepted, in seconds, also while the service is stopped. After a
-    /// larger one, no logs are deleted until the clock is set back, or confirmed with `logship store confirm --clock`.
+    /// larger one, nothing expires until the clock is set back, or confirmed with `logship store confirm --clock`. A stop
+    /// of the service is no step.
     #[schemars(range(min = limit::CLOCK_STEP_SECONDS.min, max = limit::CLOCK_STEP_SECONDS.max))]
     pub clock_step_seconds: u64,
 }

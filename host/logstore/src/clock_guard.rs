@@ -1,17 +1,27 @@
-//! The guard of the clock: a clock that is set far forward must not delete logs.
+//! The guard of the clock: a clock that is set far forward must not delete logs, and forget nothing early.
 //!
-//! The guard compares the wall clock with a monotonic one, and at the start with the last known time. After a step
-//! forward of more than the bound, the store goes on with its own time, and deletes nothing, until the clock is set back
-//! or an operator confirms it.
+//! The guard compares the wall clock with the clock of the machine's boot, which counts the time of suspends too. After a
+//! step forward of more than the bound, the store goes on with its own time, and deletes nothing, until the clock is set
+//! back or an operator confirms it. A stop is no step: while the machine ran, its clock tells how long the service was
+//! stopped. If the machine itself was off, nothing tells, so deletions wait until the clock has settled.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::options::Clock;
+use crate::moment::Moment;
+use crate::options::{Clock, Options};
+
+/// The running time after which the clock counts as right, if the machine was off for more than the bound: whatever
+/// corrects a clock has done so by then. In microseconds.
+const SETTLE: u64 = 3600 * 1_000_000;
+
+/// The longest time off that needs no confirmation, in microseconds.
+const MAX_OFF: u64 = 31 * 86_400 * 1_000_000;
 
 /// The guard of the clock.
 pub(crate) struct ClockGuard {
     wall: Clock,
-    uptime: Clock,
+    since_boot: Clock,
+    boot: String,
     /// The largest accepted step forward, in microseconds.
     bound: u64,
     state: Mutex<State>,
@@ -20,10 +30,9 @@ pub(crate) struct ClockGuard {
 /// All times are in microseconds.
 #[derive(Debug, Clone, Copy)]
 struct State {
-    /// The last reading of the monotonic clock.
-    uptime: u64,
-    /// The time since the start. A step of the monotonic clock counts as the bound, as it may come with one of the wall
-    /// clock.
+    /// The last reading of the clock of the boot.
+    since_boot: u64,
+    /// The time since the start.
     elapsed: u64,
     /// The wall clock at the start, by the lowest reading since. Steps below the bound must not add up.
     floor: i64,
@@ -31,6 +40,8 @@ struct State {
     start: i64,
     /// How far the wall clock is ahead of the store's time, if the step is not confirmed.
     ahead: Option<u64>,
+    /// The elapsed time at which the clock has settled, if the machine was off.
+    settled_at: Option<u64>,
 }
 
 impl std::fmt::Debug for ClockGuard {
@@ -38,31 +49,54 @@ impl std::fmt::Debug for ClockGuard {
         formatter
             .debug_struct("ClockGuard")
             .field("bound", &self.bound)
-            .field("state", &self.state())
+            .field("state", &*self.lock())
             .finish()
     }
 }
 
 impl ClockGuard {
-    /// Creates a guard. `last` is the last known time before the start, in Unix microseconds.
-    pub(crate) fn new(wall: Clock, uptime: Clock, bound: u64, last: Option<u64>) -> Arc<Self> {
-        let start = last.map_or_else(|| wall(), |last| last.min(wall())) as i64;
-        let state = State { uptime: uptime(), elapsed: 0, floor: start, start, ahead: None };
-        let guard = Arc::new(Self { wall, uptime, bound, state: Mutex::new(state) });
-        guard.now();
-        if guard.state().ahead.is_none() {
-            // The time while the store was stopped does not count as a step.
-            guard.confirm();
+    /// Creates a guard. `last` is the last known moment before the start.
+    pub(crate) fn new(options: &Options, last: Option<&Moment>) -> Arc<Self> {
+        let Options { clock: wall, since_boot, boot, clock_step: bound, .. } = options.clone();
+        let now = Moment { time: wall(), boot: boot.clone(), since_boot: since_boot() };
+        let stopped = last.map(|last| now.since(last));
+        let start = match (last, stopped) {
+            (Some(last), Some(stopped)) => now.time.min(last.time.saturating_add(stopped.unwrap_or(0))),
+            _ => now.time,
+        } as i64;
+        let state = State {
+            since_boot: now.since_boot,
+            elapsed: 0,
+            floor: start,
+            start,
+            ahead: None,
+            settled_at: None,
+        };
+        let guard = Arc::new(Self { wall, since_boot, boot, bound, state: Mutex::new(state) });
+        if stopped == Some(None) {
+            guard.accept_time_off(now.time.saturating_sub(start as u64));
         }
+        guard.now();
         guard
+    }
+
+    /// Accepts the time during which the machine was off, unless it is too long to be likely.
+    fn accept_time_off(&self, off: u64) {
+        if off > MAX_OFF {
+            return;
+        }
+        self.confirm();
+        if off > self.bound {
+            let mut state = self.lock();
+            state.settle(off);
+        }
     }
 
     /// Returns the time of the store, in Unix microseconds: the wall clock, unless it was set far forward.
     pub(crate) fn now(&self) -> u64 {
         let mut state = self.lock();
-        let (wall, uptime) = ((self.wall)(), (self.uptime)());
-        state.elapsed += uptime.saturating_sub(state.uptime).min(self.bound);
-        state.uptime = uptime;
+        let (wall, since_boot) = ((self.wall)(), (self.since_boot)());
+        state.advance(wall, since_boot, self.bound);
         let start = wall as i64 - state.elapsed as i64;
         state.floor = state.floor.min(start);
         if start - state.floor <= self.bound as i64 {
@@ -77,7 +111,7 @@ impl ClockGuard {
         if state.ahead.replace(ahead).is_none() {
             tracing::error!(
                 ahead_seconds = ahead / 1_000_000,
-                "the clock was set forward, or the service was stopped for long: no expired logs are deleted until it is set back, or confirmed with `logship store confirm --clock`"
+                "the clock was set forward: no expired logs are deleted until it is set back, or confirmed with `logship store confirm --clock`"
             );
         }
         now
@@ -89,19 +123,77 @@ impl ClockGuard {
         self.lock().ahead
     }
 
+    /// Returns the running time after which the clock has settled, in microseconds, if it has not.
+    pub(crate) fn settles_in(&self) -> Option<u64> {
+        self.now();
+        let state = self.lock();
+        state.settled_at.map(|end| end.saturating_sub(state.elapsed))
+    }
+
+    /// Returns the time by which logs, deletions and put ids expire, in Unix microseconds: it follows no step of the
+    /// clock forward, however small. Returns `None` while the clock is not confirmed or has not settled.
+    pub(crate) fn expiry_time(&self) -> Option<u64> {
+        self.now();
+        let state = self.lock();
+        (state.ahead.is_none() && state.settled_at.is_none()).then(|| state.steady())
+    }
+
+    /// Returns the current moment, to compare with at the next start. Returns `None` while the clock has not settled: the
+    /// last moment before that still counts.
+    pub(crate) fn moment(&self) -> Option<Moment> {
+        self.now();
+        let state = self.lock();
+        let moment =
+            || Moment { time: state.steady(), boot: self.boot.clone(), since_boot: state.since_boot };
+        state.settled_at.is_none().then(moment)
+    }
+
     /// Accepts the wall clock as it is.
     pub(crate) fn confirm(&self) {
         let mut state = self.lock();
         let start = (self.wall)() as i64 - state.elapsed as i64;
-        (state.floor, state.start, state.ahead) = (start, start, None);
-    }
-
-    fn state(&self) -> State {
-        *self.lock()
+        (state.floor, state.start, state.ahead, state.settled_at) = (start, start, None, None);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Returns the time without any steps of the clock forward.
+    fn steady(&self) -> u64 {
+        (self.floor + self.elapsed as i64).max(0) as u64
+    }
+
+    /// Takes a reading of both clocks.
+    fn advance(&mut self, wall: u64, since_boot: u64, bound: u64) {
+        let step = since_boot.saturating_sub(self.since_boot);
+        self.since_boot = since_boot;
+        if step <= bound {
+            self.elapsed += step;
+            if self.settled_at.take_if(|end| *end <= self.elapsed).is_some() {
+                tracing::info!("the clock has settled: expired logs are deleted as before");
+            }
+            return;
+        }
+        // A suspended machine takes both clocks from the same chip, so they can be wrong together.
+        let wall_step = (wall as i64 - self.start).saturating_sub(self.elapsed as i64);
+        if step <= MAX_OFF && wall_step.abs_diff(step as i64) <= bound {
+            self.elapsed += step;
+            self.settle(step);
+        } else {
+            self.elapsed += bound;
+        }
+    }
+
+    /// Lets deletions wait, because the machine was off.
+    fn settle(&mut self, off: u64) {
+        self.settled_at = Some(self.elapsed + SETTLE);
+        tracing::warn!(
+            off_seconds = off / 1_000_000,
+            "the machine was off, or its clock was set forward: expired logs are deleted again after an hour with this clock, or when it is confirmed with `logship store confirm --clock`"
+        );
     }
 }
 
@@ -118,30 +210,51 @@ mod tests {
 
     struct Test {
         wall: Arc<AtomicU64>,
-        uptime: Arc<AtomicU64>,
+        since_boot: Arc<AtomicU64>,
         guard: Arc<ClockGuard>,
     }
 
+    /// The clocks of a machine whose clock of the boot shows `since_boot`.
+    fn options(wall: &Arc<AtomicU64>, since_boot: &Arc<AtomicU64>) -> Options {
+        let clock = |time: &Arc<AtomicU64>| -> Clock {
+            let time = Arc::clone(time);
+            Arc::new(move || time.load(Ordering::Relaxed))
+        };
+        let (clock, since_boot) = (clock(wall), clock(since_boot));
+        Options { clock, since_boot, boot: "b".into(), clock_step: DAY, ..Options::default() }
+    }
+
     impl Test {
-        fn new(last: Option<u64>) -> Self {
-            let (wall, uptime) = (Arc::new(AtomicU64::new(START)), Arc::new(AtomicU64::new(7)));
-            let clock = |time: &Arc<AtomicU64>| -> Clock {
-                let time = Arc::clone(time);
-                Arc::new(move || time.load(Ordering::Relaxed))
-            };
-            let guard = ClockGuard::new(clock(&wall), clock(&uptime), DAY, last);
-            Self { wall, uptime, guard }
+        fn new(last: Option<&Moment>) -> Self {
+            let (wall, since_boot) = (Arc::new(AtomicU64::new(START)), Arc::new(AtomicU64::new(YEAR)));
+            let guard = ClockGuard::new(&options(&wall, &since_boot), last);
+            Self { wall, since_boot, guard }
         }
 
         fn pass(&self, time: u64) {
             self.wall.fetch_add(time, Ordering::Relaxed);
-            self.uptime.fetch_add(time, Ordering::Relaxed);
+            self.since_boot.fetch_add(time, Ordering::Relaxed);
             self.guard.now();
         }
 
         fn set(&self, time: u64) {
             self.wall.store(time, Ordering::Relaxed);
         }
+
+        /// Returns how far the time of expiry is behind the clock.
+        fn expiry_behind(&self) -> Option<u64> {
+            Some(self.wall.load(Ordering::Relaxed) - self.guard.expiry_time()?)
+        }
+    }
+
+    /// A moment of the same boot.
+    fn moment(time: u64, since_boot: u64) -> Moment {
+        Moment { time, boot: "b".into(), since_boot }
+    }
+
+    /// A moment before the machine was booted.
+    fn earlier_boot(time: u64) -> Moment {
+        Moment { time, boot: "a".into(), since_boot: 5 }
     }
 
     #[test]
@@ -151,6 +264,7 @@ mod tests {
         test.set(START + 10 * YEAR);
         assert_eq!(test.guard.now(), START + HOUR, "times never run ahead");
         assert_eq!(test.guard.ahead(), Some(10 * YEAR - HOUR));
+        assert_eq!(test.guard.expiry_time(), None);
         test.pass(HOUR);
         assert_eq!(test.guard.now(), START + 2 * HOUR);
         test.set(START + 2 * HOUR);
@@ -159,11 +273,12 @@ mod tests {
         assert!(test.guard.ahead().is_some());
         test.guard.confirm();
         assert_eq!((test.guard.ahead(), test.guard.now()), (None, START + 10 * YEAR));
+        assert_eq!(test.expiry_behind(), Some(0));
     }
 
     #[test]
     fn running_time_and_small_steps_are_accepted() {
-        let test = Test::new(Some(START - DAY));
+        let test = Test::new(Some(&earlier_boot(START - DAY)));
         (0..1000).for_each(|_| test.pass(HOUR));
         test.set(START + 1000 * HOUR - HOUR);
         test.pass(HOUR);
@@ -176,21 +291,69 @@ mod tests {
     }
 
     #[test]
+    fn expiry_follows_no_step_forward_and_each_step_back() {
+        let test = Test::new(None);
+        test.pass(HOUR);
+        test.set(START + 20 * HOUR);
+        assert_eq!((test.guard.now(), test.expiry_behind()), (START + 20 * HOUR, Some(19 * HOUR)));
+        // The same after a restart.
+        let moment = test.guard.moment().unwrap();
+        let guard = ClockGuard::new(&options(&test.wall, &test.since_boot), Some(&moment));
+        let test = Test { guard, ..test };
+        assert_eq!((test.guard.now(), test.expiry_behind()), (START + 20 * HOUR, Some(19 * HOUR)));
+        test.set(START - HOUR);
+        assert_eq!(test.expiry_behind(), Some(0));
+    }
+
+    #[test]
     fn step_while_stopped_shows() {
-        assert_eq!(Test::new(Some(START - 2 * DAY)).guard.ahead(), Some(2 * DAY));
-        assert_eq!(Test::new(Some(START - DAY)).guard.ahead(), None);
-        assert_eq!(Test::new(Some(START + YEAR)).guard.ahead(), None, "the clock was set back");
-        let back = Test::new(Some(START + YEAR));
+        let ahead = |last: Moment| {
+            let guard = Test::new(Some(&last)).guard;
+            (guard.ahead(), guard.settles_in())
+        };
+        assert_eq!(ahead(moment(START - 3 * DAY, YEAR - DAY)), (Some(2 * DAY), None), "stopped for one day");
+        assert_eq!(ahead(moment(START - 9 * DAY, YEAR - 9 * DAY)), (None, None), "stopped for nine");
+        assert_eq!(ahead(moment(START - DAY, YEAR)), (None, None), "the bound");
+        assert_eq!(ahead(moment(START + YEAR, YEAR)), (None, None), "the clock was set back");
+        let back = Test::new(Some(&moment(START + YEAR, YEAR)));
         back.set(START + YEAR);
         assert!(back.guard.ahead().is_some(), "and forward again");
     }
 
     #[test]
-    fn step_of_both_clocks_shows() {
+    fn clock_settles_after_the_machine_was_off() {
+        let test = Test::new(Some(&earlier_boot(START - 3 * DAY)));
+        assert_eq!((test.guard.ahead(), test.guard.now()), (None, START), "new logs have the right time");
+        assert_eq!((test.guard.settles_in(), test.guard.expiry_time()), (Some(SETTLE), None));
+        assert_eq!(test.guard.moment(), None, "a restart begins anew");
+        test.pass(SETTLE - 1);
+        assert_eq!(test.guard.expiry_time(), None);
+        test.pass(1);
+        assert_eq!((test.guard.settles_in(), test.expiry_behind()), (None, Some(0)));
+        let confirmed = Test::new(Some(&earlier_boot(START - 3 * DAY)));
+        confirmed.guard.confirm();
+        assert_eq!((confirmed.guard.settles_in(), confirmed.expiry_behind()), (None, Some(0)));
+        let years = Test::new(Some(&earlier_boot(START - 10 * YEAR)));
+        assert_eq!(years.guard.ahead(), Some(10 * YEAR));
+        let unknown = Moment { time: START - 3 * DAY, ..Moment::default() };
+        assert_eq!(Test::new(Some(&unknown)).guard.settles_in(), Some(SETTLE), "of an older logship");
+    }
+
+    #[test]
+    fn suspended_machine_needs_no_confirmation() {
+        let test = Test::new(None);
+        test.pass(3 * DAY);
+        assert_eq!((test.guard.ahead(), test.guard.settles_in()), (None, Some(SETTLE)));
+        test.pass(SETTLE);
+        assert_eq!(test.expiry_behind(), Some(0));
+    }
+
+    #[test]
+    fn long_step_of_both_clocks_shows() {
         let test = Test::new(None);
         test.pass(10 * YEAR);
         assert!(test.guard.ahead().is_some());
         test.pass(HOUR);
-        assert!(test.guard.ahead().is_some(), "the monotonic clock does not confirm it later");
+        assert!(test.guard.ahead().is_some(), "the clock of the boot does not confirm it later");
     }
 }

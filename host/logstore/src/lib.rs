@@ -45,6 +45,7 @@ mod digest;
 mod error;
 mod files;
 mod model;
+mod moment;
 mod options;
 mod position;
 mod schema;

@@ -28,6 +28,10 @@ pub struct Options {
     pub clock: Clock,
     /// A monotonic clock, for timeouts of consumers: changes of the wall clock do not affect it.
     pub uptime: Clock,
+    /// The clock of the machine's boot, which counts the time of suspends too.
+    pub since_boot: Clock,
+    /// The id of the boot; empty if it is not known.
+    pub boot: String,
 }
 
 impl fmt::Debug for Options {
@@ -54,6 +58,26 @@ impl Default for Options {
             shipped_targets: vec![],
             clock: Arc::new(clock),
             uptime: Arc::new(uptime),
+            since_boot: Arc::new(since_boot),
+            boot: boot(),
         }
     }
+}
+
+/// Returns the time since the boot of the machine, in microseconds.
+fn since_boot() -> u64 {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let clock = rustix::time::ClockId::Boottime;
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let clock = rustix::time::ClockId::Monotonic;
+    let time = rustix::time::clock_gettime(clock);
+    time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1000
+}
+
+/// Returns the id of the boot. It is empty where the system has none.
+fn boot() -> String {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let id = id.trim();
+    let is_word = id.len() <= 64 && id.bytes().all(|byte| byte.is_ascii_graphic());
+    if is_word { id.to_owned() } else { String::new() }
 }

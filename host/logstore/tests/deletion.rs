@@ -20,6 +20,7 @@ const HOUR: u64 = 3_600_000_000;
 struct Test {
     directory: tempfile::TempDir,
     now: Arc<AtomicU64>,
+    since_boot: Arc<AtomicU64>,
     store: Store,
 }
 
@@ -27,8 +28,9 @@ impl Test {
     async fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let now = Arc::new(AtomicU64::new(1_700_000_000_000_000));
-        let store = open(directory.path(), &now);
-        let test = Self { directory, now, store };
+        let since_boot = Arc::new(AtomicU64::new(7));
+        let store = open(directory.path(), &now, &since_boot);
+        let test = Self { directory, now, since_boot, store };
         test.store.create_project("p", "").await.unwrap();
         test.create("l").await;
         test
@@ -40,10 +42,10 @@ impl Test {
     }
 
     fn reopen(self) -> Self {
-        let Self { directory, now, store } = self;
+        let Self { directory, now, since_boot, store } = self;
         drop(store);
-        let store = open(directory.path(), &now);
-        Self { directory, now, store }
+        let store = open(directory.path(), &now, &since_boot);
+        Self { directory, now, since_boot, store }
     }
 
     async fn put(&self, body: &str) -> Result<u64, StoreError> {
@@ -72,13 +74,18 @@ impl Test {
 
     fn advance(&self, time: u64) {
         self.now.fetch_add(time, Ordering::Relaxed);
+        self.since_boot.fetch_add(time, Ordering::Relaxed);
     }
 }
 
-fn open(directory: &Path, now: &Arc<AtomicU64>) -> Store {
-    let now = Arc::clone(now);
-    let clock: Clock = Arc::new(move || now.load(Ordering::Relaxed));
-    Store::open(directory, Options { clock_step: u64::MAX >> 2, clock, ..Options::default() }).unwrap()
+fn open(directory: &Path, now: &Arc<AtomicU64>, since_boot: &Arc<AtomicU64>) -> Store {
+    let clock = |time: &Arc<AtomicU64>| -> Clock {
+        let time = Arc::clone(time);
+        Arc::new(move || time.load(Ordering::Relaxed))
+    };
+    let options =
+        Options { clock: clock(now), since_boot: clock(since_boot), boot: "b".into(), ..Options::default() };
+    Store::open(directory, options).unwrap()
 }
 
 #[tokio::test]
@@ -183,6 +190,32 @@ async fn deletion_is_completed_after_a_day() {
     });
     let error = test.store.restore_logstore("p", "l", "l").await.unwrap_err();
     assert!(matches!(error, StoreError::NotDeleted { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn clock_that_jumps_completes_no_deletion() {
+    // Below the bound, beyond it, and confirmed.
+    for (step, is_confirmed) in [(20 * HOUR, false), (300 * HOUR, false), (20 * HOUR, true)] {
+        let test = Test::new().await;
+        test.put("a").await.unwrap();
+        test.store.retire_logstore("p", "l", true).await.unwrap();
+        test.advance(10 * HOUR);
+        test.now.fetch_add(step, Ordering::Relaxed);
+        std::thread::sleep(Duration::from_millis(600));
+        // The same after a restart.
+        let test = test.reopen();
+        std::thread::sleep(Duration::from_millis(1200));
+        if is_confirmed {
+            test.store.confirm_clock();
+            wait(|| {
+                test.advance(11_000_000);
+                test.rows("logstore") == 0
+            });
+        } else {
+            test.store.restore_logstore("p", "l", "l").await.unwrap();
+            assert_eq!(test.bodies("l"), ["a"]);
+        }
+    }
 }
 
 #[tokio::test]

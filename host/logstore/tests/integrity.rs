@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use logship_logstore::{
-    Comparison, Flaw, Limits, LogPosition, LogstoreSettings, NewGroup, NewTask, Options, RuleSettings,
+    Clock, Comparison, Flaw, Limits, LogPosition, LogstoreSettings, NewGroup, NewTask, Options, RuleSettings,
     RuleStart, Shard, ShardHead, Store, StoreError, StoreVerifier, TaskId, Verification,
 };
 use rusqlite::Connection;
@@ -23,7 +23,8 @@ fn open(directory: &Path) -> Store {
 
 fn open_at(directory: &Path, now: &Arc<AtomicU64>) -> Store {
     let now = Arc::clone(now);
-    let options = Options { clock: Arc::new(move || now.load(Ordering::Relaxed)), ..Options::default() };
+    let clock: Clock = Arc::new(move || now.load(Ordering::Relaxed));
+    let options = Options { since_boot: Arc::clone(&clock), clock, ..Options::default() };
     Store::open(directory, options).unwrap()
 }
 

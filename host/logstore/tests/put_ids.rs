@@ -17,6 +17,7 @@ const DAY: u64 = 86_400_000_000;
 struct Test {
     directory: tempfile::TempDir,
     now: Arc<AtomicU64>,
+    since_boot: Arc<AtomicU64>,
     store: Store,
 }
 
@@ -24,11 +25,12 @@ impl Test {
     async fn new(put_ids: u64) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let now = Arc::new(AtomicU64::new(1_700_000_000_000_000));
-        let store = open(directory.path(), &now, put_ids);
+        let since_boot = Arc::new(AtomicU64::new(7));
+        let store = open(directory.path(), &now, &since_boot, put_ids);
         store.create_project("p", "").await.unwrap();
         let settings = LogstoreSettings { ttl: 3650, settings: Value::Null };
         store.create_logstore("p", "l", 1, &settings).await.unwrap();
-        Self { directory, now, store }
+        Self { directory, now, since_boot, store }
     }
 
     /// Opens a copy of the database and its log, as a restart after `kill -9` does.
@@ -38,9 +40,9 @@ impl Test {
             let entry = entry.unwrap();
             std::fs::copy(entry.path(), directory.path().join(entry.file_name())).unwrap();
         }
-        let now = Arc::clone(&self.now);
-        let store = open(directory.path(), &now, put_ids);
-        Self { directory, now, store }
+        let (now, since_boot) = (Arc::clone(&self.now), Arc::clone(&self.since_boot));
+        let store = open(directory.path(), &now, &since_boot, put_ids);
+        Self { directory, now, since_boot, store }
     }
 
     fn logstore(&self) -> Arc<Logstore> {
@@ -52,6 +54,12 @@ impl Test {
         let shard = Arc::clone(logstore.writable().next().unwrap());
         let group = NewGroup { body: "x".into(), size: 1, logs: 1, newest: 7 };
         self.store.put_once(&logstore, &shard, vec![group.clone(), group], id).await
+    }
+
+    /// Lets time pass.
+    fn pass(&self, time: u64) {
+        self.now.fetch_add(time, Ordering::Relaxed);
+        self.since_boot.fetch_add(time, Ordering::Relaxed);
     }
 
     /// The number of stored log groups. Each put has two.
@@ -74,10 +82,14 @@ impl Test {
     }
 }
 
-fn open(directory: &Path, now: &Arc<AtomicU64>, put_ids: u64) -> Store {
-    let now = Arc::clone(now);
-    let clock: Clock = Arc::new(move || now.load(Ordering::Relaxed));
-    Store::open(directory, Options { clock, put_ids, ..Options::default() }).unwrap()
+fn open(directory: &Path, now: &Arc<AtomicU64>, since_boot: &Arc<AtomicU64>, put_ids: u64) -> Store {
+    let clock = |time: &Arc<AtomicU64>| -> Clock {
+        let time = Arc::clone(time);
+        Arc::new(move || time.load(Ordering::Relaxed))
+    };
+    let (clock, since_boot) = (clock(now), clock(since_boot));
+    Store::open(directory, Options { clock, since_boot, boot: "b".into(), put_ids, ..Options::default() })
+        .unwrap()
 }
 
 fn id(client: &str, sequence: i64) -> PutId {
@@ -158,19 +170,34 @@ async fn id_is_reusable_after_a_day() {
     let test = Test::new(1000).await;
     test.put(id("a", 1)).await.unwrap();
     test.put(id("b", 1)).await.unwrap();
-    test.now.fetch_add(DAY - 1_000_000, Ordering::Relaxed);
+    test.pass(DAY - 1_000_000);
     assert!(test.put(id("a", 1)).await.unwrap().is_repeated);
-    test.now.fetch_add(1_000_000, Ordering::Relaxed);
+    test.pass(1_000_000);
     let other = PutId { digest: [8; 16], ..id("a", 1) };
     assert!(!test.put(other.clone()).await.unwrap().is_repeated);
     assert!(test.put(other).await.unwrap().is_repeated);
-    test.now.fetch_add(20_000_000, Ordering::Relaxed);
+    test.pass(20_000_000);
     let start = std::time::Instant::now();
     while (test.count("put_id"), test.count("put_client")) != (1, 1) {
         assert!(start.elapsed().as_secs() < 30, "expired ids stay");
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
     assert!(!test.put(id("b", 1)).await.unwrap().is_repeated);
+}
+
+#[tokio::test]
+async fn clock_that_jumps_forgets_no_id() {
+    // Below the bound, and beyond it.
+    for step in [DAY - 10_000_000, 300 * DAY] {
+        let test = Test::new(1000).await;
+        let first = test.put(id("a", 1)).await.unwrap();
+        test.pass(3_600_000_000);
+        test.now.fetch_add(step, Ordering::Relaxed);
+        // Two idle steps.
+        std::thread::sleep(std::time::Duration::from_millis(1200));
+        assert_eq!(test.put(id("a", 1)).await.unwrap(), StoredPut { is_repeated: true, ..first });
+        assert_eq!((test.groups(), test.count("put_id")), (2, 1));
+    }
 }
 
 #[tokio::test]

@@ -20,18 +20,24 @@ const START: u64 = 1_700_000_000_000_000;
 struct Test {
     directory: tempfile::TempDir,
     now: Arc<AtomicU64>,
-    uptime: Arc<AtomicU64>,
+    since_boot: Arc<AtomicU64>,
     store: Store,
 }
 
-fn open(directory: &Path, now: &Arc<AtomicU64>, uptime: &Arc<AtomicU64>, delete_unshipped: bool) -> Store {
+fn open(
+    directory: &Path,
+    now: &Arc<AtomicU64>,
+    since_boot: &Arc<AtomicU64>,
+    delete_unshipped: bool,
+) -> Store {
     let clock = |time: &Arc<AtomicU64>| -> Clock {
         let time = Arc::clone(time);
         Arc::new(move || time.load(Ordering::Relaxed))
     };
     let options = Options {
         clock: clock(now),
-        uptime: clock(uptime),
+        since_boot: clock(since_boot),
+        boot: "boot".into(),
         delete_unshipped,
         shipped_targets: vec!["oss"],
         ..Options::default()
@@ -42,12 +48,12 @@ fn open(directory: &Path, now: &Arc<AtomicU64>, uptime: &Arc<AtomicU64>, delete_
 impl Test {
     async fn new(delete_unshipped: bool) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let (now, uptime) = (Arc::new(AtomicU64::new(START)), Arc::new(AtomicU64::new(0)));
-        let store = open(directory.path(), &now, &uptime, delete_unshipped);
+        let (now, since_boot) = (Arc::new(AtomicU64::new(START)), Arc::new(AtomicU64::new(0)));
+        let store = open(directory.path(), &now, &since_boot, delete_unshipped);
         store.create_project("p", "").await.unwrap();
         let settings = LogstoreSettings { ttl: 1, settings: json!({}) };
         store.create_logstore("p", "l", 1, &settings).await.unwrap();
-        Self { directory, now, uptime, store }
+        Self { directory, now, since_boot, store }
     }
 
     fn shard(&self) -> Arc<Shard> {
@@ -63,7 +69,7 @@ impl Test {
     fn pass(&self, time: u64) {
         for _ in 0..time / HOUR {
             self.now.fetch_add(HOUR, Ordering::Relaxed);
-            self.uptime.fetch_add(HOUR, Ordering::Relaxed);
+            self.since_boot.fetch_add(HOUR, Ordering::Relaxed);
             self.store.clock();
         }
     }
@@ -167,10 +173,10 @@ async fn clock_that_jumps_deletes_nothing_until_confirmed() {
     let position = test.put().await;
     assert!(test.store.received_at(&test.shard(), position).unwrap() < START / 1_000_000 + 60);
     // The same after a restart.
-    let Test { directory, now, uptime, store } = test;
+    let Test { directory, now, since_boot, store } = test;
     drop(store);
-    let store = open(directory.path(), &now, &uptime, false);
-    let test = Test { directory, now, uptime, store };
+    let store = open(directory.path(), &now, &since_boot, false);
+    let test = Test { directory, now, since_boot, store };
     assert!(test.store.clock_ahead().is_some());
     assert_eq!(test.groups_later(), 2);
     // Corrected: everything is as before.
@@ -183,4 +189,53 @@ async fn clock_that_jumps_deletes_nothing_until_confirmed() {
     assert!(test.store.clock_ahead().is_some());
     test.store.confirm_clock();
     test.wait_for_groups(0);
+}
+
+#[tokio::test]
+async fn small_steps_of_the_clock_delete_nothing_early() {
+    let test = Test::new(false).await;
+    test.put().await;
+    test.pass(2 * HOUR);
+    test.now.fetch_add(23 * HOUR, Ordering::Relaxed);
+    assert_eq!((test.groups_later(), test.store.clock_ahead()), (1, None));
+    test.pass(24 * HOUR);
+    test.wait_for_groups(0);
+}
+
+#[tokio::test]
+async fn stop_is_no_step_of_the_clock() {
+    let test = Test::new(false).await;
+    test.put().await;
+    test.pass(HOUR);
+    let Test { directory, now, since_boot, store } = test;
+    drop(store);
+    // The machine ran while the service was stopped for a weekend.
+    now.fetch_add(3 * DAY, Ordering::Relaxed);
+    since_boot.fetch_add(3 * DAY, Ordering::Relaxed);
+    let store = open(directory.path(), &now, &since_boot, false);
+    let test = Test { directory, now, since_boot, store };
+    assert_eq!((test.store.clock_ahead(), test.store.clock_settles_in()), (None, None));
+    test.wait_for_groups(0);
+}
+
+#[tokio::test]
+async fn retention_waits_for_the_clock_after_the_machine_was_off() {
+    let test = Test::new(false).await;
+    test.put().await;
+    test.pass(HOUR);
+    let Test { directory, now, since_boot, store } = test;
+    drop(store);
+    now.fetch_add(3 * DAY, Ordering::Relaxed);
+    since_boot.store(1, Ordering::Relaxed);
+    let store = open(directory.path(), &now, &since_boot, false);
+    let test = Test { directory, now, since_boot, store };
+    assert_eq!((test.store.clock_ahead(), test.store.clock_settles_in()), (None, Some(3600)));
+    // New logs have the right time at once, so they do not expire with the old ones.
+    let position = test.put().await;
+    let received = test.store.received_at(&test.shard(), position).unwrap();
+    assert_eq!(received, test.now.load(Ordering::Relaxed) / 1_000_000);
+    assert_eq!(test.groups_later(), 2);
+    test.pass(2 * HOUR);
+    assert_eq!(test.store.clock_settles_in(), None);
+    test.wait_for_groups(1);
 }

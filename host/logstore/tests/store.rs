@@ -79,8 +79,8 @@ fn open(directory: &Path, now: &Arc<AtomicU64>) -> Store {
     let now = Arc::clone(now);
     let clock: Clock = Arc::new(move || now.load(Ordering::Relaxed));
     // The tests let days pass at once.
-    let options =
-        Options { clock_step: u64::MAX >> 2, uptime: Arc::clone(&clock), clock, ..Options::default() };
+    let (uptime, since_boot) = (Arc::clone(&clock), Arc::clone(&clock));
+    let options = Options { clock_step: u64::MAX >> 2, uptime, since_boot, clock, ..Options::default() };
     Store::open(directory, options).unwrap()
 }
 

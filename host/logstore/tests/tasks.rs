@@ -90,7 +90,8 @@ impl Test {
 fn open(directory: &Path, now: &Arc<AtomicU64>) -> Store {
     let now = Arc::clone(now);
     let clock: Clock = Arc::new(move || now.load(Ordering::Relaxed));
-    Store::open(directory, Options { uptime: Arc::clone(&clock), clock, ..Options::default() }).unwrap()
+    let (uptime, since_boot) = (Arc::clone(&clock), Arc::clone(&clock));
+    Store::open(directory, Options { uptime, since_boot, clock, ..Options::default() }).unwrap()
 }
 
 fn settings(number: u64) -> RuleSettings {

@@ -32,6 +32,7 @@ pub(crate) async fn show(service: &Arc<Service>) -> Result<Reply, ApiError> {
         Ok(Reply::json(&json!({
             "generations": generations.iter().map(show_generation).collect::<Vec<_>>(),
             "clockAheadSeconds": service.store.clock_ahead(),
+            "clockSettlesInSeconds": service.store.clock_settles_in(),
             "waitingRules": rules,
             "backup": service.backup.lock().unwrap_or_else(PoisonError::into_inner).as_ref(),
         })))

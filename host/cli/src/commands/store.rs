@@ -109,6 +109,11 @@ async fn show(client: &Client, report: Report) -> Result<(), Failure> {
     if let Some(seconds) = store["clockAheadSeconds"].as_u64() {
         outln!("the clock is {seconds} seconds ahead: no logs expire until `logship store confirm --clock`");
     }
+    if let Some(seconds) = store["clockSettlesInSeconds"].as_u64() {
+        outln!(
+            "the machine was off, so logs expire again in {seconds} seconds, or after `logship store confirm --clock`"
+        );
+    }
     for rule in store["waitingRules"].as_array().into_iter().flatten() {
         let name = |name: &str| text(&rule[name]);
         outln!(

@@ -64,7 +64,9 @@ impl DeliveryEngine {
     }
 
     async fn delete_old_tasks(&self) {
-        let ago = |seconds: u64| self.store.clock().saturating_sub(seconds * 1_000_000);
+        // Deletes none while the clock may be wrong.
+        let Some(now) = self.store.expiry_time() else { return };
+        let ago = |seconds: u64| now.saturating_sub(seconds * 1_000_000);
         let (kept, failed) =
             (self.settings.keep_tasks_seconds, self.settings.keep_tasks_seconds.max(KEEP_FAILED_SECONDS));
         loop {

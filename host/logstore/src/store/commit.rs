@@ -99,7 +99,7 @@ impl Commit {
         now: u64,
     ) -> Result<(), StoreError> {
         // Before the shard is checked: a split since the first put must not store it again.
-        let Some(put) = self.find_repeated(connection, put, now)? else { return Ok(()) };
+        let Some(put) = self.find_repeated(connection, ids, put)? else { return Ok(()) };
         if put.shard.state.read_only.load(Ordering::Acquire) {
             let _ = put.reply.send(Err(StoreError::ReadOnlyShard(put.shard.number)));
             return Ok(());
@@ -167,11 +167,11 @@ impl Commit {
     fn find_repeated(
         &mut self,
         connection: &Connection,
+        ids: &PutIds,
         put: Put,
-        now: u64,
     ) -> Result<Option<Put>, StoreError> {
         let Some((logstore, id)) = &put.id else { return Ok(Some(put)) };
-        match PutIds::find(connection, *logstore, id, now) {
+        match ids.find(connection, *logstore, id) {
             Ok(None) => return Ok(Some(put)),
             // The reply follows the commit, which may have the first put.
             Ok(Some(position)) => self.puts.push((put.reply, StoredPut { position, is_repeated: true })),

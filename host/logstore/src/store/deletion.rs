@@ -174,7 +174,7 @@ impl Purge {
         Self { undo_seconds, next: 0 }
     }
 
-    /// Returns a logstore or a project whose deletion can't be undone any more.
+    /// Returns a logstore or a project whose deletion can't be undone any more, at a time in Unix seconds.
     pub(super) fn due(&mut self, catalog: &Catalog, now: u64) -> Option<Due> {
         if now < self.next && self.next - now <= INTERVAL {
             return None;

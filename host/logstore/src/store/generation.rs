@@ -11,6 +11,7 @@ use super::rule::move_checkpoint;
 use super::{Store, chain, job};
 use crate::error::StoreError;
 use crate::model::{Generation, GenerationReason, POSITION_BITS, Segments, Shard};
+use crate::moment::Moment;
 
 /// The positions that a new generation may skip at random, so that two copies which start in the same moment have
 /// different ones.
@@ -87,18 +88,18 @@ pub(super) struct Start {
     pub(super) high_water: HighWater,
     /// The rules that wait for an operator.
     pub(super) waiting_rules: HashSet<i64>,
-    /// The last known time before this start, in Unix microseconds.
-    pub(super) last_time: Option<u64>,
+    /// The last known moment before this start.
+    pub(super) last: Option<Moment>,
 }
 
 /// Compares the database with the high-water mark, and begins a generation if the data is of another life.
-pub(super) fn start(connection: &Connection, directory: &Path, now: u64) -> Result<Start, StoreError> {
+pub(super) fn start(connection: &Connection, directory: &Path, now: Moment) -> Result<Start, StoreError> {
     let failed = |(path, source)| StoreError::File { path, source };
     let (mut high_water, found) = HighWater::open(directory).map_err(failed)?;
     let generations = read_generations(connection)?;
-    let stored = Mark { token: String::new(), time: now, ..count(connection)? };
+    let stored = Mark { token: String::new(), moment: now, ..count(connection)? };
     // A database without a mark is new, or of an older logship.
-    let last_time = found.as_ref().map(|found| found.mark.time);
+    let last = found.as_ref().map(|found| found.mark.moment.clone());
     let generation = match generations.last() {
         None if found.as_ref().is_some_and(|found| found.is_above(&stored)) => {
             next_generation(connection, GenerationReason::RolledBack, found.as_ref(), &stored)?
@@ -107,15 +108,16 @@ pub(super) fn start(connection: &Connection, directory: &Path, now: u64) -> Resu
             // The mark comes first: a database with a generation always has one.
             let token = new_token();
             high_water.record(Mark { token: token.clone(), ..stored.clone() });
-            begin(connection, token, GenerationReason::Created, 0, now, &HashSet::new())?
+            begin(connection, token, GenerationReason::Created, 0, stored.moment.time, &HashSet::new())?
         }
         Some(current) => match reason(&generations, found.as_ref(), &stored) {
             None => current.clone(),
             Some(reason) => next_generation(connection, reason, found.as_ref(), &stored)?,
         },
     };
-    let time = last_time.unwrap_or(now).min(now);
-    high_water.record(Mark { token: generation.token.clone(), time, ..stored });
+    let earlier = last.clone().filter(|last| last.time <= stored.moment.time);
+    let moment = earlier.unwrap_or_else(|| stored.moment.clone());
+    high_water.record(Mark { token: generation.token.clone(), moment, ..stored });
     let synced = high_water.sync();
     synced.map_err(|source| StoreError::File { path: directory.to_owned(), source })?;
     let waiting_rules = read_waiting_rules(connection)?;
@@ -125,7 +127,7 @@ pub(super) fn start(connection: &Connection, directory: &Path, now: u64) -> Resu
             "a rule waits, as another life of this store may have shipped its logs: decide with `logship store confirm`"
         );
     }
-    Ok(Start { generation, high_water, waiting_rules, last_time })
+    Ok(Start { generation, high_water, waiting_rules, last })
 }
 
 /// Begins a generation because the data is of another life, and tells it.
@@ -137,7 +139,7 @@ fn next_generation(
 ) -> Result<Generation, StoreError> {
     let acknowledged = found.map_or(0, |found| found.mark.groups);
     let lost = acknowledged.saturating_sub(stored.groups);
-    let generation = begin(connection, new_token(), reason, lost, stored.time, &HashSet::new())?;
+    let generation = begin(connection, new_token(), reason, lost, stored.moment.time, &HashSet::new())?;
     tell(&generation);
     Ok(generation)
 }

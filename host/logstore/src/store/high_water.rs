@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use crate::files::private_file_options;
+use crate::moment::Moment;
 
 /// The name of the file in the data directory, before its number.
 const NAME: &str = "high-water.";
@@ -32,6 +33,9 @@ const SLOT: usize = 512;
 
 const MAGIC: &str = "logship-high-water";
 
+/// The field of a mark whose boot is not known.
+const NO_BOOT: &str = "-";
+
 /// The recorded state of a store.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Mark {
@@ -41,8 +45,8 @@ pub(crate) struct Mark {
     pub(crate) groups: u64,
     /// The number of other rows ever stored: logstores, rules, changes.
     pub(crate) changes: u64,
-    /// The last known time, in Unix microseconds.
-    pub(crate) time: u64,
+    /// The last known moment.
+    pub(crate) moment: Moment,
 }
 
 /// The open file.
@@ -218,9 +222,12 @@ impl Record {
         let Self {
             sequence,
             identity: Identity { inode, created },
-            mark: Mark { token, groups, changes, time },
+            mark: Mark { token, groups, changes, moment: Moment { time, boot, since_boot } },
         } = self;
-        let mut line = format!("{MAGIC} 1 {sequence} {inode} {created} {token} {groups} {changes} {time}");
+        let boot = if boot.is_empty() { NO_BOOT } else { boot };
+        let mut line = format!(
+            "{MAGIC} 2 {sequence} {inode} {created} {token} {groups} {changes} {time} {boot} {since_boot}"
+        );
         let sum = checksum(line.as_bytes());
         // Writing to a string can't fail.
         let _ = write!(line, " {sum:016x}");
@@ -238,14 +245,23 @@ impl Record {
             return None;
         }
         let fields: Vec<&str> = line.split(' ').collect();
-        let [MAGIC, "1", sequence, inode, created, token, groups, changes, time] = fields[..] else {
-            return None;
+        let (fields, boot, since_boot) = match fields[..] {
+            // Of an older logship.
+            [MAGIC, "1", ref fields @ ..] => (fields, NO_BOOT, "0"),
+            [MAGIC, "2", ref fields @ .., boot, since_boot] => (fields, boot, since_boot),
+            _ => return None,
         };
+        let [sequence, inode, created, token, groups, changes, time] = fields[..] else { return None };
+        let boot = if boot == NO_BOOT { "" } else { boot };
         let mark = Mark {
             token: token.into(),
             groups: groups.parse().ok()?,
             changes: changes.parse().ok()?,
-            time: time.parse().ok()?,
+            moment: Moment {
+                time: time.parse().ok()?,
+                boot: boot.into(),
+                since_boot: since_boot.parse().ok()?,
+            },
         };
         let identity = Identity { inode: inode.parse().ok()?, created: created.parse().ok()? };
         Some(Self { sequence: sequence.parse().ok()?, identity, mark })
@@ -270,7 +286,19 @@ mod tests {
     use super::*;
 
     fn mark(groups: u64) -> Mark {
-        Mark { token: "ab".repeat(16), groups, changes: u64::MAX, time: u64::MAX }
+        let moment = Moment { time: u64::MAX, boot: "c-d".repeat(20), since_boot: u64::MAX };
+        Mark { token: "ab".repeat(16), groups, changes: u64::MAX, moment }
+    }
+
+    #[test]
+    fn mark_of_an_older_logship_is_read() {
+        let line = format!("{MAGIC} 1 5 6 7 token 8 9 10");
+        let slot = format!("{line} {:016x}", checksum(line.as_bytes()));
+        let moment = Moment { time: 10, ..Moment::default() };
+        let mark = Mark { token: "token".into(), groups: 8, changes: 9, moment };
+        assert_eq!(Record::decode(slot.as_bytes()).unwrap().mark, mark);
+        let record = Record { sequence: 1, identity: Identity { inode: 1, created: 1 }, mark };
+        assert_eq!(Record::decode(&record.encode()), Some(record), "a mark without a boot");
     }
 
     #[test]

@@ -59,6 +59,7 @@ use crate::clock_guard::ClockGuard;
 use crate::error::StoreError;
 use crate::files::{create_private_directory, private_file_options};
 use crate::model::{Catalog, Generation};
+use crate::moment::Moment;
 use crate::options::Options;
 use crate::schema;
 
@@ -101,10 +102,10 @@ impl Store {
         // SQLite creates its other files with the same mode.
         private_file_options().append(true).open(&file).map_err(file_error(&file))?;
         let mut connection = schema::open_writer(&file)?;
-        let started = generation::start(&connection, directory, (options.clock)())?;
-        let uptime = Arc::clone(&options.uptime);
-        let guard =
-            ClockGuard::new(Arc::clone(&options.clock), uptime, options.clock_step, started.last_time);
+        let (time, since_boot) = ((options.clock)(), (options.since_boot)());
+        let moment = Moment { time, boot: options.boot.clone(), since_boot };
+        let started = generation::start(&connection, directory, moment)?;
+        let guard = ClockGuard::new(&options, started.last.as_ref());
         let clock = Arc::clone(&guard);
         options.clock = Arc::new(move || clock.now());
         let catalog = Catalog::read(&connection, &Catalog::default())?;
@@ -146,6 +147,17 @@ impl Store {
     /// Returns by how many seconds the clock was set forward, if that stops the deletion of expired logs.
     pub fn clock_ahead(&self) -> Option<u64> {
         self.guard.ahead().map(|ahead| ahead / 1_000_000)
+    }
+
+    /// Returns the seconds for which no expired logs are deleted, because the machine was off and its clock may be wrong.
+    pub fn clock_settles_in(&self) -> Option<u64> {
+        self.guard.settles_in().map(|time| time.div_ceil(1_000_000))
+    }
+
+    /// Returns the time by which something expires, in Unix microseconds: it never follows a clock that is set forward.
+    /// Returns `None` while the clock is not confirmed or has not settled: then nothing expires.
+    pub fn expiry_time(&self) -> Option<u64> {
+        self.guard.expiry_time()
     }
 
     /// Confirms that the clock is right.

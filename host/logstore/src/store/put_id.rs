@@ -32,6 +32,8 @@ pub(super) struct PutIds {
     counts: Option<HashMap<String, u64>>,
     /// The time of the next step, in Unix seconds.
     next_step: u64,
+    /// The time by which ids expire, in Unix seconds. Without it, none does.
+    expiry: Option<u64>,
 }
 
 /// A client in the database.
@@ -43,7 +45,12 @@ struct Client {
 
 impl PutIds {
     pub(super) fn new(limit: u64) -> Self {
-        Self { limit, counts: None, next_step: 0 }
+        Self { limit, counts: None, next_step: 0, expiry: None }
+    }
+
+    /// Sets the time by which ids expire, in Unix microseconds.
+    pub(super) fn set_expiry(&mut self, time: Option<u64>) {
+        self.expiry = time.map(|time| time / 1_000_000);
     }
 
     /// Returns the position of the first log group if the put is stored already.
@@ -51,10 +58,10 @@ impl PutIds {
     /// # Errors
     /// [`StoreError::PutIdConflict`] if another put had the id, [`StoreError::PutIdTooOld`] if its id was dropped.
     pub(super) fn find(
+        &self,
         connection: &Connection,
         logstore: i64,
         put: &PutId,
-        now: u64,
     ) -> Result<Option<u64>, StoreError> {
         let Some(client) = find_client(connection, logstore, put)? else { return Ok(None) };
         let mut select = connection.prepare_cached(
@@ -65,7 +72,7 @@ impl PutIds {
         });
         let (name, sequence) = (put.client.clone(), put.sequence);
         match found.optional()? {
-            Some((.., stored)) if stored + KEEP_SECONDS <= now => Ok(None),
+            Some((.., stored)) if self.expiry.is_some_and(|now| stored + KEEP_SECONDS <= now) => Ok(None),
             Some((digest, position, _)) if digest == put.digest => Ok(Some(position)),
             Some(_) => Err(StoreError::PutIdConflict { client: name, sequence }),
             None if sequence <= client.dropped => Err(StoreError::PutIdTooOld { client: name, sequence }),
@@ -113,7 +120,8 @@ impl PutIds {
     }
 
     /// Deletes some expired ids in the open transaction.
-    pub(super) fn step(&mut self, connection: &Connection, now: u64) -> Result<(), StoreError> {
+    pub(super) fn step(&mut self, connection: &Connection) -> Result<(), StoreError> {
+        let Some(now) = self.expiry else { return Ok(()) };
         if now < self.next_step && self.next_step - now <= STEP_INTERVAL {
             return Ok(());
         }
@@ -136,9 +144,9 @@ impl PutIds {
     }
 
     /// Performs a step in its own transaction.
-    pub(super) fn idle(&mut self, connection: &Connection, now: u64) -> Result<(), StoreError> {
+    pub(super) fn idle(&mut self, connection: &Connection) -> Result<(), StoreError> {
         let transaction = connection.unchecked_transaction()?;
-        let result = self.step(&transaction, now).and_then(|()| Ok(transaction.commit()?));
+        let result = self.step(&transaction).and_then(|()| Ok(transaction.commit()?));
         if result.is_err() {
             self.discard();
         }

@@ -7,6 +7,7 @@ use super::generation::{self, begin, new_token};
 use super::high_water::{self, Mark};
 use crate::error::StoreError;
 use crate::model::{Generation, GenerationReason};
+use crate::moment::Moment;
 use crate::schema;
 
 /// The directory, in a data directory, with the files of a restore that is not complete.
@@ -42,7 +43,8 @@ impl Restored {
         let token = new_token();
         let generation = begin(&connection, token.clone(), GenerationReason::Restored, 0, now, repeatable)?;
         let waiting_rules = generation::name_waiting_rules(&connection)?;
-        let mark = Mark { token, time: now, ..generation::count(&connection)? };
+        let moment = Moment { time: now, ..Moment::default() };
+        let mark = Mark { token, moment, ..generation::count(&connection)? };
         connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")?;
         connection.close().map_err(|(_, error)| error)?;
         high_water::create(directory, mark).map_err(|(path, source)| StoreError::File { path, source })?;

@@ -257,6 +257,7 @@ impl Thread {
         let catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner).clone();
         let audit_log = catalog.logstore(AUDIT_PROJECT, AUDIT_LOGSTORE);
         commit.audit_log = audit_log.ok().and_then(|logstore| logstore.shards.first().cloned());
+        self.put_ids.set_expiry(self.clock.expiry_time());
         let mut next = Some(first);
         while let Some(work) = next {
             let now = self.clock.now();
@@ -270,13 +271,13 @@ impl Thread {
         // A retention step shares the commit, so it needs no disk write of its own.
         self.connection.execute_batch("SAVEPOINT retention")?;
         let step = Step::for_commit(commit.groups, commit.bytes);
-        if let Err(error) = self.retention.step(&self.connection, &catalog, self.retention_time(), step) {
+        if let Err(error) = self.retention.step(&self.connection, &catalog, self.clock.expiry_time(), step) {
             // Only the step is rolled back; puts are not affected.
             tracing::error!(%error, "can't delete expired logs; it will be retried");
             self.retention.discard();
             self.connection.execute_batch("ROLLBACK TO retention")?;
         }
-        self.put_ids.step(&self.connection, self.clock.now() / 1_000_000)?;
+        self.put_ids.step(&self.connection)?;
         Ok(self.connection.execute_batch("COMMIT")?)
     }
 
@@ -289,7 +290,7 @@ impl Thread {
             token: mark.token.clone(),
             groups: mark.groups + groups,
             changes: changes.unwrap_or(mark.changes),
-            time: self.clock.now(),
+            moment: self.clock.moment().unwrap_or_else(|| mark.moment.clone()),
         };
         self.high_water.record(mark);
     }
@@ -307,12 +308,6 @@ impl Thread {
         self.failure.take_if(|failure| self.monitor.probe(failure));
     }
 
-    /// Returns the time by which logs expire: none while the clock is not confirmed.
-    fn retention_time(&self) -> Option<u64> {
-        let now = self.clock.now();
-        self.clock.ahead().is_none().then_some(now)
-    }
-
     fn read_catalog(&self) {
         let previous = self.catalog.read().unwrap_or_else(PoisonError::into_inner).clone();
         match Catalog::read(&self.connection, &previous) {
@@ -325,7 +320,8 @@ impl Thread {
     /// Completes a deletion that can't be undone any more.
     fn purge(&mut self) {
         let catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(due) = self.purge.due(&catalog, self.clock.now() / 1_000_000) else { return };
+        let Some(time) = self.clock.expiry_time() else { return };
+        let Some(due) = self.purge.due(&catalog, time / 1_000_000) else { return };
         let records = vec![due.record()];
         let run = Box::new(move |connection: Result<&Connection, StoreError>| {
             let completed = connection.and_then(|connection| due.complete(connection));
@@ -343,11 +339,13 @@ impl Thread {
             return;
         }
         self.probe();
-        if self.clock.now().saturating_sub(self.high_water.mark().time) > MARK_INTERVAL {
+        let moment = self.clock.moment();
+        let marked = &self.high_water.mark().moment;
+        if moment.is_some_and(|moment| moment.time.saturating_sub(marked.time) > MARK_INTERVAL) {
             self.record(0, false);
         }
         let catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let result = self.retention.idle(&self.connection, &catalog, self.retention_time());
+        let result = self.retention.idle(&self.connection, &catalog, self.clock.expiry_time());
         match result {
             Ok(true) => self.read_catalog(),
             Ok(false) => {}
@@ -358,7 +356,8 @@ impl Thread {
                 }
             }
         }
-        if let Err(error) = self.put_ids.idle(&self.connection, self.clock.now() / 1_000_000) {
+        self.put_ids.set_expiry(self.clock.expiry_time());
+        if let Err(error) = self.put_ids.idle(&self.connection) {
             tracing::error!(%error, "can't delete expired put ids; it will be retried");
         }
         self.idle_intervals = self.idle_intervals.saturating_add(1);

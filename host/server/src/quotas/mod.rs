@@ -8,6 +8,7 @@ mod usage_file;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use logship_config::key::Key;
 use logship_config::quota::Quota;
@@ -73,6 +74,8 @@ pub(crate) struct Quotas {
     default: Quota,
     usage: Mutex<HashMap<String, Usage>>,
     file: UsageFile,
+    /// The start of the clock of the rates: changes of the wall clock do not affect them.
+    begun: Instant,
 }
 
 impl Quotas {
@@ -80,7 +83,7 @@ impl Quotas {
     pub(crate) fn open(default: Quota, data: &Path, now: u64) -> Self {
         let file = UsageFile::within(data);
         let usage = Mutex::new(file.read(usage::day(now)));
-        Self { default, usage, file }
+        Self { default, usage, file, begun: Instant::now() }
     }
 
     /// Fails if the key has used its quota.
@@ -97,7 +100,7 @@ impl Quotas {
         now: u64,
     ) -> Result<(), ApiError> {
         let Some(limits) = self.limits(key, direction) else { return Ok(()) };
-        let taken = self.with_flow(&key.id, direction, now, |flow| flow.take(&limits, amount, now));
+        let taken = self.with_flow(&key.id, direction, now, |flow| flow.take(&limits, amount, self.uptime()));
         taken.map_err(|exceeded| {
             let quota = format!("{}-{}", direction.name(), exceeded.name());
             counter!("logship_quota_rejections_total", "key" => key.id.clone(), "quota" => quota.clone())
@@ -109,7 +112,7 @@ impl Quotas {
     /// Charges logs to a key that were sent already, or returns what was not stored.
     pub(crate) fn charge(&self, key: &Key, direction: Direction, amount: Amount, now: u64) {
         if let Some(limits) = self.limits(key, direction) {
-            self.with_flow(&key.id, direction, now, |flow| flow.charge(&limits, amount, now));
+            self.with_flow(&key.id, direction, now, |flow| flow.charge(&limits, amount, self.uptime()));
         }
     }
 
@@ -157,6 +160,11 @@ impl Quotas {
         }
         let usage = usage.get_mut(key).expect("inserted above");
         act(usage.flow(direction, usage::day(now)))
+    }
+
+    /// Returns the time of the clock of the rates, in microseconds.
+    fn uptime(&self) -> u64 {
+        self.begun.elapsed().as_micros() as u64
     }
 
     fn usage(&self) -> MutexGuard<'_, HashMap<String, Usage>> {

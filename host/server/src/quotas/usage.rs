@@ -76,9 +76,12 @@ pub(super) struct Usage {
 impl Usage {
     /// Returns the usage of a direction. A new day begins without usage.
     pub(super) fn flow(&mut self, direction: Direction, day: u64) -> &mut Flow {
-        // A clock that is set back returns nothing.
-        if day > self.day {
+        // A clock that is set back returns nothing. A day that a wrong clock began does not last until it comes.
+        let is_new = day > self.day;
+        if is_new || self.day - day > 1 {
             self.day = day;
+        }
+        if is_new {
             for flow in [&mut self.write, &mut self.read] {
                 (flow.bytes, flow.logs) = (0, 0);
             }
@@ -109,7 +112,8 @@ pub(super) struct Flow {
 }
 
 impl Flow {
-    /// Takes an amount, if the quota is not used. The rate may go into debt, so that a large request passes.
+    /// Takes an amount, if the quota is not used. The rate may go into debt, so that a large request passes. `now` is a
+    /// time of a monotonic clock, in microseconds.
     pub(super) fn take(&mut self, limits: &Limits, amount: Amount, now: u64) -> Result<(), Exceeded> {
         let wait = |paid: u64| (paid > now).then(|| paid - now);
         if let (Some(limit), Some(wait)) = (limits.bytes_per_second, wait(self.bytes_paid)) {
@@ -208,6 +212,16 @@ mod tests {
         assert!(usage.flow(Direction::Read, 7).take(&limits, bytes(1), DAY).is_ok());
         assert!(usage.flow(Direction::Write, 6).take(&limits, bytes(1), DAY).is_err(), "a clock set back");
         usage.flow(Direction::Write, 8).take(&limits, bytes(10), DAY).unwrap();
+    }
+
+    #[test]
+    fn day_of_a_wrong_clock_does_not_last() {
+        let limits = Limits { logs_per_day: Some(2), ..Limits::default() };
+        let mut usage = Usage::default();
+        usage.flow(Direction::Write, 4000).take(&limits, bytes(1), DAY).unwrap();
+        usage.flow(Direction::Write, 7).take(&limits, bytes(1), DAY).unwrap();
+        assert!(usage.flow(Direction::Write, 7).take(&limits, bytes(1), DAY).is_err(), "nothing is returned");
+        assert!(usage.flow(Direction::Write, 8).take(&limits, bytes(1), DAY).is_ok(), "the next day");
     }
 
     #[test]
