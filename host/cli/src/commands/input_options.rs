@@ -12,6 +12,8 @@ use logship_batch::parser::Expected;
 pub(super) struct InputOptions {
     /// Files, directories, or - for standard input. Compressed files (gzip, zstd) and UTF-16 are recognized by their
     /// content. All files of a directory are read, whatever their names, except hidden ones and those that begin with _.
+    /// A copy that log rotation keeps for a while (app.log.1 and app.log.1.gz, app.log and app.log.1) is read once, if
+    /// the contents are equal, or one is the beginning of the other.
     #[arg(value_name = "INPUT")]
     pub(super) paths: Vec<PathBuf>,
     /// The format of the logs.

@@ -214,7 +214,7 @@ impl PutCommand {
             rejects.add(&block.path, line, reject)?;
         }
         match &block.unread {
-            Some(unread) if self.strict => Err(unread.to_string().into()),
+            Some(unread) if self.strict && !unread.is_intended => Err(unread.to_string().into()),
             _ => Ok(()),
         }
     }
@@ -283,7 +283,7 @@ fn read(
             logs: batches.iter().map(|batch| batch.len()).sum(),
             lines: parsed.lines as u64,
             bytes: block.bytes(),
-            unread: block.unread_reason().map(|reason| Unread::new(&block.path, reason)),
+            unread: block.to_unread(),
             rejects: parsed.rejects,
         };
         if blocks.blocking_send(read).is_err() {

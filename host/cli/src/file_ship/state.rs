@@ -40,7 +40,7 @@ pub(super) struct State<'a> {
 pub(super) struct ParsedBlock {
     path: Arc<Path>,
     parsed: Parsed,
-    /// The reason why the file can't be read further.
+    /// The file, if it can't be read further or is passed over.
     unread: Option<Unread>,
     omitted: Omitted,
 }
@@ -54,7 +54,7 @@ impl ParsedBlock {
             path: Arc::clone(&block.path),
             omitted: omitted.unwrap_or_default(),
             parsed,
-            unread: block.unread_reason().map(|reason| Unread::new(&block.path, reason)),
+            unread: block.to_unread(),
         }
     }
 }
@@ -177,7 +177,7 @@ impl<'a> State<'a> {
                 _ => 0,
             };
             match unread {
-                Some(unread) if strict => self.fail(ShipError::Unread(unread)),
+                Some(unread) if strict && !unread.is_intended => self.fail(ShipError::Unread(unread)),
                 unread => self.outcome.unread.extend(unread),
             }
             for reject in &parsed.rejects {

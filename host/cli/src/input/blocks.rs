@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use logship_batch::parser::{Expected, Format, Parsed, Parser, Reject};
 
+use super::copies::Copies;
 use super::file::Input;
 use super::open_file::{OpenFile, Step};
+use super::unread::Unread;
 
 /// The records of an input.
 #[derive(Debug, Clone)]
@@ -33,8 +35,8 @@ enum BlockContent {
     Records(Records),
     /// A record that is no log, and the number of its lines.
     Reject(Reject, usize),
-    /// The reason why the file can't be read, or not further.
-    Unread(String),
+    /// The file can't be read, or not further, or is passed over.
+    Unread(Unread),
 }
 
 /// Complete records. Only the last one of a file may lack a line break.
@@ -57,8 +59,8 @@ impl Block {
         Self { path, content: BlockContent::Reject(reject, lines) }
     }
 
-    pub(super) fn unread(path: Arc<Path>, reason: String) -> Self {
-        Self { path, content: BlockContent::Unread(reason) }
+    fn unread(unread: Unread) -> Self {
+        Self { path: unread.path.as_path().into(), content: BlockContent::Unread(unread) }
     }
 
     /// Returns the number of bytes that were read.
@@ -70,10 +72,10 @@ impl Block {
         }
     }
 
-    /// Returns the reason why the file can't be read, or not further.
-    pub fn unread_reason(&self) -> Option<&str> {
+    /// Returns the record of a file that can't be read, or not further, or is passed over.
+    pub fn to_unread(&self) -> Option<Unread> {
         match &self.content {
-            BlockContent::Unread(reason) => Some(reason),
+            BlockContent::Unread(unread) => Some(unread.clone()),
             _ => None,
         }
     }
@@ -98,6 +100,7 @@ impl Block {
 /// Reads inputs in blocks, as soon as records arrive.
 pub struct Blocks {
     inputs: VecDeque<Input>,
+    copies: Copies,
     options: RecordOptions,
     open: Option<OpenFile>,
     /// Blocks that were put back.
@@ -107,7 +110,8 @@ pub struct Blocks {
 impl Blocks {
     /// Creates a reader of the inputs, in order.
     pub fn new(inputs: Vec<Input>, options: RecordOptions) -> Self {
-        Self { inputs: inputs.into(), options, open: None, returned: VecDeque::new() }
+        let copies = Copies::among(&inputs);
+        Self { inputs: inputs.into(), copies, options, open: None, returned: VecDeque::new() }
     }
 
     /// Returns the next block, or `None` at the end of the input. Also returns `None` if `stop` returns true
@@ -119,9 +123,13 @@ impl Blocks {
         loop {
             let Some(file) = &mut self.open else {
                 let input = self.inputs.pop_front()?;
-                match OpenFile::open(&input, stop) {
+                if let Some(copy) = self.copies.find(&input, stop) {
+                    return Some(Block::unread(copy));
+                }
+                let fingerprint = self.copies.fingerprint(&input.path);
+                match OpenFile::open(&input, fingerprint, stop) {
                     Ok(file) => self.open = Some(file?),
-                    Err(reason) => return Some(Block::unread(input.path.as_path().into(), reason)),
+                    Err(reason) => return Some(Block::unread(Unread::new(&input.path, reason))),
                 }
                 continue;
             };
@@ -129,10 +137,13 @@ impl Blocks {
                 Step::Block(block) => return Some(block),
                 Step::Stopped => return None,
                 Step::End(end) => {
-                    let path = Arc::clone(file.path());
+                    let (path, fingerprint) = (Arc::clone(file.path()), file.take_fingerprint());
                     self.open = None;
+                    if let Some(fingerprint) = fingerprint {
+                        self.copies.remember(&path, fingerprint);
+                    }
                     if let Err(reason) = end {
-                        return Some(Block::unread(path, reason));
+                        return Some(Block::unread(Unread::new(&path, reason)));
                     }
                 }
             }

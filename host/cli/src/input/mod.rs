@@ -8,8 +8,10 @@
 
 mod blocks;
 mod content;
+mod copies;
 mod cutter;
 mod file;
+mod fingerprint;
 mod gzip;
 mod listing;
 mod open_file;

@@ -9,6 +9,7 @@ use logship_batch::parser::{Expected, Format, Reject};
 use super::blocks::{Block, RecordOptions, Records};
 use super::cutter::Cutter;
 use super::file::Input;
+use super::fingerprint::Fingerprint;
 use super::stream::Stream;
 
 /// The longest record that is kept in memory, in bytes.
@@ -18,6 +19,8 @@ const MAX_RECORD: usize = 64 << 20;
 pub(super) struct OpenFile {
     path: Arc<Path>,
     stream: Stream,
+    /// The content so far, if the file may have copies.
+    fingerprint: Option<Fingerprint>,
     buffer: Vec<u8>,
     /// The bytes of the buffer that were searched for the end of a record.
     scanned: usize,
@@ -49,11 +52,16 @@ impl OpenFile {
     ///
     /// # Errors
     /// Returns the reason why it can't be read.
-    pub(super) fn open(input: &Input, stop: &dyn Fn() -> bool) -> Result<Option<Self>, String> {
+    pub(super) fn open(
+        input: &Input,
+        fingerprint: Option<Fingerprint>,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Option<Self>, String> {
         let stream = Stream::open(input, stop)?;
         Ok(stream.map(|stream| Self {
             path: input.path.as_path().into(),
             stream,
+            fingerprint,
             buffer: vec![],
             scanned: 0,
             format: None,
@@ -67,6 +75,11 @@ impl OpenFile {
 
     pub(super) fn path(&self) -> &Arc<Path> {
         &self.path
+    }
+
+    /// Takes the content that was read.
+    pub(super) fn take_fingerprint(&mut self) -> Option<Fingerprint> {
+        self.fingerprint.take()
     }
 
     /// Returns the next block, or the end of the file.
@@ -95,7 +108,11 @@ impl OpenFile {
             return Ok(false);
         }
         let before = self.buffer.len();
-        if !self.stream.read_some(&mut self.buffer)? {
+        let has_more = self.stream.read_some(&mut self.buffer)?;
+        if let Some(fingerprint) = &mut self.fingerprint {
+            fingerprint.add(&self.buffer[before..]);
+        }
+        if !has_more {
             self.end = Some(self.stream.truncation().or_else(|| self.missing_bracket()).map_or(Ok(()), Err));
         } else if self.is_array || self.format.is_none() {
             let read = &self.buffer[before..];
