@@ -1,5 +1,5 @@
 //! Sinks: where bytes go. Objects go to a directory, S3 or OSS; events go to Splunk HEC or syslog, rows
-//! to MaxCompute.
+//! to MaxCompute and Table Store.
 //!
 //! ```
 //! # let folder = tempfile::tempdir()?;
@@ -24,7 +24,8 @@
 //! - [`sink`]: the trait of all sinks. [`object`]: sinks that store objects. [`event`]: sinks that take events.
 //! - [`open`]: opens a sink from its settings. Only this module knows all kinds.
 //! - [`error`]: the errors of all sinks.
-//! - One folder per sink: [`directory`], [`s3`], [`oss`], [`hec`], [`syslog`], [`maxcompute`]. Each has the same four files:
+//! - One folder per sink: [`directory`], [`s3`], [`oss`], [`hec`], [`syslog`], [`maxcompute`], [`table_store`]. Each has the
+//!   same four files:
 //!   - `config.rs` checks the settings of `logship-config` and opens the sink,
 //!   - `client.rs` has connections, requests and TLS,
 //!   - `error.rs` maps the peer's errors and decides on retries,
@@ -59,6 +60,7 @@ pub mod staged_file;
 mod store_hint;
 mod store_transport;
 pub mod syslog;
+pub mod table_store;
 mod tcp;
 mod tls;
 pub mod unknown_store;
