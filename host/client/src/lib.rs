@@ -1,10 +1,12 @@
 //! A client of the Log Service API: of a logship service, Log Service itself, or a compatible service.
 
+mod error;
+
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use logship_sls::compression::Compression;
 use logship_sls::cursor::Cursor;
-use logship_sls::error::{ApiError, ErrorCode};
+use logship_sls::error::ApiError;
 use logship_sls::header::{FIRST_POSITION_HEADER, PUT_ID_HEADER, SIGNED_HOST_HEADER};
 use logship_sls::query;
 use logship_sls::signature::{AccessKey, Request, v1, v4};
@@ -13,6 +15,8 @@ use reqwest::redirect::Policy;
 use reqwest::{Method, Url};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+
+pub use error::ClientError;
 
 /// A service's URL, and the client's credentials.
 #[derive(Clone)]
@@ -36,60 +40,13 @@ impl std::fmt::Debug for Endpoint {
     }
 }
 
-/// A failed request.
-#[derive(Debug, thiserror::Error)]
-pub enum ClientError {
-    /// The service rejected the request.
-    #[error(transparent)]
-    Rejected(#[from] ApiError),
-    /// The service was not reached, or the connection broke.
-    #[error("{url}: {}", chain(.source))]
-    Connection {
-        /// The endpoint.
-        url: String,
-        /// The error.
-        source: reqwest::Error,
-    },
-    /// The reply is not a valid reply of Log Service.
-    #[error("{url} answered with status {status} and an invalid Log Service reply: {message}")]
-    Reply {
-        /// The endpoint.
-        url: String,
-        /// The HTTP status.
-        status: u16,
-        /// The error, or the start of the body.
-        message: String,
-    },
-}
-
-/// Formats an error with its causes, as reqwest's errors display only themselves.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
-}
-
-impl ClientError {
-    /// Returns true if a retry may succeed.
-    pub fn is_transient(&self) -> bool {
-        match self {
-            Self::Rejected(error) => error.status() >= 500 || error.code == ErrorCode::ServerBusy,
-            Self::Connection { .. } => true,
-            Self::Reply { status, .. } => *status >= 500,
-        }
-    }
-}
-
 /// A client of one project.
 #[derive(Debug, Clone)]
 pub struct Client {
     endpoint: Endpoint,
     project: String,
     http: reqwest::Client,
+    max_reply: usize,
 }
 
 /// A request to send.
@@ -133,7 +90,13 @@ impl Client {
             reqwest::Client::builder().timeout(TIMEOUT).tcp_nodelay(true).redirect(Policy::none()).build();
         let http =
             http.map_err(|source| ClientError::Connection { url: endpoint.url.to_string(), source })?;
-        Ok(Self { endpoint, project: project.into(), http })
+        Ok(Self { endpoint, project: project.into(), http, max_reply: MAX_REPLY_BYTES })
+    }
+
+    /// Limits the bytes of a reply: a server that others chose could send any number.
+    #[must_use]
+    pub fn with_max_reply(self, bytes: usize) -> Self {
+        Self { max_reply: bytes, ..self }
     }
 
     /// Sends a GET request, and parses the reply as JSON.
@@ -252,7 +215,29 @@ impl Client {
         from: Cursor,
         wait: u32,
     ) -> Result<Pulled, ClientError> {
-        let (cursor, wait, count) = (from.encode(), wait.to_string(), MAX_GROUPS.to_string());
+        self.pull_some(logstore, shard, from, MAX_GROUPS, wait).await
+    }
+
+    /// Pulls up to `count` log groups from a cursor on, without waiting.
+    pub async fn pull_groups(
+        &self,
+        logstore: &str,
+        shard: u32,
+        from: Cursor,
+        count: usize,
+    ) -> Result<Pulled, ClientError> {
+        self.pull_some(logstore, shard, from, count, 0).await
+    }
+
+    async fn pull_some(
+        &self,
+        logstore: &str,
+        shard: u32,
+        from: Cursor,
+        count: usize,
+        wait: u32,
+    ) -> Result<Pulled, ClientError> {
+        let (cursor, wait, count) = (from.encode(), wait.to_string(), count.to_string());
         let query = [("type", "log"), ("cursor", &*cursor), ("count", &*count), ("wait", &*wait)];
         // Log Service itself doesn't support `wait`.
         let query = if wait == "0" { &query[..3] } else { &query[..] };
@@ -276,7 +261,9 @@ impl Client {
         let compression = Compression::from_header(header("x-log-compresstype").unwrap_or_default());
         let list = match compression.map_err(ApiError::from)? {
             Compression::None => body,
-            other => other.decompress(&body, size, MAX_PULL_BYTES).map_err(ApiError::from)?,
+            other => {
+                other.decompress(&body, size, MAX_PULL_BYTES.min(self.max_reply)).map_err(ApiError::from)?
+            }
         };
         let next = Cursor::decode(header("x-log-cursor")?).map_err(ApiError::from)?;
         let first_position = header(FIRST_POSITION_HEADER).ok().and_then(|first| first.parse().ok());
@@ -292,9 +279,16 @@ impl Client {
             url: self.endpoint.url.to_string(),
             source: source.without_url(),
         };
-        let reply = request.send().await.map_err(failed)?;
+        let mut reply = request.send().await.map_err(failed)?;
         let (status, headers) = (reply.status(), reply.headers().clone());
-        let body = reply.bytes().await.map_err(failed)?.to_vec();
+        let mut body = vec![];
+        while let Some(part) = reply.chunk().await.map_err(failed)? {
+            if body.len() + part.len() > self.max_reply {
+                let message = format!("the reply has more than {} bytes", self.max_reply);
+                return Err(self.invalid_reply(status.as_u16(), &message));
+            }
+            body.extend_from_slice(&part);
+        }
         if status.as_u16() == 200 {
             return Ok((headers, body));
         }
@@ -363,6 +357,9 @@ impl Client {
         ClientError::Reply { url: self.endpoint.url.to_string(), status, message: message.into() }
     }
 }
+
+/// The largest reply, in bytes.
+const MAX_REPLY_BYTES: usize = MAX_PULL_BYTES + (64 << 20);
 
 /// The largest uncompressed size of a pull, in bytes. Services send some MB, but always at least one log group.
 const MAX_PULL_BYTES: usize = 256 << 20;

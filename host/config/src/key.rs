@@ -6,6 +6,7 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::policy::Policy;
 use crate::quota::Quota;
 use crate::secret::Secret;
 
@@ -156,13 +157,16 @@ pub struct Key {
     /// The grants.
     #[serde(rename = "grant", default)]
     pub grants: Vec<Grant>,
+    /// The policy, instead of grants and groups: the key has no other permissions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Policy>,
     /// The quota. Default: `quota` in the service's settings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quota: Option<Quota>,
 }
 
 impl Key {
-    /// Returns true if a grant allows this access to the project.
+    /// Returns true if a grant allows this access to the project. A key with a policy has no grants.
     pub fn allows(&self, project: &str, access: Access) -> bool {
         let mut grants = self.grants.iter().filter(|grant| grant.project == "*" || grant.project == project);
         grants.any(|grant| grant.access.allows(access))
@@ -194,10 +198,17 @@ impl Keys {
     /// # Errors
     /// The line and the problem. Unlike the parser's full message, it does not show the line, which may have a secret.
     pub fn parse(text: &str) -> Result<Self, String> {
-        toml::from_str(text).map_err(|error| {
+        let keys: Self = toml::from_str(text).map_err(|error| {
             let line = error.span().map_or(0, |span| text[..span.start].matches('\n').count() + 1);
             format!("line {line}: {}", error.message())
-        })
+        })?;
+        let is_mixed = |key: &&Key| key.policy.is_some() && !(key.grants.is_empty() && key.groups.is_empty());
+        match keys.keys.iter().find(is_mixed) {
+            Some(key) => {
+                Err(format!("key {} has a policy, so it can't have grants or groups: remove them", key.id))
+            }
+            None => Ok(keys),
+        }
     }
 }
 
@@ -216,6 +227,7 @@ mod tests {
             note: String::new(),
             grants: grants.iter().map(grant).collect(),
             groups: vec![],
+            policy: None,
             quota: None,
         }
     }
@@ -259,6 +271,22 @@ mod tests {
         assert_eq!((&read.keys[0].groups, &read.keys[0].quota), (&admin.groups, &admin.quota));
         assert_eq!(read.keys[0].secret.expose(), "s3cret");
         assert!(!format!("{read:?}").contains("s3cret"));
+    }
+
+    #[test]
+    fn policy_replaces_grants() {
+        let mut limited = key(&[]);
+        let json = r#"{"Version": "1", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}"#;
+        limited.policy = Some(Policy::parse(json).unwrap());
+        let text = toml::to_string(&Keys { keys: vec![limited.clone()] }).unwrap();
+        let read = Keys::parse(&text).unwrap();
+        assert_eq!(read.keys[0].policy, limited.policy);
+        assert!(!read.keys[0].allows("a", Access::Read));
+        limited.grants = key(&[("*", Access::Read)]).grants;
+        let text = toml::to_string(&Keys { keys: vec![limited] }).unwrap();
+        assert!(Keys::parse(&text).unwrap_err().contains("key a has a policy"));
+        let condition = text.replace("Effect = \"Allow\"", "Effect = \"Allow\"\nCondition = {}");
+        assert!(Keys::parse(&condition).unwrap_err().contains("conditions are not supported"));
     }
 
     #[test]

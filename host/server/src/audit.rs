@@ -79,6 +79,12 @@ pub(crate) fn record(call: &Call, operation: Operation<'_>) -> AuditRecord {
             let shard = body["shard"].as_u64().and_then(|shard| shard.try_into().ok()).unwrap_or(u32::MAX);
             (AuditTarget::Checkpoint { shard }, group)
         }
+        Operation::CreateSource { .. } | Operation::TestNewSource { .. } => {
+            (AuditTarget::Source, body["name"].as_str().unwrap_or_default())
+        }
+        Operation::UpdateSource { source, .. }
+        | Operation::DeleteSource { source, .. }
+        | Operation::TestSource { source, .. } => (AuditTarget::Source, source),
         Operation::AddStage => (AuditTarget::Stage, call.query.get("name").unwrap_or_default()),
         Operation::ChangeStage { name } | Operation::RemoveStage { name } => (AuditTarget::Stage, name),
         _ => (AuditTarget::Other, operation.parameter("rule").unwrap_or_default()),

@@ -33,7 +33,7 @@ pub(crate) struct Call {
     pub(crate) peer: IpAddr,
     pub(crate) connection: Arc<Connection>,
     /// The sender's key.
-    pub(crate) key: Key,
+    pub(crate) key: Arc<Key>,
 }
 
 /// A request whose sender is authenticated, and whose body is not received yet.
@@ -44,7 +44,7 @@ pub(crate) struct Head {
     pub(crate) path: Arc<Vec<String>>,
     pub(crate) query: Query,
     /// The sender's key.
-    pub(crate) key: Key,
+    pub(crate) key: Arc<Key>,
     credentials: Credentials,
     parts: Parts,
 }
@@ -60,7 +60,8 @@ impl Head {
         let query = Query::parse(parts.uri.query().unwrap_or_default())?;
         let credentials = Credentials::find(&parts.headers)?;
         let keys = service.keys.get();
-        let key = keys.get(credentials.id()).ok_or_else(|| credentials.unknown())?.clone();
+        let key = keys.get(credentials.id()).ok_or_else(|| credentials.unknown())?;
+        let key = Arc::clone(key);
         if key.is_expired(service.now()) {
             return Err(ApiError::new(
                 ErrorCode::Unauthorized,
@@ -91,9 +92,11 @@ impl Head {
         project: Option<&str>,
         connection: &Arc<Connection>,
     ) -> Result<Call, ApiError> {
-        // Components have a larger limit than logs, but only for admins.
+        // Components have a larger limit than logs, but only for admins, and for keys whose policy allows the operation.
         let may_be_component = Operation::takes_component(&self.parts.method, self.parts.uri.path());
-        let limit = if may_be_component && self.key.allows(ALL_PROJECTS, Access::Admin) {
+        let limit = if may_be_component
+            && (self.key.policy.is_some() || self.key.allows(ALL_PROJECTS, Access::Admin))
+        {
             MAX_COMPONENT_BYTES
         } else {
             service.config.limits.body_bytes()

@@ -6,9 +6,11 @@ use logship_sls::header::CONFIRM_HEADER;
 use serde_json::{Value, json};
 
 use crate::Service;
+use crate::authorization::sees_project;
 use crate::call::Call;
 use crate::keys::Access;
 use crate::manage::is_name;
+use crate::operation::Operation;
 use crate::reply::{Reply, store_error};
 
 /// Returns true if a deletion is confirmed: by its header, or because the settings require none.
@@ -42,7 +44,9 @@ pub(crate) async fn restore_project(service: &Service, project: &str) -> Result<
 /// Lists the deleted projects that the key may restore.
 pub(crate) fn list_projects(service: &Service, catalog: &Catalog, call: &Call) -> Reply {
     let projects = catalog.deleted_projects().iter();
-    let visible = projects.filter(|project| call.key.allows(&project.name, Access::Admin));
+    let visible = projects.filter(|project| {
+        sees_project(&call.key, Operation::ListDeletedProjects, &project.name, &[Access::Admin])
+    });
     let shown: Vec<Value> = visible
         .map(|project| json!({ "projectName": project.name, "deleteTime": project.deleted, "restoreUntil": until(service, project.deleted) }))
         .collect();

@@ -12,15 +12,14 @@ use logship_listener::{Activity, Connection};
 use logship_logstore::{Logstore, Project, StoreError};
 use logship_sls::error::{ApiError, ErrorCode};
 
-use crate::call::{Call, Head, check_access};
-use crate::keys::{ALL_PROJECTS, Key};
-use crate::operation::{Operation, Permission, UNKNOWN};
+use crate::call::{Call, Head};
+use crate::operation::{Operation, UNKNOWN};
 use crate::quotas::Direction;
 use crate::reply::{Reply, ReplyBody, response, store_error};
 use crate::service::{CountGuard, Service};
 use crate::{
-    audit, deletion, groups, ingest, manage, metrics, monitor, previews, pull, put, shippers, stages, store,
-    tasks,
+    audit, authorization, deletion, groups, ingest, manage, metrics, monitor, previews, pull, put, shippers,
+    sources, stages, store, tasks,
 };
 
 /// Answers a request.
@@ -82,7 +81,7 @@ async fn dispatch(
     let (project, path) = (head.project.clone(), Arc::clone(&head.path));
     let operation = Operation::parse(head.method(), project.as_deref(), &path, &head.query)?;
     *name = operation.name();
-    if let Err(error) = check_allowed(service, &head.key, operation) {
+    if let Err(error) = check_allowed(service, &head, operation) {
         let call = head.into_call(Bytes::new(), connection);
         if audit::is_recorded_failure(Some(operation), &error) {
             let record = audit::record(&call, operation);
@@ -113,18 +112,20 @@ async fn refuse(
 }
 
 /// Fails unless the key may perform the operation now. The body is received only afterwards.
-fn check_allowed(service: &Service, key: &Key, operation: Operation<'_>) -> Result<(), ApiError> {
-    check_permission(key, operation)?;
+fn check_allowed(service: &Service, head: &Head, operation: Operation<'_>) -> Result<(), ApiError> {
+    authorization::check_head(&head.key, operation, &head.query)?;
     audit::protect(operation)?;
     if matches!(operation, Operation::Put { .. } | Operation::Ingest { .. }) {
-        service.quotas.check(key, Direction::Write, (service.store_clock)())?;
+        service.quotas.check(&head.key, Direction::Write, (service.store_clock)())?;
     }
     Ok(())
 }
 
 /// Performs an operation, and records it in the audit log if it is a change.
 async fn audited(service: &Arc<Service>, call: &Call, operation: Operation<'_>) -> Result<Reply, ApiError> {
-    let (result, is_recorded) = if operation.is_change() {
+    let (result, is_recorded) = if let Err(error) = authorization::check_created(call, operation) {
+        (Err(error), false)
+    } else if operation.is_change() {
         audit::within(audit::record(call, operation), perform(service, call, operation)).await
     } else {
         (perform(service, call, operation).await, false)
@@ -139,15 +140,6 @@ async fn audited(service: &Arc<Service>, call: &Call, operation: Operation<'_>) 
     result
 }
 
-/// Fails unless the key of the request has the permission that the operation needs.
-fn check_permission(key: &Key, operation: Operation<'_>) -> Result<(), ApiError> {
-    match operation.permission() {
-        Permission::NoKey | Permission::AnyKey | Permission::NewProject => Ok(()),
-        Permission::Project(access) => check_access(key, operation.project().unwrap_or_default(), access),
-        Permission::AllProjects(access) => check_access(key, ALL_PROJECTS, access),
-    }
-}
-
 /// Calls the handler of an operation.
 async fn perform(service: &Arc<Service>, call: &Call, operation: Operation<'_>) -> Result<Reply, ApiError> {
     use Operation::*;
@@ -155,6 +147,7 @@ async fn perform(service: &Arc<Service>, call: &Call, operation: Operation<'_>) 
     let existing = operation.project().filter(|_| !matches!(operation, RestoreProject { .. }));
     let project = existing.map(|name| catalog.project(name).map_err(store_error)).transpose()?;
     let get = |logstore: &str| find_logstore(project, logstore);
+    let get_project = || project.ok_or_else(|| store_error(StoreError::NoProject(String::new())));
     match operation {
         Health | Ready | ShowMetrics => monitor::answer(service, operation).await,
         ShowStore => store::show(service).await,
@@ -209,6 +202,13 @@ async fn perform(service: &Arc<Service>, call: &Call, operation: Operation<'_>) 
         UpdateShipper { logstore, rule, .. } => shippers::update(service, call, get(logstore)?, rule).await,
         DeleteShipper { logstore, rule, .. } => shippers::delete(service, get(logstore)?, rule).await,
         PreviewStage { logstore, rule, .. } => previews::run(service, call, get(logstore)?, rule).await,
+        ListSources { .. } => sources::list(service, call, get_project()?),
+        TestNewSource { .. } => sources::test_new(service, call, get_project()?).await,
+        CreateSource { .. } => sources::create(service, call, get_project()?).await,
+        ShowSource { source, .. } => sources::show(service, get_project()?, source),
+        UpdateSource { source, .. } => sources::update(service, call, get_project()?, source).await,
+        DeleteSource { source, .. } => sources::delete(service, get_project()?, source).await,
+        TestSource { source, .. } => sources::test_known(service, call, get_project()?, source).await,
         ListRuleTasks { logstore, rule, .. } => tasks::of_shipper(service, call, get(logstore)?, rule).await,
         RetryRuleTasks { logstore, rule, .. } => {
             tasks::retry_of_shipper(service, call, get(logstore)?, rule).await

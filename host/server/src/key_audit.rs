@@ -114,7 +114,11 @@ fn describe(service: &Service, key: &Key) -> Result<String, StoreError> {
         format!("{} {}", key.secret.expose(), key.token.as_ref().map_or("", |token| token.expose()));
     let digest = service.store.audit_digest(&secrets)?;
     let expires = key.expires.map(|time| format!(", expires {time}")).unwrap_or_default();
-    Ok(format!("{}{expires}, secret {digest}", grants.join(", ")))
+    let access = key
+        .policy
+        .as_ref()
+        .map_or_else(|| grants.join(", "), |policy| format!("policy {}", policy.to_json()));
+    Ok(format!("secret {digest}{expires}, {access}"))
 }
 
 fn announced_record(change: &KeyChange, before: &KnownKeys, known: &KnownKeys) -> AuditRecord {

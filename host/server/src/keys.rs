@@ -15,6 +15,7 @@ pub use logship_config::key::{Access, Grant, GroupGrant, Key};
 pub use logship_config::quota::Quota;
 
 use crate::key_changes;
+use crate::operation::actions;
 
 /// The name of the key file, in the data directory.
 pub const FILE: &str = "keys.toml";
@@ -37,6 +38,7 @@ pub fn create(grants: Vec<Grant>, note: &str, now: u64) -> Key {
         note: note.into(),
         groups: vec![],
         grants,
+        policy: None,
         quota: None,
     }
 }
@@ -82,6 +84,11 @@ pub enum KeysError {
         /// The line and the error.
         message: String,
     },
+    /// The key has a policy.
+    #[error(
+        "key {0} has a policy, which decides about consumer groups: create a key with another policy instead"
+    )]
+    Policy(String),
     /// No key has the ID.
     #[error("key {0} does not exist: `logship key list` shows all keys")]
     Unknown(String),
@@ -110,8 +117,14 @@ impl KeyFile {
         }
         let text = fs::read_to_string(&self.0).map_err(|source| self.failed(source))?;
         let content = logship_config::key::Keys::parse(&text);
-        let content = content.map_err(|message| KeysError::Content { path: self.0.clone(), message })?;
-        Ok(content.keys)
+        let invalid = |message| KeysError::Content { path: self.0.clone(), message };
+        let keys = content.map_err(invalid)?.keys;
+        for key in &keys {
+            // A policy with a misspelt action would deny less than it says.
+            let check = key.policy.as_ref().map_or(Ok(()), actions::check);
+            check.map_err(|error| invalid(format!("key {}: {error}", key.id)))?;
+        }
+        Ok(keys)
     }
 
     /// Changes the keys under an exclusive lock.
@@ -167,7 +180,7 @@ pub(crate) struct Keys {
 
 #[derive(Debug)]
 struct KeyCache {
-    keys: Arc<HashMap<String, Key>>,
+    keys: Arc<KeysById>,
     /// The file's inode and modification time.
     version: Option<(u64, i64, i64)>,
     checked_at: Instant,
@@ -181,7 +194,7 @@ impl Keys {
     }
 
     /// The current keys, at most a second old.
-    pub(crate) fn get(&self) -> Arc<HashMap<String, Key>> {
+    pub(crate) fn get(&self) -> Arc<KeysById> {
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         if cache.checked_at.elapsed() >= RELOAD_INTERVAL {
             cache.checked_at = Instant::now();
@@ -203,8 +216,11 @@ impl Keys {
     }
 }
 
-fn index(keys: Vec<Key>) -> Arc<HashMap<String, Key>> {
-    Arc::new(keys.into_iter().map(|key| (key.id.clone(), key)).collect())
+/// Keys by their IDs.
+pub(crate) type KeysById = HashMap<String, Arc<Key>>;
+
+fn index(keys: Vec<Key>) -> Arc<KeysById> {
+    Arc::new(keys.into_iter().map(|key| (key.id.clone(), Arc::new(key))).collect())
 }
 
 fn version(path: &Path) -> Option<(u64, i64, i64)> {

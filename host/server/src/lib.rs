@@ -4,9 +4,9 @@
 //! A request passes these modules in order:
 //! - [`server`]: connections, shutdown; `tls`: certificates. The crate `listener` limits connections.
 //! - `dispatch`: answers requests; `call`, `credentials`: authenticate them; `body`: receives them; [`keys`]: access keys.
-//! - [`operation`]: the operations of the API as data: requests, names, permissions.
+//! - [`operation`]: the operations of the API as data: requests, names, permissions. `authorization`: decides by them.
 //! - Handlers, a module per noun: `manage` (projects, logstores, shards), `deletion` (deletes and restores them), `put`, `put_id` and `ingest` (write logs), `pull` (cursors,
-//!   read logs), `groups` (consumer groups), `shippers` (rules), `tasks`, `stages`, `previews` (of a stage), `store` (its
+//!   read logs), `groups` (consumer groups), `shippers` (rules), `sources` (data sources), `tasks`, `stages`, `previews` (of a stage), `store` (its
 //!   generations and backups), `monitor` (health, metrics).
 //! - `reply`: responses.
 //!
@@ -25,6 +25,7 @@
 //! `BLESS=1 cargo test -p logship-server operation` renews the table in `docs/service.md`.
 
 mod audit;
+mod authorization;
 pub mod backup;
 mod backup_state;
 mod body;
@@ -56,6 +57,7 @@ mod rule_checker;
 pub mod server;
 mod service;
 mod shippers;
+mod sources;
 mod stages;
 mod store;
 mod tasks;

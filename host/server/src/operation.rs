@@ -9,10 +9,12 @@ use logship_config::stage_name::is_digest;
 use logship_sls::error::{ApiError, ErrorCode};
 use logship_sls::query::Query;
 
-use crate::keys::Access;
-use crate::keys::Access::{Admin, Read, Write};
 use Permission::{AllProjects, AnyKey, NewProject, NoKey, Project};
+use logship_config::key::Access;
+use logship_config::key::Access::{Admin, Read, Write};
 
+pub mod actions;
+mod resource;
 #[cfg(test)]
 mod tests;
 
@@ -60,6 +62,8 @@ pub struct Endpoint {
     pub permission: Permission,
     /// The API that it belongs to.
     pub api: Api,
+    /// The names of its action in policies: the newest of Log Service first, or its own. Only policies use them.
+    pub actions: &'static [&'static str],
 }
 
 /// Defines the operations. The first one that matches a request is its operation, so special requests precede general
@@ -67,7 +71,8 @@ pub struct Endpoint {
 macro_rules! operations {
     ($(
         $variant:ident $({ $($parameter:ident),+ })?:
-        $method:ident $($path:literal)|+ $(if $condition:expr)?, $name:expr, $permission:expr, $api:ident;
+        $method:ident $($path:literal)|+ $(if $condition:expr)?, $name:expr, $permission:expr, $api:ident
+        $(, $($action:literal)|+)?;
     )+) => {
         /// An operation, with the parameters of its path.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,6 +103,7 @@ macro_rules! operations {
                         paths: &[$($path),+],
                         permission: $permission,
                         api: Api::$api,
+                        actions: &[$($($action),+)?],
                     }),+
                 }
             }
@@ -132,110 +138,125 @@ operations! {
     // State of the service.
     Health: ANY "/healthz", "health", NoKey, Logship;
     Ready: ANY "/readyz", "ready", NoKey, Logship;
-    ShowMetrics: GET "/metrics", "metrics", AllProjects(Read), Logship;
+    ShowMetrics: GET "/metrics", "metrics", AllProjects(Read), Logship, "logship:GetMetrics";
 
     // The store: its generations, and decisions of its operator.
-    ShowStore: GET "/store", "show store", AllProjects(Read), Logship;
-    BackUpStore: POST "/store?type=backup", "back up store", AllProjects(Admin), Logship;
-    ConfirmStore: POST "/store?type=confirm", "confirm store", AllProjects(Admin), Logship;
+    ShowStore: GET "/store", "show store", AllProjects(Read), Logship, "logship:GetStore";
+    BackUpStore: POST "/store?type=backup", "back up store", AllProjects(Admin), Logship, "logship:BackUpStore";
+    ConfirmStore: POST "/store?type=confirm", "confirm store", AllProjects(Admin), Logship, "logship:ConfirmStore";
 
     // Stages. Rules of all projects share their names.
-    ListStages: GET "/stages", "list stages", AllProjects(Read), Logship;
-    AddStage: POST "/stages", "add stage", AllProjects(Admin), Logship;
-    ShowStage { name }: GET "/stages/NAME" if !is_digest(name), "show stage", AllProjects(Read), Logship;
-    ChangeStage { name }: PUT "/stages/NAME", "change stage", AllProjects(Admin), Logship;
-    RemoveStage { name }: DELETE "/stages/NAME", "remove stage", AllProjects(Admin), Logship;
-    FetchStage { project, digest }: GET "PROJECT/stages/DIGEST", "fetch stage", Project(Read), Logship;
+    ListStages: GET "/stages", "list stages", AllProjects(Read), Logship, "logship:ListStages";
+    AddStage: POST "/stages", "add stage", AllProjects(Admin), Logship, "logship:CreateStage";
+    ShowStage { name }: GET "/stages/NAME" if !is_digest(name), "show stage", AllProjects(Read), Logship, "logship:GetStage";
+    ChangeStage { name }: PUT "/stages/NAME", "change stage", AllProjects(Admin), Logship, "logship:UpdateStage";
+    RemoveStage { name }: DELETE "/stages/NAME", "remove stage", AllProjects(Admin), Logship, "logship:DeleteStage";
+    FetchStage { project, digest }: GET "PROJECT/stages/DIGEST", "fetch stage", Project(Read), Logship, "logship:GetStage";
 
     // Projects.
-    ShowProject { project }: GET "PROJECT/", "show project", Project(Read), Sls;
-    ListProjects: GET "/", "list projects", AnyKey, Sls;
-    CreateProject: POST "/", "create project", NewProject, Sls;
-    UpdateProject { project }: PUT "PROJECT/", "update project", Project(Admin), Sls;
-    DeleteProject { project }: DELETE "PROJECT/", "delete project", Project(Admin), Sls;
-    RestoreProject { project }: POST "PROJECT/restore", "restore project", Project(Admin), Logship;
-    ListDeletedLogstores { project }: GET "PROJECT/deleted", "list deleted logstores", Project(Read), Logship;
-    ListDeletedProjects: GET "/deleted", "list deleted projects", AnyKey, Logship;
+    ShowProject { project }: GET "PROJECT/", "show project", Project(Read), Sls, "log:GetProject";
+    ListProjects: GET "/", "list projects", AnyKey, Sls, "log:ListProject";
+    CreateProject: POST "/", "create project", NewProject, Sls, "log:CreateProject";
+    UpdateProject { project }: PUT "PROJECT/", "update project", Project(Admin), Sls, "log:UpdateProject";
+    DeleteProject { project }: DELETE "PROJECT/", "delete project", Project(Admin), Sls, "log:DeleteProject";
+    RestoreProject { project }: POST "PROJECT/restore", "restore project", Project(Admin), Logship, "logship:RestoreProject";
+    ListDeletedLogstores { project }: GET "PROJECT/deleted", "list deleted logstores", Project(Read), Logship, "logship:ListDeletedLogStores";
+    ListDeletedProjects: GET "/deleted", "list deleted projects", AnyKey, Logship, "logship:ListDeletedProjects";
 
     // Logstores.
-    ListLogstores { project }: GET "PROJECT/logstores", "list logstores", Project(Read), Sls;
-    CreateLogstore { project }: POST "PROJECT/logstores", "create logstore", Project(Admin), Sls;
-    ShowLogstore { project, logstore }: GET "PROJECT/logstores/LOGSTORE", "show logstore", Project(Read), Sls;
-    UpdateLogstore { project, logstore }: PUT "PROJECT/logstores/LOGSTORE", "update logstore", Project(Admin), Sls;
-    DeleteLogstore { project, logstore }: DELETE "PROJECT/logstores/LOGSTORE", "delete logstore", Project(Admin), Sls;
+    ListLogstores { project }: GET "PROJECT/logstores", "list logstores", Project(Read), Sls, "log:ListLogStores";
+    CreateLogstore { project }: POST "PROJECT/logstores", "create logstore", Project(Admin), Sls, "log:CreateLogStore";
+    ShowLogstore { project, logstore }: GET "PROJECT/logstores/LOGSTORE", "show logstore", Project(Read), Sls, "log:GetLogStore";
+    UpdateLogstore { project, logstore }: PUT "PROJECT/logstores/LOGSTORE", "update logstore", Project(Admin), Sls, "log:UpdateLogStore";
+    DeleteLogstore { project, logstore }: DELETE "PROJECT/logstores/LOGSTORE", "delete logstore", Project(Admin), Sls, "log:DeleteLogStore";
     RestoreLogstore { project, logstore }:
-        POST "PROJECT/logstores/LOGSTORE/restore", "restore logstore", Project(Admin), Logship;
+        POST "PROJECT/logstores/LOGSTORE/restore", "restore logstore", Project(Admin), Logship, "logship:RestoreLogStore";
     HoldLogstore { project, logstore }:
-        PUT "PROJECT/logstores/LOGSTORE/hold", "hold logstore", Project(Admin), Logship;
+        PUT "PROJECT/logstores/LOGSTORE/hold", "hold logstore", Project(Admin), Logship, "logship:HoldLogStore";
     ReleaseLogstore { project, logstore }:
-        DELETE "PROJECT/logstores/LOGSTORE/hold", "release logstore", AllProjects(Admin), Logship;
+        DELETE "PROJECT/logstores/LOGSTORE/hold", "release logstore", AllProjects(Admin), Logship, "logship:ReleaseLogStore";
 
     // Logs. The Go SDK posts to the logstore itself.
-    Ingest { project, logstore }: POST "/ingest/PROJECT/LOGSTORE", "ingest", Project(Write), Logship;
+    Ingest { project, logstore }: POST "/ingest/PROJECT/LOGSTORE", "ingest", Project(Write), Logship, "log:PostLogStoreLogs";
     Put { project, logstore }:
         POST "PROJECT/logstores/LOGSTORE/shards/lb" | "PROJECT/logstores/LOGSTORE/shards/route" | "PROJECT/logstores/LOGSTORE",
-        "put", Project(Write), Sls;
+        "put", Project(Write), Sls, "log:PostLogStoreLogs";
     Pull { project, logstore, shard }:
         GET "PROJECT/logstores/LOGSTORE/shards/SHARD?type=log" | "PROJECT/logstores/LOGSTORE/shards/SHARD?type=logs",
-        "pull", Project(Read), Sls;
+        "pull", Project(Read), Sls, "log:GetCursorOrData";
 
     // Shards and cursors.
-    ListShards { project, logstore }: GET "PROJECT/logstores/LOGSTORE/shards", "list shards", Project(Read), Sls;
+    ListShards { project, logstore }: GET "PROJECT/logstores/LOGSTORE/shards", "list shards", Project(Read), Sls, "log:ListShards";
     Reshard { project, logstore, shard }:
-        POST "PROJECT/logstores/LOGSTORE/shards/SHARD", "split or merge", Project(Admin), Sls;
+        POST "PROJECT/logstores/LOGSTORE/shards/SHARD", "split or merge", Project(Admin), Sls, "log:SplitShard" | "log:MergeShard";
     Cursor { project, logstore, shard }:
-        GET "PROJECT/logstores/LOGSTORE/shards/SHARD?type=cursor", "cursor", Project(Read), Sls;
+        GET "PROJECT/logstores/LOGSTORE/shards/SHARD?type=cursor", "cursor", Project(Read), Sls, "log:GetCursorOrData";
     CursorTime { project, logstore, shard }:
-        GET "PROJECT/logstores/LOGSTORE/shards/SHARD?type=cursor_time", "cursor time", Project(Read), Sls;
+        GET "PROJECT/logstores/LOGSTORE/shards/SHARD?type=cursor_time", "cursor time", Project(Read), Sls, "log:GetCursorOrData";
 
     // Consumer groups.
     ListGroups { project, logstore }:
-        GET "PROJECT/logstores/LOGSTORE/consumergroups", "list groups", Project(Read), Sls;
+        GET "PROJECT/logstores/LOGSTORE/consumergroups", "list groups", Project(Read), Sls, "log:ListConsumerGroup";
     CreateGroup { project, logstore }:
-        POST "PROJECT/logstores/LOGSTORE/consumergroups", "create group", Project(Read), Sls;
+        POST "PROJECT/logstores/LOGSTORE/consumergroups", "create group", Project(Read), Sls, "log:CreateConsumerGroup";
     UpdateGroup { project, logstore, group }:
-        PUT "PROJECT/logstores/LOGSTORE/consumergroups/GROUP", "update group", Project(Read), Sls;
+        PUT "PROJECT/logstores/LOGSTORE/consumergroups/GROUP", "update group", Project(Read), Sls, "log:UpdateConsumerGroup";
     DeleteGroup { project, logstore, group }:
-        DELETE "PROJECT/logstores/LOGSTORE/consumergroups/GROUP", "delete group", Project(Read), Sls;
+        DELETE "PROJECT/logstores/LOGSTORE/consumergroups/GROUP", "delete group", Project(Read), Sls, "log:DeleteConsumerGroup";
     GroupStatus { project, logstore, group }:
-        GET "PROJECT/logstores/LOGSTORE/consumergroups/GROUP?type=status", "group status", Project(Read), Logship;
+        GET "PROJECT/logstores/LOGSTORE/consumergroups/GROUP?type=status", "group status", Project(Read), Logship, "log:GetConsumerGroupCheckPoint" | "log:GetCheckPoint";
     Checkpoints { project, logstore, group }:
-        GET "PROJECT/logstores/LOGSTORE/consumergroups/GROUP", "checkpoints", Project(Read), Sls;
+        GET "PROJECT/logstores/LOGSTORE/consumergroups/GROUP", "checkpoints", Project(Read), Sls, "log:GetConsumerGroupCheckPoint" | "log:GetCheckPoint";
     Heartbeat { project, logstore, group }:
-        POST "PROJECT/logstores/LOGSTORE/consumergroups/GROUP?type=heartbeat", "heartbeat", Project(Read), Sls;
+        POST "PROJECT/logstores/LOGSTORE/consumergroups/GROUP?type=heartbeat", "heartbeat", Project(Read), Sls, "log:ConsumerGroupHeartBeat" | "log:HeartBeat";
     SaveCheckpoint { project, logstore, group }:
-        POST "PROJECT/logstores/LOGSTORE/consumergroups/GROUP?type=checkpoint", "save checkpoint", Project(Read), Sls;
+        POST "PROJECT/logstores/LOGSTORE/consumergroups/GROUP?type=checkpoint", "save checkpoint", Project(Read), Sls, "log:ConsumerGroupUpdateCheckPoint" | "log:UpdateCheckPoint";
 
     // Shipping rules: shippers, in Log Service's words.
     ListShippers { project, logstore }:
-        GET "PROJECT/logstores/LOGSTORE/shipper", "list shippers", Project(Read), Sls;
+        GET "PROJECT/logstores/LOGSTORE/shipper", "list shippers", Project(Read), Sls, "log:ListShipper";
     CreateShipper { project, logstore }:
-        POST "PROJECT/logstores/LOGSTORE/shipper", "create shipper", Project(Admin), Sls;
+        POST "PROJECT/logstores/LOGSTORE/shipper", "create shipper", Project(Admin), Sls, "log:CreateShipper";
     ShowShipper { project, logstore, rule }:
-        GET "PROJECT/logstores/LOGSTORE/shipper/RULE", "show shipper", Project(Read), Sls;
+        GET "PROJECT/logstores/LOGSTORE/shipper/RULE", "show shipper", Project(Read), Sls, "log:GetShipper";
     UpdateShipper { project, logstore, rule }:
-        PUT "PROJECT/logstores/LOGSTORE/shipper/RULE", "update shipper", Project(Admin), Sls;
+        PUT "PROJECT/logstores/LOGSTORE/shipper/RULE", "update shipper", Project(Admin), Sls, "log:UpdateShipper";
     DeleteShipper { project, logstore, rule }:
-        DELETE "PROJECT/logstores/LOGSTORE/shipper/RULE", "delete shipper", Project(Admin), Sls;
+        DELETE "PROJECT/logstores/LOGSTORE/shipper/RULE", "delete shipper", Project(Admin), Sls, "log:DeleteShipper";
     // The request may carry a component, as when a stage is added.
     PreviewStage { project, logstore, rule }:
-        POST "PROJECT/logstores/LOGSTORE/shipper/RULE/trials", "try stage", AllProjects(Admin), Logship;
+        POST "PROJECT/logstores/LOGSTORE/shipper/RULE/trials", "try stage", AllProjects(Admin), Logship, "logship:PreviewStage";
+
+    // Data sources: connections that jobs and rules name.
+    ListSources { project }: GET "PROJECT/sources", "list sources", Project(Read), Logship, "logship:ListDataSources";
+    TestNewSource { project }:
+        POST "PROJECT/sources?type=test", "test source", Project(Admin), Logship, "logship:TestDataSource";
+    CreateSource { project }:
+        POST "PROJECT/sources", "create source", Project(Admin), Logship, "logship:CreateDataSource";
+    ShowSource { project, source }:
+        GET "PROJECT/sources/SOURCE", "show source", Project(Read), Logship, "logship:GetDataSource";
+    UpdateSource { project, source }:
+        PUT "PROJECT/sources/SOURCE", "update source", Project(Admin), Logship, "logship:UpdateDataSource";
+    DeleteSource { project, source }:
+        DELETE "PROJECT/sources/SOURCE", "delete source", Project(Admin), Logship, "logship:DeleteDataSource";
+    TestSource { project, source }:
+        POST "PROJECT/sources/SOURCE?type=test", "test source", Project(Admin), Logship, "logship:TestDataSource";
 
     // Tasks.
     ListRuleTasks { project, logstore, rule }:
-        GET "PROJECT/logstores/LOGSTORE/shipper/RULE/tasks", "list tasks", Project(Read), Sls;
+        GET "PROJECT/logstores/LOGSTORE/shipper/RULE/tasks", "list tasks", Project(Read), Sls, "log:GetShipperStatus";
     RetryRuleTasks { project, logstore, rule }:
-        PUT "PROJECT/logstores/LOGSTORE/shipper/RULE/tasks", "retry tasks", Project(Admin), Sls;
-    ListTasks { project }: GET "PROJECT/tasks", "list tasks", Project(Read), Logship;
-    RetryTasks { project }: PUT "PROJECT/tasks", "retry tasks", Project(Admin), Logship;
-    VerifyTask { project, id }: GET "PROJECT/tasks/ID?type=verify", "show task", Project(Read), Logship;
-    ShowTask { project, id }: GET "PROJECT/tasks/ID", "show task", Project(Read), Logship;
+        PUT "PROJECT/logstores/LOGSTORE/shipper/RULE/tasks", "retry tasks", Project(Admin), Sls, "log:RetryShipperTask";
+    ListTasks { project }: GET "PROJECT/tasks", "list tasks", Project(Read), Logship, "logship:ListTasks";
+    RetryTasks { project }: PUT "PROJECT/tasks", "retry tasks", Project(Admin), Logship, "logship:RetryTasks";
+    VerifyTask { project, id }: GET "PROJECT/tasks/ID?type=verify", "show task", Project(Read), Logship, "logship:GetTask";
+    ShowTask { project, id }: GET "PROJECT/tasks/ID", "show task", Project(Read), Logship, "logship:GetTask";
 
     // Requests with an unknown `type`. They are rejected, but only after the permission check.
     UnknownRead { project, logstore, shard }:
-        GET "PROJECT/logstores/LOGSTORE/shards/SHARD", UNKNOWN, Project(Read), Sls;
+        GET "PROJECT/logstores/LOGSTORE/shards/SHARD", UNKNOWN, Project(Read), Sls, "log:GetCursorOrData";
     UnknownGroupChange { project, logstore, group }:
-        POST "PROJECT/logstores/LOGSTORE/consumergroups/GROUP", UNKNOWN, Project(Read), Sls;
+        POST "PROJECT/logstores/LOGSTORE/consumergroups/GROUP", UNKNOWN, Project(Read), Sls, "log:ConsumerGroupHeartBeat" | "log:HeartBeat";
 }
 
 impl<'a> Operation<'a> {
@@ -308,6 +329,8 @@ impl<'a> Operation<'a> {
                 | Self::Ingest { .. }
                 | Self::Heartbeat { .. }
                 | Self::PreviewStage { .. }
+                | Self::TestNewSource { .. }
+                | Self::TestSource { .. }
                 | Self::UnknownGroupChange { .. }
         );
         !is_read && !is_unrecorded

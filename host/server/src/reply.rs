@@ -142,7 +142,10 @@ pub(crate) fn store_error(error: StoreError) -> ApiError {
         StoreError::NoConsumer(_) => Code::ConsumerNotExist,
         StoreError::NotOwner { .. } => Code::ConsumerNotMatch,
         StoreError::NoRule(_) => Code::ShipperNotExist,
+        StoreError::NoSource(_) => Code::DataSourceNotExist,
         StoreError::RuleExists(_)
+        | StoreError::SourceExists(_)
+        | StoreError::SourceQuota(_)
         | StoreError::RuleNameTaken(_)
         | StoreError::NoTask(_)
         | StoreError::NoStage(_)

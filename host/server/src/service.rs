@@ -42,7 +42,6 @@ pub struct Service {
     pub(crate) config: Config,
     pub(crate) store: Arc<Store>,
     pub(crate) delivery: Arc<DeliveryEngine>,
-    #[allow(dead_code, reason = "rules and jobs look data sources up")]
     pub(crate) sources: Arc<ServiceSources>,
     pub(crate) stage_catalog: Arc<StageCatalog>,
     pub(crate) folder_watcher: Arc<FolderWatcher>,
@@ -63,12 +62,17 @@ pub struct Service {
     pub(crate) backup: Mutex<Option<BackupState>>,
     /// False during shutdown.
     pub(crate) ready: watch::Sender<bool>,
+    /// Limits the checks of data sources at a time.
+    pub(crate) source_check_permits: Semaphore,
     /// Allows one preview at a time.
     pub(crate) preview_permit: Arc<Semaphore>,
     /// The number of requests in progress.
     pub(crate) active: AtomicUsize,
     pub(crate) connections: Connections,
 }
+
+/// The number of checks of data sources at a time.
+const SOURCE_CHECKS: usize = 4;
 
 /// Why the service can't start.
 #[derive(Debug, thiserror::Error)]
@@ -180,6 +184,7 @@ impl Service {
             ready: watch::Sender::new(true),
             consumer_stats: ConsumerStats::default(),
             refusals: Refusals::default(),
+            source_check_permits: Semaphore::new(SOURCE_CHECKS),
             preview_permit: Arc::new(Semaphore::new(1)),
             active: AtomicUsize::new(0),
             connections: connections(&config.limits),

@@ -159,6 +159,8 @@ codes! {
     PutIdTooOld = 409,
     /// No shipper has the name.
     ShipperNotExist = 404,
+    /// The data source does not exist.
+    DataSourceNotExist = 404,
     /// The body was not received in time. Clients retry.
     RequestTimeout = 408,
     /// The request lacks `Content-Length`.

@@ -1,13 +1,17 @@
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use chrono::DateTime;
 use clap::{Args, Subcommand};
 
 use super::Failure;
-use crate::print::outln;
+use crate::print::{errln, outln};
 use crate::table;
+use logship_config::policy::Policy;
 use logship_server::keys::{self, Access, Grant, GroupGrant, Key, KeyFile, KeysError, Quota};
+use logship_server::operation::actions;
 
 /// Creates, lists and revokes access keys. A running service applies changes within a second.
 #[derive(Debug, Args)]
@@ -24,8 +28,17 @@ enum Command {
     /// Creates a key and prints its id and secret.
     Create {
         /// Grants write, read, readwrite or admin access: in all projects, or in one as read=PROJECT. Repeatable.
-        #[arg(long = "allow", value_name = "ACCESS[=PROJECT]", required = true, value_parser = grant)]
+        #[arg(
+            long = "allow",
+            value_name = "ACCESS[=PROJECT]",
+            required_unless_present = "policy",
+            conflicts_with_all = ["policy"],
+            value_parser = grant
+        )]
         grants: Vec<Grant>,
+        /// Grants what this RAM policy allows (JSON), and nothing else.
+        #[arg(long, value_name = "FILE", conflicts_with = "groups")]
+        policy: Option<PathBuf>,
         /// Creates a temporary key with a security token, which expires after this many hours.
         #[arg(long, value_name = "HOURS", value_parser = clap::value_parser!(u64).range(1..=24 * 366))]
         hours: Option<u64>,
@@ -42,6 +55,11 @@ enum Command {
     },
     /// Lists the keys, without their secrets.
     List,
+    /// Shows a key with its policy, without its secret.
+    Show {
+        /// The id of the key.
+        id: String,
+    },
     /// Gives a key consumer groups that it did not create, for example those of a key that it replaces.
     Give {
         /// The id of the key.
@@ -128,20 +146,25 @@ impl KeyCommand {
             return Err(format!("{} is not a directory: {hint}", self.data.display()).into());
         }
         match self.command {
-            Command::Create { grants, hours, groups, quota, note } => {
+            Command::Create { grants, policy, hours, groups, quota, note } => {
+                let policy = policy.as_deref().map(read_policy).transpose()?;
                 let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
                 let mut key = match hours {
                     Some(hours) => keys::create_temporary(grants, &note, now, now + hours * 3600),
                     None => keys::create(grants, &note, now),
                 };
-                key.groups = groups;
+                (key.groups, key.policy) = (groups, policy);
                 set_quota(&mut key.quota, quota);
                 create(&file, key)?;
             }
             Command::List => list(file.read()?),
+            Command::Show { id } => show_key(find(&mut file.read()?, &id)?),
             Command::Give { id, groups } => {
                 let all = file.change(|keys| {
                     let key = find(keys, &id)?;
+                    if key.policy.is_some() {
+                        return Err(KeysError::Policy(id.clone()));
+                    }
                     key.groups.extend(groups);
                     Ok(key.groups.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
                 })?;
@@ -173,6 +196,49 @@ impl KeyCommand {
     }
 }
 
+/// The largest file of a policy, in bytes. White space does not count for the policy itself.
+const MAX_POLICY_FILE: u64 = 1 << 20;
+
+/// Reads a policy, and warns about actions that allow nothing here.
+fn read_policy(path: &Path) -> Result<Policy, Failure> {
+    let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    let mut text = String::new();
+    let file = File::open(path).map_err(|error| failed(&error))?;
+    file.take(MAX_POLICY_FILE + 1).read_to_string(&mut text).map_err(|error| failed(&error))?;
+    if text.len() as u64 > MAX_POLICY_FILE {
+        return Err(failed(&"is larger than 1 MiB, so it is no policy").into());
+    }
+    let policy = Policy::parse(&text).map_err(|error| failed(&error))?;
+    actions::check(&policy).map_err(|error| failed(&error))?;
+    for action in actions::without_operation(&policy) {
+        errln!("note: {action} allows nothing here: this service has no such operation");
+    }
+    Ok(policy)
+}
+
+/// Prints a key, without its secrets.
+fn show_key(key: &Key) {
+    let access: Vec<_> = key.grants.iter().map(show).collect();
+    let groups: Vec<_> = key.groups.iter().map(ToString::to_string).collect();
+    let quota = key.quota.as_ref().map(show_quota).unwrap_or_default();
+    let expires = key.expires.map_or("never".into(), minute);
+    let values = [
+        ("id", key.id.clone()),
+        ("access", access.join(", ")),
+        ("groups", groups.join(", ")),
+        ("quota", quota),
+        ("created (UTC)", minute(key.created)),
+        ("expires", expires),
+        ("note", key.note.clone()),
+    ];
+    for (name, value) in values.into_iter().filter(|(_, value)| !value.is_empty()) {
+        outln!("{name}: {value}");
+    }
+    if let Some(policy) = &key.policy {
+        outln!("policy:\n{:#}", policy.to_json());
+    }
+}
+
 /// Stores a key, and prints its id and secrets.
 fn create(file: &KeyFile, key: Key) -> Result<(), Failure> {
     file.change(|keys| {
@@ -192,7 +258,7 @@ fn list(keys: Vec<Key>) {
         let groups: Vec<_> = key.groups.iter().map(ToString::to_string).collect();
         vec![
             key.id,
-            access.join(", "),
+            if key.policy.is_some() { "policy".into() } else { access.join(", ") },
             groups.join(", "),
             key.quota.as_ref().map(show_quota).unwrap_or_default(),
             minute(key.created),

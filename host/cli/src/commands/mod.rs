@@ -34,6 +34,7 @@ mod settings;
 mod ship;
 mod ship_columns;
 mod signals;
+mod source;
 mod stage;
 mod store;
 mod tail;
@@ -80,6 +81,7 @@ enum Command {
     Task(Box<task::TaskCommand>),
     Verify(Box<verify::VerifyCommand>),
     Fsck(fsck::FsckCommand),
+    Source(Box<source::SourceCommand>),
     Group(Box<group::GroupCommand>),
     Key(Box<key::KeyCommand>),
     Audit(Box<audit::AuditCommand>),
@@ -171,6 +173,7 @@ fn run_command(cli: Cli) -> Result<(), Failure> {
         Command::Task(command) => command.run(&cli.engine),
         Command::Verify(command) => command.run(),
         Command::Fsck(command) => command.run(),
+        Command::Source(command) => command.run(),
         Command::Group(command) => command.run(),
         Command::Key(command) => command.run(),
         Command::Audit(command) => command.run(),

@@ -85,6 +85,13 @@ const REQUESTS: &[(&str, &str, &str, Permission)] = &[
     ("POST", "/logstores/l/shipper/r/trials", "try stage", AllProjects(Admin)),
     ("GET", "/logstores/l/shipper/r/tasks", "list tasks", Project(Read)),
     ("PUT", "/logstores/l/shipper/r/tasks", "retry tasks", Project(Admin)),
+    ("GET", "/sources", "list sources", Project(Read)),
+    ("POST", "/sources", "create source", Project(Admin)),
+    ("POST", "/sources?type=test", "test source", Project(Admin)),
+    ("GET", "/sources/s", "show source", Project(Read)),
+    ("PUT", "/sources/s", "update source", Project(Admin)),
+    ("DELETE", "/sources/s", "delete source", Project(Admin)),
+    ("POST", "/sources/s?type=test", "test source", Project(Admin)),
     ("POST", "/restore", "restore project", Project(Admin)),
     ("GET", "/deleted", "list deleted logstores", Project(Read)),
     ("POST", "/logstores/l/restore", "restore logstore", Project(Admin)),
@@ -262,14 +269,17 @@ fn needed(permission: Permission) -> String {
 
 /// The operations whose paths begin with `host`, as a table.
 fn table(host: &str) -> String {
-    let mut table = String::from("| method | path | operation | access | API |\n|---|---|---|---|---|\n");
+    let mut table = String::from(
+        "| method | path | operation | access | action in policies | API |\n|---|---|---|---|---|---|\n",
+    );
     for operation in Operation::ALL.iter().filter(|operation| operation.name() != UNKNOWN) {
-        let Endpoint { name, method, paths, permission, api } = operation.endpoint();
+        let Endpoint { name, method, paths, permission, api, actions } = operation.endpoint();
+        let actions = actions.iter().map(|action| format!("`{action}`")).collect::<Vec<_>>().join(", ");
         let (access, api) = (needed(*permission), if *api == Api::Sls { "Log Service" } else { "logship" });
         for path in paths.iter().filter_map(|path| path.strip_prefix(host)) {
             if path.starts_with('/') {
                 let method = if *method == "ANY" { "any" } else { method };
-                writeln!(table, "| {method} | `{path}` | {name} | {access} | {api} |").unwrap();
+                writeln!(table, "| {method} | `{path}` | {name} | {access} | {actions} | {api} |").unwrap();
             }
         }
     }

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use crate::keys::KeysById;
 use logship_config::key::Key;
 use logship_config::quota::Quota;
 use logship_sls::error::{ApiError, ErrorCode};
@@ -122,7 +123,7 @@ impl Quotas {
     }
 
     /// Shows the usage of the day in metrics.
-    pub(crate) fn export_metrics(&self, keys: &HashMap<String, Key>, now: u64) {
+    pub(crate) fn export_metrics(&self, keys: &KeysById, now: u64) {
         for key in keys.values() {
             for direction in [Direction::Write, Direction::Read] {
                 let Some(limits) = self.limits(key, direction) else { continue };
