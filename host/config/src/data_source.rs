@@ -1,11 +1,14 @@
 //! Data sources: the connections that jobs and rules name.
 
+use std::path::PathBuf;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::SourceError;
 use crate::log_hub::LogHubConfig;
+use crate::maxcompute::MaxComputeConfig;
 use crate::secret::SecretPaths;
 use crate::table_store::TableStoreConfig;
 
@@ -36,6 +39,9 @@ pub enum Connection {
     /// The Logstores of a project, to read.
     #[serde(rename = "loghub")]
     LogHub(LogHubConfig),
+    /// A MaxCompute (ODPS) project, to write to.
+    #[serde(rename = "odps", alias = "maxcompute")]
+    MaxCompute(MaxComputeConfig),
     /// An instance of Table Store, to write to.
     #[serde(rename = "ots", alias = "tablestore")]
     TableStore(TableStoreConfig),
@@ -82,12 +88,13 @@ impl DataSource {
 
 impl Connection {
     /// The types that users know.
-    const TYPES: &str = "loghub, ots";
+    const TYPES: &str = "loghub, odps or ots";
 
     /// Returns the type, as `type` has it.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::LogHub(_) => "loghub",
+            Self::MaxCompute(_) => "odps",
             Self::TableStore(_) => "ots",
         }
     }
@@ -96,14 +103,46 @@ impl Connection {
     pub fn is_remote(&self) -> bool {
         match self {
             Self::LogHub(config) => !config.is_local(),
-            Self::TableStore(_) => true,
+            Self::MaxCompute(_) | Self::TableStore(_) => true,
         }
     }
 
     fn check(&self) -> Result<(), SourceError> {
         match self {
             Self::LogHub(config) => config.check(),
+            Self::MaxCompute(config) => config.check(),
             Self::TableStore(config) => config.check(),
+        }
+    }
+
+    /// Checks a connection that a project's admin sets: it may use neither files nor credentials of the service.
+    ///
+    /// # Errors
+    /// The first value that is missing or not allowed.
+    pub fn check_own(&self) -> Result<(), SourceError> {
+        let (ca, key) = match self {
+            Self::LogHub(_) => return Ok(()),
+            Self::MaxCompute(config) => (&config.ca, &config.access_key_id),
+            Self::TableStore(config) => (&config.ca, &config.access_key_id),
+        };
+        if ca.is_some() {
+            let problem =
+                "is not allowed: the file is the service's; set the data source in the service's settings";
+            return Err(SourceError::field("ca", problem));
+        }
+        if key.is_empty() {
+            let problem = "is missing: a project's data source can't use the service's own credentials";
+            return Err(SourceError::field("access-key-id", problem));
+        }
+        Ok(())
+    }
+
+    /// Returns the path of the file in the settings.
+    pub fn file(&mut self) -> Option<&mut PathBuf> {
+        match self {
+            Self::LogHub(_) => None,
+            Self::MaxCompute(config) => config.ca.as_mut(),
+            Self::TableStore(config) => config.ca.as_mut(),
         }
     }
 }
@@ -212,6 +251,34 @@ mod tests {
         let mut value = remote("a", "http://h");
         value["project"] = "evil.example.org/".into();
         assert!(source(value).is_err());
+    }
+
+    #[test]
+    fn types_have_two_names() {
+        for (name, kind) in [("odps", "odps"), ("maxcompute", "odps"), ("ots", "ots"), ("tablestore", "ots")]
+        {
+            let mut value = json!({ "name": "a", "type": name, "endpoint": "http://h", "access-key-id": "id",
+                "access-key-secret": "s3cret" });
+            value[if kind == "odps" { "project" } else { "instance" }] = "p".into();
+            let known = source(value).unwrap();
+            assert_eq!((known.connection.kind(), &known.to_json()["type"]), (kind, &kind.into()));
+            known.connection.check_own().unwrap();
+        }
+    }
+
+    #[test]
+    fn own_sources_use_no_files_and_credentials_of_the_service() {
+        let with = |members: Value| {
+            let mut value =
+                json!({ "name": "a", "type": "odps", "endpoint": "http://h/api", "project": "p" });
+            value.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+            source(value).unwrap().connection.check_own().map_err(|error| error.to_string())
+        };
+        let key = json!({ "access-key-id": "id", "access-key-secret": "s3cret" });
+        with(key).unwrap();
+        assert!(with(json!({})).unwrap_err().starts_with("access-key-id is missing"));
+        let file = json!({ "access-key-id": "id", "access-key-secret": "s3cret", "ca": "/etc/passwd" });
+        assert!(with(file).unwrap_err().starts_with("ca is not allowed"));
     }
 
     #[test]

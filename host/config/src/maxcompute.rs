@@ -5,8 +5,13 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::endpoint::check_endpoint;
+use crate::error::SourceError;
 use crate::limit::TIMEOUT_SECONDS;
 use crate::secret::Secret;
+
+/// The longest name of a project or schema, in characters.
+const MAX_NAME: usize = 128;
 
 /// A MaxCompute (ODPS) project, and the key that writes to its tables.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -93,6 +98,53 @@ pub enum BlockCompression {
 }
 
 impl MaxComputeConfig {
+    /// Checks the values.
+    ///
+    /// # Errors
+    /// The first invalid one.
+    pub fn check(&self) -> Result<(), SourceError> {
+        check_endpoint("endpoint", &self.endpoint, true)?;
+        self.tunnel_endpoint
+            .as_deref()
+            .map_or(Ok(()), |url| check_endpoint("tunnel-endpoint", url, false))?;
+        let is_name = |name: &str| {
+            let is_letter = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+            (1..=MAX_NAME).contains(&name.len()) && name.chars().all(is_letter)
+        };
+        for (field, name) in [("project", Some(self.project.as_str())), ("schema", self.schema.as_deref())] {
+            match name {
+                Some("") => return Err(SourceError::field(field, "is missing: name the MaxCompute project")),
+                // The name becomes a part of URLs.
+                Some(name) if !is_name(name) => {
+                    return Err(SourceError::field(field, "is invalid: use letters, digits and _"));
+                }
+                _ => {}
+            }
+        }
+        if self.access_key_id.is_empty() != self.access_key_secret.is_empty() {
+            return Err(SourceError::field("access-key-secret", "and access-key-id must be set together"));
+        }
+        for (field, value) in [
+            ("access-key-id", Some(self.access_key_id.as_str())),
+            ("security-token", self.security_token.as_ref().map(Secret::expose)),
+            ("region", self.region.as_deref()),
+        ] {
+            // The value becomes a part of a header.
+            if value.is_some_and(|value| !value.bytes().all(|byte| byte.is_ascii_graphic())) {
+                return Err(SourceError::field(
+                    field,
+                    "has spaces or other characters that no key or region has",
+                ));
+            }
+        }
+        match self.timeout_seconds {
+            Some(seconds) if !TIMEOUT_SECONDS.contains(seconds) => {
+                Err(SourceError::field("timeout-seconds", format!("is out of range: {TIMEOUT_SECONDS}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Returns true if both name the same tables, perhaps with other credentials.
     pub fn is_same_project(&self, other: &Self) -> bool {
         let place = |config: &Self| {

@@ -298,7 +298,8 @@ impl Config {
         let destinations = self.destinations.values_mut().filter_map(DestinationConfig::file);
         let receivers = self.receivers.values_mut().flat_map(ReceiverConfig::files);
         let paths = data.into_iter().chain(tls).chain(folders.into_iter().flatten());
-        for path in paths.chain(destinations).chain(receivers) {
+        let sources = self.sources.values_mut().filter_map(|source| source.connection.file());
+        for path in paths.chain(destinations).chain(receivers).chain(sources) {
             *path = folder.join(&*path);
         }
     }

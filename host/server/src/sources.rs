@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use logship_config::data_source::{self, Connection, DataSource};
 use logship_config::error::SourceError;
-use logship_delivery::rows::source_check::{self, Check, Outcome, Owner};
+use logship_delivery::rows::source_check::{self, Check, Outcome, Owner, Target};
 use logship_delivery::rows::sources;
 use logship_logstore::{Project, StoredSource};
 use logship_sls::error::{ApiError, ErrorCode};
@@ -138,13 +138,15 @@ async fn test(
     source: &DataSource,
     owner: Owner,
 ) -> Result<Reply, ApiError> {
-    let logstore = call.query.get("logstore").filter(|name| !name.is_empty());
+    let parameter = |name: &str| call.query.get(name).filter(|value| !value.is_empty());
+    let (logstore, table) = (parameter("logstore"), parameter("table"));
+    let target = Target { logstore, table, partition: parameter("partition") };
     let checks = if source.connection.is_remote() {
         let busy = |_| {
             ApiError::new(ErrorCode::ServerBusy, "other checks of data sources are running: try again soon")
         };
         let _permit = service.source_check_permits.try_acquire().map_err(busy)?;
-        source_check::check_source(source, owner, logstore).await
+        source_check::check_source(source, owner, target).await
     } else {
         vec![check_local(service, project, source, logstore)]
     };
@@ -155,8 +157,10 @@ async fn test(
 
 /// Checks that a project and a Logstore of this service exist.
 fn check_local(service: &Service, project: &Project, source: &DataSource, logstore: Option<&str>) -> Check {
-    let Connection::LogHub(config) = &source.connection;
-    let name = if config.project.is_empty() { &project.name } else { &config.project };
+    let name = match &source.connection {
+        Connection::LogHub(config) if !config.project.is_empty() => &config.project,
+        _ => &project.name,
+    };
     let catalog = service.store.catalog();
     let found = match logstore {
         Some(logstore) => catalog.logstore(name, logstore).map(drop),
@@ -193,6 +197,7 @@ fn check_connection(service: &Service, project: &Project, source: &DataSource) -
             "endpoint is not allowed: this service connects only to data sources of its settings (allow-own-destinations)",
         ));
     }
+    source.connection.check_own().map_err(|error| source_error(&error))?;
     match &source.connection {
         Connection::LogHub(config)
             if config.is_local() && !["", &project.name].contains(&config.project.as_str()) =>

@@ -58,9 +58,8 @@ enum Command {
         /// The name. Without it, tests the data source of the options below.
         #[arg(required_unless_present_any = ["file", "kind"])]
         name: Option<String>,
-        /// Reads this Logstore. Default: the first one. Not for other types than loghub.
-        #[arg(long)]
-        logstore: Option<String>,
+        #[command(flatten)]
+        target: Target,
         #[command(flatten)]
         content: Content,
         #[command(flatten)]
@@ -82,6 +81,20 @@ enum Command {
         #[command(flatten)]
         connect: Connect,
     },
+}
+
+/// What a test tries.
+#[derive(Debug, Args)]
+struct Target {
+    /// Reads this Logstore [default: the first one]
+    #[arg(long)]
+    logstore: Option<String>,
+    /// Opens an upload session of this table of MaxCompute, or describes this table of Table Store. Writes nothing.
+    #[arg(long)]
+    table: Option<String>,
+    /// The partition of the table, such as pt=20261201.
+    #[arg(long, requires = "table")]
+    partition: Option<String>,
 }
 
 /// The members of a data source.
@@ -179,9 +192,9 @@ impl SourceCommand {
                     outln!("{shown:#}");
                     Ok(())
                 }
-                Command::Test { name, logstore, content, connect } => {
+                Command::Test { name, target, content, connect } => {
                     let client = connect.client(Access::Admin)?;
-                    test(&client, name.as_deref(), &content, logstore.as_deref()).await
+                    test(&client, name.as_deref(), &content, &target).await
                 }
                 Command::Update { name, content, connect } => update(&name, &content, &connect).await,
                 Command::Delete { name, connect } => {
@@ -248,10 +261,12 @@ async fn test(
     client: &Client,
     name: Option<&str>,
     content: &Content,
-    logstore: Option<&str>,
+    target: &Target,
 ) -> Result<(), Failure> {
-    let mut query = vec![("type", "test")];
-    query.extend(logstore.map(|logstore| ("logstore", logstore)));
+    let Target { logstore, table, partition } = target;
+    let parameters = [("logstore", logstore), ("table", table), ("partition", partition)];
+    let set = parameters.into_iter().filter_map(|(parameter, value)| Some((parameter, value.as_deref()?)));
+    let query: Vec<_> = [("type", "test")].into_iter().chain(set).collect();
     let checks = match name {
         Some(name) if content.is_empty() => {
             client.send_json(Method::POST, &path(name)?, &query, &json!({})).await?

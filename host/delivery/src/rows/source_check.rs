@@ -1,5 +1,7 @@
 //! Checks of data sources: connects to them, and says which permission is missing.
 
+mod maxcompute;
+
 use std::fmt::Display;
 use std::time::Duration;
 
@@ -57,10 +59,23 @@ pub enum Owner {
     Project,
 }
 
-/// Connects to a data source outside of this service. `logstore` is the one to read; without it, the first one is.
-pub async fn check_source(source: &DataSource, owner: Owner, logstore: Option<&str>) -> Vec<Check> {
+/// What to try.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Target<'a> {
+    /// The Logstore to read. Default: the first one.
+    pub logstore: Option<&'a str>,
+    /// The table to write to. Nothing is written to it.
+    pub table: Option<&'a str>,
+    /// The partition of the table, such as `pt=20261201`.
+    pub partition: Option<&'a str>,
+}
+
+/// Connects to a data source outside of this service.
+pub async fn check_source(source: &DataSource, owner: Owner, target: Target<'_>) -> Vec<Check> {
     match &source.connection {
-        Connection::LogHub(config) => check_log_hub(config, owner, logstore).await,
+        Connection::LogHub(config) => check_log_hub(config, owner, target.logstore).await,
+        Connection::MaxCompute(config) => maxcompute::check(config, owner, target).await,
+        Connection::TableStore(_) => vec![],
     }
 }
 
@@ -183,11 +198,17 @@ impl Tester {
         }
     }
 
-    /// Returns the answer of a server, or only the kind of problem.
     fn shown(&self, answer: &dyn Display, problem: &str) -> String {
-        match self.owner {
-            Owner::Operator => answer.to_string(),
-            Owner::Project => {
+        self.owner.shown(answer, problem)
+    }
+}
+
+impl Owner {
+    /// Returns the answer of a server, or only the kind of problem.
+    fn shown(self, answer: &dyn Display, problem: &str) -> String {
+        match self {
+            Self::Operator => answer.to_string(),
+            Self::Project => {
                 tracing::info!(%answer, "the check of a project's data source failed");
                 problem.to_owned()
             }

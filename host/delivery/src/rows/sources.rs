@@ -65,7 +65,7 @@ impl ServiceSources {
 
     /// Returns true if the service may use a project's own data source.
     pub fn may_use(&self, source: &DataSource) -> bool {
-        self.allow_own || !source.connection.is_remote()
+        (self.allow_own || !source.connection.is_remote()) && source.connection.check_own().is_ok()
     }
 }
 

@@ -104,7 +104,7 @@ pub fn check(policy: &Policy) -> Result<(), PolicyError> {
     match policy.actions().find(|pattern| !is_known(pattern)) {
         None => Ok(()),
         Some(pattern) => Err(PolicyError(format!(
-            "{pattern:?} is no action: docs/policies.md lists all; actions of other services than log and logship are not accepted"
+            "{pattern:?} is no action: the table in docs/service.md lists all; actions of other services than log and logship are not accepted"
         ))),
     }
 }
