@@ -6,9 +6,11 @@
 //! - [`executor`]: where the stages run: in this process, or in a function.
 //! - [`engine`]: tasks, plans, manifests, retries, circuit breakers and scheduling, for every kind of work.
 //! - [`preview`]: what past tasks would have made with another stage.
+//! - [`dead_letter`]: rejected events and dirty rows, stored with the reason.
 //! - [`rows`]: tables of rows, and the data sources that rules and jobs name.
 //! - [`objects`]: work that makes objects. [`events`]: work that sends events, and members of consumer groups.
 
+pub mod dead_letter;
 pub mod engine;
 pub mod events;
 pub mod executor;

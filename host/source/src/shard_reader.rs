@@ -28,6 +28,8 @@ pub struct Slice {
     pub batch: LogBatch,
     /// The position and the number of logs of each log group.
     pub groups: Vec<(u64, u32)>,
+    /// The time at which each log group was received, in Unix seconds.
+    pub receive_times: Vec<u64>,
     /// The position after the last log group.
     pub next: u64,
     /// Time at which the last log group was received, in Unix seconds. 0 without log groups.
@@ -115,10 +117,11 @@ impl ShardReader {
         limits: Limits,
     ) -> Result<Slice, SourceError> {
         let mut corrupt = None;
-        let (mut received, mut groups) = (0, vec![]);
+        let (mut received, mut groups, mut receive_times) = (0, vec![], vec![]);
         let next = store.read(shard, from, limits, |group| {
             received = group.received;
             groups.push((group.position, group.logs));
+            receive_times.push(received);
             let (position, size) = (group.position, group.size as usize);
             let decompressed = Compression::decompress_lz4_into(group.body, size, &mut self.raw)
                 .map_err(|source| SourceError::Decompress { position, source });
@@ -136,7 +139,7 @@ impl ShardReader {
         let batch = self.builder.take();
         match corrupt {
             Some(error) => Err(error),
-            None => Ok(Slice { batch, groups, next: next?, received }),
+            None => Ok(Slice { batch, groups, receive_times, next: next?, received }),
         }
     }
 }
@@ -149,6 +152,7 @@ mod tests {
         Slice {
             batch: BatchBuilder::default().take(),
             groups: vec![(5, 3), (6, 0), (7, 2)],
+            receive_times: vec![0; 3],
             next: 8,
             received: 0,
         }

@@ -13,8 +13,8 @@ use super::{Failure, settings};
 use crate::print::outln;
 use crate::table;
 use logship_batch::time::now;
+use logship_delivery::dead_letter::{DeadLetters, Line, resend};
 use logship_delivery::events::consumer::DeadLetterLocation;
-use logship_delivery::events::dead_letter::{DeadLetters, Line, resend};
 
 /// Lists and resends dead letters: events that a receiver rejected permanently.
 #[derive(Debug, Args)]

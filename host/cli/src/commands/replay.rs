@@ -153,6 +153,7 @@ impl Logs<'_> {
             bytes += group.len();
             next += 1;
         }
-        Ok(Slice { batch: self.builder.take(), groups, next, received: 0 })
+        let receive_times = vec![0; groups.len()];
+        Ok(Slice { batch: self.builder.take(), groups, receive_times, next, received: 0 })
     }
 }

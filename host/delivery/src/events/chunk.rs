@@ -1,29 +1,10 @@
 //! Chunks of logs with their positions in a shard.
 
-use std::fmt;
-
 use logship_sls::log_group::{Malformed, groups};
-use serde::{Deserialize, Serialize};
 
+use crate::dead_letter::Position;
 use logship_batch::batch::{BatchBuilder, LogBatch};
 use logship_source::shard_reader::CHUNK_BYTES;
-
-/// The position of a log in a shard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Position {
-    /// The pull cursor before the log, as a number.
-    pub cursor: u64,
-    /// Number of log groups between the cursor and the log's group.
-    pub group: u32,
-    /// Index of the log in its log group.
-    pub log: u32,
-}
-
-impl fmt::Display for Position {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}+{}.{}", self.cursor, self.group, self.log)
-    }
-}
 
 /// A part of a batch that a stage processes in one call.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 use tokio::runtime::Handle;
 
-use crate::events::dead_letter::DeadLetters;
+use crate::dead_letter::DeadLetters;
 use crate::events::delivery::{Delivery, Sent};
 use crate::events::formatters::{DeliveryError, Formatters};
 use crate::events::member::{Member, Membership};

@@ -10,9 +10,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
+use crate::dead_letter::{DeadLetter, DeadLetters, Origin};
 use crate::engine::stream::{on_thread, stopped};
 use crate::events::chunk::Chunk;
-use crate::events::dead_letter::{DeadLetter, DeadLetters, Origin};
 use crate::events::format::Formatted;
 use crate::events::formatters::Formatters;
 use logship_sink::backoff::Backoff;
@@ -239,9 +239,10 @@ impl Delivery {
             dead: 0,
             retries: 0,
         };
-        dead.extend(
-            rejected.into_iter().map(|rejected| DeadLetter::of_message(&chunks[rejected.chunk], rejected)),
-        );
+        dead.extend(rejected.into_iter().map(|rejected| {
+            let (chunk, message) = (&chunks[rejected.chunk], rejected.message);
+            DeadLetter::of_message(chunk.position(message), chunk.bytes(message..message + 1), rejected)
+        }));
         sent.dead = dead.len() as u64;
         if !dead.is_empty() {
             self.save_dead_letters(origin, dead).await;

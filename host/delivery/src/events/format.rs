@@ -1,14 +1,14 @@
-use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::events::chunk::{Chunk, Position};
-use crate::events::dead_letter::DeadLetter;
+use crate::dead_letter::{DeadLetter, Position};
+use crate::events::chunk::Chunk;
+use crate::pipeline::pieces::{Piece, around, transform};
 use crate::pipeline::transforms::Transforms;
-use logship_batch::batch::{BatchBuilder, LogBatch};
+use logship_batch::batch::LogBatch;
 use logship_config::receiver::ReceiverConfig;
 use logship_runtime::stage::{
-    FormatterStage, FormattingSession, Messages, StageError, Transformed, TransformingSession, Transport,
+    FormatterStage, FormattingSession, Messages, StageError, TransformingSession, Transport,
 };
 use logship_sink::event::Events;
 
@@ -40,17 +40,6 @@ pub(crate) struct Formatted {
 }
 
 impl Formatted {
-    /// Wraps messages that were formatted before.
-    pub(crate) fn from_messages(messages: &[Vec<u8>]) -> Self {
-        let ends = messages.iter().scan(0, |end, message| {
-            *end += message.len() as u32;
-            Some(*end)
-        });
-        let messages = Messages { bytes: messages.concat(), ends: ends.collect(), logs: vec![] };
-        let chunk = Chunk { batch: BatchBuilder::default().take(), groups: vec![] };
-        Self { messages, chunk: Arc::new(chunk) }
-    }
-
     /// Number of messages.
     pub(crate) fn len(&self) -> usize {
         self.messages.ends.len()
@@ -75,20 +64,6 @@ impl Formatted {
     /// Returns the bytes of some messages, end to end.
     pub(crate) fn bytes(&self, messages: Range<usize>) -> &[u8] {
         self.events().slice(messages)
-    }
-}
-
-/// Transformed logs of a chunk.
-#[derive(Debug)]
-struct Piece<'c> {
-    batch: Cow<'c, LogBatch>,
-    /// Index in the chunk of each log; `None` if the indexes are the same.
-    origins: Option<Vec<u32>>,
-}
-
-impl Piece<'_> {
-    fn origin(&self, log: usize) -> u32 {
-        self.origins.as_ref().map_or(log as u32, |origins| origins[log])
     }
 }
 
@@ -131,26 +106,11 @@ impl Formatting {
 
 impl Sessions {
     fn format(&mut self, chunk: &Chunk, dead: &mut Vec<DeadLetter>) -> Result<Messages, StageError> {
-        let mut pieces = vec![Piece { batch: Cow::Borrowed(&chunk.batch), origins: None }];
         let mut reject = |piece: &Piece<'_>, log: usize, reason: &str| {
             let position = chunk.position(piece.origin(log) as usize);
             dead.push(DeadLetter::of_log(position, "rejected", reason, &piece.batch, log));
         };
-        for transformer in &mut self.transformers {
-            let mut made = vec![];
-            for piece in &pieces {
-                let push = |batch: &LogBatch| transformer.push(batch);
-                let took = |logs: Range<usize>, Transformed { batch, logs: from }: Transformed| {
-                    let from = |log: usize| from.get(log).map_or(log, |&log| log as usize);
-                    let origins = (0..batch.len()).map(|log| piece.origin(logs.start + from(log))).collect();
-                    if !batch.is_empty() {
-                        made.push(Piece { batch: Cow::Owned(batch), origins: Some(origins) });
-                    }
-                };
-                around(&piece.batch, push, took, |log, reason| reject(piece, log, reason))?;
-            }
-            pieces = made;
-        }
+        let pieces = transform(&mut self.transformers, &chunk.batch, &mut reject)?;
         let mut messages = empty();
         for piece in &pieces {
             let push = |batch: &LogBatch| self.formatter.push(batch);
@@ -164,41 +124,6 @@ impl Sessions {
             around(&piece.batch, push, took, |log, reason| reject(piece, log, reason))?;
         }
         Ok(messages)
-    }
-}
-
-/// Pushes all logs of a batch to a stage, and skips those that it rejects.
-fn around<T>(
-    batch: &LogBatch,
-    mut push: impl FnMut(&LogBatch) -> Result<T, StageError>,
-    mut took: impl FnMut(Range<usize>, T),
-    mut rejected: impl FnMut(usize, &str),
-) -> Result<(), StageError> {
-    let mut logs = 0..batch.len();
-    loop {
-        let finished = logs.len() == batch.len();
-        let result = if finished { push(batch) } else { push(&batch.slice(logs.clone())) };
-        match result {
-            Ok(made) => {
-                took(logs, made);
-                return Ok(());
-            }
-            Err(StageError::Rejected { stage, log, .. }) if log as usize >= logs.len() => {
-                return Err(StageError::NoSuchLog { stage, log, logs: logs.len() });
-            }
-            Err(StageError::Rejected { log, reason, .. }) => {
-                let log = logs.start + log as usize;
-                if log > logs.start {
-                    took(logs.start..log, push(&batch.slice(logs.start..log))?);
-                }
-                rejected(log, &reason);
-                logs.start = log + 1;
-                if logs.is_empty() {
-                    return Ok(());
-                }
-            }
-            Err(error) => return Err(error),
-        }
     }
 }
 

@@ -8,10 +8,10 @@ use logship_runtime::stage::{FormatterStage, Identity, StageError, Transport};
 use serde_json::{Map, Value};
 use tokio::sync::Semaphore;
 
+use crate::dead_letter::DeadLetter;
 use crate::engine::CircuitBreaker;
 use crate::engine::stream::on_thread;
 use crate::events::chunk::Chunk;
-use crate::events::dead_letter::DeadLetter;
 use crate::events::format::{Formatted, Formatting};
 use crate::pipeline::transforms::{TransformError, Transforms};
 

@@ -17,8 +17,8 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use crate::dead_letter::Origin;
 use crate::engine::stream::stopped;
-use crate::events::dead_letter::Origin;
 use crate::events::delivery::Delivery;
 use crate::events::end_cursors::{EndCursors, ShardCheckpoint, shards};
 use crate::events::group_shards::{GroupCheckpoints, PullReader, Shards};

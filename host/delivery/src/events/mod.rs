@@ -8,7 +8,6 @@
 //!
 //! # Layout
 //! - [`chunk`]: logs with their positions. `format`, `formatters`: their messages, made by stages.
-//! - [`dead_letter`]: permanently rejected events.
 //! - `delivery`: the delivery of one shard, from a reader through stages to the receiver, and its checkpoints. Two
 //!   modules read and save checkpoints: `group_shards`, those of a consumer group's [`member`], over the network, and
 //!   `shard`, the tasks of the engine. `end_cursors`: the end of a bounded consumer.
@@ -18,7 +17,6 @@
 
 pub mod chunk;
 pub mod consumer;
-pub mod dead_letter;
 mod delivery;
 mod end_cursors;
 mod format;

@@ -12,11 +12,12 @@ use logship_runtime::stage::Stage;
 use logship_source::shard_reader::Slice;
 use sha2::{Digest, Sha256};
 
+use crate::dead_letter::Position;
 use crate::engine::plan::PlanRecord;
 use crate::engine::preview::{
     Candidate, Made, OutputFactory, OutputResult, Outputs, PreviewError, PreviewOutput,
 };
-use crate::events::chunk::{Chunk, Position};
+use crate::events::chunk::Chunk;
 use crate::events::format::Formatting;
 use crate::events::rule::{Events, PlannedRule};
 use crate::pipeline::Tap;

@@ -16,12 +16,12 @@ use logship_sink::open;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use crate::dead_letter::{DeadLetters, Origin};
 use crate::engine::error::{Failure, PlanError};
 use crate::engine::plan::{Plan, PlanRecord, PlanSummary};
 use crate::engine::preview::{Candidate, OutputFactory, PreviewError};
 use crate::engine::stream::ShardTasks;
 use crate::engine::work::{RuleSpec, StreamPlan, StreamWork, Work};
-use crate::events::dead_letter::{DeadLetters, Origin};
 use crate::events::delivery::Delivery;
 use crate::events::format::transport;
 use crate::events::formatters::{DeliveryError, Formatters};

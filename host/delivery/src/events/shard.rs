@@ -8,9 +8,10 @@ use logship_source::shard_reader::Slice;
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
+use crate::dead_letter::Position;
 use crate::engine::stream::{FinishedTasks, NextTask, ShardTasks};
 use crate::engine::work::StreamPlan as _;
-use crate::events::chunk::{Chunk, Position};
+use crate::events::chunk::Chunk;
 use crate::events::delivery::{
     BATCH_BYTES, CheckpointStore, InFlightBatch, MemoryPermit, Reader, Sent, ShardRevoked,
 };

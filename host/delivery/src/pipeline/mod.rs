@@ -1,9 +1,11 @@
 //! The stages of a rule, combined.
 //!
-//! `assembly`: selects and combines them. `encoding`: the bytes that they produce.
+//! `assembly`: selects and combines them. `encoding`: the bytes that they produce. `pieces`: logs that pass transformers
+//! which may reject some of them.
 
 mod assembly;
 mod encoding;
+pub(crate) mod pieces;
 mod tap;
 pub mod transforms;
 

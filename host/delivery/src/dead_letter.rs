@@ -1,5 +1,9 @@
-//! Dead letters: events that the receiver rejected permanently, stored as objects with the reason.
+//! Dead letters: events that the receiver rejected permanently, and logs that became no rows. They are stored as objects
+//! with the reason.
+//!
+//! The order of the module's parts: a position in a shard, a letter, its origin, the stored letters, and resending them.
 
+use std::fmt;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -8,16 +12,34 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use crate::events::chunk::Position;
-use crate::events::format::Formatted;
 use logship_batch::batch::LogBatch;
 use logship_batch::reserved::field_key;
 use logship_sink::error::SinkError;
-use logship_sink::event::{EventSink, RejectedMessage};
+use logship_sink::event::{EventSink, Events, RejectedMessage};
 use logship_sink::object::ObjectSink;
 
 /// The media type of the objects: one dead letter per line.
 const MEDIA_TYPE: &str = "application/x-ndjson";
+
+/// The position of a log in a shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// The pull cursor before the log, as a number.
+    pub cursor: u64,
+    /// Number of log groups between the cursor and the log's group.
+    pub group: u32,
+    /// Index of the log in its log group.
+    pub log: u32,
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}+{}.{}", self.cursor, self.group, self.log)
+    }
+}
+
+/// The code of a log that became no row, because a value does not convert to the type of its column.
+pub const DIRTY: &str = "dirty";
 
 /// A rejected event.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -35,7 +57,10 @@ pub struct DeadLetter {
     /// The event in base64, if it is not UTF-8.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub message_base64: Option<String>,
-    /// The log, if a stage rejected it before formatting.
+    /// The columns whose values do not convert, if the log became no row.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub columns: Vec<String>,
+    /// The log, if a stage rejected it before formatting, or if it became no row.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub fields: Option<Value>,
 }
@@ -52,20 +77,19 @@ impl DeadLetter {
             reason: reason.into(),
             message: None,
             message_base64: None,
+            columns: vec![],
             fields: Some(fields.into()),
         }
     }
 
     /// A message that the receiver rejected.
-    pub(crate) fn of_message(formatted: &Formatted, rejected: RejectedMessage) -> Self {
-        let RejectedMessage { message: number, code, reason, .. } = rejected;
-        let bytes = formatted.bytes(number..number + 1);
+    pub(crate) fn of_message(position: Position, bytes: &[u8], rejected: RejectedMessage) -> Self {
+        let RejectedMessage { code, reason, .. } = rejected;
         let (message, message_base64) = match std::str::from_utf8(bytes) {
             Ok(text) => (Some(text.to_owned()), None),
             Err(_) => (None, Some(STANDARD.encode(bytes))),
         };
-        let position = formatted.position(number);
-        Self { position, code, reason, message, message_base64, fields: None }
+        Self { position, code, reason, message, message_base64, columns: vec![], fields: None }
     }
 
     /// The event as it was sent; `None` if it was not formatted.
@@ -224,7 +248,12 @@ pub async fn resend(
         lines.into_iter().partition(|line| line.letter.bytes().is_some());
     let unformatted = remaining.len();
     let messages: Vec<Vec<u8>> = sendable.iter().filter_map(|line| line.letter.bytes()).collect();
-    let rejected = receiver.deliver(&[Formatted::from_messages(&messages).events()]).await;
+    let ends = messages.iter().scan(0, |end, message| {
+        *end += message.len() as u32;
+        Some(*end)
+    });
+    let (bytes, ends) = (messages.concat(), ends.collect::<Vec<_>>());
+    let rejected = receiver.deliver(&[Events { bytes: &bytes, ends: &ends }]).await;
     let resent = Resent { received: sendable.len() - rejected.len(), rejected: rejected.len(), unformatted };
     let mut sendable: Vec<Option<Line>> = sendable.into_iter().map(Some).collect();
     for RejectedMessage { message, code, reason, .. } in rejected {
@@ -265,7 +294,7 @@ mod tests {
     fn letter(message: &[u8]) -> DeadLetter {
         let rejected =
             RejectedMessage { chunk: 0, message: 0, code: "6".into(), reason: "Invalid data format".into() };
-        DeadLetter::of_message(&Formatted::from_messages(&[message.to_vec()]), rejected)
+        DeadLetter::of_message(Position { cursor: 0, group: 0, log: 0 }, message, rejected)
     }
 
     #[test]

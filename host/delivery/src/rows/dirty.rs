@@ -1,0 +1,75 @@
+//! Dirty rows: logs that have no row, because a value does not convert to the type of its column, or a transformer rejects
+//! the log.
+
+use std::collections::BTreeMap;
+
+use crate::dead_letter::{DIRTY, DeadLetter, Position};
+use crate::pipeline::pieces::Piece;
+use logship_runtime::stage::DirtyValue;
+use logship_source::shard_reader::Slice;
+
+/// A log without a row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DirtyRow {
+    /// The position of the log.
+    pub position: Position,
+    /// The columns whose values do not convert, with the reasons. The column is empty if the problem concerns the whole
+    /// row. Empty if a transformer rejected the log.
+    pub values: Vec<(String, String)>,
+    /// The dead letter, with all reasons and the log.
+    pub letter: DeadLetter,
+}
+
+/// Collects the dirty rows of a slice.
+#[derive(Debug)]
+pub(super) struct DirtyRows<'s> {
+    slice: &'s Slice,
+    /// By the log's index in the slice, the rows of that log.
+    rows: BTreeMap<u32, Vec<DirtyRow>>,
+}
+
+impl<'s> DirtyRows<'s> {
+    pub(super) fn of(slice: &'s Slice) -> Self {
+        Self { slice, rows: BTreeMap::new() }
+    }
+
+    /// Adds a log that a transformer rejects.
+    pub(super) fn reject(&mut self, piece: &Piece<'_>, log: usize, reason: &str) {
+        let (origin, position) = self.position(piece, log);
+        let letter = DeadLetter::of_log(position, "rejected", reason, &piece.batch, log);
+        self.rows.entry(origin).or_default().push(DirtyRow { position, values: vec![], letter });
+    }
+
+    /// Adds the dirty values of a piece.
+    pub(super) fn add(&mut self, piece: &Piece<'_>, values: &[DirtyValue]) {
+        for values in values.chunk_by(|one, next| one.log == next.log) {
+            let log = values[0].log as usize;
+            let (origin, position) = self.position(piece, log);
+            let mut letter = DeadLetter::of_log(position, DIRTY, &reasons(values), &piece.batch, log);
+            letter.columns = values.iter().map(|value| value.column.clone()).collect();
+            let values = values.iter().map(|value| (value.column.clone(), value.reason.clone()));
+            let row = DirtyRow { position, values: values.collect(), letter };
+            self.rows.entry(origin).or_default().push(row);
+        }
+    }
+
+    /// Returns the dirty rows in the order of their logs.
+    pub(super) fn finish(self) -> Vec<DirtyRow> {
+        self.rows.into_values().flatten().collect()
+    }
+
+    fn position(&self, piece: &Piece<'_>, log: usize) -> (u32, Position) {
+        let origin = piece.origin(log);
+        let place = self.slice.place(origin as usize);
+        (origin, Position { cursor: place.cursor, group: 0, log: place.log })
+    }
+}
+
+/// Joins the reasons, each after its column.
+fn reasons(values: &[DirtyValue]) -> String {
+    let reason = |value: &DirtyValue| match value.column.as_str() {
+        "" => value.reason.clone(),
+        column => format!("column {column}: {}", value.reason),
+    };
+    values.iter().map(reason).collect::<Vec<_>>().join("; ")
+}
