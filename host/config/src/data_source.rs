@@ -18,6 +18,9 @@ const MAX_NAME: usize = 60;
 /// The longest description, in characters.
 const MAX_DESCRIPTION: usize = 80;
 
+/// The largest data source, in bytes of JSON.
+const MAX_BYTES: usize = 16 << 10;
+
 /// A data source: a connection that jobs and rules of a project name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DataSource {
@@ -76,6 +79,12 @@ impl DataSource {
         }
         if self.description.chars().any(char::is_control) {
             return Err(SourceError::field("description", "has control characters: write one line of text"));
+        }
+        let size = self.to_json().to_string().len();
+        if size > MAX_BYTES {
+            return Err(SourceError::Content(format!(
+                "it has {size} bytes as JSON: the limit is {MAX_BYTES}"
+            )));
         }
         self.connection.check()
     }
@@ -210,6 +219,12 @@ mod tests {
         with(&"ä".repeat(80)).unwrap();
         assert!(with(&"ä".repeat(81)).unwrap_err().to_string().contains("80 characters"));
         assert!(with("a\nb").is_err());
+    }
+
+    #[test]
+    fn huge_values_are_rejected() {
+        let error = source(remote("a", &format!("http://{}", "h".repeat(20_000)))).unwrap_err().to_string();
+        assert!(error.contains("the limit is 16384"), "{error}");
     }
 
     #[test]

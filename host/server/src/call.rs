@@ -92,11 +92,9 @@ impl Head {
         project: Option<&str>,
         connection: &Arc<Connection>,
     ) -> Result<Call, ApiError> {
-        // Components have a larger limit than logs, but only for admins, and for keys whose policy allows the operation.
+        // Components have a larger limit than logs, but only for keys that may send one.
         let may_be_component = Operation::takes_component(&self.parts.method, self.parts.uri.path());
-        let limit = if may_be_component
-            && (self.key.policy.is_some() || self.key.allows(ALL_PROJECTS, Access::Admin))
-        {
+        let limit = if may_be_component && may_send_component(&self.key) {
             MAX_COMPONENT_BYTES
         } else {
             service.config.limits.body_bytes()
@@ -119,6 +117,14 @@ impl Head {
             connection: Arc::clone(connection),
             key,
         }
+    }
+}
+
+/// Returns true if the key may send a component in some request.
+fn may_send_component(key: &Key) -> bool {
+    match &key.policy {
+        Some(policy) => policy.may_allow(&["logship:CreateStage", "logship:PreviewStage"]),
+        None => key.allows(ALL_PROJECTS, Access::Admin),
     }
 }
 

@@ -114,11 +114,11 @@ fn describe(service: &Service, key: &Key) -> Result<String, StoreError> {
         format!("{} {}", key.secret.expose(), key.token.as_ref().map_or("", |token| token.expose()));
     let digest = service.store.audit_digest(&secrets)?;
     let expires = key.expires.map(|time| format!(", expires {time}")).unwrap_or_default();
-    let access = key
-        .policy
-        .as_ref()
-        .map_or_else(|| grants.join(", "), |policy| format!("policy {}", policy.to_json()));
-    Ok(format!("secret {digest}{expires}, {access}"))
+    Ok(match &key.policy {
+        None => format!("{}{expires}, secret {digest}", grants.join(", ")),
+        // A long policy is cut at its end.
+        Some(policy) => format!("secret {digest}{expires}, policy {}", policy.to_json()),
+    })
 }
 
 fn announced_record(change: &KeyChange, before: &KnownKeys, known: &KnownKeys) -> AuditRecord {

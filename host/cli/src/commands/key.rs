@@ -1,5 +1,5 @@
 use std::fs::File;
-use std::io::Read as _;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -36,7 +36,7 @@ enum Command {
             value_parser = grant
         )]
         grants: Vec<Grant>,
-        /// Grants what this RAM policy allows (JSON), and nothing else.
+        /// Grants what this RAM policy allows (JSON), and nothing else. - is standard input.
         #[arg(long, value_name = "FILE", conflicts_with = "groups")]
         policy: Option<PathBuf>,
         /// Creates a temporary key with a security token, which expires after this many hours.
@@ -203,7 +203,10 @@ const MAX_POLICY_FILE: u64 = 1 << 20;
 fn read_policy(path: &Path) -> Result<Policy, Failure> {
     let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
     let mut text = String::new();
-    let file = File::open(path).map_err(|error| failed(&error))?;
+    let file: Box<dyn Read> = match path.as_os_str() == "-" {
+        true => Box::new(std::io::stdin()),
+        false => Box::new(File::open(path).map_err(|error| failed(&error))?),
+    };
     file.take(MAX_POLICY_FILE + 1).read_to_string(&mut text).map_err(|error| failed(&error))?;
     if text.len() as u64 > MAX_POLICY_FILE {
         return Err(failed(&"is larger than 1 MiB, so it is no policy").into());

@@ -3,7 +3,7 @@
 use logship_config::maxcompute::MaxComputeConfig;
 use logship_sink::maxcompute::{self, Class, MaxComputeError, TableRef};
 
-use super::{Check, Outcome, Owner, TIMEOUT, Target};
+use super::{Check, Checks, Outcome, Owner, Target};
 
 /// The rights of the checks, as MaxCompute names them.
 const READ_PROJECT: &str = "odps:Read";
@@ -12,7 +12,7 @@ const UPDATE: &str = "odps:Update";
 
 /// Tries what a job does before it sends rows. An upload session that is not committed changes nothing, and expires.
 pub(super) async fn check(config: &MaxComputeConfig, owner: Owner, target: Target<'_>) -> Vec<Check> {
-    let mut checks = Checks { owner, list: vec![] };
+    let mut checks = Checks::new(owner);
     let project = match maxcompute::open(config) {
         Ok(project) => project,
         Err(error) => {
@@ -22,8 +22,9 @@ pub(super) async fn check(config: &MaxComputeConfig, owner: Owner, target: Targe
         }
     };
     let name = &config.project;
-    let reached =
-        checks.try_(&format!("read project {name}"), READ_PROJECT, false, project.check_project()).await;
+    let reached = checks
+        .try_(&format!("read project {name}"), READ_PROJECT, false, project.check_project(), explain)
+        .await;
     let Some(table) = target.table else {
         let has_answer = reached.is_some();
         let outcome = if has_answer { Outcome::Passed } else { Outcome::Skipped };
@@ -35,7 +36,8 @@ pub(super) async fn check(config: &MaxComputeConfig, owner: Owner, target: Targe
         return checks.list;
     }
     let read = project.table(table);
-    let schema = checks.try_(&format!("read the schema of table {table}"), DESCRIBE, true, read).await;
+    let schema =
+        checks.try_(&format!("read the schema of table {table}"), DESCRIBE, true, read, explain).await;
     let attempt = format!("open an upload session of table {table}");
     match schema {
         None => checks.add(&attempt, UPDATE, true, Outcome::Skipped),
@@ -50,52 +52,23 @@ pub(super) async fn check(config: &MaxComputeConfig, owner: Owner, target: Targe
                 partition: target.partition.map(str::to_owned),
                 ..TableRef::default()
             };
-            checks.try_(&attempt, UPDATE, true, project.create_session(&place)).await;
+            checks.try_(&attempt, UPDATE, true, project.create_session(&place), explain).await;
         }
     }
     checks.list
 }
 
-/// The checks so far.
-struct Checks {
-    owner: Owner,
-    list: Vec<Check>,
-}
-
-impl Checks {
-    fn add(&mut self, attempt: &str, permission: &'static str, required: bool, outcome: Outcome) {
-        self.list.push(Check { attempt: attempt.to_owned(), permission, required, outcome });
-    }
-
-    /// Tries a request. Returns its answer, if it succeeds.
-    async fn try_<T>(
-        &mut self,
-        attempt: &str,
-        permission: &'static str,
-        required: bool,
-        request: impl Future<Output = Result<T, MaxComputeError>>,
-    ) -> Option<T> {
-        let (answer, outcome) = match tokio::time::timeout(TIMEOUT, request).await {
-            Ok(Ok(answer)) => (Some(answer), Outcome::Passed),
-            Ok(Err(error)) => (None, self.outcome(&error)),
-            Err(_) => (None, Outcome::Failed(format!("no answer within {} seconds", TIMEOUT.as_secs()))),
-        };
-        self.add(attempt, permission, required, outcome);
-        answer
-    }
-
-    fn outcome(&self, error: &MaxComputeError) -> Outcome {
-        let problem = match (error.class(), error.code.as_str()) {
-            (Class::Unauthorized, _) => "the key is unknown, or lacks the permission",
-            (_, "NoSuchPartition") => "NoSuchPartition: the table has no such partition",
-            (_, "MissingPartitionSpec") => "MissingPartitionSpec: name a value for each partition column",
-            (Class::Configuration, _) => "the project or table does not exist",
-            (Class::Wait, _) => "too many requests: try again later",
-            _ => {
-                "the endpoint is unreachable, or does not answer as MaxCompute: the service's log has its answer"
-            }
-        };
-        let message = self.owner.shown(error, problem);
-        if error.class() == Class::Unauthorized { Outcome::Denied(message) } else { Outcome::Failed(message) }
-    }
+fn explain(owner: Owner, error: &MaxComputeError) -> Outcome {
+    let problem = match (error.class(), error.code.as_str()) {
+        (Class::Unauthorized, _) => "the key is unknown, or lacks the permission",
+        (_, "NoSuchPartition") => "NoSuchPartition: the table has no such partition",
+        (_, "MissingPartitionSpec") => "MissingPartitionSpec: name a value for each partition column",
+        (Class::Configuration, _) => "the project or table does not exist",
+        (Class::Wait, _) => "too many requests: try again later",
+        _ => {
+            "the endpoint is unreachable, or does not answer as MaxCompute: the service's log has its answer"
+        }
+    };
+    let message = owner.shown(error, problem);
+    if error.class() == Class::Unauthorized { Outcome::Denied(message) } else { Outcome::Failed(message) }
 }
