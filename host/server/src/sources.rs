@@ -10,10 +10,10 @@ use logship_logstore::{Project, StoredSource};
 use logship_sls::error::{ApiError, ErrorCode};
 use serde_json::{Value, json};
 
-use crate::Service;
 use crate::call::Call;
 use crate::manage::{Page, body};
 use crate::reply::{Reply, store_error};
+use crate::{Service, blocking};
 
 /// The targets of rules that name data sources.
 const TARGETS: [&str; 2] = ["odps", "ots"];
@@ -90,10 +90,18 @@ pub(crate) async fn update(
     Ok(Reply::empty())
 }
 
-pub(crate) async fn delete(service: &Service, project: &Project, name: &str) -> Result<Reply, ApiError> {
+pub(crate) async fn delete(
+    service: &Arc<Service>,
+    project: &Arc<Project>,
+    name: &str,
+) -> Result<Reply, ApiError> {
     reject_of_settings(service, project, name)?;
     project.source(name).map_err(store_error)?;
-    if let Some(user) = user(project, name) {
+    let found = match rule_of(project, name) {
+        Some(rule) => Some(rule),
+        None => job_of(service, project, name).await?,
+    };
+    if let Some(user) = found {
         let message = format!(
             "data source {name} is in use by {user}: delete it first, or name another data source there"
         );
@@ -192,12 +200,12 @@ fn check_connection(service: &Service, project: &Project, source: &DataSource) -
     if let Some(masked) = data_source::secrets().first_masked(&source.to_json()) {
         return Err(invalid(&format!("{masked} is masked: send the secret itself")));
     }
+    source.connection.check_own().map_err(|error| source_error(&error))?;
     if !service.sources.may_use(source) {
         return Err(invalid(
             "endpoint is not allowed: this service connects only to data sources of its settings (allow-own-destinations)",
         ));
     }
-    source.connection.check_own().map_err(|error| source_error(&error))?;
     match &source.connection {
         Connection::LogHub(config)
             if config.is_local() && !["", &project.name].contains(&config.project.as_str()) =>
@@ -225,8 +233,19 @@ fn reject_of_settings(service: &Service, project: &Project, name: &str) -> Resul
     }
 }
 
+/// Returns the first job that names a data source.
+async fn job_of(service: &Arc<Service>, project: &Project, name: &str) -> Result<Option<String>, ApiError> {
+    let (service, project, name) = (Arc::clone(service), project.name.clone(), name.to_owned());
+    blocking(move || {
+        let jobs = service.store.jobs(Some(&project)).map_err(store_error)?;
+        let found = jobs.iter().find(|job| names(&job.configuration, &name));
+        Ok(found.map(|job| format!("job {}", job.name)))
+    })
+    .await
+}
+
 /// Returns the first rule that names a data source.
-fn user(project: &Project, name: &str) -> Option<String> {
+fn rule_of(project: &Project, name: &str) -> Option<String> {
     let logstores = project.logstores.values();
     let mut rules = logstores.flat_map(|logstore| logstore.rules.values().map(move |rule| (logstore, rule)));
     let found =
@@ -234,12 +253,12 @@ fn user(project: &Project, name: &str) -> Option<String> {
     found.map(|(logstore, rule)| format!("rule {} of Logstore {}", rule.name, logstore.name))
 }
 
-/// Returns true if a configuration has a member `source` of this value.
+/// Returns true if a configuration has a member `source` or `datasource` of this value.
 fn names(configuration: &Value, name: &str) -> bool {
     match configuration {
         Value::Object(members) => {
-            members.get("source").is_some_and(|source| source == name)
-                || members.values().any(|value| names(value, name))
+            let is_named = |member: &str| members.get(member).is_some_and(|source| source == name);
+            is_named("source") || is_named("datasource") || members.values().any(|value| names(value, name))
         }
         Value::Array(values) => values.iter().any(|value| names(value, name)),
         _ => false,
