@@ -5,10 +5,13 @@ import time
 import unittest
 
 from aliyun.log import LogException, LogItem, PutLogsRequest
+from aliyun.log.proto import LogGroup
 
 from kit import service
 from kit.operations import operations
 from kit.process import of_class
+from kit.sdk_worker import GROUP, Worker
+from kit.waiting import wait_for
 
 PROJECT = service.PROJECT
 LOGSTORE = f"acs:log:*:*:project/{PROJECT}/logstore/logs"
@@ -131,6 +134,31 @@ class Policies(unittest.TestCase):
             lambda: self.put(client),
         ):
             self.refused(refused)
+
+    def test_consumer_library_works_with_the_guides_policies(self):
+        self.service.client().create_logstore(PROJECT, "consumed", ttl=1, shard_count=2)
+        logstore = service.Logstore(self.service.client(), "consumed")
+        logs = LogGroup()
+        for number in range(20):
+            logs.Logs.add(Time=int(time.time())).Contents.add(Key="id", Value=str(number))
+        for _ in range(4):
+            logstore.put(logs)
+        resource = f"acs:log:*:*:project/{PROJECT}/logstore/consumed"
+        for name, statements in (
+            ("reader", [statement(READER)]),
+            ("consumer", [statement(CONSUMER, [resource, f"{resource}/*"])]),
+        ):
+            key = self.key(*statements)
+            self.service.restart()
+            worker = Worker(self, logstore, name, save=0, key=key)
+            wait_for(lambda worker=worker: len(worker.ids()) == 80)
+            wait_for(lambda: any(check["checkpoint"] for check in self.checkpoints("consumed")))
+            worker.leave()
+            worker.code()
+            self.service.client().delete_consumer_group(PROJECT, "consumed", GROUP)
+
+    def checkpoints(self, logstore):
+        return self.service.client().get_check_point(PROJECT, logstore, GROUP).get_consumer_group_check_points()
 
     def test_writer_of_one_logstore(self):
         (client,) = self.clients([statement("log:PostLogStoreLogs", LOGSTORE)])

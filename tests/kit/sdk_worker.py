@@ -16,14 +16,14 @@ FOLDER = Path(__file__).resolve().parents[1]
 class Worker(Process):
     """A process of `kit.sdk_consumer`."""
 
-    def __init__(self, test, logstore, name, save=SAVE_SECONDS):
+    def __init__(self, test, logstore, name, save=SAVE_SECONDS, key=None):
         folder = test.service.folder
         super().__init__(test, folder / f"{name}.log", name)
         self.name = name
         self.output = folder / f"{name}.ndjson"
-        admin = test.service.admin
+        key = key or test.service.admin
         settings = {
-            **{"endpoint": test.service.endpoint(), "id": admin.id, "secret": admin.secret},
+            **{"endpoint": test.service.endpoint(), "id": key.id, "secret": key.secret},
             **{"project": service.PROJECT, "logstore": logstore.name, "group": GROUP, "name": name},
             **{"output": str(self.output), "save": save},
         }

@@ -23,6 +23,7 @@ const MAX_BYTES: usize = 16 << 10;
 
 /// A data source: a connection that jobs and rules of a project name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("unevaluatedProperties" = false))]
 pub struct DataSource {
     /// The name: up to 60 letters, digits and `_`, not beginning with a digit. In the settings file, the name of the table.
     #[serde(default, skip_serializing_if = "String::is_empty")]

@@ -69,6 +69,8 @@ fn schemas_accept_what_the_parsers_accept() {
         "[destinations.x]\ntype = 'azure'",
         "[destinations.x]\ntype = 's3'\ntoken = 't'",
         "[receivers.r]\ntype = 'syslog'\nhost = 'h'\nprotocol = 'quic'",
+        "[sources.s]\ntype = 'kafka'",
+        "[sources.s]\ntype = 'loghub'\nunknown = 1",
     ] {
         assert!(!is_valid(&config, invalid), "{invalid}");
         let parsed = Config::parse(invalid, Path::new("x")).ok();

@@ -7,6 +7,8 @@ use logship_config::destination::DestinationConfig;
 use logship_config::function::FunctionConfig;
 use logship_config::hec::HecConfig;
 use logship_config::key::{Grant, Key};
+use logship_config::log_hub::LogHubConfig;
+use logship_config::maxcompute::MaxComputeConfig;
 use logship_config::object_store::ObjectStoreConfig;
 use logship_config::rule::Rule;
 use logship_config::schema;
@@ -14,6 +16,7 @@ use logship_config::service::{self, Config, Limits, Tls};
 use logship_config::shipping::Shipping;
 use logship_config::siem_rule::SiemRule;
 use logship_config::syslog::SyslogConfig;
+use logship_config::table_store::TableStoreConfig;
 use logship_config::table_store_rule::TableStoreRule;
 use schemars::JsonSchema;
 use serde::de::{Deserialize, Deserializer, Visitor};
@@ -73,6 +76,15 @@ pub(crate) fn settings() -> Vec<Section> {
         ),
         section::<HecConfig>("`[receivers.NAME]`, type `hec`", include_str!("examples/hec.toml")),
         section::<SyslogConfig>("`[receivers.NAME]`, type `syslog`", include_str!("examples/syslog.toml")),
+        section::<LogHubConfig>("`[sources.NAME]`, type `loghub`", include_str!("examples/log-hub.toml")),
+        section::<MaxComputeConfig>(
+            "`[sources.NAME]`, type `odps`",
+            include_str!("examples/maxcompute.toml"),
+        ),
+        section::<TableStoreConfig>(
+            "`[sources.NAME]`, type `ots`",
+            include_str!("examples/table-store.toml"),
+        ),
         section::<DeadLetterConfig>("`[dead-letters]`", include_str!("examples/dead-letters.toml")),
     ]
 }
