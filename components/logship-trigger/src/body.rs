@@ -17,6 +17,12 @@ pub const MAX_BODY: usize = 16 << 20;
 /// The largest decompressed body, in bytes.
 pub const MAX_RAW_BODY: usize = 64 << 20;
 
+/// The header with [`MAX_BODY`] in descriptions of a rule.
+pub const MAX_BODY_BYTES: &str = "x-logship-max-body-bytes";
+
+/// The header with [`MAX_RAW_BODY`] in descriptions of a rule.
+pub const MAX_RAW_BYTES: &str = "x-logship-max-raw-bytes";
+
 /// The size of the lines or log groups of a batch, in bytes. The host uses the same size.
 const CHUNK: usize = 512 << 10;
 

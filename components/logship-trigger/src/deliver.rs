@@ -1,8 +1,10 @@
 //! Delivery of objects.
 
 use bytes::Bytes;
+use http_body::Body as _;
 use http_body_util::BodyExt as _;
-use hyperium::HeaderMap;
+use hyperium::header::CONTENT_LENGTH;
+use hyperium::{HeaderMap, Method};
 use spin_sdk::http::{self, FullBody};
 use spin_sdk::wasip3::http::types::ErrorCode;
 
@@ -189,6 +191,15 @@ pub(crate) async fn get(url: &str) -> Result<Vec<u8>, Problem> {
 /// The kind of problem if a destination does not respond.
 pub(crate) const UNREACHABLE: &str = "destination-unreachable";
 
+/// Adds the length of the body. Without it the host sends chunks, which S3 rejects.
+fn with_length(mut request: Request) -> Request {
+    let length = request.body().size_hint().exact();
+    if let Some(length) = length.filter(|_| !matches!(*request.method(), Method::GET | Method::HEAD)) {
+        request.headers_mut().insert(CONTENT_LENGTH, length.into());
+    }
+    request
+}
+
 /// Sends a request to a destination.
 pub(crate) async fn send(request: Request) -> Result<Response, Problem> {
     let host = request.uri().authority().map(ToString::to_string).unwrap_or_default();
@@ -200,7 +211,7 @@ pub(crate) async fn send(request: Request) -> Result<Response, Problem> {
         ),
         error => Problem::new(502, UNREACHABLE, format!("cannot connect to {host}: {error}")),
     };
-    let response = http::send(request).await.map_err(unreachable)?;
+    let response = http::send(with_length(request)).await.map_err(unreachable)?;
     let status = response.status().as_u16();
     let (head, body) = response.into_parts();
     let body = body.collect().await.map_err(unreachable)?.to_bytes();

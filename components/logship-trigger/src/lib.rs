@@ -32,7 +32,7 @@ pub mod rule;
 pub mod s3;
 pub mod stages;
 
-use body::Body;
+use body::{Body, MAX_BODY, MAX_BODY_BYTES, MAX_RAW_BODY, MAX_RAW_BYTES};
 use call::{Call, TaskId};
 use deliver::{DELIVERS, Delivered, STAGES};
 use problem::Problem;
@@ -59,7 +59,8 @@ pub async fn ship(call: &Call, body: Body) -> Result<Delivered, Problem> {
     }
 }
 
-/// Checks a rule without logs. Returns the stages that make its objects or events, and its kind of destination.
+/// Checks a rule without logs. Returns the stages that make its objects or events, its kind of destination, and the
+/// limits of calls.
 ///
 /// # Errors
 /// If the rule is unknown, contradicts the caller, or has incompatible stages.
@@ -74,7 +75,12 @@ pub async fn describe(rule: &str, caller: Spec) -> Result<Delivered, Problem> {
         }
     };
     Ok(Delivered {
-        headers: vec![(STAGES, stages), (DELIVERS, rule.deliver.name().to_owned())],
+        headers: vec![
+            (STAGES, stages),
+            (DELIVERS, rule.deliver.name().to_owned()),
+            (MAX_BODY_BYTES, MAX_BODY.to_string()),
+            (MAX_RAW_BYTES, MAX_RAW_BODY.to_string()),
+        ],
         object: None,
     })
 }

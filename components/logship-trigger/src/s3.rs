@@ -9,6 +9,7 @@ use md5::{Digest as _, Md5};
 use rusty_s3::actions::{HeadObject, PutObject};
 use rusty_s3::{Bucket, Credentials, S3Action, UrlStyle};
 use spin_sdk::http::{self, FullBody};
+use spin_sdk::wasip3::clocks::monotonic_clock::wait_for;
 
 use crate::call::Call;
 use crate::deliver::{PutOutcome, Response, Stored, UNREACHABLE, send};
@@ -141,7 +142,22 @@ async fn put_if_absent(
     send(request.map_err(|error| Problem::bad_call(format!("the call's headers: {error}")))?).await
 }
 
+/// Asks for an object. Asks again if the connection fails: a store that has hung up may do so on the next connection,
+/// and the host may use one that is just being closed.
 async fn head(bucket: &Bucket, credentials: &Credentials, key: &str) -> Result<Response, Problem> {
+    for delay in HEAD_DELAYS {
+        match head_once(bucket, credentials, key).await {
+            Err(problem) if problem.kind == UNREACHABLE => wait_for(delay).await,
+            other => return other,
+        }
+    }
+    head_once(bucket, credentials, key).await
+}
+
+/// The delays before an object is asked for again, in nanoseconds.
+const HEAD_DELAYS: [u64; 2] = [50_000_000, 300_000_000];
+
+async fn head_once(bucket: &Bucket, credentials: &Credentials, key: &str) -> Result<Response, Problem> {
     let url = HeadObject::new(bucket, Some(credentials), key).sign(SIGNATURE_LIFETIME);
     let request = http::Request::head(url.as_str()).body(FullBody::new(Bytes::new()));
     send(request.map_err(|error| Problem::settings(error.to_string()))?).await
