@@ -1,8 +1,12 @@
 //! Benchmark of a function of `logship function serve`, compared with the host that runs the same stages on the same
 //! batches: `cargo xtask bench functions`.
 //!
-//! Both convert the bytes of a batch to an object, its key and its SHA-256, in alternating rounds in one process. Each
-//! call of the function has a new instance. Standard output is a section of BENCHMARKS.md.
+//! Both convert the bytes of a batch to an object, its key and its SHA-256, in alternating rounds in one process. Calls
+//! of the function reuse its instance. Standard output is a section of BENCHMARKS.md. `-- reuse` measures the reuse of
+//! instances only.
+
+#[path = "functions/reuse.rs"]
+mod reuse;
 
 use std::fs;
 use std::hint::black_box;
@@ -44,6 +48,7 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["cold", application, cache] => cold(application.as_ref(), cache.as_ref()),
+        ["reuse"] => run_reuse(),
         _ => run_all(),
     }
 }
@@ -57,9 +62,21 @@ fn run_all() {
     );
     bench.cold_starts();
     bench.warm_calls();
+    let application = bench.application("json", "snappy");
+    reuse::keep_alive(&application, &bench.cache);
+    reuse::concurrent(&application, &bench.cache);
     bench.throughput();
     bench.fused();
     bench.sizes();
+}
+
+/// Measures the reuse of instances only.
+fn run_reuse() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let bench = Bench { folder: folder.path(), cache: folder.path().join("cache") };
+    let application = bench.application("json", "snappy");
+    reuse::keep_alive(&application, &bench.cache);
+    reuse::concurrent(&application, &bench.cache);
 }
 
 struct Bench<'a> {
@@ -463,8 +480,12 @@ struct Server {
 
 impl Server {
     fn start(application: &Path, cache: &Path) -> Self {
+        Self::start_with(application, cache, &[])
+    }
+
+    fn start_with(application: &Path, cache: &Path, options: &[&str]) -> Self {
         let mut command = Command::new(program());
-        command.args(["function", "serve", "--listen", "127.0.0.1:0"]).arg(application);
+        command.args(["function", "serve", "--listen", "127.0.0.1:0"]).args(options).arg(application);
         command.arg("--cache").arg(cache.join("program"));
         let mut process = command.stdout(Stdio::piped()).spawn().expect("started");
         let mut line = String::new();

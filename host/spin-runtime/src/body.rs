@@ -8,7 +8,7 @@ use hyper::body::{Frame, Incoming};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::runtime::RequestBody;
+use crate::function::RequestBody;
 
 /// The timeout for a client that sends no data.
 pub(crate) const STALL: Duration = Duration::from_secs(30);

@@ -26,6 +26,9 @@ pub struct Manifest {
     /// The manifest's folder, to which paths are relative.
     #[serde(skip)]
     folder: PathBuf,
+    /// The manifest's text.
+    #[serde(skip)]
+    text: String,
 }
 
 /// An application's name and defaults.
@@ -164,6 +167,7 @@ impl Manifest {
             ));
         }
         manifest.folder = path.parent().unwrap_or(Path::new("")).to_owned();
+        manifest.text = text;
         Ok(manifest)
     }
 
@@ -190,10 +194,48 @@ impl Manifest {
         component: &Component,
         overrides: impl Fn(&str) -> Option<String>,
     ) -> Result<BTreeMap<String, String>, String> {
-        let value = |name: &str| self.value(name, &overrides);
-        let values =
-            component.variables.iter().map(|(name, template)| Ok((name.clone(), render(template, value)?)));
-        values.collect()
+        let values = self.each_variable(component, &overrides);
+        values.map(|(name, value)| Ok((name.to_owned(), value?))).collect()
+    }
+
+    /// Returns each of a component's variables with its value, or its problem.
+    pub(crate) fn each_variable<'a>(
+        &'a self,
+        component: &'a Component,
+        overrides: &'a impl Fn(&str) -> Option<String>,
+    ) -> impl Iterator<Item = (&'a str, Result<String, String>)> {
+        let value = move |name: &str| self.value(name, overrides);
+        component.variables.iter().map(move |(name, template)| (name.as_str(), render(template, value)))
+    }
+
+    /// Returns each entry of a component's allowed hosts with the host, or its problem.
+    pub(crate) fn each_host<'a>(
+        &'a self,
+        component: &'a Component,
+        overrides: &'a impl Fn(&str) -> Option<String>,
+    ) -> impl Iterator<Item = (&'a str, Result<AllowedHost, String>)> {
+        component.allowed_outbound_hosts.iter().map(move |entry| {
+            let host = render(entry, |name| self.value(name, overrides)).and_then(|host| {
+                AllowedHost::parse(&host).ok_or_else(|| {
+                    let scheme = if host.contains("://") { "is invalid" } else { "has no scheme" };
+                    format!(
+                        "allowed_outbound_hosts: {host:?} {scheme}: use scheme://host:port, such as https://*.example.org or http://127.0.0.1:9000"
+                    )
+                })
+            });
+            (entry.as_str(), host)
+        })
+    }
+
+    /// Returns the number of the first line in a section of the manifest that begins with `prefix`.
+    pub(crate) fn line(&self, section: &str, prefix: &str) -> Option<usize> {
+        let mut lines = (1..).zip(self.text.lines().map(str::trim_start));
+        let (first, header) = lines.find(|(_, line)| line.starts_with(section))?;
+        if header.starts_with(prefix) {
+            return Some(first);
+        }
+        let mut body = lines.take_while(|(_, line)| !line.starts_with('['));
+        body.find(|(_, line)| line.starts_with(prefix)).map(|(number, _)| number)
     }
 
     /// Returns the hosts that a component may connect to. Entries are templates.
@@ -205,15 +247,7 @@ impl Manifest {
         component: &Component,
         overrides: impl Fn(&str) -> Option<String>,
     ) -> Result<Vec<AllowedHost>, String> {
-        let parse = |entry: &String| {
-            let host = render(entry, |name| self.value(name, &overrides))?;
-            AllowedHost::parse(&host).ok_or_else(|| {
-                format!(
-                    "allowed_outbound_hosts: {host:?} is invalid: use scheme://host:port, such as https://*.example.org or http://127.0.0.1:9000"
-                )
-            })
-        };
-        component.allowed_outbound_hosts.iter().map(parse).collect()
+        self.each_host(component, &overrides).map(|(_, host)| host).collect()
     }
 
     /// Returns a Redis trigger's server address and channel. Both are templates.

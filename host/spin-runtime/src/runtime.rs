@@ -1,47 +1,25 @@
-//! Compiles components once, and runs each call in a new instance.
+//! Compiles components once, and makes functions of them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt as _, Full};
 use logship_wasm::code_cache::CodeCache;
 use logship_wasm::compile_process::CompileProcess;
 use logship_wasm::compiler::{CompileError, Compiler, Origin};
-use logship_wasm::ticker::{self, Running};
+use logship_wasm::ticker;
 use tokio::sync::Semaphore;
-use wasmtime::component::{Component, ComponentType, InstancePre, Lift, Linker, Lower, ResourceTable};
-use wasmtime::{
-    Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store, StoreLimitsBuilder,
-    Trap, UpdateDeadline,
-};
-use wasmtime_wasi::WasiCtx;
-use wasmtime_wasi_http::WasiHttpCtx;
-use wasmtime_wasi_http::p3::bindings::{Service, ServiceIndices};
-use wasmtime_wasi_http::p3::{Request, bindings::http::types::ErrorCode};
+use wasmtime::component::{Component, Linker};
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
+pub use crate::error::CallError;
+pub use crate::function::{Function, RequestBody, ResponseBody};
+use crate::instance::InstanceConfig;
+pub use crate::limits::{Limits, Reuse};
 use crate::linker::linker;
 use crate::outbound::{AllowedHost, Outbound};
 use crate::output::Output;
 pub use crate::state::State;
-
-/// Resource limits of a call.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Linear memory of all parts of a component together, in bytes.
-    pub memory: usize,
-    /// Timeout of a call, including time in the queue.
-    pub timeout: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { memory: 1 << 30, timeout: Duration::from_secs(60) }
-    }
-}
 
 /// The enforcement of a component's deadline while it computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,18 +43,6 @@ pub struct Runtime {
     output: Option<[Output; 2]>,
 }
 
-/// A component that can be called.
-#[derive(Clone)]
-pub struct Function {
-    engine: Engine,
-    permits: Arc<Semaphore>,
-    pre: InstancePre<State>,
-    outbound: Outbound,
-    variables: Arc<BTreeMap<String, String>>,
-    limits: Limits,
-    output: Option<[Output; 2]>,
-}
-
 /// A failed preparation of a component.
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
@@ -89,41 +55,6 @@ pub enum RuntimeError {
     /// The component has an import that nothing provides.
     #[error("the component has an import that the host doesn't provide: {0:#}")]
     Link(wasmtime::Error),
-}
-
-/// A failed call.
-#[derive(Debug, thiserror::Error)]
-pub enum CallError {
-    /// The function trapped, or exceeded its memory limit.
-    #[error("the function trapped: {}", cause(.0))]
-    Trap(wasmtime::Error),
-    /// The function returned an error.
-    #[error("the function failed: {0}")]
-    Failed(String),
-    /// The call exceeded its timeout.
-    #[error("the function exceeded its timeout of {} s", .0.as_secs())]
-    Timeout(Duration),
-}
-
-/// Formats the cause of a trap. A wasm trap is shown with its backtrace; an error of an import is shown alone.
-fn cause(error: &wasmtime::Error) -> String {
-    if error.is::<Trap>() { format!("{error:#}") } else { error.root_cause().to_string() }
-}
-
-/// The interface that a Redis subscriber exports. [`RedisError`] mirrors its errors.
-const SUBSCRIBER: &str = "spin:redis/inbound-redis@3.0.0";
-
-#[derive(Debug, Clone, ComponentType, Lift, Lower)]
-#[component(variant)]
-enum RedisError {
-    #[component(name = "invalid-address")]
-    InvalidAddress,
-    #[component(name = "too-many-connections")]
-    TooManyConnections,
-    #[component(name = "type-error")]
-    TypeError,
-    #[component(name = "other")]
-    Other(String),
 }
 
 /// Maximum number of concurrent calls. Further calls wait.
@@ -207,15 +138,15 @@ impl Runtime {
         variables: BTreeMap<String, String>,
         allowed: Vec<AllowedHost>,
     ) -> Result<Function, RuntimeError> {
-        Ok(Function {
+        let pre = linker.instantiate_pre(component).map_err(RuntimeError::Link)?;
+        let config = InstanceConfig {
             engine: component.engine().clone(),
-            permits: Arc::clone(&self.permits),
-            pre: linker.instantiate_pre(component).map_err(RuntimeError::Link)?,
             outbound: Outbound(allowed.into()),
             variables: variables.into(),
             limits: self.limits,
             output: self.output.clone(),
-        })
+        };
+        Ok(Function::new(config, pre, Arc::clone(&self.permits)))
     }
 }
 
@@ -258,115 +189,4 @@ fn pool(limits: &Limits) -> PoolingAllocationConfig {
         .linear_memory_keep_resident(KEEP_RESIDENT)
         .pagemap_scan(Enabled::Auto);
     pool
-}
-
-/// A request body, buffered or streamed.
-pub type RequestBody = UnsyncBoxBody<Bytes, wasmtime_wasi_http::Error>;
-
-impl Function {
-    fn store(&self) -> Store<State> {
-        let limits =
-            StoreLimitsBuilder::new().memory_size(self.limits.memory).trap_on_grow_failure(true).build();
-        let mut wasi = WasiCtx::builder();
-        match &self.output {
-            Some([stdout, stderr]) => wasi.stdout(stdout.clone()).stderr(stderr.clone()),
-            None => wasi.inherit_stdout().inherit_stderr(),
-        };
-        let state = State {
-            wasi: wasi.build(),
-            http: WasiHttpCtx::new(),
-            table: ResourceTable::new(),
-            outbound: self.outbound.clone(),
-            variables: Arc::clone(&self.variables),
-            limits,
-        };
-        let mut store = Store::new(&self.engine, state);
-        store.limiter(|state| &mut state.limits);
-        // Limits data passed to imports to the size of the memory.
-        store.set_hostcall_fuel(self.limits.memory);
-        store.set_epoch_deadline(1);
-        // Yields at each epoch, so that the call's timeout is checked.
-        store.epoch_deadline_callback(|_| Ok(UpdateDeadline::Yield(1)));
-        store
-    }
-
-    /// Calls the function with an HTTP request, and returns its response.
-    ///
-    /// # Errors
-    /// Fails if the function traps, returns an error, or exceeds its timeout.
-    pub async fn handle_request(
-        &self,
-        request: http::Request<RequestBody>,
-    ) -> Result<http::Response<Full<Bytes>>, CallError> {
-        self.with_limits(async {
-            let mut store = self.store();
-            let instance = self.pre.instantiate_async(&mut store).await.map_err(CallError::Trap)?;
-            let indices = ServiceIndices::new(&self.pre).map_err(CallError::Trap)?;
-            let service: Service = indices.load(&mut store, &instance).map_err(CallError::Trap)?;
-            let (request, sent) = Request::from_http(&mut self.outbound.clone(), request);
-            let result = store
-                .run_concurrent(async |accessor| -> wasmtime::Result<Result<_, ErrorCode>> {
-                    let response = match service.handle(accessor, request).await? {
-                        Ok(response) => response,
-                        Err(code) => return Ok(Err(code)),
-                    };
-                    let response = accessor.with(|access| response.into_http(access, async { Ok(()) }))?;
-                    let (head, body) = response.into_parts();
-                    let body = body.collect().await?.to_bytes();
-                    Ok(Ok(http::Response::from_parts(head, Full::new(body))))
-                })
-                .await;
-            drop(sent);
-            match result.flatten().map_err(CallError::Trap)? {
-                Ok(response) => Ok(response),
-                Err(code) => Err(CallError::Failed(code.to_string())),
-            }
-        })
-        .await
-    }
-
-    /// Returns true if the function accepts Redis messages.
-    pub fn is_subscriber(&self) -> bool {
-        self.pre.component().get_export_index(None, SUBSCRIBER).is_some()
-    }
-
-    /// Calls the function with a Redis message.
-    ///
-    /// # Errors
-    /// Fails if the function traps, returns an error, exceeds its timeout, or doesn't accept messages.
-    pub async fn handle_message(&self, message: Vec<u8>) -> Result<(), CallError> {
-        self.with_limits(async {
-            let mut store = self.store();
-            let instance = self.pre.instantiate_async(&mut store).await.map_err(CallError::Trap)?;
-            let interface = self.pre.component().get_export_index(None, SUBSCRIBER);
-            let export =
-                interface.and_then(|at| self.pre.component().get_export_index(Some(&at), "handle-message"));
-            let export = export
-                .ok_or_else(|| CallError::Failed(format!("the component doesn't export {SUBSCRIBER}")))?;
-            let handle = instance
-                .get_typed_func::<(Vec<u8>,), (Result<(), RedisError>,)>(&mut store, export)
-                .map_err(CallError::Trap)?;
-            let result = store
-                .run_concurrent(async |accessor| handle.call_concurrent(accessor, (message,)).await)
-                .await;
-            match result.flatten().map_err(CallError::Trap)? {
-                (Ok(()),) => Ok(()),
-                (Err(RedisError::Other(text)),) => Err(CallError::Failed(text)),
-                (Err(error),) => Err(CallError::Failed(format!("{error:?}"))),
-            }
-        })
-        .await
-    }
-
-    /// Runs a call within the concurrency limit and the timeout.
-    async fn with_limits<T>(&self, call: impl Future<Output = Result<T, CallError>>) -> Result<T, CallError> {
-        let limited = async {
-            // Never fails, as the semaphore is never closed.
-            let _permit = self.permits.acquire().await;
-            let _ticking = Running::begin();
-            call.await
-        };
-        let result = tokio::time::timeout(self.limits.timeout, limited).await;
-        result.unwrap_or_else(|_| Err(CallError::Timeout(self.limits.timeout)))
-    }
 }

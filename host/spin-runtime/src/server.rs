@@ -5,11 +5,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::AUTHORIZATION;
 use http::{Request, Response, StatusCode, Uri};
-use http_body_util::Full;
-use hyper::body::Incoming;
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
@@ -20,7 +19,8 @@ use subtle::ConstantTimeEq as _;
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::body;
-use crate::runtime::Function;
+use crate::error::CallError;
+use crate::function::{Function, RequestBody, ResponseBody};
 
 /// A route and its function.
 #[derive(Clone)]
@@ -52,6 +52,8 @@ pub struct Server {
 struct Routes {
     routes: Vec<Route>,
     token: Option<String>,
+    /// True if responses are sent as Spin sends them.
+    sends_like_spin: bool,
 }
 
 impl Server {
@@ -65,7 +67,16 @@ impl Server {
         token: Option<String>,
     ) -> std::io::Result<Self> {
         let listener = TcpListener::bind(listen).await?;
-        Ok(Self { listener, routes: Arc::new(Routes { routes, token }) })
+        let routes = Routes { routes, token, sends_like_spin: false };
+        Ok(Self { listener, routes: Arc::new(routes) })
+    }
+
+    /// Sends responses as Spin does: while the function writes them, and without TCP_NODELAY. For measurements.
+    #[must_use]
+    pub fn sending_like_spin(self) -> Self {
+        let Routes { routes, token, .. } = &*self.routes;
+        let routes = Routes { routes: routes.clone(), token: token.clone(), sends_like_spin: true };
+        Self { routes: Arc::new(routes), ..self }
     }
 
     /// Returns the local address.
@@ -94,7 +105,7 @@ impl Server {
         let connections = Connections::new(LIMITS, TIMEOUTS);
         loop {
             let (stream, connection) = accept(&self.listener, &connections).await;
-            _ = stream.set_nodelay(true);
+            _ = stream.set_nodelay(!self.routes.sends_like_spin);
             let (routes, watcher) = (Arc::clone(&self.routes), graceful.watcher());
             tokio::spawn(async move { connection.run(serve(routes, stream, &connection, watcher)).await });
         }
@@ -125,14 +136,17 @@ async fn serve(routes: Arc<Routes>, stream: TcpStream, connection: &Arc<Connecti
     }
 }
 
+/// The body of an answer.
+type AnswerBody = ResponseBody;
+
 /// Path of the health check, the same as Spin's.
 const HEALTH: &str = "/.well-known/spin/health";
 
 async fn answer(
-    Routes { routes, token }: &Routes,
+    Routes { routes, token, sends_like_spin }: &Routes,
     request: Request<Incoming>,
     connection: &Connection,
-) -> Response<Full<Bytes>> {
+) -> Response<AnswerBody> {
     let path = request.uri().path();
     if path == HEALTH {
         return text(StatusCode::OK, "OK".into());
@@ -156,10 +170,29 @@ async fn answer(
         return text(StatusCode::REQUEST_TIMEOUT, "the body stalled: send it faster\n".into());
     };
     connection.set_activity(Activity::Working);
-    route.function.handle_request(Request::from_parts(parts, body)).await.unwrap_or_else(|error| {
+    let request = Request::from_parts(parts, body);
+    let called = if *sends_like_spin {
+        route.function.handle_request(request).await
+    } else {
+        call(&route.function, request).await
+    };
+    called.unwrap_or_else(|error| {
         tracing::error!(route = route.pattern, %error);
         text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n"))
     })
+}
+
+/// Calls a function, and takes its complete response from the instance, so that a client that reads slowly doesn't
+/// keep the instance busy.
+async fn call(function: &Function, request: Request<RequestBody>) -> Result<Response<AnswerBody>, CallError> {
+    let (head, body) = function.handle_request(request).await?.into_parts();
+    let timeout = function.timeout();
+    let received = tokio::time::timeout(timeout, body.collect()).await;
+    let received = received.map_err(|_| CallError::Timeout(timeout))?;
+    let body = received.map_err(|error| CallError::Failed(error.to_string()))?.to_bytes();
+    // A stream has no known length: as on Spin, the response has a `content-length` only if the function sets it.
+    let frame = (!body.is_empty()).then(|| Ok(Frame::data(body)));
+    Ok(Response::from_parts(head, StreamBody::new(futures_util::stream::iter(frame)).boxed_unsync()))
 }
 
 /// Returns true if the request has the token.
@@ -180,8 +213,8 @@ fn with_absolute_uri(mut request: Request<Incoming>) -> Request<Incoming> {
     request
 }
 
-fn text(status: StatusCode, text: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(text.into()));
+fn text(status: StatusCode, text: String) -> Response<AnswerBody> {
+    let mut response = Response::new(Full::new(text.into()).map_err(|never| match never {}).boxed_unsync());
     *response.status_mut() = status;
     response
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use logship_wasm::ticker::Running;
 use wasmtime::StoreLimits;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -18,6 +19,8 @@ pub struct State {
     pub(crate) outbound: Outbound,
     pub(crate) variables: Arc<BTreeMap<String, String>>,
     pub(crate) limits: StoreLimits,
+    /// Interrupts the instance's code at each tick, also after its calls.
+    pub(crate) _ticking: Running,
 }
 
 impl State {
