@@ -62,14 +62,14 @@ class CallerCase(unittest.TestCase):
         self.proxy = FaultyProxy(self.function.address)
         self.addCleanup(self.proxy.close)
 
-    def serve(self, environment=None, retry_seconds=NEVER, **fleet):
+    def serve(self, environment=None, retry_seconds=NEVER, shipping=None, **fleet):
         """The service. `fleet` has more settings of the function; None takes one out."""
         url = "http://{}:{}".format(*self.proxy.address)
         fleet = {"type": "function", "url": url, "store": "lake", **fleet}
         fleet = {name.replace("_", "-"): value for name, value in fleet.items() if value is not None}
         key = {"access-key-id": ID, "access-key-secret": SECRET}
         lake = {"type": "s3", "endpoint": self.store.url, "region": REGION, **key}
-        more = {"retry_seconds": retry_seconds}
+        more = {"retry_seconds": retry_seconds, **(shipping or {})}
         self.served = Served(self, fleet, lake, environment=environment, **more)
         return self.served
 

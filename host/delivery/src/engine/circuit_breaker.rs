@@ -203,10 +203,16 @@ impl DeliveryEngine {
 
     /// Describes the failures of a stage. `None` if the plan has another stage now.
     fn describe_failure(&self, plan: &dyn BatchPlan, failing: &FailingStage) -> Option<String> {
-        let stage = plan.stages().into_iter().find(|stage| stage.digest() == failing.stage)?;
         let count = self.settings.hold_after_tasks;
         let tasks = if count == 1 { "the last task".into() } else { format!("the last {count} tasks") };
         let failed = format!("{tasks}, so the rule creates no more");
+        if plan.function() == Some(&failing.stage) {
+            return Some(format!(
+                "a stage of the function {} failed {failed}; no logs are lost. To continue, correct the stages in its spin.toml: the retries of the tasks find out. Last error: {}",
+                failing.stage, failing.message
+            ));
+        }
+        let stage = plan.stages().into_iter().find(|stage| stage.digest() == failing.stage)?;
         Some(CircuitBreaker::describe(stage, &failed, &failing.message))
     }
 }

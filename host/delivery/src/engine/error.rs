@@ -62,13 +62,15 @@ pub struct Failure {
     pub(crate) retry_after: Option<u64>,
     /// True if the destination failed; `None` if it was not called.
     pub(crate) destination_failed: Option<bool>,
+    /// The function whose stage failed, if one did.
+    pub(crate) function: Option<String>,
 }
 
 impl Failure {
     /// Describes an error that a retry may solve. The destination was not called.
     pub(crate) fn new(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         let (code, cause) = ("InternalServerError", cause.into());
-        Self { cause, code, is_retryable: true, retry_after: None, destination_failed: None }
+        Self { cause, code, is_retryable: true, retry_after: None, destination_failed: None, function: None }
     }
 }
 
@@ -121,9 +123,10 @@ impl TaskError {
         }
     }
 
-    /// The digest of the stage that failed, if one did.
+    /// The digest of the stage that failed, or the function, if one did.
     pub(super) fn stage(&self) -> Option<&str> {
         let error = match self {
+            Self::Failure(failure) => return failure.function.as_deref(),
             Self::Stage(error) | Self::Plan(PlanError::Pipeline(PipelineError::Stage(error))) => error,
             Self::Plan(PlanError::Pipeline(PipelineError::Transform(error))) => &error.source,
             _ => return None,

@@ -63,6 +63,11 @@ pub trait Plan: Debug + Send + Sync {
     /// Returns the stages.
     fn stages(&self) -> Vec<&Identity>;
 
+    /// Returns the function that runs the stages, if one does.
+    fn function(&self) -> Option<&str> {
+        None
+    }
+
     /// Returns the name of a task's output: an object key, or the receiver. Empty if it depends on the logs.
     ///
     /// # Errors

@@ -24,6 +24,8 @@ pub struct CallError {
 pub(super) enum Retry {
     /// A retry may succeed at once.
     Soon,
+    /// A retry may succeed at once, alone: a stage failed, perhaps one of a concurrent call in the same instance.
+    Alone,
     /// A retry may succeed after somebody has fixed the problem.
     Later,
     /// A retry always fails.
@@ -49,6 +51,11 @@ impl CallError {
     /// Returns the delay that the function, or its destination, asks for.
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
+    }
+
+    /// True if a stage of the function failed. A call is retried alone before.
+    pub(crate) fn is_stage_failure(&self) -> bool {
+        self.retry == Retry::Alone
     }
 
     /// True if a call with fewer logs may succeed.

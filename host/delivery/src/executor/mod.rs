@@ -1,14 +1,20 @@
 //! Executors: where the stages of a task run.
 //!
-//! - `function`: the client of a function that runs the stages elsewhere. `call`: its calls and answers. `spec`: the objects that it makes. `error`: failed calls.
+//! - `function`: a function that runs the stages elsewhere. `call`: its calls and answers. `spec`: the objects that it
+//!   makes. `client`: its requests. `error`: failed calls.
+//! - `fleet`: the state that the functions of a destination share. `stalls`: answers that stall.
 
 mod call;
+mod client;
 mod error;
+mod fleet;
 mod function;
 mod spec;
+mod stalls;
 
 pub(crate) use self::call::{Answer, Call};
 pub use self::error::CallError;
+pub(crate) use self::fleet::Fleet;
 pub use self::function::Function;
 pub(crate) use self::spec::spec;
 

@@ -10,7 +10,7 @@ use logship_source::group_list::{GroupList, ListLimits};
 
 use crate::engine::Step;
 use crate::engine::batch::Attempt;
-use crate::engine::error::TaskError;
+use crate::engine::error::{Failure, TaskError};
 use crate::engine::work::Prepared;
 use crate::executor::{self, Answer, Function};
 use crate::objects::make::done;
@@ -78,7 +78,10 @@ impl ObjectPlan {
                     // No object was made. A smaller limit in the settings may let a retry succeed.
                     attempt.release_range()?;
                 }
-                return Err(error.into());
+                let stage_failed = error.is_stage_failure().then(|| function.url().to_owned());
+                let mut failure = Failure::from(error);
+                failure.function = stage_failed;
+                return Err(failure.into());
             }
         };
         Step::Made.reached();

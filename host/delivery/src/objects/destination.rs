@@ -1,5 +1,7 @@
 //! Destinations of rules: where their stages run, and where their objects go.
 
+use std::sync::{Arc, PoisonError};
+
 use logship_config::destination::DestinationConfig;
 use logship_config::rule::{Rule, RuleError, Store};
 use logship_config::shipper_config;
@@ -9,7 +11,7 @@ use logship_sink::open;
 use logship_sink::unknown_store::UnknownStore;
 
 use crate::engine::error::PlanError;
-use crate::executor::{Executor, Function};
+use crate::executor::{Executor, Fleet, Function};
 use crate::objects::own_destination::OwnDestination;
 use crate::objects::rule::Objects;
 
@@ -80,8 +82,16 @@ impl Objects {
             }
         };
         let has_store = function.store.is_some();
-        let function = Function::new(function, &rule.name, has_store, self.runtime.clone())?;
+        let fleet = self.fleet(&rule.destination);
+        let function = Function::new(function, &rule.name, has_store, fleet, self.runtime.clone())?;
         Ok(Destination { executor: Executor::Function(Box::new(function)), sink: store })
+    }
+
+    /// Returns the state that all rules of a destination share.
+    fn fleet(&self, destination: &Store) -> Arc<Fleet> {
+        let Store::Named(name) = destination else { return Arc::default() };
+        let mut fleets = self.fleets.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(fleets.entry(name.clone()).or_default())
     }
 
     /// Looks up a destination in the service's settings. `project` is one that may not know the names of others.

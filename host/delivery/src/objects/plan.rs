@@ -100,6 +100,13 @@ impl Plan for ObjectPlan {
         self.pipeline.stages().collect()
     }
 
+    fn function(&self) -> Option<&str> {
+        match &self.executor {
+            Executor::Function(function) => Some(function.url()),
+            Executor::InProcess => None,
+        }
+    }
+
     fn output_name(&self, task: TaskId, shard: u32) -> Result<String, StageError> {
         let task = pipeline::Task { created: task.created, number: task.number, shard };
         self.pipeline.task_key(&task)

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use logship_config::destination::DestinationConfig;
 use logship_config::function::MAX_RAW_BYTES;
@@ -21,7 +21,7 @@ use crate::engine::error::PlanError;
 use crate::engine::plan::{PlanCache, PlanRecord, PlanSummary};
 use crate::engine::preview::{Candidate, OutputFactory, PreviewError};
 use crate::engine::work::{BatchPlan, BatchWork, RuleLimits, RuleSpec, Work};
-use crate::executor::{self, Executor};
+use crate::executor::{self, Executor, Fleet};
 use crate::objects::destination::Destination;
 use crate::objects::plan::PlannedRule;
 use crate::pipeline::Pipeline;
@@ -38,6 +38,8 @@ pub struct Objects {
     /// The folder of staged objects.
     pub(super) spool: PathBuf,
     pub(super) runtime: Handle,
+    /// The shared state of functions, by the name of their destination.
+    pub(super) fleets: Mutex<BTreeMap<String, Arc<Fleet>>>,
 }
 
 impl Objects {
@@ -54,7 +56,8 @@ impl Objects {
     ) -> Result<Self, io::Error> {
         let spool = settings.spool.clone().unwrap_or_else(|| data.join("spool"));
         std::fs::create_dir_all(&spool)?;
-        Ok(Self { registry, destinations, scopes: BTreeMap::new(), allow_own: true, spool, runtime })
+        let (scopes, fleets) = (BTreeMap::new(), Mutex::default());
+        Ok(Self { registry, destinations, scopes, allow_own: true, spool, runtime, fleets })
     }
 
     /// Limits the destinations that rules may use, by name, and whether they may define their own.
