@@ -1,4 +1,4 @@
-//! Compares spin.toml, the Spin application of this repository, with the built components.
+//! Compares the Spin applications of this repository with the built components.
 
 use crate::support;
 
@@ -18,8 +18,21 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-fn application() -> Table {
-    fs::read_to_string(root().join("spin.toml")).unwrap().parse().unwrap()
+/// The applications of the repository: one for each trigger, so that a lost Redis ends no HTTP calls.
+const APPLICATIONS: [(&str, &str); 2] = [("http", "spin.toml"), ("redis", "spin-redis.toml")];
+
+fn text(file: &str) -> String {
+    fs::read_to_string(root().join(file)).unwrap()
+}
+
+fn application(file: &str) -> Table {
+    text(file).parse().unwrap()
+}
+
+/// The components of all applications, by name.
+fn components() -> Table {
+    let all = APPLICATIONS.iter().flat_map(|(_, file)| table(&application(file), "component").clone());
+    all.collect()
 }
 
 fn table<'a>(parent: &'a Table, name: &str) -> &'a Table {
@@ -47,10 +60,9 @@ fn interfaces(path: &Path) -> Interfaces {
 
 #[test]
 fn dependencies_match_imports_and_exports() {
-    let application = application();
-    let components = table(&application, "component");
+    let components = components();
     assert_eq!(components.keys().collect::<Vec<_>>(), ["trigger-http", "trigger-redis"]);
-    for (name, component) in components {
+    for (name, component) in &components {
         let component = component.as_table().unwrap();
         let trigger = interfaces(&root().join(component["source"].as_str().unwrap()));
         let dependencies = table(component, "dependencies");
@@ -80,47 +92,139 @@ fn dependencies_match_imports_and_exports() {
 }
 
 #[test]
-fn declares_both_triggers_and_all_variables() {
-    let application = application();
-    let triggers = table(&application, "trigger");
-    for kind in ["http", "redis"] {
+fn each_application_has_one_trigger_and_its_variables() {
+    for (kind, file) in APPLICATIONS {
+        let application = application(file);
+        let triggers = table(&application, "trigger");
+        assert_eq!(triggers.keys().collect::<Vec<_>>(), [kind]);
         let called: Vec<_> =
             triggers[kind].as_array().unwrap().iter().map(|trigger| &trigger["component"]).collect();
         assert_eq!(called, [&Value::from(format!("trigger-{kind}"))]);
+        let variables = table(&application, "variables");
+        for (name, variable) in variables {
+            assert!(
+                variable.get("default").is_some(),
+                "{name} has no default: the application does not run without settings"
+            );
+            let is_secret = ["secret", "token"].iter().any(|word| name.contains(word));
+            assert_eq!(variable.get("secret").is_some(), is_secret, "{name}");
+        }
+        let text = text(file);
+        let used: BTreeSet<_> =
+            text.split("{{ ").skip(1).map(|rest| rest.split_once(" }}").unwrap().0.to_owned()).collect();
+        assert_eq!(used, variables.keys().cloned().collect());
     }
-    let variables = table(&application, "variables");
-    for (name, variable) in variables {
-        assert!(
-            variable.get("default").is_some(),
-            "{name} has no default: the application does not run without settings"
-        );
-        let is_secret = ["secret", "token"].iter().any(|word| name.contains(word));
-        assert_eq!(variable.get("secret").is_some(), is_secret, "{name}");
-    }
-    let text = fs::read_to_string(root().join("spin.toml")).unwrap();
-    let used: BTreeSet<_> =
-        text.split("{{ ").skip(1).map(|rest| rest.split_once(" }}").unwrap().0.to_owned()).collect();
-    assert_eq!(used, variables.keys().cloned().collect());
+}
+
+/// Runs a command of `logship function` with the application for HTTP, after `change`.
+fn run_with(command: &[&str], change: impl Fn(String) -> String) -> std::process::Output {
+    let folder = tempfile::tempdir().unwrap();
+    let text = text("spin.toml");
+    let changed = change(text.clone());
+    let file = folder.path().join("spin.toml");
+    // The paths are relative to the repository.
+    fs::write(&file, changed.replace("\"target/", &format!("\"{}/target/", root().display()))).unwrap();
+    let mut program = support::logship();
+    // No `spin` is found.
+    program.arg("function").args(command).arg(&file).env("PATH", folder.path());
+    program.output().unwrap()
 }
 
 /// Returns the error of `logship function compose` for the application with one line changed.
 fn compose_error(line: &str, changed: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
-    let text = fs::read_to_string(root().join("spin.toml")).unwrap();
-    let changed = text.replace(line, changed);
-    assert_ne!(text, changed);
-    let file = folder.path().join("spin.toml");
-    // The paths are relative to the repository.
-    fs::write(&file, changed.replace("\"target/", &format!("\"{}/target/", root().display()))).unwrap();
-    let composed = support::logship()
-        .args(["function", "compose"])
-        .arg(&file)
-        .arg("--output")
-        .arg(folder.path().join("composed.wasm"))
-        .output()
-        .unwrap();
+    let output = folder.path().join("composed.wasm");
+    let composed = run_with(&["compose", "--output", output.to_str().unwrap()], |text| {
+        assert!(text.contains(line));
+        text.replace(line, changed)
+    });
     assert!(!composed.status.success());
     String::from_utf8(composed.stderr).unwrap()
+}
+
+/// Returns the lines that `logship function check` prints for the changed application, and whether it succeeds.
+fn check(options: &[&str], change: impl Fn(String) -> String) -> (Vec<String>, bool) {
+    let checked = run_with(&[&["check"], options].concat(), change);
+    let printed = String::from_utf8(checked.stdout).unwrap();
+    let line = |line: &str| line.rsplit_once("/spin.toml").map_or(line, |(_, rest)| rest).to_owned();
+    (printed.lines().map(line).collect(), checked.status.success())
+}
+
+/// Returns the number of the first line that contains a text.
+fn line_of(needle: &str) -> usize {
+    1 + text("spin.toml").lines().position(|line| line.contains(needle)).unwrap()
+}
+
+#[test]
+fn check_accepts_the_repository() {
+    for (_, file) in APPLICATIONS {
+        let checked =
+            support::logship().args(["function", "check", file]).current_dir(root()).env("PATH", "").output();
+        let checked = checked.unwrap();
+        let printed = String::from_utf8(checked.stdout).unwrap();
+        assert!(checked.status.success(), "{printed}");
+        assert_eq!(printed, format!("{file}: no problems; it needs Spin 4.1 or later\n"));
+    }
+}
+
+#[test]
+fn check_reports_all_problems_with_lines() {
+    let (lines, succeeded) = check(&[], |text| {
+        let text = text.replace("encode-json", "encode-yaml").replace("compress-snappy", "encode-csv");
+        let text = text.replace("http://127.0.0.1:9000", "lake.example.org");
+        text.replace("\"logship:siem/formatter@1.0.0\"", "\"logship:siem/former@1.0.0\"")
+    });
+    let expected = [
+        (line_of("allowed_outbound_hosts"), "\"lake.example.org\" has no scheme"),
+        (line_of("[component.trigger-http.dependencies]"), "imports logship:siem/formatter@1.0.0, but no"),
+        (line_of("encode-json"), "encode-yaml.wasm: No such file"),
+        (line_of("compress-snappy"), "encode-csv.wasm doesn't export logship:compress/compressor@1.0.0"),
+        (line_of("siem-hec"), "doesn't import logship:siem/former@1.0.0"),
+    ];
+    assert!(!succeeded);
+    assert_eq!(lines.len(), expected.len(), "{lines:#?}");
+    for (line, (number, words)) in lines.iter().zip(expected) {
+        assert!(line.starts_with(&format!(":{number}: ")) && line.contains(words), "{line} {number} {words}");
+    }
+}
+
+#[test]
+fn check_reports_missing_and_wrong_sources() {
+    let source = line_of("source =");
+    for (file, words) in [
+        ("functions/none.wasm", "none.wasm: No such file"),
+        ("components/encode-json.wasm", "doesn't export wasi:http/handler@0.3.0, so an HTTP trigger"),
+        ("functions/trigger-redis.wasm", "doesn't export wasi:http/handler@0.3.0, so an HTTP trigger"),
+        ("../README.md", "not a WebAssembly component"),
+    ] {
+        let (lines, succeeded) = check(&[], |text| text.replace("functions/trigger-http.wasm", file));
+        let found =
+            lines.iter().any(|line| line.starts_with(&format!(":{source}: ")) && line.contains(words));
+        assert!(found && !succeeded, "{file}: {lines:#?}");
+    }
+}
+
+#[test]
+fn check_reports_old_spin() {
+    for (version, is_new) in [("3.6.0", false), ("4.0.2", false), ("4.1.0-pre0", true), ("5.0", true)] {
+        let (lines, succeeded) = check(&["--spin", version], |text| text);
+        assert_eq!(succeeded, is_new, "{lines:#?}");
+        let needs = lines.iter().any(|line| line.contains("needs Spin 4.1 or later"));
+        assert_eq!(needs, !is_new, "{lines:#?}");
+    }
+    let (lines, _) = check(&["--spin", "4.0.2"], |text| text);
+    assert!(lines[0].contains("trigger-http.wasm"), "{lines:#?}");
+}
+
+#[test]
+fn check_advises_against_redis_beside_http() {
+    let redis =
+        "[[trigger.redis]]\naddress = \"redis://127.0.0.1\"\nchannel = \"a\"\ncomponent = \"trigger-http\"\n";
+    let (lines, _) = check(&[], |text| text + redis);
+    assert!(
+        lines.iter().any(|line| line.contains("advice: this application has HTTP and Redis")),
+        "{lines:#?}"
+    );
 }
 
 #[test]
@@ -167,7 +271,7 @@ fn reports_type_mismatch_of_dependency() {
 #[test]
 fn trusts_only_unmodified_functions() {
     let stages = Stages::new(Registry::new(Engine::new(Limits::default(), None).unwrap()));
-    for (name, component) in table(&application(), "component") {
+    for (name, component) in &components() {
         let mut function = fs::read(root().join(component["source"].as_str().unwrap())).unwrap();
         assert!(stages.is_trusted(&function), "{name}");
         // An empty custom section does not change the behavior.

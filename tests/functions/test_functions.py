@@ -16,7 +16,7 @@ from aliyun.log.log_logs_pb2 import LogGroup, LogGroupList
 
 from kit.application import LINES, TASK, Application, manifest, stage
 from kit.fakes import hec
-from kit.fakes.faults import Say, Slow
+from kit.fakes.faults import Reset, Say, Slow
 from kit.fakes.hec_faults import Refuse
 from kit.fakes.put_store import Store
 from kit.paths import PROGRAM, ROOT
@@ -216,13 +216,17 @@ class Problems(unittest.TestCase):
 
     def test_repository_application_is_consistent(self):
         made = temporary_folder(self) / "whole.wasm"
-        for component in "trigger-http", "trigger-redis":
-            command = [PROGRAM, "function", "compose", ROOT / "spin.toml", "--component", component, "-o", made]
+        for file, component in ("spin.toml", "trigger-http"), ("spin-redis.toml", "trigger-redis"):
+            command = [PROGRAM, "function", "compose", ROOT / file, "--component", component, "-o", made]
             subprocess.run(command, check=True, capture_output=True)
             self.assertGreater(made.stat().st_size, 1 << 20)
 
-    def test_repository_application_runs_without_redis(self):
-        text = (ROOT / "spin.toml").read_text().replace('"target/', f'"{ROOT}/target/')
+    def test_application_with_both_triggers_runs_without_redis(self):
+        trigger = '[[trigger.redis]]\naddress = "{{ redis_address }}"\nchannel = "a"\ncomponent = "trigger-redis"\n'
+        redis = (ROOT / "spin-redis.toml").read_text()
+        redis = redis[redis.index("[component.trigger-redis]") :].replace("{{ batches_from }}", "{{ deliver_to }}")
+        text = (ROOT / "spin.toml").read_text().replace("[variables]", '[variables]\nredis_address = { required = true }')
+        text = (text + trigger + redis).replace('"target/', f'"{ROOT}/target/')
         nowhere = ("--variable", "redis_address=redis://:secret@127.0.0.1:1", "--log", "info")
         application = Application(self, text, *nowhere)
         wait_for(lambda: "not subscribed to Redis" in application.problem())
@@ -369,6 +373,19 @@ class Delivery(unittest.TestCase):
         self.assertEqual((answer.status, answer.fact("delivered")), (200, "was there"), answer.body)
         other = application.ship("lake", many, task="1760000089123456789_1")
         self.assertEqual(other.status // 100, 5, other.body)
+
+    def test_asks_again_for_object_of_store_that_hangs_up(self):
+        """The store hangs up on the put, and on the first questions for the object."""
+        application = Application(self, self.text)
+        self.assertEqual(application.ship("lake", logs(50)).fact("delivered"), "put")
+        for before in True, False:
+            asked = self.destination.inject(Reset(before), method="HEAD", times=2)
+            self.destination.inject(Reset(before), method="PUT")
+            answer = application.ship("lake", logs(50))
+            self.assertEqual((answer.status, answer.fact("delivered"), asked.fired), (200, "was there", 2), answer.body)
+        # Not for ever.
+        self.destination.inject(Reset(), method="HEAD", times=None)
+        self.assertEqual(application.ship("lake", logs(50)).problem()[:2], ("destination-unreachable", True))
 
     def test_keeps_foreign_object(self):
         Application(self, self.text).ship("lake", logs(50))
