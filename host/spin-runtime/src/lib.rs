@@ -9,8 +9,8 @@
 //! - [`outbound`]: the hosts that a component may connect to.
 //! - [`output`]: what functions print.
 //! - [`runtime`]: compiled components.
-//! - [`function`]: calls of a component; `pool`: its instances; `worker`: an instance and its calls; [`limits`]: their
-//!   limits; [`error`]: failed calls.
+//! - [`function`]: calls of a component; `pool`: its instances; `queue`: calls that wait for one; `worker`: an instance
+//!   and its calls; [`limits`]: their limits; [`error`]: failed calls.
 //! - `instance`: stores of instances; `state`: their state.
 //! - [`server`]: HTTP triggers; `body`: their bodies; [`subscriber`]: Redis triggers.
 //!
@@ -30,6 +30,7 @@ pub mod manifest;
 pub mod outbound;
 pub mod output;
 mod pool;
+mod queue;
 pub mod runtime;
 pub mod server;
 mod state;

@@ -35,8 +35,3 @@ impl Default for Reuse {
         Self { calls: 128, concurrent_calls: 16, idle_timeout: Duration::from_secs(1) }
     }
 }
-
-impl Reuse {
-    /// Gives each call an instance of its own.
-    pub const NONE: Self = Self { calls: 1, concurrent_calls: 1, idle_timeout: Duration::from_secs(1) };
-}

@@ -17,7 +17,7 @@ use wasmtime_wasi_http::p3::bindings::Service;
 
 use crate::error::CallError;
 use crate::limits::Limits;
-use crate::pool::{Call, Caller, Shared};
+use crate::queue::{Call, Caller, Shared};
 use crate::state::State;
 
 /// The work of an instance, and its begin.
