@@ -213,6 +213,18 @@ class Policies(unittest.TestCase):
         found = self.service.client().list_consumer_group(PROJECT, "logs").get_consumer_groups()
         self.assertNotIn("theirs", [group.get_consumer_group_name() for group in found])
 
+    def test_every_name_of_a_request_counts(self):
+        key = self.key(statement("logship:CreateDataSource", f"acs:log:*:*:project/{PROJECT}/source/mine"))
+        self.service.restart()
+        for path, name, status in (
+            ("/sources", "mine", 200),
+            ("/sources", "theirs", 401),
+            ("/sources?name=mine", "theirs", 401),
+            ("/sources?name=theirs", "mine", 401),
+        ):
+            body = json.dumps({"type": "loghub", "name": name})
+            self.assertEqual(self.service.request("POST", path, body, key.basic()).status, status, (path, name))
+
     def test_names_with_slashes_match_no_other_resource(self):
         key = self.key(statement("log:*", "acs:log:*:*:project/*/logstore/public"))
         self.service.restart()

@@ -32,18 +32,22 @@ pub(crate) fn check_head(key: &Key, operation: Operation<'_>, query: &Query) -> 
 
 /// Fails unless the key may create the object that the request names.
 pub(crate) fn check_created(call: &Call, operation: Operation<'_>) -> Result<(), ApiError> {
-    match &call.key.policy {
-        Some(policy) if operation.creates() => {
-            let name = created_name(call, operation).filter(|name| !name.is_empty());
-            check_policy(
-                &call.key,
-                policy,
-                &actions(operation, &call.query),
-                &operation.resources(name.as_deref()),
-            )
-        }
-        _ => Ok(()),
+    let Some(policy) = call.key.policy.as_ref().filter(|_| operation.creates()) else { return Ok(()) };
+    let actions = actions(operation, &call.query);
+    let check = |name: Option<&str>| check_policy(&call.key, policy, &actions, &operation.resources(name));
+    let names = created_names(call, operation);
+    match names.is_empty() {
+        true => check(None),
+        false => names.iter().try_for_each(|name| check(Some(name))),
     }
+}
+
+/// Fails unless the key may read a Logstore. With grants, it needs read access to the project.
+#[allow(dead_code, reason = "jobs read Logstores on behalf of keys")]
+pub(crate) fn check_read(key: &Key, project: &str, logstore: &str) -> Result<(), ApiError> {
+    let Some(policy) = &key.policy else { return check_access(key, project, Access::Read) };
+    let pull = Operation::Pull { project, logstore, shard: "*" };
+    check_policy(key, policy, pull.endpoint().actions, &pull.resources(None))
 }
 
 /// Returns true if the key may see a project in the list of an operation. With grants, it needs `access` to it.
@@ -94,10 +98,10 @@ fn actions(operation: Operation<'_>, query: &Query) -> Vec<&'static str> {
     only.map_or_else(|| all.to_vec(), |only| vec![only])
 }
 
-/// Returns the name of the object that a request creates, as its handler reads it.
-fn created_name(call: &Call, operation: Operation<'_>) -> Option<String> {
+/// Returns the names of the object that a request creates, as handlers read them: from the body or the query. All must
+/// be allowed.
+fn created_names(call: &Call, operation: Operation<'_>) -> Vec<String> {
     let member = match operation {
-        Operation::AddStage => return call.query.get("name").map(str::to_owned),
         Operation::CreateProject => "projectName",
         Operation::CreateLogstore { .. } => "logstoreName",
         Operation::CreateShipper { .. } => "shipperName",
@@ -105,7 +109,9 @@ fn created_name(call: &Call, operation: Operation<'_>) -> Option<String> {
         _ => "name",
     };
     let body: Value = serde_json::from_slice(&call.body).unwrap_or_default();
-    let named = body[member].as_str().map(str::to_owned);
+    let of_body = body[member].as_str();
     let is_project = matches!(operation, Operation::CreateProject);
-    named.or_else(|| call.project.clone().filter(|_| is_project))
+    let of_host = call.project.as_deref().filter(|_| is_project && of_body.is_none());
+    let names = [of_body, call.query.get("name"), of_host].into_iter().flatten();
+    names.filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }

@@ -1,6 +1,6 @@
 //! Tables: their names, partitions and schemas.
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
 /// A table, or a partition of one, that a session writes to.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -40,6 +40,7 @@ pub struct TableSchema {
 
 /// A column of a table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Answered")]
 pub struct TableColumn {
     /// The name, in lower case.
     pub name: String,
@@ -47,34 +48,47 @@ pub struct TableColumn {
     #[serde(rename = "type")]
     pub data_type: String,
     /// True if the column may be null.
-    #[serde(default = "default_nullable", alias = "isNullable", deserialize_with = "flag")]
     pub nullable: bool,
     /// The comment.
-    #[serde(default, skip_serializing_if = "String::is_empty", deserialize_with = "text")]
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub comment: String,
 }
 
-fn default_nullable() -> bool {
-    true
+/// A column as servers answer it. Some have both names of the flag.
+#[derive(Deserialize)]
+struct Answered {
+    name: String,
+    #[serde(rename = "type")]
+    data_type: String,
+    nullable: Option<Flag>,
+    #[serde(rename = "isNullable")]
+    is_nullable: Option<Flag>,
+    comment: Option<String>,
 }
 
 /// Some servers write flags as texts.
-fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Flag {
-        Bool(bool),
-        Text(String),
-    }
-    Ok(match Option::<Flag>::deserialize(deserializer)? {
-        None => true,
-        Some(Flag::Bool(flag)) => flag,
-        Some(Flag::Text(text)) => !text.eq_ignore_ascii_case("false"),
-    })
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Flag {
+    Bool(bool),
+    Text(String),
 }
 
-fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    Ok(Option::<String>::deserialize(deserializer)?.unwrap_or_default())
+impl Flag {
+    fn is_false(&self) -> bool {
+        match self {
+            Self::Bool(flag) => !flag,
+            Self::Text(text) => text.eq_ignore_ascii_case("false"),
+        }
+    }
+}
+
+impl From<Answered> for TableColumn {
+    fn from(answered: Answered) -> Self {
+        let Answered { name, data_type, nullable, is_nullable, comment } = answered;
+        let nullable = ![nullable, is_nullable].iter().flatten().any(Flag::is_false);
+        Self { name, data_type, nullable, comment: comment.unwrap_or_default() }
+    }
 }
 
 #[cfg(test)]
@@ -83,7 +97,7 @@ mod tests {
 
     #[test]
     fn parses_schemas_of_both_servers() {
-        let text = r#"{"columns":[{"name":"a","type":"bigint","comment":null,"nullable":true,"column_id":"x"},
+        let text = r#"{"columns":[{"name":"a","type":"bigint","comment":null,"nullable":true,"isNullable":true,"column_id":"x"},
             {"name":"b","type":"decimal(10,2)","isNullable":false},{"name":"c","type":"string","isNullable":"false"}],
             "partitionKeys":[{"name":"pt","type":"string"}],"clusterInfo":{}}"#;
         let schema: TableSchema = serde_json::from_str(text).unwrap();
