@@ -274,6 +274,14 @@ mod tests {
     }
 
     #[test]
+    fn key_files_of_before_policies_open() {
+        let text = "[[key]]\nid = 'LSa'\nsecret = 's'\ncreated = 7\nnote = 'n'\ngroups = ['web/soc-*']\n\n[[key.grant]]\nproject = '*'\naccess = 'admin'\n\n[key.quota]\nread-logs-per-day = 7\n";
+        let read = Keys::parse(text).unwrap();
+        assert!(read.keys[0].allows("p", Access::Admin) && read.keys[0].policy.is_none());
+        assert!(!toml::to_string(&read).unwrap().contains("policy"));
+    }
+
+    #[test]
     fn policy_replaces_grants() {
         let mut limited = key(&[]);
         let json = r#"{"Version": "1", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}"#;
