@@ -50,6 +50,11 @@ fn deadline_mode() -> impl clap::builder::TypedValueParser<Value = DeadlineMode>
 }
 
 impl EngineOptions {
+    /// Returns the most memory of a stage, in bytes.
+    pub(super) fn stage_memory(&self) -> u64 {
+        self.stage_memory << 20
+    }
+
     pub(super) fn engine(&self) -> Result<Engine, Failure> {
         self.engine_with(usize::MAX, DeadlineMode::default())
     }

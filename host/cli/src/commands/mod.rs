@@ -14,6 +14,7 @@ mod engine_options;
 mod fsck;
 mod function;
 mod group;
+mod guard_options;
 mod input_options;
 mod key;
 mod log;

@@ -4,6 +4,7 @@ mod add;
 mod bindings;
 mod check;
 mod componentize;
+mod guard;
 mod inspect;
 mod kind;
 mod list;
@@ -37,6 +38,7 @@ pub(super) enum StageCommand {
     Inspect(Box<inspect::InspectCommand>),
     Check(Box<check::CheckCommand>),
     Componentize(Box<componentize::ComponentizeCommand>),
+    Guard(Box<guard::GuardCommand>),
 }
 
 /// The output format of a command.
@@ -65,6 +67,7 @@ impl StageCommand {
             Self::Inspect(command) => command.run(engine),
             Self::Check(command) => command.run(engine),
             Self::Componentize(command) => command.run(engine),
+            Self::Guard(command) => command.run(engine),
         }
     }
 }

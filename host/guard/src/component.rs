@@ -1,0 +1,275 @@
+//! Guards a component: rewrites its core modules, and connects them with its counter.
+//!
+//! Each component has one counter for all its modules, in a small module of its own that comes first. So the numbers of
+//! the other modules and instances grow by one. A nested component has a counter of its own, as it can't share a global.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use wasm_encoder::reencode::{RoundtripReencoder, component_utils};
+use wasm_encoder::{
+    Alias, Component, ComponentAliasSection, ComponentSectionId, InstanceSection, ModuleArg, ModuleSection,
+    RawSection,
+};
+use wasmparser::{
+    Chunk, ComponentAlias, ComponentAliasSectionReader, ComponentExternalKind, ComponentInstance,
+    ComponentOuterAliasKind, ComponentTypeRef, ExternalKind, Instance, InstanceSectionReader, Parser,
+    Payload, Validator, WasmFeatures,
+};
+
+use crate::entries::Entries;
+use crate::error::GuardError;
+use crate::module::{COUNTER_MODULE, counter_module, entry_name, with_budget, with_memory_limit};
+
+/// The limits that are written into a component.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Guard {
+    /// The instructions of a call. `None`: no budget. Instructions are counted as they are written: compiled code has
+    /// about one for each.
+    pub budget: Option<u64>,
+    /// The largest size of each memory, in bytes. `None`: that of the component.
+    pub memory: Option<u64>,
+}
+
+/// The budget of a call that suits stages: some seconds of computation, and a hundred times as much as a chunk of logs
+/// takes.
+pub const DEFAULT_BUDGET: u64 = 20_000_000_000;
+
+impl Guard {
+    /// Returns the component with these limits in each of its modules. Components inside for which `is_trusted` returns
+    /// true get no budget.
+    ///
+    /// # Errors
+    /// If it is not a valid component, or if it can't have these limits.
+    pub fn component(
+        &self,
+        component: &[u8],
+        is_trusted: &dyn Fn(&[u8]) -> bool,
+    ) -> Result<Vec<u8>, GuardError> {
+        if !Parser::is_component(component) {
+            return Err(GuardError::Invalid("it is not a WebAssembly component".into()));
+        }
+        // Without a budget, all proposals are fine.
+        let features = if self.budget.is_some() { features() } else { WasmFeatures::all() };
+        Validator::new_with_features(features).validate_all(component)?;
+        let guarded = Rewriter { guard: *self, is_trusted }.component(component)?.finish();
+        let checked = Validator::new_with_features(features).validate_all(&guarded);
+        checked.map_err(|error| GuardError::Rewritten(error.to_string()))?;
+        Ok(guarded)
+    }
+}
+
+/// Returns the proposals that the guard knows. Garbage collection allocates outside of memories, and threads share them.
+fn features() -> WasmFeatures {
+    WasmFeatures::all()
+        - WasmFeatures::GC
+        - WasmFeatures::CM_GC
+        - WasmFeatures::THREADS
+        - WasmFeatures::SHARED_EVERYTHING_THREADS
+        - WasmFeatures::CM_THREADING
+        - WasmFeatures::STACK_SWITCHING
+        - WasmFeatures::LEGACY_EXCEPTIONS
+        - WasmFeatures::MEMORY64
+        - WasmFeatures::CM64
+        - WasmFeatures::CUSTOM_PAGE_SIZES
+        - WasmFeatures::CUSTOM_DESCRIPTORS
+        - WasmFeatures::MEMORY_CONTROL
+}
+
+/// Rewrites components.
+struct Rewriter<'a> {
+    guard: Guard,
+    is_trusted: &'a dyn Fn(&[u8]) -> bool,
+}
+
+impl Rewriter<'_> {
+    fn component(&self, bytes: &[u8]) -> Result<Component, GuardError> {
+        let guard = Guard { budget: self.guard.budget.filter(|_| !(self.is_trusted)(bytes)), ..self.guard };
+        let payloads = payloads(bytes)?;
+        let mut entries = Entries::default();
+        for payload in &payloads {
+            entries.note(payload)?;
+            if guard.budget.is_some() {
+                check_modules(payload)?;
+            }
+        }
+        let mut out = Component::new();
+        let budget = guard.budget.filter(|_| entries.has_instances());
+        if let Some(budget) = budget {
+            out.section(&ModuleSection(&counter_module(signed(budget))));
+            out.section(InstanceSection::new().instantiate(0, NO_ARGUMENTS));
+        }
+        let mut modules = Modules { by_module: entries.by_module()?, next: 0, budget, memory: guard.memory };
+        let mut functions = 0;
+        for payload in payloads {
+            match payload {
+                Payload::ModuleSection { unchecked_range: range, .. } => {
+                    let module = modules.rewrite(slice(bytes, &range))?;
+                    out.section(&RawSection { id: ComponentSectionId::CoreModule.into(), data: &module });
+                }
+                Payload::ComponentSection { unchecked_range: range, .. } => {
+                    let nested = Self { guard, ..*self }.component(slice(bytes, &range))?;
+                    let data = nested.as_slice();
+                    out.section(&RawSection { id: ComponentSectionId::Component.into(), data });
+                }
+                Payload::InstanceSection(section) if budget.is_some() => {
+                    out.section(&instances(section)?);
+                }
+                Payload::ComponentAliasSection(section) if budget.is_some() => {
+                    out.section(&aliases(section, &entries, &mut functions)?);
+                }
+                payload => {
+                    functions += core_functions(&payload)?;
+                    if let Some((id, range)) = payload.as_section() {
+                        out.section(&RawSection { id, data: slice(bytes, &range) });
+                    }
+                }
+            }
+        }
+        Ok(out)
+    }
+}
+
+const NO_ARGUMENTS: [(&str, ModuleArg); 0] = [];
+
+fn signed(budget: u64) -> i64 {
+    i64::try_from(budget).unwrap_or(i64::MAX)
+}
+
+fn slice<'a>(bytes: &'a [u8], range: &std::ops::Range<u64>) -> &'a [u8] {
+    &bytes[range.start as usize..range.end as usize]
+}
+
+/// Returns the sections of a component, without those of its modules and nested components.
+fn payloads(bytes: &[u8]) -> Result<Vec<Payload<'_>>, GuardError> {
+    let (mut parser, mut rest, mut payloads) = (Parser::new(0), bytes, vec![]);
+    while !rest.is_empty() {
+        let Chunk::Parsed { consumed, payload } = parser.parse(rest, true)? else { break };
+        rest = &rest[consumed..];
+        if let Payload::ModuleSection { unchecked_range, .. }
+        | Payload::ComponentSection { unchecked_range, .. } = &payload
+        {
+            rest = &bytes[unchecked_range.end as usize..];
+        }
+        payloads.push(payload);
+    }
+    Ok(payloads)
+}
+
+/// The modules of a component.
+struct Modules<'a> {
+    by_module: BTreeMap<u32, BTreeSet<&'a str>>,
+    next: u32,
+    budget: Option<u64>,
+    memory: Option<u64>,
+}
+
+impl Modules<'_> {
+    /// Rewrites the next module.
+    fn rewrite(&mut self, module: &[u8]) -> Result<Vec<u8>, GuardError> {
+        let entries = self.by_module.remove(&self.next).unwrap_or_default();
+        self.next += 1;
+        match (self.budget, self.memory) {
+            (Some(budget), memory) => with_budget(module, &entries, signed(budget), memory),
+            (None, Some(memory)) => with_memory_limit(module, memory),
+            (None, None) => Ok(module.to_vec()),
+        }
+    }
+}
+
+/// Rewrites core instances: each module gets the counter, which is the first instance.
+fn instances(section: InstanceSectionReader<'_>) -> Result<InstanceSection, GuardError> {
+    let mut instances = InstanceSection::new();
+    for instance in section {
+        match instance? {
+            Instance::Instantiate { module_index, args } => {
+                let arguments =
+                    args.iter().map(|argument| (argument.name, ModuleArg::Instance(argument.index + 1)));
+                let arguments: Vec<_> = arguments.chain([(COUNTER_MODULE, ModuleArg::Instance(0))]).collect();
+                instances.instantiate(module_index + 1, arguments);
+            }
+            Instance::FromExports(exports) => {
+                let exports = exports.iter().map(|export| (export.name, export.kind.into(), export.index));
+                instances.export_items(exports.collect::<Vec<_>>());
+            }
+        }
+    }
+    Ok(instances)
+}
+
+/// Rewrites aliases: lifted functions are those that reset the counter. `functions` counts the core functions.
+fn aliases(
+    section: ComponentAliasSectionReader<'_>,
+    entries: &Entries<'_>,
+    functions: &mut u32,
+) -> Result<ComponentAliasSection, GuardError> {
+    let mut aliases = ComponentAliasSection::new();
+    for alias in section {
+        let alias = component_utils::component_alias(&mut RoundtripReencoder, alias?)?;
+        let Alias::CoreInstanceExport { instance, kind, name } = alias else {
+            aliases.alias(alias);
+            continue;
+        };
+        let is_function = kind == wasm_encoder::ExportKind::Func;
+        let is_lifted = is_function && entries.is_lifted(*functions);
+        *functions += u32::from(is_function);
+        let name = if is_lifted { entry_name(name) } else { name.to_owned() };
+        aliases.alias(Alias::CoreInstanceExport { instance: instance + 1, kind, name: &name });
+    }
+    Ok(aliases)
+}
+
+/// Returns the number of core functions that a section defines.
+fn core_functions(payload: &Payload<'_>) -> Result<u32, GuardError> {
+    let mut functions = 0;
+    match payload {
+        Payload::ComponentCanonicalSection(section) => {
+            for function in section.clone() {
+                functions += u32::from(!matches!(function?, wasmparser::CanonicalFunction::Lift { .. }));
+            }
+        }
+        Payload::ComponentAliasSection(section) => {
+            for alias in section.clone() {
+                let is_function =
+                    matches!(alias?, ComponentAlias::CoreInstanceExport { kind: ExternalKind::Func, .. });
+                functions += u32::from(is_function);
+            }
+        }
+        _ => {}
+    }
+    Ok(functions)
+}
+
+/// Fails if a component gets or passes on core modules, which could be instantiated without a counter.
+fn check_modules(payload: &Payload<'_>) -> Result<(), GuardError> {
+    let passes = match payload {
+        Payload::ComponentImportSection(section) => section
+            .clone()
+            .into_iter()
+            .any(|import| matches!(import.map(|import| import.ty), Ok(ComponentTypeRef::Module(_)))),
+        Payload::ComponentExportSection(section) => {
+            let mut exports = section.clone().into_iter();
+            exports
+                .any(|export| matches!(export.map(|export| export.kind), Ok(ComponentExternalKind::Module)))
+        }
+        Payload::ComponentAliasSection(section) => section.clone().into_iter().any(|alias| {
+            matches!(
+                alias,
+                Ok(ComponentAlias::Outer { kind: ComponentOuterAliasKind::CoreModule, .. }
+                    | ComponentAlias::InstanceExport { kind: ComponentExternalKind::Module, .. })
+            )
+        }),
+        Payload::ComponentInstanceSection(section) => {
+            section.clone().into_iter().any(|instance| match instance {
+                Ok(ComponentInstance::Instantiate { args, .. }) => {
+                    args.iter().any(|argument| argument.kind == ComponentExternalKind::Module)
+                }
+                Ok(ComponentInstance::FromExports(exports)) => {
+                    exports.iter().any(|export| export.kind == ComponentExternalKind::Module)
+                }
+                Err(_) => false,
+            })
+        }
+        _ => false,
+    };
+    if passes { Err(GuardError::Shape("passes core modules between components")) } else { Ok(()) }
+}

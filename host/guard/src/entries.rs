@@ -1,0 +1,126 @@
+//! The core functions that calls from outside enter.
+//!
+//! A component lifts core functions, which it finds as exports of its core instances. Calls between its own modules use
+//! the same exports. Only lifted ones may reset the counter, so they get an export of their own.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use wasmparser::{CanonicalFunction, CanonicalOption, ComponentAlias, ExternalKind, Instance, Payload};
+
+use crate::error::GuardError;
+
+/// The core functions, modules and instances of a component, without those of nested components.
+#[derive(Debug, Default)]
+pub(crate) struct Entries<'a> {
+    /// The core functions that are exports of an instance: the instance, and the export's name.
+    functions: Vec<Option<(u32, &'a str)>>,
+    /// The module of each core instance, if it is an instance of a module.
+    instances: Vec<Option<u32>>,
+    /// The functions that are lifted, or called back.
+    lifted: BTreeSet<u32>,
+    /// The functions that modules import, or that the canonical ABI calls for other purposes.
+    inner: BTreeSet<u32>,
+}
+
+impl<'a> Entries<'a> {
+    /// Notes the definitions in a section.
+    pub(crate) fn note(&mut self, payload: &Payload<'a>) -> Result<(), GuardError> {
+        match payload {
+            Payload::InstanceSection(section) => {
+                for instance in section.clone() {
+                    self.instance(&instance?);
+                }
+            }
+            Payload::ComponentAliasSection(section) => {
+                for alias in section.clone() {
+                    self.alias(&alias?);
+                }
+            }
+            Payload::ComponentCanonicalSection(section) => {
+                for function in section.clone() {
+                    self.canonical(&function?);
+                }
+            }
+            Payload::ComponentTypeSection(section) => {
+                for ty in section.clone() {
+                    if let wasmparser::ComponentType::Resource { dtor: Some(function), .. } = ty? {
+                        self.inner.insert(function);
+                    }
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn instance(&mut self, instance: &Instance<'a>) {
+        self.instances.push(match instance {
+            Instance::Instantiate { module_index, .. } => Some(*module_index),
+            Instance::FromExports(exports) => {
+                let functions = exports.iter().filter(|export| export.kind == ExternalKind::Func);
+                self.inner.extend(functions.map(|export| export.index));
+                None
+            }
+        });
+    }
+
+    fn alias(&mut self, alias: &ComponentAlias<'a>) {
+        if let ComponentAlias::CoreInstanceExport { kind: ExternalKind::Func, instance_index, name } = alias {
+            self.functions.push(Some((*instance_index, name)));
+        }
+    }
+
+    fn canonical(&mut self, function: &CanonicalFunction) {
+        let options: &[CanonicalOption] = match function {
+            CanonicalFunction::Lift { core_func_index, options, .. } => {
+                self.lifted.insert(*core_func_index);
+                options
+            }
+            CanonicalFunction::Lower { options, .. } => {
+                self.functions.push(None);
+                options
+            }
+            _ => {
+                self.functions.push(None);
+                &[]
+            }
+        };
+        for option in options {
+            match option {
+                CanonicalOption::Callback(function) => _ = self.lifted.insert(*function),
+                CanonicalOption::Realloc(function) | CanonicalOption::PostReturn(function) => {
+                    self.inner.insert(*function);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Returns true if the component has instances of modules.
+    pub(crate) fn has_instances(&self) -> bool {
+        self.instances.iter().any(Option::is_some)
+    }
+
+    /// Returns the exports that calls from outside enter, by module.
+    pub(crate) fn by_module(&self) -> Result<BTreeMap<u32, BTreeSet<&'a str>>, GuardError> {
+        let mut entries: BTreeMap<u32, BTreeSet<&str>> = BTreeMap::new();
+        for function in &self.lifted {
+            let export = self.functions.get(*function as usize).copied().flatten();
+            // A function of another component, lifted again: it has a counter of its own.
+            let Some((instance, name)) = export else { continue };
+            let Some(module) = self.instances.get(instance as usize).copied().flatten() else {
+                return Err(GuardError::Shape("lifts a function that is not the export of a module"));
+            };
+            if self.inner.contains(function) {
+                return Err(GuardError::Shape("calls a lifted function itself"));
+            }
+            entries.entry(module).or_default().insert(name);
+        }
+        Ok(entries)
+    }
+
+    /// Returns true if the core function with this index is lifted.
+    pub(crate) fn is_lifted(&self, function: u32) -> bool {
+        self.lifted.contains(&function)
+    }
+}
