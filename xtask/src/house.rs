@@ -16,7 +16,7 @@ use crate::{command, files};
 
 /// The floors of the house, from the ground up. A crate imports only crates of lower floors.
 const FLOORS: &[&[&str]] = &[
-    &["logship-feature-graph", "logship-listener", "logship-sls", "logship-wasm"],
+    &["logship-feature-graph", "logship-guard", "logship-listener", "logship-sls", "logship-wasm"],
     &["logship-batch", "logship-logstore"],
     &["logship-config", "logship-client", "logship-source", "logship-spin-runtime"],
     &["logship-runtime", "logship-sink"],

@@ -19,6 +19,7 @@ use wasmparser::{
 use crate::entries::Entries;
 use crate::error::GuardError;
 use crate::module::{COUNTER_MODULE, counter_module, entry_name, with_budget, with_memory_limit};
+use crate::sections::slice;
 
 /// The limits that are written into a component.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,11 +104,11 @@ impl Rewriter<'_> {
         for payload in payloads {
             match payload {
                 Payload::ModuleSection { unchecked_range: range, .. } => {
-                    let module = modules.rewrite(slice(bytes, &range))?;
+                    let module = modules.rewrite(slice(bytes, &range)?)?;
                     out.section(&RawSection { id: ComponentSectionId::CoreModule.into(), data: &module });
                 }
                 Payload::ComponentSection { unchecked_range: range, .. } => {
-                    let nested = Self { guard, ..*self }.component(slice(bytes, &range))?;
+                    let nested = Self { guard, ..*self }.component(slice(bytes, &range)?)?;
                     let data = nested.as_slice();
                     out.section(&RawSection { id: ComponentSectionId::Component.into(), data });
                 }
@@ -120,7 +121,7 @@ impl Rewriter<'_> {
                 payload => {
                     functions += core_functions(&payload)?;
                     if let Some((id, range)) = payload.as_section() {
-                        out.section(&RawSection { id, data: slice(bytes, &range) });
+                        out.section(&RawSection { id, data: slice(bytes, &range)? });
                     }
                 }
             }
@@ -135,10 +136,6 @@ fn signed(budget: u64) -> i64 {
     i64::try_from(budget).unwrap_or(i64::MAX)
 }
 
-fn slice<'a>(bytes: &'a [u8], range: &std::ops::Range<u64>) -> &'a [u8] {
-    &bytes[range.start as usize..range.end as usize]
-}
-
 /// Returns the sections of a component, without those of its modules and nested components.
 fn payloads(bytes: &[u8]) -> Result<Vec<Payload<'_>>, GuardError> {
     let (mut parser, mut rest, mut payloads) = (Parser::new(0), bytes, vec![]);
@@ -148,7 +145,7 @@ fn payloads(bytes: &[u8]) -> Result<Vec<Payload<'_>>, GuardError> {
         if let Payload::ModuleSection { unchecked_range, .. }
         | Payload::ComponentSection { unchecked_range, .. } = &payload
         {
-            rest = &bytes[unchecked_range.end as usize..];
+            rest = &rest[slice(bytes, unchecked_range)?.len()..];
         }
         payloads.push(payload);
     }

@@ -13,7 +13,7 @@ use wasmparser::{ExportSectionReader, Name, NameSectionReader, Parser, Payload};
 use crate::body::{Counter, Signature, guarded};
 use crate::error::GuardError;
 use crate::memory::{limit_memories, limit_tables};
-use crate::sections::Sections;
+use crate::sections::{Sections, slice};
 
 /// The name of the counter's module among the imports.
 pub(crate) const COUNTER_MODULE: &str = "logship:guard";
@@ -39,7 +39,7 @@ pub(crate) fn with_memory_limit(module: &[u8], bytes: u64) -> Result<Vec<u8>, Gu
             }
             payload => {
                 if let Some((id, range)) = payload.as_section() {
-                    let data = &module[range.start as usize..range.end as usize];
+                    let data = slice(module, &range)?;
                     limited.section(&RawSection { id, data });
                 }
             }
@@ -236,7 +236,7 @@ impl<'a> Rewriter<'a> {
             }
             payload => {
                 if let Some((id, range)) = payload.as_section() {
-                    let data = &module[range.start as usize..range.end as usize];
+                    let data = slice(module, &range)?;
                     out.section(&RawSection { id, data });
                 }
             }

@@ -1,10 +1,18 @@
 //! The parts of a core module that the guard needs before it writes.
 
+use std::ops::Range;
+
 use wasmparser::{
     CompositeInnerType, FuncType, FunctionBody, KnownCustom, NameSectionReader, Parser, Payload, TypeRef,
 };
 
 use crate::error::GuardError;
+
+/// Returns the bytes of a section. A parser doesn't check the length of sections that contain others.
+pub(crate) fn slice<'a>(bytes: &'a [u8], range: &Range<u64>) -> Result<&'a [u8], GuardError> {
+    let bytes = bytes.get(range.start as usize..range.end as usize);
+    bytes.ok_or_else(|| GuardError::Invalid("it is truncated".into()))
+}
 
 /// The parts of a core module.
 #[derive(Default)]

@@ -138,6 +138,13 @@ pub fn compose(
     graph.encode(EncodeOptions::default()).map_err(|error| ComposeError::Graph(chain(&error)))
 }
 
+/// Returns the names of a component's imports.
+pub(crate) fn imports(file: &ComponentFile) -> Result<Vec<String>, ComposeError> {
+    let mut graph = CompositionGraph::new();
+    let package = register(&mut graph, "socket", file)?;
+    Ok(interface_names(&graph, package, true))
+}
+
 pub(crate) fn register(
     graph: &mut CompositionGraph,
     name: &str,

@@ -3,6 +3,7 @@
 //! - [`manifest`]: the application in `spin.toml`.
 //! - [`check`]: all problems of an application, before it starts.
 //! - [`compose`]: composition of a component with its dependencies.
+//! - [`environment`]: Spin's variables from the environment, for hosts without Spin.
 //! - [`fuse`]: fusion of stages to a pipeline component.
 //! - [`application`]: callable functions, with linked imports.
 //! - `linker`: the interfaces that a component may import.
@@ -20,6 +21,7 @@ pub mod application;
 mod body;
 pub mod check;
 pub mod compose;
+pub mod environment;
 pub mod error;
 pub mod function;
 pub mod fuse;

@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use clap::Args;
 use logship_guard::Guard;
 use logship_spin_runtime::compose::{ComponentFile, compose};
+use logship_spin_runtime::environment;
 use logship_spin_runtime::manifest::Manifest;
 
 use super::super::guard_options::GuardOptions;
@@ -11,7 +12,7 @@ use super::load_parts;
 use crate::print::outln;
 
 /// Composes a component of an application with its dependencies into one file, for hosts that can't. The file
-/// imports only WASI and Spin's variables.
+/// imports only WASI, and Spin's variables unless they come from the environment.
 ///
 /// Stages that are not built in are guarded: each call has a budget of instructions, so that a loop ends with a trap in
 /// any host. Each stage's memory has --stage-memory as its maximum.
@@ -35,6 +36,10 @@ pub(in crate::commands) struct ComposeCommand {
     /// Limits the memory of the component itself, without its stages, in MiB [default: no limit]
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(64..=4096))]
     trigger_memory: Option<u64>,
+    /// Reads the application's variables from the environment, as SPIN_VARIABLE_NAME, instead of Spin's interface. For
+    /// hosts without Spin, such as `wasmtime serve`.
+    #[arg(long)]
+    variables_from_environment: bool,
     #[command(flatten)]
     options: GuardOptions,
 }
@@ -53,7 +58,10 @@ impl ComposeCommand {
         })?;
         let (socket, parts) = load_parts(&manifest, component)?;
         let parts = parts.into_iter().map(|(import, part)| Ok((import, self.guard(engine, part)?)));
-        let parts = parts.collect::<Result<Vec<_>, Failure>>()?;
+        let mut parts = parts.collect::<Result<Vec<_>, Failure>>()?;
+        if self.variables_from_environment {
+            parts.push((environment::VARIABLES.into(), environment::variables(&socket)?));
+        }
         let composed = compose(&self.limit_memory(socket)?, &parts, |_| false)?;
         output::write(&self.output, &composed)
             .map_err(|error| format!("{}: {error}", self.output.display()))?;

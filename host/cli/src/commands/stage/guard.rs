@@ -38,9 +38,10 @@ impl GuardCommand {
         output::write(&self.output, &guarded).map_err(|error| format!("{origin}: {error}"))?;
         let budget = if is_built_in(&bytes) { ", built in: no budget" } else { "" };
         outln!(
-            "{origin}: {}, {}, a {}{budget}",
+            "{origin}: {}, {} {}, {}{budget}",
             super::kib(guarded.len()),
             stage.identity().name(),
+            stage.identity().version(),
             stage.kind()
         );
         Ok(())

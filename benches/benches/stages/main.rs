@@ -3,6 +3,8 @@
 //! Both push the same chunks into a new object, and their rounds alternate, so that a slowdown of the machine affects
 //! both. Standard output is a section of BENCHMARKS.md.
 
+mod limits;
+
 use std::hint::black_box;
 use std::time::Instant;
 
@@ -10,18 +12,18 @@ use logship_batch::batch::LogBatch;
 use logship_batch::parser::{Parser, Settings};
 use logship_bench::{line, median};
 use logship_registry::Registry;
-use logship_runtime::engine::{DeadlineMode, Engine, Limits};
-use logship_runtime::stage::{Kind, Request, Stage};
+use logship_runtime::engine::{Engine, Limits};
+use logship_runtime::stage::Request;
 use logship_stage::object_path::Request as NativeRequest;
 use logship_stage::{Batch, Compressor, Encoder, Formatter, LogGroup, Renderer, Tag, Transformer};
 
 const LOGS: usize = 200_000;
-const ROUNDS: usize = 15;
-const PARQUET: &str = r#"{"compression":"snappy","columns":[
+pub(crate) const ROUNDS: usize = 15;
+pub(crate) const PARQUET: &str = r#"{"compression":"snappy","columns":[
     {"key":"__time__","type":"int64"},{"key":"__topic__"},{"key":"__source__"},{"key":"method"},{"key":"path"},
     {"key":"status","type":"int32"},{"key":"bytes","type":"int64"},{"key":"latency","type":"double"},
     {"key":"host"},{"key":"client_ip"},{"key":"referer"},{"key":"user_agent"},{"key":"request_id"}]}"#;
-const CSV: &str = r#"{"columns":["__time__","__topic__","__source__","method","path","status","bytes","latency",
+pub(crate) const CSV: &str = r#"{"columns":["__time__","__topic__","__source__","method","path","status","bytes","latency",
     "host","client_ip","referer","user_agent","request_id"]}"#;
 
 /// Cases of `transform-fields`: description and config.
@@ -38,6 +40,15 @@ fn main() {
     let native: Vec<Batch> = chunks.iter().map(native).collect();
     let bytes = chunks.iter().map(log_bytes).sum::<usize>() as f64;
     let registry = Registry::new(Engine::new(Limits::default(), None).expect("an engine"));
+    let json = {
+        let mut encoder = encode_json::JsonEncoder::open("").expect("a configuration");
+        native.iter().map(|batch| encoder.push(batch).expect("encodes")).collect::<Vec<_>>()
+    };
+    let load = limits::Load { chunks: &chunks, json: &json, bytes };
+    // `cargo bench --bench stages -- guards` measures only those.
+    if std::env::args().any(|argument| argument == "guards") {
+        return limits::guards(&load);
+    }
     println!(
         "Each stage as a component, compared with the same code as native code: {LOGS} access logs of 10 fields in {} chunks, \
          {:.0} bytes of keys and values per log; medians of {ROUNDS} alternating rounds. MB are those of the input: \
@@ -46,10 +57,6 @@ fn main() {
         bytes / LOGS as f64
     );
     println!("| stage | native MB/s | component MB/s | component/native |\n|---|---:|---:|---:|");
-    let json = {
-        let mut encoder = encode_json::JsonEncoder::open("").expect("a configuration");
-        native.iter().map(|batch| encoder.push(batch).expect("encodes")).collect::<Vec<_>>()
-    };
     let bench = Bench { registry: &registry, rounds: ROUNDS };
     bench.encoder::<encode_json::JsonEncoder>("encode-json", "", &native, &chunks, bytes);
     bench.encoder::<encode_csv::CsvEncoder>("encode-csv", CSV, &native, &chunks, bytes);
@@ -71,70 +78,8 @@ fn main() {
     }
     bench.renderer();
     bench.pool();
-    deadline_modes(&chunks, &json, bytes);
-}
-
-/// Measures the cost of each deadline mode, in alternating rounds: none, a signal at the deadline, and epoch checks in
-/// every loop.
-fn deadline_modes(chunks: &[LogBatch], json: &[Vec<u8>], bytes: f64) {
-    let engine = Engine::new(Limits::default(), None).expect("an engine");
-    let registries = [DeadlineMode::None, DeadlineMode::Signal, DeadlineMode::Epoch]
-        .map(|mode| Registry::new(engine.with_deadline_mode(mode)));
-    println!(
-        "\nA custom stage in each deadline mode. All modes limit memory.\n\n\
-         | stage | none, MB/s | signal, MB/s | | epoch, MB/s | |\n|---|---:|---:|---:|---:|---:|"
-    );
-    let size = json.iter().map(Vec::len).sum::<usize>() as f64;
-    for (name, config) in [("encode-json", ""), ("encode-csv", CSV), ("encode-parquet", PARQUET)] {
-        compare_modes(name, Kind::Encoder, bytes, &registries, |stage| {
-            let Stage::Encoder(stage) = stage else { unreachable!("an encoder") };
-            let mut object = stage.open(config).expect("a configuration");
-            chunks.iter().map(|batch| object.push(batch).expect("encodes").len()).sum()
-        });
-    }
-    compare_modes("compress-snappy", Kind::Compressor, size, &registries, |stage| {
-        let Stage::Compressor(stage) = stage else { unreachable!("a compressor") };
-        let mut object = stage.open("").expect("a configuration");
-        json.iter().map(|chunk| object.push(chunk).expect("compresses").len()).sum()
-    });
-    compare_modes("siem-hec", Kind::Formatter, bytes, &registries, |stage| {
-        let Stage::Formatter(stage) = stage else { unreachable!("a formatter") };
-        let mut session = stage.open("").expect("a configuration");
-        chunks.iter().map(|batch| session.push(batch).expect("formats").bytes.len()).sum()
-    });
-}
-
-/// Loads a built-in stage as if somebody else had made it: with another digest.
-fn custom(registry: &Registry, kind: Kind, name: &str) -> Stage {
-    const CUSTOM_SECTION: &[u8] = b"\0\x07\x06custom";
-    let built_in = registry.read(Some(kind), name).expect("a built-in stage");
-    registry.stage_from_bytes(kind, name, &[built_in.as_slice(), CUSTOM_SECTION].concat()).expect("a stage")
-}
-
-/// Prints a table row: the speed in each mode, and its ratio to the first.
-fn compare_modes(
-    name: &str,
-    kind: Kind,
-    bytes: f64,
-    registries: &[Registry; 3],
-    push: impl Fn(&Stage) -> usize,
-) {
-    let stages = registries.each_ref().map(|registry| custom(registry, kind, name));
-    let mut speeds: [Vec<f64>; 3] = Default::default();
-    let mut ratios: [Vec<f64>; 3] = Default::default();
-    for round in 0..=ROUNDS {
-        let times = stages.each_ref().map(|stage| seconds(&|| push(stage)));
-        // Round 0 warms up.
-        if round > 0 {
-            for (mode, time) in times.iter().enumerate() {
-                speeds[mode].push(bytes / time / 1e6);
-                ratios[mode].push(times[0] / time);
-            }
-        }
-    }
-    let [none, signal, epoch] = speeds.map(median);
-    let [_, signal_ratio, epoch_ratio] = ratios.map(median);
-    println!("| {name} | {none:.0} | {signal:.0} | {signal_ratio:.2} | {epoch:.0} | {epoch_ratio:.2} |");
+    limits::deadline_modes(&load);
+    limits::guards(&load);
 }
 
 struct Bench<'a> {
@@ -293,7 +238,7 @@ impl Bench<'_> {
     }
 }
 
-fn seconds(work: &impl Fn() -> usize) -> f64 {
+pub(crate) fn seconds(work: &impl Fn() -> usize) -> f64 {
     timed(work).1
 }
 
