@@ -50,7 +50,9 @@ impl Load<'_> {
                 let push = |batch| session.push(batch).expect("transforms").batch.values.len();
                 self.chunks.iter().map(push).sum()
             }
-            Stage::Renderer(_) | Stage::RowEncoder(_) | Stage::Pipeline(_) => unreachable!("not measured here"),
+            Stage::Renderer(_) | Stage::RowEncoder(_) | Stage::Pipeline(_) => {
+                unreachable!("not measured here")
+            }
         }
     }
 }
