@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use logship_sls::compression::Compression;
 use logship_sls::cursor::Cursor;
-use logship_sls::error::ApiError;
+use logship_sls::error::{ApiError, ErrorCode};
 use logship_sls::header::{FIRST_POSITION_HEADER, PUT_ID_HEADER, SIGNED_HOST_HEADER};
 use logship_sls::query;
 use logship_sls::signature::{AccessKey, Request, v1, v4};
@@ -47,6 +47,7 @@ pub struct Client {
     project: String,
     http: reqwest::Client,
     max_reply: usize,
+    quotes_answers: bool,
 }
 
 /// A request to send.
@@ -90,13 +91,20 @@ impl Client {
             reqwest::Client::builder().timeout(TIMEOUT).tcp_nodelay(true).redirect(Policy::none()).build();
         let http =
             http.map_err(|source| ClientError::Connection { url: endpoint.url.to_string(), source })?;
-        Ok(Self { endpoint, project: project.into(), http, max_reply: MAX_REPLY_BYTES })
+        Ok(Self { endpoint, project: project.into(), http, max_reply: MAX_REPLY_BYTES, quotes_answers: true })
     }
 
     /// Limits the bytes of a reply: a server that others chose could send any number.
     #[must_use]
     pub fn with_max_reply(self, bytes: usize) -> Self {
         Self { max_reply: bytes, ..self }
+    }
+
+    /// Keeps the answers of servers that are not of Log Service out of errors: a server that others chose could be one
+    /// that they can't reach themselves.
+    #[must_use]
+    pub fn without_answers(self) -> Self {
+        Self { quotes_answers: false, ..self }
     }
 
     /// Sends a GET request, and parses the reply as JSON.
@@ -293,6 +301,8 @@ impl Client {
             return Ok((headers, body));
         }
         Err(match ApiError::from_json(&body) {
+            Some(error) if self.quotes_answers || !matches!(error.code, ErrorCode::Other(_)) => error.into(),
+            _ if !self.quotes_answers => self.invalid_reply(status.as_u16(), "it is not shown"),
             Some(error) => error.into(),
             None => {
                 self.invalid_reply(status.as_u16(), &String::from_utf8_lossy(&body[..body.len().min(200)]))

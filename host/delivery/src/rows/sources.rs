@@ -13,6 +13,11 @@ pub trait Sources: Debug + Send + Sync {
     /// Finds a data source that rules and jobs of a project may use.
     fn find(&self, project: &str, name: &str) -> Option<DataSource>;
 
+    /// Returns all data sources that rules and jobs of a project may use.
+    fn list(&self, _project: &str) -> Vec<DataSource> {
+        vec![]
+    }
+
     /// Finds a data source, or says why there is none.
     ///
     /// # Errors
@@ -77,6 +82,16 @@ impl Sources for ServiceSources {
         let catalog = self.store.catalog();
         let stored = catalog.project(project).ok()?.source(name).ok()?;
         restore(stored).filter(|source| self.may_use(source))
+    }
+
+    fn list(&self, project: &str) -> Vec<DataSource> {
+        let catalog = self.store.catalog();
+        let own = catalog.project(project).into_iter().flat_map(|project| project.sources.keys());
+        let of_settings = self.of_settings(project).map(|source| &source.name);
+        let mut names: Vec<&String> = of_settings.chain(own).collect();
+        names.sort_unstable();
+        names.dedup();
+        names.into_iter().filter_map(|name| self.find(project, name)).collect()
     }
 }
 
