@@ -4,6 +4,7 @@
 //! - `stages`, `toolchain`, `rustup`, `debian`: builds stages as WebAssembly components, and selects their toolchain.
 //! - `build`, `demo`, `test`, `fuzz`, `bench`, `sample`: one command per file.
 //! - `house`, `dependencies`, `sbom`: the crates of the host, and what they depend on.
+//! - `tools`: WebAssembly tools of others, for the long tests.
 //! - `venv`, `apt`: tools of the tests other than Rust.
 //! - `command`, `files`: helpers for child processes and files.
 
@@ -25,6 +26,7 @@ mod stages;
 mod steps;
 mod test;
 mod toolchain;
+mod tools;
 mod venv;
 mod workspace;
 
@@ -51,8 +53,8 @@ Usage: cargo xtask COMMAND
   sbom [--to FILE]                   lists the components in the program, as CycloneDX;
                                      default: out/logship.cdx.json
   fuzz [--seconds N]                 builds the fuzz targets, and runs each for N seconds (default: 10)
-  soak                               builds everything, then runs the long tests at full length;
-                                     test runs a tenth of it
+  soak                               builds everything, and wac, wkg and wasmtime, then runs the long
+                                     tests at full length; test runs a tenth of it
   bench [stages|service|shipping|siem|functions|ship]... [--lines N] [--runs N] [--write] [-- ARG...]
                                      runs the benchmarks (default: all); --write updates the tables
                                      in BENCHMARKS.md; ARGs go to the cargo benchmarks

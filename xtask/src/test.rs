@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::steps::Steps;
 use crate::workspace::Workspace;
-use crate::{build, command, files, sample, venv};
+use crate::{build, command, files, sample, tools, venv};
 
 /// Number of logs in the sample of the reader tests, enough for several row groups and chunks.
 const LINES: u64 = 12_000;
@@ -53,7 +53,10 @@ pub(crate) fn soak(workspace: &Workspace) -> Result<()> {
     let crash = ["test", "--release", "--workspace", "--test", "crash"];
     command::show(workspace.cargo().args(crash).env("LOGSHIP_SOAK", "1"))?;
     build_failpoints(workspace)?;
-    command::show(pytest(workspace)?.args(["-m", "soak", "-rP"]).env("LOGSHIP_SOAK", "1"))
+    let tools = tools::install(workspace)?;
+    let mut tests = pytest(workspace)?;
+    tests.args(["-m", "soak", "-rP"]).env("LOGSHIP_SOAK", "1").env("LOGSHIP_TOOLS", tools);
+    command::show(&mut tests)
 }
 
 /// Builds the servers of the tests together with the program.

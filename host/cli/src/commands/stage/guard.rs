@@ -11,7 +11,7 @@ use logship_runtime::stage::Stage;
 /// Writes limits into a component: a budget of instructions for each call, and a maximum for its memory.
 ///
 /// logship limits stages itself. Other hosts, such as Spin, let a stage compute for ever and allocate 4 GiB. A guarded
-/// stage traps instead, in any host, and returns the same bytes as before. It is up to a quarter slower.
+/// stage traps instead, in any host, and returns the same bytes as before. It is some tenth slower.
 ///
 /// The maximum of memory is --stage-memory. `logship function compose` guards stages by itself.
 #[derive(Debug, Args)]
