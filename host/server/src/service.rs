@@ -24,11 +24,12 @@ use crate::rule_checker::ServiceRules;
 use logship_config::service::{Config, Limits};
 use logship_config::shipper_config;
 use logship_config::siem_rule::SIEM;
+use logship_config::table_store_rule::OTS;
 use logship_delivery::engine::DeliveryEngine;
 use logship_delivery::events::Events;
 use logship_delivery::events::consumer::DeadLetterLocation;
 use logship_delivery::objects::Objects;
-use logship_delivery::rows::ServiceSources;
+use logship_delivery::rows::{ServiceSources, Sources, TableStoreRules};
 use logship_registry::Registry;
 use logship_registry::catalog::StageCatalog;
 use logship_registry::folder_watcher::FolderWatcher;
@@ -106,7 +107,7 @@ fn store_options(config: &Config) -> Options {
         undo_seconds: config.deletion.undo_seconds(),
         clock_step: config.retention.clock_step_seconds * 1_000_000,
         delete_unshipped: config.retention.delete_unshipped,
-        shipped_targets: vec![shipper_config::OSS, SIEM],
+        shipped_targets: vec![shipper_config::OSS, SIEM, OTS],
         ..Options::default()
     }
 }
@@ -121,20 +122,24 @@ fn data_sources(config: &Config, store: &Arc<Store>) -> ServiceSources {
 fn delivery(
     config: &Config,
     registry: &Registry,
-    store: &Arc<Store>,
+    (store, sources): (&Arc<Store>, &Arc<ServiceSources>),
     runtime: &Handle,
 ) -> Result<DeliveryEngine, ServiceError> {
-    let dead_letters =
-        DeadLetterLocation::resolve(None, config, config.data.join("dead-letters")).open(config)?;
+    let dead_letters = DeadLetterLocation::resolve(None, config, config.data.join("dead-letters"));
+    let (own, rejected) = (config.allow_own_destinations, dead_letters.open(config)?);
+    let sources: Arc<dyn Sources> = Arc::<ServiceSources>::clone(sources);
+    let tables = TableStoreRules::new(registry.clone(), sources, own, rejected, runtime.clone());
     let hold_after = config.shipping.hold_after_tasks;
-    let events = Events::new(registry.clone(), config.receivers.clone(), dead_letters, hold_after)
-        .with_scopes(config.scopes.clone());
+    let events =
+        Events::new(registry.clone(), config.receivers.clone(), dead_letters.open(config)?, hold_after)
+            .with_scopes(config.scopes.clone());
     let (destinations, settings) = (config.destinations(), &config.shipping);
     let objects = Objects::new(registry.clone(), destinations, settings, &config.data, runtime.clone())
         .map_err(ServiceError::Spool)?
         .with_scopes(config.scopes.clone(), config.allow_own_destinations);
     Ok(DeliveryEngine::new(Arc::clone(store), registry.clone(), settings.clone(), runtime.clone())
         .with_batches(objects)
+        .with_batches(tables)
         .with_streams(events))
 }
 
@@ -159,8 +164,8 @@ impl Service {
         let registry =
             Registry::for_store(engine, components, Arc::clone(&store)).with_wasi_allowlist(allowlist);
         let runtime = Handle::current();
-        let delivery = Arc::new(delivery(&config, &registry, &store, &runtime)?);
         let sources = Arc::new(data_sources(&config, &store));
+        let delivery = Arc::new(delivery(&config, &registry, (&store, &sources), &runtime)?);
         let checker = Arc::new(ServiceRules(Arc::clone(&delivery)));
         let stage_catalog = Arc::new(StageCatalog::new(Arc::clone(&store), registry, checker, runtime));
         let folder_watcher =

@@ -14,6 +14,7 @@ use crate::{Service, blocking};
 use logship_config::rule::{Rule, RuleError, Start};
 use logship_config::shipper_config;
 use logship_config::siem_rule::{SIEM, SiemRule};
+use logship_config::table_store_rule::{OTS, TableStoreRule};
 use logship_delivery::engine::PlanError;
 use logship_delivery::engine::work::RuleSpec;
 use logship_delivery::pipeline::PipelineError;
@@ -159,7 +160,6 @@ async fn check(
     let (logstore, name) = (logstore.name.clone(), name.to_owned());
     let (kind, configuration) = (body.target_type.clone(), body.target_configuration.clone());
     let probe = call.query.get("probe").map(str::to_owned);
-    let is_required = probe.as_deref() == Some("required");
     blocking(move || {
         // The rule may use a component that was just copied to the folder.
         service.folder_watcher.scan(true);
@@ -167,11 +167,14 @@ async fn check(
             RuleSpec { project: &project, logstore: &logstore, name: &name, configuration: &configuration };
         if kind == SIEM {
             let rule = SiemRule::of(&name, &configuration).map_err(|error| rule_error(&error))?;
-            service.delivery.check(SIEM, spec).map_err(|error| match error {
-                PlanError::Pipeline(PipelineError::Rule(error)) => rule_error(&error),
-                other => ApiError::new(ErrorCode::PostBodyInvalid, other.to_string()),
-            })?;
+            service.delivery.check(SIEM, spec).map_err(plan_error)?;
             return Ok(Checked { from: rule.from, warning: None });
+        }
+        if kind == OTS {
+            let rule = TableStoreRule::of(&name, &configuration).map_err(|error| rule_error(&error))?;
+            service.delivery.check(OTS, spec).map_err(plan_error)?;
+            let warning = probe_destination(&service, OTS, spec, probe.as_deref())?;
+            return Ok(Checked { from: rule.from, warning });
         }
         if kind != shipper_config::OSS {
             return check_unsupported(name, kind);
@@ -190,24 +193,39 @@ async fn check(
             }
             other => ApiError::new(ErrorCode::ParameterInvalid, other.to_string()),
         })?;
-        if probe.as_deref() == Some("none") {
-            return Ok(Checked { from: rule.from, warning: None });
-        }
-        let Err(error) = service.delivery.probe(&kind, spec) else {
-            return Ok(Checked { from: rule.from, warning: None });
-        };
-        let code = match &error {
-            PlanError::Sink(error) => error.code(),
-            _ => "InternalServerError",
-        };
-        let message = format!("the destination rejects objects: {code}: {error}");
-        if is_required {
-            return Err(ApiError::new(ErrorCode::ParameterInvalid, message));
-        }
-        tracing::warn!(rule = rule.name, message);
-        Ok(Checked { from: rule.from, warning: Some(Warning { code, message }) })
+        let warning = probe_destination(&service, &kind, spec, probe.as_deref())?;
+        Ok(Checked { from: rule.from, warning })
     })
     .await
+}
+
+/// Probes the destination of a rule. Returns a warning if it fails, and an error only if the probe is required.
+fn probe_destination(
+    service: &Service,
+    kind: &str,
+    rule: RuleSpec<'_>,
+    probe: Option<&str>,
+) -> Result<Option<Warning>, ApiError> {
+    if probe == Some("none") {
+        return Ok(None);
+    }
+    let Err(error) = service.delivery.probe(kind, rule) else { return Ok(None) };
+    let code = error.code();
+    let what = if kind == OTS { "rows" } else { "objects" };
+    let message = format!("the destination rejects {what}: {code}: {error}");
+    if probe == Some("required") {
+        return Err(ApiError::new(ErrorCode::ParameterInvalid, message));
+    }
+    tracing::warn!(rule = rule.name, message);
+    Ok(Some(Warning { code, message }))
+}
+
+/// Converts a problem of a rule's stages or destination.
+fn plan_error(error: PlanError) -> ApiError {
+    match error {
+        PlanError::Pipeline(PipelineError::Rule(error)) => rule_error(&error),
+        other => ApiError::new(ErrorCode::PostBodyInvalid, other.to_string()),
+    }
 }
 
 /// Checks the name of a rule whose kind of target is not supported. It is stored and never ships.

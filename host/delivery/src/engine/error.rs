@@ -38,9 +38,20 @@ pub enum PlanError {
     Gone,
     /// The rule has a target type that this version of logship does not ship to.
     #[error(
-        "rules of type {0} are stored but not shipped: this version of logship ships to object stores (oss) only"
+        "rules of type {0} are stored but not shipped: this version of logship ships to object stores (oss), SIEMs (siem) and Table Store (ots)"
     )]
     Target(String),
+}
+
+impl PlanError {
+    /// The error code of Log Service.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Destination(failure) => failure.code,
+            Self::Sink(error) => error.code(),
+            _ => "InternalServerError",
+        }
+    }
 }
 
 impl From<RuleError> for PlanError {

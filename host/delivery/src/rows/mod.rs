@@ -3,12 +3,15 @@
 //! # Layout
 //! - [`encode`]: turns the logs of a shard into blocks of rows. [`dirty`]: logs that have no row.
 //! - [`sources`]: the data sources that rules and jobs name. [`source_check`]: connects to them.
+//! - [`table_store`]: rules that write rows to Table Store.
 
 pub mod dirty;
 pub mod encode;
 pub mod source_check;
 pub mod sources;
+pub mod table_store;
 
 pub use dirty::DirtyRow;
 pub use encode::{Block, BlockEncoder, BlockError, RowEncoding, RowEncodingError, RowWriter};
 pub use sources::{ServiceSources, Sources};
+pub use table_store::TableStoreRules;

@@ -102,7 +102,8 @@ impl TableStoreError {
     pub fn log_service_code(&self) -> &'static str {
         match self.class {
             Class::Unauthorized => "UnAuthorized",
-            Class::Missing | Class::Configuration | Class::Row => "ConfigNotExist",
+            Class::Missing => "ConfigNotExist",
+            Class::Configuration | Class::Row => "ParameterInvalid",
             Class::Busy | Class::Unclear | Class::Stopped => "InternalServerError",
         }
     }

@@ -86,6 +86,11 @@ impl Attempt<'_> {
         count_shipped(self.task, rows, bytes);
     }
 
+    /// Counts logs that the transformers filtered, for output that is made when it is delivered.
+    pub(crate) fn count_filtered(&self, logs: u64) {
+        count_filtered(self.task, logs);
+    }
+
     /// The shard of the task.
     pub(crate) fn shard(&self) -> Result<Arc<Shard>, TaskError> {
         let catalog = self.engine.store.catalog();

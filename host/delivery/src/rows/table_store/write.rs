@@ -1,0 +1,131 @@
+//! Writes the rows of a task: chunk by chunk, as the logs are read.
+
+use logship_logstore::{Limits, LogPosition, LostColumn, LostValues};
+use logship_runtime::stage::Rows as StageRows;
+use logship_sink::table_store::{RejectedRow, Rows, Stop, TableStore, Write};
+use logship_source::shard_reader::{CHUNK_BYTES, ShardReader, Slice};
+use tokio::runtime::Handle;
+
+use crate::dead_letter::{DeadLetter, DeadLetters, Origin};
+use crate::engine::Step;
+use crate::engine::batch::Attempt;
+use crate::engine::error::{Failure, TaskError};
+use crate::rows::dirty::DirtyRow;
+use crate::rows::encode::{EncodedPiece, RowWriter};
+
+/// Several rows would have the same key.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "a transformer makes several logs of one, and the default key gives them the same row: set `key` to columns that tell them apart"
+)]
+struct RepeatedPositions;
+
+/// The rows of a task, and where they go.
+pub(super) struct TaskRows<'p> {
+    pub(super) sink: &'p TableStore,
+    pub(super) to: Write<'p>,
+    /// True if a row's key is the position of its log.
+    pub(super) has_default_key: bool,
+    pub(super) dead_letters: &'p DeadLetters,
+    pub(super) origin: Origin,
+    pub(super) runtime: &'p Handle,
+}
+
+/// The rows that are written.
+#[derive(Debug, Default)]
+pub(super) struct Written {
+    pub(super) rows: u64,
+    /// The bytes of the logs.
+    pub(super) raw_bytes: u64,
+    /// The bytes of the rows.
+    pub(super) stored_bytes: u64,
+    /// Logs that the transformers filtered.
+    pub(super) filtered: u64,
+    /// The dirty rows.
+    pub(super) lost: LostValues,
+}
+
+impl TaskRows<'_> {
+    /// Reads the logs of a task and writes their rows.
+    pub(super) fn write(
+        &self,
+        attempt: &Attempt<'_>,
+        mut encoder: RowWriter,
+        stop: Stop<'_>,
+    ) -> Result<Written, TaskError> {
+        let (task, shard) = (attempt.task, attempt.shard()?);
+        let limits = Limits { groups: usize::MAX, bytes: CHUNK_BYTES, end: task.end.end_cursor() };
+        let (mut reader, mut written, mut at) =
+            (ShardReader::default(), Written::default(), task.begin.cursor);
+        while LogPosition::at(at) < task.end {
+            if stop() {
+                return Err(TaskError::Stopping);
+            }
+            let slice = reader.read(attempt.store(), &shard, at, limits)?;
+            match slice.groups.first() {
+                Some(&(first, _)) if first == shard.resolve(at) => {}
+                other => {
+                    let to = other.map_or(shard.begin(), |&(first, _)| first);
+                    return Err(attempt.expired(at, to));
+                }
+            }
+            self.write_slice(&slice, &mut encoder, stop, &mut written)?;
+            Step::PartlyPublished.reached();
+            at = slice.next;
+        }
+        Ok(written)
+    }
+
+    fn write_slice(
+        &self,
+        slice: &Slice,
+        encoder: &mut RowWriter,
+        stop: Stop<'_>,
+        written: &mut Written,
+    ) -> Result<(), TaskError> {
+        let (pieces, mut dirty) = encoder.push_pieces(slice)?;
+        let rejected = dirty.iter().filter(|row| row.values.is_empty()).count();
+        let mut represented = rejected;
+        for piece in &pieces {
+            represented += piece.represented();
+            if self.has_default_key && piece.has_repeated_positions() {
+                return Err(Failure::new(RepeatedPositions).into());
+            }
+            for RejectedRow { row, error } in self.write_piece(piece, stop, written)? {
+                dirty.push(piece.refused(slice, row, &error.code, &error.message));
+                written.rows -= 1;
+            }
+        }
+        written.filtered += slice.batch.len().saturating_sub(represented) as u64;
+        written.raw_bytes += slice.batch.bytes() as u64;
+        self.keep(dirty, slice.received, written)
+    }
+
+    /// Writes the rows of a piece. Returns those that Table Store refuses.
+    fn write_piece(
+        &self,
+        piece: &EncodedPiece<'_>,
+        stop: Stop<'_>,
+        written: &mut Written,
+    ) -> Result<Vec<RejectedRow>, TaskError> {
+        let StageRows { bytes, ends, key_ends, .. } = &piece.rows;
+        let rows = Rows { bytes, ends, key_ends };
+        let refused = self.runtime.block_on(self.sink.write(self.to, rows, stop))?;
+        written.rows += ends.len() as u64;
+        written.stored_bytes += bytes.len() as u64;
+        Ok(refused)
+    }
+
+    /// Keeps dirty rows as dead letters, and counts them by column.
+    fn keep(&self, dirty: Vec<DirtyRow>, time: u64, written: &mut Written) -> Result<(), TaskError> {
+        let mut letters: Vec<DeadLetter> = vec![];
+        for DirtyRow { values, letter, .. } in dirty {
+            let (column, reason) =
+                values.into_iter().next().unwrap_or((String::new(), letter.reason.clone()));
+            let example = letter.position.to_string();
+            written.lost.add(column, LostColumn { count: 1, example, reason });
+            letters.push(letter);
+        }
+        Ok(self.dead_letters.save(&self.origin, time, &letters)?)
+    }
+}
