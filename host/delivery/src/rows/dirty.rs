@@ -21,6 +21,16 @@ pub struct DirtyRow {
 }
 
 /// Collects the dirty rows of a slice.
+impl DirtyRow {
+    /// The row of a log of a piece, which the destination refuses.
+    pub(super) fn of(slice: &Slice, piece: &Piece<'_>, log: usize, code: &str, reason: &str) -> Self {
+        let place = slice.place(piece.origin(log) as usize);
+        let position = Position { cursor: place.cursor, group: 0, log: place.log };
+        let letter = DeadLetter::of_log(position, code, reason, &piece.batch, log);
+        Self { position, values: vec![], letter }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct DirtyRows<'s> {
     slice: &'s Slice,

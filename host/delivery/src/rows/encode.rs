@@ -126,16 +126,25 @@ impl RowWriter {
     /// # Errors
     /// Any error of a stage. The writer is unusable afterwards.
     pub fn push(&mut self, slice: &Slice) -> Result<(Vec<Rows>, Vec<DirtyRow>), StageError> {
+        let (pieces, dirty) = self.push_pieces(slice)?;
+        Ok((pieces.into_iter().map(|made| made.rows).collect(), dirty))
+    }
+
+    /// As [`push`](Self::push). Returns with the rows the logs that they are of.
+    pub(crate) fn push_pieces<'s>(
+        &mut self,
+        slice: &'s Slice,
+    ) -> Result<(Vec<EncodedPiece<'s>>, Vec<DirtyRow>), StageError> {
         let mut dirty = DirtyRows::of(slice);
         let mut reject = |piece: &Piece<'_>, log: usize, reason: &str| dirty.reject(piece, log, reason);
         let pieces = transform(&mut self.transformers, &slice.batch, &mut reject)?;
         let positions = positions(slice, self.shard);
         let mut made = Vec::with_capacity(pieces.len());
-        for piece in &pieces {
+        for piece in pieces {
             let own = piece.origins.as_deref().map(|logs| select(&positions, logs));
             let rows = self.encoder.push(&piece.batch, own.as_ref().unwrap_or(&positions))?;
-            dirty.add(piece, &rows.dirty);
-            made.push(rows);
+            dirty.add(&piece, &rows.dirty);
+            made.push(EncodedPiece { piece, rows });
         }
         Ok((made, dirty.finish()))
     }
@@ -150,6 +159,34 @@ impl RowWriter {
 }
 
 /// Returns the positions of the logs of a slice.
+/// The rows of transformed logs.
+#[derive(Debug)]
+pub(crate) struct EncodedPiece<'s> {
+    piece: Piece<'s>,
+    pub(crate) rows: Rows,
+}
+
+impl EncodedPiece<'_> {
+    /// Returns the number of logs of the slice that the piece has.
+    pub(crate) fn represented(&self) -> usize {
+        match &self.piece.origins {
+            None => self.piece.batch.len(),
+            Some(origins) => origins.chunk_by(|one, next| one == next).count(),
+        }
+    }
+
+    /// Returns a row that the destination refuses, as a dirty row.
+    pub(crate) fn refused(&self, slice: &Slice, row: usize, code: &str, reason: &str) -> DirtyRow {
+        let log = self.rows.logs.get(row).map_or(row, |log| *log as usize);
+        DirtyRow::of(slice, &self.piece, log, code, reason)
+    }
+
+    /// Returns true if a transformer made several logs of one, which then have the same position.
+    pub(crate) fn has_repeated_positions(&self) -> bool {
+        self.represented() < self.piece.batch.len()
+    }
+}
+
 fn positions(slice: &Slice, shard: u32) -> Positions {
     let logs = slice.batch.len();
     let mut positions = Positions {
