@@ -19,8 +19,8 @@ pub struct Expression {
 /// The origin of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// A field of the log, or a property: `__time__`, `__topic__`, `__source__`, `__tag__:NAME`, `__shard__`,
-    /// `__cursor__`, `__index__`.
+    /// A field of the log, or a property: `__time__`, `__receive_time__`, `__topic__`, `__source__`, `__tag__:NAME`,
+    /// `__shard__`, `__cursor__`, `__index__`.
     Field(String),
     /// A constant.
     Constant(String),
@@ -61,7 +61,10 @@ impl Expression {
     /// Returns true if the origin is a property that is a number.
     fn is_number(&self) -> bool {
         let Origin::Field(field) = &self.origin else { return false };
-        matches!(field.as_str(), "__time__" | "__time_ns_part__" | "__shard__" | "__cursor__" | "__index__")
+        matches!(
+            field.as_str(),
+            "__time__" | "__time_ns_part__" | "__receive_time__" | "__shard__" | "__cursor__" | "__index__"
+        )
     }
 
     /// The expression of a field, unchanged.

@@ -13,10 +13,13 @@ class Refuse:
     message: str = "Injected."
     before: bool = True
 
+    def refused(self):
+        return Refused(self.code, self.message)
+
     def run(self, exchange):
         if not self.before:
             exchange.rules.answer(exchange.request)
-        refused = Refused(self.code, self.message)
+        refused = self.refused()
         # Like answers of gateways: without a signature.
         exchange.respond(refused.status, "application/x.pb", refused.body(), [("x-ots-requestid", "injected")])
 

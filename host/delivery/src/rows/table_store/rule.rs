@@ -80,9 +80,8 @@ impl TableStoreRules {
             let problem = "rules can't define connections here (allow-own-destinations): name a `source` of the service's settings";
             return refused(problem.into());
         }
-        if connection.ca.is_some() || connection.proxy.is_some() {
-            let problem = "ca and proxy are the service's, and not allowed in a rule: use a data source of the service's settings";
-            return refused(problem.into());
+        if let Err(error) = Connection::TableStore(connection.clone()).check_own() {
+            return refused(error.to_string());
         }
         match connection.masked_secret() {
             Some(secret) => refused(format!("{secret} is masked: set it again")),

@@ -122,7 +122,7 @@ impl TaskRows<'_> {
         for DirtyRow { values, letter, .. } in dirty {
             let (column, reason) =
                 values.into_iter().next().unwrap_or((String::new(), letter.reason.clone()));
-            let example = letter.position.to_string();
+            let example = format!("log {}", letter.position);
             written.lost.add(column, LostColumn { count: 1, example, reason });
             letters.push(letter);
         }
