@@ -44,6 +44,8 @@ class Confirmation(Case):
         with self.assertRaises(LogException) as refused:
             self.client.delete_logstore(service.PROJECT, "logs")
         self.assertEqual(refused.exception.get_error_code(), "DeletionNotConfirmed")
+        for remedy in f"{CONFIRM}: logs", "logship logstore delete logs --confirm logs", "confirm = false", "[deletion]":
+            self.assertIn(remedy, refused.exception.get_error_message())
         self.assertEqual(self.values(), ["1"])
         self.assertEqual(self.request("DELETE", "/logstores/logs", "logs").status, 200)
         self.assertEqual(self.request("DELETE", "/").status, 200)

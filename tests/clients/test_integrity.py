@@ -111,6 +111,15 @@ class Integrity(unittest.TestCase):
         self.assertEqual(self.verify("--heads", heads).returncode, 0)
         heads = [json.loads(line) for line in heads.read_text().splitlines()]
         self.assertEqual([head["head"] for head in heads if head["logstore"] == "logs"], [tasks[-1]["head"]])
+        # The heads are read back and compared.
+        self.assertEqual(self.service.run("verify").returncode, 0)
+        for column, name in ("head_before", "headBefore"), ("head_after", "head"):
+            self.change(f"UPDATE task SET {column} = zeroblob(32) WHERE created = {tasks[0]['id'].split('_')[0]}")
+            verified = self.service.run("verify")
+            self.assertNotEqual(verified.returncode, 0)
+            self.assertIn(f"its metadata has the {name} {tasks[0][name]}, its task", verified.stdout)
+            self.assertIn("1 objects don't match", verified.stderr)
+            self.change(f"UPDATE task SET {column} = x'{tasks[0][name]}' WHERE created = {tasks[0]['id'].split('_')[0]}")
 
     def test_kept_heads_tell_an_old_backup_and_a_removed_group(self):
         self.serve()

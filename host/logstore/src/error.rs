@@ -25,7 +25,7 @@ pub enum StoreError {
     LogstoreExists(String),
     /// The logstore or project has logs, and its deletion is not confirmed.
     #[error(
-        "{kind} {name} has logs: confirm its deletion with its name, in the header x-logship-confirm or as --confirm {name}"
+        "{kind} {name} has logs, and nothing was deleted: repeat its name, in the header `x-logship-confirm: {name}` or with `logship {kind} delete {name} --confirm {name}`. SDKs can't send the header: for them, set `confirm = false` under `[deletion]` in the settings of the service"
     )]
     DeletionNotConfirmed {
         /// `logstore` or `project`.

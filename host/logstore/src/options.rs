@@ -20,6 +20,8 @@ pub struct Options {
     pub undo_seconds: u64,
     /// The largest step forward of the clock that needs no confirmation, in microseconds.
     pub clock_step: u64,
+    /// False for a store that is opened by a program that does not know the settings of its service: nothing expires.
+    pub expires: bool,
     /// True if retention deletes logs that a rule has not shipped yet.
     pub delete_unshipped: bool,
     /// The target types of rules that ship. Other rules are only stored, and keep no logs.
@@ -54,6 +56,7 @@ impl Default for Options {
             put_ids: 1_000_000,
             undo_seconds: 86_400,
             clock_step: 86_400_000_000,
+            expires: true,
             delete_unshipped: false,
             shipped_targets: vec![],
             clock: Arc::new(clock),

@@ -97,6 +97,11 @@ impl Engine {
         Self { compiler: self.compiler.with_process(process), ..self }
     }
 
+    /// Returns the child process that checks components, unless they are built in or are compiled in this process.
+    pub(crate) fn check_process(&self) -> Option<&CompileProcess> {
+        self.compiler.process().filter(|_| self.origin == Origin::Untrusted)
+    }
+
     /// Returns the same engine with another deadline mode.
     pub fn with_deadline_mode(&self, deadline_mode: DeadlineMode) -> Self {
         Self { deadline_mode, ..self.clone() }

@@ -24,6 +24,7 @@ use logship_batch::batch::{BatchBuilder, LogBatch, LogGroup};
 use logship_batch::log_group::log_groups;
 use logship_batch::parser::{Expected, Format, Parser, Reject, Settings, is_too_deep, values_to_lines};
 use logship_batch::time::Time;
+use logship_batch::utf16::{Endian, Utf16Decoder};
 
 /// The fields for a malformed line and the parse error.
 const RAW_LOG: &str = "__raw_log__";
@@ -46,14 +47,15 @@ pub(crate) async fn ingest(service: &Service, call: &Call, logstore: &Logstore) 
         text_field: call.query.get("text_field").unwrap_or("message").to_owned(),
     };
     let encoding = call.header("content-encoding").unwrap_or_default().to_owned();
+    let charset = charset(call.header("content-type").unwrap_or_default());
     let (body, source) = (call.body.clone(), call.peer.to_string());
     let limit = service.config.limits.group_bytes;
-    let reservation =
-        service.decompressed_budget.reserve(if encoding.is_empty() { body.len() } else { limit }).await?;
+    let has_size = encoding.is_empty() && charset.is_none() && Endian::detect(&body).is_none();
+    let reservation = service.decompressed_budget.reserve(if has_size { body.len() } else { limit }).await?;
     let read = move || {
         // Held until the work ends, even if the client disconnects.
         let _reservation = reservation;
-        let body = decode(&body, &encoding, limit)?;
+        let body = to_utf8(decode(&body, &encoding, limit)?, charset, limit)?;
         let read = read(&body, settings, &options, now, &source)?;
         Ok((read, id.map(|id| id.finish(&body))))
     };
@@ -221,6 +223,40 @@ fn rejects_to_logs(rejects: &[Reject], (seconds, nanos): Time) -> LogBatch {
     builder.take()
 }
 
+/// Returns the order of bytes that the charset of a content type says, if it is UTF-16: none if the text itself tells.
+fn charset(content_type: &str) -> Option<Option<Endian>> {
+    let is_charset = |parameter: &&str| parameter.trim_start().to_ascii_lowercase().starts_with("charset=");
+    let parameter = content_type.split(';').skip(1).find(is_charset)?;
+    let (_, name) = parameter.split_once('=')?;
+    match name.trim().trim_matches('"').to_ascii_lowercase().as_str() {
+        "utf-16" | "utf16" => Some(None),
+        "utf-16le" | "utf16le" => Some(Some(Endian::Little)),
+        "utf-16be" | "utf16be" => Some(Some(Endian::Big)),
+        _ => None,
+    }
+}
+
+/// Converts a body in UTF-16, up to `limit` bytes. The text tells the order of bytes better than the charset.
+fn to_utf8(body: Vec<u8>, charset: Option<Option<Endian>>, limit: usize) -> Result<Vec<u8>, ApiError> {
+    let endian = Endian::detect(&body).or(charset.map(|endian| endian.unwrap_or(Endian::Big)));
+    let Some(endian) = endian else { return Ok(body) };
+    let (mut decoder, mut text) = (Utf16Decoder::new(endian), vec![]);
+    for part in body.chunks(1 << 16) {
+        decoder.decode(part, &mut text);
+        check_size(&text, limit)?;
+    }
+    decoder.finish(&mut text);
+    Ok(text)
+}
+
+fn check_size(body: &[u8], limit: usize) -> Result<(), ApiError> {
+    if body.len() <= limit {
+        return Ok(());
+    }
+    let message = format!("the body exceeds {limit} bytes after decompression: send smaller requests");
+    Err(ApiError::new(ErrorCode::PostBodyTooLarge, message))
+}
+
 /// The largest zstd window: 16 MiB, as a power of two.
 const ZSTD_WINDOW: u32 = 24;
 
@@ -249,10 +285,7 @@ fn decode(body: &[u8], encoding: &str, limit: usize) -> Result<Vec<u8>, ApiError
     };
     let mut decoded = vec![];
     reader.take(limit as u64 + 1).read_to_end(&mut decoded).map_err(invalid)?;
-    if decoded.len() > limit {
-        let message = format!("the body exceeds {limit} bytes after decompression: send smaller requests");
-        return Err(ApiError::new(ErrorCode::PostBodyTooLarge, message));
-    }
+    check_size(&decoded, limit)?;
     Ok(decoded)
 }
 
@@ -317,6 +350,38 @@ mod tests {
         let logs = ingested("{\n\"a\":1\n}\n{\n\"b\":}\n", false).unwrap();
         assert_eq!(logs[0], "peer 7 a=1");
         assert!(logs[1].starts_with("peer 7 __raw_log__={ \"b\":}"), "{}", logs[1]);
+    }
+
+    #[test]
+    fn reads_utf_16() {
+        let text = "{\"é\":\"😀\"}\r\n";
+        let little: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let big: Vec<u8> = text.encode_utf16().flat_map(u16::to_be_bytes).collect();
+        for (mark, body, content_type) in [
+            (&b"\xff\xfe"[..], &little, ""),
+            (b"\xfe\xff", &big, "application/x-ndjson"),
+            (b"\xff\xfe", &little, "application/json; charset=utf-8"),
+            (b"", &little, "application/json; boundary=x; Charset=\"UTF-16LE\""),
+            (b"", &big, "text/plain;charset=utf-16"),
+            (b"", &little, ""),
+        ] {
+            let body = [mark, body.as_slice()].concat();
+            let read = to_utf8(body, charset(content_type), 100).unwrap();
+            assert_eq!(
+                String::from_utf8(read).unwrap().trim_start_matches('\u{feff}'),
+                text,
+                "{content_type}"
+            );
+        }
+        // By the charset alone: nothing in the text tells.
+        let units = "日本語\n".encode_utf16();
+        let body: Vec<u8> = units.flat_map(u16::to_be_bytes).collect();
+        assert_eq!(to_utf8(body, charset("a/b; charset=UTF-16"), 100).unwrap(), "日本語\n".as_bytes());
+        let body = "日".encode_utf16().cycle().take(1000).flat_map(u16::to_be_bytes).collect();
+        assert!(to_utf8(body, Some(None), 2999).is_err(), "larger than its bytes");
+        assert_eq!(to_utf8(text.into(), None, 100).unwrap(), text.as_bytes());
+        let logs = ingested(&String::from_utf8(to_utf8(little, None, 100).unwrap()).unwrap(), true).unwrap();
+        assert_eq!(logs, ["peer 7 é=😀"]);
     }
 
     #[test]

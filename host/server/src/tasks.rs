@@ -75,7 +75,13 @@ pub(crate) async fn show(
 /// Adds the stored object of each of a task's objects. Also adds the first one to the task, for old clients.
 fn add_stored_objects(service: &Service, task: &Task, shown: &mut Value) {
     let found = |object: &str| match service.delivery.find(task, object) {
-        Ok(Some(found)) => json!({ "bytes": found.bytes, "sha256": found.sha256 }),
+        Ok(Some(found)) => {
+            let mut shown = json!({ "bytes": found.bytes, "sha256": found.sha256 });
+            if let Some(heads) = found.heads {
+                (shown["headBefore"], shown["head"]) = (heads.before.into(), heads.after.into());
+            }
+            shown
+        }
         Ok(None) => Value::Null,
         Err(error @ PlanError::Sink(SinkError::UnknownStore(_))) => {
             json!({ "unseen": error.to_string() })

@@ -15,7 +15,7 @@ use tokio::runtime::Handle;
 
 use crate::error::SinkError;
 use crate::http;
-use crate::object::{BucketLocation, ObjectInfo, ObjectSink, Provenance};
+use crate::object::{BucketLocation, HEAD, HEAD_BEFORE, ObjectHeads, ObjectInfo, ObjectSink, Provenance};
 use crate::sink::Sink;
 use crate::staged_file::{FinishedFile, StagedFile};
 use crate::store_hint::Hints;
@@ -208,13 +208,18 @@ impl<S: Store> ObjectSink for Bucket<S> {
                 return Ok(None);
             }
             let size = metadata.content_length();
+            let heads = metadata.user_metadata().and_then(|values| {
+                let value = |name| values.get(name).map(str::to_owned);
+                Some(ObjectHeads { before: value(HEAD_BEFORE)?, after: value(HEAD)? })
+            });
             let (mut hash, mut at) = (Sha256::new(), 0);
             while at < size {
                 let chunk = self.operator.read_with(key).range(at..size.min(at + PART_BYTES as u64)).await?;
                 at += chunk.len() as u64;
                 chunk.for_each(|bytes| hash.update(&bytes));
             }
-            Ok::<_, opendal::Error>(Some(ObjectInfo { bytes: size, sha256: hex::encode(hash.finalize()) }))
+            let sha256 = hex::encode(hash.finalize());
+            Ok::<_, opendal::Error>(Some(ObjectInfo { bytes: size, sha256, heads }))
         };
         match self.runtime.block_on(read) {
             Ok(found) => Ok(found),

@@ -60,7 +60,23 @@ pub struct ObjectInfo {
     pub bytes: u64,
     /// SHA-256 of the content, in hexadecimal.
     pub sha256: String,
+    /// The heads in its metadata, if it has them.
+    pub heads: Option<ObjectHeads>,
 }
+
+/// The heads of a shard's hash chain before and after the logs of an object, in hexadecimal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectHeads {
+    /// The head before the logs.
+    pub before: String,
+    /// The head after the logs.
+    pub after: String,
+}
+
+/// The name of the head before the logs, in the metadata of objects.
+pub const HEAD_BEFORE: &str = "logship-head-before";
+/// The name of the head after the logs, in the metadata of objects.
+pub const HEAD: &str = "logship-head";
 
 /// Origin of an object, for its metadata: names and values.
 pub type Provenance = Vec<(&'static str, String)>;

@@ -1,4 +1,4 @@
-//! Compiles untrusted components in a child process.
+//! Compiles and checks untrusted components in a child process.
 //!
 //! The compiler's memory and time depend on the component, and a bug of the compiler may depend on it, too. The child
 //! has limits of both, none of the parent's environment, and can't write to files. It reads the component from
@@ -202,13 +202,28 @@ fn wait(child: &mut Child, deadline: Instant) -> io::Result<ExitStatus> {
 }
 
 /// Compiles the component on standard input to standard output. Returns the exit code of the child process.
-pub fn run_child(mut config: Config, limits: CompileLimits) -> u8 {
-    let (code, message) = match compile_input(&mut config, limits) {
-        Ok(Ok(code)) => match io::stdout().write_all(&code).and_then(|()| io::stdout().flush()) {
+pub fn run_child(config: Config, limits: CompileLimits) -> u8 {
+    run_work(limits, |component| {
+        let engine = Engine::new(&config).map_err(|error| format!("{error:#}"))?;
+        Ok(engine.precompile_component(component).map_err(|error| format!("{error:#}")))
+    })
+}
+
+/// Writes a report about the component on standard input to standard output. Returns the exit code of the child process.
+pub fn run_check(limits: CompileLimits, report: impl FnOnce(&[u8]) -> Vec<u8>) -> u8 {
+    run_work(limits, |component| Ok(Ok(report(component))))
+}
+
+/// The output for a component, or why it is invalid; or why there is no output.
+type Work = Result<Result<Vec<u8>, String>, Box<dyn std::error::Error>>;
+
+fn run_work(limits: CompileLimits, work: impl FnOnce(&[u8]) -> Work) -> u8 {
+    let (code, message) = match read_component(limits).and_then(|component| work(&component)) {
+        Ok(Ok(output)) => match io::stdout().write_all(&output).and_then(|()| io::stdout().flush()) {
             Ok(()) => return 0,
             Err(error) => (FAILED, error.to_string()),
         },
-        Ok(Err(error)) => (INVALID, format!("{error:#}")),
+        Ok(Err(error)) => (INVALID, error),
         Err(error) => (FAILED, error.to_string()),
     };
     // Without a reader, there is nobody to tell.
@@ -216,15 +231,11 @@ pub fn run_child(mut config: Config, limits: CompileLimits) -> u8 {
     code
 }
 
-fn compile_input(
-    config: &mut Config,
-    limits: CompileLimits,
-) -> Result<wasmtime::Result<Vec<u8>>, Box<dyn std::error::Error>> {
+fn read_component(limits: CompileLimits) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
     restrict(limits)?;
     let mut component = vec![];
     io::stdin().read_to_end(&mut component)?;
-    let engine = Engine::new(config).map_err(|error| format!("{error:#}"))?;
-    Ok(engine.precompile_component(&component))
+    Ok(component)
 }
 
 /// Limits this process.

@@ -48,6 +48,11 @@ impl Compiler {
         Self { process: Some(process), ..self }
     }
 
+    /// Returns the child process that compiles untrusted components, if there is one.
+    pub fn process(&self) -> Option<&CompileProcess> {
+        self.process.as_ref()
+    }
+
     /// Compiles a component, or loads its code from the cache. `profile` names the settings of `engine` for the
     /// [child process](crate::compile_process).
     ///

@@ -22,7 +22,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// have delivered objects, dead letters, and the settings file. Keep it private: it has the keys.
 #[derive(Debug, Args)]
 pub(super) struct BackupCommand {
-    /// The directory of the backup, on the machine of the service. It must be new or empty.
+    /// The directory of the backup, on the machine of the service. It must be new or empty, or have what a killed backup
+    /// left.
     directory: PathBuf,
     /// The settings file of a stopped service, for the digest.
     #[arg(long, value_name = "FILE", env = "LOGSHIP_CONFIG")]

@@ -13,8 +13,9 @@ use logship_server::keys::Access;
 
 /// Verifies the objects of successful tasks against the tasks' digests, or the stored logs.
 ///
-/// The service reads each object completely. The command lists objects that are missing or have other bytes, and
-/// fails if any exist. With --store, it verifies the log groups in the data directory instead.
+/// The service reads each object completely. The command lists objects that are missing, have other bytes, or have other
+/// heads of the hash chain in their metadata, and fails if any exist. With --store, it verifies the log groups in the data
+/// directory instead.
 #[derive(Debug, Args)]
 pub(super) struct VerifyCommand {
     #[command(flatten)]
@@ -51,7 +52,7 @@ impl VerifyCommand {
                         *unseen.entry(reason.to_owned()).or_insert(0) += 1;
                         continue;
                     }
-                    match mismatch(object) {
+                    match mismatch(object).or_else(|| head_mismatch(object, &shown)) {
                         None => {
                             bytes += stored;
                             rows += object["rows"].as_u64().unwrap_or(0);
@@ -103,4 +104,12 @@ fn mismatch(object: &Value) -> Option<String> {
         "found {} bytes with sha256 {}, expected {} bytes with sha256 {}",
         found["bytes"], found["sha256"], object["storedBytes"], object["sha256"]
     ))
+}
+
+/// Returns the mismatch between the heads in an object's metadata and its task, if both have them.
+fn head_mismatch(object: &Value, task: &Value) -> Option<String> {
+    ["headBefore", "head"].into_iter().find_map(|name| {
+        let (found, expected) = (object["found"][name].as_str()?, task[name].as_str()?);
+        (found != expected).then(|| format!("its metadata has the {name} {found}, its task {expected}"))
+    })
 }

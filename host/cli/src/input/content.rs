@@ -1,6 +1,6 @@
 //! Tells by the first bytes what a file holds. Names tell little: rotation changes them.
 
-use super::utf16::Endian;
+use logship_batch::utf16::Endian;
 
 /// What a file holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,10 +51,8 @@ impl Content {
                 Self::Text
             }
             _ if let Some((_, foreign)) = foreign => *foreign,
-            [0xff, 0xfe, ..] => Self::Utf16(Endian::Little),
-            [0xfe, 0xff, ..] => Self::Utf16(Endian::Big),
             _ if head.get(257..262) == Some(b"ustar") => Self::Foreign("a tar archive", "tar -xOf"),
-            _ => without_mark(head),
+            _ => Endian::detect(head).map_or_else(|| without_zeros(head), Self::Utf16),
         }
     }
 
@@ -70,19 +68,9 @@ impl Content {
     }
 }
 
-/// Tells text from UTF-16 without a byte order mark, and from data that is no text.
-fn without_mark(head: &[u8]) -> Content {
+/// Tells text from data that is no text.
+fn without_zeros(head: &[u8]) -> Content {
     let start = head.iter().position(|&byte| byte != 0).unwrap_or(0);
-    // Of UTF-16, at least the first characters are ASCII.
-    let zeros = |offset: usize| head.iter().skip(offset).step_by(2).take(4).all(|&byte| byte == 0);
-    let texts = |offset: usize| head.iter().skip(offset).step_by(2).take(4).all(|&byte| byte != 0);
-    if head.len() >= 4 && start <= 1 {
-        match (texts(0) && zeros(1), zeros(0) && texts(1)) {
-            (true, _) => return Content::Utf16(Endian::Little),
-            (_, true) => return Content::Utf16(Endian::Big),
-            _ => {}
-        }
-    }
     // After a crash, a file has zero bytes before or after its lines, but none within the first one.
     let text = &head[start..];
     let line = text.split(|&byte| byte == b'\n').next().unwrap_or_default();

@@ -18,7 +18,6 @@ mod open_file;
 pub mod rejects;
 mod stream;
 mod unread;
-mod utf16;
 
 pub use blocks::{Block, Blocks, RecordOptions, Records};
 pub use file::{Input, InputError};

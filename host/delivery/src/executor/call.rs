@@ -1,5 +1,6 @@
 //! A call of a function, and its answer.
 
+use logship_logstore::Heads;
 use logship_sink::staged_file::FinishedFile;
 use logship_source::group_list::GroupList;
 
@@ -20,6 +21,8 @@ pub(crate) struct Call<'a> {
     pub(crate) logstore: &'a str,
     /// The specification of the object.
     pub(crate) spec: &'a str,
+    /// The heads of the shard's chain before and after the logs.
+    pub(crate) heads: Option<Heads>,
     /// The logs.
     pub(crate) logs: GroupList,
 }

@@ -223,7 +223,9 @@ impl Function {
             // instructions for it.
             ("x-logship-digest", "xxh3".to_owned()),
         ];
-        for (name, value) in fields {
+        let heads = call.heads.map(|heads| [(HEAD_BEFORE, heads.before), (HEAD, heads.after)]);
+        let heads = heads.into_iter().flatten().map(|(name, head)| (name, head.to_string()));
+        for (name, value) in fields.into_iter().chain(heads) {
             match HeaderValue::from_bytes(value.as_bytes()) {
                 Ok(value) => headers.insert(name, value),
                 Err(_) => {
@@ -337,6 +339,8 @@ const TASK: &str = "x-logship-task";
 const KEY: &str = "x-logship-key";
 const SPEC: &str = "x-logship-rule";
 const DELIVERS: &str = "x-logship-delivers";
+const HEAD_BEFORE: &str = "x-logship-head-before";
+const HEAD: &str = "x-logship-head";
 
 /// Returns the limits of calls in the description of a rule. Functions of older versions have none.
 fn limits(headers: &HeaderMap) -> Option<ListLimits> {

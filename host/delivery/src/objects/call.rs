@@ -56,6 +56,7 @@ impl ObjectPlan {
     fn call(&self, attempt: &Attempt<'_>, function: &Function, logs: GroupList) -> Result<(), TaskError> {
         let task = attempt.task;
         let (begun, rows, read, end) = (Instant::now(), logs.rows, logs.raw_bytes, logs.end);
+        let heads = attempt.heads()?;
         let response = function.call(
             executor::Call {
                 task: task.id.to_string(),
@@ -65,6 +66,7 @@ impl ObjectPlan {
                 project: &task.project,
                 logstore: &task.logstore,
                 spec: &executor::spec(&self.rule, &self.pipeline),
+                heads,
                 logs,
             },
             &*self.sink,
@@ -94,7 +96,7 @@ impl ObjectPlan {
                 let key = task.object.clone();
                 let lost = LostValues::default();
                 let made = FinishedObject { key, file, rows, raw_bytes, started: begun, lost };
-                let provenance = provenance(task, end, attempt.heads()?, stages, &made);
+                let provenance = provenance(task, end, heads, stages, &made);
                 self.publish(attempt, made, &provenance)?.is_some()
             }
             None => true,

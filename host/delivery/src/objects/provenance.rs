@@ -4,7 +4,7 @@ use logship_logstore::{Heads, LogPosition, Task};
 
 use crate::objects::object;
 use crate::objects::plan::ObjectPlan;
-use logship_sink::object::Provenance;
+use logship_sink::object::{HEAD, HEAD_BEFORE, Provenance};
 
 /// Name, version and digest of each stage of a plan.
 pub(super) fn stages_of(plan: &ObjectPlan) -> String {
@@ -31,8 +31,8 @@ pub(super) fn provenance(
         ("logship-sha256", made.file.sha256.clone()),
     ];
     if let Some(heads) = heads {
-        provenance.push(("logship-head-before", heads.before.to_string()));
-        provenance.push(("logship-head", heads.after.to_string()));
+        provenance.push((HEAD_BEFORE, heads.before.to_string()));
+        provenance.push((HEAD, heads.after.to_string()));
     }
     provenance
 }

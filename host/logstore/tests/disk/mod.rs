@@ -38,6 +38,8 @@ pub(crate) struct Disk {
     pub(crate) checkpoint_error: AtomicI32,
     /// The SQLite error of each write; 0 for none.
     pub(crate) write_error: AtomicI32,
+    /// The number of writes after which `write_error` begins, and the last part of the paths that it concerns.
+    pub(crate) failing: Mutex<(u64, &'static str)>,
 }
 
 /// The durable content of a file, and what happened since.
@@ -101,6 +103,22 @@ impl Disk {
     pub(crate) fn crash_at(&self, operation: u64, hook: impl FnOnce() + Send + 'static) {
         *self.at_crash.lock().unwrap() = Some(Box::new(hook));
         self.crash_at.store(operation, Ordering::SeqCst);
+    }
+
+    /// Returns the error of a write, if it fails.
+    fn error_of_write(&self, path: &Path) -> i32 {
+        let error = self.write_error.load(Ordering::SeqCst);
+        let (left, name) = &mut *self.failing.lock().unwrap();
+        if error == 0 || !path.to_string_lossy().ends_with(*name) {
+            return 0;
+        }
+        *left = left.saturating_sub(1);
+        if *left == 0 { error } else { 0 }
+    }
+
+    /// Returns the number of operations so far.
+    pub(crate) fn operations(&self) -> u64 {
+        self.operations.load(Ordering::SeqCst)
     }
 
     /// Returns the state at the crash, or at the end if it did not happen.

@@ -140,7 +140,7 @@ unsafe extern "C" fn write(
     // SAFETY: as above.
     unsafe {
         if let Some(OnDisk { disk, path }) = on_disk(file) {
-            match disk.write_error.load(Ordering::SeqCst) {
+            match disk.error_of_write(path) {
                 0 => {}
                 error => return error,
             }

@@ -9,7 +9,7 @@ mod formatter;
 mod fused;
 mod losses;
 mod packer;
-mod preflight;
+pub mod preflight;
 mod renderer;
 mod row_encoder;
 mod transformer;
@@ -91,7 +91,7 @@ impl Stage {
         bytes: &[u8],
         allowlist: &WasiAllowlist,
     ) -> Result<Self, StageError> {
-        let (kind, imports) = preflight::kind(origin, bytes)?;
+        let (kind, imports) = preflight::kind(engine, origin, bytes)?;
         let wasi_error =
             |imports: &[String]| StageError::Wasi { origin: origin.to_owned(), imports: imports.into() };
         if !imports.is_empty() && !allowlist.allows_any() {

@@ -1,11 +1,17 @@
 //! Checks before compilation: a component's imports and exports.
+//!
+//! A stranger's component is checked in the child process of the compiler, because decoding its types may take any memory
+//! and time.
 
 use std::collections::BTreeSet;
 
+use logship_wasm::compile_process::ProcessError;
+use serde::{Deserialize, Serialize};
 use wit_component::{DecodedWasm, WitPrinter};
 use wit_parser::{InterfaceId, PackageId, Resolve, World, WorldItem, WorldKey};
 
 use crate::contract;
+use crate::engine::Engine;
 use crate::error::StageError;
 use crate::kind::{ENCODER, INTERFACES, Interface, Kind, PACKER, RENDERER, VERSION, major};
 use crate::wasi::is_wasi;
@@ -13,26 +19,80 @@ use crate::wasi::is_wasi;
 /// The only interface that a stage may import: it has types and no functions.
 const TYPES: &str = "logship:batch/types";
 
-/// Determines the kind of a stage and its imports. Rejects components that are not stages, implement another
-/// version of the contract, or import anything but WASI.
-pub(super) fn kind(origin: &str, bytes: &[u8]) -> Result<(Kind, Vec<String>), StageError> {
-    let (resolve, world) = decode(origin, bytes)?;
+/// The profile of the child process that checks a component.
+pub const PROFILE: &str = "preflight";
+
+/// The kind of a stage and its imports.
+type Found = (Kind, Vec<String>);
+
+/// The reason why a component is no stage of this contract.
+#[derive(Debug, Serialize, Deserialize)]
+enum Problem {
+    Unreadable(String),
+    Imports(Vec<String>),
+    NotAStage(Vec<String>),
+    Version { found: String, expected: String },
+    Mismatch(Kind, String),
+}
+
+impl Problem {
+    fn into_error(self, origin: &str) -> StageError {
+        let origin = origin.to_owned();
+        match self {
+            Self::Unreadable(reason) => StageError::Unreadable { origin, reason },
+            Self::Imports(imports) => StageError::Imports { origin, imports },
+            Self::NotAStage(exports) => StageError::NotAStage { origin, exports },
+            Self::Version { found, expected } => StageError::Version { origin, found, expected },
+            Self::Mismatch(kind, difference) => StageError::Mismatch { origin, kind, difference },
+        }
+    }
+}
+
+/// Determines the kind of a stage and its imports, in the child process of the engine's compiler if it has one. Rejects
+/// components that are not stages, implement another version of the contract, or import anything but WASI.
+pub(super) fn kind(engine: &Engine, origin: &str, bytes: &[u8]) -> Result<Found, StageError> {
+    let Some(child) = engine.check_process() else {
+        return examine(bytes).map_err(|problem| problem.into_error(origin));
+    };
+    let checked = child.compile(PROFILE, bytes).map_err(|error| match error {
+        // Of the compiler, the message would say something else.
+        ProcessError::Memory(_) | ProcessError::Time(_) => {
+            format!("reading its interface takes too much memory or time ({error})")
+        }
+        error => error.to_string(),
+    });
+    let report = checked.and_then(|report| {
+        serde_json::from_slice::<Result<Found, Problem>>(&report).map_err(|error| error.to_string())
+    });
+    match report {
+        Ok(result) => result.map_err(|problem| problem.into_error(origin)),
+        Err(reason) => Err(StageError::unreadable(origin, reason)),
+    }
+}
+
+/// Examines a component in the child process. Returns a report for the parent.
+pub fn report(bytes: &[u8]) -> Vec<u8> {
+    serde_json::to_vec(&examine(bytes)).unwrap_or_default()
+}
+
+fn examine(bytes: &[u8]) -> Result<Found, Problem> {
+    let (resolve, world) = decode(bytes)?;
     let world = &resolve.worlds[world];
     let imports: BTreeSet<String> =
         world.imports.iter().flat_map(|(key, item)| callable_imports(&resolve, key, item)).collect();
     let imports: Vec<String> = imports.into_iter().collect();
     if !imports.iter().all(|import| is_wasi(import)) {
-        return Err(StageError::Imports { origin: origin.to_owned(), imports });
+        return Err(Problem::Imports(imports));
     }
-    let exported = exported(origin, &resolve, world)?;
+    let exported = exported(&resolve, world)?;
     let Some(kind) = kind_of(&exported) else {
         let exports = world.exports.keys().map(|key| resolve.name_world_key(key)).collect();
-        return Err(StageError::NotAStage { origin: origin.to_owned(), exports });
+        return Err(Problem::NotAStage(exports));
     };
     let mut differences = exported.iter().filter_map(|(interface, id)| difference(interface, &resolve, *id));
     match differences.next() {
         None => Ok((kind, imports)),
-        Some(difference) => Err(StageError::Mismatch { origin: origin.to_owned(), kind, difference }),
+        Some(difference) => Err(Problem::Mismatch(kind, difference)),
     }
 }
 
@@ -46,11 +106,7 @@ fn kind_of(exported: &[(&Interface, InterfaceId)]) -> Option<Kind> {
 }
 
 /// Returns the stage interfaces that the world exports.
-fn exported(
-    origin: &str,
-    resolve: &Resolve,
-    world: &World,
-) -> Result<Vec<(&'static Interface, InterfaceId)>, StageError> {
+fn exported(resolve: &Resolve, world: &World) -> Result<Vec<(&'static Interface, InterfaceId)>, Problem> {
     let mut exported = vec![];
     for (key, item) in &world.exports {
         let name = resolve.name_world_key(key);
@@ -59,28 +115,27 @@ fn exported(
         let (Some(interface), WorldItem::Interface { id, .. }) = (known, item) else { continue };
         if major(version) != major(VERSION) {
             let expected = format!("{bare}@{VERSION}");
-            return Err(StageError::Version { origin: origin.to_owned(), found: name, expected });
+            return Err(Problem::Version { found: name, expected });
         }
         exported.push((interface, *id));
     }
     Ok(exported)
 }
 
-fn decode(origin: &str, bytes: &[u8]) -> Result<(Resolve, wit_parser::WorldId), StageError> {
+fn decode(bytes: &[u8]) -> Result<(Resolve, wit_parser::WorldId), Problem> {
+    let unreadable = |reason: &str| Err(Problem::Unreadable(reason.to_owned()));
     if !bytes.starts_with(b"\0asm") {
         let reason = if bytes.is_empty() { "it is empty" } else { "it is not WebAssembly" };
-        return Err(StageError::unreadable(origin, reason));
+        return unreadable(reason);
     }
     if bytes.starts_with(b"\0asm\x01\0\0\0") {
         let reason = "it is a core module. Convert it to a component with `logship stage componentize`; for Rust, link with wasm-component-ld";
-        return Err(StageError::unreadable(origin, reason));
+        return unreadable(reason);
     }
     match wit_component::decode(bytes) {
         Ok(DecodedWasm::Component(resolve, world)) => Ok((resolve, world)),
-        Ok(DecodedWasm::WitPackage(..)) => {
-            Err(StageError::unreadable(origin, "it is a WIT package and not a stage"))
-        }
-        Err(error) => Err(StageError::unreadable(origin, format!("{error:#}"))),
+        Ok(DecodedWasm::WitPackage(..)) => unreadable("it is a WIT package and not a stage"),
+        Err(error) => Err(Problem::Unreadable(format!("{error:#}"))),
     }
 }
 

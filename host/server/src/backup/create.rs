@@ -1,7 +1,7 @@
 //! Makes backups.
 
 use std::collections::HashSet;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,8 +14,10 @@ use crate::Service;
 use crate::keys::KeyFile;
 
 /// What to do about files in the directory of a backup.
-const ADVICE: &str =
-    "choose another directory for the backup, or remove this one if it is an incomplete backup";
+const ADVICE: &str = "choose another directory for the backup";
+
+/// The file of a backup that is being made, locked meanwhile.
+const UNFINISHED: &str = "backup.unfinished";
 
 /// A backup to make.
 struct Source<'a> {
@@ -41,7 +43,7 @@ pub fn back_up_stopped(
     settings: Option<String>,
     directory: &Path,
 ) -> Result<Manifest, BackupError> {
-    let store = Store::open(data, Options::default())?;
+    let store = Store::open(data, Options { expires: false, ..Options::default() })?;
     let sealed = || Ok(Sealed { snapshot: store.snapshot()?, tasks: vec![], repeatable_rules: vec![] });
     let made = Source { store: &store, data, settings }.copy_to(directory, sealed);
     store.close();
@@ -58,8 +60,15 @@ impl Source<'_> {
         if !directory.is_absolute() {
             return Err(BackupError::Relative(directory.into()));
         }
+        remove_unfinished(directory)?;
         let is_new = create_directory(directory, ADVICE)?;
+        let mark = mark_unfinished(directory)?;
         let copied = seal().and_then(|sealed| self.copy_files(directory, &sealed));
+        if copied.is_ok() {
+            // A complete backup has a manifest, whether or not the mark is there.
+            let _ = fs::remove_file(directory.join(UNFINISHED));
+        }
+        drop(mark);
         if copied.is_err() {
             // The reason of the failure matters more than what is left.
             let _ = remove_content(directory);
@@ -104,6 +113,26 @@ impl Source<'_> {
         }
         Ok(paths)
     }
+}
+
+/// Removes what a killed backup left in a directory.
+fn remove_unfinished(directory: &Path) -> Result<(), BackupError> {
+    let mark = directory.join(UNFINISHED);
+    let Ok(lock) = File::options().write(true).open(&mark) else { return Ok(()) };
+    // A running backup has locked the mark.
+    if Manifest::exists(directory) || lock.try_lock().is_err() {
+        return Ok(());
+    }
+    remove_content(directory).map_err(|source| BackupError::file(directory, source))
+}
+
+/// Marks a directory as a backup that is being made, as long as the file is open.
+fn mark_unfinished(directory: &Path) -> Result<File, BackupError> {
+    let path = directory.join(UNFINISHED);
+    let file = File::options().write(true).create_new(true).open(&path);
+    let file = file.map_err(|source| BackupError::file(&path, source))?;
+    let _ = file.try_lock();
+    Ok(file)
 }
 
 fn create_stages(directory: &Path) -> Result<(), BackupError> {

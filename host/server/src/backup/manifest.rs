@@ -71,6 +71,11 @@ impl Manifest {
         })
     }
 
+    /// Returns true if a directory has the manifest of a complete backup.
+    pub(super) fn exists(directory: &Path) -> bool {
+        directory.join(FILE).exists()
+    }
+
     /// Reads the manifest of a backup and compares all files with it.
     ///
     /// # Errors

@@ -33,7 +33,7 @@ pub(super) fn find(path: &Path) -> io::Result<Option<ObjectInfo>> {
     let Some((bytes, sha256)) = error::found(read)? else { return Ok(None) };
     // The process may have been killed before the directory entry was on disk.
     File::open(folder(path)).and_then(|folder| sync_folder(&folder))?;
-    Ok(Some(ObjectInfo { bytes, sha256 }))
+    Ok(Some(ObjectInfo { bytes, sha256, heads: None }))
 }
 
 /// Returns the paths of all files below `root`, relative to it, that begin with `prefix`.

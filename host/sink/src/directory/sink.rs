@@ -112,7 +112,7 @@ mod tests {
             store.publish(file, &key, "", &vec![]).unwrap();
             let read = fs::read_to_string(root.path().join(&key)).unwrap();
             assert_eq!((read.as_str(), bytes), (format!("{header}body").as_str(), read.len() as u64));
-            assert_eq!(store.find(&key).unwrap().unwrap(), ObjectInfo { bytes, sha256 });
+            assert_eq!(store.find(&key).unwrap().unwrap(), ObjectInfo { bytes, sha256, heads: None });
         }
         assert_eq!(names(&root.path().join("4")).len(), 3);
     }

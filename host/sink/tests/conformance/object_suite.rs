@@ -98,7 +98,7 @@ fn publish(sink: &dyn ObjectSink, key: &str, content: &[u8]) -> Result<(), SinkE
 }
 
 fn info(content: &[u8]) -> ObjectInfo {
-    ObjectInfo { bytes: content.len() as u64, sha256: hex::encode(Sha256::digest(content)) }
+    ObjectInfo { bytes: content.len() as u64, sha256: hex::encode(Sha256::digest(content)), heads: None }
 }
 
 /// Content of `bytes` bytes in which no two parts are equal.
