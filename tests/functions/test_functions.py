@@ -342,12 +342,15 @@ class Delivery(unittest.TestCase):
 
     def test_puts_object_once(self):
         application = Application(self, self.text)
-        answers = [application.ship("lake", logs(50), **{"x-logship-range": "7-9"}) for _ in range(2)]
+        described = {"x-logship-range": "7-9", "x-logship-head-before": "ab" * 32, "x-logship-head": "cd" * 32}
+        answers = [application.ship("lake", logs(50), **described) for _ in range(2)]
         self.assertEqual([answer.fact("delivered") for answer in answers], ["put", "was there"])
         [(path, (body, headers))] = self.destination.objects.items()
         self.assertEqual(path, f"/lake/{answers[0].fact('key')}")
         self.assertEqual(hashlib.sha256(body).hexdigest(), answers[0].fact("sha256"))
         self.assertEqual(headers["x-amz-meta-logship-range"], "7-9")
+        self.assertEqual(headers["x-amz-meta-logship-head-before"], "ab" * 32)
+        self.assertEqual(headers["x-amz-meta-logship-head"], "cd" * 32)
 
     def test_keeps_object_of_other_stages(self):
         whole = {"x-logship-range": "7-9", "x-logship-project": "p"}

@@ -28,6 +28,8 @@ pub struct Call {
     pub spec: Spec,
     /// The object's expected key, if the caller knows it. Another key would belong to another object.
     pub key: Option<String>,
+    /// The heads of the shard's hash chain before and after the logs, if the caller has such a chain.
+    pub heads: Option<[String; 2]>,
     /// The digest by which the caller verifies a returned object.
     pub digest: Digest,
 }
@@ -78,6 +80,10 @@ pub const PROJECT: &str = "x-logship-project";
 pub const LOGSTORE: &str = "x-logship-logstore";
 /// The header with the key of the object.
 pub const KEY: &str = "x-logship-key";
+/// The header with the head of the shard's hash chain before the logs.
+pub const HEAD_BEFORE: &str = "x-logship-head-before";
+/// The header with the head of the shard's hash chain after the logs.
+pub const HEAD: &str = "x-logship-head";
 /// The header with a presigned URL.
 pub const PUT_URL: &str = "x-logship-put-url";
 
@@ -94,6 +100,7 @@ impl Call {
             put_url: None,
             spec: Spec::default(),
             key: None,
+            heads: None,
             digest: Digest::default(),
         }
     }
@@ -124,6 +131,7 @@ impl Call {
             put_url: header(PUT_URL),
             spec: Spec::read(header(SPEC))?,
             key: header(KEY),
+            heads: header(HEAD_BEFORE).and_then(|before| Some([before, header(HEAD)?])),
             digest: Digest::read(header(DIGEST).as_deref())?,
             ..Self::of(rule, task.parse().map_err(|()| invalid())?)
         })

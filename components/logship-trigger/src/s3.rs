@@ -107,6 +107,7 @@ const RANGE: &str = "x-amz-meta-logship-range";
 const STAGES: &str = "x-amz-meta-logship-stages";
 const ROWS: &str = "x-amz-meta-logship-rows";
 const SHA256: &str = "x-amz-meta-logship-sha256";
+const HEADS: [&str; 2] = ["x-amz-meta-logship-head-before", "x-amz-meta-logship-head"];
 
 fn source(call: &Call) -> String {
     format!("{}/{}/{}", call.project, call.logstore, call.shard)
@@ -119,7 +120,7 @@ async fn put_if_absent(
     object: &Object,
 ) -> Result<Response, Problem> {
     let mut action = PutObject::new(bucket, Some(credentials), &object.key);
-    let headers = [
+    let mut headers = vec![
         ("content-type", object.media_type.clone()),
         ("if-none-match", "*".to_owned()),
         // The store compares it with what it got. Buckets with Object Lock require it.
@@ -131,6 +132,7 @@ async fn put_if_absent(
         (ROWS, object.rows.to_string()),
         (SHA256, object.digest.clone()),
     ];
+    headers.extend(call.heads.iter().flat_map(|heads| HEADS.into_iter().zip(heads.clone())));
     for (name, value) in &headers {
         action.headers_mut().insert(*name, value.clone());
     }

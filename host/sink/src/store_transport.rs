@@ -2,6 +2,7 @@
 //! unexplained.
 
 use futures_util::future::BoxFuture;
+use futures_util::stream;
 use http::header::{ETAG, HeaderValue, LOCATION};
 use http::{Method, Request, Response, StatusCode};
 use opendal::raw::format_content_md5_iter;
@@ -50,12 +51,36 @@ impl HttpTransport for StoreTransport {
             request = signer.sign(request).await?;
         }
         let is_put = request.method() == Method::PUT;
+        let completes = request.method() == Method::POST
+            && request.uri().query().is_some_and(|query| query.contains("uploadId="));
         let response = explain(self.http.fetch(request).await?).await?;
+        if completes && response.status() == StatusCode::OK {
+            return check_completion(response).await;
+        }
         if is_put && response.status().is_success() && !response.headers().contains_key(ETAG) {
             return Err(Error::new(ErrorKind::Unexpected, NO_ETAG));
         }
         Ok(response)
     }
+}
+
+/// Checks the answer to a completed upload: a store may send status 200 first, and an error later.
+async fn check_completion(response: Response<HttpBody>) -> Result<Response<HttpBody>> {
+    let (parts, mut body) = response.into_parts();
+    let body = body.read_all().await?;
+    let text = String::from_utf8_lossy(&body.to_bytes()).into_owned();
+    if text.contains("<Error>") {
+        let message = format!("{} with an error{}", parts.status, said(&text));
+        return Err(Error::new(ErrorKind::Unexpected, message).set_temporary());
+    }
+    let size = body.len() as u64;
+    Ok(Response::from_parts(parts, HttpBody::new(stream::iter([Ok(body)]), Some(size))))
+}
+
+/// Returns what an error of the store says, after a colon.
+fn said(body: &str) -> String {
+    let said: Vec<_> = ["Code", "Message"].iter().filter_map(|name| element(body, name)).collect();
+    if said.is_empty() { String::new() } else { format!(": {}", said.join(": ")) }
 }
 
 /// The error of an upload that somebody else than a store has answered.
@@ -76,8 +101,7 @@ async fn explain(response: Response<HttpBody>) -> Result<Response<HttpBody>> {
     let body = body.read_all().await?.to_bytes();
     let body = String::from_utf8_lossy(&body[..body.len().min(64 << 10)]).into_owned();
     let header = |name: &str| Some(parts.headers.get(name)?.to_str().ok()?.to_owned());
-    let said: Vec<_> = ["Code", "Message"].iter().filter_map(|name| element(&body, name)).collect();
-    let said = if said.is_empty() { String::new() } else { format!(": {}", said.join(": ")) };
+    let said = said(&body);
     if status == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
         return Err(Error::new(kind, format!("{status}{said}: set `proxy` to a URL with user and password")));
     }

@@ -120,7 +120,7 @@ fn without_compression(path: &Path) -> Option<PathBuf> {
         let begin = name.len().checked_sub(suffix.len()).filter(|&begin| begin > 0)?;
         name[begin..].eq_ignore_ascii_case(suffix.as_bytes()).then_some(begin)
     };
-    let begin = COMPRESSED.iter().find_map(|suffix| ends(&suffix))?;
+    let begin = COMPRESSED.iter().find_map(ends)?;
     Some(path.with_file_name(OsStr::from_bytes(&name[..begin])))
 }
 

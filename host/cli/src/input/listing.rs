@@ -80,12 +80,13 @@ impl Listing {
             return Err(InputError::IsOutput(path.to_owned()));
         }
         let (inputs, unread) = (self.inputs.len(), self.unread.len());
+        let root = path.canonicalize().map_err(|error| InputError::new(path, error))?;
         let mut entries = WalkDir::new(path).follow_links(true).sort_by_file_name().into_iter();
         while let Some(entry) = entries.next() {
             match entry {
                 Ok(entry) if entry.depth() == 0 => {}
                 Ok(entry) => {
-                    if !self.add_entry(entry) {
+                    if !self.add_entry(entry, &root) {
                         entries.skip_current_dir();
                     }
                 }
@@ -101,9 +102,14 @@ impl Listing {
         Err(InputError::NoFiles { path: path.to_owned(), passed_over })
     }
 
-    /// Adds an entry of a directory. Returns false if it is a directory that is passed over.
-    fn add_entry(&mut self, entry: DirEntry) -> bool {
+    /// Adds an entry of the directory `root`. Returns false if it is a directory that is passed over.
+    fn add_entry(&mut self, entry: DirEntry, root: &Path) -> bool {
         let is_directory = entry.file_type().is_dir();
+        if let Some(target) = link_to_ancestor(&entry, root) {
+            let reason = format!("a link to {}, which has files outside of this directory", target.display());
+            self.unread.push(Unread::intended(entry.path(), reason));
+            return false;
+        }
         match self.reason_to_pass_over(&entry) {
             Some(reason) => {
                 self.unread.push(Unread::intended(entry.path(), reason));
@@ -146,6 +152,15 @@ impl Listing {
             _ => Err(InputError::new(root, error.into())),
         }
     }
+}
+
+/// Returns the target of a link to a directory in which `root` is: it leads to files that the user did not name.
+fn link_to_ancestor(entry: &DirEntry, root: &Path) -> Option<PathBuf> {
+    if !entry.path_is_symlink() || !entry.file_type().is_dir() {
+        return None;
+    }
+    let target = entry.path().canonicalize().ok()?;
+    (target != root && root.starts_with(&target)).then_some(target)
 }
 
 fn is_same_file(unread: &Unread) -> bool {
@@ -210,6 +225,7 @@ mod tests {
         symlink(root.join("a.log.1"), root.join("c.log")).unwrap();
         symlink(root.join("gone"), root.join("dangling")).unwrap();
         symlink(root, root.join("sub/loop")).unwrap();
+        symlink("../..", root.join("sub/up")).unwrap();
         rustix::fs::mknodat(rustix::fs::CWD, root.join("pipe"), rustix::fs::FileType::Fifo, 0o600.into(), 0)
             .unwrap();
         let found =
@@ -226,6 +242,7 @@ mod tests {
             "/rejects-17.reasons.txt: lines that logship put rejected",
             "/sub/loop: a link to ",
             "/sub/out: the output directory",
+            "/sub/up: a link to ",
             "/a.log: the same file as ",
         ];
         assert_eq!(unread.len(), expected.len(), "{unread:#?}");

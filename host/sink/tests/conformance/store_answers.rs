@@ -29,6 +29,9 @@ struct Reply {
 
 const OK: Reply = Reply { status: 200, code: "", headers: &[] };
 
+/// The code of a reply whose completion of an upload fails after the headers: with status 200, as S3 does.
+const LATE: &str = "late";
+
 /// An upload or a part that the store got.
 struct Upload {
     headers: HeaderMap,
@@ -113,10 +116,13 @@ async fn answer(
                 response = response.header(*name, *value);
             }
             let text = match reply.code {
-                "" => String::new(),
+                "" | LATE => String::new(),
                 code => format!("<Error><Code>{code}</Code><Message>the message</Message></Error>"),
             };
             return response.body(Full::new(text.into())).unwrap();
+        }
+        Method::POST if query.contains("uploadId") && reply.code == LATE => {
+            "<?xml version=\"1.0\"?>\n<Error><Code>InternalError</Code><Message>the message</Message></Error>"
         }
         Method::POST if query.contains("uploadId") => {
             "<CompleteMultipartUploadResult><ETag>\"1\"</ETag></CompleteMultipartUploadResult>"
@@ -239,6 +245,16 @@ fn missing_feature_names_the_setting() {
 #[test]
 fn page_of_a_proxy_is_no_upload() {
     assert_error(Reply { status: 200, code: "no ETag", headers: &[] }, "InternalServerError", &["A proxy"]);
+}
+
+#[test]
+fn completion_that_fails_with_status_200_is_no_success() {
+    let store = FakeStore::start(Reply { status: 200, code: LATE, headers: &[] });
+    for config in both(&store.settings()) {
+        let error = store.publish(&config, 9).unwrap_err();
+        assert_eq!(error.code(), "InternalServerError", "{error}");
+        assert!(error.to_string().contains("InternalError"), "{error}");
+    }
 }
 
 #[test]
