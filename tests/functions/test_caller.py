@@ -50,6 +50,8 @@ class Objects(CallerCase):
         (task,) = self.assert_shipped(rule, LARGE["logs"], LARGE["groups"], snappy.uncompress)
         (call,) = self.calls()
         self.assertEqual((call.headers["x-logship-task"], task["attempts"]), (task["id"], 1))
+        heads = call.headers["x-logship-head-before"], call.headers["x-logship-head"]
+        self.assertEqual(heads, (task["headBefore"], task["head"]))
         put(rule.logstore, LOGS, 1, first=LARGE["logs"])
         self.assert_shipped(rule, LARGE["logs"] + LOGS, LARGE["groups"] + 1, snappy.uncompress)
 
