@@ -99,6 +99,17 @@ class Checks(unittest.TestCase):
             self.passes(name)
             self.service.command("source", "delete", name)
 
+    def test_source_of_a_rule_is_not_deleted(self):
+        self.service.command("source", "create", "used", *self.options("ots", self.keys.add()))
+        configuration = {"source": "used", "table": "logs", "create_table": True}
+        rule = {"shipperName": "to-rows", "targetType": "ots", "targetConfiguration": configuration}
+        created = self.service.request("POST", "/logstores/logs/shipper", json.dumps(rule), self.service.admin.basic())
+        self.assertEqual(created.status, 200, created.body)
+        refused = self.service.refused("source", "delete", "used")
+        self.assertIn("in use by rule to-rows of Logstore logs", refused)
+        self.service.client().delete_shipper(PROJECT, "logs", "to-rows")
+        self.service.command("source", "delete", "used")
+
     def test_projects_use_neither_files_nor_keys_of_the_service(self):
         key = self.keys.add()
         for kind in "odps", "ots":
