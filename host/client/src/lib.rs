@@ -223,7 +223,7 @@ impl Client {
         from: Cursor,
         wait: u32,
     ) -> Result<Pulled, ClientError> {
-        self.pull_some(logstore, shard, from, MAX_GROUPS, wait).await
+        self.pull_some(logstore, shard, (from, None), MAX_GROUPS, wait).await
     }
 
     /// Pulls up to `count` log groups from a cursor on, without waiting.
@@ -234,25 +234,38 @@ impl Client {
         from: Cursor,
         count: usize,
     ) -> Result<Pulled, ClientError> {
-        self.pull_some(logstore, shard, from, count, 0).await
+        self.pull_some(logstore, shard, (from, None), count, 0).await
+    }
+
+    /// Pulls up to `count` log groups from a cursor to another one, exclusive, without waiting.
+    pub async fn pull_range(
+        &self,
+        logstore: &str,
+        shard: u32,
+        (from, end): (Cursor, Cursor),
+        count: usize,
+    ) -> Result<Pulled, ClientError> {
+        self.pull_some(logstore, shard, (from, Some(end)), count, 0).await
     }
 
     async fn pull_some(
         &self,
         logstore: &str,
         shard: u32,
-        from: Cursor,
+        (from, end): (Cursor, Option<Cursor>),
         count: usize,
         wait: u32,
     ) -> Result<Pulled, ClientError> {
-        let (cursor, wait, count) = (from.encode(), wait.to_string(), count.to_string());
-        let query = [("type", "log"), ("cursor", &*cursor), ("count", &*count), ("wait", &*wait)];
+        let (cursor, waited, count) = (from.encode(), wait.to_string(), count.to_string());
+        let end = end.map(|end| end.encode());
+        let mut query = vec![("type", "log"), ("cursor", &*cursor), ("count", &*count)];
+        query.extend(end.as_deref().map(|end| ("end_cursor", end)));
         // Log Service itself doesn't support `wait`.
-        let query = if wait == "0" { &query[..3] } else { &query[..] };
+        query.extend((wait > 0).then_some(("wait", &*waited)));
         let call = Call {
             method: Method::GET,
             path: format!("/logstores/{logstore}/shards/{shard}"),
-            query,
+            query: &query,
             headers: vec![("accept-encoding", "lz4".into()), ("accept", "application/x-protobuf".into())],
             body: vec![],
         };

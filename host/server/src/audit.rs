@@ -86,6 +86,14 @@ pub(crate) fn record(call: &Call, operation: Operation<'_>) -> AuditRecord {
         | Operation::DeleteSource { source, .. }
         | Operation::TestSource { source, .. } => (AuditTarget::Source, source),
         Operation::AddStage => (AuditTarget::Stage, call.query.get("name").unwrap_or_default()),
+        Operation::CreateJob { .. } => {
+            (AuditTarget::Job, call.query.get("name").or_else(|| body["name"].as_str()).unwrap_or_default())
+        }
+        Operation::UpdateJob { name, .. } | Operation::DeleteJob { name, .. } => (AuditTarget::Job, name),
+        Operation::RunJob { name, .. }
+        | Operation::RerunJob { name, .. }
+        | Operation::StopRun { name, .. }
+        | Operation::CreateTable { name, .. } => (AuditTarget::Other, name),
         Operation::ChangeStage { name } | Operation::RemoveStage { name } => (AuditTarget::Stage, name),
         _ => (AuditTarget::Other, operation.parameter("rule").unwrap_or_default()),
     };
@@ -109,6 +117,12 @@ fn detail(call: &Call, operation: Operation<'_>, body: &Value) -> String {
     let mut detail = vec![];
     if let Some(shard) = operation.parameter("shard") {
         detail.push(format!("shard={shard}"));
+    }
+    if let Some(run) = operation
+        .parameter("id")
+        .filter(|_| matches!(operation, Operation::RerunJob { .. } | Operation::StopRun { .. }))
+    {
+        detail.push(format!("run={run}"));
     }
     detail.extend(call.query.pairs().iter().map(|(name, value)| format!("{name}={value}")));
     if matches!(operation, Operation::RetryTasks { .. } | Operation::RetryRuleTasks { .. }) {

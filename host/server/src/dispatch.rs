@@ -18,8 +18,8 @@ use crate::quotas::Direction;
 use crate::reply::{Reply, ReplyBody, response, store_error};
 use crate::service::{CountGuard, Service};
 use crate::{
-    audit, authorization, deletion, groups, ingest, manage, metrics, monitor, previews, pull, put, shippers,
-    sources, stages, store, tasks,
+    audit, authorization, deletion, groups, ingest, jobs, manage, metrics, monitor, previews, pull, put,
+    shippers, sources, stages, store, tasks,
 };
 
 /// Answers a request.
@@ -217,6 +217,20 @@ async fn perform(service: &Arc<Service>, call: &Call, operation: Operation<'_>) 
         RetryTasks { project } => tasks::retry(service, call, project).await,
         VerifyTask { project, id } => tasks::show(service, project, id, true).await,
         ShowTask { project, id } => tasks::show(service, project, id, false).await,
+        PreviewNewJob { project } => jobs::preview(service, call, project, None).await,
+        ShowNewTable { project } => jobs::table(service, call, project, None).await,
+        ListJobs { project } => jobs::list(service, call, project).await,
+        CreateJob { project } => jobs::create(service, call, project).await,
+        ShowJob { project, name } => jobs::show(service, project, name).await,
+        UpdateJob { project, name } => jobs::update(service, call, project, name).await,
+        DeleteJob { project, name } => jobs::delete(service, project, name).await,
+        PreviewJob { project, name } => jobs::preview(service, call, project, Some(name)).await,
+        CreateTable { project, name } => jobs::table(service, call, project, Some(name)).await,
+        ListRuns { project, name } => jobs::list_runs(service, call, project, name).await,
+        RunJob { project, name } => jobs::run(service, call, project, name).await,
+        ShowRun { project, name, id } => jobs::show_run(service, project, name, id).await,
+        RerunJob { project, name, id } => jobs::rerun(service, call, project, name, id).await,
+        StopRun { project, name, id } => jobs::stop(service, project, name, id).await,
         UnknownRead { logstore, shard, .. } => pull::reject_type(call, get(logstore)?, shard),
         UnknownGroupChange { logstore, .. } => get(logstore).and_then(|_| groups::reject_type(call)),
     }

@@ -37,6 +37,7 @@ mod dispatch;
 mod fair_budget;
 mod groups;
 mod ingest;
+mod jobs;
 mod key_audit;
 mod key_changes;
 pub mod keys;

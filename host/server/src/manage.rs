@@ -42,6 +42,14 @@ impl Page {
         Ok(Self { offset, size })
     }
 
+    pub(crate) fn offset(&self) -> usize {
+        self.offset
+    }
+
+    pub(crate) fn size(&self) -> usize {
+        self.size
+    }
+
     pub(crate) fn slice<T>(&self, all: Vec<T>) -> Vec<T> {
         all.into_iter().skip(self.offset).take(self.size).collect()
     }

@@ -252,6 +252,22 @@ operations! {
     VerifyTask { project, id }: GET "PROJECT/tasks/ID?type=verify", "show task", Project(Read), Logship, "logship:GetTask";
     ShowTask { project, id }: GET "PROJECT/tasks/ID", "show task", Project(Read), Logship, "logship:GetTask";
 
+    // Jobs, and their runs.
+    PreviewNewJob { project }: POST "PROJECT/jobs?type=preview", "preview job", Project(Admin), Logship, "logship:PreviewJob";
+    ShowNewTable { project }: POST "PROJECT/jobs?type=table", "create table", Project(Admin), Logship, "logship:CreateTable";
+    ListJobs { project }: GET "PROJECT/jobs", "list jobs", Project(Read), Logship, "log:ListJobs";
+    CreateJob { project }: POST "PROJECT/jobs", "create job", Project(Admin), Logship, "log:CreateJob";
+    ShowJob { project, name }: GET "PROJECT/jobs/NAME", "show job", Project(Read), Logship, "log:GetJob";
+    UpdateJob { project, name }: PUT "PROJECT/jobs/NAME", "update job", Project(Admin), Logship, "log:UpdateJob";
+    DeleteJob { project, name }: DELETE "PROJECT/jobs/NAME", "delete job", Project(Admin), Logship, "log:DeleteJob";
+    PreviewJob { project, name }: POST "PROJECT/jobs/NAME?type=preview", "preview job", Project(Admin), Logship, "logship:PreviewJob";
+    CreateTable { project, name }: POST "PROJECT/jobs/NAME?type=table", "create table", Project(Admin), Logship, "logship:CreateTable";
+    ListRuns { project, name }: GET "PROJECT/jobs/NAME/runs", "list runs", Project(Read), Logship, "log:GetJob";
+    RunJob { project, name }: POST "PROJECT/jobs/NAME/runs", "run job", Project(Admin), Logship, "log:StartJob";
+    ShowRun { project, name, id }: GET "PROJECT/jobs/NAME/runs/ID", "show run", Project(Read), Logship, "log:GetJob";
+    RerunJob { project, name, id }: POST "PROJECT/jobs/NAME/runs/ID?type=rerun", "rerun job", Project(Admin), Logship, "log:StartJob";
+    StopRun { project, name, id }: POST "PROJECT/jobs/NAME/runs/ID?type=stop", "stop run", Project(Admin), Logship, "log:StopJob";
+
     // Requests with an unknown `type`. They are rejected, but only after the permission check.
     UnknownRead { project, logstore, shard }:
         GET "PROJECT/logstores/LOGSTORE/shards/SHARD", UNKNOWN, Project(Read), Sls, "log:GetCursorOrData";
@@ -331,6 +347,8 @@ impl<'a> Operation<'a> {
                 | Self::PreviewStage { .. }
                 | Self::TestNewSource { .. }
                 | Self::TestSource { .. }
+                | Self::PreviewNewJob { .. }
+                | Self::PreviewJob { .. }
                 | Self::UnknownGroupChange { .. }
         );
         !is_read && !is_unrecorded

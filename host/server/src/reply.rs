@@ -143,6 +143,11 @@ pub(crate) fn store_error(error: StoreError) -> ApiError {
         StoreError::NotOwner { .. } => Code::ConsumerNotMatch,
         StoreError::NoRule(_) => Code::ShipperNotExist,
         StoreError::NoSource(_) => Code::DataSourceNotExist,
+        StoreError::NoJob(_) | StoreError::NoRun(_) => Code::JobNotExist,
+        StoreError::JobExists(_) => Code::JobAlreadyExist,
+        StoreError::ActiveRun { .. } | StoreError::RunEnded(_) | StoreError::RunCommitting(_) => {
+            Code::ParameterInvalid
+        }
         StoreError::RuleExists(_)
         | StoreError::SourceExists(_)
         | StoreError::SourceQuota(_)

@@ -91,6 +91,7 @@ impl Server {
         let stage_watch = tokio::spawn(watch_stages(Arc::clone(&self.service)));
         let quota_upkeep = tokio::spawn(save_quotas(Arc::clone(&self.service)));
         let delivery = self.service.delivery.start();
+        let jobs = self.service.jobs.start();
         let graceful = GracefulShutdown::new();
         self.accept_until(end, &graceful).await;
         self.service.ready.send_replace(false);
@@ -108,6 +109,7 @@ impl Server {
         if tokio::time::timeout(SHUTDOWN_TIMEOUT, ended).await.is_err() {
             tracing::warn!("some requests took too long and were aborted");
         }
+        jobs.end().await;
         delivery.end().await;
         stage_watch.abort();
         audit.abort();

@@ -29,6 +29,9 @@ use logship_delivery::engine::DeliveryEngine;
 use logship_delivery::events::Events;
 use logship_delivery::events::consumer::DeadLetterLocation;
 use logship_delivery::objects::Objects;
+use logship_delivery::rows::jobs::Jobs;
+use logship_delivery::rows::jobs::destination::SourceTables;
+use logship_delivery::rows::jobs::encoder::StageBlocks;
 use logship_delivery::rows::{ServiceSources, Sources, TableStoreRules};
 use logship_registry::Registry;
 use logship_registry::catalog::StageCatalog;
@@ -43,6 +46,8 @@ pub struct Service {
     pub(crate) config: Config,
     pub(crate) store: Arc<Store>,
     pub(crate) delivery: Arc<DeliveryEngine>,
+    /// The synchronization jobs.
+    pub(crate) jobs: Arc<Jobs>,
     pub(crate) sources: Arc<ServiceSources>,
     pub(crate) stage_catalog: Arc<StageCatalog>,
     pub(crate) folder_watcher: Arc<FolderWatcher>,
@@ -118,6 +123,22 @@ fn data_sources(config: &Config, store: &Arc<Store>) -> ServiceSources {
     ServiceSources::new(config.sources.clone(), scopes, own, Arc::clone(store))
 }
 
+/// Creates the synchronization jobs.
+fn jobs(
+    config: &Config,
+    registry: &Registry,
+    store: &Arc<Store>,
+    sources: &Arc<ServiceSources>,
+) -> Result<Jobs, ServiceError> {
+    let letters = DeadLetterLocation::resolve(None, config, config.data.join("dead-letters")).open(config)?;
+    let sources: Arc<dyn Sources> = Arc::<ServiceSources>::clone(sources);
+    let (own, runtime) = (Arc::clone(store), Handle::current());
+    let blocks = Arc::new(StageBlocks::new(registry.clone(), own, Arc::clone(&sources), runtime));
+    let destinations = Arc::new(SourceTables(Arc::clone(&sources)));
+    let retry = (config.shipping.retry_seconds, config.shipping.retry_for_seconds);
+    Ok(Jobs::new(Arc::clone(store), sources, destinations, blocks, Arc::new(letters), retry))
+}
+
 /// Creates the engine that delivers to the destinations and receivers of the settings.
 fn delivery(
     config: &Config,
@@ -166,6 +187,7 @@ impl Service {
         let runtime = Handle::current();
         let sources = Arc::new(data_sources(&config, &store));
         let delivery = Arc::new(delivery(&config, &registry, (&store, &sources), &runtime)?);
+        let jobs = Arc::new(jobs(&config, &registry, &store, &sources)?);
         let checker = Arc::new(ServiceRules(Arc::clone(&delivery)));
         let stage_catalog = Arc::new(StageCatalog::new(Arc::clone(&store), registry, checker, runtime));
         let folder_watcher =
@@ -182,6 +204,7 @@ impl Service {
             store,
             delivery,
             sources,
+            jobs,
             stage_catalog,
             folder_watcher,
             store_clock: StoreClock(clock),

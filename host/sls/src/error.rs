@@ -161,6 +161,10 @@ codes! {
     ShipperNotExist = 404,
     /// The data source does not exist.
     DataSourceNotExist = 404,
+    /// No job has the name, or it has no such run.
+    JobNotExist = 404,
+    /// A job with the name exists.
+    JobAlreadyExist = 400,
     /// The body was not received in time. Clients retry.
     RequestTimeout = 408,
     /// The request lacks `Content-Length`.

@@ -16,6 +16,7 @@ mod function;
 mod group;
 mod guard_options;
 mod input_options;
+mod job;
 mod key;
 mod log;
 mod log_fields;
@@ -80,6 +81,7 @@ enum Command {
     Project(Box<project::ProjectCommand>),
     Rule(Box<rule::RuleCommand>),
     Task(Box<task::TaskCommand>),
+    Job(Box<job::JobCommand>),
     Verify(Box<verify::VerifyCommand>),
     Fsck(fsck::FsckCommand),
     Source(Box<source::SourceCommand>),
@@ -172,6 +174,7 @@ fn run_command(cli: Cli) -> Result<(), Failure> {
         Command::Project(command) => command.run(),
         Command::Rule(command) => command.run(),
         Command::Task(command) => command.run(&cli.engine),
+        Command::Job(command) => command.run(),
         Command::Verify(command) => command.run(),
         Command::Fsck(command) => command.run(),
         Command::Source(command) => command.run(),

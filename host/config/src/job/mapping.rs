@@ -1,6 +1,5 @@
 //! The mapping of a job: what each column of the table gets.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::{self, MapAccess, Visitor};
@@ -9,6 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::error::JobError;
 use super::template::{Context, Template};
+use crate::column_mapping::{ColumnMapping, ColumnValue, MappedColumn};
 
 /// All columns.
 const ALL: &str = "*";
@@ -22,24 +22,6 @@ pub enum ReaderColumn {
     Field(String),
     /// A constant: `'abc'`, or a parameter such as `${bizdate}`.
     Constant(Template),
-}
-
-/// The value of a column.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MappedColumn {
-    /// The column of the table.
-    pub column: String,
-    /// Its value.
-    pub value: MappedValue,
-}
-
-/// The value of a column in each row.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum MappedValue {
-    /// A field of the log, by its key. Null if the log lacks it.
-    Field(String),
-    /// A constant.
-    Constant(String),
 }
 
 /// The way in which the reader's and the writer's columns belong together.
@@ -114,7 +96,7 @@ pub fn pair(
     writer: &[String],
     table: &[String],
     context: Context<'_>,
-) -> Result<Vec<MappedColumn>, JobError> {
+) -> Result<ColumnMapping, JobError> {
     let reads_all = reader == [ReaderColumn::All];
     let writes_all = writer == [ALL];
     if !reads_all && reader.contains(&ReaderColumn::All) {
@@ -123,54 +105,57 @@ pub fn pair(
     if !writes_all && writer.iter().any(|column| column == ALL) {
         return Err(JobError::member("writer.column", "`*` stands alone: remove it, or the other columns"));
     }
-    let columns = if writes_all { table } else { writer };
-    check_columns(columns, table)?;
-    let value = |column: &ReaderColumn| match column {
-        ReaderColumn::All => unreachable_all(),
-        ReaderColumn::Field(key) => Ok(MappedValue::Field(key.clone())),
-        ReaderColumn::Constant(template) => template
-            .evaluate(context)
-            .map(MappedValue::Constant)
-            .map_err(|problem| JobError::member("reader.column", problem)),
+    let columns = named_columns(if writes_all { table } else { writer }, table)?;
+    let columns = if reads_all {
+        let same = |(name, column): &(&String, &String)| mapped(column, ColumnValue::Field((*name).clone()));
+        columns.iter().map(same).collect()
+    } else if mode == MappingMode::SameName {
+        pair_by_name(reader, &columns)?
+    } else {
+        check_lengths(reader.len(), columns.len(), writes_all)?;
+        let pairs = reader.iter().zip(&columns);
+        pairs
+            .map(|(read, (_, column))| Ok(mapped(column, value(read, context)?)))
+            .collect::<Result<_, JobError>>()?
     };
-    if reads_all {
-        let same = |column: &String| MappedColumn {
-            column: column.clone(),
-            value: MappedValue::Field(column.clone()),
-        };
-        return Ok(columns.iter().map(same).collect());
-    }
-    match mode {
-        MappingMode::SameName => pair_by_name(reader, columns),
-        MappingMode::SameRow => {
-            check_lengths(reader.len(), columns.len(), writes_all)?;
-            let pairs = reader.iter().zip(columns);
-            pairs
-                .map(|(read, column)| Ok(MappedColumn { column: column.clone(), value: value(read)? }))
-                .collect()
+    Ok(ColumnMapping { columns })
+}
+
+fn mapped(column: &str, value: ColumnValue) -> MappedColumn {
+    MappedColumn { column: column.into(), value }
+}
+
+fn value(column: &ReaderColumn, context: Context<'_>) -> Result<ColumnValue, JobError> {
+    let wrong = |problem: String| JobError::member("reader.column", problem);
+    match column {
+        ReaderColumn::Field(key) => Ok(ColumnValue::Field(key.clone())),
+        ReaderColumn::Constant(template) => {
+            template.evaluate(context).map(ColumnValue::Constant).map_err(wrong)
         }
+        ReaderColumn::All => Err(wrong("`*` stands alone: remove it, or the other columns".into())),
     }
 }
 
-fn unreachable_all() -> Result<MappedValue, JobError> {
-    Err(JobError::member("reader.column", "`*` stands alone: remove it, or the other columns"))
-}
-
-fn check_columns(columns: &[String], table: &[String]) -> Result<(), JobError> {
-    let mut seen = BTreeMap::new();
+/// Returns the columns as they are named, and with their names in the table, where case does not matter.
+fn named_columns<'a>(
+    columns: &'a [String],
+    table: &'a [String],
+) -> Result<Vec<(&'a String, &'a String)>, JobError> {
+    let mut named: Vec<(&String, &String)> = vec![];
     for column in columns {
         let lower = column.to_lowercase();
-        if !table.iter().any(|known| known.to_lowercase() == lower) {
+        let Some(known) = table.iter().find(|known| known.to_lowercase() == lower) else {
             let known = table.join(", ");
             let problem = format!("the table has no column {column:?}: it has {known}");
             return Err(JobError::member("writer.column", problem));
-        }
-        if seen.insert(lower, ()).is_some() {
+        };
+        if named.iter().any(|(_, before)| *before == known) {
             let problem = format!("{column:?} is written twice: remove one");
             return Err(JobError::member("writer.column", problem));
         }
+        named.push((column, known));
     }
-    Ok(())
+    Ok(named)
 }
 
 fn check_lengths(reader: usize, writer: usize, writes_all: bool) -> Result<(), JobError> {
@@ -188,11 +173,14 @@ fn check_lengths(reader: usize, writer: usize, writes_all: bool) -> Result<(), J
 }
 
 /// Pairs the writer's columns with the fields of the same names. Constants have no name.
-fn pair_by_name(reader: &[ReaderColumn], columns: &[String]) -> Result<Vec<MappedColumn>, JobError> {
+fn pair_by_name(
+    reader: &[ReaderColumn],
+    columns: &[(&String, &String)],
+) -> Result<Vec<MappedColumn>, JobError> {
     let mut fields = vec![];
     for column in reader {
         match column {
-            ReaderColumn::Field(key) if columns.contains(key) => fields.push(key),
+            ReaderColumn::Field(key) if columns.iter().any(|(name, _)| *name == key) => fields.push(key),
             ReaderColumn::Field(key) => {
                 let problem = format!(
                     "the writer has no column {key:?} for the field of this name: add it, or map by `same-row`"
@@ -205,10 +193,8 @@ fn pair_by_name(reader: &[ReaderColumn], columns: &[String]) -> Result<Vec<Mappe
             }
         }
     }
-    let mapped = columns.iter().filter(|column| fields.contains(column));
-    let same =
-        |column: &String| MappedColumn { column: column.clone(), value: MappedValue::Field(column.clone()) };
-    Ok(mapped.map(same).collect())
+    let paired = columns.iter().filter(|(name, _)| fields.contains(name));
+    Ok(paired.map(|(name, column)| mapped(column, ColumnValue::Field((*name).clone()))).collect())
 }
 
 impl Serialize for ReaderColumn {
@@ -263,10 +249,12 @@ impl<'de> Deserialize<'de> for ReaderColumn {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use proptest::prelude::*;
 
     use super::*;
-    use MappedValue::{Constant, Field};
+    use ColumnValue::{Constant, Field};
 
     fn columns(entries: &[&str]) -> Vec<ReaderColumn> {
         entries.iter().map(|entry| ReaderColumn::parse(entry).unwrap()).collect()
@@ -280,7 +268,7 @@ mod tests {
         mode: MappingMode,
         reader: &[&str],
         writer: &[&str],
-    ) -> Result<Vec<(String, MappedValue)>, String> {
+    ) -> Result<Vec<(String, ColumnValue)>, String> {
         let parameters = BTreeMap::new();
         let context = Context {
             scheduled: "2026-12-01T00:10:00Z".parse().unwrap(),
@@ -291,12 +279,13 @@ mod tests {
         let mapped = pair(mode, &columns(reader), &names(writer), &table, context);
         Ok(mapped
             .map_err(|error| error.to_string())?
+            .columns
             .into_iter()
             .map(|pair| (pair.column, pair.value))
             .collect())
     }
 
-    fn value(column: &str, value: MappedValue) -> (String, MappedValue) {
+    fn value(column: &str, value: ColumnValue) -> (String, ColumnValue) {
         (column.into(), value)
     }
 
@@ -357,7 +346,7 @@ mod tests {
             paired(SameRow, &["*"], &["*"]).unwrap(),
             [field("a", "a"), field("b", "b"), field("c", "c")]
         );
-        assert_eq!(paired(SameRow, &["*"], &["c"]).unwrap(), [field("c", "c")]);
+        assert_eq!(paired(SameRow, &["*"], &["C"]).unwrap(), [field("c", "C")]);
         assert_eq!(paired(SameRow, &["x", "y"], &["*"]).unwrap(), [field("a", "x"), field("b", "y")]);
         assert_eq!(
             paired(SameName, &["c", "a"], &["a", "b", "c"]).unwrap(),

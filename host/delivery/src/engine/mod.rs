@@ -62,7 +62,6 @@ use self::circuit_breaker::RuleBreakers;
 use self::lifecycle::Lifecycle;
 use self::pauses::Pauses;
 use self::plan::PlanCache;
-use self::retry::RetryPolicy;
 use self::stream::{Stream, StreamDriver};
 use self::work::{BatchPlan, BatchWork, RuleSpec, StreamWork};
 
@@ -70,6 +69,7 @@ pub use self::circuit_breaker::CircuitBreaker;
 pub use self::error::{PlanError, TaskError};
 pub(crate) use self::lifecycle::new_number;
 pub use self::plan::{PlanRecord, PlanSummary};
+pub(crate) use self::retry::RetryPolicy;
 pub use self::running::Running;
 pub(crate) use self::step::Step;
 pub use self::work::Work;

@@ -2,17 +2,17 @@
 
 /// The delays between the attempts of a task.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct RetryPolicy {
+pub(crate) struct RetryPolicy {
     /// Delay before the first retry, in seconds. It doubles with each failure.
-    pub(super) initial: u64,
+    pub(crate) initial: u64,
     /// Age of a task up to which it is retried, in seconds.
-    pub(super) retry_for: u64,
+    pub(crate) retry_for: u64,
 }
 
 impl RetryPolicy {
     /// Time of the next attempt of a task that was created at `created` and has failed `attempts` times. `retry_after` is
     /// the delay that the destination asked for. `None` if the task is too old.
-    pub(super) fn next(self, retry_after: Option<u64>, attempts: u32, created: u64, now: u64) -> Option<u64> {
+    pub(crate) fn next(self, retry_after: Option<u64>, attempts: u32, created: u64, now: u64) -> Option<u64> {
         let Self { initial, retry_for } = self;
         match retry_after {
             None => next_attempt(attempts, created, now, initial, retry_for),

@@ -4,9 +4,11 @@
 //! - [`encode`]: turns the logs of a shard into blocks of rows. [`dirty`]: logs that have no row.
 //! - [`sources`]: the data sources that rules and jobs name. [`source_check`]: connects to them.
 //! - [`table_store`]: rules that write rows to Table Store.
+//! - [`jobs`]: synchronization jobs, and their runs.
 
 pub mod dirty;
 pub mod encode;
+pub mod jobs;
 pub mod source_check;
 pub mod sources;
 pub mod table_store;

@@ -82,6 +82,15 @@ impl Store {
         read.map_err(|error| self.report_damage(shard, error))
     }
 
+    /// Returns the bytes of the groups from `begin` to `end`, before compression. Blocks on disk I/O.
+    pub fn bytes_between(&self, shard: &Shard, begin: u64, end: u64) -> Result<u64, StoreError> {
+        self.with_reader(|connection| {
+            let mut select = connection
+                .prepare_cached("SELECT coalesce(sum(size), 0) FROM log_group WHERE id >= ?1 AND id < ?2")?;
+            Ok(select.query_row([shard.row(begin), shard.row(end)], |row| row.get(0))?)
+        })
+    }
+
     /// Returns the time of receipt of the group at `position`, in Unix seconds. Returns the current time for the end of
     /// the shard. Blocks on disk I/O.
     pub fn received_at(&self, shard: &Shard, position: u64) -> Result<u64, StoreError> {

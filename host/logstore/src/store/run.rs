@@ -99,6 +99,16 @@ impl Store {
         })
     }
 
+    /// Returns the runs of [`written_runs`](Self::written_runs) that were requested, and not scheduled.
+    pub fn requested_written_runs(&self, job: i64) -> Result<Vec<JobRun>, StoreError> {
+        self.with_reader(|connection| {
+            let mut select = connection.prepare_cached(&format!(
+                "{COLUMNS} AND job = ?1 AND state IN ('success', 'unclear') AND trigger <> 'schedule'"
+            ))?;
+            Ok(select.query_map([job], read)?.collect::<Result<_, _>>()?)
+        })
+    }
+
     /// Begins an attempt. Returns false if the run was stopped in the meantime.
     pub async fn start_run(&self, id: i64) -> Result<bool, StoreError> {
         let now = self.clock();
@@ -108,6 +118,12 @@ impl Store {
             (id, now),
         )
         .await
+    }
+
+    /// Lets a run wait until a time, in Unix microseconds. Its attempt does not count.
+    pub async fn defer_run(&self, id: i64, until: u64) -> Result<(), StoreError> {
+        let statement = "UPDATE run SET state = 'waiting', next_try = ?2 WHERE id = ?1 AND state IN ('waiting', 'running')";
+        self.update_run(statement, (id, until)).await.map(drop)
     }
 
     /// Saves the plan of a run. Returns false if the run was stopped.
@@ -149,7 +165,7 @@ impl Store {
             let failed = end.state != RunState::Success;
             let changed = connection.execute(
                 "UPDATE run SET state = ?2, code = ?3, message = ?4, next_try = ?5, finished = ?6, failures = failures + ?7
-                 WHERE id = ?1 AND state = 'running'",
+                 WHERE id = ?1 AND state IN ('waiting', 'running')",
                 params![id, end.state.as_str(), end.code, end.message, end.next_attempt, finished, failed],
             )?;
             Ok(changed == 1)
