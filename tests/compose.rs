@@ -8,11 +8,13 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use logship_batch::batch::{BatchBuilder, LogBatch, LogGroup};
+use logship_guard::Guard;
+use logship_guard::component::DEFAULT_BUDGET;
 use logship_registry::Registry;
 use logship_registry::conformance;
 use logship_registry::conformance::Settings;
 use logship_runtime::engine::{Engine, Limits};
-use logship_runtime::stage::StageError;
+use logship_runtime::stage::{Kind, StageError};
 
 fn registry() -> Registry {
     Registry::new(Engine::new(Limits::default(), Some(&support::cache())).unwrap())
@@ -135,6 +137,33 @@ fn fused_components_pass_conformance_checks() {
         let of_renderer = report.findings.iter().filter(|finding| finding.check.starts_with("renderer/"));
         assert!(name == "events.wasm" || of_renderer.count() > 10, "{report}");
     }
+}
+
+/// Stages with a budget, as those of others get it, return the same bytes and conform to their contract.
+#[test]
+fn guarded_stages_pass_conformance_checks() {
+    let (registry, folder) = (registry(), tempfile::tempdir().unwrap());
+    let guard = Guard { budget: Some(DEFAULT_BUDGET), memory: Some(256 << 20) };
+    for (kind, name) in [
+        (Kind::Encoder, "encode-json"),
+        (Kind::Encoder, "encode-parquet"),
+        (Kind::Compressor, "compress-gzip"),
+        (Kind::Renderer, "object-path"),
+        (Kind::Formatter, "siem-hec"),
+        (Kind::Transformer, "transform-fields"),
+    ] {
+        let path = folder.path().join(format!("{name}.wasm"));
+        let built_in = registry.read(Some(kind), name).unwrap();
+        let guarded = guard.component(&built_in, &|_| false).unwrap();
+        assert!(guarded.len() > built_in.len() * 11 / 10, "{name}");
+        fs::write(&path, guarded).unwrap();
+        let settings = Settings { speed: false, chunks: 300, ..Settings::default() };
+        let report = conformance::check(&registry, path.to_str().unwrap(), &settings);
+        assert!(report.passed(), "{report}");
+    }
+    let batch = logs();
+    let bytes = |name: &str| registry.encoder(name).unwrap().open("").unwrap().push(&batch).unwrap();
+    assert_eq!(bytes(folder.path().join("encode-json.wasm").to_str().unwrap()), bytes("encode-json"));
 }
 
 #[test]
