@@ -205,6 +205,23 @@ fn check_reports_missing_and_wrong_sources() {
 }
 
 #[test]
+fn check_accepts_names_of_spin() {
+    for name in ["logship:encode/encoder", "logship:encode"] {
+        let (lines, succeeded) = check(&[], |text| text.replace("logship:encode/encoder@1.0.0", name));
+        assert!(succeeded, "{name}: {lines:#?}");
+    }
+}
+
+#[test]
+fn check_reports_conflicting_dependencies() {
+    let encoder = "\"logship:encode/encoder@1.0.0\" =";
+    let both = "\"logship:encode\" = { path = \"target/components/encode-csv.wasm\" }\n";
+    let (lines, succeeded) = check(&[], |text| text.replace(encoder, &format!("{both}{encoder}")));
+    let words = "several dependencies provide logship:encode/encoder@1.0.0";
+    assert!(!succeeded && lines.iter().any(|line| line.contains(words)), "{lines:#?}");
+}
+
+#[test]
 fn check_reports_old_spin() {
     for (version, is_new) in [("3.6.0", false), ("4.0.2", false), ("4.1.0-pre0", true), ("5.0", true)] {
         let (lines, succeeded) = check(&["--spin", version], |text| text);

@@ -12,10 +12,10 @@ use crate::manifest::{Component, Manifest};
 pub const LEAST_SPIN: (u32, u32) = (4, 1);
 
 /// The interface of HTTP handlers. Spin 4.0 has a release candidate of it.
-const HTTP_HANDLER: &str = "wasi:http/handler@0.3.";
+const HTTP_HANDLER: &str = "wasi:http/handler@0.3.0";
 
 /// The interface of Redis subscribers.
-const REDIS_SUBSCRIBER: &str = "spin:redis/inbound-redis@3.";
+const REDIS_SUBSCRIBER: &str = "spin:redis/inbound-redis@3.0.0";
 
 /// A problem of an application.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,6 +126,14 @@ fn check_files(manifest: &Manifest, name: &str, component: &Component, report: &
     }
     let Some(socket) = &socket else { return };
     let line = manifest.line(&dependencies, &dependencies).or(source_line);
+    for import in &imports {
+        let served: Vec<_> =
+            component.dependencies.keys().filter(|wanted| import_matches(import, wanted)).collect();
+        if let [_, second, ..] = *served {
+            let text = format!("component {name}: several dependencies provide {import}: remove {second:?}");
+            report.add(manifest.line(&dependencies, &format!("\"{second}\"")), text);
+        }
+    }
     for import in unresolved(socket, &imports, component) {
         report.add(line, ComposeError::UnresolvedImport { socket: socket.path.clone(), import }.to_string());
     }
@@ -166,7 +174,11 @@ fn check_trigger(
         report.add(line, text);
         return;
     }
-    let exports = |wanted: &str| interfaces.exports.iter().any(|export| export.starts_with(wanted));
+    // A later patch of the interface fits as well.
+    let exports = |wanted: &str| {
+        let series = wanted.trim_end_matches(|char: char| char != '.');
+        interfaces.exports.iter().any(|export| export.starts_with(series))
+    };
     let by_http = manifest.trigger.http.iter().any(|trigger| trigger.component == name);
     let by_redis = manifest.trigger.redis.iter().any(|trigger| trigger.component == name);
     for (is_called, interface, kind) in
@@ -174,7 +186,7 @@ fn check_trigger(
     {
         if is_called && !exports(interface) {
             let text = format!(
-                "{file} doesn't export {interface}0, so {kind} trigger can't call it; its exports are {}",
+                "{file} doesn't export {interface}, so {kind} trigger can't call it; its exports are {}",
                 interfaces.exports.join(", ")
             );
             report.add(line, text);

@@ -190,9 +190,10 @@ pub(crate) fn check_all_resolved<'a>(
     }
 }
 
-/// Returns true if `wanted` is the import's name, with or without the version.
+/// Returns true if `wanted` is the import's name, with or without the version, or its package, as in Spin.
 pub(crate) fn import_matches(import: &str, wanted: &str) -> bool {
-    import == wanted || import.split_once('@').is_some_and(|(name, _)| name == wanted)
+    let is_part = |end: char| import.split_once(end).is_some_and(|(name, _)| name == wanted);
+    import == wanted || is_part('@') || is_part('/')
 }
 
 /// Returns true if an import needs no plug: the platform provides it, or it has only types.

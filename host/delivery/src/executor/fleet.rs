@@ -28,7 +28,7 @@ struct KnownLimits {
 const LIMITS_LIFETIME: Duration = Duration::from_secs(600);
 
 /// The time after which a function that did not describe its limits is asked again.
-const RETRY_LIMITS: Duration = Duration::from_secs(30);
+const RETRY_LIMITS: Duration = Duration::from_secs(60);
 
 /// A call's permission to run.
 #[derive(Debug)]

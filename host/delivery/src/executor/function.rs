@@ -50,7 +50,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Timeout for the question about the limits of calls.
-const LIMITS_TIMEOUT: Duration = Duration::from_secs(10);
+const LIMITS_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Maximum size of the body of an answer whose object is delivered, in bytes.
 const MAX_EMPTY_BODY: usize = 64 << 10;
