@@ -69,6 +69,16 @@ class Compilation(Case):
         self.assertLess(running.memory("VmHWM") - before, 64 * MIB, "the child takes the memory")
         running.command("stage", "add", self.ordinary(), "--name", "marker")
 
+    def test_service_reads_no_interface_of_a_stranger(self):
+        running = service.Service(self)
+        component = self.folder / "wide.wasm"
+        # 900,000 function types: 3.6 MB, and 140 MiB to read.
+        types = core_module.unsigned(900_000) + b"\x40\x00\x01\x00" * 900_000
+        component.write_bytes(b"\0asm\x0d\0\x01\0" + b"\x07" + core_module.unsigned(len(types)) + types)
+        before = running.memory("VmHWM")
+        self.assertIn("not a stage", running.refused("stage", "add", component, "--name", "wide"))
+        self.assertLess(running.memory("VmHWM") - before, 64 * MIB, "the child takes the memory")
+
     def ordinary(self):
         file = self.folder / "ordinary.wasm"
         file.write_bytes(marking.build("0001"))
