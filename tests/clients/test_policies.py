@@ -225,6 +225,14 @@ class Policies(unittest.TestCase):
             body = json.dumps({"type": "loghub", "name": name})
             self.assertEqual(self.service.request("POST", path, body, key.basic()).status, status, (path, name))
 
+    def test_forms_that_hide_the_name_are_rejected(self):
+        base = f"acs:log:*:*:project/{PROJECT}/logstore"
+        key = self.key(statement("log:CreateLogStore", f"{base}/*"), statement("log:*", f"{base}/secret", "Deny"))
+        self.service.restart()
+        for body in '{/* */"logstoreName": "secret", "ttl": 1}', 'logstoreName = "secret"', '{"logstoreName": "secret"}':
+            reply = self.service.request("POST", "/logstores", body, key.basic())
+            self.assertIn(reply.status, (400, 401), body)
+
     def test_names_with_slashes_match_no_other_resource(self):
         key = self.key(statement("log:*", "acs:log:*:*:project/*/logstore/public"))
         self.service.restart()

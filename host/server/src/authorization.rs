@@ -35,7 +35,7 @@ pub(crate) fn check_created(call: &Call, operation: Operation<'_>) -> Result<(),
     let Some(policy) = call.key.policy.as_ref().filter(|_| operation.creates()) else { return Ok(()) };
     let actions = actions(operation, &call.query);
     let check = |name: Option<&str>| check_policy(&call.key, policy, &actions, &operation.resources(name));
-    let names = created_names(call, operation);
+    let names = created_names(call, operation)?;
     match names.is_empty() {
         true => check(None),
         false => names.iter().try_for_each(|name| check(Some(name))),
@@ -100,7 +100,7 @@ fn actions(operation: Operation<'_>, query: &Query) -> Vec<&'static str> {
 
 /// Returns the names of the object that a request creates, as handlers read them: from the body or the query. All must
 /// be allowed.
-fn created_names(call: &Call, operation: Operation<'_>) -> Vec<String> {
+fn created_names(call: &Call, operation: Operation<'_>) -> Result<Vec<String>, ApiError> {
     let member = match operation {
         Operation::CreateProject => "projectName",
         Operation::CreateLogstore { .. } => "logstoreName",
@@ -108,10 +108,18 @@ fn created_names(call: &Call, operation: Operation<'_>) -> Vec<String> {
         Operation::CreateGroup { .. } => "consumerGroup",
         _ => "name",
     };
-    let body: Value = serde_json::from_slice(&call.body).unwrap_or_default();
+    let is_json = !call.body.is_empty() && operation != Operation::AddStage;
+    let body: Value = match is_json {
+        // A handler may read other forms, whose names would not be found here.
+        true => serde_json::from_slice(&call.body).map_err(|error| {
+            let problem = format!("a key with a policy must send a body of JSON, without comments: {error}");
+            ApiError::new(ErrorCode::PostBodyInvalid, problem)
+        })?,
+        false => Value::Null,
+    };
     let of_body = body[member].as_str();
     let is_project = matches!(operation, Operation::CreateProject);
     let of_host = call.project.as_deref().filter(|_| is_project && of_body.is_none());
     let names = [of_body, call.query.get("name"), of_host].into_iter().flatten();
-    names.filter(|name| !name.is_empty()).map(str::to_owned).collect()
+    Ok(names.filter(|name| !name.is_empty()).map(str::to_owned).collect())
 }

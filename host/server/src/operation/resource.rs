@@ -15,18 +15,18 @@ const COLLECTIONS: [(&str, &str); 9] = [
     ("runs", "run"),
 ];
 
-/// Kinds whose actions Log Service defines for the Logstore that they belong to.
-const PARTS_OF_LOGSTORES: [&str; 2] = ["shard", "shipper"];
+/// Kinds whose actions Log Service defines for what they belong to: a Logstore or a job.
+const PARTS: [&str; 3] = ["shard", "shipper", "run"];
 
 impl Operation<'_> {
-    /// Returns the paths of the operation's resource: its own, and that of the Logstore if Log Service names that.
+    /// Returns the paths of the operation's resource: its own, and that of its Logstore or job if Log Service names that.
     ///
     /// `name` is the name of the object that the operation creates; without it, `*` stands for all objects.
     pub(crate) fn resources(&self, name: Option<&str>) -> Vec<String> {
         let path = self.resource(name.unwrap_or("*"));
-        let logstore = PARTS_OF_LOGSTORES.iter().find_map(|kind| path.split_once(&format!("/{kind}/")));
-        let logstore = logstore.map(|(logstore, _)| logstore.to_owned());
-        [path].into_iter().chain(logstore).collect()
+        let whole = PARTS.iter().find_map(|kind| path.split_once(&format!("/{kind}/")));
+        let whole = whole.map(|(whole, _)| whole.to_owned());
+        [path].into_iter().chain(whole).collect()
     }
 
     /// Returns the path of the operation's own resource. A slash within a name stays within it.
