@@ -43,7 +43,6 @@ pub(crate) fn check_created(call: &Call, operation: Operation<'_>) -> Result<(),
 }
 
 /// Fails unless the key may read a Logstore. With grants, it needs read access to the project.
-#[allow(dead_code, reason = "jobs read Logstores on behalf of keys")]
 pub(crate) fn check_read(key: &Key, project: &str, logstore: &str) -> Result<(), ApiError> {
     let Some(policy) = &key.policy else { return check_access(key, project, Access::Read) };
     let pull = Operation::Pull { project, logstore, shard: "*" };

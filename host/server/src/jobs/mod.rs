@@ -15,8 +15,8 @@ use logship_sls::error::{ApiError, ErrorCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::call::{Call, check_access};
-use crate::keys::Access;
+use crate::authorization::check_read;
+use crate::call::Call;
 use crate::manage::{Page, body};
 use crate::reply::{Reply, store_error};
 use crate::{Service, blocking};
@@ -180,8 +180,8 @@ async fn check(
         blocking(move || service.jobs.check(&project, &job).map_err(|error| run_error(&error))).await
     };
     let reader = service.jobs.reader_project(project, job).map_err(|error| run_error(&error))?;
-    if let Some(reader) = reader.filter(|reader| reader != project) {
-        check_access(&call.key, &reader, Access::Read)?;
+    if let Some(reader) = reader {
+        check_read(&call.key, &reader, &job.reader().logstore)?;
     }
     checked
 }
