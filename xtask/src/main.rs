@@ -55,7 +55,7 @@ Usage: cargo xtask COMMAND
   fuzz [--seconds N]                 builds the fuzz targets, and runs each for N seconds (default: 10)
   soak                               builds everything, and wac, wkg and wasmtime, then runs the long
                                      tests at full length; test runs a tenth of it
-  bench [stages|service|shipping|siem|functions|ship]... [--lines N] [--runs N] [--write] [-- ARG...]
+  bench [stages|rows|service|shipping|siem|functions|ship]... [--lines N] [--runs N] [--write] [-- ARG...]
                                      runs the benchmarks (default: all); --write updates the tables
                                      in BENCHMARKS.md; ARGs go to the cargo benchmarks
 

@@ -188,6 +188,16 @@ mod tests {
     }
 
     #[test]
+    fn checksums_are_signed_numbers() {
+        let (bytes, _) =
+            block(&mapped(1, "maxcompute-stream"), &table(&["bigint"]), &[batch(&[vec![Some("2")]])]);
+        assert_eq!(
+            hex::encode(bytes),
+            "080480c0ff7fa3b6a6c3f8ffffffff01f0ffff7f02f8ffff7ff4fefc94fdffffffff01"
+        );
+    }
+
+    #[test]
     fn record_batch_is_that_of_the_vendors_client() {
         // The message of pyarrow, in a chunk that isn't full.
         let message = "ffffffffc800000014000000000000000c0016000600050008000c000c00000000030400180000004000000000000000\

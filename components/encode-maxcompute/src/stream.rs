@@ -44,7 +44,7 @@ impl Stream {
             }
             let checksum = crc32c(&self.covered);
             tag(out, END_RECORD, VARINT);
-            varint(out, checksum.into());
+            signed(out, checksum);
             self.checksum = crc32c_append(self.checksum, &checksum.to_le_bytes());
         }
         self.count += rows as i64;
@@ -56,7 +56,7 @@ impl Stream {
         tag(&mut out, META_COUNT, VARINT);
         varint(&mut out, zigzag(self.count));
         tag(&mut out, META_CHECKSUM, VARINT);
-        varint(&mut out, self.checksum.into());
+        signed(&mut out, self.checksum);
         out
     }
 }
@@ -161,6 +161,12 @@ fn wire_type(data_type: &Type) -> u64 {
         _ => BYTES,
     };
     wire_type.into()
+}
+
+/// Writes a checksum as the vendor's compiled client does: as a signed number, so that one with its highest bit set has ten
+/// bytes. Readers take the lower 32 bits, so the short form of other clients is the same to them.
+fn signed(out: &mut Vec<u8>, checksum: u32) {
+    varint(out, i64::from(checksum as i32) as u64);
 }
 
 fn zigzag(number: i64) -> u64 {

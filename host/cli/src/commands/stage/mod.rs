@@ -13,6 +13,8 @@ mod origin;
 mod preview;
 mod push;
 mod remove;
+mod row_table;
+mod rows;
 mod show;
 mod swap;
 mod template;
@@ -37,6 +39,7 @@ pub(super) enum StageCommand {
     Push(Box<push::PushCommand>),
     Inspect(Box<inspect::InspectCommand>),
     Check(Box<check::CheckCommand>),
+    Rows(Box<rows::RowsCommand>),
     Componentize(Box<componentize::ComponentizeCommand>),
     Guard(Box<guard::GuardCommand>),
 }
@@ -66,6 +69,7 @@ impl StageCommand {
             Self::Push(command) => command.run(engine),
             Self::Inspect(command) => command.run(engine),
             Self::Check(command) => command.run(engine),
+            Self::Rows(command) => command.run(engine),
             Self::Componentize(command) => command.run(engine),
             Self::Guard(command) => command.run(engine),
         }
