@@ -52,15 +52,23 @@ impl Array {
     }
 
     pub(crate) fn push_null(&mut self) {
+        self.push_empty();
+        if let Some(last) = self.valid.last_mut() {
+            *last = 0;
+        }
+        self.nulls += 1;
+    }
+
+    /// Appends zero, an empty text or list, or a struct of such values: what Arrow's library has in the fields of a null.
+    fn push_empty(&mut self) {
         match &mut self.data {
             Data::Bits(bits) => bits.push(0),
             Data::Fixed(width, bytes) => bytes.resize(bytes.len() + *width, 0),
             Data::Bytes(ends, bytes) => ends.push(bytes.len() as i32),
             Data::List(ends, items) => ends.push(items.len() as i32),
-            Data::Struct(fields) => fields.iter_mut().for_each(Self::push_null),
+            Data::Struct(fields) => fields.iter_mut().for_each(Self::push_empty),
         }
-        self.valid.push(0);
-        self.nulls += 1;
+        self.valid.push(1);
     }
 
     /// Appends a value of a fixed width.

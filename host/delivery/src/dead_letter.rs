@@ -4,6 +4,7 @@
 //! The order of the module's parts: a position in a shard, a letter, its origin, the stored letters, and resending them.
 
 use std::fmt;
+use std::io::{self, Write};
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -228,6 +229,21 @@ impl DeadLetters {
     /// Deletes an object.
     pub fn delete(&self, key: &str) -> Result<(), SinkError> {
         self.sink.delete(key)
+    }
+}
+
+impl Line {
+    /// Writes the event as it was sent, or the log as JSON, as a line.
+    ///
+    /// # Errors
+    /// When `out` can't be written to.
+    pub fn write_content(&self, out: &mut impl Write) -> io::Result<()> {
+        match (self.letter.bytes(), &self.letter.fields) {
+            (Some(message), _) => out.write_all(&message)?,
+            (None, Some(log)) => serde_json::to_writer(&mut *out, log)?,
+            (None, None) => return Ok(()),
+        }
+        out.write_all(b"\n")
     }
 }
 

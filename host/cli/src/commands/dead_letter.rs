@@ -1,5 +1,7 @@
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::fs::OpenOptions;
+use std::io::{BufWriter, Write as _};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use chrono::DateTime;
@@ -16,7 +18,7 @@ use logship_batch::time::now;
 use logship_delivery::dead_letter::{DeadLetters, Line, resend};
 use logship_delivery::events::consumer::DeadLetterLocation;
 
-/// Lists and resends dead letters: events that a receiver rejected permanently.
+/// Lists and resends dead letters: events that a receiver rejected permanently, and logs that became no rows.
 #[derive(Debug, Args)]
 pub(super) struct DeadLetterCommand {
     #[command(subcommand)]
@@ -40,7 +42,10 @@ enum Command {
         #[arg(long, value_name = "FILE", env = "LOGSHIP_CONFIG")]
         config: Option<PathBuf>,
     },
-    /// Resends dead letters to a receiver, and deletes those that it accepts.
+    /// Resends dead letters to a receiver, or writes them to a file, and deletes those that were accepted or written.
+    ///
+    /// `--to file:PATH` appends them to a file as lines. Logs that became no rows can only go to a file; `logship put` puts
+    /// them into a logstore again.
     Resend {
         /// The objects to resend.
         #[arg(value_name = "KEY", required_unless_present = "all")]
@@ -67,6 +72,13 @@ impl DeadLetterCommand {
                 let letters = DeadLetterLocation::resolve(dead_letters.as_deref(), &settings, DEFAULT_FOLDER)
                     .open(&settings)?;
                 list(&letters, key, report)
+            }
+            Command::Resend { keys, all, dead_letters, receiver } if receiver.file().is_some() => {
+                let (settings, file) = (receiver.settings()?, receiver.file().unwrap_or(Path::new("")));
+                let place = DeadLetterLocation::resolve(dead_letters.as_deref(), &settings, DEFAULT_FOLDER);
+                let letters = place.open(&settings)?;
+                let keys = if all { letters.keys()? } else { keys };
+                write_out(&letters, &keys, file)
             }
             Command::Resend { keys, all, dead_letters, receiver } => {
                 let resolved = receiver.resolve()?;
@@ -138,6 +150,26 @@ fn event_row(line: &Line) -> Vec<String> {
     vec![letter.position.to_string(), letter.code.clone(), letter.reason.clone(), shortened]
 }
 
+/// Appends the letters of objects to a file, and deletes each object when its letters are on disk.
+fn write_out(letters: &DeadLetters, keys: &[String], path: &Path) -> Result<(), Failure> {
+    let unwritten = |error| format!("can't write {}: {error}", path.display());
+    let file = OpenOptions::new().create(true).append(true).open(path).map_err(unwritten)?;
+    if keys.is_empty() {
+        outln!("no dead letters");
+    }
+    for key in keys {
+        let lines = letters.read(key)?;
+        let mut out = BufWriter::new(&file);
+        for line in &lines {
+            line.write_content(&mut out).map_err(unwritten)?;
+        }
+        out.flush().and_then(|()| file.sync_all()).map_err(unwritten)?;
+        letters.delete(key)?;
+        outln!("{key}: {} written to {}", lines.len(), path.display());
+    }
+    Ok(())
+}
+
 async fn send(
     letters: &Arc<DeadLetters>,
     keys: &[String],
@@ -151,7 +183,10 @@ async fn send(
         let resent = resend(letters, key, &*resolved.receiver, u64::from(now().0)).await?;
         outln!("{key}: {} accepted, {} rejected again", resent.received, resent.rejected);
         if resent.unformatted > 0 {
-            outln!("{key}: {} logs were rejected by the stage and have no event to send", resent.unformatted);
+            outln!(
+                "{key}: {} logs have no event to send; write them to a file: --to file:PATH",
+                resent.unformatted
+            );
         }
         remaining += resent.rejected + resent.unformatted;
     }

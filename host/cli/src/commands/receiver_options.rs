@@ -44,9 +44,20 @@ pub(super) struct ResolvedReceiver {
 }
 
 impl ReceiverOptions {
+    /// Returns the settings of the file, or the defaults.
+    pub(super) fn settings(&self) -> Result<Config, Failure> {
+        settings::read(self.config.as_deref())
+    }
+
+    /// Returns the file of `--to file:PATH`. Only dead letters go to files.
+    pub(super) fn file(&self) -> Option<&Path> {
+        let path = self.to.as_deref()?.strip_prefix("file:")?;
+        Some(Path::new(path.strip_prefix("//").unwrap_or(path)))
+    }
+
     /// Resolves the options to a receiver.
     pub(super) fn resolve(&self) -> Result<ResolvedReceiver, Failure> {
-        let settings = settings::read(self.config.as_deref())?;
+        let settings = self.settings()?;
         let (name, mut table) = match (&self.receiver, &self.to) {
             (Some(name), _) => {
                 let known = settings.receivers.get(name).ok_or_else(|| {

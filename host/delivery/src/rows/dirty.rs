@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 use crate::dead_letter::{DIRTY, DeadLetter, Position};
 use crate::pipeline::pieces::Piece;
 use logship_runtime::stage::DirtyValue;
@@ -46,7 +48,8 @@ impl<'s> DirtyRows<'s> {
     /// Adds a log that a transformer rejects.
     pub(super) fn reject(&mut self, piece: &Piece<'_>, log: usize, reason: &str) {
         let (origin, position) = self.position(piece, log);
-        let letter = DeadLetter::of_log(position, "rejected", reason, &piece.batch, log);
+        let mut letter = DeadLetter::of_log(position, "rejected", reason, &piece.batch, log);
+        add_group(&mut letter, piece, log);
         self.rows.entry(origin).or_default().push(DirtyRow { position, values: vec![], letter });
     }
 
@@ -57,6 +60,7 @@ impl<'s> DirtyRows<'s> {
             let (origin, position) = self.position(piece, log);
             let mut letter = DeadLetter::of_log(position, DIRTY, &reasons(values), &piece.batch, log);
             letter.columns = values.iter().map(|value| value.column.clone()).collect();
+            add_group(&mut letter, piece, log);
             let values = values.iter().map(|value| (value.column.clone(), value.reason.clone()));
             let row = DirtyRow { position, values: values.collect(), letter };
             self.rows.entry(origin).or_default().push(row);
@@ -73,6 +77,16 @@ impl<'s> DirtyRows<'s> {
         let place = self.slice.place(origin as usize);
         (origin, Position { cursor: place.cursor, group: 0, log: place.log })
     }
+}
+
+/// Adds the topic, source and tags to the log of a letter, so that it can be put again.
+fn add_group(letter: &mut DeadLetter, piece: &Piece<'_>, log: usize) {
+    let group = &piece.batch.groups[piece.batch.log_groups[log] as usize];
+    let Some(Value::Object(fields)) = &mut letter.fields else { return };
+    let shared = [("__topic__", &group.topic), ("__source__", &group.source)];
+    let shared = shared.into_iter().filter(|(_, value)| !value.is_empty());
+    fields.extend(shared.map(|(key, value)| (key.to_owned(), value.clone().into())));
+    fields.extend(group.tags.iter().map(|tag| (format!("__tag__:{}", tag.key), tag.value.clone().into())));
 }
 
 /// Joins the reasons, each after its column.
