@@ -5,8 +5,8 @@
 //! # Layout
 //! - [`service`]: all settings of a service, the file of `logship serve --config`. [`shipping`] and [`dead_letter`]: parts
 //!   of it.
-//! - [`rule`]: rules that write objects. [`siem_rule`]: rules that send events. [`table_store_rule`]: rules that
-//!   write rows to Table Store. [`rule_file`]: the file of
+//! - [`rule`]: rules that write objects. [`siem_rule`]: rules that send events. [`maxcompute_rule`] and
+//!   [`table_store_rule`]: rules that write rows. [`rule_file`]: the file of
 //!   `logship rule apply`. [`shipper_config`]: the wire form of rules, as clients of Log Service send them.
 //! - [`destination`]: the destinations of objects: [`object_store`] and [`function`].
 //! - [`maxcompute`]: a project of MaxCompute.
@@ -37,6 +37,7 @@ pub mod key;
 pub mod limit;
 pub mod log_hub;
 pub mod maxcompute;
+pub mod maxcompute_rule;
 pub mod object_store;
 pub mod policy;
 pub mod quota;

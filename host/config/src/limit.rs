@@ -52,6 +52,8 @@ pub const TIME_SECONDS: Limit = Limit::new(300, 900);
 pub const ROWS_SIZE_MB: Limit = Limit::new(1, 256);
 /// `time_seconds` of such a rule.
 pub const ROWS_TIME_SECONDS: Limit = Limit::new(1, 900);
+/// `time_seconds` of a rule that writes to MaxCompute, which dislikes frequent commits.
+pub const MAXCOMPUTE_TIME_SECONDS: Limit = Limit::new(1, 86_400);
 /// `open_partitions` of a rule.
 pub const OPEN_PARTITIONS: Limit = Limit::new(1, 64);
 /// The number of transformers of a rule. Each object needs an instance of each.

@@ -5,6 +5,7 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::maxcompute_rule::MaxComputeRule;
 use crate::rule::{Rule, RuleError};
 use crate::siem_rule::SiemRule;
 use crate::table_store_rule::TableStoreRule;
@@ -20,10 +21,12 @@ pub struct RuleFile {
     pub siem: Vec<SiemRule>,
     /// Rules that write rows to Table Store.
     pub ots: Vec<TableStoreRule>,
+    /// Rules that write rows to MaxCompute.
+    pub odps: Vec<MaxComputeRule>,
 }
 
 impl RuleFile {
-    /// Parses the text of a file with one rule, or several as `[[rule]]`, `[[siem]]` and `[[ots]]`. Does not check the rules, and
+    /// Parses the text of a file with one rule, or several as `[[rule]]`, `[[siem]]`, `[[ots]]` and `[[odps]]`. Does not check the rules, and
     /// leaves paths of components unchanged.
     ///
     /// # Errors
@@ -31,7 +34,7 @@ impl RuleFile {
     pub fn parse(text: &str, file: &Path) -> Result<Self, RuleError> {
         let invalid = |error: toml::de::Error| RuleError::file(file, error);
         let table: toml::Table = toml::from_str(text).map_err(invalid)?;
-        if ["rule", "siem", "ots"]
+        if ["rule", "siem", "ots", "odps"]
             .iter()
             .any(|several| table.get(*several).is_some_and(toml::Value::is_array))
         {

@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use crate::maxcompute_rule;
 use crate::object_store::ObjectStoreConfig;
 use crate::rule::{self, NONE, PartitionBy, Rule, RuleError, StageSpec, Stages, Start, Store, TimeZone};
 use crate::schema::{PartitionBySchema, StageSpecSchema};
@@ -219,12 +220,22 @@ struct RuleSecrets {
 }
 
 /// The secrets of rules of all kinds. No kind has another's members.
-static SECRETS: LazyLock<[RuleSecrets; 2]> = LazyLock::new(|| {
+static SECRETS: LazyLock<[RuleSecrets; 3]> = LazyLock::new(|| {
     let objects = SecretPaths::of::<Configuration>();
     let rows = SecretPaths::of::<TableStoreRule>();
     [
         RuleSecrets { paths: objects, address: &["/logship/destination/endpoint"] },
         RuleSecrets { paths: rows, address: &["/connection/endpoint", "/connection/instance"] },
+        RuleSecrets {
+            paths: SecretPaths::of::<maxcompute_rule::Configuration>(),
+            address: &[
+                "/odpsEndpoint",
+                "/odpsTunnelEndpoint",
+                "/logship/connection/endpoint",
+                "/logship/connection/tunnel-endpoint",
+                "/logship/connection/sts-endpoint",
+            ],
+        },
     ]
 });
 

@@ -345,6 +345,8 @@ const MIGRATIONS: &[&str] = &["
     CREATE INDEX IF NOT EXISTS run_job ON run (job, id);
     CREATE INDEX IF NOT EXISTS run_active ON run (job) WHERE state IN ('waiting', 'running');
     CREATE UNIQUE INDEX IF NOT EXISTS run_scheduled ON run (job, scheduled) WHERE trigger = 'schedule';
+", "
+    ALTER TABLE task ADD COLUMN sessions TEXT;  -- JSON: upload sessions of the rows of a task
 "];
 
 /// The page size, in bytes. A commit writes whole pages, and small puts touch one page per shard: with 16 KiB pages

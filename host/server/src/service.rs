@@ -21,6 +21,7 @@ use crate::metrics;
 use crate::quotas::Quotas;
 use crate::refusals::Refusals;
 use crate::rule_checker::ServiceRules;
+use logship_config::maxcompute_rule::ODPS;
 use logship_config::service::{Config, Limits};
 use logship_config::shipper_config;
 use logship_config::siem_rule::SIEM;
@@ -32,6 +33,7 @@ use logship_delivery::objects::Objects;
 use logship_delivery::rows::jobs::Jobs;
 use logship_delivery::rows::jobs::destination::SourceTables;
 use logship_delivery::rows::jobs::encoder::StageBlocks;
+use logship_delivery::rows::maxcompute::MaxComputeRows;
 use logship_delivery::rows::{ServiceSources, Sources, TableStoreRules};
 use logship_registry::Registry;
 use logship_registry::catalog::StageCatalog;
@@ -112,7 +114,7 @@ fn store_options(config: &Config) -> Options {
         undo_seconds: config.deletion.undo_seconds(),
         clock_step: config.retention.clock_step_seconds * 1_000_000,
         delete_unshipped: config.retention.delete_unshipped,
-        shipped_targets: vec![shipper_config::OSS, SIEM, OTS],
+        shipped_targets: vec![shipper_config::OSS, SIEM, OTS, ODPS],
         ..Options::default()
     }
 }
@@ -149,6 +151,8 @@ fn delivery(
     let dead_letters = DeadLetterLocation::resolve(None, config, config.data.join("dead-letters"));
     let (own, rejected) = (config.allow_own_destinations, dead_letters.open(config)?);
     let sources: Arc<dyn Sources> = Arc::<ServiceSources>::clone(sources);
+    let dirty = Arc::new(dead_letters.open(config)?);
+    let maxcompute = MaxComputeRows::new(registry.clone(), Arc::clone(&sources), dirty, own, runtime.clone());
     let tables = TableStoreRules::new(registry.clone(), sources, own, rejected, runtime.clone());
     let hold_after = config.shipping.hold_after_tasks;
     let events =
@@ -161,6 +165,7 @@ fn delivery(
     Ok(DeliveryEngine::new(Arc::clone(store), registry.clone(), settings.clone(), runtime.clone())
         .with_batches(objects)
         .with_batches(tables)
+        .with_batches(maxcompute)
         .with_streams(events))
 }
 

@@ -11,6 +11,7 @@ use crate::call::Call;
 use crate::manage::{Page, body};
 use crate::reply::{Reply, store_error};
 use crate::{Service, blocking};
+use logship_config::maxcompute_rule::{MaxComputeRule, ODPS};
 use logship_config::rule::{Rule, RuleError, Start};
 use logship_config::shipper_config;
 use logship_config::siem_rule::{SIEM, SiemRule};
@@ -176,6 +177,12 @@ async fn check(
             let warning = probe_destination(&service, OTS, spec, probe.as_deref())?;
             return Ok(Checked { from: rule.from, warning });
         }
+        if kind == ODPS {
+            let rule = MaxComputeRule::of(&name, &configuration).map_err(|error| rule_error(&error))?;
+            service.delivery.check(ODPS, spec).map_err(plan_error)?;
+            let warning = probe_destination(&service, ODPS, spec, probe.as_deref())?;
+            return Ok(Checked { from: rule.from, warning });
+        }
         if kind != shipper_config::OSS {
             return check_unsupported(name, kind);
         }
@@ -211,7 +218,7 @@ fn probe_destination(
     }
     let Err(error) = service.delivery.probe(kind, rule) else { return Ok(None) };
     let code = error.code();
-    let what = if kind == OTS { "rows" } else { "objects" };
+    let what = if kind == shipper_config::OSS { "objects" } else { "rows" };
     let message = format!("the destination rejects {what}: {code}: {error}");
     if probe == Some("required") {
         return Err(ApiError::new(ErrorCode::ParameterInvalid, message));

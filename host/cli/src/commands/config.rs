@@ -1,5 +1,6 @@
 use crate::print::outln;
 use clap::{Args, Subcommand, ValueEnum};
+use logship_config::maxcompute_rule::MaxComputeRule;
 use logship_config::rule::Rule;
 use logship_config::rule_file::RuleFile;
 use logship_config::schema;
@@ -32,7 +33,7 @@ enum Kind {
     /// The settings of the service, for `logship serve --config`.
     #[default]
     Settings,
-    /// Rules, as [[rule]], [[siem]] and [[ots]], for `logship rule apply`.
+    /// Rules, as [[rule]], [[siem]], [[ots]] and [[odps]], for `logship rule apply`.
     Rules,
     /// One rule that ships objects, for `logship ship --rule` and `logship rule apply`.
     Rule,
@@ -40,6 +41,8 @@ enum Kind {
     Siem,
     /// One rule that writes rows to Table Store, an element of [[ots]].
     Ots,
+    /// One rule that writes rows to MaxCompute, an element of [[odps]].
+    Odps,
 }
 
 impl ConfigCommand {
@@ -51,6 +54,7 @@ impl ConfigCommand {
             Kind::Rule => schema::of::<Rule>(),
             Kind::Siem => schema::of::<SiemRule>(),
             Kind::Ots => schema::of::<TableStoreRule>(),
+            Kind::Odps => schema::of::<MaxComputeRule>(),
         };
         outln!("{:#}", schema.to_value());
         Ok(())

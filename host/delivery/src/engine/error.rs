@@ -38,7 +38,7 @@ pub enum PlanError {
     Gone,
     /// The rule has a target type that this version of logship does not ship to.
     #[error(
-        "rules of type {0} are stored but not shipped: this version of logship ships to object stores (oss), SIEMs (siem) and Table Store (ots)"
+        "rules of type {0} are stored but not shipped: this version of logship ships to object stores (oss), SIEMs (siem), MaxCompute (odps) and Table Store (ots)"
     )]
     Target(String),
 }
@@ -78,6 +78,11 @@ pub struct Failure {
 }
 
 impl Failure {
+    /// Returns the corresponding error code of Log Service.
+    pub fn code(&self) -> &'static str {
+        self.code
+    }
+
     /// Describes an error that a retry may solve. The destination was not called.
     pub(crate) fn new(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         let (code, cause) = ("InternalServerError", cause.into());

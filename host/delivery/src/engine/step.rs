@@ -15,6 +15,18 @@ pub(crate) enum Step {
     PartlyPublished,
     /// All objects are published.
     Published,
+    /// An upload session is open, and not on disk yet.
+    SessionOpened,
+    /// An upload session is on disk.
+    SessionSaved,
+    /// A block is uploaded.
+    BlockUploaded,
+    /// All blocks are uploaded.
+    BlocksUploaded,
+    /// It is on disk that a commit begins.
+    CommitSaved,
+    /// A session is committed, which is not on disk yet.
+    Committed,
     /// The result of the task is on disk.
     Settled,
 }

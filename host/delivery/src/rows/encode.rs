@@ -101,6 +101,22 @@ impl RowEncoding {
         &self.table
     }
 
+    /// Opens the transformers.
+    ///
+    /// # Errors
+    /// If a stage rejects its configuration, or any error of a call.
+    pub(super) fn open_transformers(&self) -> Result<Vec<TransformingSession>, StageError> {
+        self.transforms.open()
+    }
+
+    /// Opens the row encoder for a block.
+    ///
+    /// # Errors
+    /// If the stage rejects its configuration or the table, or any error of a call.
+    pub(super) fn open_encoder(&self) -> Result<RowSession, StageError> {
+        self.stage.open(&self.config, &self.table)
+    }
+
     /// Opens the stages for the logs of one shard.
     ///
     /// # Errors
@@ -158,7 +174,6 @@ impl RowWriter {
     }
 }
 
-/// Returns the positions of the logs of a slice.
 /// The rows of transformed logs.
 #[derive(Debug)]
 pub(crate) struct EncodedPiece<'s> {
@@ -187,7 +202,8 @@ impl EncodedPiece<'_> {
     }
 }
 
-fn positions(slice: &Slice, shard: u32) -> Positions {
+/// Returns the positions of the logs of a slice.
+pub(super) fn positions(slice: &Slice, shard: u32) -> Positions {
     let logs = slice.batch.len();
     let mut positions = Positions {
         shard,
@@ -205,7 +221,7 @@ fn positions(slice: &Slice, shard: u32) -> Positions {
 }
 
 /// Returns the positions of some logs.
-fn select(positions: &Positions, logs: &[u32]) -> Positions {
+pub(super) fn select(positions: &Positions, logs: &[u32]) -> Positions {
     let Positions { shard, cursors, indexes, receive_times } = positions;
     let logs = || logs.iter().map(|&log| log as usize);
     Positions {

@@ -2,6 +2,7 @@
 //!
 //! # Layout
 //! - [`encode`]: turns the logs of a shard into blocks of rows. [`dirty`]: logs that have no row.
+//! - [`maxcompute`]: rules that write rows to MaxCompute.
 //! - [`sources`]: the data sources that rules and jobs name. [`source_check`]: connects to them.
 //! - [`table_store`]: rules that write rows to Table Store.
 //! - [`jobs`]: synchronization jobs, and their runs.
@@ -9,6 +10,7 @@
 pub mod dirty;
 pub mod encode;
 pub mod jobs;
+pub mod maxcompute;
 pub mod source_check;
 pub mod sources;
 pub mod table_store;

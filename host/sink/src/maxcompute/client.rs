@@ -237,8 +237,7 @@ impl Client {
         let found = Some(&host).filter(|host| !host.is_empty() && host.bytes().all(is_host));
         let found = found.and_then(|host| Url::parse(&format!("{}://{host}", self.endpoint.scheme())).ok());
         let Some(found) = found else {
-            let host: String = host.chars().take(100).collect();
-            let problem = format!("the service answered {host:?}, which is no address: set tunnel-endpoint");
+            let problem = "the service's answer is no address: set tunnel-endpoint";
             return Err(MaxComputeError::new(&call.step, Class::Configuration, problem));
         };
         *lock(&self.found_tunnel) = Some(found.clone());

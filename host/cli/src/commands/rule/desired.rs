@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use logship_config::maxcompute_rule::{MaxComputeRule, ODPS};
 use logship_config::rule::{Rule, RuleError};
 use logship_config::rule_file::RuleFile;
 use logship_config::shipper_config;
@@ -24,6 +25,7 @@ pub(super) enum RuleKind {
     Objects(Box<Rule>),
     Siem(SiemRule),
     TableStore(Box<TableStoreRule>),
+    MaxCompute(Box<MaxComputeRule>),
 }
 
 impl DesiredRule {
@@ -32,6 +34,7 @@ impl DesiredRule {
             RuleKind::Objects(rule) => rule.check(),
             RuleKind::Siem(rule) => rule.check(),
             RuleKind::TableStore(rule) => rule.check(),
+            RuleKind::MaxCompute(rule) => rule.check(),
         }
     }
 
@@ -49,6 +52,7 @@ impl DesiredRule {
             RuleKind::Objects(rule) => shipper_config::from_rule(rule),
             RuleKind::Siem(rule) => rule.configuration(),
             RuleKind::TableStore(rule) => rule.configuration(),
+            RuleKind::MaxCompute(rule) => rule.configuration(),
         }
     }
 
@@ -57,6 +61,7 @@ impl DesiredRule {
             RuleKind::Objects(_) => shipper_config::OSS,
             RuleKind::Siem(_) => SIEM,
             RuleKind::TableStore(_) => OTS,
+            RuleKind::MaxCompute(_) => ODPS,
         };
         json!({ "shipperName": self.name, "targetType": target_type, "targetConfiguration": self.configuration() })
     }
@@ -64,7 +69,7 @@ impl DesiredRule {
 
 /// Reads the rules of a file.
 pub(super) fn read(file: &Path) -> Result<Vec<DesiredRule>, RuleError> {
-    let RuleFile { rules, siem, ots } = settings::read_rules(file)?;
+    let RuleFile { rules, siem, ots, odps } = settings::read_rules(file)?;
     let objects = rules.into_iter().map(|rule| DesiredRule {
         logstore: rule.logstore.clone(),
         name: rule.name.clone(),
@@ -80,5 +85,10 @@ pub(super) fn read(file: &Path) -> Result<Vec<DesiredRule>, RuleError> {
         name: rule.name.clone(),
         kind: RuleKind::TableStore(Box::new(rule)),
     });
-    Ok(objects.chain(siem).chain(tables).collect())
+    let rows = odps.into_iter().map(|rule| DesiredRule {
+        logstore: rule.logstore.clone(),
+        name: rule.name.clone(),
+        kind: RuleKind::MaxCompute(Box::new(rule)),
+    });
+    Ok(objects.chain(siem).chain(tables).chain(rows).collect())
 }

@@ -2,6 +2,7 @@
 
 use crate::print::outln;
 use logship_client::Client;
+use logship_config::maxcompute_rule::{MaxComputeRule, ODPS};
 use logship_config::rule::Rule;
 use logship_config::shipper_config;
 use logship_config::siem_rule::{SIEM, SiemRule};
@@ -55,6 +56,7 @@ fn row(logstore: &str, name: &str, shown: &Value) -> Vec<String> {
     };
     let (to, format) = match shown["targetType"].as_str() {
         Some(SIEM) => (text(&config["receiver"]), config["stage"].as_str().unwrap_or("siem").to_owned()),
+        Some(ODPS) => (format!("table {}", text(&config["odpsTable"])), "rows".to_owned()),
         Some(OTS) => (format!("table {}", text(&config["table"])), "rows".to_owned()),
         _ => (format!("{}/{}", text(&config["ossBucket"]), text(&config["ossPrefix"])), format),
     };
@@ -80,6 +82,11 @@ pub(super) async fn show(rules: &RuleClient, name: &str, report: Report) -> Resu
     } else if shown["targetType"] == OTS {
         let rule = TableStoreRule::of(name, &shown["targetConfiguration"])?;
         let rule = TableStoreRule { logstore: rules.logstore.clone(), ..rule };
+        outln!("{}", toml::to_string(&rule)?.trim_end());
+    } else if shown["targetType"] == ODPS
+        && let Ok(rule) = MaxComputeRule::of(name, &shown["targetConfiguration"])
+    {
+        let rule = MaxComputeRule { logstore: rules.logstore.clone(), ..rule };
         outln!("{}", toml::to_string(&rule)?.trim_end());
     } else {
         outln!("{:#}", shown["targetConfiguration"]);

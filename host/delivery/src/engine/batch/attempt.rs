@@ -1,6 +1,8 @@
 //! Attempts of tasks: make the output, deliver it, record the result.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use logship_logstore::{Heads, LogPosition, LostValues, ObjectManifest, Shard, StoreError, Task, TaskId};
 use logship_source::shard_reader::ShardReader;
@@ -12,6 +14,9 @@ use crate::engine::metrics::{count_attempt, count_filtered, count_lost, count_sh
 use crate::engine::panics;
 use crate::engine::work::{BatchPlan, Prepared};
 use crate::engine::{DeliveryEngine, Step};
+
+/// Interval of checks for a stop of the engine, while a task waits.
+const STOP_POLL: Duration = Duration::from_millis(200);
 
 /// One attempt of a task: the engine's side, for its kind of work.
 #[derive(Debug)]
@@ -50,6 +55,25 @@ impl Attempt<'_> {
             count_lost(task, lost.total);
         }
         Ok(engine.runtime.block_on(engine.store.save_lost(task.id, lost))?)
+    }
+
+    /// Saves the upload sessions of the task.
+    pub(crate) fn save_sessions(&self, sessions: String) -> Result<(), TaskError> {
+        Ok(self.engine.runtime.block_on(self.engine.store.save_sessions(self.task.id, sessions))?)
+    }
+
+    /// Waits for a request of the task. Gives it up when the engine stops.
+    pub(crate) fn wait<T>(&self, request: impl Future<Output = T>) -> Result<T, TaskError> {
+        self.engine.runtime.block_on(async {
+            let mut request = pin!(request);
+            loop {
+                match tokio::time::timeout(STOP_POLL, &mut request).await {
+                    Ok(done) => return Ok(done),
+                    Err(_) if self.is_stopping() => return Err(TaskError::Stopping),
+                    Err(_) => {}
+                }
+            }
+        })
     }
 
     /// Fixes the end of the task before its output is made elsewhere.

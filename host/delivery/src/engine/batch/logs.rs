@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use logship_batch::batch::LogBatch;
 use logship_logstore::{Limits, LogPosition, Shard, Store, StoreError};
-use logship_source::shard_reader::{CHUNK_BYTES, ShardReader, SourceError};
+use logship_source::shard_reader::{CHUNK_BYTES, ShardReader, Slice, SourceError};
 
 use crate::engine::batch::attempt::Attempt;
 use crate::engine::error::TaskError;
@@ -32,18 +32,7 @@ impl Attempt<'_> {
             if self.is_stopping() {
                 return Err(TaskError::Stopping);
             }
-            let slice = match reader.read(&self.engine.store, &shard, at.cursor, limits) {
-                // The task ends in front of the damaged log group. The next one begins there, and fails.
-                Err(SourceError::Store(StoreError::Damaged(_))) if at > task.begin => break,
-                slice => slice?,
-            };
-            match slice.groups.first() {
-                Some(&(first, _)) if first == shard.resolve(at.cursor) => {}
-                other => {
-                    let to = other.map_or(shard.begin(), |&(first, _)| first);
-                    return Err(self.expired(at.cursor, to));
-                }
-            }
+            let Some(slice) = self.read_slice(reader, &shard, at, limits)? else { break };
             let end = slice.logs_before(task.end);
             let taken = output.take(&slice.batch, at.log as usize..end)?;
             read += slice.batch.bytes() as u64;
@@ -53,6 +42,48 @@ impl Attempt<'_> {
             }
         }
         Ok((at, read))
+    }
+
+    /// Reads the complete log groups of the task. Returns its end.
+    pub(crate) fn read_groups(
+        &self,
+        reader: &mut ShardReader,
+        mut take: impl FnMut(&Slice) -> Result<(), TaskError>,
+    ) -> Result<LogPosition, TaskError> {
+        let (task, shard) = (self.task, self.shard()?);
+        let limits = Limits { groups: usize::MAX, bytes: CHUNK_BYTES, end: task.end.end_cursor() };
+        let mut at = task.begin;
+        while at < task.end {
+            if self.is_stopping() {
+                return Err(TaskError::Stopping);
+            }
+            let Some(slice) = self.read_slice(reader, &shard, at, limits)? else { break };
+            take(&slice)?;
+            at = LogPosition::at(slice.next);
+        }
+        Ok(at)
+    }
+
+    /// Reads the next logs of the task. `None` if the task must end here.
+    fn read_slice(
+        &self,
+        reader: &mut ShardReader,
+        shard: &Shard,
+        at: LogPosition,
+        limits: Limits,
+    ) -> Result<Option<Slice>, TaskError> {
+        let slice = match reader.read(&self.engine.store, shard, at.cursor, limits) {
+            // The task ends in front of the damaged log group. The next one begins there, and fails.
+            Err(SourceError::Store(StoreError::Damaged(_))) if at > self.task.begin => return Ok(None),
+            slice => slice?,
+        };
+        match slice.groups.first() {
+            Some(&(first, _)) if first == shard.resolve(at.cursor) => Ok(Some(slice)),
+            other => {
+                let to = other.map_or(shard.begin(), |&(first, _)| first);
+                Err(self.expired(at.cursor, to))
+            }
+        }
     }
 }
 

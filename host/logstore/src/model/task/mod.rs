@@ -91,6 +91,8 @@ pub struct Task {
     pub manifest: Option<ObjectManifest>,
     /// The values of its logs that are not in its objects, if any.
     pub lost: Option<LostValues>,
+    /// The upload sessions of its rows, in the form of its kind of work.
+    pub sessions: Option<String>,
     /// The error code.
     pub code: String,
     /// The error message.

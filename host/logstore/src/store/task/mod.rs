@@ -7,6 +7,7 @@ mod lost;
 mod manifest;
 mod plan;
 mod retention;
+mod sessions;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -22,7 +23,7 @@ use crate::position::LogPosition;
 const COLUMNS: &str = "SELECT task.created, task.number, project.name, logstore.name, rule.name, task.rule,
     task.plan, shard, begin_cursor, begin_log, end_cursor, end_log, object, received, status, attempts, started,
     finished, next_try, sha256, rows, raw_bytes, stored_bytes, code, message, failures, task.stage,
-    objects, head_before, head_after, lost
+    objects, head_before, head_after, lost, sessions
     FROM task JOIN rule ON rule.id = task.rule JOIN logstore ON logstore.id = rule.logstore
     JOIN project ON project.id = logstore.project";
 
@@ -231,5 +232,6 @@ fn read(row: &Row<'_>) -> Result<Task, rusqlite::Error> {
         failures: row.get(25)?,
         stage: row.get(26)?,
         heads: read_heads(row, 28, 29),
+        sessions: row.get(31)?,
     })
 }
