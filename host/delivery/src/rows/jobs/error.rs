@@ -30,7 +30,9 @@ pub enum RunError {
     #[error(transparent)]
     Destination(#[from] MaxComputeError),
     /// The table has other columns than the plan.
-    #[error("table {0} was changed after the run began: rerun it, with the table's new columns")]
+    #[error(
+        "table {0} was changed after the plan of the run was made: run its window anew, with `logship job run`"
+    )]
     TableChanged(String),
     /// A stage failed.
     #[error("{0}")]
