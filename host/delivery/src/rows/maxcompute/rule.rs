@@ -59,6 +59,9 @@ impl MaxComputeRows {
     /// Returns the connection of a rule.
     fn connection(&self, project: &str, rule: &MaxComputeRule) -> Result<MaxComputeConfig, PlanError> {
         if let Some(connection) = &rule.connection {
+            if let Some(known) = self.known(project, connection) {
+                return Ok(known);
+            }
             if !self.allow_own {
                 let problem = "rules can't define connections here (allow-own-destinations = false): name a data source in `source`";
                 return Err(RuleError::field("connection", problem).into());
@@ -76,6 +79,18 @@ impl MaxComputeRows {
                 Err(RuleError::field("source", problem).into())
             }
         }
+    }
+
+    /// Returns the data source of the same MaxCompute project for a connection without a key: Log Service's own rules
+    /// have none.
+    fn known(&self, project: &str, connection: &MaxComputeConfig) -> Option<MaxComputeConfig> {
+        if !connection.access_key_id.is_empty() {
+            return None;
+        }
+        self.sources.list(project).into_iter().find_map(|source| match source.connection {
+            Connection::MaxCompute(known) if known.is_same_project(connection) => Some(known),
+            _ => None,
+        })
     }
 
     /// Opens the project of a rule. Does not connect.
