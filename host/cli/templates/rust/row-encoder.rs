@@ -85,10 +85,15 @@ impl GuestSession for Block {
             return Err(Error::InvalidBatch(invariant.into()));
         }
         let logs = batch.times.len();
-        if [positions.cursors.len(), positions.indexes.len(), positions.receive_times.len()]
-            != [logs; 3]
+        if [
+            positions.cursors.len(),
+            positions.indexes.len(),
+            positions.receive_times.len(),
+        ] != [logs; 3]
         {
-            return Err(Error::InvalidBatch("positions must have one element per log".into()));
+            return Err(Error::InvalidBatch(
+                "positions must have one element per log".into(),
+            ));
         }
         Ok(self.rows(&batch))
     }
@@ -108,10 +113,17 @@ impl Block {
                     reason: format!("the type {:?} is unknown", column.data_type),
                 })
             })?;
-            Ok(Column { name: column.name.clone(), data_type, nullable: column.nullable })
+            Ok(Column {
+                name: column.name.clone(),
+                data_type,
+                nullable: column.nullable,
+            })
         };
         let columns = table.key.iter().chain(&table.columns).map(column);
-        Ok(Self { columns: columns.collect::<Result<_, Error>>()?, row: RefCell::default() })
+        Ok(Self {
+            columns: columns.collect::<Result<_, Error>>()?,
+            row: RefCell::default(),
+        })
     }
 
     fn rows(&self, batch: &LogBatch) -> Rows {
@@ -142,7 +154,12 @@ impl Block {
     /// Fills in the row of a log. Returns the values that do not convert.
     fn fill(&self, row: &mut Map<String, Value>, batch: &LogBatch, log: usize) -> Vec<DirtyValue> {
         let mut dirty = vec![];
-        for Column { name, data_type, nullable } in &self.columns {
+        for Column {
+            name,
+            data_type,
+            nullable,
+        } in &self.columns
+        {
             // Of a repeated key the last value counts.
             let field = batch::fields(batch, log)
                 .filter(|(key, _)| batch::field_name(&batch.keys[*key]) == *name)
@@ -155,9 +172,11 @@ impl Block {
             };
             match converted {
                 Ok(value) => drop(row.insert(name.clone(), value)),
-                Err(reason) => {
-                    dirty.push(DirtyValue { log: log as u32, column: name.clone(), reason })
-                }
+                Err(reason) => dirty.push(DirtyValue {
+                    log: log as u32,
+                    column: name.clone(),
+                    reason,
+                }),
             }
         }
         dirty
@@ -180,11 +199,23 @@ mod tests {
             data_type: data_type.into(),
             nullable: true,
         };
-        let columns =
-            vec![column("__time__", "DateTime"), column("path", "String"), column("status", "UInt16")];
-        let block = Block::of(&Table { key: vec![], columns }).ok().unwrap();
+        let columns = vec![
+            column("__time__", "DateTime"),
+            column("path", "String"),
+            column("status", "UInt16"),
+        ];
+        let block = Block::of(&Table {
+            key: vec![],
+            columns,
+        })
+        .ok()
+        .unwrap();
         let batch = LogBatch {
-            groups: vec![LogGroup { topic: String::new(), source: String::new(), tags: vec![] }],
+            groups: vec![LogGroup {
+                topic: String::new(),
+                source: String::new(),
+                tags: vec![],
+            }],
             keys: vec!["path".into(), "status".into()],
             times: vec![7, 8],
             nanos: vec![],
@@ -195,9 +226,18 @@ mod tests {
             values: b"/a/bno".to_vec(),
         };
         let rows = block.rows(&batch);
-        assert_eq!(rows.bytes, b"{\"__time__\":7,\"path\":\"/a\",\"status\":null}\n");
+        assert_eq!(
+            rows.bytes,
+            b"{\"__time__\":7,\"path\":\"/a\",\"status\":null}\n"
+        );
         assert_eq!((rows.count, rows.logs), (1, vec![0]));
-        assert_eq!((rows.dirty[0].log, rows.dirty[0].column.as_str()), (1, "status"));
-        assert_eq!(rows.dirty[0].reason, "\"no\" is not a whole number of 0 to 65535");
+        assert_eq!(
+            (rows.dirty[0].log, rows.dirty[0].column.as_str()),
+            (1, "status")
+        );
+        assert_eq!(
+            rows.dirty[0].reason,
+            "\"no\" is not a whole number of 0 to 65535"
+        );
     }
 }

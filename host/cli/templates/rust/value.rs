@@ -14,7 +14,10 @@ pub enum Type {
 impl Type {
     /// Returns the type with this name in ClickHouse, if this stage knows it.
     pub fn parse(name: &str) -> Option<Self> {
-        let name = name.strip_prefix("Nullable(").and_then(|name| name.strip_suffix(')')).unwrap_or(name);
+        let name = name
+            .strip_prefix("Nullable(")
+            .and_then(|name| name.strip_suffix(')'))
+            .unwrap_or(name);
         Some(match name {
             "String" => Self::Text,
             "Float64" => Self::Float,
@@ -36,7 +39,10 @@ impl Type {
             Self::Text => Ok(text.into()),
             Self::Integer(least, most) => match text.parse::<i64>() {
                 Ok(number) if (least..=most).contains(&number) => Ok(number.into()),
-                _ => Err(format!("{} is not a whole number of {least} to {most}", shown(&text))),
+                _ => Err(format!(
+                    "{} is not a whole number of {least} to {most}",
+                    shown(&text)
+                )),
             },
             Self::Float => match text.parse::<f64>() {
                 Ok(number) if number.is_finite() => Ok(number.into()),
@@ -49,5 +55,9 @@ impl Type {
 /// Returns the beginning of a value, for messages.
 fn shown(text: &str) -> String {
     let begin: String = text.chars().take(64).collect();
-    if begin.len() < text.len() { format!("{begin:?}…") } else { format!("{begin:?}") }
+    if begin.len() < text.len() {
+        format!("{begin:?}…")
+    } else {
+        format!("{begin:?}")
+    }
 }
