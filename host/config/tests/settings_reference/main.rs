@@ -44,6 +44,10 @@ fn examples_are_valid() {
     for rule in &file.ots {
         rule.check().unwrap();
     }
+    for rule in &file.odps {
+        rule.check().unwrap();
+    }
+    assert!(!file.odps.is_empty());
     assert!(!file.rules.is_empty() && !file.siem.is_empty() && !file.ots.is_empty());
     let file = logship_config::key::Keys::parse(&join(keys())).unwrap();
     assert_eq!(file.keys.len(), 1);

@@ -9,6 +9,7 @@ use logship_config::hec::HecConfig;
 use logship_config::key::{Grant, Key};
 use logship_config::log_hub::LogHubConfig;
 use logship_config::maxcompute::MaxComputeConfig;
+use logship_config::maxcompute_rule::MaxComputeRule;
 use logship_config::object_store::ObjectStoreConfig;
 use logship_config::rule::Rule;
 use logship_config::schema;
@@ -96,6 +97,10 @@ pub(crate) fn rules() -> Vec<Section> {
         section::<logship_config::rule::Stages>("`[rule.stages]`", include_str!("examples/rule-stages.toml")),
         section::<SiemRule>("`[[siem]]`: a rule that sends events", include_str!("examples/siem.toml")),
         section::<TableStoreRule>("`[[ots]]`: a rule that writes rows", include_str!("examples/ots.toml")),
+        section::<MaxComputeRule>(
+            "`[[odps]]`: a rule that writes rows to MaxCompute",
+            include_str!("examples/odps.toml"),
+        ),
     ]
 }
 

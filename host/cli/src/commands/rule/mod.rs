@@ -36,8 +36,8 @@ enum Command {
     Send(Send),
     /// Updates the service's rules to match a file, and shows the differences.
     Apply {
-        /// TOML file with one rule, or several as [[rule]], [[siem]] for rules that send to SIEMs, [[ots]] and [[odps]] for rules
-        /// that write rows to Table Store. Each rule names its logstore.
+        /// TOML file with one rule, or several as [[rule]], [[siem]] for rules that send to SIEMs, and [[ots]] and [[odps]]
+        /// for rules that write rows to Table Store and MaxCompute. Each rule names its logstore.
         #[arg(short, long, value_name = "FILE")]
         file: PathBuf,
         /// Shows the changes without applying them.
