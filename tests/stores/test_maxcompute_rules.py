@@ -266,7 +266,7 @@ class Many(Case):
 
     @pytest.mark.soak
     def test_many_logs_of_eight_shards(self):
-        logs = soak.scaled(1_000_000, least=100_000, step=8_000)
+        logs = soak.scaled(1_000_000, least=104_000, step=8_000)
         shards = self.logstore.client.list_shards(service.PROJECT, self.logstore.name).get_shards_info()
         dirty = []
         for shard in shards:
