@@ -244,9 +244,9 @@ fn boolean(text: &[u8]) -> Option<bool> {
     }
 }
 
-fn float<F: std::str::FromStr>(text: &[u8], is_finite: fn(F) -> bool) -> Result<F, String>
+fn float<F>(text: &[u8], is_finite: fn(F) -> bool) -> Result<F, String>
 where
-    F: Copy,
+    F: std::str::FromStr + Copy,
 {
     let number = std::str::from_utf8(text).ok().and_then(|text| text.parse::<F>().ok());
     number.filter(|number| is_finite(*number)).ok_or_else(|| no(text, "a finite number"))

@@ -30,7 +30,7 @@ fn cells(row: &[u8]) -> Vec<(String, String)> {
     let number = |at: usize| u32::from_le_bytes(row[at..at + 4].try_into().unwrap()) as usize;
     while row[at] != 0x09 {
         match row[at] {
-            0x01 | 0x02 | 0x03 => at += 1,
+            0x01..=0x03 => at += 1,
             0x04 => {
                 let end = at + 5 + number(at + 1);
                 let name = String::from_utf8(row[at + 5..end].to_vec()).unwrap();

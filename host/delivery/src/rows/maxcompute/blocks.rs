@@ -202,12 +202,12 @@ impl<'a> Blocks<'a> {
         self.lost.add(column, LostColumn { count: 1, example, reason });
     }
 
-    /// Ends all blocks. Returns the manifest, with an entry for each partition, and the number of their blocks.
-    pub(super) fn finish(
-        mut self,
+    /// Ends all blocks. Returns the manifest, with an entry for each partition, and the number of blocks by partition.
+    pub(super) fn end_all(
+        &mut self,
         table: &str,
         upload: &mut Upload<'_>,
-    ) -> Result<(ObjectManifest, Vec<(String, u32)>, Self), TaskError> {
+    ) -> Result<(ObjectManifest, Vec<(String, u32)>), TaskError> {
         let partitions: Vec<String> = self.partitions.keys().cloned().collect();
         for partition in &partitions {
             self.end_block(partition, upload)?;
@@ -223,7 +223,7 @@ impl<'a> Blocks<'a> {
         let entries = self.partitions.iter().filter(has_rows).map(entry).collect();
         let blocks = self.partitions.iter().filter(has_rows).map(|(name, rows)| (name.clone(), rows.blocks));
         let blocks = blocks.collect();
-        Ok((ObjectManifest::from_entries(entries), blocks, self))
+        Ok((ObjectManifest::from_entries(entries), blocks))
     }
 }
 

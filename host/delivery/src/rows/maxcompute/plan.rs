@@ -134,7 +134,7 @@ impl BatchPlan for RowPlan {
             let dirty = blocks.add(slice, &mut upload)?;
             self.keep_dirty(attempt, &dirty)
         })?;
-        let (manifest, counts, blocks) = blocks.finish(&table.table, &mut upload)?;
+        let (manifest, counts) = blocks.end_all(&table.table, &mut upload)?;
         let sessions = upload.finish()?;
         attempt.save_lost(blocks.lost)?;
         let (rows, bytes) = (manifest.rows, manifest.stored_bytes);
