@@ -223,7 +223,10 @@ pub(crate) fn open(
 ) -> (Arc<Store>, DeliveryEngine) {
     let now = Arc::clone(now);
     let clock: Clock = Arc::new(move || now.load(Ordering::Relaxed));
-    let options = Options { uptime: Arc::clone(&clock), clock, ..Options::default() };
+    let (uptime, since_boot) = (Arc::clone(&clock), Arc::clone(&clock));
+    // Tests let days pass at once, while the machine runs.
+    let clock_step = 30 * 86_400_000_000;
+    let options = Options { uptime, since_boot, clock, clock_step, ..Options::default() };
     let store = Arc::new(Store::open(data, options).unwrap());
     let registry = Registry::with_folder(engine(), data.join("stages"));
     let directory = DestinationConfig::Directory { path: data.join("buckets") };

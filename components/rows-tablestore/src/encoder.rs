@@ -33,6 +33,7 @@ struct MappedName {
     text: String,
     name: Name,
     data_type: DataType,
+    nullable: bool,
 }
 
 /// A value that makes its row dirty: the column, and the problem.
@@ -144,7 +145,7 @@ fn mapped_name(column: &Column, config: &Config) -> Result<MappedName> {
         let known = "integer, double, boolean, string or binary";
         Error::table(name, format!("unknown type {:?}; use {known}", column.data_type))
     })?;
-    Ok(MappedName { text: name.clone(), name: Name::new(name), data_type })
+    Ok(MappedName { text: name.clone(), name: Name::new(name), data_type, nullable: column.nullable })
 }
 
 fn check_bases(config: &Config, mapped: &[MappedName]) -> Result<()> {
@@ -224,7 +225,7 @@ impl RowWriter<'_> {
         writer: &mut Writer,
         dirty: &mut Vec<Dirty>,
     ) {
-        let MappedName { text, name, data_type } = &self.mapped[column];
+        let MappedName { text, name, data_type, nullable } = &self.mapped[column];
         let (is_key, mut scratch) = (column < self.keys, String::new());
         match data_type.convert(input.values.value(column, log), input.is_utf8, &mut scratch) {
             Ok(Some(value)) => match too_long(value, if is_key { MAX_KEY_BYTES } else { MAX_VALUE_BYTES }) {
@@ -233,6 +234,9 @@ impl RowWriter<'_> {
             },
             Ok(None) if is_key => {
                 dirty.push((text.clone(), "is missing, and the primary key needs it".into()))
+            }
+            Ok(None) if !nullable => {
+                dirty.push((text.clone(), "is missing, and the column accepts no null".into()));
             }
             Ok(None) => {}
             Err(problem) => dirty.push((text.clone(), problem)),
@@ -247,9 +251,12 @@ impl RowWriter<'_> {
         let fields = log.checked_sub(1).map_or(0, |before| raw.field_ends[before] as usize)
             ..raw.field_ends[log] as usize;
         let group = &columns.groups[raw.log_groups[log] as usize];
+        // A batch has nanoseconds if one of its logs has: the row of a log must not depend on the other logs.
+        let nanos =
+            if raw.nanos.get(log).is_some_and(|&nanos| nanos > 0) { columns.nanos } else { Slot::None };
         if columns.may_collide {
             let fields = raw.field_keys[fields.clone()].iter().map(|key| columns.fields[*key as usize]);
-            let slots = [columns.time, columns.nanos].into_iter().chain(group.iter().map(|(slot, _)| *slot));
+            let slots = [columns.time, nanos].into_iter().chain(group.iter().map(|(slot, _)| *slot));
             if self.find_collisions(slots.chain(fields), dirty) {
                 return;
             }
@@ -257,7 +264,7 @@ impl RowWriter<'_> {
         if let Slot::Column(column) = columns.time {
             writer.cell(self.others.name(column), Value::Integer(raw.times[log].into()));
         }
-        if let Slot::Column(column) = columns.nanos {
+        if let Slot::Column(column) = nanos {
             writer.cell(self.others.name(column), Value::Integer(raw.nanos[log].into()));
         }
         for (slot, value) in group {

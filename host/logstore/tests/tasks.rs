@@ -249,6 +249,7 @@ async fn migrates_database_without_object_lists() {
              DROP TABLE segment; DROP TABLE generation; DROP TABLE counter; DROP TABLE waiting_rule;
              ALTER TABLE task DROP COLUMN generation; ALTER TABLE task DROP COLUMN sealed;
              ALTER TABLE task DROP COLUMN objects; ALTER TABLE task DROP COLUMN lost;
+             ALTER TABLE task DROP COLUMN sessions;
              ALTER TABLE consumer_group DROP COLUMN creator; PRAGMA user_version = 3",
         )
         .unwrap();

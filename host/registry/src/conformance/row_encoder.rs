@@ -19,6 +19,9 @@ use logship_runtime::stage::{
 /// The names of text types, in the words of known databases.
 const TEXT_TYPES: [&str; 5] = ["string", "String", "text", "varchar(65535)", "VARCHAR"];
 
+/// The column of the primary key.
+const KEY: &str = "id";
+
 /// An instance of a row encoder whose blocks have rows of one table.
 struct Blocks {
     instance: RowEncoderInstance,
@@ -105,9 +108,13 @@ fn positions(batch: &LogBatch, first: usize) -> Positions {
 /// Returns the table and the configuration of the checks: those of the settings, or the first that the stage accepts, of
 /// columns for ordinary logs.
 pub(super) fn table_and_config(stage: &RowEncoderStage, settings: &Settings) -> (Table, String) {
-    let mapped: Vec<_> = COLUMNS.iter().map(|key| json!({ "column": key, "field": key })).collect();
-    let mapped = json!({ "columns": mapped }).to_string();
-    let configs = settings.config.clone().map_or_else(|| vec![mapped, String::new()], |config| vec![config]);
+    let fields = |keys: &[&str]| keys.iter().map(|key| json!({ "column": key, "field": key })).collect();
+    let mapped: Vec<_> = fields(&COLUMNS);
+    let mut keyed: Vec<_> = fields(&identifiers());
+    keyed.push(json!({ "column": KEY, "system": "cursor" }));
+    let [mapped, keyed] = [mapped, keyed].map(|columns| json!({ "columns": columns }).to_string());
+    let configs =
+        settings.config.clone().map_or_else(|| vec![mapped, keyed, String::new()], |config| vec![config]);
     let tables = settings.table.clone().map_or_else(text_tables, |table| vec![table]);
     let mut pairs = tables.iter().flat_map(|table| configs.iter().map(move |config| (table, config)));
     let first = (tables[0].clone(), configs[0].clone());
@@ -115,9 +122,14 @@ pub(super) fn table_and_config(stage: &RowEncoderStage, settings: &Settings) -> 
     accepted.map_or(first, |(table, config)| (table.clone(), config.clone()))
 }
 
+/// Returns the columns whose names are identifiers, which some databases ask for.
+fn identifiers() -> Vec<&'static str> {
+    COLUMNS.into_iter().filter(|name| !name.contains(':')).collect()
+}
+
 /// Returns tables of text columns, without and with a primary key.
 fn text_tables() -> Vec<Table> {
-    let with_type = |keys: &'static [&'static str], data_type: &'static str| {
+    let with_type = |keys: &[&str], data_type: &str| {
         let column = move |name: &&str| RowColumn {
             name: (*name).into(),
             data_type: data_type.into(),
@@ -125,10 +137,12 @@ fn text_tables() -> Vec<Table> {
         };
         keys.iter().map(column).collect::<Vec<_>>()
     };
+    let identifiers = identifiers();
+    let names: [(&[&str], &[&str]); 3] = [(&[], &COLUMNS), (&[KEY], &COLUMNS), (&[KEY], &identifiers)];
     let tables = TEXT_TYPES.iter().flat_map(|data_type| {
-        [vec![], vec!["id"]].map(|key| Table {
-            key: with_type(if key.is_empty() { &[] } else { &["id"] }, data_type),
-            columns: with_type(&COLUMNS, data_type),
+        names.map(|(key, columns)| Table {
+            key: with_type(key, data_type),
+            columns: with_type(columns, data_type),
         })
     });
     tables.collect()
