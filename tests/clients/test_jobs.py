@@ -167,7 +167,7 @@ class Rows(Case):
         end = self.end_second()
         script = self.script(ONE_TABLE.replace('"ok"', '"n"'))
         shown = self.service.command("job", "preview", "-f", script, *window(self.begin, end))
-        for part in ("replaces the rows of n, partition pt=all", "2 of logs", '"key1":"x"', "1 rows of the sample, 1 dirty", "key1"):
+        for part in ("replaces the rows of n, partition pt=all", "2 of logs", '"key1":"x"', "1 row of the sample, 1 dirty", "key1"):
             if part != "2 of logs":
                 self.assertIn(part, shown)
         preview = self.service.json("job", "preview", "-f", script, *window(self.begin, end), "--report", "json")

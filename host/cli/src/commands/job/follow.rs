@@ -7,6 +7,7 @@ use logship_client::Client;
 use serde_json::Value;
 
 use super::path;
+use crate::commands::ship::count;
 use crate::commands::{Failure, bar};
 use crate::print::outln;
 
@@ -27,8 +28,8 @@ pub(super) async fn follow(client: &Client, job: &str, id: i64) -> Result<(), Fa
             let bar = progress.get_or_insert_with(|| bar::new(Some(total)));
             bar.set_position(number("logBytes"));
             bar.set_message(format!(
-                "{} rows, {} dirty",
-                HumanCount(number("rows")),
+                "{}, {} dirty",
+                count(number("rows"), "row"),
                 HumanCount(number("dirtyRows"))
             ));
         }
@@ -62,11 +63,11 @@ pub(super) fn summary(run: &Value) -> String {
     let seconds = run["finished"].as_f64().unwrap_or(0.0) - run["started"].as_f64().unwrap_or(0.0);
     let bytes = number("logBytes");
     let mut text = format!(
-        "{} rows, {} dirty, {} of logs in {} blocks",
-        HumanCount(number("rows")),
+        "{}, {} dirty, {} of logs in {}",
+        count(number("rows"), "row"),
         HumanCount(number("dirtyRows")),
         HumanBytes(bytes),
-        number("blocks"),
+        count(number("blocks"), "block"),
     );
     if seconds > 0.0 {
         let rate = bytes as f64 / seconds / 1e6;

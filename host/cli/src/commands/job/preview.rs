@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::{Parameters, path, read_script};
 use crate::commands::Failure;
 use crate::commands::connect::Connect;
+use crate::commands::ship::count;
 use crate::commands::stage::Report;
 use crate::print::outln;
 use crate::table;
@@ -104,7 +105,8 @@ fn show(preview: &Value) {
         );
     }
     let dirty = preview["dirty"].as_array().cloned().unwrap_or_default();
-    outln!("\n{} rows of the sample, {} dirty", preview["rows"], dirty.len());
+    let rows = preview["rows"].as_u64().unwrap_or(0);
+    outln!("\n{} of the sample, {} dirty", count(rows, "row"), dirty.len());
     for row in dirty {
         outln!("{}: {}", text(&row["position"]), text(&row["reason"]));
     }

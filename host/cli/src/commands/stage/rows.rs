@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::super::{EngineOptions, Failure, WasiOption};
 use super::row_table::{config, table};
+use crate::commands::ship::count;
 use crate::print::{errln, outln};
 use logship_batch::batch::LogBatch;
 use logship_batch::parser::{Parser, Settings};
@@ -111,7 +112,12 @@ impl Totals {
     }
 
     fn show(&self) {
-        outln!("{} logs: {} rows, {} dirty rows", self.logs, self.rows, self.dirty);
+        outln!(
+            "{}: {}, {}",
+            count(self.logs as u64, "log"),
+            count(self.rows, "row"),
+            count(self.dirty as u64, "dirty row")
+        );
         if self.malformed > 0 {
             errln!("{} lines are not logs", self.malformed);
         }
