@@ -119,13 +119,15 @@ class _Exchange(Exchange):
                 upstream.sendall(piece)
 
     def _hand_on(self, upstream):
+        pieces = self._body()
         try:
             upstream.sendall(self.head)
-            for piece in self._body():
+            for piece in pieces:
                 upstream.sendall(piece)
         except (BrokenPipeError, ConnectionResetError):
-            # The upstream may have answered before it read all.
-            self.take()
+            # The upstream may have answered before it read all. Only the rest of the body is still to come.
+            for _ in pieces:
+                pass
 
     def _read_answer(self, reader, head, status, headers):
         bodiless = self.request.method == "HEAD" or status in (204, 304)
