@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::error::TableStoreError;
+use super::error::{Class, TableStoreError};
 
 /// The most rows of a request.
 const MAX_ROWS: usize = 200;
@@ -23,6 +23,16 @@ pub struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
+    /// Fails unless each row has a key, and the rows are all of the bytes.
+    pub(super) fn check(&self) -> Result<(), TableStoreError> {
+        let end = self.ends.last().map_or(0, |end| *end as usize);
+        if self.key_ends.len() == self.ends.len() && end == self.bytes.len() {
+            return Ok(());
+        }
+        let problem = "the row encoder makes rows without keys: use one for Table Store";
+        Err(TableStoreError::new(Class::Configuration, problem))
+    }
+
     fn begin(&self, row: usize) -> usize {
         row.checked_sub(1).map_or(0, |before| self.ends[before] as usize)
     }
@@ -122,6 +132,15 @@ mod tests {
         let large = [(0, 1_999_999), (1, 1_999_999), (2, 1), (3, 4_000_000), (4, 0)];
         assert_eq!(cut_rows(&large, false), [vec![0, 1], vec![2], vec![3], vec![4]]);
         assert!(cut_rows(&[], false).is_empty());
+    }
+
+    #[test]
+    fn rows_need_keys() {
+        let (bytes, ends, key_ends) = (&b"abcd"[..], &[2, 4][..], &[1, 3][..]);
+        assert_eq!(Rows { bytes, ends, key_ends }.check(), Ok(()));
+        assert_eq!(Rows { bytes: b"", ends: &[], key_ends: &[] }.check(), Ok(()));
+        assert!(Rows { bytes, ends, key_ends: &[] }.check().is_err());
+        assert!(Rows { bytes, ends: &[], key_ends: &[] }.check().is_err());
     }
 
     #[test]

@@ -130,6 +130,7 @@ impl TableStore {
         rows: Rows<'_>,
         stop: Stop<'_>,
     ) -> Result<Vec<RejectedRow>, TableStoreError> {
+        rows.check()?;
         let requests = cut(&rows, to.is_update).into_iter();
         let writes = requests.map(|request| async move {
             if stop() {
