@@ -2,13 +2,8 @@
 
 use std::fmt::Write as _;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use hmac::digest::KeyInit;
-use hmac::{Hmac, Mac as _};
 use reqsign_aliyun_oss::Credential;
-use sha1::Sha1;
-use sha2::Sha256;
+use reqsign_core::hash::{base64_hmac_sha1, hmac_sha256};
 
 /// Headers whose value is signed without the name. They are signed as empty if they are absent.
 const BARE: [&str; 3] = ["content-md5", "content-type", "date"];
@@ -29,13 +24,13 @@ impl Signed<'_> {
     pub(super) fn authorization(&self, key: &Credential, region: Option<&str>, date: &str) -> String {
         let (id, secret, text) = (&key.access_key_id, &key.access_key_secret, self.text());
         match region {
-            None => format!("ODPS {id}:{}", STANDARD.encode(sha1(secret.as_bytes(), &text))),
+            None => format!("ODPS {id}:{}", base64_hmac_sha1(secret.as_bytes(), text.as_bytes())),
             Some(region) => {
                 let scope = [date, region, "odps", "aliyun_v4_request"];
                 let secret = format!("aliyun_v4{secret}").into_bytes();
-                let key = scope.iter().fold(secret, |key, part| sha256(&key, part));
+                let key = scope.iter().fold(secret, |key, part| hmac_sha256(&key, part.as_bytes()));
                 // The last step has SHA-1, in all of the vendor's clients.
-                format!("ODPS {id}/{}:{}", scope.join("/"), STANDARD.encode(sha1(&key, &text)))
+                format!("ODPS {id}/{}:{}", scope.join("/"), base64_hmac_sha1(&key, text.as_bytes()))
             }
         }
     }
@@ -70,18 +65,6 @@ impl Signed<'_> {
         }
         text
     }
-}
-
-fn sha1(key: &[u8], text: &str) -> Vec<u8> {
-    let mut mac = Hmac::<Sha1>::new_from_slice(key).expect("HMAC takes keys of any length");
-    mac.update(text.as_bytes());
-    mac.finalize().into_bytes().to_vec()
-}
-
-fn sha256(key: &[u8], text: &str) -> Vec<u8> {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
-    mac.update(text.as_bytes());
-    mac.finalize().into_bytes().to_vec()
 }
 
 #[cfg(test)]

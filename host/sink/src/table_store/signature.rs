@@ -5,8 +5,8 @@ use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
 use logship_config::table_store::TableStoreConfig;
 use md5::{Digest, Md5};
+use reqsign_core::hash::{base64_hmac_sha1, base64_hmac_sha256, hmac_sha256};
 use sha1::Sha1;
-use sha2::Sha256;
 
 /// The prefix of signed headers.
 const PREFIX: &str = "x-ots-";
@@ -39,7 +39,7 @@ pub(super) fn sign(config: &TableStoreConfig, path: &str, body: &[u8], time: Sig
         headers.push(("x-ots-ststoken", token.expose().to_owned()));
     }
     let Some(region) = &config.region else {
-        let signature = STANDARD.encode(hmac_sha1(secret.as_bytes(), &request_text(path, &headers)));
+        let signature = base64_hmac_sha1(secret.as_bytes(), request_text(path, &headers).as_bytes());
         headers.push(("x-ots-signature", signature));
         return Signed { headers, key: secret.as_bytes().to_vec() };
     };
@@ -47,7 +47,7 @@ pub(super) fn sign(config: &TableStoreConfig, path: &str, body: &[u8], time: Sig
     headers.push(("x-ots-signdate", time.day));
     headers.push(("x-ots-signregion", region.clone()));
     let text = format!("{}ots", request_text(path, &headers));
-    headers.push(("x-ots-signaturev4", STANDARD.encode(hmac_sha256(&key, &text))));
+    headers.push(("x-ots-signaturev4", base64_hmac_sha256(&key, text.as_bytes())));
     Signed { headers, key }
 }
 
@@ -73,7 +73,7 @@ impl Signed {
         }
         let Some(signature) = authorization.and_then(|text| STANDARD.decode(text).ok()) else { return false };
         let text = format!("{}\n{path}", header_lines(&signed));
-        let mut expected = hmac_of::<Hmac<Sha1>>(&self.key);
+        let mut expected = Hmac::<Sha1>::new_from_slice(&self.key).expect("HMAC takes keys of any length");
         expected.update(text.as_bytes());
         expected.verify_slice(&signature).is_ok() && digest == Some(content_md5(body).as_str())
     }
@@ -99,27 +99,9 @@ fn header_lines(headers: &[(&str, &str)]) -> String {
 fn key_v4(secret: &str, day: &str, region: &str) -> Vec<u8> {
     let mut key = format!("aliyun_v4{secret}").into_bytes();
     for part in [day, region, "ots", "aliyun_v4_request"] {
-        key = hmac_sha256(&key, part);
+        key = hmac_sha256(&key, part.as_bytes());
     }
     STANDARD.encode(key).into_bytes()
-}
-
-fn hmac_sha1(key: &[u8], text: &str) -> Vec<u8> {
-    digest::<Hmac<Sha1>>(key, text)
-}
-
-fn hmac_sha256(key: &[u8], text: &str) -> Vec<u8> {
-    digest::<Hmac<Sha256>>(key, text)
-}
-
-fn digest<M: Mac + KeyInit>(key: &[u8], text: &str) -> Vec<u8> {
-    let mut mac = hmac_of::<M>(key);
-    mac.update(text.as_bytes());
-    mac.finalize().into_bytes().to_vec()
-}
-
-fn hmac_of<M: Mac + KeyInit>(key: &[u8]) -> M {
-    <M as KeyInit>::new_from_slice(key).expect("HMAC takes keys of any length")
 }
 
 #[cfg(test)]
@@ -163,7 +145,7 @@ mod tests {
             let digest = content_md5(b"body");
             let mut headers = vec![("x-ots-requestid", "1"), ("x-ots-contentmd5", digest.as_str())];
             let text = format!("{}\n/ListTable", header_lines(&headers));
-            let authorization = format!("OTS AK:{}", STANDARD.encode(hmac_sha1(&signed.key, &text)));
+            let authorization = format!("OTS AK:{}", base64_hmac_sha1(&signed.key, text.as_bytes()));
             headers.push(("authorization", &authorization));
             assert!(signed.is_genuine("/ListTable", headers.iter().copied(), b"body"));
             assert!(!signed.is_genuine("/ListTable", headers.iter().copied(), b"bodi"));
