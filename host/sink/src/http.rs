@@ -54,8 +54,8 @@ fn build(timeout_seconds: u64, proxy: Option<&str>, ca: Option<&Path>) -> Result
     client.build().map_err(|error| wrong("http", &error))
 }
 
-/// The message of an error and its causes, without the URL.
-pub(crate) fn error_chain(error: reqwest::Error) -> String {
+/// Returns the message of an error and its causes, without the URL.
+pub fn error_chain(error: reqwest::Error) -> String {
     let error = error.without_url();
     let mut text = error.to_string();
     let mut source = std::error::Error::source(&error);

@@ -86,13 +86,7 @@ impl Client {
             return self.timed_out(self.timeout);
         }
         let is_cut = !error.is_connect() && (error.is_request() || error.is_body() || error.is_decode());
-        let error = error.without_url();
-        let mut text = error.to_string();
-        let mut source = std::error::Error::source(&error);
-        while let Some(cause) = source {
-            text = format!("{text}: {cause}");
-            source = cause.source();
-        }
+        let text = http::error_chain(error);
         if is_cut {
             let problem = format!("can't reach {}: {text}. If it runs, {STAGE_FAILED}", self.url);
             return CallError::new(Retry::Alone, problem);

@@ -10,8 +10,8 @@ use reqwest::{Response, Url};
 use super::error::{Class, TableStoreError};
 use super::message::{self, ErrorMessage};
 use super::signature::{Signed, SigningTime, sign};
+use crate::http::error_chain;
 use crate::reload::Reloaded;
-use crate::tls;
 
 /// Largest answer, in bytes. An answer to 200 rows has some 20 KB.
 const MAX_ANSWER_BYTES: usize = 4 << 20;
@@ -104,16 +104,4 @@ async fn read_body(mut response: Response) -> Result<Bytes, String> {
         body.extend_from_slice(&chunk);
     }
     Ok(body.into())
-}
-
-/// The message of an error and its causes, without the URL.
-fn error_chain(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(&error);
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    tls::explain(text)
 }
