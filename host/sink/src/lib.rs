@@ -32,7 +32,7 @@
 //!   - `sink.rs` implements the traits.
 //! - Shared parts of object sinks: [`bucket`] (S3 and OSS), its `store_transport` and `store_hint`, [`staged_file`] (an
 //!   object on local disk before it is published), [`unknown_store`].
-//! - `aliyun_keys`: credentials of OSS and MaxCompute.
+//! - `aliyun_keys`: credentials of OSS and MaxCompute. `xml`: texts of XML answers.
 //! - Shared parts of event sinks: [`health`], [`backoff`], `tcp`.
 //! - [`http`]: HTTP clients of stores and functions. `tls`: the TLS library. [`reload`]: follows changes of certificates.
 //!
@@ -64,3 +64,4 @@ pub mod table_store;
 mod tcp;
 mod tls;
 pub mod unknown_store;
+mod xml;

@@ -11,6 +11,7 @@ use opendal::{Buffer, Error, ErrorKind, HttpBody, HttpTransport, HttpTransporter
 use opendal_http_transport_reqwest::ReqwestTransport;
 
 use crate::reload::Reloaded;
+use crate::xml;
 
 /// The header by which S3 names a bucket's region.
 const BUCKET_REGION: &str = "x-amz-bucket-region";
@@ -111,9 +112,9 @@ async fn explain(response: Response<HttpBody>) -> Result<Response<HttpBody>> {
     // A query may have credentials.
     let target =
         header(LOCATION.as_str()).map(|target| target.split('?').next().unwrap_or_default().to_owned());
-    let target = target.or_else(|| element(&body, "Endpoint").map(str::to_owned));
+    let target = target.or_else(|| element(&body, "Endpoint"));
     let target = target.unwrap_or_else(|| "another endpoint".into());
-    let region = header(BUCKET_REGION).or_else(|| element(&body, "Region").map(str::to_owned));
+    let region = header(BUCKET_REGION).or_else(|| element(&body, "Region"));
     let region = region.map_or_else(String::new, |region| format!(" (region {region})"));
     let settings = if region.is_empty() { "`endpoint`" } else { "`endpoint` and `region`" };
     let message =
@@ -124,11 +125,9 @@ async fn explain(response: Response<HttpBody>) -> Result<Response<HttpBody>> {
 /// Words of the error of a redirect.
 pub(crate) const REDIRECTS: &str = "the store redirects to";
 
-/// Returns the text of an XML element without children.
-fn element<'a>(body: &'a str, name: &str) -> Option<&'a str> {
-    let (_, rest) = body.split_once(&format!("<{name}>"))?;
-    let (text, _) = rest.split_once('<')?;
-    Some(text.trim()).filter(|text| !text.is_empty())
+/// Returns the text of an XML element, if it has one.
+fn element(body: &str, name: &str) -> Option<String> {
+    xml::text(body, name).filter(|text| !text.is_empty())
 }
 
 #[cfg(test)]
@@ -138,8 +137,8 @@ mod tests {
     #[test]
     fn finds_elements() {
         let body = "<Error><Code>TemporaryRedirect</Code><Endpoint> b.s3.eu-west-1.amazonaws.com </Endpoint><Message></Message></Error>";
-        assert_eq!(element(body, "Code"), Some("TemporaryRedirect"));
-        assert_eq!(element(body, "Endpoint"), Some("b.s3.eu-west-1.amazonaws.com"));
+        assert_eq!(element(body, "Code").as_deref(), Some("TemporaryRedirect"));
+        assert_eq!(element(body, "Endpoint").as_deref(), Some("b.s3.eu-west-1.amazonaws.com"));
         assert_eq!(element(body, "Message"), None);
         assert_eq!(element("<html>", "Code"), None);
     }

@@ -5,10 +5,7 @@ use std::io::{self, Write as _};
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
-use logship_config::maxcompute::{BlockCompression, Protocol};
-
-/// The format of a block.
-pub type BlockFormat = Protocol;
+use logship_config::maxcompute::BlockCompression;
 
 /// The level of zlib, as the vendor's clients have it.
 const ZLIB_LEVEL: u32 = 1;

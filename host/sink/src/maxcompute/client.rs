@@ -1,14 +1,12 @@
 //! Requests to the service and to the Tunnel server: addresses, signatures, retries.
 
 use std::convert::Infallible;
-use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use http_body::{Body, Frame};
+use futures_util::stream;
 use logship_config::maxcompute::{BlockCompression, MaxComputeConfig};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::header::HeaderMap;
@@ -179,7 +177,7 @@ impl Client {
         attempt: Option<(&str, u32)>,
     ) -> Result<Answer, MaxComputeError> {
         let (step, key) = (&call.step, self.keys.get().await?);
-        let now = now();
+        let now = DateTime::<Utc>::from(SystemTime::now());
         let mut headers = call.headers.clone();
         headers.push(("date", now.format("%a, %d %b %Y %H:%M:%S GMT").to_string()));
         if let (Server::Tunnel, Some((trace, index))) = (call.server, attempt) {
@@ -199,7 +197,7 @@ impl Client {
         // Blocks are sent in chunks, as by the vendor's clients.
         let body = match call.body.is_empty() {
             true => reqwest::Body::from(""),
-            false if call.server == Server::Tunnel => reqwest::Body::wrap(Chunked(call.body.clone())),
+            false if call.server == Server::Tunnel => chunked(call.body.clone()),
             false => reqwest::Body::from(call.body.clone()),
         };
         let lost = |error| MaxComputeError::lost(step, format!("{base}: {}", error_chain(error)));
@@ -263,11 +261,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn now() -> DateTime<Utc> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    DateTime::from_timestamp(now.as_secs().try_into().unwrap_or_default(), 0).unwrap_or_default()
-}
-
 /// Returns a new ID of a request's attempts.
 fn trace_id() -> String {
     let number = fastrand::u128(..);
@@ -288,23 +281,13 @@ fn url(base: &Url, call: &Call) -> Result<Url, MaxComputeError> {
     Url::parse(&text).map_err(|error| MaxComputeError::new(&call.step, Class::Configuration, error))
 }
 
-/// A body without a length, which makes chunks.
-struct Chunked(Bytes);
-
-impl Body for Chunked {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let size = self.0.len().min(FRAME_BYTES);
-        if size == 0 {
-            return Poll::Ready(None);
-        }
-        Poll::Ready(Some(Ok(Frame::data(self.0.split_to(size)))))
-    }
+/// Returns a body without a length, which makes chunks.
+fn chunked(mut body: Bytes) -> reqwest::Body {
+    let next = move || {
+        let size = body.len().min(FRAME_BYTES);
+        (size > 0).then(|| Ok::<_, Infallible>(body.split_to(size)))
+    };
+    reqwest::Body::wrap_stream(stream::iter(std::iter::from_fn(next)))
 }
 
 #[cfg(test)]

@@ -37,8 +37,8 @@ pub fn open(config: &MaxComputeConfig) -> Result<MaxCompute, SinkError> {
     let timeout = config.timeout_seconds.unwrap_or(DEFAULT_TIMEOUT_SECONDS);
     let proxy = config.proxy.as_ref().map(Secret::expose);
     let client = http::client(timeout, proxy, config.ca.as_deref())?;
-    let of_keys = http::client(timeout, proxy, config.ca.as_deref())?;
-    let keys = KeyProvider::new(config, HttpTransporter::new(ReloadedHttp(of_keys)));
+    let sts_client = http::client(timeout, proxy, config.ca.as_deref())?;
+    let keys = KeyProvider::new(config, HttpTransporter::new(ReloadedHttp(sts_client)));
     Ok(MaxCompute::new(Client::new(config, client, keys, endpoint, tunnel)))
 }
 

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::xml;
 use crate::error::SinkError;
+use crate::xml;
 
 /// Longest delay that the server may ask for before the next attempt.
-const MAX_HOLD: Duration = Duration::from_secs(10);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(10);
 
 /// An error of MaxCompute.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -25,7 +25,7 @@ pub struct MaxComputeError {
     /// The server's ID of the request. Alibaba's support asks for it.
     pub request_id: Option<String>,
     /// The delay that the server asks for.
-    pub hold: Option<Duration>,
+    pub retry_delay: Option<Duration>,
     class: Class,
 }
 
@@ -96,17 +96,16 @@ impl MaxComputeError {
             code: String::new(),
             message: problem.to_string(),
             request_id: None,
-            hold: None,
+            retry_delay: None,
             class,
         }
     }
 
     /// Parses the answer of a server: Tunnel's are JSON, the service's are XML.
-    pub(super) fn answer(step: &str, status: u16, request_id: Option<String>, body: &[u8]) -> Self {
+    pub(super) fn answer(step: &str, status: u16, mut request_id: Option<String>, body: &[u8]) -> Self {
         let text = String::from_utf8_lossy(body);
         let TunnelError { mut code, mut message, hold_client_millis } =
             serde_json::from_str(&text).unwrap_or_default();
-        let mut request_id = request_id;
         if code.is_empty() && text.trim_start().starts_with('<') {
             code = xml::text(&text, "Code").unwrap_or_default();
             message = xml::text(&text, "Message").unwrap_or_default();
@@ -122,9 +121,9 @@ impl MaxComputeError {
             );
             message = "the answer is not one of MaxCompute: the service's log has it".into();
         }
-        let hold = hold_client_millis.map(|millis| Duration::from_millis(millis).min(MAX_HOLD));
+        let retry_delay = hold_client_millis.map(|millis| Duration::from_millis(millis).min(MAX_RETRY_DELAY));
         let class = class(status, &code);
-        Self { step: step.to_owned(), status: Some(status), code, message, request_id, hold, class }
+        Self { step: step.to_owned(), status: Some(status), code, message, request_id, retry_delay, class }
     }
 
     /// True if the server does not know the session, table or partition.
@@ -237,7 +236,7 @@ mod tests {
     fn server_holds_a_client_for_at_most_ten_seconds() {
         let hold = |millis: u64| {
             let body = format!(r#"{{"Code":"FlowExceeded","Message":"","HoldClientMillis":{millis}}}"#);
-            MaxComputeError::answer("put", 429, None, body.as_bytes()).hold
+            MaxComputeError::answer("put", 429, None, body.as_bytes()).retry_delay
         };
         assert_eq!(hold(250), Some(Duration::from_millis(250)));
         assert_eq!(hold(u64::MAX), Some(Duration::from_secs(10)));

@@ -8,7 +8,7 @@
 //!
 //! - `config`, `client`, `error`, `sink`: as in every sink. `signer`: signatures of both versions. `keys`: credentials.
 //! - [`table`]: names and schemas of tables. [`session`]: upload sessions. [`sql`]: statements such as `CREATE TABLE`.
-//! - `retry`: the delays between attempts. `xml`: the answers of the service. `block`: bodies of blocks.
+//! - `retry`: the delays between attempts. `block`: bodies of blocks.
 
 mod block;
 mod client;
@@ -21,9 +21,7 @@ mod signer;
 mod sink;
 pub mod sql;
 pub mod table;
-mod xml;
 
-pub use self::block::BlockFormat;
 pub use self::config::{check_name, open};
 pub use self::error::{Class, MaxComputeError};
 pub use self::session::{CommitOutcome, MAX_BLOCKS, SessionStatus, UploadSession};

@@ -22,11 +22,11 @@ impl Retries {
         match error.class() {
             Class::Wait => {
                 self.refused += 1;
-                Some(error.hold.unwrap_or_else(|| delay(self.refused)))
+                Some(error.retry_delay.unwrap_or_else(|| delay(self.refused)))
             }
             Class::Retry if self.failed < MAX_RETRIES => {
                 (self.failed, self.refused) = (self.failed + 1, 0);
-                Some(error.hold.unwrap_or_else(|| delay(self.failed)))
+                Some(error.retry_delay.unwrap_or_else(|| delay(self.failed)))
             }
             _ => None,
         }

@@ -8,7 +8,7 @@ use logship_config::maxcompute::Protocol;
 use reqwest::Method;
 use serde::Deserialize;
 
-use super::block::{self, BlockFormat};
+use super::block;
 use super::client::{Call, Server};
 use super::error::{Class, MaxComputeError};
 use super::retry::Retries;
@@ -140,7 +140,7 @@ impl MaxCompute {
         table: &TableRef,
         id: &str,
         block: u32,
-        format: BlockFormat,
+        format: Protocol,
         body: Bytes,
     ) -> Result<(), MaxComputeError> {
         let step = format!("upload block {block} to {}", table.place());

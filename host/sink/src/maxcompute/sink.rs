@@ -8,9 +8,9 @@ use reqwest::Method;
 use super::client::{Client, Server};
 use super::error::{Class, MaxComputeError};
 use super::table::TableSchema;
-use super::xml;
 use crate::error::SinkError;
 use crate::sink::Sink;
+use crate::xml;
 
 /// A MaxCompute project. See [`session`](super::session) and [`sql`](super::sql) for what it does.
 pub struct MaxCompute {

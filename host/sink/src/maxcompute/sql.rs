@@ -7,7 +7,7 @@ use reqwest::Method;
 use super::client::{Call, Server};
 use super::error::{Class, MaxComputeError};
 use super::sink::MaxCompute;
-use super::xml::{self, cdata};
+use crate::xml::{self, cdata};
 
 /// Delay between two reads of a running statement. It doubles from the first to the last value.
 const FIRST_POLL: Duration = Duration::from_millis(200);

@@ -1,11 +1,11 @@
-//! Texts of the service's XML answers.
+//! Texts of XML answers.
 
 use quick_xml::Reader;
 use quick_xml::events::Event;
 
 /// Returns the text of the first element with a name, entities decoded. `None` without such an element, or if the XML
 /// ends early.
-pub(super) fn text(xml: &str, name: &str) -> Option<String> {
+pub(crate) fn text(xml: &str, name: &str) -> Option<String> {
     let mut reader = Reader::from_str(xml);
     let mut found: Option<String> = None;
     let mut depth = 0;
@@ -42,7 +42,7 @@ fn append(found: &mut Option<String>, part: &str) {
 }
 
 /// Returns a text as the content of an element.
-pub(super) fn cdata(text: &str) -> String {
+pub(crate) fn cdata(text: &str) -> String {
     format!("<![CDATA[{}]]>", text.replace("]]>", "]]]]><![CDATA[>"))
 }
 
