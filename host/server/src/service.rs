@@ -26,6 +26,7 @@ use logship_config::service::{Config, Limits};
 use logship_config::shipper_config;
 use logship_config::siem_rule::SIEM;
 use logship_config::table_store_rule::OTS;
+use logship_delivery::dead_letter::DeadLetters;
 use logship_delivery::engine::DeliveryEngine;
 use logship_delivery::events::Events;
 use logship_delivery::events::consumer::DeadLetterLocation;
@@ -125,6 +126,12 @@ fn data_sources(config: &Config, store: &Arc<Store>) -> ServiceSources {
     ServiceSources::new(config.sources.clone(), scopes, own, Arc::clone(store))
 }
 
+/// Opens the dead letters of the settings.
+fn dead_letters(config: &Config) -> Result<DeadLetters, ServiceError> {
+    let location = DeadLetterLocation::resolve(None, config, config.data.join("dead-letters"));
+    Ok(location.open(config)?)
+}
+
 /// Creates the synchronization jobs.
 fn jobs(
     config: &Config,
@@ -132,13 +139,13 @@ fn jobs(
     store: &Arc<Store>,
     sources: &Arc<ServiceSources>,
 ) -> Result<Jobs, ServiceError> {
-    let letters = DeadLetterLocation::resolve(None, config, config.data.join("dead-letters")).open(config)?;
+    let letters = Arc::new(dead_letters(config)?);
     let sources: Arc<dyn Sources> = Arc::<ServiceSources>::clone(sources);
     let (own, runtime) = (Arc::clone(store), Handle::current());
     let blocks = Arc::new(StageBlocks::new(registry.clone(), own, Arc::clone(&sources), runtime));
     let destinations = Arc::new(SourceTables(Arc::clone(&sources)));
     let retry = (config.shipping.retry_seconds, config.shipping.retry_for_seconds);
-    Ok(Jobs::new(Arc::clone(store), sources, destinations, blocks, Arc::new(letters), retry))
+    Ok(Jobs::new(Arc::clone(store), sources, destinations, blocks, letters, retry))
 }
 
 /// Creates the engine that delivers to the destinations and receivers of the settings.
@@ -148,16 +155,14 @@ fn delivery(
     (store, sources): (&Arc<Store>, &Arc<ServiceSources>),
     runtime: &Handle,
 ) -> Result<DeliveryEngine, ServiceError> {
-    let dead_letters = DeadLetterLocation::resolve(None, config, config.data.join("dead-letters"));
-    let (own, rejected) = (config.allow_own_destinations, dead_letters.open(config)?);
+    let (own, rejected) = (config.allow_own_destinations, dead_letters(config)?);
     let sources: Arc<dyn Sources> = Arc::<ServiceSources>::clone(sources);
-    let dirty = Arc::new(dead_letters.open(config)?);
+    let dirty = Arc::new(dead_letters(config)?);
     let maxcompute = MaxComputeRows::new(registry.clone(), Arc::clone(&sources), dirty, own, runtime.clone());
     let tables = TableStoreRules::new(registry.clone(), sources, own, rejected, runtime.clone());
     let hold_after = config.shipping.hold_after_tasks;
-    let events =
-        Events::new(registry.clone(), config.receivers.clone(), dead_letters.open(config)?, hold_after)
-            .with_scopes(config.scopes.clone());
+    let events = Events::new(registry.clone(), config.receivers.clone(), dead_letters(config)?, hold_after)
+        .with_scopes(config.scopes.clone());
     let (destinations, settings) = (config.destinations(), &config.shipping);
     let objects = Objects::new(registry.clone(), destinations, settings, &config.data, runtime.clone())
         .map_err(ServiceError::Spool)?

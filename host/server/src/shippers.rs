@@ -166,42 +166,17 @@ async fn check(
         service.folder_watcher.scan(true);
         let spec =
             RuleSpec { project: &project, logstore: &logstore, name: &name, configuration: &configuration };
-        if kind == SIEM {
-            let rule = SiemRule::of(&name, &configuration).map_err(|error| rule_error(&error))?;
-            service.delivery.check(SIEM, spec).map_err(plan_error)?;
-            return Ok(Checked { from: rule.from, warning: None });
-        }
-        if kind == OTS {
-            let rule = TableStoreRule::of(&name, &configuration).map_err(|error| rule_error(&error))?;
-            service.delivery.check(OTS, spec).map_err(plan_error)?;
-            let warning = probe_destination(&service, OTS, spec, probe.as_deref())?;
-            return Ok(Checked { from: rule.from, warning });
-        }
-        if kind == ODPS {
-            let rule = MaxComputeRule::of(&name, &configuration).map_err(|error| rule_error(&error))?;
-            service.delivery.check(ODPS, spec).map_err(plan_error)?;
-            let warning = probe_destination(&service, ODPS, spec, probe.as_deref())?;
-            return Ok(Checked { from: rule.from, warning });
-        }
-        if kind != shipper_config::OSS {
-            return check_unsupported(name, kind);
-        }
-        let rule = shipper_config::to_rule(&name, &configuration).map_err(|error| rule_error(&error))?;
-        service.delivery.check(&kind, spec).map_err(|error| match &error {
-            PlanError::Pipeline(PipelineError::Rule(error)) => rule_error(error),
-            // The stage's settings have other names than the clients'.
-            PlanError::Pipeline(PipelineError::Stage(error)) => {
-                let field =
-                    if error.to_string().contains("partition-format") { "pathFormat" } else { "storage" };
-                ApiError::new(ErrorCode::PostBodyInvalid, format!("{field}: {error}"))
-            }
-            PlanError::Pipeline(PipelineError::Transform(error)) => {
-                ApiError::new(ErrorCode::PostBodyInvalid, format!("logship.{error}"))
-            }
-            other => ApiError::new(ErrorCode::ParameterInvalid, other.to_string()),
-        })?;
+        let start = match kind.as_str() {
+            shipper_config::OSS => shipper_config::to_rule(&name, &configuration).map(|rule| rule.from),
+            SIEM => SiemRule::of(&name, &configuration).map(|rule| rule.from),
+            OTS => TableStoreRule::of(&name, &configuration).map(|rule| rule.from),
+            ODPS => MaxComputeRule::of(&name, &configuration).map(|rule| rule.from),
+            _ => return check_unsupported(name, kind),
+        };
+        let from = start.map_err(|error| rule_error(&error))?;
+        service.delivery.check(&kind, spec).map_err(|error| plan_error(&kind, &error))?;
         let warning = probe_destination(&service, &kind, spec, probe.as_deref())?;
-        Ok(Checked { from: rule.from, warning })
+        Ok(Checked { from, warning })
     })
     .await
 }
@@ -228,11 +203,21 @@ fn probe_destination(
 }
 
 /// Converts a problem of a rule's stages or destination.
-fn plan_error(error: PlanError) -> ApiError {
-    match error {
-        PlanError::Pipeline(PipelineError::Rule(error)) => rule_error(&error),
-        other => ApiError::new(ErrorCode::PostBodyInvalid, other.to_string()),
-    }
+fn plan_error(kind: &str, error: &PlanError) -> ApiError {
+    let (code, message) = match error {
+        PlanError::Pipeline(PipelineError::Rule(error)) => return rule_error(error),
+        other if kind != shipper_config::OSS => (ErrorCode::PostBodyInvalid, other.to_string()),
+        // The stage's settings have other names than the clients'.
+        PlanError::Pipeline(PipelineError::Stage(error)) => {
+            let field = if error.to_string().contains("partition-format") { "pathFormat" } else { "storage" };
+            (ErrorCode::PostBodyInvalid, format!("{field}: {error}"))
+        }
+        PlanError::Pipeline(PipelineError::Transform(error)) => {
+            (ErrorCode::PostBodyInvalid, format!("logship.{error}"))
+        }
+        other => (ErrorCode::ParameterInvalid, other.to_string()),
+    };
+    ApiError::new(code, message)
 }
 
 /// Checks the name of a rule whose kind of target is not supported. It is stored and never ships.

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use logship_config::data_source::{self, Connection, DataSource};
 use logship_config::error::SourceError;
+use logship_config::maxcompute_rule::ODPS;
+use logship_config::table_store_rule::OTS;
 use logship_delivery::rows::source_check::{self, Check, Outcome, Owner, Target};
 use logship_delivery::rows::sources;
 use logship_logstore::{Project, StoredSource};
@@ -16,7 +18,7 @@ use crate::reply::{Reply, store_error};
 use crate::{Service, blocking};
 
 /// The targets of rules that name data sources.
-const TARGETS: [&str; 2] = ["odps", "ots"];
+const TARGETS: [&str; 2] = [ODPS, OTS];
 
 /// The members of a connection that are addresses. With another one, a masked secret is not restored: whoever may not
 /// read the secret could send it elsewhere.
