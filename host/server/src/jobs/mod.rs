@@ -25,10 +25,10 @@ pub(crate) use runs::{list as list_runs, rerun, run, show_one as show_run, stop}
 /// The number of logs that a preview shows by default.
 const PREVIEWED_LOGS: usize = 10;
 
-/// A preview, or the statement that creates the table.
+/// A request to preview a job, or to create its table.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct TrialBody {
+struct JobBody {
     /// The script of a job that is not stored.
     #[serde(default)]
     script: Option<Value>,
@@ -47,13 +47,14 @@ struct TrialBody {
 pub(crate) async fn list(service: &Arc<Service>, call: &Call, project: &str) -> Result<Reply, ApiError> {
     let (page, project) = (Page::of(call)?, project.to_owned());
     let found = read(service, move |store| {
-        let jobs = store.jobs(Some(&project))?;
+        let all = store.jobs(Some(&project))?;
+        let total = all.len();
         let last = |job: &SyncJob| store.runs(job.number(), 0, 1).map(|(_, runs)| runs.into_iter().next());
-        jobs.into_iter().map(|job| last(&job).map(|last| (job, last))).collect::<Result<Vec<_>, _>>()
+        let jobs = page.slice(all).into_iter().map(|job| last(&job).map(|last| (job, last)));
+        Ok((total, jobs.collect::<Result<Vec<_>, _>>()?))
     });
-    let all = found.await?;
-    let total = all.len();
-    let jobs: Vec<Value> = page.slice(all).iter().map(|(job, last)| show::job(job, last.as_ref())).collect();
+    let (total, jobs) = found.await?;
+    let jobs: Vec<Value> = jobs.iter().map(|(job, last)| show::job(job, last.as_ref())).collect();
     Ok(Reply::json(&json!({ "count": jobs.len(), "total": total, "jobs": jobs })))
 }
 
@@ -71,10 +72,10 @@ pub(crate) async fn create(service: &Arc<Service>, call: &Call, project: &str) -
     let job = parse(&call.body, call.query.get("name"))?;
     let warnings = check(service, call, project, &job).await?;
     let next = service.jobs.first_scheduled(&job);
-    let stored = service.store.create_job(project, &job.name, &configuration(&job), next).await;
-    stored.map_err(store_error)?;
+    let created = service.store.create_job(project, &job.name, &configuration(&job), next).await;
+    created.map_err(store_error)?;
     service.jobs.wake();
-    Ok(created(&job, next, &warnings))
+    Ok(stored(&job, next, &warnings))
 }
 
 /// Replaces the script of a job. Runs that have begun keep their plan.
@@ -91,10 +92,10 @@ pub(crate) async fn update(
     let schedule = |job: &Job| (job.schedule, job.time_zone);
     let is_same = stored_job(&before).is_ok_and(|before| schedule(&before) == schedule(&job));
     let next = if is_same { before.next } else { service.jobs.first_scheduled(&job) };
-    let stored = service.store.update_job(project, name, &configuration(&job), next).await;
-    stored.map_err(store_error)?;
+    let updated = service.store.update_job(project, name, &configuration(&job), next).await;
+    updated.map_err(store_error)?;
     service.jobs.wake();
-    Ok(created(&job, next, &warnings))
+    Ok(stored(&job, next, &warnings))
 }
 
 pub(crate) async fn delete(service: &Service, project: &str, name: &str) -> Result<Reply, ApiError> {
@@ -109,12 +110,12 @@ pub(crate) async fn preview(
     project: &str,
     name: Option<&str>,
 ) -> Result<Reply, ApiError> {
-    let (job, trial) = trial(service, call, project, name).await?;
+    let (job, body) = requested_job(service, call, project, name).await?;
     check(service, call, project, &job).await?;
-    let request = request(&job, trial.parameters, trial.scheduled.as_deref())?;
-    let logs = trial.logs.unwrap_or(PREVIEWED_LOGS);
+    let request = request(&job, body.parameters, body.scheduled.as_deref())?;
+    let logs = body.logs.unwrap_or(PREVIEWED_LOGS);
     let previewed = service.jobs.preview(project, &job, &request, logs).await;
-    let (plan, preview) = previewed.map_err(|error| run_error(&error))?;
+    let (plan, preview) = previewed.map_err(run_error)?;
     Ok(Reply::json(&show::preview(&job, &plan, &preview)))
 }
 
@@ -125,23 +126,23 @@ pub(crate) async fn table(
     project: &str,
     name: Option<&str>,
 ) -> Result<Reply, ApiError> {
-    let (job, trial) = trial(service, call, project, name).await?;
+    let (job, body) = requested_job(service, call, project, name).await?;
     job.check().map_err(|error| job_error(&error))?;
-    let request = request(&job, trial.parameters, trial.scheduled.as_deref())?;
-    let statement = service.jobs.create_table(project, &job, &request, trial.run).await;
-    let statement = statement.map_err(|error| run_error(&error))?;
-    Ok(Reply::json(&json!({ "statement": statement, "done": trial.run })))
+    let request = request(&job, body.parameters, body.scheduled.as_deref())?;
+    let statement = service.jobs.create_table(project, &job, &request, body.run).await;
+    let statement = statement.map_err(run_error)?;
+    Ok(Reply::json(&json!({ "statement": statement, "done": body.run })))
 }
 
-/// Parses the body of a trial, and finds its job.
-async fn trial(
+/// Returns the job of a request, from its script or from the store, and the body.
+async fn requested_job(
     service: &Arc<Service>,
     call: &Call,
     project: &str,
     name: Option<&str>,
-) -> Result<(Job, TrialBody), ApiError> {
-    let trial: TrialBody = body(call, ErrorCode::PostBodyInvalid)?;
-    let job = match (&trial.script, name) {
+) -> Result<(Job, JobBody), ApiError> {
+    let body: JobBody = body(call, ErrorCode::PostBodyInvalid)?;
+    let job = match (&body.script, name) {
         (Some(script), _) => parse(script.to_string().as_bytes(), name)?,
         (None, Some(name)) => {
             let stored = find(service, project, name).await?;
@@ -149,7 +150,7 @@ async fn trial(
         }
         (None, None) => return Err(invalid("script is missing: send the script of the job")),
     };
-    Ok((job, trial))
+    Ok((job, body))
 }
 
 /// Parses a script. It may have comments.
@@ -177,16 +178,17 @@ async fn check(
 ) -> Result<Vec<String>, ApiError> {
     let checked = {
         let (service, job, project) = (Arc::clone(service), job.clone(), project.to_owned());
-        blocking(move || service.jobs.check(&project, &job).map_err(|error| run_error(&error))).await
+        blocking(move || service.jobs.check(&project, &job).map_err(run_error)).await
     };
-    let reader = service.jobs.reader_project(project, job).map_err(|error| run_error(&error))?;
+    let reader = service.jobs.reader_project(project, job).map_err(run_error)?;
     if let Some(reader) = reader {
         check_read(&call.key, &reader, &job.reader().logstore)?;
     }
     checked
 }
 
-fn created(job: &Job, next: Option<u64>, warnings: &[String]) -> Reply {
+/// Replies to a stored job.
+fn stored(job: &Job, next: Option<u64>, warnings: &[String]) -> Reply {
     Reply::json(&json!({ "name": job.name, "nextRun": next, "warnings": warnings }))
 }
 
@@ -227,19 +229,10 @@ fn job_error(error: &JobError) -> ApiError {
     ApiError::new(ErrorCode::PostBodyInvalid, error.to_string())
 }
 
-fn run_error(error: &RunError) -> ApiError {
+fn run_error(error: RunError) -> ApiError {
     match error {
-        RunError::Job(error) => job_error(error),
-        RunError::Store(StoreError::NoLogstore(name)) => store_error(StoreError::NoLogstore(name.clone())),
-        RunError::Store(StoreError::NoProject(name)) => store_error(StoreError::NoProject(name.clone())),
-        RunError::Store(StoreError::ActiveRun { .. }) => invalid(error.to_string()),
-        RunError::Store(_) => {
-            tracing::error!(%error, "the store failed");
-            ApiError::new(
-                ErrorCode::InternalServerError,
-                "the store failed: see the server's log for the reason",
-            )
-        }
+        RunError::Job(error) => job_error(&error),
+        RunError::Store(error) => store_error(error),
         error => invalid(error.to_string()),
     }
 }

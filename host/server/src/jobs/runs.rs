@@ -27,6 +27,13 @@ struct RunBody {
     allow_duplicates: bool,
 }
 
+impl RunBody {
+    /// Parses the body of a request, which may be empty.
+    fn of(call: &Call) -> Result<Self, ApiError> {
+        if call.body.is_empty() { Ok(Self::default()) } else { body(call, ErrorCode::PostBodyInvalid) }
+    }
+}
+
 /// Lists the runs of a job, newest first.
 pub(crate) async fn list(
     service: &Arc<Service>,
@@ -60,8 +67,7 @@ pub(crate) async fn run(
     project: &str,
     name: &str,
 ) -> Result<Reply, ApiError> {
-    let body: RunBody =
-        if call.body.is_empty() { RunBody::default() } else { body(call, ErrorCode::PostBodyInvalid)? };
+    let body = RunBody::of(call)?;
     let (job, parsed) = checked(service, call, project, name).await?;
     let request = request(&parsed, body.parameters, body.scheduled.as_deref())?;
     let request = RunRequest { allow_duplicates: body.allow_duplicates, ..request };
@@ -73,7 +79,7 @@ pub(crate) async fn run(
         (Some(_), Some(_)) => return Err(invalid("scheduled is set together with from and to: remove it")),
         _ => return Err(invalid("from and to belong together: set both")),
     };
-    Ok(Reply::json(&json!({ "runs": runs.map_err(|error| run_error(&error))? })))
+    Ok(Reply::json(&json!({ "runs": runs.map_err(run_error)? })))
 }
 
 /// Runs the window of a run again.
@@ -84,15 +90,14 @@ pub(crate) async fn rerun(
     name: &str,
     id: &str,
 ) -> Result<Reply, ApiError> {
-    let body: RunBody =
-        if call.body.is_empty() { RunBody::default() } else { body(call, ErrorCode::PostBodyInvalid)? };
+    let body = RunBody::of(call)?;
     let (job, _) = checked(service, call, project, name).await?;
     let run = find_run(service, &job, id).await?;
     if run.state.is_active() {
         return Err(store_error(StoreError::ActiveRun { job: job.name, run: run.id }));
     }
     let again = service.jobs.rerun(&job, &run, body.allow_duplicates).await;
-    Ok(Reply::json(&json!({ "runs": [again.map_err(|error| run_error(&error))?] })))
+    Ok(Reply::json(&json!({ "runs": [again.map_err(run_error)?] })))
 }
 
 pub(crate) async fn stop(

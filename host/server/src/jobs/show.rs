@@ -32,9 +32,18 @@ pub(super) fn job(job: &SyncJob, last: Option<&JobRun>) -> Value {
 
 /// Shows a run.
 pub(super) fn run(run: &JobRun, job: Option<&Job>) -> Value {
+    let (plan, progress) = state(run);
+    run_in_state(run, job, plan.as_ref(), &progress)
+}
+
+/// Parses the plan and the progress of a run.
+fn state(run: &JobRun) -> (Option<RunPlan>, RunProgress) {
     let plan = run.plan.as_deref().and_then(|plan| RunPlan::parse(plan).ok());
-    let progress = RunProgress::parse(run.progress.as_deref());
-    let target = match &plan {
+    (plan, RunProgress::parse(run.progress.as_deref()))
+}
+
+fn run_in_state(run: &JobRun, job: Option<&Job>, plan: Option<&RunPlan>, progress: &RunProgress) -> Value {
+    let target = match plan {
         Some(plan) => Some(Target { window: plan.window, table: plan.table.clone() }),
         None => job.and_then(|job| Target::of_run(job, run).ok()),
     };
@@ -62,21 +71,20 @@ pub(super) fn run(run: &JobRun, job: Option<&Job>) -> Value {
         "bytes": sum(|shard| shard.bytes),
         "blocks": progress.shards.values().map(|shard| shard.blocks).sum::<u32>(),
         "logBytes": sum(|shard| shard.log_bytes),
-        "totalLogBytes": plan.as_ref().map(|plan| plan.shards.iter().map(|range| range.bytes).sum::<u64>()),
+        "totalLogBytes": plan.map(|plan| plan.shards.iter().map(|range| range.bytes).sum::<u64>()),
         "attempts": run.attempts,
-        "created": micros(run.created),
-        "started": micros(run.started),
-        "finished": micros(run.finished),
-        "nextAttempt": run.next_attempt.and_then(micros),
+        "created": seconds(run.created),
+        "started": seconds(run.started),
+        "finished": seconds(run.finished),
+        "nextAttempt": run.next_attempt.and_then(seconds),
         "code": run.code,
         "message": run.message,
     })
 }
 
 /// Shows a run with its shards.
-pub(super) fn run_with_shards(shown: &JobRun, job: Option<&Job>) -> Value {
-    let plan = shown.plan.as_deref().and_then(|plan| RunPlan::parse(plan).ok());
-    let progress = RunProgress::parse(shown.progress.as_deref());
+pub(super) fn run_with_shards(run: &JobRun, job: Option<&Job>) -> Value {
+    let (plan, progress) = state(run);
     let shard = |range: &ShardRange| {
         let done = progress.shards.get(&range.shard).cloned().unwrap_or_default();
         json!({
@@ -92,7 +100,7 @@ pub(super) fn run_with_shards(shown: &JobRun, job: Option<&Job>) -> Value {
             "done": done.is_done,
         })
     };
-    let mut value = run(shown, job);
+    let mut value = run_in_state(run, job, plan.as_ref(), &progress);
     value["stage"] = plan.as_ref().map(|plan| plan.stage.clone()).into();
     value["mapping"] = plan.as_ref().map(|plan| json!(plan.mapping)).into();
     value["shards"] = plan.iter().flat_map(|plan| &plan.shards).map(shard).collect();
@@ -122,7 +130,7 @@ pub(super) fn preview(job: &Job, plan: &RunPlan, preview: &JobPreview) -> Value 
     })
 }
 
-/// Returns a time in Unix seconds, or none for 0.
-fn micros(time: u64) -> Option<f64> {
-    (time > 0).then_some(time as f64 / 1e6)
+/// Returns a time of the store in Unix seconds, or none for 0.
+fn seconds(micros: u64) -> Option<f64> {
+    (micros > 0).then_some(micros as f64 / 1e6)
 }
