@@ -93,19 +93,19 @@ impl Registry {
     /// Returns the error for an unknown name. It lists the built-in stages of the kind. Those of all kinds but
     /// row encoders share a prefix.
     pub(crate) fn unknown_stage(&self, kind: Option<Kind>, name: &str) -> StageError {
-        let prefix = match kind {
-            Some(Kind::Pipeline) => "pipeline-",
-            Some(Kind::Encoder) => "encode-",
-            Some(Kind::Compressor) => "compress-",
-            Some(Kind::Renderer) => "object-",
-            Some(Kind::Formatter) => "siem-",
-            Some(Kind::RowEncoder) => "",
-            Some(Kind::Transformer) => "transform-",
-            None => "",
-        };
         let is_known = |known: &&str| {
-            let rows = ROW_ENCODERS.contains(known);
-            known.starts_with(prefix) && kind.is_none_or(|kind| rows == (kind == Kind::RowEncoder))
+            let is_row_encoder = ROW_ENCODERS.contains(known);
+            let prefix = match kind {
+                None => return true,
+                Some(Kind::RowEncoder) => return is_row_encoder,
+                Some(Kind::Pipeline) => "pipeline-",
+                Some(Kind::Encoder) => "encode-",
+                Some(Kind::Compressor) => "compress-",
+                Some(Kind::Renderer) => "object-",
+                Some(Kind::Formatter) => "siem-",
+                Some(Kind::Transformer) => "transform-",
+            };
+            known.starts_with(prefix) && !is_row_encoder
         };
         let known = Self::built_in().filter(is_known).map(str::to_owned);
         StageError::Unknown {
