@@ -32,7 +32,7 @@ pub fn open(config: &MaxComputeConfig) -> Result<MaxCompute, SinkError> {
     }
     if let Some(region) = config.region.as_deref().filter(|region| region.is_empty() || region.contains('/'))
     {
-        return Err(settings(&format!("region {region:?} is none: use a name such as cn-hangzhou")));
+        return Err(settings(&format!("region {region:?} is not a region: use a name such as cn-hangzhou")));
     }
     let timeout = config.timeout_seconds.unwrap_or(DEFAULT_TIMEOUT_SECONDS);
     let proxy = config.proxy.as_ref().map(Secret::expose);

@@ -191,6 +191,8 @@ impl MaxCompute {
                 Err(error) if error.is_not_found() || error.class() == Class::SessionDone => {
                     return Ok(CommitOutcome::Unknown { why: error.to_string(), was_sent });
                 }
+                // The commit may be done.
+                Err(error) if was_sent => return Err(MaxComputeError::lost(&step, error)),
                 Err(error) => return Err(error),
             };
             match session.status {
