@@ -1,12 +1,15 @@
 //! Texts of XML answers.
 
 use quick_xml::Reader;
+use quick_xml::escape::unescape;
 use quick_xml::events::Event;
 
 /// Returns the text of the first element with a name, entities decoded. `None` without such an element, or if the XML
 /// ends early.
 pub(crate) fn text(xml: &str, name: &str) -> Option<String> {
     let mut reader = Reader::from_str(xml);
+    // Messages of some stores are not escaped.
+    reader.config_mut().allow_dangling_amp = true;
     let mut found: Option<String> = None;
     let mut depth = 0;
     loop {
@@ -27,7 +30,8 @@ pub(crate) fn text(xml: &str, name: &str) -> Option<String> {
             Event::Text(part) => append(&mut found, &part),
             Event::CData(part) => append(&mut found, &part),
             Event::GeneralRef(entity) => {
-                append(&mut found, &quick_xml::escape::unescape(&format!("&{};", &*entity)).ok()?);
+                let entity = format!("&{};", &*entity);
+                append(&mut found, &unescape(&entity).unwrap_or(entity.as_str().into()));
             }
             Event::Eof => return None,
             _ => {}
@@ -61,6 +65,7 @@ mod tests {
         assert_eq!(text("Other"), None);
         assert_eq!(super::text("<a><b>", "b"), None);
         assert_eq!(super::text("{}", "b"), None);
+        assert_eq!(super::text("<M>a & b &unknown; c</M>", "M").as_deref(), Some("a & b &unknown; c"));
     }
 
     #[test]
