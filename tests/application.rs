@@ -19,7 +19,7 @@ fn root() -> PathBuf {
 }
 
 /// The applications of the repository: one for each trigger, so that a lost Redis ends no HTTP calls.
-const APPLICATIONS: [(&str, &str); 2] = [("http", "spin.toml"), ("redis", "spin-redis.toml")];
+const APPLICATIONS: [(&str, &str); 2] = [("http", "spin.toml"), ("redis", "deploy/spin-redis.toml")];
 
 fn text(file: &str) -> String {
     fs::read_to_string(root().join(file)).unwrap()
@@ -29,10 +29,16 @@ fn application(file: &str) -> Table {
     text(file).parse().unwrap()
 }
 
-/// The components of all applications, by name.
-fn components() -> Table {
-    let all = APPLICATIONS.iter().flat_map(|(_, file)| table(&application(file), "component").clone());
-    all.collect()
+/// The components of all applications, by name, with the folder to which their paths are relative.
+fn components() -> BTreeMap<String, (PathBuf, Table)> {
+    let mut components = BTreeMap::new();
+    for (_, file) in APPLICATIONS {
+        let folder = root().join(file).parent().unwrap().to_owned();
+        for (name, component) in table(&application(file), "component") {
+            components.insert(name.clone(), (folder.clone(), component.as_table().unwrap().clone()));
+        }
+    }
+    components
 }
 
 fn table<'a>(parent: &'a Table, name: &str) -> &'a Table {
@@ -62,9 +68,8 @@ fn interfaces(path: &Path) -> Interfaces {
 fn dependencies_match_imports_and_exports() {
     let components = components();
     assert_eq!(components.keys().collect::<Vec<_>>(), ["trigger-http", "trigger-redis"]);
-    for (name, component) in &components {
-        let component = component.as_table().unwrap();
-        let trigger = interfaces(&root().join(component["source"].as_str().unwrap()));
+    for (name, (folder, component)) in &components {
+        let trigger = interfaces(&folder.join(component["source"].as_str().unwrap()));
         let dependencies = table(component, "dependencies");
         for (import, dependency) in dependencies {
             assert!(
@@ -73,7 +78,7 @@ fn dependencies_match_imports_and_exports() {
                 trigger.imports
             );
             let path = dependency["path"].as_str().unwrap();
-            let stage = interfaces(&root().join(path));
+            let stage = interfaces(&folder.join(path));
             assert!(stage.exports.contains(import), "{path} does not export {import}: {:?}", stage.exports);
             let callable = stage.imports.iter().find(|import| *import != "logship:batch/types@1.0.0");
             assert_eq!(callable, None, "{path} imports something");
@@ -288,8 +293,8 @@ fn reports_type_mismatch_of_dependency() {
 #[test]
 fn trusts_only_unmodified_functions() {
     let stages = Stages::new(Registry::new(Engine::new(Limits::default(), None).unwrap()));
-    for (name, component) in &components() {
-        let mut function = fs::read(root().join(component["source"].as_str().unwrap())).unwrap();
+    for (name, (folder, component)) in &components() {
+        let mut function = fs::read(folder.join(component["source"].as_str().unwrap())).unwrap();
         assert!(stages.is_trusted(&function), "{name}");
         // An empty custom section does not change the behavior.
         function.extend([0, 1, 0]);

@@ -216,17 +216,17 @@ class Problems(unittest.TestCase):
 
     def test_repository_application_is_consistent(self):
         made = temporary_folder(self) / "whole.wasm"
-        for file, component in ("spin.toml", "trigger-http"), ("spin-redis.toml", "trigger-redis"):
+        for file, component in ("spin.toml", "trigger-http"), ("deploy/spin-redis.toml", "trigger-redis"):
             command = [PROGRAM, "function", "compose", ROOT / file, "--component", component, "-o", made]
             subprocess.run(command, check=True, capture_output=True)
             self.assertGreater(made.stat().st_size, 1 << 20)
 
     def test_application_with_both_triggers_runs_without_redis(self):
         trigger = '[[trigger.redis]]\naddress = "{{ redis_address }}"\nchannel = "a"\ncomponent = "trigger-redis"\n'
-        redis = (ROOT / "spin-redis.toml").read_text()
+        redis = (ROOT / "deploy/spin-redis.toml").read_text()
         redis = redis[redis.index("[component.trigger-redis]") :].replace("{{ batches_from }}", "{{ deliver_to }}")
         text = (ROOT / "spin.toml").read_text().replace("[variables]", '[variables]\nredis_address = { required = true }')
-        text = (text + trigger + redis).replace('"target/', f'"{ROOT}/target/')
+        text = (text + trigger + redis.replace('"../target/', '"target/')).replace('"target/', f'"{ROOT}/target/')
         nowhere = ("--variable", "redis_address=redis://:secret@127.0.0.1:1", "--log", "info")
         application = Application(self, text, *nowhere)
         wait_for(lambda: "not subscribed to Redis" in application.problem())

@@ -95,9 +95,9 @@ class OtherTools(unittest.TestCase):
 
     def test_wkg_builds_the_interfaces(self):
         wkg, place = tool("wkg"), temporary_folder(self)
-        shutil.copytree(ROOT / "wit", place / "wit")
-        shutil.copy(ROOT / "wkg.toml", place)
-        done = subprocess.run([wkg, "wit", "build", "-o", "stages.wasm"], cwd=place, capture_output=True, text=True)
+        shutil.copytree(ROOT / "wit", place, dirs_exist_ok=True)
+        command = [wkg, "wit", "build", "--wit-dir", ".", "-o", "stages.wasm"]
+        done = subprocess.run(command, cwd=place, capture_output=True, text=True)
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertIn(b"logship:encode/encoder@1.0.0", (place / "stages.wasm").read_bytes())
 
