@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use logship_stage::mapping::{self, Values};
+use logship_stage::mapping::Values;
 use logship_stage::rows::DirtyValue;
 use logship_stage::{Batch, LogGroup};
 
@@ -138,9 +138,7 @@ impl Block {
     fn append_logs(&mut self, values: &Values<'_>, logs: Range<usize>, skipped: &[bool]) -> Vec<DirtyValue> {
         let mut dirty = vec![];
         for (index, column) in self.columns.iter_mut().enumerate() {
-            if let mapping::Column::Null = values.column(index)
-                && column.nullable
-            {
+            if column.nullable && values.is_null(index) {
                 let rows = logs.len() - skipped.iter().filter(|&&skipped| skipped).count();
                 (0..rows).for_each(|_| column.array.push_null());
                 continue;
@@ -186,22 +184,21 @@ impl Column {
         dirty: &mut Vec<DirtyValue>,
     ) {
         let Self { name, data_type, nullable, array } = self;
-        let mut log = logs.start;
-        let is_skipped = |log: usize| skipped.get(log - logs.start).copied().unwrap_or(false);
-        while log < logs.end {
-            if !is_skipped(log) {
-                let (before, nulls) = (array.len(), array.nulls);
-                let mut appended = rules.append(array, data_type, values.value(index, log));
-                if !*nullable && array.nulls > nulls && appended.is_ok() {
-                    appended = Err("it is null, and the column accepts no null".into());
-                }
-                if let Err(reason) = appended {
-                    array.truncate(before);
-                    array.push_null();
-                    dirty.push(DirtyValue { log: log as u32, column: name.clone(), reason });
-                }
+        let begin = logs.start;
+        for log in logs {
+            if skipped.get(log - begin).is_some_and(|&skipped| skipped) {
+                continue;
             }
-            log += 1;
+            let (before, nulls) = (array.len(), array.nulls);
+            let mut appended = rules.append(array, data_type, values.value(index, log));
+            if !*nullable && array.nulls > nulls && appended.is_ok() {
+                appended = Err("it is null, and the column accepts no null".into());
+            }
+            if let Err(reason) = appended {
+                array.truncate(before);
+                array.push_null();
+                dirty.push(DirtyValue { log: log as u32, column: name.clone(), reason });
+            }
         }
     }
 }

@@ -46,7 +46,7 @@ fn append_json(rules: &Rules, array: &mut Array, data_type: &Type, json: &str) -
             let Some(members) = json.strip_prefix('{') else { return wrong("a JSON object") };
             append_list(array, |entries| {
                 split(members).try_for_each(|member| {
-                    let (key, value) = key_and_value(member);
+                    let (key, value) = key_and_value(member)?;
                     let Data::Struct(columns) = &mut entries.data else { return Ok(()) };
                     rules.append_text(&mut columns[0], key_type, key.as_bytes())?;
                     append_json(rules, &mut columns[1], value_type, value)?;
@@ -57,7 +57,7 @@ fn append_json(rules: &Rules, array: &mut Array, data_type: &Type, json: &str) -
         }
         Type::Struct(fields) => {
             let Some(members) = json.strip_prefix('{') else { return wrong("a JSON object") };
-            let members: Vec<_> = split(members).map(key_and_value).collect();
+            let members = split(members).map(key_and_value).collect::<Result<Vec<_>, _>>()?;
             let Data::Struct(columns) = &mut array.data else { return Ok(()) };
             for ((name, field_type), column) in fields.iter().zip(columns) {
                 let found = members.iter().rev().find(|(key, _)| key.eq_ignore_ascii_case(name));
@@ -67,10 +67,7 @@ fn append_json(rules: &Rules, array: &mut Array, data_type: &Type, json: &str) -
             array.valid.push(1);
             Ok(())
         }
-        _ if json.starts_with('"') => {
-            let text: String = serde_json::from_str(json).map_err(|error| error.to_string())?;
-            rules.append_text(array, data_type, text.as_bytes())
-        }
+        _ if json.starts_with('"') => rules.append_text(array, data_type, string(json)?.as_bytes()),
         // A number, a boolean, or for a text any JSON.
         _ => rules.append_text(array, data_type, json.as_bytes()),
     }
@@ -129,11 +126,15 @@ fn string_end(json: &[u8], mut at: usize) -> usize {
 }
 
 /// Splits a member of an object.
-fn key_and_value(member: &str) -> (String, &str) {
+fn key_and_value(member: &str) -> Result<(String, &str), String> {
     let end = string_end(member.as_bytes(), 0) + 1;
-    let key = serde_json::from_str(&member[..end]).unwrap_or_default();
     let value = member[end..].trim_ascii().strip_prefix(':').unwrap_or_default();
-    (key, value.trim_ascii())
+    Ok((string(&member[..end])?, value.trim_ascii()))
+}
+
+/// Reads a JSON string. Valid JSON may still have half a surrogate pair in one.
+fn string(json: &str) -> Result<String, String> {
+    serde_json::from_str(json).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -145,6 +146,7 @@ mod tests {
         let items = |json: &str| split(&json[1..]).map(str::to_owned).collect::<Vec<_>>();
         assert_eq!(items(r#"[ 1 , "a,]\"" , [2,{"b":[]}] ]"#), ["1", r#""a,]\"""#, r#"[2,{"b":[]}]"#]);
         assert!(items("[]").is_empty() && items("{ }").is_empty());
-        assert_eq!(key_and_value(r#""a\"b" : {"c":1}"#), ("a\"b".to_owned(), r#"{"c":1}"#));
+        assert_eq!(key_and_value(r#""a\"b" : {"c":1}"#), Ok(("a\"b".to_owned(), r#"{"c":1}"#)));
+        assert!(key_and_value(r#""\ud800":1"#).is_err());
     }
 }

@@ -40,9 +40,7 @@ impl Error {
     pub fn config(path: impl Into<String>, reason: impl Display) -> Self {
         Self::InvalidConfig { path: path.into(), reason: reason.to_string() }
     }
-}
 
-impl Error {
     /// Returns an [`Error::InvalidTable`] for a column.
     pub fn table(column: impl Into<String>, reason: impl Display) -> Self {
         Self::InvalidTable { column: column.into(), reason: reason.to_string() }

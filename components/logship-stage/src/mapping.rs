@@ -219,7 +219,7 @@ pub enum Value<'a> {
 
 /// The values of a column for the logs of a batch.
 #[derive(Debug)]
-pub enum Column<'a> {
+enum Column<'a> {
     /// No log has a value.
     Null,
     /// All logs have the same value.
@@ -267,9 +267,9 @@ pub struct Values<'a> {
 }
 
 impl<'a> Values<'a> {
-    /// Returns the values of a column, for loops over a column.
-    pub fn column(&self, column: usize) -> &Column<'a> {
-        &self.columns[column]
+    /// Returns true if no log has a value in the column.
+    pub fn is_null(&self, column: usize) -> bool {
+        matches!(self.columns[column], Column::Null)
     }
 
     /// Returns the value of a log.
