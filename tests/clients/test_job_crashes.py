@@ -2,7 +2,6 @@
 
 import itertools
 
-from kit import names, service
 from kit.fakes.maxcompute import FLOW_EXCEEDED, INTERNAL_ERROR, LOST_ANSWER, Refuse
 from kit.jobs import GUIDE, Case, window
 from kit.waiting import PATIENCE, wait_for
@@ -16,10 +15,8 @@ class Crashes(Case):
     shards = 4
 
     def start_with(self, **environment):
-        served = self.service
-        command = [service.PROGRAM, "serve", "--data", served.data, "--listen", f"{names.ADDRESS}:{served.port}"]
-        served.spawn([*command, "--log-format", "json", *served.options], environment)
-        wait_for(served._url)
+        self.service.environment = environment
+        self.service.start()
 
     def test_killed_at_each_step_each_row_is_there_once(self):
         rows = self.put_many(4000)

@@ -2,26 +2,19 @@
 
 import json
 
-from kit import jobs, service
+from kit import jobs, policies, service
 from kit.jobs import GUIDE
+from kit.policies import statement
 
 PROJECT = service.PROJECT
 WITHOUT_COMMENTS = GUIDE.replace("// the Logstore", "")
 
 
-def statement(action, resource="*", effect="Allow"):
-    return {"Effect": effect, "Action": action, "Resource": resource}
-
-
 class Permissions(jobs.Case):
     shards = 1
 
-    def keys(self, *policies):
-        keys = []
-        for statements in policies:
-            file = self.service.folder / "policy.json"
-            file.write_text(json.dumps({"Version": "1", "Statement": statements}))
-            keys.append(self.service.create_key("--policy", file))
+    def keys(self, *of_keys):
+        keys = [policies.create_key(self.service, *statements) for statements in of_keys]
         self.service.restart()
         return keys
 
@@ -53,10 +46,8 @@ class Permissions(jobs.Case):
     def test_data_source_of_a_job_is_not_deleted(self):
         key = self.key
         members = {"endpoint": self.maxcompute.endpoint, "project": "logs", "access-key-id": key.id}
-        words = [word for pair in members.items() for word in ("--set", "=".join(pair))]
-        self.service.command(
-            "source", "create", "used", "--type", "odps", *words, "--set", f"access-key-secret={key.secret}"
-        )
+        members["access-key-secret"] = key.secret
+        self.service.command("source", "create", "used", "--type", "odps", *service.set_options(members))
         script = WITHOUT_COMMENTS.replace("odps_first", "used")
         self.assertEqual(self.create(self.service.admin, "daily", script).status, 200)
         self.assertIn("in use by job daily", self.service.refused("source", "delete", "used"))

@@ -1,9 +1,13 @@
 """Jobs: the guide's script, its mapping and its limits, as users run them."""
 
 import json
+import os
+import subprocess
 import time
 
 from kit.jobs import GUIDE, Case, timestamp, window
+from kit.paths import PROGRAM
+from kit.service import PROJECT, set_options
 
 ONE_TABLE = GUIDE.replace("pt=${startTime}", "pt=all")
 
@@ -167,9 +171,8 @@ class Rows(Case):
         end = self.end_second()
         script = self.script(ONE_TABLE.replace('"ok"', '"n"'))
         shown = self.service.command("job", "preview", "-f", script, *window(self.begin, end))
-        for part in ("replaces the rows of n, partition pt=all", "2 of logs", '"key1":"x"', "1 row of the sample, 1 dirty", "key1"):
-            if part != "2 of logs":
-                self.assertIn(part, shown)
+        for part in "replaces the rows of n, partition pt=all", '"key1":"x"', "1 row of the sample, 1 dirty":
+            self.assertIn(part, shown)
         preview = self.service.json("job", "preview", "-f", script, *window(self.begin, end), "--report", "json")
         self.assertEqual(sorted(log["row"]["key1"] for log in preview["logs"]), ["1", "x"])
         self.assertEqual((preview["rows"], len(preview["dirty"])), (1, 1))
@@ -192,12 +195,6 @@ class Rows(Case):
     def test_new_asks_and_creates(self):
         answers = ["asked", "", "logs", "", "", "odps_first", "ok", "pt=all", "n", "key1,now()", "key1,'c'", "key1,key2"]
         answers += ["", "2", "", "5", "Asia/Shanghai", "", "", "y"]
-        import os
-        import subprocess
-
-        from kit.paths import PROGRAM
-        from kit.service import PROJECT
-
         place = {"LOGSHIP_DATA": str(self.service.data), "SLS_ENDPOINT": self.service.endpoint(), "SLS_PROJECT": PROJECT}
         done = subprocess.run(
             [PROGRAM, "job", "new"], input="\n".join(answers) + "\n", capture_output=True, text=True, env={**os.environ, **place}
@@ -237,11 +234,10 @@ class OtherServices(Case):
         self.put({"key1": "later"})
         key = self.service.admin
         members = {
-            "endpoint": self.service.endpoint(), "project": "clients", "access-key-id": key.id,
+            "endpoint": self.service.endpoint(), "project": PROJECT, "access-key-id": key.id,
             "access-key-secret": key.secret,
         }
-        options = [part for name, value in members.items() for part in ("--set", f"{name}={value}")]
-        self.service.command("source", "create", "far", "--type", "loghub", *options)
+        self.service.command("source", "create", "far", "--type", "loghub", *set_options(members))
         self.create(ONE_TABLE.replace("my_loghub", "far"))
         shown = self.service.json("job", "preview", "job", *window(self.begin, end), "--report", "json")
         self.assertEqual(len(shown["logs"]), 10)

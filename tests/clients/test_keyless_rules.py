@@ -29,9 +29,8 @@ class KeylessRules(unittest.TestCase):
         self.assertIn("access-key-id", refused.json()["errorMessage"])
         key = self.maxcompute.keys.add()
         members = {"endpoint": self.maxcompute.endpoint, "project": "logs", "access-key-id": key.id}
-        words = [word for pair in members.items() for word in ("--set", "=".join(pair))]
-        secret = f"access-key-secret={key.secret}"
-        self.service.command("source", "create", "warehouse", "--type", "odps", *words, "--set", secret)
+        members["access-key-secret"] = key.secret
+        self.service.command("source", "create", "warehouse", "--type", "odps", *service.set_options(members))
         created = self.create("with-source")
         self.assertEqual(created.status, 200, created.body)
         self.assertEqual(created.body, b"")

@@ -7,8 +7,9 @@ import unittest
 from aliyun.log import LogException, LogItem, PutLogsRequest
 from aliyun.log.proto import LogGroup
 
-from kit import service
+from kit import policies, service
 from kit.operations import operations
+from kit.policies import policy, statement
 from kit.process import of_class
 from kit.sdk_worker import GROUP, Worker
 from kit.waiting import wait_for
@@ -41,14 +42,6 @@ CONSUMER = [
 ]
 
 
-def statement(action, resource="*", effect="Allow"):
-    return {"Effect": effect, "Action": action, "Resource": resource}
-
-
-def policy(*statements):
-    return {"Version": "1", "Statement": list(statements)}
-
-
 def allows(action, patterns):
     """True if a pattern matches the action, as the guide says: a `*` at the end matches any rest."""
     wanted = action.lower()
@@ -68,9 +61,7 @@ class Policies(unittest.TestCase):
         cls.service.client().create_logstore(PROJECT, "other", ttl=1, shard_count=1)
 
     def key(self, *statements):
-        file = self.service.folder / "policy.json"
-        file.write_text(json.dumps(policy(*statements), indent=4))
-        return self.service.create_key("--policy", file)
+        return policies.create_key(self.service, *statements)
 
     def clients(self, *statements):
         """SDK clients of keys with a policy each."""
@@ -273,7 +264,7 @@ class EveryOperation(unittest.TestCase):
         return self.service.request(operation.method, operation.path, sent, headers)
 
     def test_policies_decide_alone(self):
-        policies = {
+        actions_of = {
             "reader": READER,
             "consumer": CONSUMER,
             "log service": ["log:*"],
@@ -281,16 +272,12 @@ class EveryOperation(unittest.TestCase):
             "projects": ["log:*Project"],
             "everything": ["*"],
         }
-        keys = {}
-        for name, actions in policies.items():
-            file = self.service.folder / "policy.json"
-            file.write_text(json.dumps(policy(statement(actions))))
-            keys[name] = self.service.create_key("--policy", file)
+        keys = {name: policies.create_key(self.service, statement(actions)) for name, actions in actions_of.items()}
         self.service.restart()
         checks, allowed_of = 0, dict.fromkeys(keys, 0)
         for operation in operations():
             for name, key in keys.items():
-                patterns = policies[name]
+                patterns = actions_of[name]
                 suffix = patterns == ["log:*Project"]
                 expected = operation.access == "no key" or any(
                     action.endswith("Project") and action.startswith("log:") if suffix else patterns == ["*"] or allows(action, patterns)

@@ -26,12 +26,12 @@ class Checks(unittest.TestCase):
         cls.instance.create("logs", ("shard", 1), ("cursor", 1))
 
     def options(self, kind, key, **more):
-        if kind == "odps":
+        if kind in ("odps", "maxcompute"):
             members = {"endpoint": self.projects.endpoint, "project": self.projects.project}
         else:
             members = {"endpoint": self.instance.url, "instance": self.instance.instance}
         members |= {"access-key-id": key.id, "access-key-secret": key.secret, **more}
-        return ["--type", kind, *(word for pair in members.items() for word in ("--set", "=".join(pair)))]
+        return ["--type", kind, *service.set_options(members)]
 
     def passes(self, *arguments):
         return self.service.command("source", "test", *arguments)
@@ -43,7 +43,7 @@ class Checks(unittest.TestCase):
 
     def test_maxcompute_permissions(self):
         for kind in "odps", "maxcompute":
-            self.passes(*self.options(kind, self.keys.add()) if kind == "odps" else self.options("odps", self.keys.add()))
+            self.passes(*self.options(kind, self.keys.add()))
         for rights, missing in (
             ({"Read", "Describe", "Update"}, None),
             ({"Read", "Describe"}, "odps:Update"),

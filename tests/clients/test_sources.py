@@ -5,7 +5,7 @@ import socket
 import threading
 import unittest
 
-from kit import service
+from kit import policies, service
 from kit.names import ADDRESS
 from kit.process import of_class
 
@@ -72,10 +72,7 @@ projects = ["another-project"]
 
     def other_key(self, *actions):
         """A key of the other service whose policy allows these actions."""
-        file = self.other.folder / "policy.json"
-        statement = {"Effect": "Allow", "Action": actions, "Resource": "*"}
-        file.write_text(json.dumps({"Version": "1", "Statement": [statement]}))
-        key = self.other.create_key("--policy", file)
+        key = policies.create_key(self.other, policies.statement(actions))
         self.other.restart()
         return key
 
@@ -84,7 +81,7 @@ projects = ["another-project"]
             **{"endpoint": endpoint or self.other.endpoint(), "project": PROJECT},
             **{"access-key-id": key.id, "access-key-secret": key.secret},
         }
-        return ["--type", "loghub", *(word for pair in members.items() for word in ("--set", "=".join(pair)))]
+        return ["--type", "loghub", *service.set_options(members)]
 
     def test_command_line_from_creation_to_deletion(self):
         secret, file = self.service.folder / "secret", self.service.folder / "source.toml"
@@ -143,8 +140,8 @@ projects = ["another-project"]
             self.assertIn(problem, reply.json()["errorMessage"])
             for secret in SECRET, "pa55", "5337":
                 self.assertNotIn(secret, reply.json()["errorMessage"])
-        for body in [], "x", 1, None:
-            self.create(body, 400) if body is not None else None
+        for body in [], "x", 1:
+            self.create(body, 400)
 
     def test_secrets_are_in_no_reply_log_or_record(self):
         self.create(source())

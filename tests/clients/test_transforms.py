@@ -3,7 +3,6 @@
 import hashlib
 import hmac
 import json
-import os
 import tomllib
 
 from kit.process import temporary_folder
@@ -79,13 +78,8 @@ class Transforms(Case):
         self.assertEqual(self.objects("none"), [])
 
     def start_with(self, **environment):
-        before = dict(os.environ)
-        os.environ.update(environment)
-        try:
-            self.service.start()
-        finally:
-            os.environ.clear()
-            os.environ.update(before)
+        self.service.environment = environment
+        self.service.start()
 
     def test_shown_rule_can_be_applied(self):
         self.create("shown", fields(drop=["a"], mask={"b": "\\d+"}), "--transform", "fields")

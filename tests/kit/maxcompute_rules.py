@@ -7,7 +7,6 @@ from aliyun.log.proto import LogGroup
 
 from kit import service
 from kit.fakes import maxcompute
-from kit.shipping import ENVIRONMENT
 from kit.waiting import PATIENCE, wait_for
 
 SETTINGS = """
@@ -22,17 +21,6 @@ MIDNIGHT = 1_796_083_200
 HALF_HOUR = 1800
 
 
-class Served(service.Service):
-    """The service. Its variables of the environment may be changed; the next start takes them."""
-
-    def __init__(self, test, settings=SETTINGS):
-        self.environment = {}
-        super().__init__(test, settings=settings)
-
-    def spawn(self, command, environment=None, append=False, **streams):
-        super().spawn(command, {**ENVIRONMENT, **self.environment, **(environment or {})}, append, **streams)
-
-
 class Case(unittest.TestCase):
     """A test with the fake, a table with a partition column, a service and a logstore."""
 
@@ -44,7 +32,7 @@ class Case(unittest.TestCase):
         self.addCleanup(self.server.close)
         self.key = self.server.keys.add()
         self.table = self.server.add_table("t", COLUMNS, ["pt string"])
-        self.served = Served(self, self.settings)
+        self.served = service.Service(self, settings=self.settings)
         self.logstore = self.served.logstore(shards=self.shards)
         self.count = 0
 

@@ -21,6 +21,8 @@ from kit.waiting import PATIENCE, wait_for
 # The name of the service for TLS.
 NAME = names.SERVICE
 PROJECT = "clients"
+# Settings without a key must not find a key of the machine.
+KEYLESS = {"ALIBABA_CLOUD_ECS_METADATA_DISABLED": "true", "AWS_EC2_METADATA_DISABLED": "true"}
 
 
 @dataclass
@@ -63,6 +65,9 @@ class Service(Process):
     `settings` is the text of its settings file.
     """
 
+    # Variables of its environment. They may be changed; the next start takes them.
+    environment = {}
+
     def __init__(self, test, *options, settings=""):
         self.folder = temporary_folder(test)
         super().__init__(test, self.folder / "log")
@@ -84,6 +89,9 @@ class Service(Process):
         url = wait_for(self._url)
         self.scheme, _, place = url.partition("://")
         self.port = int(place.rpartition(":")[2])
+
+    def spawn(self, command, environment=None, append=False, **streams):
+        super().spawn(command, {**KEYLESS, **self.environment, **(environment or {})}, append, **streams)
 
     def _url(self):
         if not self.is_alive():
@@ -233,3 +241,8 @@ def read_all(connection):
 def position(cursor):
     """The position that a cursor points to. Positions of a shard have no gaps."""
     return int(base64.b64decode(cursor, validate=True))
+
+
+def set_options(members):
+    """The options of `logship source` that set members of a data source."""
+    return [word for pair in members.items() for word in ("--set", "=".join(pair))]

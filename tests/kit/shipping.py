@@ -16,8 +16,6 @@ from kit.waiting import wait_for
 # Seconds until a wait for a task fails. Requests are sent four times, over some seven seconds.
 PATIENCE = 300
 NEVER = 3600
-# Settings without a key must not find a key of the machine.
-ENVIRONMENT = {"ALIBABA_CLOUD_ECS_METADATA_DISABLED": "true", "AWS_EC2_METADATA_DISABLED": "true"}
 # Six bytes each in JSON: a log group that one request takes becomes an object of several parts.
 SWELLING = "".join(map(chr, range(0x0E, 0x20)))
 PART = 8 << 20
@@ -33,8 +31,8 @@ OPERATIONS = {
 
 
 class Shipping(service.Service):
-    """A service whose rules ship to the destination `lake`, with `more` settings of shipping. Its settings and its
-    variables of the environment may be changed; the next start takes them."""
+    """A service whose rules ship to the destination `lake`, with `more` settings of shipping. Its settings may be
+    changed; the next start takes them."""
 
     def __init__(self, test, lake, environment=None, **more):
         shipping = {"longest-wait-seconds": 1, "retry-seconds": NEVER, **_dashed(more)}
@@ -46,9 +44,6 @@ class Shipping(service.Service):
     def start(self):
         self.settings.write_text(_toml(self.tables))
         super().start()
-
-    def spawn(self, command, environment=None, append=False, **streams):
-        super().spawn(command, {**ENVIRONMENT, **self.environment, **(environment or {})}, append, **streams)
 
     def set(self, **settings):
         """Changes settings of the destination; None takes one out. The service starts anew."""
