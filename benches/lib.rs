@@ -1,5 +1,9 @@
 //! Helpers shared by the benchmarks.
 
+use logship_batch::batch::LogBatch;
+use logship_batch::parser::{Parser, Settings};
+use rustix::time::{ClockId, clock_gettime};
+
 /// Returns a log like those of the sample, with about 250 bytes of keys and values.
 pub fn line(number: u64) -> String {
     let noise = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -29,6 +33,27 @@ pub fn line(number: u64) -> String {
         pick(&agents, 11),
         noise.rotate_left(23)
     )
+}
+
+/// Returns logs in chunks as the program passes them to a stage: some 512 KiB each.
+pub fn chunks(lines: &[String]) -> Vec<LogBatch> {
+    let settings =
+        Settings { time_field: None, default_time: (0, 0), shards: 1, shard_field: "__source__".into() };
+    let mut parser = Parser::new(settings);
+    let parse = |block: &[String]| parser.parse((block.join("\n") + "\n").as_bytes()).batches;
+    lines.chunks(2_700).flat_map(parse).map(|(_, batch)| batch).collect()
+}
+
+/// Returns the size of all keys and values in a batch, in bytes.
+pub fn log_bytes(batch: &LogBatch) -> usize {
+    let keys: usize = batch.field_keys.iter().map(|&key| batch.keys[key as usize].len()).sum();
+    keys + batch.values.len()
+}
+
+/// Returns the CPU time of this thread, in seconds: other programs of the machine don't count.
+pub fn cpu_seconds() -> f64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
 /// Returns the median.

@@ -2,13 +2,11 @@
 //!
 //! The vendor's client for Python encodes the same rows in the same run. Standard output is a section of BENCHMARKS.md.
 
-use rustix::time::{ClockId, clock_gettime};
 use std::hint::black_box;
 use std::process::Command;
 
 use logship_batch::batch::LogBatch;
-use logship_batch::parser::{Parser, Settings};
-use logship_bench::{line, median};
+use logship_bench::{chunks, cpu_seconds, line, log_bytes, median};
 use logship_registry::Registry;
 use logship_runtime::engine::{Engine, Limits};
 use logship_runtime::stage::{Positions, RowColumn, RowEncoderStage, Table};
@@ -64,12 +62,6 @@ fn main() {
         );
     }
     client(&lines, raw);
-}
-
-/// Returns the CPU time of this thread: the time of a core.
-fn cpu_seconds() -> f64 {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
 /// Encodes the chunks as one block, as the host does. Returns its size.
@@ -132,18 +124,4 @@ fn client(lines: &[String], raw: f64) {
 
 fn row(name: &str, rows: f64, raw: f64, size: f64) {
     println!("| {name} | {:.0} | {rows:.0} | {size:.0} |", rows * raw / 1e6);
-}
-
-fn chunks(lines: &[String]) -> Vec<LogBatch> {
-    let settings =
-        Settings { time_field: None, default_time: (0, 0), shards: 1, shard_field: "__source__".into() };
-    let mut parser = Parser::new(settings);
-    let parse = |block: &[String]| parser.parse((block.join("\n") + "\n").as_bytes()).batches;
-    lines.chunks(2_700).flat_map(parse).map(|(_, batch)| batch).collect()
-}
-
-/// Returns the size of all keys and values in the batch, in bytes.
-fn log_bytes(batch: &LogBatch) -> usize {
-    let keys: usize = batch.field_keys.iter().map(|&key| batch.keys[key as usize].len()).sum();
-    keys + batch.values.len()
 }

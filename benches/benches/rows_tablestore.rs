@@ -9,8 +9,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use logship_batch::batch::LogBatch;
-use logship_batch::parser::{Parser, Settings};
-use logship_bench::{line, median};
+use logship_bench::{chunks, cpu_seconds, line, log_bytes, median};
 use logship_registry::Registry;
 use logship_runtime::engine::{Engine, Limits};
 use logship_runtime::stage::{Positions, RowColumn, Table};
@@ -18,8 +17,6 @@ use logship_runtime::stage::{Positions, RowColumn, Table};
 const LOGS: u64 = 200_000;
 const LOGS_OF_VENDOR: u64 = 5_000;
 const ROUNDS: usize = 9;
-/// Some 512 KiB, as the service reads.
-const LOGS_OF_CHUNK: usize = 2_700;
 
 /// The default key of a rule, and two typed columns.
 const CONFIG: &str = r#"{"columns":[{"column":"_logstore","constant":"3f9c/web/access"},
@@ -43,7 +40,7 @@ print(time.process_time() - begun, size)
 "#;
 
 fn main() {
-    let chunks = chunks();
+    let chunks = chunks(&(0..LOGS).map(line).collect::<Vec<_>>());
     let bytes = chunks.iter().map(log_bytes).sum::<usize>() as f64;
     let registry = Registry::new(Engine::new(Limits::default(), None).expect("an engine"));
     let stage = registry.row_encoder("rows-tablestore").expect("a built-in stage");
@@ -74,12 +71,6 @@ fn main() {
     }
 }
 
-/// Returns the CPU time of this thread, in seconds: other programs of the machine don't count.
-fn cpu_seconds() -> f64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
-}
-
 fn table() -> Table {
     let column = |(name, data_type): (&str, &str)| RowColumn {
         name: name.into(),
@@ -95,21 +86,6 @@ fn positions(batch: &LogBatch) -> Positions {
     let logs = batch.len();
     let indexes = (0..logs as u32).collect();
     Positions { shard: 0, cursors: vec![1; logs], indexes, receive_times: vec![0; logs] }
-}
-
-fn chunks() -> Vec<LogBatch> {
-    let lines: Vec<String> = (0..LOGS).map(line).collect();
-    let settings =
-        Settings { time_field: None, default_time: (0, 0), shards: 1, shard_field: "__source__".into() };
-    let mut parser = Parser::new(settings);
-    let parse = |block: &[String]| parser.parse((block.join("\n") + "\n").as_bytes()).batches;
-    lines.chunks(LOGS_OF_CHUNK).flat_map(parse).map(|(_, batch)| batch).collect()
-}
-
-/// Returns the size of all keys and values in a batch, in bytes.
-fn log_bytes(batch: &LogBatch) -> usize {
-    let keys: usize = batch.field_keys.iter().map(|&key| batch.keys[key as usize].len()).sum();
-    keys + batch.values.len()
 }
 
 fn vendor(python: &std::ffi::OsStr) -> f64 {

@@ -9,11 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from kit.application import Application, manifest, stage
 from kit.fakes.faults import Slow
 from kit.fakes.put_store import Store
-from kit.paths import PROGRAM, ROOT
+from kit.paths import COMPONENTS_EXAMPLES, PROGRAM, ROOT
 from kit.process import temporary_folder
 from kit.waiting import wait_for
 
-MISBEHAVING = ROOT / "target/components-examples/misbehaving-stage.wasm"
+MISBEHAVING = COMPONENTS_EXAMPLES / "misbehaving-stage.wasm"
 ACTS = ["behave", "trap", "loop", "loop-of-fills", "loop-of-calls", "allocate", "grow", "recurse"]
 RULES = {act: {"format": {"type": "none", "act": act}, "compression": "none"} for act in ACTS}
 LINE = b'{"id":"1"}\n'
@@ -103,7 +103,7 @@ class Composed(unittest.TestCase):
     def test_guarded_stages_make_the_same_object(self):
         lines = b"".join(b'{"id":"%d","text":"\xc3\xa9 %s"}\n' % (n, b"x" * (n % 300)) for n in range(3000))
         rules = {"lake": {"compression": "snappy"}}
-        stages = {"encoder": ROOT / "target/components-examples/encode-logfmt.wasm"}
+        stages = {"encoder": COMPONENTS_EXAMPLES / "encode-logfmt.wasm"}
         digests = set()
         for options in (), ("--unguarded",), ("--trigger-memory", "512", "--stage-memory", "64"):
             whole = compose(self, manifest(rules, **stages), *options)

@@ -15,10 +15,10 @@ from functions.test_functions import literals, logs
 from kit.application import LINES, TASK, Application, manifest
 from kit.fakes.faults import Slow
 from kit.fakes.put_store import Store
-from kit.paths import ROOT
+from kit.paths import COMPONENTS_EXAMPLES
 from kit.waiting import wait_for
 
-MISBEHAVING = ROOT / "target/components-examples/misbehaving-stage.wasm"
+MISBEHAVING = COMPONENTS_EXAMPLES / "misbehaving-stage.wasm"
 # An instance serves all calls of a test.
 ONE_INSTANCE = ("--max-instance-reuse-count", "1000000", "--idle-instance-timeout", "600s")
 SINGLE_USE = ("--max-instance-reuse-count", "1")

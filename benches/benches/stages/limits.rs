@@ -29,7 +29,7 @@ impl Load<'_> {
     }
 
     /// Pushes everything into a stage.
-    fn push(&self, stage: &Stage, config: &str) -> usize {
+    pub(crate) fn push(&self, stage: &Stage, config: &str) -> usize {
         match stage {
             Stage::Encoder(stage) => {
                 let mut object = stage.open(config).expect("a configuration");

@@ -9,15 +9,14 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use logship_batch::batch::LogBatch;
-use logship_batch::parser::{Parser, Settings};
-use logship_bench::{line, median};
+use logship_bench::{chunks, line, log_bytes, median};
 use logship_registry::Registry;
 use logship_runtime::engine::{Engine, Limits};
-use logship_runtime::stage::Request;
+use logship_runtime::stage::{Request, Stage};
 use logship_stage::object_path::Request as NativeRequest;
 use logship_stage::{Batch, Compressor, Encoder, Formatter, LogGroup, Renderer, Tag, Transformer};
 
-const LOGS: usize = 200_000;
+const LOGS: u64 = 200_000;
 pub(crate) const ROUNDS: usize = 15;
 pub(crate) const PARQUET: &str = r#"{"compression":"snappy","columns":[
     {"key":"__time__","type":"int64"},{"key":"__topic__"},{"key":"__source__"},{"key":"method"},{"key":"path"},
@@ -36,7 +35,7 @@ const TRANSFORMS: [(&str, &str); 5] = [
 ];
 
 fn main() {
-    let chunks = chunks(LOGS);
+    let chunks = chunks(&(0..LOGS).map(line).collect::<Vec<_>>());
     let native: Vec<Batch> = chunks.iter().map(native).collect();
     let bytes = chunks.iter().map(log_bytes).sum::<usize>() as f64;
     let registry = Registry::new(Engine::new(Limits::default(), None).expect("an engine"));
@@ -57,24 +56,18 @@ fn main() {
         bytes / LOGS as f64
     );
     println!("| stage | native MB/s | component MB/s | component/native |\n|---|---:|---:|---:|");
-    let bench = Bench { registry: &registry, rounds: ROUNDS };
-    bench.encoder::<encode_json::JsonEncoder>("encode-json", "", &native, &chunks, bytes);
-    bench.encoder::<encode_csv::CsvEncoder>("encode-csv", CSV, &native, &chunks, bytes);
-    bench.encoder::<encode_parquet::ParquetEncoder>("encode-parquet", PARQUET, &native, &chunks, bytes);
+    let bench = Bench { registry: &registry, rounds: ROUNDS, native: &native, load: &load };
+    bench.encoder::<encode_json::JsonEncoder>("encode-json", "");
+    bench.encoder::<encode_csv::CsvEncoder>("encode-csv", CSV);
+    bench.encoder::<encode_parquet::ParquetEncoder>("encode-parquet", PARQUET);
     bench.compressor::<compress_snappy::SnappyCompressor>("compress-snappy", &json);
     bench.compressor::<compress_gzip::GzipCompressor>("compress-gzip", &json);
     bench.compressor::<compress_zstd::ZstdCompressor>("compress-zstd", &json);
-    bench.formatter::<siem_hec::HecFormatter>(
-        "siem-hec",
-        r#"{"sourcetype":"sls","source":"access"}"#,
-        &native,
-        &chunks,
-        bytes,
-    );
-    bench.formatter::<siem_syslog::SyslogFormatter>("siem-syslog", "", &native, &chunks, bytes);
+    bench.formatter::<siem_hec::HecFormatter>("siem-hec", r#"{"sourcetype":"sls","source":"access"}"#);
+    bench.formatter::<siem_syslog::SyslogFormatter>("siem-syslog", "");
     for (case, config) in TRANSFORMS {
         let name = format!("transform-fields: {case}");
-        bench.transformer::<transform_fields::FieldsTransformer>(&name, config, &native, &chunks, bytes);
+        bench.transformer::<transform_fields::FieldsTransformer>(&name, config);
     }
     bench.renderer();
     bench.pool();
@@ -85,72 +78,42 @@ fn main() {
 struct Bench<'a> {
     registry: &'a Registry,
     rounds: usize,
+    /// The chunks of the load, for native code.
+    native: &'a [Batch],
+    load: &'a limits::Load<'a>,
 }
 
 impl Bench<'_> {
-    fn encoder<E: Encoder>(
-        &self,
-        name: &str,
-        config: &str,
-        native: &[Batch],
-        chunks: &[LogBatch],
-        bytes: f64,
-    ) {
-        let stage = self.registry.encoder(name).expect("a built-in stage");
+    fn encoder<E: Encoder>(&self, name: &str, config: &str) {
+        let stage = Stage::Encoder(self.registry.encoder(name).expect("a built-in stage"));
         let run_native = || {
             let mut object = E::open(config).expect("a configuration");
-            let written: usize = native.iter().map(|batch| object.push(batch).expect("encodes").len()).sum();
+            let push = |batch| object.push(batch).expect("encodes").len();
+            let written: usize = self.native.iter().map(push).sum();
             written + object.finish().expect("ends").len()
         };
-        let run_component = || {
-            let mut object = stage.open(config).expect("a configuration");
-            let written: usize = chunks.iter().map(|batch| object.push(batch).expect("encodes").len()).sum();
-            written + object.finish().expect("ends").0.len()
-        };
-        self.compare(name, bytes, run_native, run_component);
+        self.compare(name, config, run_native, &stage);
     }
 
-    fn formatter<F: Formatter>(
-        &self,
-        name: &str,
-        config: &str,
-        native: &[Batch],
-        chunks: &[LogBatch],
-        bytes: f64,
-    ) {
-        let stage = self.registry.formatter(name).expect("a built-in stage");
+    fn formatter<F: Formatter>(&self, name: &str, config: &str) {
+        let stage = Stage::Formatter(self.registry.formatter(name).expect("a built-in stage"));
         let run_native = || {
             let mut session = F::open(config).expect("a configuration");
-            native.iter().map(|batch| session.push(batch).expect("formats").bytes.len()).sum()
+            self.native.iter().map(|batch| session.push(batch).expect("formats").bytes.len()).sum()
         };
-        let run_component = || {
-            let mut session = stage.open(config).expect("a configuration");
-            chunks.iter().map(|batch| session.push(batch).expect("formats").bytes.len()).sum()
-        };
-        self.compare(name, bytes, run_native, run_component);
+        self.compare(name, config, run_native, &stage);
     }
 
-    fn transformer<T: Transformer>(
-        &self,
-        name: &str,
-        config: &str,
-        native: &[Batch],
-        chunks: &[LogBatch],
-        bytes: f64,
-    ) {
+    fn transformer<T: Transformer>(&self, name: &str, config: &str) {
         let stage = name.split(':').next().expect("a name");
-        let stage = self.registry.transformer(stage).expect("a built-in stage");
+        let stage = Stage::Transformer(self.registry.transformer(stage).expect("a built-in stage"));
         let run_native = || {
             let mut session = T::open(config).expect("a configuration");
             // Clones the batch, as a component receives a copy too.
             let push = |batch: &Batch| session.push(batch.clone()).expect("transforms").batch.values.len();
-            native.iter().map(push).sum()
+            self.native.iter().map(push).sum()
         };
-        let run_component = || {
-            let mut session = stage.open(config).expect("a configuration");
-            chunks.iter().map(|batch| session.push(batch).expect("transforms").batch.values.len()).sum()
-        };
-        self.compare(name, bytes, run_native, run_component);
+        self.compare(name, config, run_native, &stage);
     }
 
     /// Measures a compressor. Clones each chunk before the push, outside the measured time, so that the chunk is in the
@@ -177,8 +140,10 @@ impl Bench<'_> {
         self.compare_timed(name, bytes, run_native, run_component);
     }
 
-    fn compare(&self, name: &str, bytes: f64, native: impl Fn() -> usize, component: impl Fn() -> usize) {
-        self.compare_timed(name, bytes, || timed(&native), || timed(&component));
+    /// Compares native code with a stage, which gets the load.
+    fn compare(&self, name: &str, config: &str, native: impl Fn() -> usize, stage: &Stage) {
+        let component = || self.load.push(stage, config);
+        self.compare_timed(name, self.load.bytes, || timed(&native), || timed(&component));
     }
 
     /// Runs both in alternating rounds. Each returns the bytes written and the seconds taken.
@@ -259,27 +224,6 @@ fn push_cached(chunks: &[Vec<u8>], mut push: impl FnMut(&[u8]) -> usize) -> (usi
         seconds += begun.elapsed().as_secs_f64();
     }
     (written, seconds)
-}
-
-/// Returns access logs in chunks as the program passes them to an encoder, one per block of 1 MiB.
-fn chunks(logs: usize) -> Vec<LogBatch> {
-    let lines: Vec<String> = (0..logs as u64).map(line).collect();
-    let settings =
-        Settings { time_field: None, default_time: (0, 0), shards: 1, shard_field: "__source__".into() };
-    let mut parser = Parser::new(settings);
-    let mut chunks = vec![];
-    for block in lines.chunks(2_700) {
-        chunks.extend(
-            parser.parse((block.join("\n") + "\n").as_bytes()).batches.into_iter().map(|(_, batch)| batch),
-        );
-    }
-    chunks
-}
-
-/// Returns the size of all keys and values in the batch, in bytes.
-fn log_bytes(batch: &LogBatch) -> usize {
-    let keys: usize = batch.field_keys.iter().map(|&key| batch.keys[key as usize].len()).sum();
-    keys + batch.values.len()
 }
 
 fn native(batch: &LogBatch) -> Batch {
