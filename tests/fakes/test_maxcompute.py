@@ -12,6 +12,7 @@ import requests
 from odps import ODPS, errors
 from odps.accounts import StsAccount
 from odps.tunnel import CompressOption, TableTunnel
+from odps.tunnel.checksum import Checksum
 from odps.tunnel.errors import TunnelError
 
 from kit.fakes import maxcompute
@@ -307,8 +308,6 @@ def now(ahead=0):
 
 def framed(payload, size=65536):
     """An Arrow body of one short chunk."""
-    from odps.tunnel.checksum import Checksum
-
     crc = Checksum()
     crc.update(payload)
     return size.to_bytes(4, "big") + payload + int(crc.getvalue()).to_bytes(4, "big")

@@ -8,8 +8,8 @@ use anyhow::Result;
 use crate::workspace::Workspace;
 use crate::{build, command};
 
-/// Benchmarks: single stages, row encoders, the service and its store, shipping, SIEM delivery, functions, and `logship ship`. All
-/// but `ship` are cargo benchmarks of the package logship-bench.
+/// Benchmarks: single stages, row encoders, the service and its store, shipping, SIEM delivery, functions, and
+/// `logship ship`. All but `ship` are cargo benchmarks of the package logship-bench.
 pub(crate) const SECTIONS: [&str; 7] = ["stages", "rows", "service", "shipping", "siem", "functions", "ship"];
 
 /// Options of a benchmark run.

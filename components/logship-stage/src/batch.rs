@@ -157,10 +157,7 @@ impl<'a> Group<'a> {
 
     /// Returns the tags with distinct keys, in order: of repeated ones only the last.
     pub fn distinct_tags(&self) -> Vec<&'a Tag> {
-        let mut later = HashSet::new();
-        let mut tags: Vec<_> = self.tags().iter().rev().filter(|tag| later.insert(&tag.key)).collect();
-        tags.reverse();
-        tags
+        distinct_tags(self.raw())
     }
 
     fn raw(&self) -> &'a LogGroup {
@@ -177,6 +174,14 @@ impl<'a> Group<'a> {
             Log { batch, index, fields }
         })
     }
+}
+
+/// Returns the tags of a group with distinct keys, in order: of repeated ones only the last.
+pub fn distinct_tags(group: &LogGroup) -> Vec<&Tag> {
+    let mut later = HashSet::new();
+    let mut tags: Vec<_> = group.tags.iter().rev().filter(|tag| later.insert(&tag.key)).collect();
+    tags.reverse();
+    tags
 }
 
 /// One log.

@@ -124,7 +124,7 @@ mod repeats;
 mod reserved;
 mod writer;
 
-pub use batch::{Batch, Field, Group, Log, LogBatch, LogGroup, Tag};
+pub use batch::{Batch, Field, Group, Log, LogBatch, LogGroup, Tag, distinct_tags};
 pub use builder::BatchBuilder;
 pub use error::{Error, Result};
 #[doc(hidden)]

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use logship_stage::{Batch, LogGroup};
+use logship_stage::{Batch, LogGroup, distinct_tags};
 
 use crate::plain_buffer::Name;
 
@@ -105,9 +105,7 @@ impl OtherColumns {
                 properties.push((self.slot(key), value.clone()));
             }
         }
-        let mut later = HashSet::new();
-        let tags: Vec<_> = group.tags.iter().rev().filter(|tag| later.insert(&tag.key)).collect();
-        for tag in tags.into_iter().rev() {
+        for tag in distinct_tags(group) {
             properties.push((self.slot(&format!("{TAG}{}", tag.key)), tag.value.clone()));
         }
         properties.retain(|(slot, _)| *slot != Slot::None);
