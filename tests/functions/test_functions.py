@@ -19,7 +19,7 @@ from kit.fakes import hec
 from kit.fakes.faults import Reset, Say, Slow
 from kit.fakes.hec_faults import Refuse
 from kit.fakes.put_store import Store
-from kit.paths import PROGRAM, ROOT
+from kit.paths import COMPONENTS_EXAMPLES, PROGRAM, ROOT
 from kit.process import temporary_folder
 from kit.waiting import wait_for
 
@@ -297,7 +297,7 @@ class Misbehaviour(unittest.TestCase):
     def application(self, deadline):
         acts = ["behave", "trap", "loop", "allocate", "recurse", "reject", "too-large", "trap-at-end"]
         rules = {act: {"format": {"type": "none", "act": act}, "compression": "none"} for act in acts}
-        text = manifest(rules, encoder=ROOT / "target/components-examples/misbehaving-stage.wasm")
+        text = manifest(rules, encoder=COMPONENTS_EXAMPLES / "misbehaving-stage.wasm")
         return Application(self, text, "--stage-deadline", str(deadline))
 
     def test_failing_stage_ends_only_its_call(self):
