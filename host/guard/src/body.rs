@@ -18,11 +18,8 @@ use wasm_encoder::reencode::Reencode;
 use wasm_encoder::{BlockType, Function, Instruction, ValType};
 use wasmparser::{FunctionBody, Operator};
 
-use crate::charges::{Charge, Charges, is_bulk, is_returning_call, is_tail_call};
+use crate::charges::{Charge, Charges, is_returning_call, is_tail_call, length_unit};
 use crate::error::GuardError;
-
-/// The bytes that count like one instruction when they are copied or filled, as a power of two.
-const BYTES_PER_INSTRUCTION: i64 = 3;
 
 /// The functions and globals of a module that a guarded function uses.
 #[derive(Debug, Clone, Copy)]
@@ -150,8 +147,8 @@ impl Writer {
             Operator::End => self.depth -= 1,
             _ => {}
         }
-        if is_bulk(&operator) {
-            self.charge_length();
+        if let Some(unit) = length_unit(&operator) {
+            self.charge_length(unit);
         }
         let returns = is_returning_call(&operator);
         let leaves =
@@ -197,14 +194,14 @@ impl Writer {
         self.subtract(&[Instruction::I64Const(instructions)], charge.is_head);
     }
 
-    /// Charges for the length on top of the stack, an `i32`.
-    fn charge_length(&mut self) {
+    /// Charges for the length on top of the stack, an `i32`. Two to the power of `unit` count like one instruction.
+    fn charge_length(&mut self, unit: i64) {
         let length = self.left + 1;
         self.write(&[Instruction::LocalTee(length)]);
         let charge = [
             Instruction::LocalGet(length),
             Instruction::I64ExtendI32U,
-            Instruction::I64Const(BYTES_PER_INSTRUCTION),
+            Instruction::I64Const(unit),
             Instruction::I64ShrU,
         ];
         self.subtract(&charge, true);

@@ -20,6 +20,9 @@ const GROW: u64 = 1000;
 /// The charge of an exception.
 const THROW: u64 = 200;
 
+/// The bytes that count like one instruction when they are copied or filled, as a power of two.
+const BYTES_PER_INSTRUCTION: i64 = 3;
+
 /// A charge, and its place: behind the operator with this number. The first operator has number 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Charge {
@@ -129,7 +132,7 @@ impl Charges {
             Operator::MemoryGrow { .. } | Operator::TableGrow { .. } => {
                 // Its caller's charge for the call would be too small.
                 self.has_calls = true;
-                self.has_bulk |= is_bulk(operator);
+                self.has_bulk |= length_unit(operator).is_some();
                 GROW
             }
             Operator::Throw { .. } | Operator::ThrowRef => {
@@ -140,7 +143,7 @@ impl Charges {
                 self.catches = true;
                 1
             }
-            operator if is_bulk(operator) => {
+            operator if length_unit(operator).is_some() => {
                 self.has_bulk = true;
                 CALL
             }
@@ -166,16 +169,17 @@ fn is_call(operator: &Operator<'_>) -> bool {
     is_returning_call(operator) || is_tail_call(operator)
 }
 
-/// Returns true if the operator's time depends on the length on top of the stack.
-pub(crate) fn is_bulk(operator: &Operator<'_>) -> bool {
-    matches!(
-        operator,
-        Operator::MemoryCopy { .. }
-            | Operator::MemoryFill { .. }
-            | Operator::MemoryInit { .. }
-            | Operator::TableCopy { .. }
-            | Operator::TableFill { .. }
-            | Operator::TableInit { .. }
-            | Operator::TableGrow { .. }
-    )
+/// Returns the part of the length on top of the stack that counts like one instruction, as a power of two, if the
+/// operator's time depends on the length: some bytes of a memory, or one element of a table.
+pub(crate) fn length_unit(operator: &Operator<'_>) -> Option<i64> {
+    match operator {
+        Operator::MemoryCopy { .. } | Operator::MemoryFill { .. } | Operator::MemoryInit { .. } => {
+            Some(BYTES_PER_INSTRUCTION)
+        }
+        Operator::TableCopy { .. }
+        | Operator::TableFill { .. }
+        | Operator::TableInit { .. }
+        | Operator::TableGrow { .. } => Some(0),
+        _ => None,
+    }
 }

@@ -12,13 +12,13 @@ use wasm_encoder::{
 };
 use wasmparser::{
     Chunk, ComponentAlias, ComponentAliasSectionReader, ComponentExternalKind, ComponentInstance,
-    ComponentOuterAliasKind, ComponentTypeRef, ExternalKind, Instance, InstanceSectionReader, Parser,
-    Payload, Validator, WasmFeatures,
+    ComponentOuterAliasKind, ComponentTypeRef, Instance, InstanceSectionReader, Parser, Payload, Validator,
+    WasmFeatures,
 };
 
 use crate::entries::Entries;
 use crate::error::GuardError;
-use crate::module::{COUNTER_MODULE, counter_module, entry_name, with_budget, with_memory_limit};
+use crate::module::{COUNTER_MODULE, counter_module, entry_name, with_budget, with_maximum};
 use crate::sections::slice;
 
 /// The limits that are written into a component.
@@ -100,7 +100,7 @@ impl Rewriter<'_> {
             out.section(InstanceSection::new().instantiate(0, NO_ARGUMENTS));
         }
         let mut modules = Modules { by_module: entries.by_module()?, next: 0, budget, memory: guard.memory };
-        let mut functions = 0;
+        let mut lifted = entries.lifted_aliases();
         for payload in payloads {
             match payload {
                 Payload::ModuleSection { unchecked_range: range, .. } => {
@@ -116,10 +116,9 @@ impl Rewriter<'_> {
                     out.section(&instances(section)?);
                 }
                 Payload::ComponentAliasSection(section) if budget.is_some() => {
-                    out.section(&aliases(section, &entries, &mut functions)?);
+                    out.section(&aliases(section, &mut lifted)?);
                 }
                 payload => {
-                    functions += core_functions(&payload)?;
                     if let Some((id, range)) = payload.as_section() {
                         out.section(&RawSection { id, data: slice(bytes, &range)? });
                     }
@@ -167,7 +166,7 @@ impl Modules<'_> {
         self.next += 1;
         match (self.budget, self.memory) {
             (Some(budget), memory) => with_budget(module, &entries, signed(budget), memory),
-            (None, Some(memory)) => with_memory_limit(module, memory),
+            (None, Some(_)) => with_maximum(module, self.memory),
             (None, None) => Ok(module.to_vec()),
         }
     }
@@ -193,11 +192,10 @@ fn instances(section: InstanceSectionReader<'_>) -> Result<InstanceSection, Guar
     Ok(instances)
 }
 
-/// Rewrites aliases: lifted functions are those that reset the counter. `functions` counts the core functions.
+/// Rewrites aliases: lifted functions are those that reset the counter. `lifted` tells it for each core function.
 fn aliases(
     section: ComponentAliasSectionReader<'_>,
-    entries: &Entries<'_>,
-    functions: &mut u32,
+    lifted: &mut impl Iterator<Item = bool>,
 ) -> Result<ComponentAliasSection, GuardError> {
     let mut aliases = ComponentAliasSection::new();
     for alias in section {
@@ -206,34 +204,11 @@ fn aliases(
             aliases.alias(alias);
             continue;
         };
-        let is_function = kind == wasm_encoder::ExportKind::Func;
-        let is_lifted = is_function && entries.is_lifted(*functions);
-        *functions += u32::from(is_function);
+        let is_lifted = kind == wasm_encoder::ExportKind::Func && lifted.next() == Some(true);
         let name = if is_lifted { entry_name(name) } else { name.to_owned() };
         aliases.alias(Alias::CoreInstanceExport { instance: instance + 1, kind, name: &name });
     }
     Ok(aliases)
-}
-
-/// Returns the number of core functions that a section defines.
-fn core_functions(payload: &Payload<'_>) -> Result<u32, GuardError> {
-    let mut functions = 0;
-    match payload {
-        Payload::ComponentCanonicalSection(section) => {
-            for function in section.clone() {
-                functions += u32::from(!matches!(function?, wasmparser::CanonicalFunction::Lift { .. }));
-            }
-        }
-        Payload::ComponentAliasSection(section) => {
-            for alias in section.clone() {
-                let is_function =
-                    matches!(alias?, ComponentAlias::CoreInstanceExport { kind: ExternalKind::Func, .. });
-                functions += u32::from(is_function);
-            }
-        }
-        _ => {}
-    }
-    Ok(functions)
 }
 
 /// Fails if a component gets or passes on core modules, which could be instantiated without a counter.

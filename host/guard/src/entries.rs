@@ -71,19 +71,22 @@ impl<'a> Entries<'a> {
     }
 
     fn canonical(&mut self, function: &CanonicalFunction) {
+        if let CanonicalFunction::Lift { core_func_index, .. } = function {
+            self.lifted.insert(*core_func_index);
+        } else {
+            self.functions.push(None);
+        }
         let options: &[CanonicalOption] = match function {
-            CanonicalFunction::Lift { core_func_index, options, .. } => {
-                self.lifted.insert(*core_func_index);
-                options
-            }
-            CanonicalFunction::Lower { options, .. } => {
-                self.functions.push(None);
-                options
-            }
-            _ => {
-                self.functions.push(None);
-                &[]
-            }
+            CanonicalFunction::Lift { options, .. }
+            | CanonicalFunction::Lower { options, .. }
+            | CanonicalFunction::TaskReturn { options, .. }
+            | CanonicalFunction::StreamRead { options, .. }
+            | CanonicalFunction::StreamWrite { options, .. }
+            | CanonicalFunction::FutureRead { options, .. }
+            | CanonicalFunction::FutureWrite { options, .. }
+            | CanonicalFunction::ErrorContextNew { options }
+            | CanonicalFunction::ErrorContextDebugMessage { options } => options,
+            _ => &[],
         };
         for option in options {
             match option {
@@ -119,8 +122,9 @@ impl<'a> Entries<'a> {
         Ok(entries)
     }
 
-    /// Returns true if the core function with this index is lifted.
-    pub(crate) fn is_lifted(&self, function: u32) -> bool {
-        self.lifted.contains(&function)
+    /// Returns, for each core function that is an export of an instance, true if it is lifted.
+    pub(crate) fn lifted_aliases(&self) -> impl Iterator<Item = bool> {
+        let aliases = (0..).zip(&self.functions).filter(|(_, export)| export.is_some());
+        aliases.map(|(function, _)| self.lifted.contains(&function))
     }
 }

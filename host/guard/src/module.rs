@@ -29,15 +29,18 @@ pub(crate) fn entry_name(name: &str) -> String {
     format!("{COUNTER_MODULE}/{name}")
 }
 
-/// Returns a module with a maximum for its memories, and otherwise unchanged.
-pub(crate) fn with_memory_limit(module: &[u8], bytes: u64) -> Result<Vec<u8>, GuardError> {
+/// Returns a module with a maximum for its memories, if there is one, and for its tables, and otherwise unchanged.
+pub(crate) fn with_maximum(module: &[u8], memory: Option<u64>) -> Result<Vec<u8>, GuardError> {
     let mut limited = Module::new();
     for payload in Parser::new(0).parse_all(module) {
-        match payload? {
-            Payload::MemorySection(section) => {
+        match (payload?, memory) {
+            (Payload::MemorySection(section), Some(bytes)) => {
                 limited.section(&limit_memories(section, bytes)?);
             }
-            payload => {
+            (Payload::TableSection(section), _) => {
+                limited.section(&limit_tables(&mut RoundtripReencoder, section)?);
+            }
+            (payload, _) => {
                 if let Some((id, range)) = payload.as_section() {
                     let data = slice(module, &range)?;
                     limited.section(&RawSection { id, data });
@@ -73,7 +76,7 @@ pub(crate) fn with_budget(
         if !entries.is_empty() {
             return Err(GuardError::Shape("lets calls enter a module without functions"));
         }
-        return memory.map_or(Ok(module.to_vec()), |bytes| with_memory_limit(module, bytes));
+        return with_maximum(module, memory);
     }
     let rewriter = Rewriter::new(&sections, entries, budget)?;
     rewriter.rewrite(&sections, module, memory)

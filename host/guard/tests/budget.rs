@@ -252,6 +252,20 @@ fn fills_and_copies_pay_for_their_length() {
     }
 }
 
+/// An element of a table counts like an instruction.
+#[test]
+fn tables_pay_for_their_elements() {
+    let work = r#"(table 100000 funcref)
+        (func (export "f") (param $n i32) (result i32) (local $i i32)
+            (loop (table.fill (i32.const 0) (ref.null func) (i32.const 100000))
+                (local.set $i (i32.add (local.get $i) (i32.const 1)))
+                (br_if 0 (i32.lt_u (local.get $i) (local.get $n))))
+            (local.get $i))"#;
+    let mut host = Host::new(&guard(&component(work)).unwrap()).unwrap();
+    assert_eq!(host.call(9).unwrap(), 9);
+    assert_out_of_budget("table.fill", &host.call(11).unwrap_err());
+}
+
 /// Modules that call each other have one budget, whichever of them loops.
 #[test]
 fn modules_share_the_budget() {

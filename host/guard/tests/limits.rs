@@ -10,12 +10,17 @@ fn rejected(text: &str) -> String {
     GUARD.component(&wat::parse_str(text).unwrap(), &|_| false).expect_err(text).to_string()
 }
 
-/// Returns the results of `f` in a component with a module.
+/// Returns the result of `f` in a component with a module.
 fn call(guard: Guard, module: &str, n: u32) -> u32 {
     let text = format!(
         r#"(component (core module $m {module}) (core instance $i (instantiate $m))
             (func (export "f") (param "n" u32) (result u32) (canon lift (core func $i "f"))))"#
     );
+    call_component(guard, &text, n)
+}
+
+/// Returns the result of a component's `f`.
+fn call_component(guard: Guard, text: &str, n: u32) -> u32 {
     let component = guard.component(&wat::parse_str(text).unwrap(), &|_| false).unwrap();
     let engine = Engine::default();
     let mut store = Store::new(&engine, ());
@@ -51,6 +56,24 @@ fn table_grows_to_its_maximum_only() {
     assert_eq!(call(guard, module, 1 << 20), u32::MAX);
 }
 
+/// Another module could grow it.
+#[test]
+fn table_of_module_without_functions_grows_to_its_maximum_only() {
+    let component = r#"(component
+        (core module $t (table (export "t") 1 funcref))
+        (core module $m
+            (import "t" "t" (table 1 funcref))
+            (func (export "f") (param i32) (result i32) (table.grow (ref.null func) (local.get 0))))
+        (core instance $t (instantiate $t))
+        (core instance $i (instantiate $m (with "t" (instance $t))))
+        (func (export "f") (param "n" u32) (result u32) (canon lift (core func $i "f"))))"#;
+    for memory in [GUARD.memory, None] {
+        let guard = Guard { budget: Some(1 << 40), memory };
+        assert_eq!(call_component(guard, component, 1000), 1);
+        assert_eq!(call_component(guard, component, 1 << 20), u32::MAX);
+    }
+}
+
 #[test]
 fn rejects_memory_that_is_too_large_at_the_start() {
     let error = rejected("(component (core module (memory 17)))");
@@ -80,6 +103,18 @@ fn rejects_components_that_hide_their_calls() {
         (core instance $n (instantiate $n (with "m" (instance (export "f" (func $f))))))
         (func (export "f") (result u32) (canon lift (core func $f))))"#;
     assert!(rejected(hidden).contains("calls a lifted function itself"));
+    // Allocations for a stream's elements would reset the counter.
+    let reading = r#"(component
+        (core module $m (memory (export "m") 1)
+            (func (export "f") (param i32 i32 i32 i32) (result i32) (i32.const 0)))
+        (core instance $i (instantiate $m))
+        (alias core export $i "f" (core func $f))
+        (alias core export $i "m" (core memory $memory))
+        (type $strings (stream string))
+        (core func (canon stream.read $strings async (memory $memory) (realloc $f)))
+        (func (export "f") (param "a" u32) (param "b" u32) (param "c" u32) (param "d" u32) (result u32)
+            (canon lift (core func $f))))"#;
+    assert!(rejected(reading).contains("calls a lifted function itself"));
     let passed = "(component (core module $m) (component (alias outer 1 $m (core module))))";
     assert!(rejected(passed).contains("passes core modules"));
     let exported = r#"(component (core module $m) (export "m" (core module $m)))"#;
