@@ -56,6 +56,16 @@ impl Test {
         Self { directory, now, since_boot, store }
     }
 
+    /// Stops the store, and opens it again after `meanwhile`.
+    fn reopen(self, meanwhile: impl FnOnce(&Self)) -> Self {
+        self.store.close();
+        meanwhile(&self);
+        let Self { directory, now, since_boot, store } = self;
+        drop(store);
+        let store = open(directory.path(), &now, &since_boot, false);
+        Self { directory, now, since_boot, store }
+    }
+
     fn shard(&self) -> Arc<Shard> {
         Arc::clone(self.store.catalog().logstore("p", "l").unwrap().shard(0).unwrap())
     }
@@ -173,10 +183,7 @@ async fn clock_that_jumps_deletes_nothing_until_confirmed() {
     let position = test.put().await;
     assert!(test.store.received_at(&test.shard(), position).unwrap() < START / 1_000_000 + 60);
     // The same after a restart.
-    let Test { directory, now, since_boot, store } = test;
-    drop(store);
-    let store = open(directory.path(), &now, &since_boot, false);
-    let test = Test { directory, now, since_boot, store };
+    let test = test.reopen(|_| ());
     assert!(test.store.clock_ahead().is_some());
     assert_eq!(test.groups_later(), 2);
     // Corrected: everything is as before.
@@ -207,13 +214,11 @@ async fn stop_is_no_step_of_the_clock() {
     let test = Test::new(false).await;
     test.put().await;
     test.pass(HOUR);
-    let Test { directory, now, since_boot, store } = test;
-    drop(store);
     // The machine ran while the service was stopped for a weekend.
-    now.fetch_add(3 * DAY, Ordering::Relaxed);
-    since_boot.fetch_add(3 * DAY, Ordering::Relaxed);
-    let store = open(directory.path(), &now, &since_boot, false);
-    let test = Test { directory, now, since_boot, store };
+    let test = test.reopen(|test| {
+        test.now.fetch_add(3 * DAY, Ordering::Relaxed);
+        test.since_boot.fetch_add(3 * DAY, Ordering::Relaxed);
+    });
     assert_eq!((test.store.clock_ahead(), test.store.clock_settles_in()), (None, None));
     test.wait_for_groups(0);
 }
@@ -223,12 +228,10 @@ async fn retention_waits_for_the_clock_after_the_machine_was_off() {
     let test = Test::new(false).await;
     test.put().await;
     test.pass(HOUR);
-    let Test { directory, now, since_boot, store } = test;
-    drop(store);
-    now.fetch_add(3 * DAY, Ordering::Relaxed);
-    since_boot.store(1, Ordering::Relaxed);
-    let store = open(directory.path(), &now, &since_boot, false);
-    let test = Test { directory, now, since_boot, store };
+    let test = test.reopen(|test| {
+        test.now.fetch_add(3 * DAY, Ordering::Relaxed);
+        test.since_boot.store(1, Ordering::Relaxed);
+    });
     assert_eq!((test.store.clock_ahead(), test.store.clock_settles_in()), (None, Some(3600)));
     // New logs have the right time at once, so they do not expire with the old ones.
     let position = test.put().await;
