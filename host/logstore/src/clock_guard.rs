@@ -1,4 +1,4 @@
-//! The guard of the clock: a clock that is set far forward must not delete logs, and forget nothing early.
+//! The guard of the clock: a clock that is set forward must not delete logs or forget put ids early.
 //!
 //! The guard compares the wall clock with the clock of the machine's boot, which counts the time of suspends too. After a
 //! step forward of more than the bound, the store goes on with its own time, and deletes nothing, until the clock is set
@@ -24,6 +24,8 @@ pub(crate) struct ClockGuard {
     boot: String,
     /// The largest accepted step forward, in microseconds.
     bound: u64,
+    /// False if nothing expires.
+    expires: bool,
     state: Mutex<State>,
 }
 
@@ -57,8 +59,7 @@ impl std::fmt::Debug for ClockGuard {
 impl ClockGuard {
     /// Creates a guard. `last` is the last known moment before the start.
     pub(crate) fn new(options: &Options, last: Option<&Moment>) -> Arc<Self> {
-        let Options { clock: wall, since_boot, boot, clock_step: bound, .. } = options.clone();
-        let now = Moment { time: wall(), boot: boot.clone(), since_boot: since_boot() };
+        let now = options.moment();
         let stopped = last.map(|last| now.since(last));
         let start = match (last, stopped) {
             (Some(last), Some(stopped)) => now.time.min(last.time.saturating_add(stopped.unwrap_or(0))),
@@ -72,7 +73,8 @@ impl ClockGuard {
             ahead: None,
             settled_at: None,
         };
-        let guard = Arc::new(Self { wall, since_boot, boot, bound, state: Mutex::new(state) });
+        let Options { clock: wall, since_boot, boot, clock_step: bound, expires, .. } = options.clone();
+        let guard = Arc::new(Self { wall, since_boot, boot, bound, expires, state: Mutex::new(state) });
         if stopped == Some(None) {
             guard.accept_time_off(now.time.saturating_sub(start as u64));
         }
@@ -131,11 +133,12 @@ impl ClockGuard {
     }
 
     /// Returns the time by which logs, deletions and put ids expire, in Unix microseconds: it follows no step of the
-    /// clock forward, however small. Returns `None` while the clock is not confirmed or has not settled.
+    /// clock forward, however small. Returns `None` if nothing expires: while the clock is not confirmed or has not settled.
     pub(crate) fn expiry_time(&self) -> Option<u64> {
         self.now();
         let state = self.lock();
-        (state.ahead.is_none() && state.settled_at.is_none()).then(|| state.steady())
+        let expires = self.expires && state.ahead.is_none() && state.settled_at.is_none();
+        expires.then(|| state.steady())
     }
 
     /// Returns the current moment, to compare with at the next start. Returns `None` while the clock has not settled: the

@@ -19,8 +19,9 @@
 //! | `files` | files that only their owner can read |
 //! | `error` | [`StoreError`] |
 //! | `balance` | assigns the shards of a logstore to the members of a consumer group |
-//! | `clock_guard` | a clock that is set far forward must not delete logs |
+//! | `clock_guard` | a clock that is set forward must not delete logs or forget put ids early |
 //! | `options` | [`Options`] of a store |
+//! | `moment` | moments by the wall clock and the clock of the machine's boot |
 //! | `damage` | [`Damage`]: damaged or missing log groups |
 //! | `digest` | [`Digest`]: BLAKE3 |
 //! | `position` | [`LogPosition`]: positions between two logs of a shard |

@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use crate::moment::Moment;
+
 /// Returns the current time in microseconds.
 pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
 
@@ -34,6 +36,13 @@ pub struct Options {
     pub since_boot: Clock,
     /// The id of the boot; empty if it is not known.
     pub boot: String,
+}
+
+impl Options {
+    /// Returns the current moment.
+    pub(crate) fn moment(&self) -> Moment {
+        Moment { time: (self.clock)(), boot: self.boot.clone(), since_boot: (self.since_boot)() }
+    }
 }
 
 impl fmt::Debug for Options {

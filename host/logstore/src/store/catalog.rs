@@ -12,6 +12,7 @@ use super::chain;
 use super::data_source::read_sources;
 use super::deletion::Deletions;
 use super::generation::read_segments;
+use super::json::read_json;
 use super::rule::read_rules;
 use super::stage::read_stages;
 use crate::error::StoreError;
@@ -129,7 +130,7 @@ fn read_shards(connection: &Connection, known: &HashMap<i64, Arc<ShardState>>) -
             number: row.get(2)?,
             writable,
             keys: HashRange { begin: key(row, 4)?, end: key(row, 5)? },
-            parents: serde_json::from_str(&row.get::<_, String>(6)?).map_err(|error| corrupt(6, error))?,
+            parents: read_json(row, 6)?,
             created: row.get(7)?,
             segments,
             state,
@@ -159,7 +160,7 @@ fn read_logstores(
             project: row.get(2)?,
             name: row.get(3)?,
             ttl: row.get(4)?,
-            settings: serde_json::from_str(&row.get::<_, String>(5)?).map_err(|error| corrupt(5, error))?,
+            settings: read_json(row, 5)?,
             created: row.get(6)?,
             modified: row.get(7)?,
             hold: row.get(8)?,
@@ -192,9 +193,7 @@ fn read_groups(connection: &Connection) -> Result<HashMap<i64, BTreeMap<String, 
 }
 
 fn key(row: &rusqlite::Row<'_>, column: usize) -> Result<HashKey, rusqlite::Error> {
-    row.get::<_, String>(column)?.parse().map_err(|error| corrupt(column, error))
-}
-
-fn corrupt(column: usize, error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
-    rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
+    row.get::<_, String>(column)?.parse().map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error))
+    })
 }

@@ -7,6 +7,7 @@ use rusqlite::{Connection, params};
 use serde_json::Value;
 
 use super::Store;
+use super::json::read_json;
 use super::project::find_project;
 use crate::error::StoreError;
 use crate::model::StoredSource;
@@ -85,10 +86,12 @@ pub(super) fn read_sources(
     let mut rows = statement.query([])?;
     let mut sources: HashMap<i64, BTreeMap<String, Arc<StoredSource>>> = HashMap::new();
     while let Some(row) = rows.next()? {
-        let content = serde_json::from_str(&row.get::<_, String>(2)?).map_err(|error| {
-            rusqlite::Error::FromSqlConversionFailure(2, rusqlite::types::Type::Text, Box::new(error))
-        })?;
-        let source = StoredSource { name: row.get(1)?, content, created: row.get(3)?, modified: row.get(4)? };
+        let source = StoredSource {
+            name: row.get(1)?,
+            content: read_json(row, 2)?,
+            created: row.get(3)?,
+            modified: row.get(4)?,
+        };
         sources.entry(row.get(0)?).or_default().insert(source.name.clone(), Arc::new(source));
     }
     Ok(sources)

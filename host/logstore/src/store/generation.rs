@@ -48,7 +48,7 @@ impl Store {
         self.waiting_rules.lock().unwrap_or_else(PoisonError::into_inner).contains(&rule)
     }
 
-    /// Lets the waiting rules go on. Returns how many there were.
+    /// Lets the waiting rules and jobs go on. Returns the number of rules.
     pub async fn confirm_generation(&self, unshipped: Unshipped) -> Result<usize, StoreError> {
         let catalog = self.catalog();
         let mut ends: HashMap<i64, Vec<(u32, u64)>> = HashMap::new();

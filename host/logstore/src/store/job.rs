@@ -1,10 +1,10 @@
 //! Creates, updates, deletes and reads jobs.
 
-use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::Value;
 
 use super::Store;
+use super::json::read_json;
 use super::project::find_project;
 use crate::error::StoreError;
 use crate::model::SyncJob;
@@ -139,13 +139,11 @@ pub(super) fn go_on(connection: &Connection, skips: bool, now: u64) -> Result<()
 }
 
 fn read(row: &Row<'_>) -> Result<SyncJob, rusqlite::Error> {
-    let configuration = serde_json::from_str(&row.get::<_, String>(3)?)
-        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(3, Type::Text, Box::new(error)))?;
     Ok(SyncJob {
         id: row.get(0)?,
         project: row.get(1)?,
         name: row.get(2)?,
-        configuration,
+        configuration: read_json(row, 3)?,
         created: row.get(4)?,
         modified: row.get(5)?,
         next: row.get(6)?,

@@ -15,6 +15,7 @@ mod high_water;
 mod hold;
 mod integrity;
 mod job;
+mod json;
 mod log_group;
 mod logstore;
 mod member;
@@ -59,7 +60,6 @@ use crate::clock_guard::ClockGuard;
 use crate::error::StoreError;
 use crate::files::{create_private_directory, private_file_options};
 use crate::model::{Catalog, Generation};
-use crate::moment::Moment;
 use crate::options::Options;
 use crate::schema;
 
@@ -102,9 +102,7 @@ impl Store {
         // SQLite creates its other files with the same mode.
         private_file_options().append(true).open(&file).map_err(file_error(&file))?;
         let mut connection = schema::open_writer(&file)?;
-        let (time, since_boot) = ((options.clock)(), (options.since_boot)());
-        let moment = Moment { time, boot: options.boot.clone(), since_boot };
-        let started = generation::start(&connection, directory, moment)?;
+        let started = generation::start(&connection, directory, options.moment())?;
         let guard = ClockGuard::new(&options, started.last.as_ref());
         let clock = Arc::clone(&guard);
         options.clock = Arc::new(move || clock.now());
@@ -155,7 +153,7 @@ impl Store {
     }
 
     /// Returns the time by which something expires, in Unix microseconds: it never follows a clock that is set forward.
-    /// Returns `None` while the clock is not confirmed or has not settled: then nothing expires.
+    /// Returns `None` if nothing expires: while the clock is not confirmed or has not settled.
     pub fn expiry_time(&self) -> Option<u64> {
         self.guard.expiry_time()
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::Store;
+use super::json::read_json;
 use crate::error::StoreError;
 use crate::model::{CONFIG_NOT_EXIST, Logstore, Progress, RuleSettings, RuleStart, ShippingRule, Status};
 use crate::position::LogPosition;
@@ -157,14 +158,11 @@ pub(super) fn read_rules(
     let mut rows = statement.query([])?;
     let mut rules: BTreeMap<i64, BTreeMap<String, ShippingRule>> = BTreeMap::new();
     while let Some(row) = rows.next()? {
-        let configuration = serde_json::from_str(&row.get::<_, String>(4)?).map_err(|error| {
-            rusqlite::Error::FromSqlConversionFailure(4, rusqlite::types::Type::Text, Box::new(error))
-        })?;
         let rule = ShippingRule {
             id: row.get(1)?,
             name: row.get(2)?,
             target: row.get(3)?,
-            configuration,
+            configuration: read_json(row, 4)?,
             created: row.get(5)?,
             modified: row.get(6)?,
         };

@@ -5,6 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::Store;
 use super::job::check_idle;
+use super::json::read_json;
 use crate::error::StoreError;
 use crate::model::{JobRun, NewRun, RunEnd, RunState, SyncJob};
 
@@ -40,6 +41,8 @@ impl Store {
         skipped: u64,
     ) -> Result<(), StoreError> {
         let (id, before, now) = (job.id, job.next, self.clock());
+        // No run is too old if nothing expires.
+        let oldest = self.expiry_time().map(|time| time.saturating_sub(KEEP));
         let schedule = move |connection: &Connection| {
             let moved = connection.execute(
                 "UPDATE job SET next = ?3, skipped = skipped + ?4 WHERE id = ?1 AND next IS ?2 AND NOT waits",
@@ -51,7 +54,7 @@ impl Store {
                 }
                 connection.execute(
                     "DELETE FROM run WHERE job = ?1 AND finished > 0 AND finished < ?2",
-                    params![id, now.saturating_sub(KEEP)],
+                    params![id, oldest],
                 )?;
             }
             Ok(())
@@ -226,8 +229,6 @@ fn read(row: &Row<'_>) -> Result<JobRun, rusqlite::Error> {
     let invalid = |column: usize, error: String| {
         rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error.into())
     };
-    let parameters =
-        serde_json::from_str(&row.get::<_, String>(7)?).map_err(|error| invalid(7, error.to_string()))?;
     Ok(JobRun {
         id: row.get(0)?,
         job: row.get(1)?,
@@ -236,7 +237,7 @@ fn read(row: &Row<'_>) -> Result<JobRun, rusqlite::Error> {
         scheduled: row.get(4)?,
         trigger: row.get::<_, String>(5)?.parse().map_err(|error| invalid(5, error))?,
         state: row.get::<_, String>(6)?.parse().map_err(|error| invalid(6, error))?,
-        parameters,
+        parameters: read_json(row, 7)?,
         plan: row.get(8)?,
         session: row.get(9)?,
         is_committing: row.get(10)?,

@@ -58,7 +58,6 @@ impl Writer {
             wal,
             catalog,
             clock,
-            expires: options.expires,
             receiver,
             retention,
             put_ids,
@@ -166,7 +165,6 @@ struct Thread {
     wal: Wal,
     catalog: Arc<RwLock<Arc<Catalog>>>,
     clock: Arc<ClockGuard>,
-    expires: bool,
     receiver: mpsc::Receiver<Work>,
     retention: Retention,
     put_ids: PutIds,
@@ -259,7 +257,7 @@ impl Thread {
         let catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner).clone();
         let audit_log = catalog.logstore(AUDIT_PROJECT, AUDIT_LOGSTORE);
         commit.audit_log = audit_log.ok().and_then(|logstore| logstore.shards.first().cloned());
-        self.put_ids.set_expiry(self.expiry_time());
+        self.put_ids.set_expiry(self.clock.expiry_time());
         let mut next = Some(first);
         while let Some(work) = next {
             let now = self.clock.now();
@@ -273,7 +271,7 @@ impl Thread {
         // A retention step shares the commit, so it needs no disk write of its own.
         self.connection.execute_batch("SAVEPOINT retention")?;
         let step = Step::for_commit(commit.groups, commit.bytes);
-        if let Err(error) = self.retention.step(&self.connection, &catalog, self.expiry_time(), step) {
+        if let Err(error) = self.retention.step(&self.connection, &catalog, self.clock.expiry_time(), step) {
             // Only the step is rolled back; puts are not affected.
             tracing::error!(%error, "can't delete expired logs; it will be retried");
             self.retention.discard();
@@ -310,11 +308,6 @@ impl Thread {
         self.failure.take_if(|failure| self.monitor.probe(failure));
     }
 
-    /// Returns the time by which logs, deletions and put ids expire, if they do.
-    fn expiry_time(&self) -> Option<u64> {
-        if self.expires { self.clock.expiry_time() } else { None }
-    }
-
     fn read_catalog(&self) {
         let previous = self.catalog.read().unwrap_or_else(PoisonError::into_inner).clone();
         match Catalog::read(&self.connection, &previous) {
@@ -327,7 +320,7 @@ impl Thread {
     /// Completes a deletion that can't be undone any more.
     fn purge(&mut self) {
         let catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(time) = self.expiry_time() else { return };
+        let Some(time) = self.clock.expiry_time() else { return };
         let Some(due) = self.purge.due(&catalog, time / 1_000_000) else { return };
         let records = vec![due.record()];
         let run = Box::new(move |connection: Result<&Connection, StoreError>| {
@@ -352,7 +345,7 @@ impl Thread {
             self.record(0, false);
         }
         let catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let result = self.retention.idle(&self.connection, &catalog, self.expiry_time());
+        let result = self.retention.idle(&self.connection, &catalog, self.clock.expiry_time());
         match result {
             Ok(true) => self.read_catalog(),
             Ok(false) => {}
@@ -363,7 +356,7 @@ impl Thread {
                 }
             }
         }
-        self.put_ids.set_expiry(self.expiry_time());
+        self.put_ids.set_expiry(self.clock.expiry_time());
         if let Err(error) = self.put_ids.idle(&self.connection) {
             tracing::error!(%error, "can't delete expired put ids; it will be retried");
         }
