@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -115,6 +115,10 @@ pub(super) struct ObjectState {
 pub(super) fn object_state(connection: &Connection, record: &AuditRecord) -> Result<ObjectState, StoreError> {
     let AuditRecord { project, logstore, object, .. } = record;
     let plain = |shown| ObjectState { shown, configuration: String::new() };
+    let configured = |select: &str| {
+        let read = |row: &Row<'_>| Ok(ObjectState { shown: json!({}), configuration: row.get(0)? });
+        connection.query_row(select, [project, object], read).optional()
+    };
     let state = match record.target {
         AuditTarget::Other => None,
         AuditTarget::Project => connection
@@ -148,22 +152,14 @@ pub(super) fn object_state(connection: &Connection, record: &AuditRecord) -> Res
                 .optional()?,
             None => None,
         },
-        AuditTarget::Source => connection
-            .query_row(
-                "SELECT content FROM data_source JOIN project ON project.id = project
-                 WHERE project.name = ?1 AND data_source.name = ?2",
-                [project, object],
-                |row| Ok(ObjectState { shown: json!({}), configuration: row.get(0)? }),
-            )
-            .optional()?,
-        AuditTarget::Job => connection
-            .query_row(
-                "SELECT configuration FROM job JOIN project ON project.id = project
-                 WHERE project.name = ?1 AND job.name = ?2",
-                [project, object],
-                |row| Ok(ObjectState { shown: json!({}), configuration: row.get(0)? }),
-            )
-            .optional()?,
+        AuditTarget::Source => configured(
+            "SELECT content FROM data_source JOIN project ON project.id = project
+             WHERE project.name = ?1 AND data_source.name = ?2",
+        )?,
+        AuditTarget::Job => configured(
+            "SELECT configuration FROM job JOIN project ON project.id = project
+             WHERE project.name = ?1 AND job.name = ?2",
+        )?,
         AuditTarget::Stage => connection
             .query_row(
                 "SELECT version, digest, pinned FROM stage LEFT JOIN stage_event ON stage_event.id = current WHERE stage.name = ?1",
