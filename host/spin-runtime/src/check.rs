@@ -3,9 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use wac_graph::CompositionGraph;
-
-use crate::compose::{ComponentFile, ComposeError, compose, import_matches, interface_names, register};
+use crate::compose::{ComponentFile, ComposeError, Interfaces, compose, import_matches, unresolved};
 use crate::manifest::{Component, Manifest};
 
 /// The first version of Spin that runs components with the final WASI 0.3.
@@ -56,7 +54,7 @@ pub fn check(manifest: &Manifest, overrides: &impl Fn(&str) -> Option<String>) -
         }
     }
     report.problems.sort_by_key(|problem| problem.line);
-    if let (false, Some(_)) = (manifest.trigger.http.is_empty(), manifest.trigger.redis.first()) {
+    if !manifest.trigger.http.is_empty() && !manifest.trigger.redis.is_empty() {
         let text = "this application has HTTP and Redis triggers: if Spin loses Redis, it exits, and HTTP calls fail too; put the Redis trigger into an application of its own";
         let line = manifest.line("[[trigger.redis]]", "[[trigger.redis]]");
         report.advice.push(Problem { line, text: text.into() });
@@ -134,25 +132,13 @@ fn check_files(manifest: &Manifest, name: &str, component: &Component, report: &
             report.add(manifest.line(&dependencies, &format!("\"{second}\"")), text);
         }
     }
-    for import in unresolved(socket, &imports, component) {
+    let is_served =
+        |import: &String| component.dependencies.keys().any(|wanted| import_matches(import, wanted));
+    let missing: BTreeSet<&String> = unresolved(&imports, is_served).collect();
+    for import in missing {
+        let import = import.clone();
         report.add(line, ComposeError::UnresolvedImport { socket: socket.path.clone(), import }.to_string());
     }
-}
-
-/// Returns the imports that neither the platform nor a dependency provides.
-fn unresolved(socket: &ComponentFile, imports: &[String], component: &Component) -> Vec<String> {
-    let mut missing = BTreeSet::new();
-    for _ in imports {
-        let is_served = |import: &str| {
-            missing.contains(import)
-                || component.dependencies.keys().any(|wanted| import_matches(import, wanted))
-        };
-        match compose(socket, &[], is_served) {
-            Err(ComposeError::UnresolvedImport { import, .. }) => missing.insert(import),
-            _ => break,
-        };
-    }
-    missing.into_iter().collect()
 }
 
 /// Checks that a component has the interface of its triggers, in a version that Spin has.
@@ -200,19 +186,4 @@ fn check_trigger(
 /// Describes a file that can't be read.
 fn missing(error: &ComposeError) -> String {
     format!("{error}: build the components with `cargo xtask build`, or correct the path")
-}
-
-/// The names of a component's imports and exports.
-struct Interfaces {
-    imports: Vec<String>,
-    exports: Vec<String>,
-}
-
-impl Interfaces {
-    fn of(file: &ComponentFile) -> Result<Self, ComposeError> {
-        let mut graph = CompositionGraph::new();
-        let package = register(&mut graph, "component", file)?;
-        let names = |imports| interface_names(&graph, package, imports);
-        Ok(Self { imports: names(true), exports: names(false) })
-    }
 }

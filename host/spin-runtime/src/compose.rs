@@ -138,11 +138,20 @@ pub fn compose(
     graph.encode(EncodeOptions::default()).map_err(|error| ComposeError::Graph(chain(&error)))
 }
 
-/// Returns the names of a component's imports.
-pub(crate) fn imports(file: &ComponentFile) -> Result<Vec<String>, ComposeError> {
-    let mut graph = CompositionGraph::new();
-    let package = register(&mut graph, "socket", file)?;
-    Ok(interface_names(&graph, package, true))
+/// The names of a component's imports and exports.
+pub(crate) struct Interfaces {
+    pub(crate) imports: Vec<String>,
+    pub(crate) exports: Vec<String>,
+}
+
+impl Interfaces {
+    /// Reads the names.
+    pub(crate) fn of(file: &ComponentFile) -> Result<Self, ComposeError> {
+        let mut graph = CompositionGraph::new();
+        let package = register(&mut graph, "component", file)?;
+        let names = |imports| interface_names(&graph, package, imports);
+        Ok(Self { imports: names(true), exports: names(false) })
+    }
 }
 
 pub(crate) fn register(
@@ -182,12 +191,20 @@ pub(crate) fn check_all_resolved<'a>(
     imports: &'a [String],
     is_served: impl Fn(&'a String) -> bool,
 ) -> Result<(), ComposeError> {
-    match imports.iter().find(|import| !is_platform(import) && !is_served(import)) {
+    match unresolved(imports, is_served).next() {
         None => Ok(()),
         Some(import) => {
             Err(ComposeError::UnresolvedImport { socket: socket.path.clone(), import: import.clone() })
         }
     }
+}
+
+/// Returns the imports that neither the platform, a plug nor the host provides.
+pub(crate) fn unresolved<'a>(
+    imports: &'a [String],
+    is_served: impl Fn(&'a String) -> bool,
+) -> impl Iterator<Item = &'a String> {
+    imports.iter().filter(move |import| !is_platform(import) && !is_served(import))
 }
 
 /// Returns true if `wanted` is the import's name, with or without the version, or its package, as in Spin.

@@ -1,6 +1,6 @@
 //! Spin's variables from the environment, for hosts without Spin, such as `wasmtime serve`.
 
-use crate::compose::{ComponentFile, ComposeError, imports};
+use crate::compose::{ComponentFile, ComposeError, Interfaces};
 
 /// The interface of Spin's variables.
 pub const VARIABLES: &str = "spin:variables/variables";
@@ -17,7 +17,7 @@ const ENVIRONMENT: &str = "wasi:cli/environment@";
 /// # Errors
 /// If `socket` is not a component.
 pub fn variables(socket: &ComponentFile) -> Result<ComponentFile, ComposeError> {
-    let imports = imports(socket)?;
+    let imports = Interfaces::of(socket)?.imports;
     let version = imports.iter().find_map(|import| import.strip_prefix(ENVIRONMENT)).unwrap_or("0.2.0");
     let text = COMPONENT.replace("VERSION", version);
     let bytes = wat::parse_str(text).map_err(|error| ComposeError::Graph(error.to_string()))?;

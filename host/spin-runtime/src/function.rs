@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use logship_wasm::ticker::Running;
 use tokio::sync::Semaphore;
 use wasmtime::component::{ComponentType, InstancePre, Lift, Lower};
 use wasmtime_wasi_http::WasiBody;
@@ -110,7 +109,6 @@ impl Function {
         let limited = async {
             // Never fails, as the semaphore is never closed.
             let _permit = self.permits.acquire().await;
-            let _ticking = Running::begin();
             call.await
         };
         let timeout = self.config.limits.timeout;

@@ -19,7 +19,7 @@ use crate::state::State;
 use crate::worker;
 
 /// The time after which a waiting call starts another instance.
-const PATIENCE: Duration = Duration::from_millis(20);
+const START_DELAY: Duration = Duration::from_millis(20);
 
 /// The instances of a function.
 #[derive(Clone)]
@@ -39,7 +39,7 @@ impl Pool {
             self.start();
         }
         while !is_taken.load(Ordering::Acquire) {
-            if let Ok(answer) = tokio::time::timeout(PATIENCE, &mut answer).await {
+            if let Ok(answer) = tokio::time::timeout(START_DELAY, &mut answer).await {
                 return answer.unwrap_or_else(|_| Err(CallError::lost()));
             }
             // The available instances compute meanwhile.

@@ -136,9 +136,6 @@ async fn serve(routes: Arc<Routes>, stream: TcpStream, connection: &Arc<Connecti
     }
 }
 
-/// The body of an answer.
-type AnswerBody = ResponseBody;
-
 /// Path of the health check, the same as Spin's.
 const HEALTH: &str = "/.well-known/spin/health";
 
@@ -146,7 +143,7 @@ async fn answer(
     Routes { routes, token, sends_like_spin }: &Routes,
     request: Request<Incoming>,
     connection: &Connection,
-) -> Response<AnswerBody> {
+) -> Response<ResponseBody> {
     let path = request.uri().path();
     if path == HEALTH {
         return text(StatusCode::OK, "OK".into());
@@ -184,7 +181,10 @@ async fn answer(
 
 /// Calls a function, and takes its complete response from the instance, so that a client that reads slowly doesn't
 /// keep the instance busy.
-async fn call(function: &Function, request: Request<RequestBody>) -> Result<Response<AnswerBody>, CallError> {
+async fn call(
+    function: &Function,
+    request: Request<RequestBody>,
+) -> Result<Response<ResponseBody>, CallError> {
     let (head, body) = function.handle_request(request).await?.into_parts();
     let timeout = function.timeout();
     let received = tokio::time::timeout(timeout, body.collect()).await;
@@ -213,7 +213,7 @@ fn with_absolute_uri(mut request: Request<Incoming>) -> Request<Incoming> {
     request
 }
 
-fn text(status: StatusCode, text: String) -> Response<AnswerBody> {
+fn text(status: StatusCode, text: String) -> Response<ResponseBody> {
     let mut response = Response::new(Full::new(text.into()).map_err(|never| match never {}).boxed_unsync());
     *response.status_mut() = status;
     response

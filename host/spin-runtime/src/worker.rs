@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -42,13 +42,21 @@ struct Progress {
 }
 
 impl Progress {
+    fn status(&self) -> MutexGuard<'_, Status> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn callers(&self) -> MutexGuard<'_, Vec<Caller>> {
+        self.callers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn set(&self, status: Status) {
-        *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
+        *self.status() = status;
     }
 
     /// Sets the status to idle, or to work after calls, unless it is that already.
     fn rest(&self, is_idle: bool) {
-        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut status = self.status();
         match (*status, is_idle) {
             (Status::Idle(_), true) | (Status::AfterCalls(_), false) => {}
             (_, true) => *status = Status::Idle(Instant::now()),
@@ -58,7 +66,7 @@ impl Progress {
 
     /// Returns the time at which the instance is dropped, unless its status changes.
     fn deadline(&self, limits: &Limits) -> Option<Instant> {
-        let (begin, timeout) = match *self.status.lock().unwrap_or_else(PoisonError::into_inner) {
+        let (begin, timeout) = match *self.status() {
             Status::Idle(begin) => (begin, limits.reuse.idle_timeout),
             Status::Calls(begin) | Status::AfterCalls(begin) => (begin, limits.timeout),
         };
@@ -66,11 +74,11 @@ impl Progress {
     }
 
     fn is_idle(&self) -> bool {
-        matches!(*self.status.lock().unwrap_or_else(PoisonError::into_inner), Status::Idle(_))
+        matches!(*self.status(), Status::Idle(_))
     }
 
     fn add(&self, caller: Caller) {
-        let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut callers = self.callers();
         callers.retain(Caller::is_waiting);
         callers.push(caller);
     }
@@ -122,8 +130,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
     };
     drop(store);
     if let Err(error) = result {
-        let mut callers =
-            std::mem::take(&mut *progress.callers.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut callers = std::mem::take(&mut *progress.callers());
         callers.retain(Caller::is_waiting);
         let (cause, calls) = (Arc::new(error), callers.len());
         for caller in callers {
