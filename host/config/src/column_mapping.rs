@@ -45,6 +45,11 @@ impl ColumnMapping {
         Self { columns: names.into_iter().map(column).collect() }
     }
 
+    /// Returns true if no column is mapped.
+    pub fn is_empty(&self) -> bool {
+        self.columns.is_empty()
+    }
+
     /// Returns the member `columns` of the configuration of a row encoder.
     pub fn stage_columns(&self) -> Value {
         json!(self.columns)

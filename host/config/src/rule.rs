@@ -316,6 +316,26 @@ pub(crate) fn check_range(
     Err(RuleError::field(field, format!("{value} is out of range: {min}-{max} {unit}")))
 }
 
+/// Checks that a rule that writes rows has either the name of a data source of `product` or a connection, and returns the
+/// connection.
+pub(crate) fn check_source<'r, C>(
+    source: &str,
+    connection: Option<&'r C>,
+    product: &str,
+) -> Result<Option<&'r C>, RuleError> {
+    match (source, connection) {
+        ("", None) => {
+            let problem = format!(
+                "is missing: name a data source of {product} (logship source list), or set `connection`"
+            );
+            Err(RuleError::field("source", problem))
+        }
+        ("", own) => Ok(own),
+        (_, None) => Ok(None),
+        (_, Some(_)) => Err(RuleError::field("connection", "is set besides `source`: remove one of them")),
+    }
+}
+
 /// Checks the transformers of a rule without loading them.
 ///
 /// # Errors

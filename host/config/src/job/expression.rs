@@ -157,7 +157,7 @@ fn add_months(inner: &str) -> Result<(&str, Offset), String> {
         inner.rsplit_once(',').ok_or("`add_months` needs a format and a number: add_months(yyyymm,-1)")?;
     let count = count.trim();
     let months = product(count.strip_prefix('+').unwrap_or(count))
-        .filter(|months| months.abs() <= MAX_MONTHS)
+        .filter(|months| (-MAX_MONTHS..=MAX_MONTHS).contains(months))
         .ok_or_else(|| format!("{count:?} is no number of months: use a number such as -1, or 12*-1"))?;
     Ok((format, Offset { months, ..Offset::default() }))
 }
@@ -311,6 +311,7 @@ mod tests {
             ("add_months(yyyymm)", "needs a format"),
             ("add_months(yyyymm,-1", "no `)`"),
             ("add_months(yyyymm,x)", "no number of months"),
+            ("add_months(yyyymm,-9223372036854775808)", "no number of months"),
             ("yyyymmdd-36500", "before 1970"),
         ] {
             let shown = value(expression, "UTC", "2026-12-01T00:00:00Z");

@@ -243,8 +243,8 @@ where
 }
 
 impl Job {
-    /// Parses and checks a script. A file that ends with `.toml` is TOML, all others are JSON. A script without a name
-    /// gets the one of its file.
+    /// Parses a script. Does not [check](Self::check) it yet. A file that ends with `.toml` is TOML, all others are JSON. A
+    /// script without a name gets the one of its file.
     ///
     /// # Errors
     /// [`JobError`], with line and column.

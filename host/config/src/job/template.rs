@@ -12,6 +12,9 @@ use super::expression::{Expression, Formatted};
 /// The deepest chain of parameters whose values name other parameters.
 const MAX_DEPTH: usize = 8;
 
+/// The most parameters that are replaced in a text. Parameters that name several others multiply.
+const MAX_REPLACED: usize = 1000;
+
 /// The parameters that the scheduler provides, by the expression of their value.
 const SYSTEM: [(&str, &str); 6] = [
     ("bdp.system.bizdate", "yyyymmdd-1"),
@@ -106,16 +109,25 @@ impl Template {
     /// # Errors
     /// If a parameter has no value, or a value is out of range.
     pub fn evaluate(&self, context: Context<'_>) -> Result<String, String> {
-        Ok(self.resolve(context, 0)?.text)
+        Ok(self.resolve(context)?.text)
     }
 
-    fn resolve(&self, context: Context<'_>, depth: usize) -> Result<Formatted, String> {
+    fn resolve(&self, context: Context<'_>) -> Result<Formatted, String> {
+        self.resolve_nested(context, 0, &mut 0)
+    }
+
+    fn resolve_nested(
+        &self,
+        context: Context<'_>,
+        depth: usize,
+        replaced: &mut usize,
+    ) -> Result<Formatted, String> {
         if let [part] = &*self.parts {
-            return part.resolve(context, depth);
+            return part.resolve(context, depth, replaced);
         }
         let mut text = String::new();
         for part in &self.parts {
-            text.push_str(&part.resolve(context, depth)?.text);
+            text.push_str(&part.resolve(context, depth, replaced)?.text);
         }
         Ok(Formatted { text, moment: None })
     }
@@ -125,7 +137,7 @@ impl Template {
     /// # Errors
     /// As [`evaluate`](Self::evaluate), and if the value is no time.
     pub fn evaluate_time(&self, context: Context<'_>) -> Result<DateTime<Utc>, String> {
-        let Formatted { text, moment } = self.resolve(context, 0)?;
+        let Formatted { text, moment } = self.resolve(context)?;
         match moment {
             Some(moment) => Ok(moment),
             None => parse_time(&text, context.zone),
@@ -134,7 +146,7 @@ impl Template {
 }
 
 impl Part {
-    fn resolve(&self, context: Context<'_>, depth: usize) -> Result<Formatted, String> {
+    fn resolve(&self, context: Context<'_>, depth: usize, replaced: &mut usize) -> Result<Formatted, String> {
         let Context { scheduled, zone, parameters } = context;
         let name = match self {
             Self::Literal(text) => return Ok(Formatted { text: text.clone(), moment: None }),
@@ -144,8 +156,12 @@ impl Part {
         if depth == MAX_DEPTH {
             return Err(format!("the value of ${{{name}}} refers to itself"));
         }
+        *replaced += 1;
+        if *replaced > MAX_REPLACED {
+            return Err(format!("more than {MAX_REPLACED} parameters are to be replaced: use fewer"));
+        }
         if let Some(value) = parameters.get(name) {
-            return value.resolve(context, depth + 1);
+            return value.resolve_nested(context, depth + 1, replaced);
         }
         let system = SYSTEM.iter().find(|(system, _)| system == name);
         let expression = match system {
@@ -275,6 +291,17 @@ mod tests {
         ] {
             assert!(value(template, &[]).unwrap_err().contains(problem), "{template}");
         }
+    }
+
+    #[test]
+    fn parameters_that_multiply_are_rejected() {
+        let names = ["a", "b", "c", "d", "e", "f", "g"];
+        let mut values: Vec<_> =
+            names.windows(2).map(|pair| (pair[0], format!("${{{}}}", pair[1]).repeat(100))).collect();
+        values.push(("g", String::new()));
+        let values: Vec<_> = values.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        assert!(value("${a}", &values).unwrap_err().contains("more than 1000 parameters"));
+        assert_eq!(value("${f}", &values).as_deref(), Ok(""));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::{MaxComputeRule, PARTITION_TIME};
 use crate::limit::{MAXCOMPUTE_TIME_SECONDS, ROWS_SIZE_MB};
-use crate::rule::{RuleError, check_name, check_range, check_transforms};
+use crate::rule::{RuleError, check_name, check_range, check_source, check_transforms};
 
 /// The longest name of a table or column.
 const MAX_NAME_BYTES: usize = 128;
@@ -19,25 +19,14 @@ impl MaxComputeRule {
         check_name(&self.name)?;
         check_range("size_mb", self.size_mb, ROWS_SIZE_MB, "MB")?;
         check_range("time_seconds", self.time_seconds, MAXCOMPUTE_TIME_SECONDS, "seconds")?;
-        match (self.source.is_empty(), &self.connection) {
-            (true, None) => {
-                let problem =
-                    "is missing: name a data source of MaxCompute (logship source list), or set `connection`";
-                return Err(RuleError::field("source", problem));
+        if let Some(connection) = check_source(&self.source, self.connection.as_ref(), "MaxCompute")? {
+            if connection.endpoint.is_empty() {
+                return Err(RuleError::field("connection", "endpoint is missing"));
             }
-            (false, Some(_)) => {
-                return Err(RuleError::field("connection", "is set besides `source`: remove one of them"));
-            }
-            (true, Some(connection)) => {
-                if connection.endpoint.is_empty() {
-                    return Err(RuleError::field("connection", "endpoint is missing"));
-                }
-                check_table("connection.project", &connection.project)?;
-            }
-            (false, None) => {}
+            check_table("connection.project", &connection.project)?;
         }
         check_table("table", &self.table)?;
-        if !self.fields.is_empty() && !self.columns.columns.is_empty() {
+        if !self.fields.is_empty() && !self.columns.is_empty() {
             return Err(RuleError::field("fields", "is set besides `columns`: remove one of them"));
         }
         self.check_partition()?;

@@ -47,7 +47,7 @@ pub struct MaxComputeRule {
     pub table: String,
     /// Columns and their values: `{ column = "c", field = "k" }`, or `constant` or `system` in place of `field`. Columns
     /// that are not named are null. Default: each column has the field with its name.
-    #[serde(skip_serializing_if = "is_empty")]
+    #[serde(skip_serializing_if = "ColumnMapping::is_empty")]
     pub columns: ColumnMapping,
     /// The fields of the table's columns, in the order of the columns, in place of `columns`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -88,10 +88,6 @@ pub struct MaxComputeRule {
     pub from: Start,
 }
 
-fn is_empty(mapping: &ColumnMapping) -> bool {
-    mapping.columns.is_empty()
-}
-
 impl Default for MaxComputeRule {
     fn default() -> Self {
         Self {
@@ -130,7 +126,7 @@ impl MaxComputeRule {
     /// # Errors
     /// When the rule names more fields than there are columns, or an unknown column.
     pub fn mapping(&self, columns: &[&str]) -> Result<ColumnMapping, String> {
-        if !self.columns.columns.is_empty() {
+        if !self.columns.is_empty() {
             let is_known = |mapped: &&MappedColumn| {
                 columns.iter().any(|known| known.eq_ignore_ascii_case(&mapped.column))
             };

@@ -102,7 +102,7 @@ fn strftime_of(format: &str) -> Result<String, String> {
     while let Some(first) = rest.chars().next() {
         if first == '\'' {
             let quoted = rest[1..].split_once('\'').ok_or("a quote is not closed")?;
-            made.push_str(if quoted.0.is_empty() { "'" } else { quoted.0 });
+            made.push_str(&if quoted.0.is_empty() { "'".into() } else { quoted.0.replace('%', "%%") });
             rest = quoted.1;
             continue;
         }
@@ -160,5 +160,6 @@ mod tests {
         assert!(problem("%Z", StrfTimeFormat).contains("values of partitions"));
         assert!(problem("yyyy_EEE", JavaSimpleDateFormat).contains("EEE"));
         assert!(problem("yyyy'x", JavaSimpleDateFormat).contains("quote"));
+        assert!(problem("yyyy'%m'", JavaSimpleDateFormat).contains("2025%m"));
     }
 }

@@ -52,7 +52,7 @@ pub(crate) struct Configuration {
 struct Extension {
     #[serde(skip_serializing_if = "Option::is_none")]
     connection: Option<MaxComputeConfig>,
-    #[serde(skip_serializing_if = "super::is_empty")]
+    #[serde(skip_serializing_if = "ColumnMapping::is_empty")]
     columns: ColumnMapping,
     /// The longest wait of logs, if it is not the interval of partitions.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -2,7 +2,7 @@
 
 use super::{TableStoreRule, WriteMode};
 use crate::limit::{ROWS_SIZE_MB, ROWS_TIME_SECONDS};
-use crate::rule::{RuleError, check_name, check_range, check_transforms};
+use crate::rule::{RuleError, check_name, check_range, check_source, check_transforms};
 use crate::table_store_rule::Conversion;
 
 /// The most columns of a primary key.
@@ -20,18 +20,8 @@ impl TableStoreRule {
         check_name(&self.name)?;
         check_range("size_mb", self.size_mb, ROWS_SIZE_MB, "MB")?;
         check_range("time_seconds", self.time_seconds, ROWS_TIME_SECONDS, "seconds")?;
-        match (self.source.is_empty(), &self.connection) {
-            (true, None) => {
-                let problem = "is missing: name a data source of Table Store (logship source list), or set `connection`";
-                return Err(RuleError::field("source", problem));
-            }
-            (false, Some(_)) => {
-                return Err(RuleError::field("connection", "is set besides `source`: remove one of them"));
-            }
-            (true, Some(connection)) => {
-                connection.check().map_err(|error| RuleError::field("connection", error))?
-            }
-            (false, None) => {}
+        if let Some(connection) = check_source(&self.source, self.connection.as_ref(), "Table Store")? {
+            connection.check().map_err(|error| RuleError::field("connection", error))?;
         }
         if !is_identifier(&self.table) {
             return Err(RuleError::field("table", name_problem(&self.table)));
