@@ -1,6 +1,7 @@
 //! Data sources: the connections that jobs and rules name.
 
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -109,7 +110,7 @@ impl Connection {
         }
     }
 
-    /// Returns true if the connection leaves this service: to an address that somebody named.
+    /// Returns true if the connection leaves this service.
     pub fn is_remote(&self) -> bool {
         match self {
             Self::LogHub(config) => !config.is_local(),
@@ -125,11 +126,15 @@ impl Connection {
         }
     }
 
-    /// Checks a connection that a project's admin sets: it may use neither files nor credentials of the service.
+    /// Checks a connection that a project's admin sets: it may use neither files nor credentials of the service, and has no
+    /// masked secrets.
     ///
     /// # Errors
     /// The first value that is missing or not allowed.
     pub fn check_own(&self) -> Result<(), SourceError> {
+        if let Some(secret) = secrets().first_masked(&serde_json::to_value(self).unwrap_or_default()) {
+            return Err(SourceError::Content(format!("{secret} is masked: set it again")));
+        }
         let (ca, key) = match self {
             Self::LogHub(_) => return Ok(()),
             Self::MaxCompute(config) => (&config.ca, &config.access_key_id),
@@ -158,8 +163,9 @@ impl Connection {
 }
 
 /// Returns the paths of the secrets of data sources.
-pub fn secrets() -> SecretPaths {
-    SecretPaths::of::<DataSource>()
+pub fn secrets() -> &'static SecretPaths {
+    static SECRETS: LazyLock<SecretPaths> = LazyLock::new(SecretPaths::of::<DataSource>);
+    &SECRETS
 }
 
 /// Checks the name of a data source.
@@ -295,6 +301,8 @@ mod tests {
         assert!(with(json!({})).unwrap_err().starts_with("access-key-id is missing"));
         let file = json!({ "access-key-id": "id", "access-key-secret": "s3cret", "ca": "/etc/passwd" });
         assert!(with(file).unwrap_err().starts_with("ca is not allowed"));
+        let masked = json!({ "access-key-id": "id", "access-key-secret": "***00000000" });
+        assert!(with(masked).unwrap_err().starts_with("access-key-secret is masked"));
     }
 
     #[test]

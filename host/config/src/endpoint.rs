@@ -1,8 +1,9 @@
-//! Checks of the URLs of endpoints.
+//! Checks of the settings of endpoints: URLs, parts of headers, and timeouts.
 
 use url::Url;
 
 use crate::error::SourceError;
+use crate::limit::TIMEOUT_SECONDS;
 
 /// Checks the URL of an endpoint.
 ///
@@ -30,4 +31,28 @@ pub fn check_endpoint(field: &'static str, text: &str, may_have_path: bool) -> R
         return invalid("has a path: use scheme, host and port");
     }
     Ok(())
+}
+
+/// Checks a value that becomes a part of a header.
+///
+/// # Errors
+/// [`SourceError::Field`], if the value can't be a part of one.
+pub(crate) fn check_header_part(field: &'static str, value: &str) -> Result<(), SourceError> {
+    if value.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(());
+    }
+    Err(SourceError::field(field, "has spaces or other characters that no key or region has"))
+}
+
+/// Checks the setting `timeout-seconds`.
+///
+/// # Errors
+/// [`SourceError::Field`], if it is out of range.
+pub(crate) fn check_timeout(seconds: Option<u64>) -> Result<(), SourceError> {
+    match seconds {
+        Some(seconds) if !TIMEOUT_SECONDS.contains(seconds) => {
+            Err(SourceError::field("timeout-seconds", format!("is out of range: {TIMEOUT_SECONDS}")))
+        }
+        _ => Ok(()),
+    }
 }

@@ -73,6 +73,17 @@ impl SourceError {
     }
 }
 
+/// Returns the line and the problem of TOML that can't be parsed. The parser's full message shows the line itself, which
+/// may have a secret.
+pub fn toml_problem(text: &str, error: &toml::de::Error) -> String {
+    format!("line {}: {}", line_of(text, error), error.message())
+}
+
+/// Returns the line of an error in TOML; 0 if it has none.
+pub(crate) fn line_of(text: &str, error: &toml::de::Error) -> usize {
+    error.span().map_or(0, |span| text[..span.start].matches('\n').count() + 1)
+}
+
 /// Checks the range of a setting.
 pub(crate) fn within(name: &'static str, value: u64, limit: Limit) -> Result<(), ConfigError> {
     if limit.contains(value) {

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::error::toml_problem;
 use crate::policy::Policy;
 use crate::quota::Quota;
 use crate::secret::Secret;
@@ -198,10 +199,7 @@ impl Keys {
     /// # Errors
     /// The line and the problem. Unlike the parser's full message, it does not show the line, which may have a secret.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let keys: Self = toml::from_str(text).map_err(|error| {
-            let line = error.span().map_or(0, |span| text[..span.start].matches('\n').count() + 1);
-            format!("line {line}: {}", error.message())
-        })?;
+        let keys: Self = toml::from_str(text).map_err(|error| toml_problem(text, &error))?;
         let is_mixed = |key: &&Key| key.policy.is_some() && !(key.grants.is_empty() && key.groups.is_empty());
         match keys.keys.iter().find(is_mixed) {
             Some(key) => {

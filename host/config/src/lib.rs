@@ -12,7 +12,8 @@
 //! - [`maxcompute`]: a project of MaxCompute.
 //! - [`table_store`]: an instance of Table Store.
 //! - [`receiver`]: the receivers of events: [`hec`] and [`syslog`].
-//! - [`data_source`]: the connections that jobs and rules name: [`log_hub`]. [`endpoint`]: checks of URLs.
+//! - [`data_source`]: the connections that jobs and rules name: [`log_hub`]. [`endpoint`]: checks of
+//!   their settings.
 //! - [`column_mapping`]: the values of a table's columns, for rules and jobs that write rows.
 //! - [`scope`]: the rules that may use a destination or a receiver.
 //! - [`key`]: access keys and their grants. [`policy`]: their policies. [`quota`]: their quotas.

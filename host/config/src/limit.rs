@@ -48,9 +48,9 @@ const YEAR: u64 = 366 * 86_400;
 pub const SIZE_MB: Limit = Limit::new(5, 256);
 /// `time_seconds` of a rule.
 pub const TIME_SECONDS: Limit = Limit::new(300, 900);
-/// `size_mb` of a rule that writes rows as it goes.
+/// `size_mb` of a rule that writes rows.
 pub const ROWS_SIZE_MB: Limit = Limit::new(1, 256);
-/// `time_seconds` of such a rule.
+/// `time_seconds` of a rule that writes rows to Table Store.
 pub const ROWS_TIME_SECONDS: Limit = Limit::new(1, 900);
 /// `time_seconds` of a rule that writes to MaxCompute, which dislikes frequent commits.
 pub const MAXCOMPUTE_TIME_SECONDS: Limit = Limit::new(1, 86_400);

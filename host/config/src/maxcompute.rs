@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::endpoint::check_endpoint;
+use crate::endpoint::{check_endpoint, check_header_part, check_timeout};
 use crate::error::SourceError;
 use crate::limit::TIMEOUT_SECONDS;
 use crate::secret::Secret;
@@ -111,14 +111,13 @@ impl MaxComputeConfig {
             let is_letter = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
             (1..=MAX_NAME).contains(&name.len()) && name.chars().all(is_letter)
         };
-        for (field, name) in [("project", Some(self.project.as_str())), ("schema", self.schema.as_deref())] {
-            match name {
-                Some("") => return Err(SourceError::field(field, "is missing: name the MaxCompute project")),
-                // The name becomes a part of URLs.
-                Some(name) if !is_name(name) => {
-                    return Err(SourceError::field(field, "is invalid: use letters, digits and _"));
-                }
-                _ => {}
+        if self.project.is_empty() {
+            return Err(SourceError::field("project", "is missing: name the MaxCompute project"));
+        }
+        for (field, name) in [("project", Some(&self.project)), ("schema", self.schema.as_ref())] {
+            // The name becomes a part of URLs.
+            if name.is_some_and(|name| !is_name(name)) {
+                return Err(SourceError::field(field, "is invalid: use letters, digits and _"));
             }
         }
         if self.access_key_id.is_empty() != self.access_key_secret.is_empty() {
@@ -129,29 +128,15 @@ impl MaxComputeConfig {
             ("security-token", self.security_token.as_ref().map(Secret::expose)),
             ("region", self.region.as_deref()),
         ] {
-            // The value becomes a part of a header.
-            if value.is_some_and(|value| !value.bytes().all(|byte| byte.is_ascii_graphic())) {
-                return Err(SourceError::field(
-                    field,
-                    "has spaces or other characters that no key or region has",
-                ));
-            }
+            value.map_or(Ok(()), |value| check_header_part(field, value))?;
         }
-        match self.timeout_seconds {
-            Some(seconds) if !TIMEOUT_SECONDS.contains(seconds) => {
-                Err(SourceError::field("timeout-seconds", format!("is out of range: {TIMEOUT_SECONDS}")))
-            }
-            _ => Ok(()),
-        }
+        check_timeout(self.timeout_seconds)
     }
 
     /// Returns true if both name the same tables, perhaps with other credentials.
     pub fn is_same_project(&self, other: &Self) -> bool {
-        let place = |config: &Self| {
-            let endpoint = config.endpoint.trim_end_matches('/').to_owned();
-            (endpoint, config.project.clone(), config.schema.clone())
-        };
-        place(self) == place(other)
+        self.endpoint.trim_end_matches('/') == other.endpoint.trim_end_matches('/')
+            && (&self.project, &self.schema) == (&other.project, &other.schema)
     }
 }
 

@@ -26,8 +26,8 @@ pub struct RuleFile {
 }
 
 impl RuleFile {
-    /// Parses the text of a file with one rule, or several as `[[rule]]`, `[[siem]]`, `[[ots]]` and `[[odps]]`. Does not check the rules, and
-    /// leaves paths of components unchanged.
+    /// Parses the text of a file with one rule, or several as `[[rule]]`, `[[siem]]`, `[[ots]]` and `[[odps]]`. Does not
+    /// check the rules, and leaves paths of components unchanged.
     ///
     /// # Errors
     /// [`RuleError::File`], with line and column.

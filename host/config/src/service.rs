@@ -13,7 +13,7 @@ use crate::data_source::DataSource;
 use crate::dead_letter::DeadLetterConfig;
 use crate::destination::DestinationConfig;
 pub use crate::error::ConfigError;
-use crate::error::within;
+use crate::error::{line_of, within};
 use crate::limit;
 use crate::quota::Quota;
 use crate::receiver::ReceiverConfig;
@@ -276,7 +276,7 @@ impl Config {
     pub fn parse(text: &str, file: &Path) -> Result<Self, ConfigError> {
         // The parser's full message shows the line, which may have a secret.
         let invalid = |setting: &str, error: &toml::de::Error| {
-            let line = error.span().map_or(0, |span| text[..span.start].matches('\n').count() + 1);
+            let line = line_of(text, error);
             let problem = format!("line {line}: {setting}{}", error.message());
             ConfigError::Content { path: file.to_owned(), problem }
         };

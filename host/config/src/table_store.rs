@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::endpoint::check_endpoint;
+use crate::endpoint::{check_endpoint, check_header_part, check_timeout};
 use crate::error::SourceError;
 use crate::limit::TIMEOUT_SECONDS;
-use crate::secret::{Secret, SecretPaths};
+use crate::secret::Secret;
 
 /// An instance of Alibaba Cloud Table Store.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -63,26 +63,17 @@ impl TableStoreConfig {
             ("access-key-secret", Some(self.access_key_secret.expose())),
             ("security-token", self.security_token.as_ref().map(Secret::expose)),
         ] {
-            match value {
-                Some("") => return Err(SourceError::field(field, "is missing")),
-                // The value becomes a header.
-                Some(value) if !value.bytes().all(|byte| byte.is_ascii_graphic()) => {
-                    return Err(SourceError::field(field, "has spaces or other characters that no key has"));
-                }
-                _ => {}
+            if value == Some("") {
+                return Err(SourceError::field(field, "is missing"));
             }
+            value.map_or(Ok(()), |value| check_header_part(field, value))?;
         }
-        Ok(())
+        check_timeout(self.timeout_seconds)
     }
 
     /// Returns true if both are the same instance, possibly with other credentials.
     pub fn is_same_instance(&self, other: &Self) -> bool {
         (&self.endpoint, &self.instance) == (&other.endpoint, &other.instance)
-    }
-
-    /// Returns the first setting that is masked.
-    pub fn masked_secret(&self) -> Option<String> {
-        SecretPaths::of::<Self>().first_masked(&serde_json::to_value(self).unwrap_or_default())
     }
 }
 
@@ -118,6 +109,9 @@ mod tests {
         assert!(
             problem(|config| config.security_token = Some("".into()))
                 .starts_with("security-token is missing")
+        );
+        assert!(
+            problem(|config| config.timeout_seconds = Some(0)).starts_with("timeout-seconds is out of range")
         );
         assert!(!format!("{right:?}").contains("\"secret\""));
     }

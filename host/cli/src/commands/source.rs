@@ -12,6 +12,7 @@ use super::stage::Report;
 use crate::print::outln;
 use crate::table;
 use logship_client::Client;
+use logship_config::error::toml_problem;
 use logship_server::keys::Access;
 
 /// Creates, tests, shows and deletes data sources: the connections that jobs and rules name.
@@ -146,10 +147,7 @@ fn read_file(path: &Path) -> Result<Map<String, Value>, Failure> {
     let parsed = if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json")) {
         serde_json::from_str(&text).map_err(|error| format!("line {}: invalid JSON", error.line()))
     } else {
-        toml::from_str(&text).map_err(|error| {
-            let line = error.span().map_or(0, |span| text[..span.start].matches('\n').count() + 1);
-            format!("line {line}: {}", error.message())
-        })
+        toml::from_str(&text).map_err(|error| toml_problem(&text, &error))
     };
     match parsed.map_err(|problem| format!("{}: {problem}", path.display()))? {
         Value::Object(members) => Ok(members),

@@ -80,13 +80,8 @@ impl TableStoreRules {
             let problem = "rules can't define connections here (allow-own-destinations): name a `source` of the service's settings";
             return refused(problem.into());
         }
-        if let Err(error) = Connection::TableStore(connection.clone()).check_own() {
-            return refused(error.to_string());
-        }
-        match connection.masked_secret() {
-            Some(secret) => refused(format!("{secret} is masked: set it again")),
-            None => Ok(()),
-        }
+        let checked = Connection::TableStore(connection.clone()).check_own();
+        checked.or_else(|error| refused(error.to_string()))
     }
 
     fn sink(&self, project: &str, rule: &TableStoreRule) -> Result<TableStore, PlanError> {
