@@ -59,19 +59,7 @@ impl TimeZone {
 
     /// Returns the start of a day: midnight, or the first later moment if daylight saving skips midnight.
     pub fn start_of_day(self, date: NaiveDate) -> DateTime<Utc> {
-        let midnight = date.and_time(NaiveTime::MIN);
-        let offset = match self {
-            Self::Fixed(offset) => Some(offset),
-            Self::Named(zone) => {
-                let at_midnight = zone.offset_from_local_datetime(&midnight).earliest();
-                // A skipped midnight has no offset of its own: use the offset before the change.
-                let offset_before =
-                    || zone.offset_from_local_datetime(&(midnight - TimeDelta::hours(2))).latest();
-                at_midnight.or_else(offset_before).map(|offset| offset.fix())
-            }
-        };
-        let seconds = offset.map_or(0, |offset| offset.local_minus_utc());
-        midnight.and_utc() - TimeDelta::seconds(seconds.into())
+        self.moment(date.and_time(NaiveTime::MIN))
     }
 }
 

@@ -315,11 +315,10 @@ impl Client {
         }
         Err(match ApiError::from_json(&body) {
             Some(error) if self.quotes_answers || !matches!(error.code, ErrorCode::Other(_)) => error.into(),
-            _ if !self.quotes_answers => self.invalid_reply(status.as_u16(), "it is not shown"),
-            Some(error) => error.into(),
-            None => {
+            _ if self.quotes_answers => {
                 self.invalid_reply(status.as_u16(), &String::from_utf8_lossy(&body[..body.len().min(200)]))
             }
+            _ => self.invalid_reply(status.as_u16(), "it is not shown"),
         })
     }
 

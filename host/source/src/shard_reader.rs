@@ -32,8 +32,6 @@ pub struct Slice {
     pub receive_times: Vec<u64>,
     /// The position after the last log group.
     pub next: u64,
-    /// Time at which the last log group was received, in Unix seconds. 0 without log groups.
-    pub received: u64,
 }
 
 /// A failed read of a shard.
@@ -80,6 +78,11 @@ pub enum SourceError {
 }
 
 impl Slice {
+    /// Returns the time at which the last log group was received, in Unix seconds. 0 without log groups.
+    pub fn received(&self) -> u64 {
+        self.receive_times.last().copied().unwrap_or(0)
+    }
+
     /// Returns the number of logs before `end`.
     pub fn logs_before(&self, end: LogPosition) -> usize {
         let before = |(position, logs): &(u64, u32)| match position.cmp(&end.cursor) {
@@ -117,11 +120,10 @@ impl ShardReader {
         limits: Limits,
     ) -> Result<Slice, SourceError> {
         let mut corrupt = None;
-        let (mut received, mut groups, mut receive_times) = (0, vec![], vec![]);
+        let (mut groups, mut receive_times) = (vec![], vec![]);
         let next = store.read(shard, from, limits, |group| {
-            received = group.received;
             groups.push((group.position, group.logs));
-            receive_times.push(received);
+            receive_times.push(group.received);
             let (position, size) = (group.position, group.size as usize);
             let decompressed = Compression::decompress_lz4_into(group.body, size, &mut self.raw)
                 .map_err(|source| SourceError::Decompress { position, source });
@@ -139,7 +141,7 @@ impl ShardReader {
         let batch = self.builder.take();
         match corrupt {
             Some(error) => Err(error),
-            None => Ok(Slice { batch, groups, receive_times, next: next?, received }),
+            None => Ok(Slice { batch, groups, receive_times, next: next? }),
         }
     }
 }
@@ -154,7 +156,6 @@ mod tests {
             groups: vec![(5, 3), (6, 0), (7, 2)],
             receive_times: vec![0; 3],
             next: 8,
-            received: 0,
         }
     }
 

@@ -15,6 +15,7 @@ use super::{Failure, settings};
 use crate::print::outln;
 use crate::table;
 use logship_batch::time::now;
+use logship_config::service::Config;
 use logship_delivery::dead_letter::{DeadLetters, Line, resend};
 use logship_delivery::events::consumer::DeadLetterLocation;
 
@@ -66,25 +67,23 @@ impl DeadLetterCommand {
         // Clients of object stores need a runtime with worker threads.
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let _entered = runtime.enter();
+        let open = |folder: Option<&Path>, settings: &Config| {
+            DeadLetterLocation::resolve(folder, settings, DEFAULT_FOLDER).open(settings)
+        };
         match self.command {
             Command::List { key, report, dead_letters, config } => {
                 let settings = settings::read(config.as_deref())?;
-                let letters = DeadLetterLocation::resolve(dead_letters.as_deref(), &settings, DEFAULT_FOLDER)
-                    .open(&settings)?;
-                list(&letters, key, report)
-            }
-            Command::Resend { keys, all, dead_letters, receiver } if receiver.file().is_some() => {
-                let (settings, file) = (receiver.settings()?, receiver.file().unwrap_or(Path::new("")));
-                let place = DeadLetterLocation::resolve(dead_letters.as_deref(), &settings, DEFAULT_FOLDER);
-                let letters = place.open(&settings)?;
-                let keys = if all { letters.keys()? } else { keys };
-                write_out(&letters, &keys, file)
+                list(&open(dead_letters.as_deref(), &settings)?, key, report)
             }
             Command::Resend { keys, all, dead_letters, receiver } => {
+                let folder = dead_letters.as_deref();
+                if let Some(file) = receiver.file() {
+                    let letters = open(folder, &receiver.settings()?)?;
+                    let keys = if all { letters.keys()? } else { keys };
+                    return write_out(&letters, &keys, file);
+                }
                 let resolved = receiver.resolve()?;
-                let place =
-                    DeadLetterLocation::resolve(dead_letters.as_deref(), &resolved.settings, DEFAULT_FOLDER);
-                let letters = Arc::new(place.open(&resolved.settings)?);
+                let letters = Arc::new(open(folder, &resolved.settings)?);
                 let keys = if all { letters.keys()? } else { keys };
                 runtime.block_on(send(&letters, &keys, &resolved))
             }

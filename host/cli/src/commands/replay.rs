@@ -154,6 +154,6 @@ impl Logs<'_> {
             next += 1;
         }
         let receive_times = vec![0; groups.len()];
-        Ok(Slice { batch: self.builder.take(), groups, receive_times, next, received: 0 })
+        Ok(Slice { batch: self.builder.take(), groups, receive_times, next })
     }
 }

@@ -23,8 +23,8 @@ const MIN_RENAMED: u64 = 1024;
 /// The originals among the inputs, and their contents so far.
 #[derive(Debug, Default)]
 pub(super) struct Copies {
-    /// The original of each file that may be a copy. The first one to read is the original.
-    originals: HashMap<PathBuf, PathBuf>,
+    /// The originals of each file that may be a copy, in the order in which they are read, before the file.
+    originals: HashMap<PathBuf, Vec<PathBuf>>,
     /// The contents of originals that were read; none of those to read.
     contents: HashMap<PathBuf, Option<Fingerprint>>,
 }
@@ -52,10 +52,17 @@ impl Copies {
             }
         }
         let mut copies = Self::default();
-        for (one, other) in pairs.into_iter().filter(|(one, other)| one != other) {
-            let (original, copy) = if order[one] < order[other] { (one, other) } else { (other, one) };
+        pairs.retain(|(one, other)| one != other);
+        // The first one to read is the original.
+        for (one, other) in &mut pairs {
+            if order[*other] < order[*one] {
+                std::mem::swap(one, other);
+            }
+        }
+        pairs.sort_by_key(|(original, _)| order[*original]);
+        for (original, copy) in pairs {
             copies.contents.insert(original.to_owned(), None);
-            copies.originals.insert(copy.to_owned(), original.to_owned());
+            copies.originals.entry(copy.to_owned()).or_default().push(original.to_owned());
         }
         copies
     }
@@ -74,26 +81,33 @@ impl Copies {
     /// Returns the record of a file that is a copy of one that was read.
     pub(super) fn find(&mut self, input: &Input, stop: &dyn Fn() -> bool) -> Option<Unread> {
         let path = &input.path;
-        let original = self.originals.get(path)?;
-        let content = self.contents.get(original)?.as_ref()?;
-        let is_renamed = [path, original].iter().all(|path| without_compression(path).is_none());
-        let name = original.display();
-        let reason = match compare(input, content, stop)? {
-            Comparison::Equal if !is_renamed || content.bytes() >= MIN_RENAMED => {
-                format!("a copy of {name}: both have the same content")
-            }
-            Comparison::Beginning => format!("a copy of the beginning of {name}, which has its logs"),
-            Comparison::Equal | Comparison::Longer => {
-                let (file, original) = (path.display(), name);
-                tracing::warn!(%file, %original, "two files begin alike, so some logs may be read twice");
-                return None;
-            }
-            Comparison::Different => return None,
-        };
-        if self.contents.contains_key(path) {
-            self.contents.insert(path.clone(), Some(content.clone()));
+        let (content, reason) = self.originals.get(path)?.iter().find_map(|original| {
+            let content = self.contents.get(original)?.as_ref()?;
+            Some((content.clone(), reason(input, original, content, stop)?))
+        })?;
+        if let Some(known) = self.contents.get_mut(path) {
+            *known = Some(content);
         }
         Some(Unread::intended(path, reason))
+    }
+}
+
+/// Returns the reason to pass over a file that is a copy of an original, if it is one.
+fn reason(input: &Input, original: &Path, content: &Fingerprint, stop: &dyn Fn() -> bool) -> Option<String> {
+    let path = &input.path;
+    let is_renamed = [path.as_path(), original].iter().all(|path| without_compression(path).is_none());
+    let name = original.display();
+    match compare(input, content, stop)? {
+        Comparison::Equal if !is_renamed || content.bytes() >= MIN_RENAMED => {
+            Some(format!("a copy of {name}: both have the same content"))
+        }
+        Comparison::Beginning => Some(format!("a copy of the beginning of {name}, which has its logs")),
+        Comparison::Equal | Comparison::Longer => {
+            let (file, original) = (path.display(), name);
+            tracing::warn!(%file, %original, "two files begin alike, so some logs may be read twice");
+            None
+        }
+        Comparison::Different => None,
     }
 }
 
@@ -162,6 +176,7 @@ mod tests {
         let mut found: Vec<_> = copies
             .originals
             .iter()
+            .flat_map(|(copy, originals)| originals.iter().map(move |original| (copy, original)))
             .map(|(copy, original)| format!("{} {}", copy.display(), original.display()))
             .collect();
         found.sort();
@@ -170,7 +185,10 @@ mod tests {
         assert_eq!(found, expected);
         let reversed: Vec<_> = inputs[2..4].iter().chain(&inputs[1..2]).cloned().collect();
         let copies_first = Copies::among(&reversed).originals;
-        assert_eq!(copies_first[Path::new("d/a.log.1")], Path::new("d/a.log.1.gz"));
+        assert_eq!(copies_first[Path::new("d/a.log.1")], [Path::new("d/a.log.1.gz")]);
+        let between: Vec<_> = [2, 0, 1].map(|index| inputs[index].clone()).to_vec();
+        let both = [Path::new("d/a.log.1.gz"), Path::new("d/a.log")];
+        assert_eq!(Copies::among(&between).originals[Path::new("d/a.log.1")], both);
         assert!(copies.fingerprint(Path::new("d/a.log")).is_some());
         assert!(copies.fingerprint(Path::new("d/a.log.2.gz")).is_none());
     }

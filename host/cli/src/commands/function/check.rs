@@ -9,6 +9,7 @@ use logship_spin_runtime::manifest::Manifest;
 
 use super::variables::VariableOptions;
 use crate::commands::Failure;
+use crate::commands::ship::count;
 use crate::print::outln;
 
 /// Checks an application before it starts: files, stages, variables, hosts, and the version of Spin.
@@ -43,8 +44,10 @@ impl CheckCommand {
                 outln!("{}: no problems{spin}", self.application.display());
                 Ok(())
             }
-            1 => Err(format!("{}: 1 problem", self.application.display()).into()),
-            count => Err(format!("{}: {count} problems", self.application.display()).into()),
+            problems => {
+                let problems = count(problems as u64, "problem");
+                Err(format!("{}: {problems}", self.application.display()).into())
+            }
         }
     }
 

@@ -2,11 +2,12 @@
 
 use clap::{Args, ValueEnum};
 use logship_batch::time_zone::TimeZone;
-use logship_client::Client;
+use logship_client::{Client, ClientError};
 use logship_config::job::Job;
 use logship_config::job::schedule::{Schedule, ScheduleStart, TimeOfDay};
 use logship_config::job::template::Template;
 use logship_server::keys::Access;
+use logship_sls::error::ErrorCode;
 use reqwest::Method;
 use serde_json::Value;
 
@@ -110,14 +111,19 @@ impl Create {
 /// Creates a job, or replaces it.
 pub(super) async fn create(client: &Client, job: &Job, replaces: bool) -> Result<(), Failure> {
     let script = serde_json::to_value(job)?;
-    let exists = replaces && client.get::<Value>(&path(&job.name), &[]).await.is_ok();
-    let (method, path, verb) = match exists {
-        true => (Method::PUT, path(&job.name), "replaced"),
-        false => (Method::POST, "/jobs".to_owned(), "created"),
+    let path = path(&job.name)?;
+    let exists = replaces
+        && match client.get::<Value>(&path, &[]).await {
+            Err(ClientError::Rejected(error)) if error.code == ErrorCode::JobNotExist => false,
+            found => found.map(|_| true)?,
+        };
+    let (reply, verb) = match exists {
+        true => (client.send_json(Method::PUT, &path, &[], &script).await?, "replaced"),
+        false => {
+            let query = [("name", job.name.as_str())];
+            (client.send_json(Method::POST, "/jobs", &query, &script).await?, "created")
+        }
     };
-    let query = [("name", job.name.as_str())];
-    let query = if exists { &[][..] } else { &query[..] };
-    let reply = client.send_json(method, &path, query, &script).await?;
     for warning in reply["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str) {
         errln!("warning: {warning}");
     }

@@ -19,7 +19,7 @@ const INTERVAL: Duration = Duration::from_millis(300);
 /// # Errors
 /// If it failed, also if it is attempted again later.
 pub(super) async fn follow(client: &Client, job: &str, id: i64) -> Result<(), Failure> {
-    let path = format!("{}/runs/{id}", path(job));
+    let path = format!("{}/runs/{id}", path(job)?);
     let mut progress = None;
     loop {
         let run: Value = client.get(&path, &[]).await?;

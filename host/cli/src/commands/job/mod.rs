@@ -121,7 +121,7 @@ impl Parameters {
     }
 }
 
-/// Reads a script, and returns it without comments.
+/// Reads a script.
 fn read_script(file: &Path) -> Result<Job, Failure> {
     let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
     Ok(Job::parse(&text, file)?)
@@ -155,7 +155,7 @@ impl Command {
             }
             Self::Delete { name, connect } => {
                 let client = connect.client(Access::Admin)?;
-                client.send_json(Method::DELETE, &path(&name), &[], &Value::Null).await?;
+                client.send_json(Method::DELETE, &path(&name)?, &[], &Value::Null).await?;
                 outln!("deleted {name}; its rows stay");
                 Ok(())
             }
@@ -167,7 +167,7 @@ impl Command {
             Self::Rerun(rerun) => rerun.run().await,
             Self::Stop { name, run, connect } => {
                 let client = connect.client(Access::Admin)?;
-                let path = format!("{}/runs/{run}", path(&name));
+                let path = format!("{}/runs/{run}", path(&name)?);
                 client.send_json(Method::POST, &path, &[("type", "stop")], &serde_json::json!({})).await?;
                 outln!("stopped run {run} of {name}: nothing of it is visible");
                 Ok(())
@@ -177,6 +177,8 @@ impl Command {
     }
 }
 
-fn path(name: &str) -> String {
-    format!("/jobs/{name}")
+/// Returns the path of a job. The name is checked, as it becomes a part of the path.
+fn path(name: &str) -> Result<String, Failure> {
+    logship_config::job::check_name(name)?;
+    Ok(format!("/jobs/{name}"))
 }

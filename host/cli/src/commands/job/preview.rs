@@ -51,7 +51,7 @@ impl Preview {
                 body["script"] = serde_json::to_value(read_script(file)?)?;
                 "/jobs".to_owned()
             }
-            (None, name) => path(name.as_deref().unwrap_or_default()),
+            (None, name) => path(name.as_deref().unwrap_or_default())?,
         };
         let client = self.connect.client(Access::Admin)?;
         let reply = client.send_json(Method::POST, &path, &[("type", "preview")], &body).await?;

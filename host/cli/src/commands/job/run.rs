@@ -73,14 +73,14 @@ impl Run {
         if let Some(at) = self.at {
             body["scheduled"] = at.into();
         }
-        let path = format!("{}/runs", path(&self.name));
+        let path = format!("{}/runs", path(&self.name)?);
         self.runs.start(&self.name, &path, &[], body).await
     }
 }
 
 impl Rerun {
     pub(super) async fn run(self) -> Result<(), Failure> {
-        let path = format!("{}/runs/{}", path(&self.name), self.run);
+        let path = format!("{}/runs/{}", path(&self.name)?, self.run);
         self.runs.start(&self.name, &path, &[("type", "rerun")], json!({})).await
     }
 }
@@ -88,7 +88,7 @@ impl Rerun {
 impl Backfill {
     pub(super) async fn run(self) -> Result<(), Failure> {
         let body = json!({ "from": self.from, "to": self.to, "parameters": self.parameters.to_json() });
-        let path = format!("{}/runs", path(&self.name));
+        let path = format!("{}/runs", path(&self.name)?);
         self.runs.start(&self.name, &path, &[], body).await
     }
 }

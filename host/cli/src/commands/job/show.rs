@@ -48,7 +48,7 @@ pub(super) async fn list(client: &Client, report: Report) -> Result<(), Failure>
 }
 
 pub(super) async fn job(client: &Client, name: &str, report: Report) -> Result<(), Failure> {
-    let job: Value = client.get(&path(name), &[]).await?;
+    let job: Value = client.get(&path(name)?, &[]).await?;
     if report == Report::Json {
         outln!("{job:#}");
         return Ok(());
@@ -75,7 +75,7 @@ pub(super) async fn job(client: &Client, name: &str, report: Report) -> Result<(
 }
 
 pub(super) async fn runs(client: &Client, name: &str, limit: usize, report: Report) -> Result<(), Failure> {
-    let (path, mut runs) = (format!("{}/runs", path(name)), vec![]);
+    let (path, mut runs) = (format!("{}/runs", path(name)?), vec![]);
     while runs.len() < limit {
         let (offset, size) = (runs.len().to_string(), (limit - runs.len()).min(PAGE).to_string());
         let mut page: Value = client.get(&path, &[("offset", &offset), ("size", &size)]).await?;
@@ -118,7 +118,7 @@ pub(super) async fn runs(client: &Client, name: &str, limit: usize, report: Repo
 }
 
 pub(super) async fn run(client: &Client, name: &str, id: i64, report: Report) -> Result<(), Failure> {
-    let run: Value = client.get(&format!("{}/runs/{id}", path(name)), &[]).await?;
+    let run: Value = client.get(&format!("{}/runs/{id}", path(name)?), &[]).await?;
     if report == Report::Json {
         outln!("{run:#}");
         return Ok(());

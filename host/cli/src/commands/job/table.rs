@@ -49,7 +49,7 @@ async fn request(client: &Client, script: &Value, runs: bool) -> Result<String, 
 }
 
 /// Asks a question on a terminal. Without one, the answer is no.
-pub(super) fn ask(question: &str) -> Result<bool, Failure> {
+fn ask(question: &str) -> Result<bool, Failure> {
     let stdin = std::io::stdin();
     if !stdin.is_terminal() {
         return Ok(false);

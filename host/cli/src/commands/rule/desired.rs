@@ -70,25 +70,16 @@ impl DesiredRule {
 /// Reads the rules of a file.
 pub(super) fn read(file: &Path) -> Result<Vec<DesiredRule>, RuleError> {
     let RuleFile { rules, siem, ots, odps } = settings::read_rules(file)?;
-    let objects = rules.into_iter().map(|rule| DesiredRule {
-        logstore: rule.logstore.clone(),
-        name: rule.name.clone(),
-        kind: RuleKind::Objects(Box::new(rule)),
-    });
-    let siem = siem.into_iter().map(|rule| DesiredRule {
-        logstore: rule.logstore.clone(),
-        name: rule.name.clone(),
-        kind: RuleKind::Siem(rule),
-    });
-    let tables = ots.into_iter().map(|rule| DesiredRule {
-        logstore: rule.logstore.clone(),
-        name: rule.name.clone(),
-        kind: RuleKind::TableStore(Box::new(rule)),
-    });
-    let rows = odps.into_iter().map(|rule| DesiredRule {
-        logstore: rule.logstore.clone(),
-        name: rule.name.clone(),
-        kind: RuleKind::MaxCompute(Box::new(rule)),
-    });
-    Ok(objects.chain(siem).chain(tables).chain(rows).collect())
+    let objects = rules
+        .into_iter()
+        .map(|rule| (rule.logstore.clone(), rule.name.clone(), RuleKind::Objects(Box::new(rule))));
+    let siem = siem.into_iter().map(|rule| (rule.logstore.clone(), rule.name.clone(), RuleKind::Siem(rule)));
+    let tables = ots
+        .into_iter()
+        .map(|rule| (rule.logstore.clone(), rule.name.clone(), RuleKind::TableStore(Box::new(rule))));
+    let rows = odps
+        .into_iter()
+        .map(|rule| (rule.logstore.clone(), rule.name.clone(), RuleKind::MaxCompute(Box::new(rule))));
+    let desired = |(logstore, name, kind)| DesiredRule { logstore, name, kind };
+    Ok(objects.chain(siem).chain(tables).chain(rows).map(desired).collect())
 }

@@ -223,7 +223,7 @@ impl<W: StreamWork> ShardTasks<W> {
                             None => break Err(SourceError::Deleted { from, to: end }),
                         }
                         read.bytes += slice.batch.bytes();
-                        read.received = slice.received.max(read.received);
+                        read.received = slice.received().max(read.received);
                         read.next = LogPosition::at(slice.next.max(read.next.cursor + 1));
                         read.logs.push(slice);
                         // A task has consecutive positions.

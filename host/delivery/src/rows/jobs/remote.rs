@@ -121,13 +121,7 @@ impl RemoteShard {
             log += *logs as usize;
         }
         let next = pulled.next.0.min(self.end);
-        Ok(Slice {
-            batch,
-            groups: found,
-            next,
-            received: received.last().copied().unwrap_or(0),
-            receive_times: received,
-        })
+        Ok(Slice { batch, groups: found, next, receive_times: received })
     }
 }
 

@@ -98,7 +98,7 @@ impl TaskRows<'_> {
         }
         written.filtered += slice.batch.len().saturating_sub(represented) as u64;
         written.raw_bytes += slice.batch.bytes() as u64;
-        self.keep(dirty, slice.received, written)
+        self.keep(dirty, slice.received(), written)
     }
 
     /// Writes the rows of a piece. Returns those that Table Store refuses.
