@@ -12,16 +12,30 @@ use crate::commands::stage::Report;
 use crate::print::outln;
 use crate::table;
 
-/// The largest page of runs.
+/// The largest page of a list.
 const PAGE: usize = 500;
 
+/// Returns the first `limit` elements of a list, whose pages have them as `name`.
+async fn elements(client: &Client, path: &str, name: &str, limit: usize) -> Result<Vec<Value>, Failure> {
+    let mut all = vec![];
+    while all.len() < limit {
+        let (offset, size) = (all.len().to_string(), (limit - all.len()).min(PAGE).to_string());
+        let mut page: Value = client.get(path, &[("offset", &offset), ("size", &size)]).await?;
+        let found = page[name].as_array_mut().map(std::mem::take).unwrap_or_default();
+        if found.is_empty() {
+            break;
+        }
+        all.extend(found);
+    }
+    Ok(all)
+}
+
 pub(super) async fn list(client: &Client, report: Report) -> Result<(), Failure> {
-    let page: Value = client.get("/jobs", &[("size", "500")]).await?;
+    let jobs = elements(client, "/jobs", "jobs", usize::MAX).await?;
     if report == Report::Json {
-        outln!("{:#}", page["jobs"]);
+        outln!("{:#}", Value::from(jobs));
         return Ok(());
     }
-    let jobs = page["jobs"].as_array().cloned().unwrap_or_default();
     if jobs.is_empty() {
         outln!("no jobs; `logship job create -f FILE` makes one");
         return Ok(());
@@ -75,16 +89,7 @@ pub(super) async fn job(client: &Client, name: &str, report: Report) -> Result<(
 }
 
 pub(super) async fn runs(client: &Client, name: &str, limit: usize, report: Report) -> Result<(), Failure> {
-    let (path, mut runs) = (format!("{}/runs", path(name)?), vec![]);
-    while runs.len() < limit {
-        let (offset, size) = (runs.len().to_string(), (limit - runs.len()).min(PAGE).to_string());
-        let mut page: Value = client.get(&path, &[("offset", &offset), ("size", &size)]).await?;
-        let found = page["runs"].as_array_mut().map(std::mem::take).unwrap_or_default();
-        if found.is_empty() {
-            break;
-        }
-        runs.extend(found);
-    }
+    let runs = elements(client, &format!("{}/runs", path(name)?), "runs", limit).await?;
     if report == Report::Json {
         outln!("{:#}", Value::from(runs));
         return Ok(());
