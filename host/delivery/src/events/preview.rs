@@ -8,7 +8,7 @@ use logship_config::siem_rule::SiemRule;
 use logship_config::stage_name::DIGEST_PREFIX;
 use logship_logstore::{ShippingRule, Task};
 use logship_registry::Registry;
-use logship_runtime::stage::Stage;
+use logship_runtime::stage::Kind;
 use logship_source::shard_reader::Slice;
 use sha2::{Digest, Sha256};
 
@@ -21,7 +21,7 @@ use crate::events::chunk::Chunk;
 use crate::events::format::Formatting;
 use crate::events::rule::{Events, PlannedRule};
 use crate::pipeline::Tap;
-use crate::preview::{no_slot, refused, transform_name, transform_of};
+use crate::preview::{refused, replaced_stage, transform_name};
 
 impl Events {
     /// Opens the messages of a rule's tasks with another stage.
@@ -31,18 +31,8 @@ impl Events {
         candidate: &'a Candidate,
     ) -> Result<Box<dyn OutputFactory + 'a>, PreviewError> {
         let parsed = SiemRule::of(&rule.name, &rule.configuration)?;
-        let replaced = match &candidate.stage {
-            Stage::Formatter(_) if candidate.transform.is_none() => None,
-            Stage::Formatter(_) => {
-                let reason = "only a transformer can replace a transformer by its number";
-                return Err(no_slot(&rule.name, candidate, reason));
-            }
-            Stage::Transformer(_) => Some(transform_of(&rule.name, &parsed.transform, candidate)?),
-            _ => {
-                let reason = "it sends messages, and has only transformers and a formatter";
-                return Err(no_slot(&rule.name, candidate, reason));
-            }
-        };
+        let stages = "it sends messages, and has only transformers and a formatter";
+        let replaced = replaced_stage((&rule.name, &parsed.transform), candidate, Kind::Formatter, stages)?;
         let refused = |error| refused(&rule.name, candidate, &error);
         let name = match replaced {
             None => self.stage(&parsed).map_err(refused)?.to_owned(),

@@ -19,7 +19,7 @@ use crate::objects::object::Object;
 use crate::objects::plan::PlannedRule;
 use crate::objects::rule::Objects;
 use crate::pipeline::{self, Pipeline, Tap};
-use crate::preview::{no_slot, refused, transform_name, transform_of};
+use crate::preview::{ONLY_TRANSFORMER, no_slot, refused, transform_name, transform_of};
 
 impl Objects {
     /// Opens the objects of a rule's tasks with another stage.
@@ -79,7 +79,7 @@ impl StageSlot {
         let is_fused = rule.stages.pipeline.is_some();
         let has_compressor = rule.compression.name != NONE || rule.stages.compressor.is_some();
         if candidate.transform.is_some() && !matches!(candidate.stage, Stage::Transformer(_)) {
-            return no_slot("only a transformer can replace a transformer by its number");
+            return no_slot(ONLY_TRANSFORMER);
         }
         match &candidate.stage {
             Stage::Transformer(_) => {

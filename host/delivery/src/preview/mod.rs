@@ -6,7 +6,8 @@
 //! # Layout
 //! - This file: requests and results. `replay`: runs tasks through both pipelines. `difference`: the first different
 //!   line.
-//! - `engine::preview`: the outputs that a kind of work opens. `objects::preview` and `events::preview` do.
+//! - `engine::preview`: the outputs that a kind of work opens. `objects::preview`, `events::preview` and
+//!   `rows::table_store` do.
 
 mod difference;
 mod replay;
@@ -185,6 +186,25 @@ pub(crate) fn transform_of(
         }
     }
 }
+
+/// The index of the transformer that a candidate would replace in a rule whose last stage is of the kind `last`; `None` if
+/// it would replace the last stage. `stages` describes those of the rule.
+pub(crate) fn replaced_stage(
+    (rule, transforms): (&str, &[StageSpec]),
+    candidate: &Candidate,
+    last: Kind,
+    stages: &str,
+) -> Result<Option<usize>, PreviewError> {
+    match candidate.stage.kind() {
+        Kind::Transformer => transform_of(rule, transforms, candidate).map(Some),
+        kind if kind != last => Err(no_slot(rule, candidate, stages)),
+        _ if candidate.transform.is_some() => Err(no_slot(rule, candidate, ONLY_TRANSFORMER)),
+        _ => Ok(None),
+    }
+}
+
+/// The reason against another stage that is to replace a transformer by its number.
+pub(crate) const ONLY_TRANSFORMER: &str = "only a transformer can replace a transformer by its number";
 
 /// The name by which a rule looks up a transformer.
 pub(crate) fn transform_name(choice: &StageSpec) -> String {

@@ -6,7 +6,7 @@ use logship_config::stage_name::DIGEST_PREFIX;
 use logship_config::table_store_rule::TableStoreRule;
 use logship_logstore::{ShippingRule, Task};
 use logship_registry::Registry;
-use logship_runtime::stage::Stage;
+use logship_runtime::stage::Kind;
 use logship_source::shard_reader::Slice;
 use sha2::{Digest, Sha256};
 
@@ -16,7 +16,7 @@ use crate::engine::preview::{
 };
 use crate::engine::work::{RuleSpec, Work as _};
 use crate::pipeline::Tap;
-use crate::preview::{no_slot, refused, transform_name, transform_of};
+use crate::preview::{refused, replaced_stage, transform_name};
 use crate::rows::RowWriter;
 use crate::rows::table_store::encoding::{self, ShardName};
 use crate::rows::table_store::rule::{PlannedRule, TableStoreRules};
@@ -29,18 +29,8 @@ impl TableStoreRules {
         candidate: &'a Candidate,
     ) -> Result<Box<dyn OutputFactory + 'a>, PreviewError> {
         let parsed = TableStoreRule::of(&rule.name, &rule.configuration)?;
-        let replaced = match &candidate.stage {
-            Stage::RowEncoder(_) if candidate.transform.is_none() => None,
-            Stage::RowEncoder(_) => {
-                let reason = "only a transformer can replace a transformer by its number";
-                return Err(no_slot(&rule.name, candidate, reason));
-            }
-            Stage::Transformer(_) => Some(transform_of(&rule.name, &parsed.transform, candidate)?),
-            _ => {
-                let reason = "it writes rows, and has only transformers and a row encoder";
-                return Err(no_slot(&rule.name, candidate, reason));
-            }
-        };
+        let stages = "it writes rows, and has only transformers and a row encoder";
+        let replaced = replaced_stage((&rule.name, &parsed.transform), candidate, Kind::RowEncoder, stages)?;
         let name = match replaced {
             None => parsed.encoder().to_owned(),
             Some(index) => transform_name(&parsed.transform[index]),
