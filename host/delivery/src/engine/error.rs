@@ -132,8 +132,8 @@ impl TaskError {
     /// The error code of Log Service.
     pub(super) fn code(&self) -> &'static str {
         match self {
-            Self::Failure(failure) | Self::Plan(PlanError::Destination(failure)) => failure.code,
-            Self::Plan(PlanError::Sink(error)) => error.code(),
+            Self::Failure(failure) => failure.code,
+            Self::Plan(error) => error.code(),
             Self::Store(StoreError::NoRule(_)) => CONFIG_NOT_EXIST,
             _ => "InternalServerError",
         }

@@ -38,7 +38,7 @@ pub mod error;
 mod lifecycle;
 mod maintenance;
 mod metrics;
-mod panics;
+pub(crate) mod panics;
 mod pauses;
 pub mod plan;
 pub mod preview;
@@ -72,6 +72,8 @@ pub use self::plan::{PlanRecord, PlanSummary};
 pub(crate) use self::retry::RetryPolicy;
 pub use self::running::Running;
 pub(crate) use self::step::Step;
+#[cfg(feature = "failpoints")]
+pub(crate) use self::step::abort_at;
 pub use self::work::Work;
 
 /// The problem of a rule that waits for an operator.

@@ -11,7 +11,7 @@ pub(super) fn catch<T>(step: impl FnOnce() -> Result<T, TaskError>) -> Result<T,
 }
 
 /// Returns the message of a panic.
-pub(super) fn message(panic: &(dyn Any + Send)) -> String {
+pub(crate) fn message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or_default().to_owned()
 }

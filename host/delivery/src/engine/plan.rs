@@ -4,11 +4,14 @@ use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use logship_config::shipper_config;
 use logship_logstore::{ShippingRule, TaskId};
 use logship_runtime::stage::{Identity, StageError};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use crate::engine::error::PlanError;
 
 /// The stored plan of a task: everything that determines its output. `R` is the rule of a kind of work; the name of
 /// its field tells the kinds apart.
@@ -28,6 +31,19 @@ pub struct PlanRecord<R> {
     pub digest: Option<String>,
 }
 
+impl<R> PlanRecord<R> {
+    /// Creates the record of a rule of a logstore, with its stages pinned by digest.
+    pub(crate) fn new<'a>(
+        (project, logstore): (&str, &str),
+        rule: R,
+        stages: impl IntoIterator<Item = &'a Identity>,
+    ) -> Self {
+        let stages = stages.into_iter().map(|stage| format!("{} {}", stage.name(), stage.version()));
+        let (project, logstore, stages) = (project.to_owned(), logstore.to_owned(), stages.collect());
+        Self { project, logstore, rule, stages, digest: None }
+    }
+}
+
 impl<R: DeserializeOwned> PlanRecord<R> {
     /// Parses a stored plan.
     ///
@@ -35,6 +51,20 @@ impl<R: DeserializeOwned> PlanRecord<R> {
     /// When it is the plan of another kind of work, or of another version of logship.
     pub fn parse(content: &str) -> Result<Self, serde_json::Error> {
         serde_json::from_str(content)
+    }
+
+    /// Summarizes a stored plan. `describe` returns the name and the configuration of the rule.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse).
+    pub(crate) fn summarize(
+        content: &str,
+        describe: impl FnOnce(R) -> (String, Value),
+    ) -> Result<PlanSummary, PlanError> {
+        let Self { project, logstore, rule, stages, digest } = Self::parse(content)?;
+        let (rule, configuration) = describe(rule);
+        let configuration = shipper_config::mask_secrets(&configuration);
+        Ok(PlanSummary { project, logstore, stages, digest, rule, configuration })
     }
 }
 

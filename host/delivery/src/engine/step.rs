@@ -36,10 +36,16 @@ impl Step {
     /// `failpoints` have no such code.
     pub(crate) fn reached(self) {
         #[cfg(feature = "failpoints")]
-        if std::env::var("FAILPOINT").is_ok_and(|name| name == format!("{self:?}")) {
-            // Not through the log: its thread would not write the line before the abort.
-            eprintln!(r#"{{"step":"{self:?}","message":"aborted by FAILPOINT"}}"#);
-            std::process::abort();
-        }
+        abort_at(&format!("{self:?}"));
+    }
+}
+
+/// Aborts the process if the variable `FAILPOINT` names this step.
+#[cfg(feature = "failpoints")]
+pub(crate) fn abort_at(step: &str) {
+    if std::env::var("FAILPOINT").is_ok_and(|name| name == step) {
+        // Not through the log: its thread would not write the line before the abort.
+        eprintln!(r#"{{"step":"{step}","message":"aborted by FAILPOINT"}}"#);
+        std::process::abort();
     }
 }

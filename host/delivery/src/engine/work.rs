@@ -138,11 +138,18 @@ pub struct RuleLimits {
 
 /// The plan of batches.
 pub trait BatchPlan: Plan {
-    /// Encodes a sample of logs. Returns its size, in bytes of output.
+    /// Encodes a sample of logs. Returns its size, in bytes of output. Default: the size of the logs, which limits the
+    /// tasks of rules that write rows.
     ///
     /// # Errors
     /// When a stage fails, or the logs can't be read.
-    fn encode_sample(&self, sample: LogSample<'_>) -> Result<u64, TaskError>;
+    fn encode_sample(&self, mut sample: LogSample<'_>) -> Result<u64, TaskError> {
+        let mut bytes = 0;
+        while let Some(batch) = sample.read()? {
+            bytes += batch.bytes() as u64;
+        }
+        Ok(bytes)
+    }
 
     /// Makes the output of a task, and saves its manifest. Nothing is visible at the destination yet.
     ///
@@ -154,11 +161,13 @@ pub trait BatchPlan: Plan {
         reader: &mut ShardReader,
     ) -> Result<Prepared<'p>, TaskError>;
 
-    /// Finds an object at the destination. Reads it. Blocks.
+    /// Finds an object at the destination. Reads it. Blocks. Default: `None`, for destinations without objects.
     ///
     /// # Errors
     /// The answer of the destination.
-    fn find(&self, object: &str) -> Result<Option<ObjectInfo>, PlanError>;
+    fn find(&self, _object: &str) -> Result<Option<ObjectInfo>, PlanError> {
+        Ok(None)
+    }
 }
 
 /// Delivers the output of a task.

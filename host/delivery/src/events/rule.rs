@@ -163,10 +163,10 @@ impl Work for Events {
     }
 
     fn summarize(&self, content: &str) -> Result<PlanSummary, PlanError> {
-        let PlanRecord { project, logstore, rule, stages, digest } =
-            PlanRecord::<PlannedRule>::parse(content)?;
-        let (configuration, rule) = (rule.siem.configuration(), rule.siem.name);
-        Ok(PlanSummary { project, logstore, stages, digest, rule, configuration })
+        PlanRecord::summarize(content, |PlannedRule { siem }| {
+            let configuration = siem.configuration();
+            (siem.name, configuration)
+        })
     }
 
     fn rule_components(&self, rule: RuleSpec<'_>) -> Result<Vec<ComponentDigest>, PlanError> {
@@ -201,12 +201,10 @@ impl StreamWork for Events {
         let delivery = self.delivery(&parsed, &self.registry)?;
         let (identity, transforms) = (delivery.formatters.identity(), delivery.formatters.transforms());
         let stages = transforms.stages().chain([identity]);
+        let planned = PlannedRule { siem: SiemRule { transform: transforms.pinned(), ..parsed } };
         let record = PlanRecord {
-            project: rule.project.to_owned(),
-            logstore: rule.logstore.to_owned(),
-            stages: stages.map(|stage| format!("{} {}", stage.name(), stage.version())).collect(),
             digest: Some(identity.digest().to_owned()),
-            rule: PlannedRule { siem: SiemRule { transform: transforms.pinned(), ..parsed } },
+            ..PlanRecord::new((rule.project, rule.logstore), planned, stages)
         };
         Ok(EventPlan { content: serde_json::to_string(&record)?, delivery })
     }

@@ -51,16 +51,14 @@ impl Objects {
         rule: &Rule,
     ) -> Result<ObjectPlan, PlanError> {
         let pipeline = Pipeline::new(&self.registry, rule)?.for_logstore(project, logstore);
-        let stages = pipeline.stages().map(|stage| format!("{} {}", stage.name(), stage.version())).collect();
         let mut pinned =
             Rule { stages: pipeline.pinned(), transform: pipeline.pinned_transforms(), ..rule.clone() };
         if let (Some(_), (_, Some(makes))) = (&pinned.stages.compressor, pipeline.format_and_compression()) {
             // A replacement compressor may produce another format than the one the rule names.
             makes.clone_into(&mut pinned.compression.name);
         }
-        let (project, logstore) = (project.to_owned(), logstore.to_owned());
-        let record =
-            PlanRecord { project, logstore, rule: PlannedRule { rule: pinned }, stages, digest: None };
+        let planned = PlannedRule { rule: pinned };
+        let record = PlanRecord::new((project, logstore), planned, pipeline.stages());
         let content = serde_json::to_string(&record)?;
         let Destination { executor, sink } = self.destination(&record.project, rule)?;
         Ok(ObjectPlan { rule: record.rule.rule, pipeline, executor, sink, content })

@@ -107,10 +107,10 @@ impl Work for Objects {
     }
 
     fn summarize(&self, content: &str) -> Result<PlanSummary, PlanError> {
-        let PlanRecord { project, logstore, rule: PlannedRule { rule }, stages, digest } =
-            PlanRecord::parse(content)?;
-        let configuration = shipper_config::mask_secrets(&shipper_config::from_rule(&rule));
-        Ok(PlanSummary { project, logstore, stages, digest, rule: rule.name, configuration })
+        PlanRecord::summarize(content, |PlannedRule { rule }| {
+            let configuration = shipper_config::from_rule(&rule);
+            (rule.name, configuration)
+        })
     }
 
     fn rule_components(&self, rule: RuleSpec<'_>) -> Result<Vec<ComponentDigest>, PlanError> {

@@ -19,6 +19,14 @@ impl Piece<'_> {
     pub(crate) fn origin(&self, log: usize) -> u32 {
         self.origins.as_ref().map_or(log as u32, |origins| origins[log])
     }
+
+    /// Returns the number of logs of the batch that the piece has.
+    pub(crate) fn represented(&self) -> usize {
+        match &self.origins {
+            None => self.batch.len(),
+            Some(origins) => origins.chunk_by(|one, next| one == next).count(),
+        }
+    }
 }
 
 /// Passes a batch through transformers. Calls `reject` for each log that one of them rejects, with its piece, its index

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::dead_letter::{DIRTY, DeadLetter, Position};
 use crate::pipeline::pieces::Piece;
+use logship_logstore::{LostColumn, LostValues};
 use logship_runtime::stage::DirtyValue;
 use logship_source::shard_reader::Slice;
 
@@ -22,17 +23,35 @@ pub struct DirtyRow {
     pub letter: DeadLetter,
 }
 
-/// Collects the dirty rows of a slice.
 impl DirtyRow {
-    /// The row of a log of a piece, which the destination refuses.
+    /// The row of a log of a piece, which a transformer rejects or the destination refuses.
     pub(super) fn of(slice: &Slice, piece: &Piece<'_>, log: usize, code: &str, reason: &str) -> Self {
         let place = slice.place(piece.origin(log) as usize);
         let position = Position { cursor: place.cursor, group: 0, log: place.log };
-        let letter = DeadLetter::of_log(position, code, reason, &piece.batch, log);
+        let mut letter = DeadLetter::of_log(position, code, reason, &piece.batch, log);
+        add_group(&mut letter, piece, log);
         Self { position, values: vec![], letter }
+    }
+
+    /// The row of a log of a piece, with values that do not convert.
+    fn of_values(slice: &Slice, piece: &Piece<'_>, log: usize, values: &[DirtyValue]) -> Self {
+        let mut row = Self::of(slice, piece, log, DIRTY, &reasons(values));
+        row.letter.columns = values.iter().map(|value| value.column.clone()).collect();
+        row.values = values.iter().map(|value| (value.column.clone(), value.reason.clone())).collect();
+        row
+    }
+
+    /// Counts the row among the lost values, under its first column.
+    pub(super) fn count(&self, example: String, lost: &mut LostValues) {
+        let (column, reason) = match self.values.first() {
+            Some((column, reason)) => (column.clone(), reason.clone()),
+            None => (String::new(), self.letter.reason.clone()),
+        };
+        lost.add(column, LostColumn { count: 1, example, reason });
     }
 }
 
+/// Collects the dirty rows of a slice.
 #[derive(Debug)]
 pub(super) struct DirtyRows<'s> {
     slice: &'s Slice,
@@ -47,23 +66,14 @@ impl<'s> DirtyRows<'s> {
 
     /// Adds a log that a transformer rejects.
     pub(super) fn reject(&mut self, piece: &Piece<'_>, log: usize, reason: &str) {
-        let (origin, position) = self.position(piece, log);
-        let mut letter = DeadLetter::of_log(position, "rejected", reason, &piece.batch, log);
-        add_group(&mut letter, piece, log);
-        self.rows.entry(origin).or_default().push(DirtyRow { position, values: vec![], letter });
+        self.insert(piece, log, DirtyRow::of(self.slice, piece, log, "rejected", reason));
     }
 
     /// Adds the dirty values of a piece.
     pub(super) fn add(&mut self, piece: &Piece<'_>, values: &[DirtyValue]) {
         for values in values.chunk_by(|one, next| one.log == next.log) {
             let log = values[0].log as usize;
-            let (origin, position) = self.position(piece, log);
-            let mut letter = DeadLetter::of_log(position, DIRTY, &reasons(values), &piece.batch, log);
-            letter.columns = values.iter().map(|value| value.column.clone()).collect();
-            add_group(&mut letter, piece, log);
-            let values = values.iter().map(|value| (value.column.clone(), value.reason.clone()));
-            let row = DirtyRow { position, values: values.collect(), letter };
-            self.rows.entry(origin).or_default().push(row);
+            self.insert(piece, log, DirtyRow::of_values(self.slice, piece, log, values));
         }
     }
 
@@ -72,10 +82,8 @@ impl<'s> DirtyRows<'s> {
         self.rows.into_values().flatten().collect()
     }
 
-    fn position(&self, piece: &Piece<'_>, log: usize) -> (u32, Position) {
-        let origin = piece.origin(log);
-        let place = self.slice.place(origin as usize);
-        (origin, Position { cursor: place.cursor, group: 0, log: place.log })
+    fn insert(&mut self, piece: &Piece<'_>, log: usize, row: DirtyRow) {
+        self.rows.entry(piece.origin(log)).or_default().push(row);
     }
 }
 

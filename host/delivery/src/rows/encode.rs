@@ -7,18 +7,19 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use crate::engine::error::PlanError;
+use crate::pipeline::PipelineError;
 use crate::pipeline::pieces::{Piece, transform};
 use crate::pipeline::transforms::{TransformError, Transforms};
 use crate::rows::dirty::{DirtyRow, DirtyRows};
 use logship_config::column_mapping::ColumnMapping;
 use logship_config::rule::StageSpec;
 use logship_config::stage_name::DIGEST_PREFIX;
-use logship_logstore::{Limits, Shard, Store};
 use logship_registry::Registry;
 use logship_runtime::stage::{
     Identity, Positions, RowEncoderStage, RowSession, Rows, StageError, Table, TransformingSession,
 };
-use logship_source::shard_reader::{CHUNK_BYTES, ShardReader, Slice, SourceError};
+use logship_source::shard_reader::{Slice, SourceError};
 
 /// Transformers and a row encoder, checked together with a table. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -53,6 +54,15 @@ pub enum BlockError {
     /// A stage failed.
     #[error(transparent)]
     Stage(#[from] StageError),
+}
+
+impl From<RowEncodingError> for PlanError {
+    fn from(error: RowEncodingError) -> Self {
+        match error {
+            RowEncodingError::Transform(error) => PipelineError::Transform(error).into(),
+            RowEncodingError::Stage(error) => PipelineError::Stage(error).into(),
+        }
+    }
 }
 
 impl RowEncoding {
@@ -184,10 +194,7 @@ pub(crate) struct EncodedPiece<'s> {
 impl EncodedPiece<'_> {
     /// Returns the number of logs of the slice that the piece has.
     pub(crate) fn represented(&self) -> usize {
-        match &self.piece.origins {
-            None => self.piece.batch.len(),
-            Some(origins) => origins.chunk_by(|one, next| one == next).count(),
-        }
+        self.piece.represented()
     }
 
     /// Returns a row that the destination refuses, as a dirty row.
@@ -235,8 +242,6 @@ pub(super) fn select(positions: &Positions, logs: &[u32]) -> Positions {
 /// A block of rows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Block {
-    /// The number of the block in its range, from 0.
-    pub number: u32,
     /// The position of its first log group.
     pub begin: u64,
     /// The position after its last log group.
@@ -258,21 +263,14 @@ pub struct BlockEncoder {
     shard: u32,
     next: u64,
     end: u64,
-    number: u32,
     block_bytes: usize,
 }
 
 impl BlockEncoder {
-    /// Begins with block `number` at the position `begin`. A block is full when its logs or its rows have `block_bytes`.
-    /// The first block of a range has the number 0, and its boundaries follow from `begin` and `block_bytes`.
-    pub fn new(
-        encoding: RowEncoding,
-        shard: u32,
-        (begin, end): (u64, u64),
-        number: u32,
-        block_bytes: usize,
-    ) -> Self {
-        Self { encoding, shard, next: begin, end, number, block_bytes }
+    /// Begins at the position `begin`. A block is full when its logs or its rows have `block_bytes`, so the boundaries
+    /// follow from `begin` and `block_bytes`.
+    pub fn new(encoding: RowEncoding, shard: u32, (begin, end): (u64, u64), block_bytes: usize) -> Self {
+        Self { encoding, shard, next: begin, end, block_bytes }
     }
 
     /// Makes the next block from the logs that `read` returns for a position: complete log groups before the range's end,
@@ -288,15 +286,8 @@ impl BlockEncoder {
             return Ok(None);
         }
         let mut writer = self.encoding.open(self.shard)?;
-        let mut block = Block {
-            number: self.number,
-            begin: self.next,
-            end: self.next,
-            bytes: vec![],
-            rows: 0,
-            raw_bytes: 0,
-            dirty: vec![],
-        };
+        let mut block =
+            Block { begin: self.next, end: self.next, bytes: vec![], rows: 0, raw_bytes: 0, dirty: vec![] };
         while block.end < self.end
             && block.bytes.len() < self.block_bytes
             && (block.raw_bytes as usize) < self.block_bytes
@@ -305,32 +296,8 @@ impl BlockEncoder {
             block.add(&slice, writer.push(&slice)?);
         }
         block.bytes.extend(writer.finish()?);
-        (self.next, self.number) = (block.end, self.number + 1);
+        self.next = block.end;
         Ok(Some(block))
-    }
-
-    /// As [`next_block`](Self::next_block), of a shard of the store.
-    ///
-    /// # Errors
-    /// As [`next_block`](Self::next_block). [`SourceError::Deleted`] if logs of the range were deleted.
-    pub fn next_of_store(
-        &mut self,
-        store: &Store,
-        shard: &Shard,
-        reader: &mut ShardReader,
-    ) -> Result<Option<Block>, BlockError> {
-        let end = self.end;
-        self.next_block(|from| {
-            let limits = Limits { groups: usize::MAX, bytes: CHUNK_BYTES, end };
-            let slice = reader.read(store, shard, from, limits)?;
-            match slice.groups.first() {
-                Some((first, _)) if *first == from => Ok(slice),
-                first => {
-                    let to = first.map_or(end, |(first, _)| *first);
-                    Err(SourceError::Deleted { from, to }.into())
-                }
-            }
-        })
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! # Layout
 //! - [`encode`]: turns the logs of a shard into blocks of rows. [`dirty`]: logs that have no row.
+//!   `encode_maxcompute`: the input of MaxCompute's row encoder.
 //! - [`maxcompute`]: rules that write rows to MaxCompute.
 //! - [`sources`]: the data sources that rules and jobs name. [`source_check`]: connects to them.
 //! - [`table_store`]: rules that write rows to Table Store.
@@ -9,6 +10,7 @@
 
 pub mod dirty;
 pub mod encode;
+mod encode_maxcompute;
 pub mod jobs;
 pub mod maxcompute;
 pub mod source_check;

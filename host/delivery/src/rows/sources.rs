@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use logship_client::{Client, Endpoint};
 use logship_config::data_source::DataSource;
+use logship_config::log_hub::LogHubConfig;
 use logship_config::scope::Scope;
 use logship_logstore::{Store, StoredSource};
 
@@ -93,6 +95,21 @@ impl Sources for ServiceSources {
         names.dedup();
         names.into_iter().filter_map(|name| self.find(project, name)).collect()
     }
+}
+
+/// Opens a client of a Logstore project at another endpoint.
+///
+/// # Errors
+/// If a setting is invalid.
+pub(super) fn log_hub_client(config: &LogHubConfig) -> Result<Client, String> {
+    let endpoint = Endpoint {
+        url: config.endpoint.parse().map_err(|_| "the endpoint is not a URL".to_owned())?,
+        key_id: config.access_key_id.clone(),
+        secret: config.access_key_secret.expose().to_owned(),
+        token: config.security_token.as_ref().map(|token| token.expose().to_owned()),
+        region: config.region.clone(),
+    };
+    Client::new(endpoint, &config.project).map_err(|error| error.to_string())
 }
 
 /// Returns a stored data source. One that a newer logship stored may be unknown.

@@ -32,7 +32,7 @@ impl Attempt<'_> {
             if self.is_stopping() {
                 return Err(TaskError::Stopping);
             }
-            let Some(slice) = self.read_slice(reader, &shard, at, limits)? else { break };
+            let Some(slice) = self.read_undamaged(reader, &shard, at, limits)? else { break };
             let end = slice.logs_before(task.end);
             let taken = output.take(&slice.batch, at.log as usize..end)?;
             read += slice.batch.bytes() as u64;
@@ -57,7 +57,7 @@ impl Attempt<'_> {
             if self.is_stopping() {
                 return Err(TaskError::Stopping);
             }
-            let Some(slice) = self.read_slice(reader, &shard, at, limits)? else { break };
+            let Some(slice) = self.read_undamaged(reader, &shard, at, limits)? else { break };
             take(&slice)?;
             at = LogPosition::at(slice.next);
         }
@@ -65,23 +65,36 @@ impl Attempt<'_> {
     }
 
     /// Reads the next logs of the task. `None` if the task must end here.
-    fn read_slice(
+    fn read_undamaged(
         &self,
         reader: &mut ShardReader,
         shard: &Shard,
         at: LogPosition,
         limits: Limits,
     ) -> Result<Option<Slice>, TaskError> {
-        let slice = match reader.read(&self.engine.store, shard, at.cursor, limits) {
+        match self.read_slice(reader, shard, at.cursor, limits) {
             // The task ends in front of the damaged log group. The next one begins there, and fails.
-            Err(SourceError::Store(StoreError::Damaged(_))) if at > self.task.begin => return Ok(None),
-            slice => slice?,
-        };
+            Err(TaskError::Source(SourceError::Store(StoreError::Damaged(_)))) if at > self.task.begin => {
+                Ok(None)
+            }
+            slice => slice.map(Some),
+        }
+    }
+
+    /// Reads the logs at a cursor. Fails if they were deleted.
+    pub(crate) fn read_slice(
+        &self,
+        reader: &mut ShardReader,
+        shard: &Shard,
+        cursor: u64,
+        limits: Limits,
+    ) -> Result<Slice, TaskError> {
+        let slice = reader.read(&self.engine.store, shard, cursor, limits)?;
         match slice.groups.first() {
-            Some(&(first, _)) if first == shard.resolve(at.cursor) => Ok(Some(slice)),
+            Some(&(first, _)) if first == shard.resolve(cursor) => Ok(slice),
             other => {
                 let to = other.map_or(shard.begin(), |&(first, _)| first);
-                Err(self.expired(at.cursor, to))
+                Err(self.expired(cursor, to))
             }
         }
     }

@@ -2,12 +2,10 @@
 
 use std::sync::Arc;
 
-use logship_config::maxcompute::Protocol;
+use logship_config::stage_name::DIGEST_PREFIX;
 use logship_logstore::{Limits, LogPosition, Shard, Store};
 use logship_registry::Registry;
-use logship_runtime::stage::{RowColumn, Table};
 use logship_source::shard_reader::{CHUNK_BYTES, ShardReader, Slice, SourceError};
-use serde_json::{Map, Value};
 use tokio::runtime::Handle;
 
 use super::blocks::{Block, BlockReader, BlockReaders};
@@ -16,6 +14,7 @@ use super::plan::{RemoteSource, RunPlan, ShardRange};
 use super::planner::{Logs, find_logs};
 use super::progress::ShardProgress;
 use super::remote::RemoteShard;
+use crate::rows::encode_maxcompute;
 use crate::rows::{BlockEncoder, BlockError, RowEncoding, Sources};
 
 /// The built-in row encoder.
@@ -63,14 +62,11 @@ impl StageBlocks {
     }
 
     fn encoding(&self, plan: &RunPlan) -> Result<RowEncoding, RunError> {
-        let column = |column: &logship_sink::maxcompute::TableColumn| RowColumn {
-            name: column.name.clone(),
-            data_type: column.data_type.clone(),
-            nullable: column.nullable,
-        };
-        let table = Table { key: vec![], columns: plan.schema.columns.iter().map(column).collect() };
+        let table = encode_maxcompute::table(&plan.schema);
         let stage = (plan.stage.as_str(), &[][..]);
-        RowEncoding::new(&self.registry, stage, settings(plan), &plan.mapping, table)
+        let mut settings = encode_maxcompute::settings(plan.protocol);
+        settings.insert("utc-offset".into(), plan.utc_offset.as_str().into());
+        RowEncoding::new(&self.registry, stage, settings, &plan.mapping, table)
             .map_err(|error| RunError::Stage(error.to_string()))
     }
 }
@@ -78,7 +74,7 @@ impl StageBlocks {
 impl BlockReaders for StageBlocks {
     fn stage(&self) -> Result<String, RunError> {
         let stage = self.registry.row_encoder(STAGE).map_err(|error| RunError::Stage(error.to_string()))?;
-        Ok(format!("sha256:{}", stage.identity().digest()))
+        Ok(format!("{DIGEST_PREFIX}{}", stage.identity().digest()))
     }
 
     fn check(&self, plan: &RunPlan) -> Result<(), RunError> {
@@ -109,19 +105,9 @@ impl BlockReaders for StageBlocks {
         // 32-bit machines can't have larger blocks.
         let block_bytes = usize::try_from(plan.block_bytes).unwrap_or(usize::MAX);
         let (encoding, place) = (self.encoding(plan)?, (done.cursor, range.end));
-        let encoder = BlockEncoder::new(encoding, range.shard, place, done.blocks, block_bytes);
+        let encoder = BlockEncoder::new(encoding, range.shard, place, block_bytes);
         Ok(Box::new(ShardBlocks { encoder, logs: self.logs(plan, range)?, range }))
     }
-}
-
-/// Returns the configuration of the row encoder, without its columns.
-fn settings(plan: &RunPlan) -> Map<String, Value> {
-    let protocol = match plan.protocol {
-        Protocol::Arrow => "maxcompute-arrow",
-        Protocol::Stream => "maxcompute-stream",
-    };
-    let settings = [("protocol", protocol), ("utc-offset", &plan.utc_offset)];
-    settings.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect()
 }
 
 /// The logs of a shard.

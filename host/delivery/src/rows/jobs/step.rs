@@ -24,10 +24,6 @@ impl RunStep {
     /// `failpoints` have no such code.
     pub(super) fn reached(self) {
         #[cfg(feature = "failpoints")]
-        if std::env::var("FAILPOINT").is_ok_and(|name| name == format!("Run{self:?}")) {
-            // Not through the log: its thread would not write the line before the abort.
-            eprintln!(r#"{{"step":"Run{self:?}","message":"aborted by FAILPOINT"}}"#);
-            std::process::abort();
-        }
+        crate::engine::abort_at(&format!("Run{self:?}"));
     }
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use logship_batch::batch::LogBatch;
-use logship_logstore::{LostColumn, LostValues, ManifestEntry, ObjectManifest};
+use logship_logstore::{LostValues, ManifestEntry, ObjectManifest};
 use logship_runtime::stage::{DirtyValue, Positions, RowSession, TransformingSession};
 use logship_source::shard_reader::Slice;
 use sha2::{Digest, Sha256};
@@ -35,7 +35,7 @@ pub(super) struct Blocks<'a> {
     /// By partition.
     partitions: BTreeMap<String, Partition>,
     pub(super) lost: LostValues,
-    /// Logs that the transformers left out.
+    /// Logs that the transformers filtered.
     pub(super) filtered: u64,
 }
 
@@ -75,7 +75,7 @@ impl<'a> Blocks<'a> {
             dirty.reject(piece, log, reason);
         };
         let pieces = transform(&mut self.transformers, &slice.batch, &mut reject)?;
-        let kept: usize = pieces.iter().map(|piece| piece.batch.len()).sum();
+        let kept: usize = pieces.iter().map(Piece::represented).sum();
         self.filtered += slice.batch.len().saturating_sub(kept + rejected) as u64;
         let all = positions(slice, self.shard);
         for piece in &pieces {
@@ -84,7 +84,7 @@ impl<'a> Blocks<'a> {
         }
         self.end_blocks(OPEN_BYTES, MAX_OPEN, upload)?;
         let rows = dirty.finish();
-        rows.iter().for_each(|row| self.count_dirty(row));
+        rows.iter().for_each(|row| row.count(row.position.to_string(), &mut self.lost));
         Ok(rows)
     }
 
@@ -132,11 +132,7 @@ impl<'a> Blocks<'a> {
         batch: &LogBatch,
         positions: &Positions,
     ) -> Result<Vec<DirtyValue>, TaskError> {
-        if !self.partitions.contains_key(partition) {
-            self.partitions.insert(partition.to_owned(), Partition::default());
-        }
-        let rows = self.partitions.get_mut(partition);
-        let Some(rows) = rows else { return Ok(vec![]) };
+        let rows = self.partitions.entry(partition.to_owned()).or_default();
         let open = match &mut rows.open {
             Some(open) => open,
             none => none.insert(OpenBlock {
@@ -191,15 +187,6 @@ impl<'a> Blocks<'a> {
         rows.raw_bytes += raw_bytes as u64;
         rows.bytes += bytes.len() as u64;
         upload.put(partition, block, bytes)
-    }
-
-    fn count_dirty(&mut self, row: &DirtyRow) {
-        let (column, reason) = match row.values.first() {
-            Some((column, reason)) => (column.clone(), reason.clone()),
-            None => (String::new(), row.letter.reason.clone()),
-        };
-        let example = row.position.to_string();
-        self.lost.add(column, LostColumn { count: 1, example, reason });
     }
 
     /// Ends all blocks. Returns the manifest, with an entry for each partition, and the number of blocks by partition.

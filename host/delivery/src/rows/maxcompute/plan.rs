@@ -5,9 +5,8 @@ use std::sync::Arc;
 use logship_config::maxcompute::Protocol;
 use logship_config::maxcompute_rule::MaxComputeRule;
 use logship_logstore::TaskId;
-use logship_runtime::stage::{Identity, RowColumn, StageError, Table};
+use logship_runtime::stage::{Identity, StageError};
 use logship_sink::maxcompute::{TableRef, TableSchema};
-use logship_sink::object::ObjectInfo;
 use logship_source::shard_reader::{ShardReader, Slice};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -19,12 +18,13 @@ use super::route::Route;
 use super::rule::MaxComputeRows;
 use super::upload::Upload;
 use crate::dead_letter::Origin;
-use crate::engine::batch::{Attempt, LogSample};
-use crate::engine::error::{Failure, PlanError, TaskError};
+use crate::engine::batch::Attempt;
+use crate::engine::error::{Failure, TaskError};
 use crate::engine::plan::Plan;
 use crate::engine::work::{BatchPlan, Prepared};
 use crate::rows::DirtyRow;
 use crate::rows::encode::RowEncoding;
+use crate::rows::encode_maxcompute;
 
 /// The rule in the stored plan of a task.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -56,12 +56,7 @@ impl RowPlan {
         let PlannedRule { odps, settings, .. } = &self.planned;
         let names: Vec<_> = schema.columns.iter().map(|column| column.name.as_str()).collect();
         let mapping = odps.mapping(&names).map_err(RowError::Table)?;
-        let column = |column: &logship_sink::maxcompute::TableColumn| RowColumn {
-            name: column.name.clone(),
-            data_type: column.data_type.clone(),
-            nullable: column.nullable,
-        };
-        let table = Table { key: vec![], columns: schema.columns.iter().map(column).collect() };
+        let table = encode_maxcompute::table(schema);
         let stages = (odps.encoder(), odps.transform.as_slice());
         Ok(RowEncoding::new(&self.work.registry, stages, settings.clone(), &mapping, table)?)
     }
@@ -72,7 +67,7 @@ impl RowPlan {
     }
 
     /// Keeps the dirty rows of a slice as dead letters. The same slice has the same object.
-    fn keep_dirty(&self, attempt: &Attempt<'_>, dirty: &[DirtyRow]) -> Result<(), TaskError> {
+    fn keep_dirty(&self, attempt: &Attempt<'_>, dirty: Vec<DirtyRow>) -> Result<(), TaskError> {
         let Some(first) = dirty.first() else { return Ok(()) };
         let rule = &self.planned.odps;
         if !rule.filter_invalid {
@@ -87,7 +82,7 @@ impl RowPlan {
             logstore: task.logstore.clone(),
             shard: task.shard,
         };
-        let letters: Vec<_> = dirty.iter().map(|row| row.letter.clone()).collect();
+        let letters: Vec<_> = dirty.into_iter().map(|row| row.letter).collect();
         let time = task.id.created / 1_000_000_000;
         self.work.dead_letters.save(&origin, time, &letters).map_err(|error| Failure::new(error).into())
     }
@@ -108,15 +103,6 @@ impl Plan for RowPlan {
 }
 
 impl BatchPlan for RowPlan {
-    fn encode_sample(&self, mut sample: LogSample<'_>) -> Result<u64, TaskError> {
-        // A task is limited by the size of its logs.
-        let mut bytes = 0;
-        while let Some(batch) = sample.read()? {
-            bytes += batch.bytes() as u64;
-        }
-        Ok(bytes)
-    }
-
     fn prepare<'p>(
         &'p self,
         attempt: &Attempt<'_>,
@@ -132,7 +118,7 @@ impl BatchPlan for RowPlan {
         let mut blocks = Blocks::new(&encoding, route, attempt.task.shard)?;
         let end = attempt.read_groups(reader, |slice: &Slice| {
             let dirty = blocks.add(slice, &mut upload)?;
-            self.keep_dirty(attempt, &dirty)
+            self.keep_dirty(attempt, dirty)
         })?;
         let (manifest, counts) = blocks.end_all(&table.table, &mut upload)?;
         let sessions = upload.finish()?;
@@ -149,9 +135,5 @@ impl BatchPlan for RowPlan {
             Ok(())
         });
         Ok(Prepared { end, filtered, is_called: true, deliver: Some(deliver) })
-    }
-
-    fn find(&self, _object: &str) -> Result<Option<ObjectInfo>, PlanError> {
-        Ok(None)
     }
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use logship_batch::batch::LogBatch;
 use logship_config::maxcompute_rule::{MaxComputeRule, PARTITION_TIME, PartitionFormat, is_partition_value};
-use logship_sink::maxcompute::TableSchema;
+use logship_sink::maxcompute::{TableColumn, TableSchema};
 
 use super::error::RowError;
 
@@ -46,7 +46,7 @@ impl Route {
                 rule.partition.len()
             )));
         }
-        let level = |(key, field): (&logship_sink::maxcompute::TableColumn, &String)| {
+        let level = |(key, field): (&TableColumn, &String)| {
             let value = match field.as_str() {
                 PARTITION_TIME => LevelValue::Time(
                     rule.partition_format().map_err(|error| RowError::Table(error.to_string()))?,
@@ -66,16 +66,20 @@ impl Route {
             routed.partitions.insert(String::new(), (0..batch.len() as u32).collect());
             return routed;
         }
-        for log in 0..batch.len() {
-            match self.partition(batch, log) {
-                Ok(partition) => match routed.partitions.get_mut(&partition) {
-                    Some(logs) => logs.push(log as u32),
-                    None => {
-                        routed.partitions.insert(partition, vec![log as u32]);
-                    }
-                },
-                Err((column, reason)) => routed.dirty.push((log as u32, column, reason)),
+        let needs_only_time = self.levels.iter().all(|(_, value)| matches!(value, LevelValue::Time(_)));
+        let mut from = 0;
+        while from < batch.len() {
+            let time = batch.times[from];
+            let same_time = batch.times[from..].iter().take_while(|other| **other == time).count();
+            let to = from + if needs_only_time { same_time } else { 1 };
+            let logs = from as u32..to as u32;
+            match self.partition(batch, from) {
+                Ok(partition) => routed.partitions.entry(partition).or_default().extend(logs),
+                Err((column, reason)) => {
+                    routed.dirty.extend(logs.map(|log| (log, column.clone(), reason.clone())));
+                }
             }
+            from = to;
         }
         routed
     }
@@ -129,7 +133,6 @@ fn field_text(batch: &LogBatch, log: usize, field: &str) -> Option<String> {
 mod tests {
     use super::*;
     use logship_batch::batch::{BatchBuilder, LogGroup, Tag};
-    use logship_sink::maxcompute::TableColumn;
 
     fn schema(keys: &[&str]) -> TableSchema {
         let column = |name: &&str| TableColumn {

@@ -1,13 +1,12 @@
 //! Rules that write rows to MaxCompute: how they are checked and planned.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use logship_config::data_source::Connection;
 use logship_config::maxcompute::{MaxComputeConfig, Protocol};
 use logship_config::maxcompute_rule::{MaxComputeRule, ODPS};
 use logship_config::rule::RuleError;
-use logship_config::shipper_config;
 use logship_config::stage_name::ComponentDigest;
 use logship_logstore::ShippingRule;
 use logship_registry::Registry;
@@ -24,9 +23,10 @@ use crate::engine::error::{Failure, PlanError};
 use crate::engine::plan::{PlanCache, PlanRecord, PlanSummary};
 use crate::engine::preview::{Candidate, OutputFactory, PreviewError};
 use crate::engine::work::{BatchPlan, BatchWork, RuleLimits, RuleSpec, Work};
-use crate::pipeline::PipelineError;
+use crate::preview::no_slot;
 use crate::rows::Sources;
-use crate::rows::encode::{RowEncoding, RowEncodingError};
+use crate::rows::encode::RowEncoding;
+use crate::rows::encode_maxcompute;
 
 /// The timeout of a rule's check, with retries.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -123,11 +123,7 @@ impl MaxComputeRows {
             |name: &String| RowColumn { name: name.clone(), data_type: "string".into(), nullable: true };
         let table = Table { key: vec![], columns: names.iter().map(column).collect() };
         let stages = (rule.encoder(), rule.transform.as_slice());
-        let made = RowEncoding::new(registry, stages, settings.clone(), &mapping, table);
-        Ok(made.map_err(|error| match error {
-            RowEncodingError::Transform(error) => PipelineError::Transform(error),
-            RowEncodingError::Stage(error) => PipelineError::Stage(error),
-        })?)
+        Ok(RowEncoding::new(registry, stages, settings.clone(), &mapping, table)?)
     }
 
     fn plan(&self, spec: RuleSpec<'_>) -> Result<RowPlan, PlanError> {
@@ -137,16 +133,10 @@ impl MaxComputeRows {
         let protocol = connection.protocol.unwrap_or_default();
         let settings = settings(&rule, protocol);
         let stages = Self::stages(&self.registry, &rule, &settings)?;
-        let names = stages.stages().map(|stage| format!("{} {}", stage.name(), stage.version())).collect();
         let (encoder, transform) = stages.pinned();
         let odps = MaxComputeRule { stage: Some(encoder), transform, ..rule.clone() };
-        let record = PlanRecord {
-            project: spec.project.to_owned(),
-            logstore: spec.logstore.to_owned(),
-            rule: PlannedRule { odps, settings, protocol },
-            stages: names,
-            digest: None,
-        };
+        let planned = PlannedRule { odps, settings, protocol };
+        let record = PlanRecord::new((spec.project, spec.logstore), planned, stages.stages());
         let content = serde_json::to_string(&record)?;
         let PlanRecord { project, rule: planned, .. } = record;
         Ok(RowPlan { work: Arc::new(self.clone()), project, planned, current: rule, stages, content })
@@ -155,19 +145,11 @@ impl MaxComputeRows {
 
 /// The settings of the row encoder, without its columns. Values that don't convert are treated as by Log Service's shipper.
 fn settings(rule: &MaxComputeRule, protocol: Protocol) -> Map<String, Value> {
-    let protocol = match protocol {
-        Protocol::Arrow => "maxcompute-arrow",
-        Protocol::Stream => "maxcompute-stream",
-    };
-    let mut settings = Map::from_iter([("protocol".to_owned(), Value::from(protocol))]);
+    let mut settings = encode_maxcompute::settings(protocol);
     if rule.stage.is_none() {
         // Zones with daylight saving time have the offset of now, which the plan keeps.
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        let now = chrono::DateTime::from_timestamp(now.as_secs() as i64, 0).unwrap_or_default();
-        let minutes = rule.time_zone.offset(now) / 60;
-        let sign = if minutes < 0 { '-' } else { '+' };
-        let (hours, minutes) = (minutes.abs() / 60, minutes.abs() % 60);
-        settings.insert("utc-offset".into(), format!("{sign}{hours:02}:{minutes:02}").into());
+        let offset = encode_maxcompute::utc_offset(rule.time_zone, SystemTime::now().into());
+        settings.insert("utc-offset".into(), offset.into());
         settings.insert("empty-as-null".into(), true.into());
         settings.insert("invalid-dates-as-null".into(), true.into());
     }
@@ -207,10 +189,10 @@ impl Work for MaxComputeRows {
     }
 
     fn summarize(&self, content: &str) -> Result<PlanSummary, PlanError> {
-        let PlanRecord { project, logstore, rule: PlannedRule { odps, .. }, stages, digest } =
-            PlanRecord::parse(content)?;
-        let configuration = shipper_config::mask_secrets(&odps.configuration());
-        Ok(PlanSummary { project, logstore, stages, digest, rule: odps.name, configuration })
+        PlanRecord::summarize(content, |PlannedRule { odps, .. }| {
+            let configuration = odps.configuration();
+            (odps.name, configuration)
+        })
     }
 
     fn rule_components(&self, rule: RuleSpec<'_>) -> Result<Vec<ComponentDigest>, PlanError> {
@@ -227,11 +209,8 @@ impl Work for MaxComputeRows {
         rule: &ShippingRule,
         candidate: &'a Candidate,
     ) -> Result<Box<dyn OutputFactory + 'a>, PreviewError> {
-        Err(PreviewError::NoSlot {
-            rule: rule.name.clone(),
-            stage: candidate.stage.identity().to_string(),
-            reason: "previews compare objects and events, and this rule writes rows: try the stage with `logship stage check --table`".into(),
-        })
+        let reason = "its rows depend on the table, which a preview does not read: try the stage with `logship stage check --table`";
+        Err(no_slot(&rule.name, candidate, reason))
     }
 }
 

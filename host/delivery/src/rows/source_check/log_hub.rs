@@ -1,11 +1,12 @@
 //! Checks of the Logstores of a project.
 
-use logship_client::{Client, ClientError, Endpoint};
+use logship_client::{Client, ClientError};
 use logship_config::log_hub::LogHubConfig;
 use logship_sls::error::ErrorCode;
 use serde_json::Value;
 
 use super::{Check, Checks, Outcome, Owner};
+use crate::rows::sources::log_hub_client;
 
 /// The largest reply of a check, in bytes.
 const MAX_REPLY_BYTES: usize = 32 << 20;
@@ -19,23 +20,14 @@ const READ: &str = "log:GetCursorOrData";
 /// Tries what a job does before it reads its window.
 pub(super) async fn check(config: &LogHubConfig, owner: Owner, logstore: Option<&str>) -> Vec<Check> {
     let mut checks = Checks::new(owner);
-    match client(config) {
-        Ok(client) => check_reader(&mut checks, &client, &config.project, logstore).await,
+    match log_hub_client(config) {
+        Ok(client) => {
+            let client = client.with_max_reply(MAX_REPLY_BYTES);
+            check_reader(&mut checks, &client, &config.project, logstore).await;
+        }
         Err(problem) => checks.add("connect", "", true, Outcome::Failed(problem)),
     }
     checks.list
-}
-
-fn client(config: &LogHubConfig) -> Result<Client, String> {
-    let endpoint = Endpoint {
-        url: config.endpoint.parse().map_err(|_| "the endpoint is not a URL".to_owned())?,
-        key_id: config.access_key_id.clone(),
-        secret: config.access_key_secret.expose().to_owned(),
-        token: config.security_token.as_ref().map(|token| token.expose().to_owned()),
-        region: config.region.clone(),
-    };
-    let client = Client::new(endpoint, &config.project).map_err(|error| error.to_string())?;
-    Ok(client.with_max_reply(MAX_REPLY_BYTES))
 }
 
 async fn check_reader(checks: &mut Checks, client: &Client, project: &str, logstore: Option<&str>) {

@@ -2,9 +2,7 @@
 
 use logship_sink::table_store::{Class, TableStoreError};
 
-use crate::engine::error::{Failure, PlanError, TaskError};
-use crate::pipeline::PipelineError;
-use crate::rows::encode::RowEncodingError;
+use crate::engine::error::{Failure, TaskError};
 
 /// The table does not fit the rule.
 #[derive(Debug, thiserror::Error)]
@@ -70,15 +68,6 @@ impl From<TableStoreError> for TaskError {
         match error.class {
             Class::Stopped => Self::Stopping,
             _ => Failure::from(error).into(),
-        }
-    }
-}
-
-impl From<RowEncodingError> for PlanError {
-    fn from(error: RowEncodingError) -> Self {
-        match error {
-            RowEncodingError::Stage(error) => PipelineError::Stage(error).into(),
-            RowEncodingError::Transform(error) => PipelineError::Transform(error).into(),
         }
     }
 }

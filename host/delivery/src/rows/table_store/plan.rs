@@ -7,14 +7,13 @@ use logship_config::table_store_rule::{TableStoreRule, WriteMode};
 use logship_logstore::{ObjectManifest, TaskId};
 use logship_registry::Registry;
 use logship_runtime::stage::{Identity, StageError};
-use logship_sink::object::ObjectInfo;
 use logship_sink::table_store::{Stop, TableStore, Write};
 use logship_source::shard_reader::ShardReader;
 use tokio::runtime::Handle;
 
 use crate::dead_letter::{DeadLetters, Origin};
 use crate::engine::Step;
-use crate::engine::batch::{Attempt, LogSample};
+use crate::engine::batch::Attempt;
 use crate::engine::error::{PlanError, TaskError};
 use crate::engine::plan::Plan;
 use crate::engine::work::{BatchPlan, Prepared};
@@ -142,15 +141,6 @@ impl Plan for TablePlan {
 }
 
 impl BatchPlan for TablePlan {
-    /// A task is as large as its logs.
-    fn encode_sample(&self, mut sample: LogSample<'_>) -> Result<u64, TaskError> {
-        let mut bytes = 0;
-        while let Some(batch) = sample.read()? {
-            bytes += batch.bytes() as u64;
-        }
-        Ok(bytes)
-    }
-
     fn prepare<'p>(&'p self, attempt: &Attempt<'_>, _: &mut ShardReader) -> Result<Prepared<'p>, TaskError> {
         let end = attempt.task.end;
         if attempt.task.manifest.is_some() {
@@ -168,10 +158,5 @@ impl BatchPlan for TablePlan {
             Ok(())
         });
         Ok(Prepared { end, filtered: 0, is_called: true, deliver: Some(deliver) })
-    }
-
-    fn find(&self, _object: &str) -> Result<Option<ObjectInfo>, PlanError> {
-        // Rows are no objects. Tasks of these rules list none.
-        Ok(None)
     }
 }

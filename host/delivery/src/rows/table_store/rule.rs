@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use logship_config::data_source::Connection;
 use logship_config::rule::RuleError;
-use logship_config::shipper_config;
 use logship_config::stage_name::ComponentDigest;
 use logship_config::table_store::TableStoreConfig;
 use logship_config::table_store_rule::{OTS, TableStoreRule};
@@ -20,10 +19,10 @@ use crate::engine::error::PlanError;
 use crate::engine::plan::{PlanCache, PlanRecord, PlanSummary};
 use crate::engine::preview::{Candidate, OutputFactory, PreviewError};
 use crate::engine::work::{BatchPlan, BatchWork, RuleLimits, RuleSpec, Work};
-use crate::rows::Sources;
 use crate::rows::table_store::encoding::{self, ShardName};
 use crate::rows::table_store::plan::TablePlan;
 use crate::rows::table_store::table;
+use crate::rows::{RowEncoding, Sources};
 
 /// The rule in the stored plan of a task.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -95,15 +94,8 @@ impl TableStoreRules {
         let shard = ShardName { project: spec.project, logstore: spec.logstore, shard: 0 };
         let encoding = encoding::open(&self.registry, (rule.encoder(), &rule.transform), &rule, &shard)?;
         let (stage, transform) = encoding.pinned();
-        let stages = encoding.stages().map(|stage| format!("{} {}", stage.name(), stage.version())).collect();
-        let ots = TableStoreRule { stage: Some(stage), transform, ..rule };
-        let record = PlanRecord {
-            project: spec.project.to_owned(),
-            logstore: spec.logstore.to_owned(),
-            rule: PlannedRule { ots },
-            stages,
-            digest: None,
-        };
+        let planned = PlannedRule { ots: TableStoreRule { stage: Some(stage), transform, ..rule } };
+        let record = PlanRecord::new((spec.project, spec.logstore), planned, encoding.stages());
         let content = serde_json::to_string(&record)?;
         Ok(self.plan(record, content, encoding, sink))
     }
@@ -112,7 +104,7 @@ impl TableStoreRules {
         &self,
         record: PlanRecord<PlannedRule>,
         content: String,
-        encoding: crate::rows::RowEncoding,
+        encoding: RowEncoding,
         sink: TableStore,
     ) -> TablePlan {
         let PlanRecord { project, logstore, rule, .. } = record;
@@ -181,10 +173,10 @@ impl Work for TableStoreRules {
     }
 
     fn summarize(&self, content: &str) -> Result<PlanSummary, PlanError> {
-        let PlanRecord { project, logstore, stages, digest, rule: PlannedRule { ots } } =
-            PlanRecord::parse(content)?;
-        let configuration = shipper_config::mask_secrets(&ots.configuration());
-        Ok(PlanSummary { project, logstore, stages, digest, rule: ots.name, configuration })
+        PlanRecord::summarize(content, |PlannedRule { ots }| {
+            let configuration = ots.configuration();
+            (ots.name, configuration)
+        })
     }
 
     fn rule_components(&self, rule: RuleSpec<'_>) -> Result<Vec<ComponentDigest>, PlanError> {

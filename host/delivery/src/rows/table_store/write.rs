@@ -1,12 +1,12 @@
 //! Writes the rows of a task: chunk by chunk, as the logs are read.
 
-use logship_logstore::{Limits, LogPosition, LostColumn, LostValues};
+use logship_logstore::{Limits, LogPosition, LostValues};
 use logship_runtime::stage::Rows as StageRows;
 use logship_sink::table_store::{RejectedRow, Rows, Stop, TableStore, Write};
 use logship_source::shard_reader::{CHUNK_BYTES, ShardReader, Slice};
 use tokio::runtime::Handle;
 
-use crate::dead_letter::{DeadLetter, DeadLetters, Origin};
+use crate::dead_letter::{DeadLetters, Origin};
 use crate::engine::Step;
 use crate::engine::batch::Attempt;
 use crate::engine::error::{Failure, TaskError};
@@ -61,14 +61,7 @@ impl TaskRows<'_> {
             if stop() {
                 return Err(TaskError::Stopping);
             }
-            let slice = reader.read(attempt.store(), &shard, at, limits)?;
-            match slice.groups.first() {
-                Some(&(first, _)) if first == shard.resolve(at) => {}
-                other => {
-                    let to = other.map_or(shard.begin(), |&(first, _)| first);
-                    return Err(attempt.expired(at, to));
-                }
-            }
+            let slice = attempt.read_slice(&mut reader, &shard, at, limits)?;
             self.write_slice(&slice, &mut encoder, stop, &mut written)?;
             Step::PartlyPublished.reached();
             at = slice.next;
@@ -118,14 +111,8 @@ impl TaskRows<'_> {
 
     /// Keeps dirty rows as dead letters, and counts them by column.
     fn keep(&self, dirty: Vec<DirtyRow>, time: u64, written: &mut Written) -> Result<(), TaskError> {
-        let mut letters: Vec<DeadLetter> = vec![];
-        for DirtyRow { values, letter, .. } in dirty {
-            let (column, reason) =
-                values.into_iter().next().unwrap_or((String::new(), letter.reason.clone()));
-            let example = format!("log {}", letter.position);
-            written.lost.add(column, LostColumn { count: 1, example, reason });
-            letters.push(letter);
-        }
+        dirty.iter().for_each(|row| row.count(format!("log {}", row.position), &mut written.lost));
+        let letters: Vec<_> = dirty.into_iter().map(|row| row.letter).collect();
         Ok(self.dead_letters.save(&self.origin, time, &letters)?)
     }
 }
