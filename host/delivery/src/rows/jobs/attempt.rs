@@ -17,14 +17,14 @@ use logship_logstore::{JobRun, Store};
 use logship_sink::maxcompute::{CommitOutcome, SessionStatus, UploadSession};
 use tokio::sync::Mutex;
 
-use super::blocks::{Block, BlockReader, BlockReaders};
+use super::blocks::{Block, BlockReader, BlockReaders, blocking};
 use super::destination::Tables;
 use super::error::RunError;
-use super::plan::RunPlan;
+use super::plan::{RunPlan, ShardRange};
 use super::progress::{RunProgress, ShardProgress};
 use super::rate::RateLimit;
 use super::step::RunStep;
-use crate::dead_letter::{DeadLetters, Origin};
+use crate::dead_letter::{DeadLetter, DeadLetters, Origin};
 
 /// The parts of the service that attempts use.
 #[derive(Debug, Clone)]
@@ -40,7 +40,7 @@ pub(super) struct Attempt {
     tools: Tools,
     run: JobRun,
     job: Job,
-    plan: RunPlan,
+    plan: Arc<RunPlan>,
     tables: Arc<dyn Tables>,
     rate: RateLimit,
 }
@@ -56,7 +56,7 @@ enum Found {
 impl Attempt {
     pub(super) fn new(tools: Tools, run: JobRun, job: Job, plan: RunPlan, tables: Arc<dyn Tables>) -> Self {
         let rate = RateLimit::new(job.rate());
-        Self { tools, run, job, plan, tables, rate }
+        Self { tools, run, job, plan: Arc::new(plan), tables, rate }
     }
 
     /// Uploads all blocks and commits them.
@@ -164,7 +164,8 @@ impl Attempt {
         if done.is_done {
             return Ok(());
         }
-        let mut reader = self.tools.blocks.open(&self.plan, ordinal, &done)?;
+        let (blocks, plan, from) = (Arc::clone(&self.tools.blocks), Arc::clone(&self.plan), done.clone());
+        let mut reader = blocking(move || blocks.open(&plan, ordinal, &from)).await?;
         loop {
             let (returned, block) = next_block(reader).await?;
             reader = returned;
@@ -174,8 +175,8 @@ impl Attempt {
             if block.rows > 0 {
                 self.upload_block(ordinal, session, &block, done.blocks).await?;
             }
-            self.keep_dirty(range.shard, &block).await?;
             count(&mut done, &block, range.shard);
+            self.keep_dirty(range.shard, block.dirty).await?;
             self.save(progress, range.shard, &done).await?;
             RunStep::BlockSaved.reached();
         }
@@ -213,8 +214,8 @@ impl Attempt {
     }
 
     /// Keeps the dirty rows of a block as dead letters. Repeatable: the same letters have the same key.
-    async fn keep_dirty(&self, shard: u32, block: &Block) -> Result<(), RunError> {
-        if block.dirty.is_empty() {
+    async fn keep_dirty(&self, shard: u32, dirty: Vec<DeadLetter>) -> Result<(), RunError> {
+        if dirty.is_empty() {
             return Ok(());
         }
         let origin = Origin {
@@ -224,11 +225,10 @@ impl Attempt {
             logstore: self.plan.logstore.clone(),
             shard,
         };
-        let (letters, dirty) = (Arc::clone(&self.tools.letters), block.dirty.clone());
+        let letters = Arc::clone(&self.tools.letters);
         let time = self.tools.store.clock() / 1_000_000;
-        let saved = tokio::task::spawn_blocking(move || letters.save(&origin, time, &dirty)).await;
-        let saved = saved.map_err(|error| RunError::Panicked(error.to_string()))?;
-        saved.map_err(|error| RunError::DeadLetters(error.to_string()))
+        let save = move || letters.save(&origin, time, &dirty);
+        blocking(move || save().map_err(|error| RunError::DeadLetters(error.to_string()))).await
     }
 
     /// Fails if there are too many dirty rows. A fraction of all rows is known only at the end.
@@ -264,7 +264,7 @@ impl Attempt {
     }
 
     fn block_ids(&self, progress: &RunProgress) -> Vec<u32> {
-        let of_shard = |(ordinal, range): (usize, &super::plan::ShardRange)| {
+        let of_shard = |(ordinal, range): (usize, &ShardRange)| {
             let blocks = progress.shards.get(&range.shard).map_or(0, |shard| shard.blocks);
             (0..blocks).filter_map(move |number| self.plan.block_id(ordinal, number))
         };
@@ -276,16 +276,15 @@ impl Attempt {
     }
 }
 
-/// Makes the next block in a thread for blocking work.
+/// Makes the next block. Returns it with its reader.
 async fn next_block(
     mut reader: Box<dyn BlockReader>,
 ) -> Result<(Box<dyn BlockReader>, Option<Block>), RunError> {
-    let made = tokio::task::spawn_blocking(move || {
-        let block = reader.next_block();
-        (reader, block)
-    });
-    let (reader, block) = made.await.map_err(|error| RunError::Panicked(error.to_string()))?;
-    Ok((reader, block?))
+    blocking(move || {
+        let block = reader.next_block()?;
+        Ok((reader, block))
+    })
+    .await
 }
 
 fn count(done: &mut ShardProgress, block: &Block, shard: u32) {

@@ -26,6 +26,14 @@ pub struct Block {
     pub dirty: Vec<DeadLetter>,
 }
 
+/// Does work in a thread for blocking work.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, RunError> + Send + 'static,
+) -> Result<T, RunError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| RunError::Panicked(error.to_string()))?
+}
+
 /// Makes the blocks of a shard, one after the other.
 pub trait BlockReader: Send {
     /// Makes the next block. Returns `None` at the end of the range. Blocks.
@@ -55,7 +63,7 @@ pub trait BlockReaders: Debug + Send + Sync {
     /// If the logs can't be read.
     fn sample(&self, plan: &RunPlan, ordinal: usize, groups: usize) -> Result<Slice, RunError>;
 
-    /// Opens a shard of a plan behind the blocks that the session has.
+    /// Opens a shard of a plan behind the blocks that the session has. Blocks.
     ///
     /// # Errors
     /// If the row encoder or the shard is gone.

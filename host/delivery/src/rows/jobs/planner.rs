@@ -10,13 +10,14 @@ use logship_config::job::{Job, JobError, mapping};
 use logship_logstore::{Shard, Store, StoreError};
 use logship_sink::maxcompute::TableSchema;
 
-use super::blocks::BlockReaders;
+use super::blocks::{BlockReaders, blocking};
 use super::destination::{Destinations, Tables};
 use super::error::RunError;
 use super::plan::{RemoteSource, RunPlan, ShardRange, Window, block_layout};
 use super::remote;
 use super::target::Target;
 use crate::rows::Sources;
+use crate::rows::encode_maxcompute::utc_offset;
 
 /// The parts of the service that make plans.
 #[derive(Debug, Clone)]
@@ -59,13 +60,12 @@ impl Planner {
             mapping,
             stage: self.blocks.stage()?,
             protocol: tables.protocol(),
-            utc_offset: utc_offset(job, context),
+            utc_offset: utc_offset(job.time_zone, context.scheduled),
             block_bytes,
             stride,
         };
         let (blocks, checked) = (Arc::clone(&self.blocks), plan.clone());
-        let check = tokio::task::spawn_blocking(move || blocks.check(&checked));
-        check.await.map_err(|error| RunError::Panicked(error.to_string()))??;
+        blocking(move || blocks.check(&checked)).await?;
         Ok(plan)
     }
 
@@ -89,8 +89,7 @@ impl Planner {
             Logs::Local(project) => {
                 let (store, project, logstore) =
                     (Arc::clone(&self.store), project.clone(), logstore.to_owned());
-                let found = tokio::task::spawn_blocking(move || ranges(&store, &project, &logstore, window));
-                found.await.map_err(|error| RunError::Panicked(error.to_string()))?
+                blocking(move || ranges(&store, &project, &logstore, window)).await
             }
         }
     }
@@ -160,13 +159,6 @@ pub(super) fn map_columns(
     let names: Vec<String> = schema.columns.iter().map(|column| column.name.clone()).collect();
     let (reader, writer) = (&job.reader().column, &job.writer().column);
     mapping::pair(job.configuration.mapping, reader, writer, &names, context)
-}
-
-/// Returns the offset of the job's time zone at the scheduled time.
-fn utc_offset(job: &Job, context: Context<'_>) -> String {
-    let minutes = job.time_zone.offset(context.scheduled) / 60;
-    let sign = if minutes < 0 { '-' } else { '+' };
-    format!("{sign}{:02}:{:02}", minutes.abs() / 60, minutes.abs() % 60)
 }
 
 /// Checks that a partition names each partition column of the table.

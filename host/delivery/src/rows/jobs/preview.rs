@@ -1,7 +1,6 @@
 //! Previews: the logs of a window, their rows, and the rows that would be dirty. Writes nothing.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use logship_config::column_mapping::{ColumnMapping, ColumnValue};
 use logship_source::shard_reader::Slice;
@@ -11,6 +10,7 @@ use super::blocks::BlockReaders;
 use super::error::RunError;
 use super::plan::{RunPlan, ShardRange};
 use super::progress::ShardProgress;
+use crate::dead_letter::DeadLetter;
 
 /// The largest number of logs of a preview.
 pub const MAX_LOGS: usize = 1000;
@@ -41,7 +41,7 @@ pub struct PreviewedLog {
 
 /// Previews the first logs of a plan. Blocks.
 pub(super) fn preview(
-    blocks: &Arc<dyn BlockReaders>,
+    blocks: &dyn BlockReaders,
     plan: &RunPlan,
     logs: usize,
 ) -> Result<JobPreview, RunError> {
@@ -63,7 +63,7 @@ pub(super) fn preview(
 
 /// Encodes a sample of a shard. Returns the number of rows, and the dirty ones.
 fn encode(
-    blocks: &Arc<dyn BlockReaders>,
+    blocks: &dyn BlockReaders,
     plan: &RunPlan,
     ordinal: usize,
     sample: ShardRange,
@@ -75,9 +75,8 @@ fn encode(
     let (mut rows, mut dirty) = (0, vec![]);
     while let Some(block) = reader.next_block()? {
         rows += block.rows;
-        let shown = |letter: crate::dead_letter::DeadLetter| {
-            (format!("shard {} {}", sample.shard, letter.position), letter.reason)
-        };
+        let shown =
+            |letter: DeadLetter| (format!("shard {} {}", sample.shard, letter.position), letter.reason);
         dirty.extend(block.dirty.into_iter().map(shown));
     }
     Ok((rows, dirty))
@@ -111,10 +110,8 @@ fn show<'a>(
 fn value(slice: &Slice, log: usize, shard: u32, key: &str) -> Value {
     let batch = &slice.batch;
     let group = batch.log_groups.get(log).and_then(|&group| batch.groups.get(group as usize));
-    let (position, tag) = (
-        slice.place(log),
-        key.strip_prefix("__tag__:").and_then(|name| name.strip_suffix("").filter(|name| !name.is_empty())),
-    );
+    let position = slice.place(log);
+    let tag = key.strip_prefix("__tag__:").filter(|name| !name.is_empty());
     match key {
         "__time__" => batch.times[log].into(),
         "__topic__" => group.map_or(Value::Null, |group| json!(group.topic)),

@@ -1,7 +1,7 @@
 //! Logs of other services: another logship, or Log Service itself. Pulled as the vendor's own reader does.
 
 use logship_batch::batch::BatchBuilder;
-use logship_client::{Client, ClientError, Endpoint, Pulled};
+use logship_client::{Client, ClientError, Pulled};
 use logship_config::log_hub::LogHubConfig;
 use logship_sls::cursor::Cursor;
 use logship_sls::log_group::groups;
@@ -12,6 +12,7 @@ use tokio::runtime::Handle;
 use super::error::RunError;
 use super::plan::{ShardRange, Window};
 use crate::rows::BlockError;
+use crate::rows::sources::log_hub_client;
 
 /// The largest number of log groups of a pull.
 const MAX_GROUPS: usize = 1000;
@@ -22,14 +23,7 @@ const RECEIVE_TIME: &str = "__receive_time__";
 /// Opens a client of a data source.
 pub(super) fn client(name: &str, config: &LogHubConfig) -> Result<Client, RunError> {
     let wrong = |problem: String| RunError::Source { name: name.into(), problem };
-    let endpoint = Endpoint {
-        url: config.endpoint.parse().map_err(|_| wrong("the endpoint is not a URL".into()))?,
-        key_id: config.access_key_id.clone(),
-        secret: config.access_key_secret.expose().to_owned(),
-        token: config.security_token.as_ref().map(|token| token.expose().to_owned()),
-        region: config.region.clone(),
-    };
-    let client = Client::new(endpoint, &config.project).map_err(|error| wrong(error.to_string()))?;
+    let client = log_hub_client(config).map_err(wrong)?;
     // A project's admin may have named any server within the operator's network.
     Ok(client.without_answers())
 }

@@ -7,6 +7,7 @@ use logship_config::job::{Job, JobError};
 use logship_logstore::{JobRun, NewRun, RunState, RunTrigger, StoreError, SyncJob};
 use serde_json::Value;
 
+use super::blocks::blocking;
 use super::ddl;
 use super::duplicates::check_duplicates;
 use super::error::RunError;
@@ -183,8 +184,8 @@ impl Jobs {
         let context = context(job, request.scheduled.unwrap_or(now), &given);
         let plan = self.planner.plan(project, job, context).await?;
         let (blocks, sample) = (Arc::clone(&self.planner.blocks), plan.clone());
-        let made = tokio::task::spawn_blocking(move || preview::preview(&blocks, &sample, logs)).await;
-        Ok((plan, made.map_err(|error| RunError::Panicked(error.to_string()))??))
+        let made = blocking(move || preview::preview(&*blocks, &sample, logs)).await?;
+        Ok((plan, made))
     }
 
     /// Returns the statement that creates the table of a job, and runs it if `runs`.

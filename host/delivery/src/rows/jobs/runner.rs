@@ -22,7 +22,7 @@ use super::schedule::create_due;
 use super::step::RunStep;
 use super::target::{Target, context, parameters, stored_job};
 use crate::dead_letter::DeadLetters;
-use crate::engine::RetryPolicy;
+use crate::engine::{RetryPolicy, panics};
 use crate::rows::Sources;
 
 /// The number of runs of all jobs that run at the same time.
@@ -178,7 +178,7 @@ impl Jobs {
         let id = run.id;
         let performed = AssertUnwindSafe(self.perform(&run)).catch_unwind();
         let result = tokio::select! {
-            result = performed => result.unwrap_or_else(|panic| Err(RunError::Panicked(panic_message(&*panic)))),
+            result = performed => result.unwrap_or_else(|panic| Err(RunError::Panicked(panics::message(&*panic)))),
             _ = cancelled.wait_for(|cancelled| *cancelled) => Err(RunError::Stopped),
             _ = stopping.wait_for(|stopping| *stopping) => Err(RunError::Stopping),
         };
@@ -194,11 +194,9 @@ impl Jobs {
         let stored = self.read(move |store| store.job(&project, &name)).await?;
         let job = stored_job(&stored)?;
         let now = self.store.clock() / 1_000_000;
-        let target = match &run.plan {
-            Some(_) => None,
-            None => Some(Target::of_run(&job, run)),
-        };
-        if let Some(Ok(Target { window, .. })) = &target
+        // An error of the target is the planner's to report.
+        if run.plan.is_none()
+            && let Ok(Target { window, .. }) = Target::of_run(&job, run)
             && (now..now + LONGEST_WAIT).contains(&(window.end.saturating_sub(1)))
         {
             return Err(RunError::Future { end: window.end });
@@ -296,11 +294,6 @@ impl Jobs {
 
 /// The longest message, in characters. Messages of stages may have any length.
 const MAX_MESSAGE: usize = 2000;
-
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().cloned();
-    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
-}
 
 impl RunningJobs {
     /// Stops the scheduler, and interrupts the runs. The next start resumes them.
