@@ -78,11 +78,6 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// Returns the corresponding error code of Log Service.
-    pub fn code(&self) -> &'static str {
-        self.code
-    }
-
     /// Describes an error that a retry may solve. The destination was not called.
     pub(crate) fn new(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         let (code, cause) = ("InternalServerError", cause.into());

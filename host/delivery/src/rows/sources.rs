@@ -5,8 +5,9 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use logship_client::{Client, Endpoint};
-use logship_config::data_source::DataSource;
+use logship_config::data_source::{Connection, DataSource};
 use logship_config::log_hub::LogHubConfig;
+use logship_config::rule::RuleError;
 use logship_config::scope::Scope;
 use logship_logstore::{Store, StoredSource};
 
@@ -95,6 +96,18 @@ impl Sources for ServiceSources {
         names.dedup();
         names.into_iter().filter_map(|name| self.find(project, name)).collect()
     }
+}
+
+/// Checks a connection that a rule defines. `is_allowed` is true if rules may define connections.
+///
+/// # Errors
+/// If they may not, or if the connection uses files or credentials of the service, or has a masked secret.
+pub(super) fn check_rule_connection(connection: &Connection, is_allowed: bool) -> Result<(), RuleError> {
+    if !is_allowed {
+        let problem = "rules can't define connections here (allow-own-destinations = false): name a data source in `source`";
+        return Err(RuleError::field("connection", problem));
+    }
+    connection.check_own().map_err(|error| RuleError::field("connection", error))
 }
 
 /// Opens a client of a Logstore project at another endpoint.

@@ -162,6 +162,16 @@ mod tests {
     }
 
     #[test]
+    fn logs_of_a_time_share_their_partition() {
+        let partition = vec!["__partition_time__".into()];
+        let rule = MaxComputeRule { partition_time_format: "%H_%M".into(), partition, ..Default::default() };
+        let mut route = Route::new(&rule, &schema(&["pt"])).unwrap();
+        let times = [1800, 1800, 3600, 1800].map(|time| (time, None));
+        let logs: Vec<_> = route.route(&batch(&times)).partitions.into_iter().collect();
+        assert_eq!(logs, [("pt=00_30".to_owned(), vec![0, 1, 3]), ("pt=01_00".to_owned(), vec![2])]);
+    }
+
+    #[test]
     fn partitions_have_times_and_fields() {
         let partition = vec!["__partition_time__".into(), "status".into(), "__tag__:k".into()];
         let rule = MaxComputeRule { partition_time_format: "%H_%M".into(), partition, ..Default::default() };

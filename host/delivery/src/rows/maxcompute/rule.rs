@@ -27,6 +27,7 @@ use crate::preview::no_slot;
 use crate::rows::Sources;
 use crate::rows::encode::RowEncoding;
 use crate::rows::encode_maxcompute;
+use crate::rows::sources::check_rule_connection;
 
 /// The timeout of a rule's check, with retries.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -62,12 +63,7 @@ impl MaxComputeRows {
             if let Some(known) = self.known(project, connection) {
                 return Ok(known);
             }
-            if !self.allow_own {
-                let problem = "rules can't define connections here (allow-own-destinations = false): name a data source in `source`";
-                return Err(RuleError::field("connection", problem).into());
-            }
-            let own = Connection::MaxCompute(connection.clone());
-            own.check_own().map_err(|error| RuleError::field("connection", error))?;
+            check_rule_connection(&Connection::MaxCompute(connection.clone()), self.allow_own)?;
             return Ok(connection.clone());
         }
         let source =

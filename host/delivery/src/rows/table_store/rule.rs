@@ -19,6 +19,7 @@ use crate::engine::error::PlanError;
 use crate::engine::plan::{PlanCache, PlanRecord, PlanSummary};
 use crate::engine::preview::{Candidate, OutputFactory, PreviewError};
 use crate::engine::work::{BatchPlan, BatchWork, RuleLimits, RuleSpec, Work};
+use crate::rows::sources::check_rule_connection;
 use crate::rows::table_store::encoding::{self, ShardName};
 use crate::rows::table_store::plan::TablePlan;
 use crate::rows::table_store::table;
@@ -61,7 +62,8 @@ impl TableStoreRules {
         rule: &TableStoreRule,
     ) -> Result<TableStoreConfig, PlanError> {
         if let Some(own) = &rule.connection {
-            return self.check_own(own).map(|()| own.clone());
+            check_rule_connection(&Connection::TableStore(own.clone()), self.allow_own)?;
+            return Ok(own.clone());
         }
         let source = self.sources.get(project, &rule.source);
         match source.map_err(|error| RuleError::field("source", error))?.connection {
@@ -71,16 +73,6 @@ impl TableStoreRules {
                 Err(RuleError::field("source", problem).into())
             }
         }
-    }
-
-    fn check_own(&self, connection: &TableStoreConfig) -> Result<(), PlanError> {
-        let refused = |problem: String| Err(RuleError::field("connection", problem).into());
-        if !self.allow_own {
-            let problem = "rules can't define connections here (allow-own-destinations): name a `source` of the service's settings";
-            return refused(problem.into());
-        }
-        let checked = Connection::TableStore(connection.clone()).check_own();
-        checked.or_else(|error| refused(error.to_string()))
     }
 
     fn sink(&self, project: &str, rule: &TableStoreRule) -> Result<TableStore, PlanError> {
