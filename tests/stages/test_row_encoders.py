@@ -178,7 +178,7 @@ class MaxComputeBlocks(unittest.TestCase):
             [*command, "--table", json.dumps(table), "--config", config], capture_output=True, text=True, timeout=60
         )
         self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertIn(f"{len(rows)} logs: {len(rows)} rows, 0 dirty rows", done.stdout, done.stderr)
+        self.assertIn(f"{len(rows):,} logs: {len(rows):,} rows, 0 dirty rows", done.stdout, done.stderr)
         return (self.folder / "block").read_bytes()
 
     def rows(self, columns, count, nulls=0.2):
