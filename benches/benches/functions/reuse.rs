@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::{InputFormat, Server};
+use crate::input::InputFormat;
+use crate::server::Server;
 
 /// Calls on a connection. Half of them come before the measurement.
 const CALLS: usize = 2_000;

@@ -8,6 +8,7 @@
 //! - [`rule`]: rules that write objects. [`siem_rule`]: rules that send events. [`maxcompute_rule`] and
 //!   [`table_store_rule`]: rules that write rows. [`rule_file`]: the file of
 //!   `logship rule apply`. [`shipper_config`]: the wire form of rules, as clients of Log Service send them.
+//!   [`rule_secrets`]: their secrets.
 //! - [`destination`]: the destinations of objects: [`object_store`] and [`function`].
 //! - [`maxcompute`]: a project of MaxCompute.
 //! - [`table_store`]: an instance of Table Store.
@@ -45,6 +46,7 @@ pub mod quota;
 pub mod receiver;
 pub mod rule;
 pub mod rule_file;
+pub mod rule_secrets;
 pub mod schema;
 pub mod scope;
 pub mod secret;

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use crate::limit::TIMEOUT_SECONDS;
-use crate::secret::Secret;
+use crate::secret::{Secret, SecretPaths};
 
 /// An object store: S3 or OSS.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -63,6 +64,13 @@ pub struct ObjectStoreConfig {
     /// The ID of the KMS key for `encryption`. Default: the store's own key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub encryption_key: Option<String>,
+}
+
+impl ObjectStoreConfig {
+    /// Returns the first setting that is masked.
+    pub fn masked_secret(&self) -> Option<String> {
+        SecretPaths::of::<Self>().first_masked(&json!(self))
+    }
 }
 
 /// The checksum of an upload.

@@ -3,18 +3,12 @@
 //! A shipper has a target type and a target configuration. Settings that Log Service doesn't have are in the
 //! configuration's `logship` member.
 
-use std::sync::LazyLock;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::maxcompute_rule;
-use crate::object_store::ObjectStoreConfig;
 use crate::rule::{self, NONE, PartitionBy, Rule, RuleError, StageSpec, Stages, Start, Store, TimeZone};
 use crate::schema::{PartitionBySchema, StageSpecSchema};
-use crate::secret::SecretPaths;
-use crate::table_store_rule::TableStoreRule;
 
 /// The target type of rules that write objects, to any object store.
 pub const OSS: &str = "oss";
@@ -22,7 +16,7 @@ pub const OSS: &str = "oss";
 /// The target configuration of a rule that writes objects. Clients omit any field, and add unknown ones.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
-struct Configuration {
+pub(crate) struct Configuration {
     oss_bucket: String,
     oss_prefix: String,
     role_arn: String,
@@ -213,53 +207,6 @@ pub fn wire_name(field: &str) -> &str {
     }
 }
 
-/// The secrets of a kind of rules, and the pointers to the address that the secrets are for.
-struct RuleSecrets {
-    paths: SecretPaths,
-    address: &'static [&'static str],
-}
-
-/// The secrets of rules of all kinds. No kind has another's members.
-static SECRETS: LazyLock<[RuleSecrets; 3]> = LazyLock::new(|| {
-    let objects = SecretPaths::of::<Configuration>();
-    let rows = SecretPaths::of::<TableStoreRule>();
-    [
-        RuleSecrets { paths: objects, address: &["/logship/destination/endpoint"] },
-        RuleSecrets { paths: rows, address: &["/connection/endpoint", "/connection/instance"] },
-        RuleSecrets {
-            paths: SecretPaths::of::<maxcompute_rule::Configuration>(),
-            address: &[
-                "/odpsEndpoint",
-                "/odpsTunnelEndpoint",
-                "/logship/connection/endpoint",
-                "/logship/connection/tunnel-endpoint",
-                "/logship/connection/sts-endpoint",
-            ],
-        },
-    ]
-});
-
-/// Returns the configuration with masked secrets.
-pub fn mask_secrets(configuration: &Value) -> Value {
-    let mut masked = configuration.clone();
-    SECRETS.iter().for_each(|kind| kind.paths.mask(&mut masked));
-    masked
-}
-
-/// Replaces masked secrets in `configuration` with the secrets of `previous`, if both have the same address.
-pub fn restore_secrets(configuration: &mut Value, previous: &Value) {
-    for RuleSecrets { paths, address } in &*SECRETS {
-        if address.iter().all(|part| configuration.pointer(part) == previous.pointer(part)) {
-            paths.restore(configuration, previous);
-        }
-    }
-}
-
-/// Returns the destination's first setting that is masked.
-pub fn masked_secret(remote: &ObjectStoreConfig) -> Option<String> {
-    SecretPaths::of::<ObjectStoreConfig>().first_masked(&json!(remote))
-}
-
 fn parse(configuration: &Value) -> Result<Configuration, serde_path_to_error::Error<serde_json::Error>> {
     // Some clients send null for an omitted field.
     fn without_null(value: &Value) -> Value {
@@ -408,18 +355,5 @@ mod tests {
         assert!(problem(json!({ "logship": { "stagez": {} } })).contains("stagez"));
         let crlf = json!({ "storage": { "format": "csv", "detail": { "lineFeed": "\r\n" } } });
         assert!(problem(crlf).contains("lineFeed"));
-    }
-
-    #[test]
-    fn masks_and_restores_secrets() {
-        let config = |secret: &str| json!({ "logship": { "destination": { "type": "s3", "access-key-secret": secret } } });
-        let masked = mask_secrets(&config("s3cret"));
-        assert_eq!(masked, config("***1ec1c26b"));
-        let mut restored = masked;
-        restore_secrets(&mut restored, &config("s3cret"));
-        assert_eq!(restored, config("s3cret"));
-        let mut changed = config("other");
-        restore_secrets(&mut changed, &config("s3cret"));
-        assert_eq!(changed, config("other"));
     }
 }

@@ -13,9 +13,9 @@ use crate::reply::{Reply, store_error};
 use crate::{Service, blocking};
 use logship_config::maxcompute_rule::{MaxComputeRule, ODPS};
 use logship_config::rule::{Rule, RuleError, Start};
-use logship_config::shipper_config;
 use logship_config::siem_rule::{SIEM, SiemRule};
 use logship_config::table_store_rule::{OTS, TableStoreRule};
+use logship_config::{rule_secrets, shipper_config};
 use logship_delivery::engine::PlanError;
 use logship_delivery::engine::work::RuleSpec;
 use logship_delivery::pipeline::PipelineError;
@@ -64,7 +64,7 @@ pub(crate) async fn update(
 ) -> Result<Reply, ApiError> {
     let before = logstore.rule(name).map_err(store_error)?;
     let mut body: ShipperBody = body(call, ErrorCode::PostBodyInvalid)?;
-    shipper_config::restore_secrets(&mut body.target_configuration, &before.configuration);
+    rule_secrets::restore(&mut body.target_configuration, &before.configuration);
     // An invalid rule can still be disabled.
     let warning = if only_enable_differs(&before.configuration, &body.target_configuration) {
         None
@@ -114,7 +114,7 @@ pub(crate) async fn show(service: &Arc<Service>, logstore: &Logstore, name: &str
         Ok(Reply::json(&json!({
             "shipperName": rule.name,
             "targetType": rule.target,
-            "targetConfiguration": shipper_config::mask_secrets(&rule.configuration),
+            "targetConfiguration": rule_secrets::mask(&rule.configuration),
             "createTime": rule.created,
             "lastModifyTime": rule.modified,
             "problem": service.pause_reason(rule.number()),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use logship_config::shipper_config;
+use logship_config::rule_secrets;
 use logship_logstore::{ShippingRule, TaskId};
 use logship_runtime::stage::{Identity, StageError};
 use serde::de::DeserializeOwned;
@@ -63,7 +63,7 @@ impl<R: DeserializeOwned> PlanRecord<R> {
     ) -> Result<PlanSummary, PlanError> {
         let Self { project, logstore, rule, stages, digest } = Self::parse(content)?;
         let (rule, configuration) = describe(rule);
-        let configuration = shipper_config::mask_secrets(&configuration);
+        let configuration = rule_secrets::mask(&configuration);
         Ok(PlanSummary { project, logstore, stages, digest, rule, configuration })
     }
 }

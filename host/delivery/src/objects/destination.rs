@@ -4,7 +4,6 @@ use std::sync::{Arc, PoisonError};
 
 use logship_config::destination::DestinationConfig;
 use logship_config::rule::{Rule, RuleError, Store};
-use logship_config::shipper_config;
 use logship_sink::error::SinkError;
 use logship_sink::object::{BucketLocation, ObjectSink};
 use logship_sink::open;
@@ -181,7 +180,7 @@ fn check_inline_destination(config: &DestinationConfig) -> Result<(), String> {
                 .into(),
         );
     }
-    match shipper_config::masked_secret(remote) {
+    match remote.masked_secret() {
         Some(secret) => Err(format!("{secret} is masked: set it again")),
         None => Ok(()),
     }

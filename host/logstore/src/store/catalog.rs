@@ -11,9 +11,9 @@ use tokio::sync::Notify;
 use super::chain;
 use super::data_source::read_sources;
 use super::deletion::Deletions;
-use super::generation::read_segments;
 use super::json::read_json;
 use super::rule::read_rules;
+use super::segments::read_segments;
 use super::stage::read_stages;
 use crate::error::StoreError;
 use crate::model::{

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::generation::segments_of;
+use super::segments::segments_of;
 use crate::digest::Digest;
 use crate::error::StoreError;
 use crate::model::{Chain, Heads, POSITION_BITS, Segments, Shard};

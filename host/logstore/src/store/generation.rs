@@ -1,16 +1,16 @@
 //! Generations of the store: detects at the start that the data is of another life, and begins the next generation.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::path::Path;
-use std::sync::{Arc, PoisonError};
+use std::sync::PoisonError;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::high_water::{Found, HighWater, Mark};
-use super::rule::move_checkpoint;
-use super::{Store, chain, job};
+use super::shard_end::{ShardEnd, shard_ends};
+use super::{Store, job, waiting_rules};
 use crate::error::StoreError;
-use crate::model::{Generation, GenerationReason, POSITION_BITS, Segments, Shard};
+use crate::model::{Generation, GenerationReason, Shard};
 use crate::moment::Moment;
 
 /// The positions that a new generation may skip at random, so that two copies which start in the same moment have
@@ -22,15 +22,6 @@ const REMOVED_GROUPS: &str = "removed-groups";
 /// The name of the highest position in removed shards.
 const HIGHEST_POSITION: &str = "highest-position";
 
-/// What an operator decides about logs that another life of the store may have shipped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unshipped {
-    /// Ships them: the other life did not, or may not run any more.
-    Ship,
-    /// Skips them: the other life shipped them.
-    Skip,
-}
-
 impl Store {
     /// Returns the current generation.
     pub fn generation(&self) -> Generation {
@@ -40,36 +31,6 @@ impl Store {
     /// Returns the generations, the first one first. Blocks on disk I/O.
     pub fn generations(&self) -> Result<Vec<Generation>, StoreError> {
         self.with_reader(read_generations)
-    }
-
-    /// Returns true if a rule, by number, waits for [`confirm_generation`](Self::confirm_generation): another life of
-    /// the store may have shipped some of its logs.
-    pub fn waits_for_generation(&self, rule: i64) -> bool {
-        self.waiting_rules.lock().unwrap_or_else(PoisonError::into_inner).contains(&rule)
-    }
-
-    /// Lets the waiting rules and jobs go on. Returns the number of rules.
-    pub async fn confirm_generation(&self, unshipped: Unshipped) -> Result<usize, StoreError> {
-        let catalog = self.catalog();
-        let mut ends: HashMap<i64, Vec<(u32, u64)>> = HashMap::new();
-        for logstore in catalog.kept_logstores() {
-            let ends_here = |shard: &Arc<Shard>| Some((shard.number, shard.other_life_end()?));
-            let firsts: Vec<(u32, u64)> = logstore.shards.iter().filter_map(ends_here).collect();
-            let waiting = logstore.rules.values().filter(|rule| self.waits_for_generation(rule.number()));
-            ends.extend(waiting.map(|rule| (rule.number(), firsts.clone())));
-        }
-        let (count, now) = (ends.len(), self.clock());
-        let job = move |connection: &Connection| {
-            connection.execute("DELETE FROM waiting_rule", [])?;
-            job::go_on(connection, unshipped == Unshipped::Skip, now)?;
-            if unshipped == Unshipped::Skip {
-                ends.iter().try_for_each(|(rule, shards)| skip(connection, *rule, shards, now))?;
-            }
-            Ok(())
-        };
-        self.writer.run(false, job).await?;
-        self.waiting_rules.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        Ok(count)
     }
 
     /// Returns the first position of a new shard: the current time in microseconds, but behind every position that
@@ -120,7 +81,7 @@ pub(super) fn start(connection: &Connection, directory: &Path, now: Moment) -> R
     high_water.record(Mark { token: generation.token.clone(), moment, ..stored });
     let synced = high_water.sync();
     synced.map_err(|source| StoreError::File { path: directory.to_owned(), source })?;
-    let waiting_rules = read_waiting_rules(connection)?;
+    let waiting_rules = waiting_rules::read(connection)?;
     for rule in &waiting_rules {
         tracing::error!(
             rule,
@@ -196,7 +157,7 @@ pub(super) fn begin(
     let generation = Generation { number, token, began: now, reason, lost_groups };
     if reason != GenerationReason::Created {
         for ShardEnd { id, segments, groups, .. } in
-            shards_of(&transaction, "writable AND logstore IS NOT NULL")?
+            shard_ends(&transaction, "writable AND logstore IS NOT NULL")?
         {
             let end = segments.position(groups);
             let position = now.max(end.saturating_add(2)).saturating_add(fastrand::u64(..SKIPPED_POSITIONS));
@@ -208,7 +169,7 @@ pub(super) fn begin(
     }
     let mut wait = transaction.prepare("INSERT OR IGNORE INTO waiting_rule (rule) VALUES (?1)")?;
     if reason != GenerationReason::Created {
-        find_waiting_rules(&transaction, &generation, repeatable)?
+        waiting_rules::find(&transaction, &generation, repeatable)?
             .into_iter()
             .try_for_each(|rule| wait.execute([rule]).map(drop))?;
         job::wait(&transaction)?;
@@ -226,7 +187,7 @@ pub(super) fn new_token() -> String {
 /// Returns the numbers of log groups and other rows ever stored.
 pub(super) fn count(connection: &Connection) -> Result<Mark, StoreError> {
     let removed = counter(connection, REMOVED_GROUPS)?;
-    let groups: u64 = shards_of(connection, "1")?.iter().map(|shard| shard.groups).sum();
+    let groups: u64 = shard_ends(connection, "1")?.iter().map(|shard| shard.groups).sum();
     Ok(Mark { groups: removed + groups, changes: changes(connection)?, ..Mark::default() })
 }
 
@@ -234,75 +195,6 @@ pub(super) fn count(connection: &Connection) -> Result<Mark, StoreError> {
 pub(super) fn changes(connection: &Connection) -> Result<u64, StoreError> {
     let mut select = connection.prepare_cached("SELECT coalesce(sum(seq), 0) FROM sqlite_sequence")?;
     Ok(select.query_row([], |row| row.get(0))?)
-}
-
-/// A shard in the database.
-struct ShardEnd {
-    id: i64,
-    logstore: Option<i64>,
-    number: u32,
-    origin: u64,
-    segments: Segments,
-    /// The number of log groups ever stored.
-    groups: u64,
-}
-
-impl ShardEnd {
-    /// Returns the number of log groups that were stored before a generation, the latest one.
-    fn groups_before(&self, generation: &Generation) -> u64 {
-        if self.origin >= generation.began { 0 } else { self.segments.last_begin().unwrap_or(self.groups) }
-    }
-}
-
-fn shards_of(connection: &Connection, condition: &str) -> Result<Vec<ShardEnd>, StoreError> {
-    let mut later = read_segments(connection)?;
-    let mut select = connection.prepare(&format!(
-        "SELECT id, logstore, number, origin, next FROM shard WHERE {condition} ORDER BY id"
-    ))?;
-    let mut last = connection.prepare_cached("SELECT max(id) FROM log_group WHERE id >= ?1 AND id < ?2")?;
-    let mut rows = select.query([])?;
-    let mut shards = vec![];
-    while let Some(row) = rows.next()? {
-        let (id, origin, next): (i64, u64, u64) = (row.get(0)?, row.get(3)?, row.get(4)?);
-        let mut segments = Segments::from_origin(origin);
-        later
-            .remove(&id)
-            .into_iter()
-            .flatten()
-            .for_each(|(before, position)| segments.push(before, position));
-        let first = id << POSITION_BITS;
-        let newest: Option<i64> = last.query_row([first, first + (1 << POSITION_BITS)], |row| row.get(0))?;
-        let stored = newest.map_or(0, |row| (row - first) as u64 + 1);
-        // The chain knows of log groups that were removed from outside: these are damage, and no other life.
-        let chain = chain::read(connection, id)?.map_or(0, |chain| chain.groups(&segments));
-        let groups = stored.max(segments.groups_before(next)).max(chain);
-        shards.push(ShardEnd { id, logstore: row.get(1)?, number: row.get(2)?, origin, segments, groups });
-    }
-    Ok(shards)
-}
-
-/// Returns the positions of a shard.
-pub(super) fn segments_of(connection: &Connection, shard: i64, origin: u64) -> Result<Segments, StoreError> {
-    let mut select = connection
-        .prepare_cached("SELECT before, position FROM segment WHERE shard = ?1 ORDER BY position")?;
-    let mut rows = select.query([shard])?;
-    let mut segments = Segments::from_origin(origin);
-    while let Some(row) = rows.next()? {
-        segments.push(row.get(0)?, row.get(1)?);
-    }
-    Ok(segments)
-}
-
-/// Reads the later positions of shards: the number of log groups before each run, and its first position.
-pub(super) fn read_segments(connection: &Connection) -> Result<HashMap<i64, Vec<(u64, u64)>>, StoreError> {
-    let mut select =
-        connection.prepare_cached("SELECT shard, before, position FROM segment ORDER BY position")?;
-    let mut rows = select.query([])?;
-    let mut segments: HashMap<i64, Vec<(u64, u64)>> = HashMap::new();
-    while let Some(row) = rows.next()? {
-        segments.entry(row.get(0)?).or_default().push((row.get(1)?, row.get(2)?));
-    }
-    Ok(segments)
 }
 
 /// Remembers the positions of a shard that is removed.
@@ -317,91 +209,6 @@ pub(super) fn remember_positions(connection: &Connection, shard: &Shard) -> Resu
     )?;
     raise.execute(params![HIGHEST_POSITION, shard.end()])?;
     Ok(())
-}
-
-/// Moves a rule behind the logs of another life of the store, and ends its open tasks.
-fn skip(connection: &Connection, rule: i64, ends: &[(u32, u64)], now: u64) -> Result<(), StoreError> {
-    connection.execute(
-        "UPDATE task SET status = 'success', finished = ?2, next_try = NULL, stage = NULL, code = '',
-             message = 'skipped: another life of the store shipped these logs'
-         WHERE rule = ?1 AND (status = 'running' OR next_try IS NOT NULL)",
-        params![rule, now],
-    )?;
-    for (shard, end) in ends {
-        connection.execute(
-            "INSERT INTO progress (rule, shard, next_cursor, next_log, done_cursor, done_log)
-             VALUES (?1, ?2, ?3, 0, ?3, 0)
-             ON CONFLICT DO UPDATE SET next_cursor = ?3, next_log = 0 WHERE next_cursor < ?3",
-            params![rule, shard, end],
-        )?;
-        move_checkpoint(connection, rule, *shard)?;
-    }
-    Ok(())
-}
-
-/// Returns the rules whose logs another life of the store may have shipped: they have open tasks that are not
-/// `repeatable`, or logs of before the generation that are in no task.
-fn find_waiting_rules(
-    connection: &Connection,
-    generation: &Generation,
-    repeatable: &HashSet<i64>,
-) -> Result<HashSet<i64>, StoreError> {
-    let shards = shards_of(connection, "logstore IS NOT NULL")?;
-    let mut select = connection.prepare("SELECT id, logstore FROM rule WHERE deleted IS NULL")?;
-    let mut rows = select.query([])?;
-    let mut waiting = HashSet::new();
-    while let Some(row) = rows.next()? {
-        let (rule, logstore): (i64, i64) = (row.get(0)?, row.get(1)?);
-        let mut own = shards.iter().filter(|shard| shard.logstore == Some(logstore));
-        let mut is_waiting = !repeatable.contains(&rule) && has_open_task(connection, rule)?;
-        while let Some(shard) = own.next().filter(|_| !is_waiting) {
-            is_waiting = has_unshipped(connection, rule, shard, generation)?;
-        }
-        if is_waiting {
-            waiting.insert(rule);
-        }
-    }
-    Ok(waiting)
-}
-
-fn read_waiting_rules(connection: &Connection) -> Result<HashSet<i64>, StoreError> {
-    let mut select = connection.prepare("SELECT rule FROM waiting_rule")?;
-    Ok(select.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?)
-}
-
-/// Returns the names of the waiting rules.
-pub(super) fn name_waiting_rules(connection: &Connection) -> Result<Vec<String>, StoreError> {
-    let mut select = connection.prepare(
-        "SELECT project.name || '/' || logstore.name || '/' || rule.name FROM waiting_rule
-         JOIN rule ON rule.id = waiting_rule.rule JOIN logstore ON logstore.id = rule.logstore
-         JOIN project ON project.id = logstore.project ORDER BY 1",
-    )?;
-    Ok(select.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?)
-}
-
-fn has_open_task(connection: &Connection, rule: i64) -> Result<bool, StoreError> {
-    let mut select = connection.prepare_cached(
-        "SELECT 1 FROM task WHERE rule = ?1 AND (status = 'running' OR next_try IS NOT NULL)",
-    )?;
-    Ok(select.exists([rule])?)
-}
-
-/// Returns true if a shard has logs of before the generation that are in no task of the rule.
-fn has_unshipped(
-    connection: &Connection,
-    rule: i64,
-    shard: &ShardEnd,
-    generation: &Generation,
-) -> Result<bool, StoreError> {
-    let mut select =
-        connection.prepare_cached("SELECT next_cursor FROM progress WHERE rule = ?1 AND shard = ?2")?;
-    let next = select.query_row(params![rule, shard.number], |row| row.get(0)).optional()?;
-    let next = next.map_or(0, |next| shard.segments.groups_before(next));
-    let end = shard.groups_before(generation);
-    let mut select =
-        connection.prepare_cached("SELECT 1 FROM log_group WHERE id >= ?1 AND id < ?2 LIMIT 1")?;
-    let first = shard.id << POSITION_BITS;
-    Ok(next < end && select.exists([first + next as i64, first + end as i64])?)
 }
 
 fn counter(connection: &Connection, name: &str) -> Result<u64, StoreError> {

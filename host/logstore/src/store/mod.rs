@@ -27,11 +27,14 @@ mod retention;
 mod rule;
 mod run;
 mod salvage;
+mod segments;
 mod shard;
+mod shard_end;
 mod stage;
 mod stage_event;
 mod task;
 mod verify;
+mod waiting_rules;
 mod wal;
 mod walk;
 mod writer;
@@ -45,12 +48,12 @@ use rusqlite::Connection;
 use tokio::sync::Semaphore;
 
 pub use backup::Snapshot;
-pub use generation::Unshipped;
 pub use health::Health;
 pub use log_group::Limits;
 pub use restore::{RESTORING, Restored};
 pub use salvage::{Salvage, check_structure};
 pub use verify::StoreVerifier;
+pub use waiting_rules::Unshipped;
 
 use self::health::Monitor;
 use self::member::Groups;

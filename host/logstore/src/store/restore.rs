@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::generation::{self, begin, new_token};
 use super::high_water::{self, Mark};
+use super::waiting_rules;
 use crate::error::StoreError;
 use crate::model::{Generation, GenerationReason};
 use crate::moment::Moment;
@@ -42,7 +43,7 @@ impl Restored {
         let connection = schema::open_writer(&directory.join("logstore.db"))?;
         let token = new_token();
         let generation = begin(&connection, token.clone(), GenerationReason::Restored, 0, now, repeatable)?;
-        let waiting_rules = generation::name_waiting_rules(&connection)?;
+        let waiting_rules = waiting_rules::names(&connection)?;
         let moment = Moment { time: now, ..Moment::default() };
         let mark = Mark { token, moment, ..generation::count(&connection)? };
         connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")?;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::print::outln;
 use logship_client::Client;
-use logship_config::shipper_config;
+use logship_config::rule_secrets;
 use serde_json::Value;
 
 use super::Probe;
@@ -77,7 +77,7 @@ impl Update<'_> {
             }
             return Ok(());
         };
-        let wanted = shipper_config::mask_secrets(&rule.configuration());
+        let wanted = rule_secrets::mask(&rule.configuration());
         let difference = difference(&shown["targetConfiguration"], &wanted);
         if difference.is_empty() {
             outln!("  {}/{} is up to date", rule.logstore, rule.name);

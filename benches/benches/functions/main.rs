@@ -5,34 +5,30 @@
 //! of the function reuse its instance. Standard output is a section of BENCHMARKS.md. `-- reuse` measures the reuse of
 //! instances only.
 
-#[path = "functions/reuse.rs"]
+mod function;
+mod host;
+mod input;
 mod reuse;
+mod server;
 
 use std::fs;
 use std::hint::black_box;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full};
-use logship::function_stages::Stages as Linked;
-use logship_batch::batch::{BatchBuilder, LogBatch};
-use logship_batch::log_group::log_groups;
-use logship_batch::parser::{Parser, Settings};
-use logship_bench::{line, median};
-use logship_config::rule::{Rule, StageSpec, Stages};
-use logship_delivery::pipeline::{Pipeline, Task};
-use logship_registry::Registry;
-use logship_runtime::engine::{Engine, Limits as StageLimits};
-use logship_spin_runtime::application;
-use logship_spin_runtime::compose::{ComponentFile, compose};
-use logship_spin_runtime::manifest::Manifest;
-use logship_spin_runtime::runtime::{Function, Limits, Runtime};
-use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
+use logship_bench::median;
+use logship_config::rule::Stages;
+use logship_delivery::pipeline::Task;
+use logship_spin_runtime::compose::compose;
+use logship_spin_runtime::runtime::Function;
+use serde_json::json;
+
+use self::function::{call, load, parts, runtime};
+use self::host::{Host, settings_of};
+use self::input::InputFormat;
+use self::server::Server;
 
 /// The same allocator as the program's.
 #[global_allocator]
@@ -298,149 +294,6 @@ impl Case {
     }
 }
 
-fn call(runtime: &tokio::runtime::Runtime, function: &Function, body: &Bytes, format: InputFormat) -> Bytes {
-    let request = http::Request::post("http://localhost/v1/ship/lake")
-        .header("content-type", format.media_type())
-        .header("content-length", body.len())
-        .header("x-logship-task", format!("{}_{}", TASK.created, TASK.number))
-        .header("x-logship-digest", "xxh3")
-        .body(Full::new(body.clone()).map_err(|never| match never {}).boxed_unsync())
-        .expect("a request");
-    let response = runtime.block_on(function.handle_request(request)).expect("a response");
-    assert_eq!(response.status(), 200);
-    let object = runtime.block_on(response.into_body().collect()).expect("a body").to_bytes();
-    // A service hashes the objects of function calls too.
-    black_box(Sha256::digest(&object));
-    object
-}
-
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
-}
-
-/// The host, which runs the stages.
-struct Host {
-    pipeline: Pipeline,
-}
-
-/// The host's object of a batch.
-struct Object {
-    _key: String,
-    bytes: Vec<u8>,
-    _sha256: [u8; 32],
-}
-
-impl Host {
-    fn new(format: &str, compression: &str, stages: Stages) -> Self {
-        let registry = Registry::new(Engine::new(StageLimits::default(), None).expect("an engine"));
-        let format: StageSpec = serde_json::from_value(settings_of(format)).expect("a format");
-        let compression: StageSpec = serde_json::from_value(json!(compression)).expect("a compression");
-        let rule = Rule { name: "lake".into(), format, compression, stages, ..Rule::default() };
-        Self { pipeline: Pipeline::new(&registry, &rule).expect("a pipeline") }
-    }
-
-    fn build(&self, body: &[u8], format: InputFormat) -> Object {
-        let _key = self.pipeline.key(&TASK).expect("a key");
-        let mut encoding = self.pipeline.open().expect("opened");
-        let mut bytes = vec![];
-        format.batches(body, |batch| bytes.append(&mut encoding.push(batch).expect("encoded")));
-        let mut ending = encoding.finish().expect("finished").ending;
-        bytes.append(&mut ending.trailer);
-        bytes.splice(..0, ending.header);
-        let _sha256 = Sha256::digest(&bytes).into();
-        Object { _key, bytes, _sha256 }
-    }
-}
-
-/// The input format of a batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum InputFormat {
-    Lines,
-    LogGroup,
-}
-
-impl InputFormat {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Lines => "NDJSON",
-            Self::LogGroup => "a LogGroup",
-        }
-    }
-
-    fn media_type(self) -> &'static str {
-        match self {
-            Self::Lines => "application/x-ndjson",
-            Self::LogGroup => "application/x-protobuf",
-        }
-    }
-
-    /// Returns a batch of at least `bytes` of lines, or a log group with the same logs.
-    fn batch(self, bytes: usize) -> Bytes {
-        let mut lines = String::new();
-        for number in 0.. {
-            lines.push_str(&line(number));
-            lines.push('\n');
-            if lines.len() >= bytes {
-                break;
-            }
-        }
-        if self == Self::Lines {
-            return lines.into();
-        }
-        // A log group has only one source.
-        let lines = lines.replace(r#""__source__":"10.0.3."#, r#""__source__":"10.0.3.1","host_number":""#);
-        let parsed = Parser::new(settings()).parse(lines.as_bytes());
-        log_groups(&parsed.batches[0].1, "").remove(0).into()
-    }
-
-    /// Parses the body to batches as the host passes them to stages.
-    fn batches(self, body: &[u8], mut visit: impl FnMut(&LogBatch)) {
-        if self == Self::LogGroup {
-            let mut builder = BatchBuilder::default();
-            builder.log_group(body).expect("a log group");
-            return visit(&builder.take());
-        }
-        let (mut parser, mut rest) = (Parser::new(settings()), body);
-        while !rest.is_empty() {
-            let block_end = rest.len().min(512 << 10);
-            let end = rest[block_end..].iter().position(|&byte| byte == b'\n');
-            let (block, after) = rest.split_at(end.map_or(rest.len(), |end| block_end + end + 1));
-            parser.parse(block).batches.iter().for_each(|(_, batch)| visit(batch));
-            rest = after;
-        }
-    }
-}
-
-fn settings() -> Settings {
-    Settings { time_field: None, default_time: (0, 0), shards: 1, shard_field: String::new() }
-}
-
-fn settings_of(format: &str) -> Value {
-    const NUMBERS: [(&str, &str); 4] =
-        [("__time__", "int64"), ("status", "int32"), ("bytes", "int64"), ("latency", "double")];
-    const TEXTS: [&str; 9] = [
-        "__topic__",
-        "__source__",
-        "method",
-        "path",
-        "host",
-        "client_ip",
-        "referer",
-        "user_agent",
-        "request_id",
-    ];
-    let columns = match format {
-        "json" => return json!({ "type": format }),
-        "csv" => NUMBERS.map(|(key, _)| json!(key)).into_iter().chain(TEXTS.map(|key| json!(key))).collect(),
-        _ => NUMBERS
-            .map(|(key, number)| json!({ "key": key, "type": number }))
-            .into_iter()
-            .chain(TEXTS.map(|key| json!({ "key": key })))
-            .collect::<Vec<_>>(),
-    };
-    json!({ "type": format, "columns": columns })
-}
-
 /// Returns the folder of `cargo xtask build`.
 fn target() -> PathBuf {
     let program = std::env::current_exe().expect("this program");
@@ -449,97 +302,6 @@ fn target() -> PathBuf {
 
 fn program() -> PathBuf {
     target().join("release/logship")
-}
-
-/// Loads an application's function like the program.
-fn load(application: &Path, cache: &Path) -> Function {
-    let (variables, socket, parts) = parts(application);
-    fs::create_dir_all(cache).expect("a folder");
-    let runtime = Runtime::new(Limits::default(), Some(cache)).expect("a runtime");
-    let engine = Engine::new(StageLimits::default(), Some(&cache.join("stages"))).expect("an engine");
-    let stages = Linked::new(Registry::new(engine));
-    application::function(&runtime, &socket, parts, &stages, variables, vec![]).expect("a function")
-}
-
-type Variables = std::collections::BTreeMap<String, String>;
-
-fn parts(application: &Path) -> (Variables, ComponentFile, Vec<(String, ComponentFile)>) {
-    let manifest = Manifest::read(application).expect("an application");
-    let component = &manifest.component["trigger-http"];
-    let part = |path: &Path| ComponentFile::read(&manifest.resolve(path)).expect("a component");
-    let dependencies = component.dependencies.iter();
-    let parts = dependencies.map(|(import, dependency)| (import.clone(), part(&dependency.path))).collect();
-    (manifest.variables(component, |_| None).expect("variables"), part(&component.source), parts)
-}
-
-/// A process of `logship function serve`.
-struct Server {
-    process: Child,
-    address: String,
-}
-
-impl Server {
-    fn start(application: &Path, cache: &Path) -> Self {
-        Self::start_with(application, cache, &[])
-    }
-
-    fn start_with(application: &Path, cache: &Path, options: &[&str]) -> Self {
-        let mut command = Command::new(program());
-        command.args(["function", "serve", "--listen", "127.0.0.1:0"]).args(options).arg(application);
-        command.arg("--cache").arg(cache.join("program"));
-        let mut process = command.stdout(Stdio::piped()).spawn().expect("started");
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().expect("piped")).read_line(&mut line).expect("a line");
-        let address = line.trim_start_matches("http://").split('/').next().expect("an address").to_owned();
-        Self { process, address }
-    }
-
-    fn connect(&self) -> Client {
-        let stream = TcpStream::connect(&self.address).expect("connected");
-        stream.set_nodelay(true).expect("a socket");
-        Client { reader: BufReader::with_capacity(1 << 20, stream.try_clone().expect("a socket")), stream }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.process.kill().and_then(|()| self.process.wait()).expect("ended");
-    }
-}
-
-/// A keep-alive connection.
-struct Client {
-    reader: BufReader<TcpStream>,
-    stream: TcpStream,
-}
-
-impl Client {
-    fn call(&mut self, body: &[u8]) -> usize {
-        let head = format!(
-            "POST /v1/ship/lake HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n\
-             x-logship-task: {}_{}\r\nContent-Length: {}\r\n\r\n",
-            TASK.created,
-            TASK.number,
-            body.len()
-        );
-        self.stream.write_all(head.as_bytes()).and_then(|()| self.stream.write_all(body)).expect("sent");
-        let mut line = String::new();
-        self.reader.read_line(&mut line).expect("a response");
-        assert!(line.starts_with("HTTP/1.1 200"), "{line}");
-        let mut length = 0;
-        while line != "\r\n" {
-            line.clear();
-            self.reader.read_line(&mut line).expect("a header");
-            if let Some((name, value)) = line.split_once(':')
-                && name.eq_ignore_ascii_case("content-length")
-            {
-                length = value.trim().parse().expect("a number");
-            }
-        }
-        let mut body = vec![0; length];
-        self.reader.read_exact(&mut body).expect("a body");
-        body.len()
-    }
 }
 
 /// Measures both in alternating rounds. Returns table cells with both speeds in MB/s, and the ratio.
