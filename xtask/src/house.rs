@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
-use crate::modules;
+use crate::packages::packages;
 use crate::workspace::Workspace;
-use crate::{command, files};
+use crate::{files, modules};
 
 /// The floors of the house, from the ground up. A crate imports only crates of lower floors.
 const FLOORS: &[&[&str]] = &[
@@ -89,13 +89,9 @@ fn floor_or_top(name: &str) -> usize {
 
 /// The crates below `host/`, from the ground up.
 fn crates(workspace: &Workspace) -> Result<Vec<Crate>> {
-    let mut cargo = workspace.cargo();
-    cargo.args(["metadata", "--no-deps", "--format-version", "1"]);
-    let metadata: Value = serde_json::from_str(&command::read(&mut cargo)?)?;
-    let packages = metadata["packages"].as_array().context("cargo metadata lists no packages")?;
     let host = workspace.path("host");
     let mut crates = vec![];
-    for package in packages {
+    for package in packages(workspace, &workspace.path("Cargo.toml"))? {
         let manifest = Path::new(package["manifest_path"].as_str().context("a package without a manifest")?);
         let folder = manifest.parent().context("a manifest without a folder")?;
         if !folder.starts_with(&host) {

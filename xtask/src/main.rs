@@ -9,6 +9,7 @@
 //! - `command`, `files`: helpers for child processes and files.
 
 mod apt;
+mod artifacts;
 mod bench;
 mod build;
 mod command;
@@ -19,12 +20,14 @@ mod files;
 mod fuzz;
 mod house;
 mod modules;
+mod packages;
 mod rustup;
 mod sample;
 mod sbom;
 mod stages;
 mod steps;
 mod test;
+mod test_profile;
 mod toolchain;
 mod tools;
 mod venv;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
+use crate::packages::packages;
 use crate::toolchain::{FUNCTION_TARGET, STAGE_TARGET, TARGETS, Toolchain};
 use crate::workspace::Workspace;
 use crate::{command, files};
@@ -112,11 +113,7 @@ pub(crate) fn remove_obsolete(folder: &Path, stages: &[Stage]) -> Result<()> {
 
 /// Returns the project's packages with a `cdylib` target, each with its folder.
 fn stages_of(workspace: &Workspace, manifest: &Path) -> Result<Vec<(Stage, PathBuf)>> {
-    let mut cargo = workspace.cargo();
-    cargo.args(["metadata", "--no-deps", "--format-version", "1", "--manifest-path"]).arg(manifest);
-    let metadata: Value = serde_json::from_str(&command::read(&mut cargo)?)?;
-    let packages = metadata["packages"].as_array().context("cargo metadata lists no packages")?;
-    Ok(packages.iter().filter_map(stage_of).collect())
+    Ok(packages(workspace, manifest)?.iter().filter_map(stage_of).collect())
 }
 
 fn stage_of(package: &Value) -> Option<(Stage, PathBuf)> {

@@ -1,13 +1,14 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::Command;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, Result, bail};
-use serde_json::Value;
+use anyhow::{Result, bail};
 
+use crate::artifacts::Artifacts;
 use crate::steps::Steps;
 use crate::workspace::Workspace;
-use crate::{build, command, files, sample, tools, venv};
+use crate::{build, command, files, sample, test_profile, tools, venv};
 
 /// Number of logs in the sample of the reader tests, enough for several row groups and chunks.
 const LINES: u64 = 12_000;
@@ -36,14 +37,15 @@ fn run_steps(workspace: &Workspace, passed_on: &[String], steps: &mut Steps) -> 
     steps.run("stages and program", || {
         build::run(workspace, build::Options { examples: true, ..Default::default() })
     })?;
-    steps.run("build of Rust tests", || {
-        command::show(workspace.cargo().args(["test", "--release", "--workspace", "--no-run"]))?;
-        build_servers(workspace)
-    })?;
-    steps.run("Rust tests", || {
-        command::show(workspace.cargo().args(["test", "--release", "--workspace"]).args(passed_on))
-    })?;
-    steps.run("program with failpoints", || build_failpoints(workspace))?;
+    let profile = test_profile::write(workspace)?;
+    let rust_tests = || {
+        let mut cargo = workspace.cargo();
+        cargo.arg("test").arg("--config").arg(&profile).args(["--release", "--workspace"]);
+        cargo
+    };
+    steps.run("build of Rust tests", || build_with_same_features(workspace, rust_tests().arg("--no-run")))?;
+    steps.run("Rust tests", || command::show(rust_tests().args(passed_on)))?;
+    steps.run("program with failpoints", || build_failpoints(workspace, &profile))?;
     steps.run("Python tests", || command::show(&mut pytest(workspace)?))
 }
 
@@ -52,57 +54,57 @@ pub(crate) fn soak(workspace: &Workspace) -> Result<()> {
     build::run(workspace, build::Options { examples: true, ..Default::default() })?;
     let crash = ["test", "--release", "--workspace", "--test", "crash"];
     command::show(workspace.cargo().args(crash).env("LOGSHIP_SOAK", "1"))?;
-    build_failpoints(workspace)?;
+    build_failpoints(workspace, &test_profile::write(workspace)?)?;
     let tools = tools::install(workspace)?;
     let mut tests = pytest(workspace)?;
     tests.args(["-m", "soak", "-rP"]).env("LOGSHIP_SOAK", "1").env("LOGSHIP_TOOLS", tools);
     command::show(&mut tests)
 }
 
-/// Builds the servers of the tests together with the program.
+/// Runs a build after that of the program.
 ///
 /// # Errors
-/// Fails if cargo compiles a dependency of the program again: then the program alone and the workspace ask for different
-/// features, and every fresh build takes minutes longer.
-fn build_servers(workspace: &Workspace) -> Result<()> {
-    let mut cargo = workspace.cargo();
-    cargo.args(["build", "--release", "--package", "logship", "--package", S3_SERVER]);
-    let messages = command::read(cargo.args(["--message-format", "json"]))?;
-    let rebuilt = rebuilt(&messages)?;
-    if !rebuilt.is_empty() {
+/// Fails if the build has a dependency of the program with other features: then cargo compiles it and all that depend on it
+/// twice, which makes every fresh build minutes longer.
+fn build_with_same_features(workspace: &Workspace, cargo: &mut Command) -> Result<()> {
+    println!("$ {}", command::line(cargo));
+    let known =
+        Artifacts::parse(&build_messages(workspace.cargo().args(["build", "--release", "-p", "logship"]))?)?;
+    let twice = known.differences(&Artifacts::parse(&build_messages(cargo)?)?);
+    if !twice.is_empty() {
         bail!(
-            "the tests were built with other features than the program: cargo compiled {} again; \
-             add the features to host/feature-graph/Cargo.toml",
-            rebuilt.join(", ")
+            "these are compiled with other features than for the program: {}; add the features to \
+             host/feature-graph/Cargo.toml",
+            twice.join(", ")
         );
     }
     Ok(())
 }
 
+/// Runs a build, and returns cargo's messages about it.
+fn build_messages(cargo: &mut Command) -> Result<String> {
+    command::read(cargo.args(["--message-format", "json-render-diagnostics"]).stderr(Stdio::inherit()))
+}
+
+/// Returns the build of the program and of the servers of the tests.
+fn build_programs(workspace: &Workspace) -> Command {
+    let mut cargo = workspace.cargo();
+    cargo.args(["build", "--release", "--package", "logship", "--package", S3_SERVER]);
+    cargo
+}
+
 /// Builds a program that tests can abort at steps of a task, beside the one for users.
-fn build_failpoints(workspace: &Workspace) -> Result<()> {
-    let build = ["build", "--release", "--package", "logship", "--package", S3_SERVER, "--features"];
-    command::show(workspace.cargo().args(build).arg("logship/failpoints"))?;
+fn build_failpoints(workspace: &Workspace, profile: &Path) -> Result<()> {
+    build_with_same_features(
+        workspace,
+        build_programs(workspace).arg("--config").arg(profile).args(["--features", "logship/failpoints"]),
+    )?;
     let copy = workspace.target(FAILPOINTS);
     files::make_dir(&workspace.target("tests"))?;
     files::copy_if_changed(&workspace.program(), &copy)?;
     fs::set_permissions(&copy, Permissions::from_mode(0o755))?;
-    // Cargo has one name for both, and kept the other one.
-    build_servers(workspace)
-}
-
-/// Returns the packages that cargo compiled, of those that the program depends on too.
-fn rebuilt(messages: &str) -> Result<Vec<String>> {
-    let mut rebuilt = vec![];
-    for line in messages.lines() {
-        let message: Value = serde_json::from_str(line).context("cargo printed something else than JSON")?;
-        let is_fresh = message["fresh"].as_bool().unwrap_or(true);
-        let package = message["package_id"].as_str().unwrap_or_default();
-        if message["reason"] == "compiler-artifact" && !is_fresh && package.contains("wasmtime") {
-            rebuilt.push(package.to_owned());
-        }
-    }
-    Ok(rebuilt)
+    // Cargo has one name for all of them, and kept that one.
+    command::show(&mut build_programs(workspace))
 }
 
 /// Returns the command of the Python tests. It fails if pytest collects no test.
@@ -118,20 +120,4 @@ fn pytest(workspace: &Workspace) -> Result<Command> {
     // Keeps the source folders free of caches.
     tests.env("PYTHONDONTWRITEBYTECODE", "1").args(["-p", "no:cacheprovider"]);
     Ok(tests)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn recompiled_wasmtime_is_found() {
-        let message = |package: &str, fresh: bool| {
-            format!(r#"{{"reason":"compiler-artifact","package_id":"{package}","fresh":{fresh}}}"#)
-        };
-        let messages = [message("a#wasmtime@48.0.8", true), message("b#s3s@1.0.0", false)].join("\n");
-        assert_eq!(rebuilt(&messages).unwrap(), Vec::<String>::new());
-        assert_eq!(rebuilt(&message("a#wasmtime@48.0.8", false)).unwrap(), ["a#wasmtime@48.0.8"]);
-        assert!(rebuilt("warning: text").is_err());
-    }
 }
