@@ -18,8 +18,12 @@ PASSED = Path(os.environ.get("LOGSHIP_FAKES_PASSED", TARGET / "tests/fakes-passe
 LONG = (
     "test_languages.py",
     "test_shipping_faults.py",
+    "test_functions.py",
+    "test_failing_functions.py",
     "test_consume_syslog.py",
     "test_caller.py",
+    "test_job_crashes.py",
+    "test_circuit_breaker.py",
     "test_shipping_crashes.py",
     "test_consumers.py",
     "test_shipping_s3.py",
@@ -29,6 +33,8 @@ LONG = (
     "test_siem_rules.py",
     "test_consume_group.py",
     "test_consume_hec.py",
+    "test_table_store.py",
+    "test_maxcompute_rules.py",
 )
 # Files that build components for all of their classes.
 WHOLE = ("test_languages.py",)

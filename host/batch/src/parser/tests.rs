@@ -81,7 +81,10 @@ fn rejects_bad_lines_and_keeps_the_others() {
 fn rejects_deep_nesting_but_ignores_brackets_in_strings() {
     let deep = format!("{{\"a\":{}1{}}}", "[".repeat(200_000), "]".repeat(200_000));
     let flat = format!("{{\"a\":\"{}\",\"b\":{}1{}}}", "[{".repeat(500), "[".repeat(127), "]".repeat(127));
-    let parsed = parse(settings(), format!("{deep}\n{flat}\n").as_bytes());
+    let parse_both = move || parse(settings(), format!("{deep}\n{flat}\n").as_bytes());
+    // Without optimization, the JSON reader needs more stack than the threads of tests have.
+    let thread = std::thread::Builder::new().stack_size(16 << 20).spawn(parse_both).unwrap();
+    let parsed = thread.join().unwrap();
     assert_eq!(parsed.rejects.len(), 1);
     assert_eq!(parsed.rejects[0].reason, "values are nested deeper than 128");
     assert_eq!(parsed.batches[0].1.len(), 1);
