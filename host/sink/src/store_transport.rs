@@ -51,31 +51,101 @@ impl HttpTransport for StoreTransport {
         if let Some(signer) = &self.signer {
             request = signer.sign(request).await?;
         }
-        let is_put = request.method() == Method::PUT;
-        let completes = request.method() == Method::POST
-            && request.uri().query().is_some_and(|query| query.contains("uploadId="));
-        let response = explain(self.http.fetch(request).await?).await?;
-        if completes && response.status() == StatusCode::OK {
-            return check_completion(response).await;
+        let write = Write::of(&request);
+        let mut response = explain(self.http.fetch(request).await?).await?;
+        let Some(write) = write else { return Ok(response) };
+        if response.status().is_success() {
+            if write.kind == WriteKind::Put && !response.headers().contains_key(ETAG) {
+                return Err(Error::new(ErrorKind::Unexpected, NO_ETAG));
+            }
+            response = write.check_success(response).await?;
         }
-        if is_put && response.status().is_success() && !response.headers().contains_key(ETAG) {
-            return Err(Error::new(ErrorKind::Unexpected, NO_ETAG));
+        if matches!(response.status(), StatusCode::CONFLICT | StatusCode::PRECONDITION_FAILED) {
+            response = write.check_conflict(response).await?;
         }
         Ok(response)
     }
 }
 
-/// Checks the answer to a completed upload: a store may send status 200 first, and an error later.
-async fn check_completion(response: Response<HttpBody>) -> Result<Response<HttpBody>> {
+/// A request that writes a part of an object, or all of it.
+#[derive(Debug, Clone, Copy)]
+struct Write {
+    kind: WriteKind,
+    /// True if the object must not exist.
+    is_conditional: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum WriteKind {
+    /// The upload of an object, or of a part.
+    Put,
+    /// The begin of an upload in parts.
+    Begin,
+    /// The end of an upload in parts.
+    Completion,
+}
+
+/// Codes of stores whose object exists. Their status is 409 or 412.
+const EXISTS: [&str; 3] = ["FileAlreadyExists", "FileImmutable", "ObjectAlreadyExists"];
+
+impl Write {
+    /// Returns the write of a request.
+    fn of(request: &Request<Buffer>) -> Option<Self> {
+        let query = request.uri().query().unwrap_or_default();
+        let kind = match *request.method() {
+            Method::PUT => WriteKind::Put,
+            Method::POST if query.contains("uploadId=") => WriteKind::Completion,
+            Method::POST if query.contains("uploads") => WriteKind::Begin,
+            _ => return None,
+        };
+        let has = |name: &str| request.headers().contains_key(name);
+        Some(Self { kind, is_conditional: has("if-none-match") || has("x-oss-forbid-overwrite") })
+    }
+
+    /// Checks the body of an answer with success: a store may send status 200 first, and an error later. A page of a
+    /// proxy is no answer to an upload in parts.
+    async fn check_success(self, response: Response<HttpBody>) -> Result<Response<HttpBody>> {
+        let (response, text) = with_text(response).await?;
+        if text.contains("<Error>") || text.contains("<Error ") {
+            let message = format!("{} with an error{}", response.status(), said(&text));
+            return Err(Error::new(ErrorKind::Unexpected, message).set_temporary());
+        }
+        let is_answer = match self.kind {
+            WriteKind::Put => true,
+            // Without its id, a part would replace the object.
+            WriteKind::Begin => element(&text, "UploadId").is_some(),
+            WriteKind::Completion => text.contains("CompleteMultipartUploadResult"),
+        };
+        if is_answer { Ok(response) } else { Err(Error::new(ErrorKind::Unexpected, NO_RESULT)) }
+    }
+
+    /// Tells an object that exists from a conflict with a concurrent request, and from an answer of a proxy. Without
+    /// permission to read, an object that exists counts as the task's own, so only a store may say so.
+    async fn check_conflict(self, response: Response<HttpBody>) -> Result<Response<HttpBody>> {
+        let (response, text) = with_text(response).await?;
+        let status = response.status();
+        let code = element(&text, "Code").unwrap_or_default();
+        let is_precondition = code.contains("Precondition") || text.trim().is_empty();
+        let exists =
+            EXISTS.contains(&code.as_str()) || status == StatusCode::PRECONDITION_FAILED && is_precondition;
+        let message = format!("{status}{}", said(&text));
+        if exists && self.is_conditional {
+            return Err(Error::new(ErrorKind::ConditionNotMatch, message));
+        }
+        let conflict = Error::new(ErrorKind::Conflict, message);
+        // A conflict ends an upload in parts: the next attempt begins another.
+        let may_repeat = status == StatusCode::CONFLICT && !exists && self.kind == WriteKind::Put;
+        Err(if may_repeat { conflict.set_temporary() } else { conflict })
+    }
+}
+
+/// Reads the body of an answer, and returns its text beside it.
+async fn with_text(response: Response<HttpBody>) -> Result<(Response<HttpBody>, String)> {
     let (parts, mut body) = response.into_parts();
     let body = body.read_all().await?;
     let text = String::from_utf8_lossy(&body.to_bytes()).into_owned();
-    if text.contains("<Error>") {
-        let message = format!("{} with an error{}", parts.status, said(&text));
-        return Err(Error::new(ErrorKind::Unexpected, message).set_temporary());
-    }
     let size = body.len() as u64;
-    Ok(Response::from_parts(parts, HttpBody::new(stream::iter([Ok(body)]), Some(size))))
+    Ok((Response::from_parts(parts, HttpBody::new(stream::iter([Ok(body)]), Some(size))), text))
 }
 
 /// Returns what an error of the store says, after a colon.
@@ -86,6 +156,9 @@ fn said(body: &str) -> String {
 
 /// The error of an upload that somebody else than a store has answered.
 const NO_ETAG: &str = "success without an ETag: this is not the answer of an object store. A proxy may have answered: check `endpoint` and `proxy`";
+
+/// The error of an upload in parts that somebody else than a store has answered.
+const NO_RESULT: &str = "success without a result: this is not the answer of an object store. A proxy may have answered: check `endpoint` and `proxy`";
 
 /// Converts answers to errors whose words say what to do. OpenDAL keeps neither the status nor the target of a redirect.
 async fn explain(response: Response<HttpBody>) -> Result<Response<HttpBody>> {

@@ -32,6 +32,16 @@ const OK: Reply = Reply { status: 200, code: "", headers: &[] };
 /// The code of a reply whose completion of an upload fails after the headers: with status 200, as S3 does.
 const LATE: &str = "late";
 
+/// The code of a reply with a page of a proxy as its body.
+const PAGE: &str = "page";
+
+/// The status and the body of the answers to an upload in parts: to its begin, and to its end.
+type Parts = [(u16, &'static str); 2];
+
+const BEGUN: &str = "<InitiateMultipartUploadResult><UploadId>1</UploadId></InitiateMultipartUploadResult>";
+const COMPLETED: &str = "<CompleteMultipartUploadResult><ETag>\"1\"</ETag></CompleteMultipartUploadResult>";
+const FAILED: &str = "<?xml version=\"1.0\"?>\n<Error xmlns=\"x\"><Code>InternalError</Code><Message>the message</Message></Error>";
+
 /// An upload or a part that the store got.
 struct Upload {
     headers: HeaderMap,
@@ -47,12 +57,17 @@ struct FakeStore {
 
 impl FakeStore {
     fn start(reply: Reply) -> Self {
+        let completed = if reply.code == LATE { FAILED } else { COMPLETED };
+        Self::start_with(reply, [(200, BEGUN), (200, completed)])
+    }
+
+    fn start_with(reply: Reply, parts: Parts) -> Self {
         let (runtime, uploads) = (Runtime::new().unwrap(), Arc::<Mutex<Vec<Upload>>>::default());
         let (listener, address) = server::listen(&runtime);
         let shared = Arc::clone(&uploads);
         let service = service_fn(move |request| {
             let uploads = Arc::clone(&shared);
-            async move { Ok::<_, Infallible>(answer(request, reply, &uploads).await) }
+            async move { Ok::<_, Infallible>(answer(request, reply, parts, &uploads).await) }
         });
         runtime.spawn(server::serve(listener, service));
         Self { runtime, endpoint: format!("http://{address}"), uploads }
@@ -100,39 +115,38 @@ impl FakeStore {
 async fn answer(
     request: Request<Incoming>,
     reply: Reply,
+    [begun, completed]: Parts,
     uploads: &Mutex<Vec<Upload>>,
 ) -> Response<Full<Bytes>> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
     let query = head.uri.query().unwrap_or_default().to_owned();
-    let text = match head.method {
+    let (status, text) = match head.method {
         Method::PUT => {
             uploads.lock().unwrap().push(Upload { headers: head.headers, body });
-            let mut response = Response::builder().status(reply.status);
-            if reply.code != "no ETag" {
-                response = response.header(ETAG, "\"1\"");
-            }
-            for (name, value) in reply.headers {
-                response = response.header(*name, *value);
-            }
-            let text = match reply.code {
-                "" | LATE => String::new(),
-                code => format!("<Error><Code>{code}</Code><Message>the message</Message></Error>"),
-            };
-            return response.body(Full::new(text.into())).unwrap();
+            return put_answer(reply);
         }
-        Method::POST if query.contains("uploadId") && reply.code == LATE => {
-            "<?xml version=\"1.0\"?>\n<Error><Code>InternalError</Code><Message>the message</Message></Error>"
-        }
-        Method::POST if query.contains("uploadId") => {
-            "<CompleteMultipartUploadResult><ETag>\"1\"</ETag></CompleteMultipartUploadResult>"
-        }
-        Method::POST => {
-            "<InitiateMultipartUploadResult><UploadId>1</UploadId></InitiateMultipartUploadResult>"
-        }
-        _ => "",
+        Method::POST if query.contains("uploadId") => completed,
+        Method::POST => begun,
+        _ => (200, ""),
     };
-    Response::new(Full::new(text.into()))
+    Response::builder().status(status).body(Full::new(text.into())).unwrap()
+}
+
+fn put_answer(reply: Reply) -> Response<Full<Bytes>> {
+    let mut response = Response::builder().status(reply.status);
+    if reply.code != "no ETag" {
+        response = response.header(ETAG, "\"1\"");
+    }
+    for (name, value) in reply.headers {
+        response = response.header(*name, *value);
+    }
+    let text = match reply.code {
+        "" | LATE => String::new(),
+        PAGE => "<html><body>refused</body></html>".into(),
+        code => format!("<Error><Code>{code}</Code><Message>the message</Message></Error>"),
+    };
+    response.body(Full::new(text.into())).unwrap()
 }
 
 fn both(settings: &ObjectStoreConfig) -> [DestinationConfig; 2] {
@@ -245,6 +259,95 @@ fn missing_feature_names_the_setting() {
 #[test]
 fn page_of_a_proxy_is_no_upload() {
     assert_error(Reply { status: 200, code: "no ETag", headers: &[] }, "InternalServerError", &["A proxy"]);
+}
+
+/// Publishes an object to both stores. Returns the errors, and the number of uploads of each.
+fn failures(reply: Reply, parts: Parts, mebibytes: usize) -> Vec<(SinkError, usize)> {
+    let fails = |number: usize| {
+        let store = FakeStore::start_with(reply, parts);
+        let error = store.publish(&both(&store.settings())[number], mebibytes).unwrap_err();
+        let uploads = store.uploads.lock().unwrap().len();
+        (error, uploads)
+    };
+    (0..2).map(fails).collect()
+}
+
+const PARTS: Parts = [(200, BEGUN), (200, COMPLETED)];
+
+#[test]
+fn object_that_exists_is_told_from_other_conflicts() {
+    for (status, code) in [
+        (412, "PreconditionFailed"),
+        (412, "412 Precondition Failed"),
+        (412, ""),
+        (409, "FileAlreadyExists"),
+        (409, "FileImmutable"),
+        (409, "ObjectAlreadyExists"),
+    ] {
+        for (error, _) in failures(Reply { status, code, headers: &[] }, PARTS, 0) {
+            assert!(matches!(error, SinkError::Exists(_)), "{status} {code}: {error}");
+        }
+    }
+    // Without permission to read, such an answer must not count as the task's object.
+    for (status, code) in [(412, PAGE), (412, "Blocked"), (409, PAGE), (409, ""), (409, "InvalidBucketState")]
+    {
+        for (error, _) in failures(Reply { status, code, headers: &[] }, PARTS, 0) {
+            assert!(matches!(error, SinkError::Unavailable(_)), "{status} {code}: {error}");
+        }
+    }
+}
+
+#[test]
+fn conflict_with_a_concurrent_request_is_repeated() {
+    for code in ["ConditionalRequestConflict", "OperationAborted", ""] {
+        for (error, uploads) in failures(Reply { status: 409, code, headers: &[] }, PARTS, 0) {
+            assert!(matches!(error, SinkError::Unavailable(_)), "{code}: {error}");
+            assert!(error.to_string().contains("409 Conflict"), "{error}");
+            assert_eq!(uploads, 3, "{code}");
+        }
+    }
+}
+
+#[test]
+fn completion_tells_an_object_that_exists() {
+    let body = |code: &str| -> &'static str { format!("<Error><Code>{code}</Code></Error>").leak() };
+    for (status, code) in [(412, "PreconditionFailed"), (409, "FileAlreadyExists")] {
+        for (error, _) in failures(OK, [(200, BEGUN), (status, body(code))], 9) {
+            assert!(matches!(error, SinkError::Exists(_)), "{status} {code}: {error}");
+        }
+    }
+    // The store forgets the parts.
+    let conflict = [(200, BEGUN), (409, body("ConditionalRequestConflict"))];
+    for (error, uploads) in failures(OK, conflict, 9) {
+        assert!(matches!(error, SinkError::Unavailable(_)), "{error}");
+        assert_eq!(uploads, 2);
+    }
+}
+
+#[test]
+fn answers_of_others_to_an_upload_in_parts_are_no_success() {
+    for page in [
+        "",
+        "<html>Sign in</html>",
+        "{}",
+        "<InitiateMultipartUploadResult><UploadId/></InitiateMultipartUploadResult>",
+    ] {
+        for (error, uploads) in failures(OK, [(200, page), (200, COMPLETED)], 9) {
+            assert!(error.to_string().contains("A proxy"), "{page}: {error}");
+            assert_eq!(uploads, 0, "a part without an upload would replace the object");
+        }
+        for (error, _) in failures(OK, [(200, BEGUN), (200, page)], 9) {
+            assert!(error.to_string().contains("A proxy"), "{page}: {error}");
+        }
+    }
+}
+
+#[test]
+fn upload_that_fails_with_status_200_is_no_success() {
+    let reply = Reply { status: 200, code: "InternalError", headers: &[] };
+    for (error, _) in failures(reply, PARTS, 0) {
+        assert!(error.to_string().contains("200 OK with an error: InternalError"), "{error}");
+    }
 }
 
 #[test]
