@@ -16,10 +16,13 @@ pub fn now() -> Time {
 /// Parses a timestamp. Returns `None` if it has none of these forms:
 ///
 /// - RFC 3339, such as `2017-01-20T19:50:43.351+08:00`. A space may replace the `T`, a comma may precede the
-///   fraction, and the offset may be `+0800`. Without an offset the time is UTC.
+///   fraction, and the offset may be `+0800`, ` +08:00` or ` UTC`. Without an offset the time is UTC.
 /// - Unix time in seconds (up to 10 digits), milliseconds (13 digits), microseconds (16) or nanoseconds (19), with an
 ///   optional fraction. An exponent is resolved first: `1.484913043e9` has 10 digits.
+///
+/// White space around it is ignored.
 pub fn parse(text: &str) -> Option<Time> {
+    let text = text.trim_ascii();
     epoch(text).or_else(|| rfc3339(text))
 }
 
@@ -70,14 +73,22 @@ fn fraction_nanos(digits: &str) -> u64 {
     digits.parse::<u64>().unwrap_or(0) * 10_u64.pow(9 - digits.len() as u32)
 }
 
+/// The characters of a date.
+const DATE_CHARS: usize = "2017-01-20".len();
+
 fn rfc3339(text: &str) -> Option<Time> {
     let with_offset =
         |text: &str| DateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f%#z").map(|time| time.to_utc());
     let without =
         |text: &str| NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f").map(|time| time.and_utc());
     let time = DateTime::<FixedOffset>::parse_from_rfc3339(text).map(|time| time.to_utc()).or_else(|_| {
-        // Logstash and log4j write a comma before the fraction and an offset without a colon.
-        let text = text.replacen(' ', "T", 1).replace(',', ".");
+        // Logstash and log4j write a comma before the fraction and an offset without a colon. PostgreSQL and Ruby write
+        // the name of the zone, and Go both an offset and a name.
+        let text = text.strip_suffix(" UTC").unwrap_or(text).replace(',', ".");
+        let text = match text.split_at_checked(DATE_CHARS) {
+            Some((date, rest)) if rest.starts_with(' ') => format!("{date}T{}", &rest[1..]),
+            _ => text,
+        };
         with_offset(&text).or_else(|_| without(&text))
     });
     let time = time.ok()?;
@@ -106,6 +117,14 @@ mod tests {
             ("2017-01-20T11:50:43.5", Some((1_484_913_043, 500_000_000))),
             ("2017-01-20 19:50:43,351 +0800", Some((1_484_913_043, 351_000_000))),
             ("2017-01-20T19:50:43,351+0800", Some((1_484_913_043, 351_000_000))),
+            ("2017-01-20T19:50:43.351 +08:00", Some((1_484_913_043, 351_000_000))),
+            ("2017-01-20 11:50:43.5 UTC", Some((1_484_913_043, 500_000_000))),
+            ("2017-01-20 11:50:43 +0000 UTC", Some((1_484_913_043, 0))),
+            (" 1484913043\t", Some((1_484_913_043, 0))),
+            (" 2017-01-20 11:50:43 ", Some((1_484_913_043, 0))),
+            ("2017-01-20  11:50:43 CET", None),
+            ("2017-01-2\u{e9} 11:50:43", None),
+            ("14849 13043", None),
             ("20170120195043", None),
             ("1484913043351.5", Some((1_484_913_043, 351_500_000))),
             ("1484913043351.0", Some((1_484_913_043, 351_000_000))),

@@ -12,6 +12,9 @@ pub struct CsvHeader {
 /// The delimiters that a header is tried with.
 const DELIMITERS: [u8; 4] = [b',', b'\t', b';', b'|'];
 
+/// The error of a header that has all rows of its file.
+const OLD_LINE_ENDS: &str = "its rows end with carriage returns alone, as on old Macs: convert them with tr '\\r' '\\n', and pipe the result to logship";
+
 impl CsvHeader {
     /// Parses the first row at the start of a text, and returns the header and the row's length with its line break.
     /// The delimiter is the one that makes the most columns. Returns `None` if the row is not complete.
@@ -19,11 +22,19 @@ impl CsvHeader {
     /// # Errors
     /// Returns the reason why the row is not a header.
     pub fn parse(text: &[u8], is_complete: bool) -> Result<Option<(Self, usize)>, String> {
+        if let Some((delimiter, begin)) = named_delimiter(text) {
+            let header = Self::parse_row(&text[begin..], delimiter, is_complete)?;
+            return Ok(header.map(|(header, end)| (header, begin + end)));
+        }
         let delimiter = |&delimiter: &u8| {
             let line = text.split(|&byte| byte == b'\n').next().unwrap_or_default();
             (line.iter().filter(|&&byte| byte == delimiter).count(), delimiter == b',')
         };
         let delimiter = DELIMITERS.into_iter().max_by_key(delimiter).unwrap_or(b',');
+        Self::parse_row(text, delimiter, is_complete)
+    }
+
+    fn parse_row(text: &[u8], delimiter: u8, is_complete: bool) -> Result<Option<(Self, usize)>, String> {
         let end = match RowScanner::new(delimiter).next(text, 0) {
             Some(end) => end,
             None if is_complete => text.len(),
@@ -31,6 +42,9 @@ impl CsvHeader {
         };
         let row = str::from_utf8(&text[..end]).map_err(|_| "the CSV header is not UTF-8".to_owned())?;
         let row = row.trim_start_matches('\u{feff}').trim_ascii_end();
+        if row.split('"').step_by(2).any(|outside_quotes| outside_quotes.contains('\r')) {
+            return Err(OLD_LINE_ENDS.into());
+        }
         let mut names = vec![];
         read_row(row, delimiter, |name| names.push(name.unwrap_or_default().into_owned()))?;
         for (column, name) in names.iter_mut().enumerate().filter(|(_, name)| name.is_empty()) {
@@ -79,6 +93,14 @@ impl CsvHeader {
         }
         rejection.map_or(Ok(()), |rejection| Err(RowError::Fields(rejection)))
     }
+}
+
+/// Returns the delimiter that spreadsheets write before the header, as in `sep=;`, and the length of its line.
+fn named_delimiter(text: &[u8]) -> Option<(u8, usize)> {
+    let line = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text).strip_prefix(b"sep=")?;
+    let (&delimiter, after) = line.split_first()?;
+    let after_line = after.strip_prefix(b"\r").unwrap_or(after).strip_prefix(b"\n")?;
+    (delimiter.is_ascii() && delimiter != b'"').then_some((delimiter, text.len() - after_line.len()))
 }
 
 /// The error of a row.
@@ -212,6 +234,24 @@ mod tests {
         assert_eq!(&text[end..], "x");
         assert_eq!(CsvHeader::parse(b"a,\"b\n", false), Ok(None), "the row is not complete");
         assert_eq!(CsvHeader::parse(b"a,\"b\n", true), Err("a quote is not closed".into()));
+    }
+
+    #[test]
+    fn spreadsheets_name_the_delimiter() {
+        for text in ["sep=;\r\na;b,c\r\n", "\u{feff}sep=;\na;b,c\n", "sep=:\na:b,c\n"] {
+            let (header, end) = header(text);
+            assert_eq!((header.names(), end), (&["a".to_owned(), "b,c".into()][..], text.len()));
+        }
+        assert_eq!(header("sep=,size\n1,2\n").0.names(), ["sep=", "size"]);
+        assert_eq!(CsvHeader::parse(b"sep=;\na", false), Ok(None), "the row is not complete");
+    }
+
+    #[test]
+    fn rejects_line_ends_of_old_macs() {
+        for text in ["a,b\r1,2\r", "\"a\",\"b\"\r1,2\n"] {
+            assert_eq!(CsvHeader::parse(text.as_bytes(), true), Err(OLD_LINE_ENDS.into()));
+        }
+        assert_eq!(header("\"a\rb\"\"\",c\r\n1,2").0.names(), ["a\rb\"", "c"]);
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub struct ValueScanner {
     previous: u8,
     /// The start of the current item.
     start: usize,
+    /// The arrays around the items that are open.
+    arrays: usize,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -56,10 +58,20 @@ impl ValueScanner {
                 End::After => at + 1,
             };
             let start = self.start;
-            *self = Self::default();
+            self.reset();
             return Some(start..end);
         }
         None
+    }
+
+    /// Begins with an item, after text that was given up.
+    pub fn reset(&mut self) {
+        *self = Self { arrays: self.arrays, ..Self::default() };
+    }
+
+    /// Returns true if an array around the items has not ended.
+    pub fn is_in_array(&self) -> bool {
+        self.arrays > 0
     }
 
     /// Returns the item at the end of the text that is not complete.
@@ -70,8 +82,9 @@ impl ValueScanner {
     fn step(&mut self, byte: u8, at: usize) -> End {
         match self.state {
             State::Between => match byte {
-                b' ' | b'\t' | b'\r' | b'\n' | b',' | b'[' | b']' | b'\xef' | b'\xbb' | b'\xbf'
-                | RECORD_SEPARATOR => {}
+                b'[' => self.arrays += 1,
+                b']' => self.arrays = self.arrays.saturating_sub(1),
+                b' ' | b'\t' | b'\r' | b'\n' | b',' | b'\xef' | b'\xbb' | b'\xbf' | RECORD_SEPARATOR => {}
                 _ => {
                     self.start = at;
                     self.state = State::Other;
@@ -173,6 +186,27 @@ mod tests {
         ];
         for (text, expected) in cases {
             assert_eq!(items(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn array_ends_with_its_bracket() {
+        let cases = [
+            ("[{\"a\":1}]", false),
+            ("[{\"a\":1}]\n{\"b\":2}{\"c\":\n3}", false),
+            ("[{\"a\":1}][{\"b\":\"]\"}", true),
+            ("[{\"a\":1},", true),
+            ("[{\"a\":[1]}, x]\n{}", false),
+            ("[[{}],[{}]]", false),
+            ("{\"a\":[]}]", false),
+            ("[{\"a\":1},{\"a\":[", true),
+        ];
+        for (text, expected) in cases {
+            let (mut scanner, mut scanned) = (ValueScanner::default(), 0);
+            while let Some(item) = scanner.next(text.as_bytes(), scanned) {
+                scanned = item.end;
+            }
+            assert_eq!(scanner.is_in_array(), expected, "{text}");
         }
     }
 

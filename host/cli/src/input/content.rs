@@ -43,7 +43,8 @@ impl Content {
         let foreign = FOREIGN.iter().find(|(magic, _)| head.starts_with(magic));
         match head {
             [0x1f, 0x8b, ..] => Self::Gzip,
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Zstd,
+            // A frame of data, or a frame to skip before it, as pzstd writes.
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Self::Zstd,
             // Text can begin with BZh.
             [b'B', b'Z', b'h', rest @ ..]
                 if rest.get(1..4) != Some(b"1AY") && rest.get(1..4) != Some(b"\x17rE") =>
@@ -90,7 +91,7 @@ mod tests {
     #[test]
     fn tells_content_by_first_bytes() {
         let tar = [&[b'x'; 257][..], b"ustar\0"].concat();
-        let cases: [(&[u8], &str); 18] = [
+        let cases: [(&[u8], &str); 19] = [
             (b"", "text"),
             (b"{\"a\":1}\n\0\0\0", "text"),
             (b"\0\0\0\0{\"a\":1}\n", "text"),
@@ -109,6 +110,7 @@ mod tests {
             (&tar, "tar -xOf"),
             (b"\x1f\x8b", "gzip"),
             (b"\x28\xb5\x2f\xfd", "zstd"),
+            (b"\x50\x2a\x4d\x18\x04\0\0\0", "zstd"),
         ];
         for (head, expected) in cases {
             let content = Content::of(head);

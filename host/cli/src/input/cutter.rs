@@ -47,8 +47,13 @@ impl Cutter {
     pub(super) fn reset(&mut self) {
         match self {
             Self::Lines => {}
-            Self::Values(scanner) => *scanner = ValueScanner::default(),
+            Self::Values(scanner) => scanner.reset(),
             Self::Rows(scanner) => scanner.reset(),
         }
+    }
+
+    /// Returns true if the records are in an array that has not ended.
+    pub(super) fn is_in_array(&self) -> bool {
+        matches!(self, Self::Values(scanner) if scanner.is_in_array())
     }
 }

@@ -26,10 +26,6 @@ pub(super) struct OpenFile {
     scanned: usize,
     /// Known after the first lines.
     format: Option<(Arc<Format>, Cutter)>,
-    /// True for a JSON array, which has to end.
-    is_array: bool,
-    /// The last byte that is not white space.
-    last: u8,
     /// The lines of a header that precede the next block.
     header_lines: usize,
     /// The bytes of a record that were too many to keep.
@@ -65,8 +61,6 @@ impl OpenFile {
             buffer: vec![],
             scanned: 0,
             format: None,
-            is_array: false,
-            last: 0,
             header_lines: 0,
             dropped: 0,
             end: None,
@@ -95,8 +89,8 @@ impl OpenFile {
             if let Some(block) = self.cut(options) {
                 return Step::Block(block);
             }
-            if let Some(end) = &self.end {
-                let end = end.clone();
+            if let Some(end) = self.end.clone() {
+                let end = end.and_then(|()| self.missing_bracket().map_or(Ok(()), Err));
                 return self.rest(end.as_ref().err()).map_or(Step::End(end), Step::Block);
             }
         }
@@ -113,17 +107,15 @@ impl OpenFile {
             fingerprint.add(&self.buffer[before..]);
         }
         if !has_more {
-            self.end = Some(self.stream.truncation().or_else(|| self.missing_bracket()).map_or(Ok(()), Err));
-        } else if self.is_array || self.format.is_none() {
-            let read = &self.buffer[before..];
-            self.last = read.iter().rfind(|byte| !byte.is_ascii_whitespace()).copied().unwrap_or(self.last);
+            self.end = Some(self.stream.truncation().map_or(Ok(()), Err));
         }
         Ok(true)
     }
 
     /// Returns the reason if an array has no end.
     fn missing_bracket(&self) -> Option<String> {
-        (self.is_array && self.last != b']').then(|| "its JSON array has no end: it may be cut short".into())
+        let (_, cutter) = self.format.as_ref()?;
+        cutter.is_in_array().then(|| "its JSON array has no end: it may be cut short".into())
     }
 
     /// Returns the complete records of the buffer as a block.
@@ -160,7 +152,6 @@ impl OpenFile {
                 let header = self.take(header);
                 self.header_lines = count_lines(&header);
                 let cutter = Cutter::new(&format);
-                self.is_array = format == Format::JsonValues && is_array(&self.buffer);
                 self.format = Some((Arc::new(format), cutter));
                 Some(())
             }
@@ -233,11 +224,6 @@ impl OpenFile {
         let lines = count_lines(&bytes).max(1);
         Some(self.reject(bytes, lines, format!("its end is missing: {problem}")))
     }
-}
-
-fn is_array(text: &[u8]) -> bool {
-    let text = text.trim_ascii_start();
-    text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text).trim_ascii_start().starts_with(b"[")
 }
 
 fn count_lines(bytes: &[u8]) -> usize {
