@@ -26,7 +26,7 @@ use logship_batch::parser::{Expected, Format, Parser, Reject, Settings, is_too_d
 use logship_batch::time::Time;
 use logship_batch::utf16::Endian;
 
-use self::decoding::{charset, decode, to_utf8};
+use self::decoding::{charset, decode, encoding, to_utf8};
 
 /// The fields for a malformed line and the parse error.
 const RAW_LOG: &str = "__raw_log__";
@@ -48,7 +48,7 @@ pub(crate) async fn ingest(service: &Service, call: &Call, logstore: &Logstore) 
         expected: expected(call.query.get("input").unwrap_or("json"))?,
         text_field: call.query.get("text_field").unwrap_or("message").to_owned(),
     };
-    let encoding = call.header("content-encoding").unwrap_or_default().to_owned();
+    let encoding = encoding(call.header("content-encoding"), &call.body).to_owned();
     let charset = charset(call.header("content-type").unwrap_or_default());
     let (body, source) = (call.body.clone(), call.peer.to_string());
     let limit = service.config.limits.group_bytes;
@@ -140,6 +140,8 @@ fn records<'a>(body: &'a [u8], options: &Options) -> Result<(Format, usize, Cow<
         match elements(text) {
             Err(error) if options.strict => return Err(invalid(format!("{error}; nothing was stored"))),
             Ok(elements) => elements.into(),
+            // A cut array, or objects after it: broken elements cost themselves alone.
+            Err(_) if format == Format::JsonValues => values_to_lines(text).into(),
             // Text lines can start with `[` too. They are stored as malformed lines.
             Err(_) => text.into(),
         }
@@ -321,7 +323,18 @@ mod tests {
         let logs = ingested("[2024-01-01] started\n{\"a\":1}\n", false).unwrap();
         assert_eq!(logs[0], "peer 7 a=1");
         assert!(logs[1].starts_with("peer 7 __raw_log__=[2024-01-01] started"), "{}", logs[1]);
-        assert_eq!(ingested("[{\"a\":1}]\n[{\"a\":2}]", false).unwrap().len(), 2, "no line is skipped");
+    }
+
+    #[test]
+    fn broken_array_costs_its_broken_elements_alone() {
+        let logs = ingested("[{\"a\":1}, 5,\n{\"a\":2},{\"a\":", false).unwrap();
+        assert_eq!(logs[..2], ["peer 7 a=1", "peer 7 a=2"]);
+        assert!(
+            logs[2].starts_with("peer 7 __raw_log__=5,") && logs[3].contains("__raw_log__={\"a\":,"),
+            "{logs:?}"
+        );
+        let logs = ingested("[{\"a\":1}]\n[{\"a\":2}]{\"a\":3}", false).unwrap();
+        assert_eq!(logs, ["peer 7 a=1", "peer 7 a=2", "peer 7 a=3"]);
     }
 
     #[test]

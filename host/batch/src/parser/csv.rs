@@ -13,7 +13,7 @@ pub struct CsvHeader {
 const DELIMITERS: [u8; 4] = [b',', b'\t', b';', b'|'];
 
 /// The error of a header that has all rows of its file.
-const OLD_LINE_ENDS: &str = "its rows end with carriage returns alone, as on old Macs: convert them with tr '\\r' '\\n', and pipe the result to logship";
+const OLD_LINE_ENDS: &str = "its rows end with carriage returns alone, as on old Macs: convert them first, for example with tr '\\r' '\\n'";
 
 impl CsvHeader {
     /// Parses the first row at the start of a text, and returns the header and the row's length with its line break.

@@ -47,6 +47,17 @@ fn check_size(body: &[u8], limit: usize) -> Result<(), ApiError> {
 /// The largest zstd window: 16 MiB, as a power of two.
 const ZSTD_WINDOW: u32 = 24;
 
+/// Returns the encoding of a body: its `Content-Encoding`, or the compression that its first bytes tell if the sender
+/// forgot the header. No text begins like them.
+pub(super) fn encoding<'a>(header: Option<&'a str>, body: &[u8]) -> &'a str {
+    match (header.map(str::trim).filter(|header| !header.is_empty()), body) {
+        (Some(header), _) => header,
+        (None, [0x1f, 0x8b, 0x08, ..]) => "gzip",
+        (None, [0x28, 0xb5, 0x2f, 0xfd, ..]) => "zstd",
+        _ => "",
+    }
+}
+
 /// Decompresses a body by its `Content-Encoding`, up to `limit` bytes.
 pub(super) fn decode(body: &[u8], encoding: &str, limit: usize) -> Result<Vec<u8>, ApiError> {
     let invalid = |error: std::io::Error| {
@@ -108,6 +119,16 @@ mod tests {
         let body = "日".encode_utf16().cycle().take(1000).flat_map(u16::to_be_bytes).collect();
         assert!(to_utf8(body, Some(None), 2999).is_err(), "larger than its bytes");
         assert_eq!(to_utf8(text.into(), None, 100).unwrap(), text.as_bytes());
+    }
+
+    #[test]
+    fn compression_is_told_by_header_or_first_bytes() {
+        let gzip = [0x1f, 0x8b, 0x08, 0];
+        assert_eq!(encoding(Some("zstd"), &gzip), "zstd");
+        assert_eq!((encoding(None, &gzip), encoding(Some(" "), &gzip)), ("gzip", "gzip"));
+        assert_eq!(encoding(None, b"\x28\xb5\x2f\xfd\x04"), "zstd");
+        assert_eq!((encoding(None, b"{}"), encoding(None, b"")), ("", ""));
+        assert_eq!(encoding(Some("identity"), &gzip), "identity");
     }
 
     #[test]
