@@ -69,5 +69,6 @@ pub use model::{
 pub use options::{Clock, Options};
 pub use position::LogPosition;
 pub use store::{
-    Health, Limits, RESTORING, Restored, Salvage, Snapshot, Store, StoreVerifier, Unshipped, check_structure,
+    Health, LOCK, Limits, RESTORING, Restored, Salvage, Snapshot, Store, StoreVerifier, Unshipped,
+    check_structure, lock_directory,
 };

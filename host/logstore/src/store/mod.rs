@@ -213,9 +213,15 @@ impl Store {
     }
 }
 
+/// The lock file of a data directory.
+pub const LOCK: &str = "lock";
+
 /// Locks a directory for one process, as long as the file is open.
-fn lock_directory(directory: &Path) -> Result<File, StoreError> {
-    let path = directory.join("lock");
+///
+/// # Errors
+/// Fails if another process has locked it.
+pub fn lock_directory(directory: &Path) -> Result<File, StoreError> {
+    let path = directory.join(LOCK);
     let lock = private_file_options().write(true).open(&path);
     let lock = lock.map_err(|source| StoreError::File { path: path.clone(), source })?;
     match lock.try_lock() {

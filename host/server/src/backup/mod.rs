@@ -99,9 +99,9 @@ fn copy_private(from: &Path, to: &Path) -> Result<(), BackupError> {
 
 /// Removes everything in a directory.
 fn remove_content(directory: &Path) -> Result<(), io::Error> {
-    for entry in fs::read_dir(directory)? {
-        let path = entry?.path();
-        if path.is_dir() { fs::remove_dir_all(path)? } else { fs::remove_file(path)? }
-    }
-    Ok(())
+    fs::read_dir(directory)?.try_for_each(|entry| remove(&entry?.path()))
+}
+
+fn remove(path: &Path) -> Result<(), io::Error> {
+    if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
 }

@@ -1,12 +1,12 @@
 //! Requests to HEC, over all endpoints of a receiver.
 
-use std::io::Read as _;
+use std::io::Read;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use flate2::read::GzDecoder;
+use flate2::read::{MultiGzDecoder, ZlibDecoder};
 use logship_config::hec::HecConfig;
 use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, LOCATION};
 use reqwest::{RequestBuilder, Response, StatusCode, Url};
@@ -31,8 +31,8 @@ const LAST_POLL: Duration = Duration::from_secs(2);
 /// Largest retry delay that a receiver may ask for.
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(300);
 
-/// Largest response body, in bytes. HEC's have a few hundred.
-const MAX_RESPONSE_BYTES: usize = 64 << 10;
+/// Largest response body, in bytes. HEC's have a few hundred, and some compatible receivers add members.
+const MAX_RESPONSE_BYTES: usize = 1 << 20;
 
 /// The header with the channel of a request.
 const CHANNEL: &str = "x-splunk-request-channel";
@@ -311,7 +311,8 @@ fn location(response: &Response) -> Option<String> {
 
 /// Reads a response body up to [`MAX_RESPONSE_BYTES`]. Some proxies compress it without being asked.
 async fn read_body(mut response: Response) -> Result<Vec<u8>, String> {
-    let encoding = response.headers().get(CONTENT_ENCODING).cloned();
+    let encoding = response.headers().get(CONTENT_ENCODING).and_then(|encoding| encoding.to_str().ok());
+    let encoding = encoding.unwrap_or_default().trim().to_ascii_lowercase();
     let mut body = vec![];
     while let Some(part) = response.chunk().await.map_err(error_chain)? {
         body.extend_from_slice(&part);
@@ -319,12 +320,14 @@ async fn read_body(mut response: Response) -> Result<Vec<u8>, String> {
             return Err(format!("a response of more than {MAX_RESPONSE_BYTES} bytes, which is not from HEC"));
         }
     }
-    if encoding.is_none_or(|encoding| encoding != "gzip") {
-        return Ok(body);
-    }
+    let decoder: Box<dyn Read + Send + '_> = match encoding.as_str() {
+        "gzip" | "x-gzip" => Box::new(MultiGzDecoder::new(&*body)),
+        "deflate" => Box::new(ZlibDecoder::new(&*body)),
+        _ => return Ok(body),
+    };
     let mut plain = vec![];
-    let read = GzDecoder::new(&*body).take(MAX_RESPONSE_BYTES as u64).read_to_end(&mut plain);
-    read.map_err(|error| format!("a response that is not valid gzip: {error}"))?;
+    let read = decoder.take(MAX_RESPONSE_BYTES as u64).read_to_end(&mut plain);
+    read.map_err(|error| format!("a response that is not valid {encoding}: {error}"))?;
     Ok(plain)
 }
 
