@@ -1,5 +1,5 @@
-"""`logship ship` and `logship put` read files and directories as they are found on disks: what can't be read costs itself
-alone and is told, nothing is passed over in silence, and nothing is read twice."""
+"""`logship ship` and `logship put` read files and directories as they are found on disks: each log once. What can't be read
+is skipped and reported."""
 
 import bz2
 import gzip

@@ -1,10 +1,10 @@
-//! Reads logs from files, directories and standard input, as they are found on disks.
+//! Reads logs from files, directories and standard input.
 //!
 //! A [`Listing`] finds the files. [`Blocks`] opens one after the other (`stream`), looks at its beginning (`content`),
 //! decompresses and decodes it, and cuts it into blocks of complete records (`cutter`), which workers parse.
 //!
-//! A file that can't be read costs itself alone: the blocks before the damage are returned, then the reason. Nothing is
-//! passed over in silence: [`Unread`] has the files and the reasons, [`rejects`] the lines.
+//! Of a damaged file, the blocks before the damage are returned, then the reason; the next files are read. Everything that
+//! is skipped is reported: [`Unread`] has the files and the reasons, [`rejects`] the lines.
 
 mod blocks;
 mod content;
