@@ -1,4 +1,4 @@
-"""The files of this repository with tools of others: `wac plug`, `wkg wit build`, `wasmtime serve`.
+"""The files of this repository with tools of others: `wac plug`, `wkg build`, `wasmtime serve`.
 
 `cargo xtask soak` builds the tools and sets LOGSHIP_TOOLS to their folder, as their builds take too long for each commit.
 """
@@ -96,10 +96,15 @@ class OtherTools(unittest.TestCase):
     def test_wkg_builds_the_interfaces(self):
         wkg, place = tool("wkg"), temporary_folder(self)
         shutil.copytree(ROOT / "wit", place, dirs_exist_ok=True)
-        command = [wkg, "wit", "build", "--wit-dir", ".", "-o", "stages.wasm"]
-        done = subprocess.run(command, cwd=place, capture_output=True, text=True)
-        self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertIn(b"logship:encode/encoder@1.0.0", (place / "stages.wasm").read_bytes())
+        packages = {folder: f"logship:{folder.name}/" for folder in (place / "deps").iterdir()}
+        self.assertEqual(len(packages), 9)
+        # The package of the worlds has all interfaces.
+        for folder, name in {**packages, place: "logship:encode/encoder@1.0.0"}.items():
+            with self.subTest(folder.name):
+                command = [wkg, "build", "--wit-dir", ".", "-o", place / "package.wasm"]
+                done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+                self.assertEqual(done.returncode, 0, done.stderr)
+                self.assertIn(name.encode(), (place / "package.wasm").read_bytes())
 
     def test_wasmtime_serves_the_composed_function(self):
         wasmtime, whole = tool("wasmtime"), composed(self, "--variables-from-environment")

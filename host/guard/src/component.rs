@@ -2,6 +2,7 @@
 //!
 //! Each component has one counter for all its modules, in a small module of its own that comes first. So the numbers of
 //! the other modules and instances grow by one. A nested component has a counter of its own, as it can't share a global.
+//! So code that is not trusted must not call other components: each call would renew the budget of the called one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,15 +12,16 @@ use wasm_encoder::{
     RawSection,
 };
 use wasmparser::{
-    Chunk, ComponentAlias, ComponentAliasSectionReader, ComponentExternalKind, ComponentInstance,
+    ComponentAlias, ComponentAliasSectionReader, ComponentExternalKind, ComponentInstance,
     ComponentOuterAliasKind, ComponentTypeRef, Instance, InstanceSectionReader, Parser, Payload, Validator,
     WasmFeatures,
 };
 
 use crate::entries::Entries;
 use crate::error::GuardError;
-use crate::module::{COUNTER_MODULE, counter_module, entry_name, with_budget, with_maximum};
-use crate::sections::slice;
+use crate::module::{Budget, counter_module, with_budget, with_maximum};
+use crate::sections::{payloads, slice};
+use crate::totals::Totals;
 
 /// The limits that are written into a component.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +54,12 @@ impl Guard {
         // Without a budget, all proposals are fine.
         let features = if self.budget.is_some() { features() } else { WasmFeatures::all() };
         Validator::new_with_features(features).validate_all(component)?;
-        let guarded = Rewriter { guard: *self, is_trusted }.component(component)?.finish();
+        let totals = Totals::of(component)?;
+        if self.budget.is_some() {
+            totals.check()?;
+        }
+        let is_composed = totals.components_with_code > 1;
+        let guarded = Rewriter { guard: *self, is_trusted, is_composed }.component(component)?.finish();
         let checked = Validator::new_with_features(features).validate_all(&guarded);
         checked.map_err(|error| GuardError::Rewritten(error.to_string()))?;
         Ok(guarded)
@@ -80,6 +87,8 @@ fn features() -> WasmFeatures {
 struct Rewriter<'a> {
     guard: Guard,
     is_trusted: &'a dyn Fn(&[u8]) -> bool,
+    /// True if more than one component has code.
+    is_composed: bool,
 }
 
 impl Rewriter<'_> {
@@ -90,15 +99,20 @@ impl Rewriter<'_> {
         for payload in &payloads {
             entries.note(payload)?;
             if guard.budget.is_some() {
-                check_modules(payload)?;
+                check_parts(payload)?;
             }
+        }
+        if guard.budget.is_some() && self.is_composed && entries.calls_others() {
+            return Err(GuardError::CallsComponents);
         }
         let mut out = Component::new();
         let budget = guard.budget.filter(|_| entries.has_instances());
-        if let Some(budget) = budget {
-            out.section(&ModuleSection(&counter_module(signed(budget))));
+        let budget = budget.map(|instructions| Budget::new(instructions, bytes));
+        if let Some(budget) = &budget {
+            out.section(&ModuleSection(&counter_module(budget.instructions)));
             out.section(InstanceSection::new().instantiate(0, NO_ARGUMENTS));
         }
+        let budget = budget.as_ref();
         let mut modules = Modules { by_module: entries.by_module()?, next: 0, budget, memory: guard.memory };
         let mut lifted = entries.lifted_aliases();
         for payload in payloads {
@@ -112,11 +126,11 @@ impl Rewriter<'_> {
                     let data = nested.as_slice();
                     out.section(&RawSection { id: ComponentSectionId::Component.into(), data });
                 }
-                Payload::InstanceSection(section) if budget.is_some() => {
-                    out.section(&instances(section)?);
+                Payload::InstanceSection(section) if let Some(budget) = budget => {
+                    out.section(&instances(section, budget)?);
                 }
-                Payload::ComponentAliasSection(section) if budget.is_some() => {
-                    out.section(&aliases(section, &mut lifted)?);
+                Payload::ComponentAliasSection(section) if let Some(budget) = budget => {
+                    out.section(&aliases(section, &mut lifted, budget)?);
                 }
                 payload => {
                     if let Some((id, range)) = payload.as_section() {
@@ -131,31 +145,11 @@ impl Rewriter<'_> {
 
 const NO_ARGUMENTS: [(&str, ModuleArg); 0] = [];
 
-fn signed(budget: u64) -> i64 {
-    i64::try_from(budget).unwrap_or(i64::MAX)
-}
-
-/// Returns the sections of a component, without those of its modules and nested components.
-fn payloads(bytes: &[u8]) -> Result<Vec<Payload<'_>>, GuardError> {
-    let (mut parser, mut rest, mut payloads) = (Parser::new(0), bytes, vec![]);
-    while !rest.is_empty() {
-        let Chunk::Parsed { consumed, payload } = parser.parse(rest, true)? else { break };
-        rest = &rest[consumed..];
-        if let Payload::ModuleSection { unchecked_range, .. }
-        | Payload::ComponentSection { unchecked_range, .. } = &payload
-        {
-            rest = &rest[slice(bytes, unchecked_range)?.len()..];
-        }
-        payloads.push(payload);
-    }
-    Ok(payloads)
-}
-
 /// The modules of a component.
 struct Modules<'a> {
     by_module: BTreeMap<u32, BTreeSet<&'a str>>,
     next: u32,
-    budget: Option<u64>,
+    budget: Option<&'a Budget>,
     memory: Option<u64>,
 }
 
@@ -165,7 +159,7 @@ impl Modules<'_> {
         let entries = self.by_module.remove(&self.next).unwrap_or_default();
         self.next += 1;
         match (self.budget, self.memory) {
-            (Some(budget), memory) => with_budget(module, &entries, signed(budget), memory),
+            (Some(budget), memory) => with_budget(module, &entries, budget, memory),
             (None, Some(_)) => with_maximum(module, self.memory),
             (None, None) => Ok(module.to_vec()),
         }
@@ -173,14 +167,15 @@ impl Modules<'_> {
 }
 
 /// Rewrites core instances: each module gets the counter, which is the first instance.
-fn instances(section: InstanceSectionReader<'_>) -> Result<InstanceSection, GuardError> {
+fn instances(section: InstanceSectionReader<'_>, budget: &Budget) -> Result<InstanceSection, GuardError> {
     let mut instances = InstanceSection::new();
     for instance in section {
         match instance? {
             Instance::Instantiate { module_index, args } => {
                 let arguments =
                     args.iter().map(|argument| (argument.name, ModuleArg::Instance(argument.index + 1)));
-                let arguments: Vec<_> = arguments.chain([(COUNTER_MODULE, ModuleArg::Instance(0))]).collect();
+                let counter = (budget.module.as_str(), ModuleArg::Instance(0));
+                let arguments: Vec<_> = arguments.chain([counter]).collect();
                 instances.instantiate(module_index + 1, arguments);
             }
             Instance::FromExports(exports) => {
@@ -196,6 +191,7 @@ fn instances(section: InstanceSectionReader<'_>) -> Result<InstanceSection, Guar
 fn aliases(
     section: ComponentAliasSectionReader<'_>,
     lifted: &mut impl Iterator<Item = bool>,
+    budget: &Budget,
 ) -> Result<ComponentAliasSection, GuardError> {
     let mut aliases = ComponentAliasSection::new();
     for alias in section {
@@ -205,43 +201,41 @@ fn aliases(
             continue;
         };
         let is_lifted = kind == wasm_encoder::ExportKind::Func && lifted.next() == Some(true);
-        let name = if is_lifted { entry_name(name) } else { name.to_owned() };
+        let name = if is_lifted { budget.entry_name(name) } else { name.to_owned() };
         aliases.alias(Alias::CoreInstanceExport { instance: instance + 1, kind, name: &name });
     }
     Ok(aliases)
 }
 
-/// Fails if a component gets or passes on core modules, which could be instantiated without a counter.
-fn check_modules(payload: &Payload<'_>) -> Result<(), GuardError> {
+/// Fails if a component gets or passes on core modules, which could be instantiated without a counter, or components,
+/// whose instances could not be counted.
+fn check_parts(payload: &Payload<'_>) -> Result<(), GuardError> {
+    let is_part = |kind| matches!(kind, ComponentExternalKind::Module | ComponentExternalKind::Component);
     let passes = match payload {
-        Payload::ComponentImportSection(section) => section
-            .clone()
-            .into_iter()
-            .any(|import| matches!(import.map(|import| import.ty), Ok(ComponentTypeRef::Module(_)))),
+        Payload::ComponentImportSection(section) => section.clone().into_iter().any(|import| {
+            let ty = import.map(|import| import.ty);
+            matches!(ty, Ok(ComponentTypeRef::Module(_) | ComponentTypeRef::Component(_)))
+        }),
         Payload::ComponentExportSection(section) => {
-            let mut exports = section.clone().into_iter();
-            exports
-                .any(|export| matches!(export.map(|export| export.kind), Ok(ComponentExternalKind::Module)))
+            section.clone().into_iter().any(|export| export.is_ok_and(|export| is_part(export.kind)))
         }
-        Payload::ComponentAliasSection(section) => section.clone().into_iter().any(|alias| {
-            matches!(
-                alias,
-                Ok(ComponentAlias::Outer { kind: ComponentOuterAliasKind::CoreModule, .. }
-                    | ComponentAlias::InstanceExport { kind: ComponentExternalKind::Module, .. })
-            )
+        Payload::ComponentAliasSection(section) => section.clone().into_iter().any(|alias| match alias {
+            Ok(ComponentAlias::Outer { kind, .. }) => {
+                matches!(kind, ComponentOuterAliasKind::CoreModule | ComponentOuterAliasKind::Component)
+            }
+            Ok(ComponentAlias::InstanceExport { kind, .. }) => is_part(kind),
+            Ok(ComponentAlias::CoreInstanceExport { .. }) | Err(_) => false,
         }),
         Payload::ComponentInstanceSection(section) => {
             section.clone().into_iter().any(|instance| match instance {
-                Ok(ComponentInstance::Instantiate { args, .. }) => {
-                    args.iter().any(|argument| argument.kind == ComponentExternalKind::Module)
-                }
+                Ok(ComponentInstance::Instantiate { args, .. }) => args.iter().any(|part| is_part(part.kind)),
                 Ok(ComponentInstance::FromExports(exports)) => {
-                    exports.iter().any(|export| export.kind == ComponentExternalKind::Module)
+                    exports.iter().any(|export| is_part(export.kind))
                 }
                 Err(_) => false,
             })
         }
         _ => false,
     };
-    if passes { Err(GuardError::Shape("passes core modules between components")) } else { Ok(()) }
+    if passes { Err(GuardError::Shape("passes modules or components between components")) } else { Ok(()) }
 }

@@ -16,9 +16,12 @@ pub(crate) struct Entries<'a> {
     functions: Vec<Option<(u32, &'a str)>>,
     /// The module of each core instance, if it is an instance of a module.
     instances: Vec<Option<u32>>,
-    /// The functions that are lifted, or called back.
+    /// The functions that are lifted.
     lifted: BTreeSet<u32>,
-    /// The functions that modules import, or that the canonical ABI calls for other purposes.
+    /// True if its code calls functions of the host or of other components.
+    lowers: bool,
+    /// The functions that modules import, or that the canonical ABI calls for other purposes. Callbacks are among them:
+    /// one that yields again and again would renew its budget.
     inner: BTreeSet<u32>,
 }
 
@@ -74,6 +77,7 @@ impl<'a> Entries<'a> {
         if let CanonicalFunction::Lift { core_func_index, .. } = function {
             self.lifted.insert(*core_func_index);
         } else {
+            self.lowers |= matches!(function, CanonicalFunction::Lower { .. });
             self.functions.push(None);
         }
         let options: &[CanonicalOption] = match function {
@@ -90,8 +94,9 @@ impl<'a> Entries<'a> {
         };
         for option in options {
             match option {
-                CanonicalOption::Callback(function) => _ = self.lifted.insert(*function),
-                CanonicalOption::Realloc(function) | CanonicalOption::PostReturn(function) => {
+                CanonicalOption::Callback(function)
+                | CanonicalOption::Realloc(function)
+                | CanonicalOption::PostReturn(function) => {
                     self.inner.insert(*function);
                 }
                 _ => {}
@@ -102,6 +107,11 @@ impl<'a> Entries<'a> {
     /// Returns true if the component has instances of modules.
     pub(crate) fn has_instances(&self) -> bool {
         self.instances.iter().any(Option::is_some)
+    }
+
+    /// Returns true if its code calls functions of the host or of other components.
+    pub(crate) fn calls_others(&self) -> bool {
+        self.has_instances() && self.lowers
     }
 
     /// Returns the exports that calls from outside enter, by module.

@@ -12,10 +12,34 @@ pub enum GuardError {
     #[error("it starts with {start} MiB of memory and may have {maximum}: raise the maximum")]
     Memory {
         /// Its memory at the start, in MiB.
-        start: u64,
+        start: u128,
         /// The maximum, in MiB.
+        maximum: u128,
+    },
+    /// A table is larger than the maximum from the start.
+    #[error("it can't be guarded: it has a table of {start} elements, and tables may have {maximum}")]
+    Table {
+        /// The elements at the start.
+        start: u64,
+        /// The maximum.
         maximum: u64,
     },
+    /// Each memory has a maximum of its own, and each table too. So their number is limited.
+    #[error("it can't be guarded: it has {found} {kind}, and may have {maximum}")]
+    TooMany {
+        /// The kind of items, as a plural.
+        kind: &'static str,
+        /// Their number, counting each instance of a module or component.
+        found: u64,
+        /// The maximum.
+        maximum: u64,
+    },
+    /// The budget of a component is renewed by each call of another one.
+    #[error(
+        "it can't be guarded, because code of its components calls other components: each call would renew the \
+         called one's budget. Build it as one component, or compose it of stages with `logship compose`"
+    )]
+    CallsComponents,
     /// It connects its modules in a way that compilers don't.
     #[error("it can't be guarded, because it {0}. Compilers and `wac` make no such components")]
     Shape(&'static str),

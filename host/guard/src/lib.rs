@@ -20,7 +20,8 @@
 //! | `module` | rewrites a core module: the imported counter, the guarded functions, the entries |
 //! | `body` | rewrites a function: subtracts the charges |
 //! | `charges` | the charges of a function, and their places |
-//! | `sections` | the parts of a core module |
+//! | `totals` | the number of memories, tables and instances |
+//! | `sections` | the sections of components, and the parts of a core module |
 //! | `memory` | the maximum of memories and tables |
 //! | [`error`] | [`GuardError`] |
 
@@ -32,6 +33,7 @@ pub mod error;
 mod memory;
 mod module;
 mod sections;
+mod totals;
 
 pub use component::Guard;
 pub use error::GuardError;

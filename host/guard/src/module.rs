@@ -15,8 +15,8 @@ use crate::error::GuardError;
 use crate::memory::{limit_memories, limit_tables};
 use crate::sections::{Sections, slice};
 
-/// The name of the counter's module among the imports.
-pub(crate) const COUNTER_MODULE: &str = "logship:guard";
+/// The name of the counter's module among the imports, if no other has it.
+const COUNTER_MODULE: &str = "logship:guard";
 
 /// The counter's name in its module.
 pub(crate) const COUNTER: &str = "budget";
@@ -24,9 +24,29 @@ pub(crate) const COUNTER: &str = "budget";
 /// The name of the function that traps, for backtraces.
 const OUT_OF_BUDGET: &str = "logship_guard::the_call_exceeded_its_budget_of_instructions";
 
-/// Returns the name of the export that calls from outside enter, instead of the export `name`.
-pub(crate) fn entry_name(name: &str) -> String {
-    format!("{COUNTER_MODULE}/{name}")
+/// The budget of a component's calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Budget {
+    pub(crate) instructions: i64,
+    /// The name of the counter's module among the imports.
+    pub(crate) module: String,
+}
+
+impl Budget {
+    /// Creates the budget of a component. Its names occur nowhere in the component, so that its own code can't import
+    /// the counter, and a guarded component can be guarded again.
+    pub(crate) fn new(instructions: u64, component: &[u8]) -> Self {
+        let mut module = COUNTER_MODULE.to_owned();
+        while component.windows(module.len()).any(|bytes| bytes == module.as_bytes()) {
+            module.push('+');
+        }
+        Self { instructions: i64::try_from(instructions).unwrap_or(i64::MAX), module }
+    }
+
+    /// Returns the name of the export that calls from outside enter, instead of the export `name`.
+    pub(crate) fn entry_name(&self, name: &str) -> String {
+        format!("{}/{name}", self.module)
+    }
 }
 
 /// Returns a module with a maximum for its memories, if there is one, and for its tables, and otherwise unchanged.
@@ -68,7 +88,7 @@ const COUNTER_TYPE: GlobalType = GlobalType { val_type: ValType::I64, mutable: t
 pub(crate) fn with_budget(
     module: &[u8],
     entries: &BTreeSet<&str>,
-    budget: i64,
+    budget: &Budget,
     memory: Option<u64>,
 ) -> Result<Vec<u8>, GuardError> {
     let sections = Sections::read(module)?;
@@ -93,7 +113,7 @@ struct Rewriter<'a> {
     renumber: Renumber,
     counter: Counter,
     entries: Vec<Entry<'a>>,
-    budget: i64,
+    budget: &'a Budget,
     /// The type of functions without parameters and results.
     empty_type: u32,
     /// The types without parameters and with more than one result, as types of blocks.
@@ -114,7 +134,7 @@ impl Reencode for Renumber {
 }
 
 impl<'a> Rewriter<'a> {
-    fn new(sections: &Sections<'a>, wanted: &BTreeSet<&str>, budget: i64) -> Result<Self, GuardError> {
+    fn new(sections: &Sections<'a>, wanted: &BTreeSet<&str>, budget: &'a Budget) -> Result<Self, GuardError> {
         let exported = sections.exported_functions.iter();
         let entries = exported.filter(|(name, _)| wanted.contains(name));
         let mut block_types = BTreeSet::new();
@@ -177,7 +197,7 @@ impl<'a> Rewriter<'a> {
                 utils::parse_import_section(&mut self.renumber, &mut imports, section.clone())?;
             }
         }
-        imports.import(COUNTER_MODULE, COUNTER, EntityType::Global(COUNTER_TYPE));
+        imports.import(&self.budget.module, COUNTER, EntityType::Global(COUNTER_TYPE));
         Ok(imports)
     }
 
@@ -251,7 +271,7 @@ impl<'a> Rewriter<'a> {
         let mut exports = ExportSection::new();
         utils::parse_export_section(&mut self.renumber, &mut exports, section)?;
         for (entry, function) in self.entries.iter().zip(self.counter.out_of_budget + 1..) {
-            exports.export(&entry_name(entry.name), ExportKind::Func, function);
+            exports.export(&self.budget.entry_name(entry.name), ExportKind::Func, function);
         }
         Ok(exports)
     }
@@ -289,7 +309,8 @@ impl<'a> Rewriter<'a> {
     /// the next call and frees the results of this one outside of both.
     fn entry(&self, function: u32, parameters: u32) -> Function {
         let mut entry = Function::new([]);
-        let reset = [Instruction::I64Const(self.budget), Instruction::GlobalSet(self.counter.global)];
+        let reset =
+            [Instruction::I64Const(self.budget.instructions), Instruction::GlobalSet(self.counter.global)];
         let arguments = (0..parameters).map(Instruction::LocalGet);
         let call = arguments.chain([Instruction::Call(function)]);
         for instruction in reset.clone().into_iter().chain(call).chain(reset).chain([Instruction::End]) {

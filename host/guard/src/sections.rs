@@ -1,9 +1,10 @@
-//! The parts of a core module that the guard needs before it writes.
+//! The sections of components, and the parts of a core module that the guard needs before it writes.
 
 use std::ops::Range;
 
 use wasmparser::{
-    CompositeInnerType, FuncType, FunctionBody, KnownCustom, NameSectionReader, Parser, Payload, TypeRef,
+    Chunk, CompositeInnerType, FuncType, FunctionBody, KnownCustom, NameSectionReader, Parser, Payload,
+    TypeRef,
 };
 
 use crate::error::GuardError;
@@ -12,6 +13,22 @@ use crate::error::GuardError;
 pub(crate) fn slice<'a>(bytes: &'a [u8], range: &Range<u64>) -> Result<&'a [u8], GuardError> {
     let bytes = bytes.get(range.start as usize..range.end as usize);
     bytes.ok_or_else(|| GuardError::Invalid("it is truncated".into()))
+}
+
+/// Returns the sections of a component, without those of its modules and nested components.
+pub(crate) fn payloads(bytes: &[u8]) -> Result<Vec<Payload<'_>>, GuardError> {
+    let (mut parser, mut rest, mut payloads) = (Parser::new(0), bytes, vec![]);
+    while !rest.is_empty() {
+        let Chunk::Parsed { consumed, payload } = parser.parse(rest, true)? else { break };
+        rest = &rest[consumed..];
+        if let Payload::ModuleSection { unchecked_range, .. }
+        | Payload::ComponentSection { unchecked_range, .. } = &payload
+        {
+            rest = &rest[slice(bytes, unchecked_range)?.len()..];
+        }
+        payloads.push(payload);
+    }
+    Ok(payloads)
 }
 
 /// The parts of a core module.
