@@ -14,7 +14,7 @@ use crate::{build, command, files, sample, test_profile, tools, venv};
 const LINES: u64 = 12_000;
 
 /// Number of pytest processes. Tests wait more than they compute.
-const WORKERS: &str = "10";
+const WORKERS: &str = "8";
 
 /// Option to print the slowest Python tests.
 const DURATIONS: &str = "--durations=15";
