@@ -87,6 +87,24 @@ class Rows(Case):
         self.assertIn('source = "warehouse"', shown)
         self.served.command("rule", "apply", "--file", file)
 
+    def test_preview_of_other_stages_makes_the_same_blocks(self):
+        """A preview encodes the blocks of a task as the task did, with the columns that the table had."""
+        self.put(20, groups=2, dirty=1)
+        self.rule(logship={"transform": [{"type": "fields", "drop": ["unused"]}]})
+        self.assert_once(20, dirty=(9, 19))
+        self.table.change_columns(["other string"])
+        requests, place = len(self.server.requests), ("--rule", "to-t", "--logstore", self.logstore.name, "--report", "json")
+        for stage in "encode-maxcompute", "transform-fields":
+            with self.subTest(stage):
+                (task,) = self.served.json("stage", "try", stage, *place)["tasks"]
+                self.assertEqual((task["verdict"], task["reproduced"]), ("same", True), task)
+                made = task["new"]["made"]
+                self.assertEqual(made["rows"], 18)
+        self.assertIn("has no place for", self.served.refused("stage", "try", "encode-csv", *place))
+        refused = self.served.refused("stage", "try", "rows-tablestore", *place)
+        self.assertIn("rule to-t can't use stage rows-tablestore", refused)
+        self.assertEqual(len(self.server.requests), requests)
+
     def test_rules_that_lack_something_are_refused(self):
         for name, wrong in {
             "no-such-zone": {"timeZone": "Mars"},

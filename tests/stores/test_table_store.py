@@ -2,12 +2,15 @@
 
 import random
 
-from kit import service
+import pytest
+
+from kit import service, soak
 from kit.fakes.faults import INTERNAL_ERROR, Damage, Page, Reset, Run, Truncate
 from kit.fakes.keys import role_arn
 from kit.fakes.table_store import Refuse
 from kit.table_store import (
     DEFAULT_KEY,
+    PATIENCE,
     TABLE,
     TableCase,
     VendorRows,
@@ -20,6 +23,7 @@ from kit.table_store import (
 BUSY = "OTSServerBusy", "OTSNotEnoughCapacityUnit", "OTSTableNotReady", "OTSPartitionUnavailable"
 UNCLEAR = "OTSTimeout", "OTSInternalServerError", "OTSServerUnavailable"
 WRITES = "/BatchWriteRow"
+KILLED, ABORTED = -9, -6
 
 
 class Rows(TableCase):
@@ -121,18 +125,6 @@ class Rows(TableCase):
         self.assertEqual((letters[1]["cursor"], letters[1]["fields"]["text"]), (begin, "log é 1"))
         listed = self.served.command("deadletter", "list", "--dead-letters", self.served.data / "dead-letters")
         self.assertIn("to-table", listed)
-
-    def test_hundred_thousand_logs(self):
-        table, logstore = self.create_table(), self.served.logstore(shards=4)
-        rule = self.rule(logstore)
-        self.server.inject(Refuse("OTSServerBusy"), path=WRITES, nth=7, times=5)
-        self.server.fail_rows("OTSNotEnoughCapacityUnit", when=lambda _, key: key[-1] % 97 == 5, times=300)
-        for number in range(100):
-            put(logstore, numbered(number * 1000, 1000))
-        tasks = rule.wait()
-        self.assertEqual(sorted(int(row["number"]) for row in table.rows.values()), list(range(100_000)))
-        self.assertEqual(sum(task["rows"] for task in tasks), 100_000)
-        self.assertGreater(len({task["shard"] for task in tasks}), 1)
 
 
 class Faults(TableCase):
@@ -341,3 +333,47 @@ class Steps(TableCase):
             self.served.code()
         self.served.environment = environment
         self.served.start()
+
+
+class Many(TableCase):
+    """Many logs of eight shards. The service is killed at each step and around requests, and each fault occurs."""
+
+    @pytest.mark.soak
+    def test_many_logs_of_eight_shards(self):
+        logs = soak.scaled(1_000_000, least=104_000, step=8_000)
+        table, logstore = self.create_table(), self.served.logstore(shards=8)
+        for first in range(0, logs, 1000):
+            put(logstore, numbered(first, 1000))
+        rule = None
+        for number, step in enumerate(["Begun", "PartlyPublished", "Published", "ManifestSaved", "Settled"]):
+            self.served.environment = {"FAILPOINT": step}
+            self.served.restart()
+            rule = rule or self.rule(logstore, probe=False)
+            self.assertEqual(self.served.process.wait(PATIENCE), ABORTED, step)
+            self.inject_faults(number)
+            self.served.environment = {}
+            self.kill_once(nth=5 + number, before=number % 2 == 0)
+        self.served.start()
+        rule.wait()
+        self.assertEqual(sorted(int(row["number"]) for row in table.rows.values()), list(range(logs)))
+        tasks = rule.tasks()
+        self.assertEqual(sum(task["rows"] for task in tasks), logs)
+        self.assertEqual({task["shard"] for task in tasks}, set(range(8)))
+        print(f"{logs} logs in {len(tasks)} tasks, {self.server.count(WRITES[1:])} requests, {max(table.writes.values())} writes of a row at most")
+
+    def inject_faults(self, number):
+        """Half of the faults have an effect on the table before they are seen."""
+        for code in BUSY + UNCLEAR:
+            self.server.inject(Refuse(code, before=number % 2 == 0), path=WRITES)
+            self.server.fail_rows(code, when=lambda _, key: key[-1] % 97 == 5, times=50, stored=code in UNCLEAR)
+        for fault in Reset(), Reset(before=False), Truncate(), Damage(), Page(502), Page(503, before=False), INTERNAL_ERROR:
+            self.server.inject(fault, path=WRITES)
+
+    def kill_once(self, **when):
+        def kill(_request):
+            self.served.process.kill()
+            self.served.process.wait()
+
+        self.served.start()
+        self.server.inject(Run(kill, before=when.pop("before")), path=WRITES, **when)
+        self.assertEqual(self.served.process.wait(PATIENCE), KILLED)

@@ -116,6 +116,27 @@ pub struct Origin {
     pub logstore: String,
     /// The shard.
     pub shard: u32,
+    /// The run or the task that made the row dirty, if its rows are committed together.
+    #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
+    pub work: Option<RowWork>,
+}
+
+/// A run of a job, or a task of a rule, whose rows are visible together. Only then it is known that a dirty row is missing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum RowWork {
+    /// A run of a job.
+    Run {
+        /// Its number.
+        run: i64,
+    },
+    /// A task of a rule.
+    Task {
+        /// Its id.
+        task: String,
+        /// The number of its plan.
+        plan: i64,
+    },
 }
 
 /// A line of a dead letter object.
@@ -179,6 +200,35 @@ impl DeadLetters {
     /// When the destination can't store the object.
     pub fn save(&self, origin: &Origin, time: u64, letters: &[DeadLetter]) -> Result<(), SinkError> {
         let Some(first) = letters.first() else { return Ok(()) };
+        self.save_some(origin, time, (first, letters)).map(drop)
+    }
+
+    /// Replaces an object by one with these letters, or deletes it if there are none.
+    ///
+    /// # Errors
+    /// When the destination can't store the object. The old one is kept then.
+    pub(crate) fn replace(
+        &self,
+        key: &str,
+        origin: &Origin,
+        time: u64,
+        letters: &[DeadLetter],
+    ) -> Result<(), SinkError> {
+        let saved = letters.first().map(|first| self.save_some(origin, time, (first, letters)));
+        match saved.transpose()? {
+            // The same letters have the same key.
+            Some(saved) if saved == key => Ok(()),
+            _ => self.delete(key),
+        }
+    }
+
+    /// Saves letters. Returns the key of the object.
+    fn save_some(
+        &self,
+        origin: &Origin,
+        time: u64,
+        (first, letters): (&DeadLetter, &[DeadLetter]),
+    ) -> Result<String, SinkError> {
         let (mut lines, mut hash) = (vec![], Sha256::new());
         for letter in letters {
             let line = |time| {
@@ -199,14 +249,33 @@ impl DeadLetters {
         let finished = finished.map_err(|error| SinkError::io(key.as_ref(), error))?;
         match self.sink.publish(finished, &key, MEDIA_TYPE, &vec![]) {
             // The key contains a digest of the content.
-            Err(SinkError::Exists(_)) => Ok(()),
-            result => result,
+            Err(SinkError::Exists(_)) => Ok(key),
+            result => result.map(|()| key),
         }
     }
 
     /// Lists the keys of all objects.
     pub fn keys(&self) -> Result<Vec<String>, SinkError> {
-        let mut keys = self.sink.list(&self.prefix)?;
+        self.list(&self.prefix)
+    }
+
+    /// Lists the keys of the objects of a project.
+    pub fn keys_of(&self, project: &str) -> Result<Vec<String>, SinkError> {
+        self.list(&self.project_prefix(project))
+    }
+
+    /// Returns true if a key is one of an object of a project.
+    pub fn is_of(&self, project: &str, key: &str) -> bool {
+        let is_plain = key.split('/').all(|segment| !matches!(segment, "" | "." | ".."));
+        is_plain && key.starts_with(&self.project_prefix(project)) && key.ends_with(".jsonl")
+    }
+
+    fn project_prefix(&self, project: &str) -> String {
+        format!("{}{project}/", self.prefix)
+    }
+
+    fn list(&self, prefix: &str) -> Result<Vec<String>, SinkError> {
+        let mut keys = self.sink.list(prefix)?;
         keys.retain(|key| key.ends_with(".jsonl"));
         keys.sort();
         Ok(keys)
@@ -323,6 +392,7 @@ mod tests {
             project: "p".into(),
             logstore: "l".into(),
             shard: 3,
+            work: None,
         };
         let dead = [letter(b"{\"event\":1}"), letter(b"\xff\n")];
         letters.save(&origin, 7, &dead).unwrap();
@@ -335,6 +405,30 @@ mod tests {
         assert_eq!((read[0].time, &read[1].origin), (7, &origin));
         assert_eq!(read[1].letter.bytes().unwrap(), b"\xff\n");
         letters.delete(&keys[0]).unwrap();
+        assert!(letters.keys().unwrap().is_empty());
+    }
+
+    #[test]
+    fn replaced_letters_are_never_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        let letters = DeadLetters::new(Box::new(Directory::new(folder.path())), "");
+        let work = Some(RowWork::Task { task: "1_2".into(), plan: 7 });
+        let names = ["r", "t", "p", "l"].map(str::to_owned);
+        let [rule, receiver, project, logstore] = names;
+        let origin = Origin { rule, receiver, project, logstore, shard: 0, work };
+        let dead = [letter(b"a"), letter(b"b")];
+        letters.save(&origin, 1, &dead).unwrap();
+        let key = letters.keys().unwrap().remove(0);
+        assert!(
+            letters.is_of("p", &key) && !letters.is_of("q", &key) && !letters.is_of("p", "p/../q/1.jsonl")
+        );
+        assert_eq!(letters.read(&key).unwrap()[0].origin, origin);
+        letters.replace(&key, &origin, 2, &dead).unwrap();
+        assert_eq!(letters.keys_of("p").unwrap(), [key.as_str()]);
+        letters.replace(&key, &origin, 2, &dead[1..]).unwrap();
+        let key = letters.keys_of("p").unwrap().remove(0);
+        assert_eq!(letters.read(&key).unwrap().len(), 1);
+        letters.replace(&key, &origin, 2, &[]).unwrap();
         assert!(letters.keys().unwrap().is_empty());
     }
 }

@@ -347,6 +347,12 @@ const MIGRATIONS: &[&str] = &["
     CREATE UNIQUE INDEX IF NOT EXISTS run_scheduled ON run (job, scheduled) WHERE trigger = 'schedule';
 ", "
     ALTER TABLE task ADD COLUMN sessions TEXT;  -- JSON: upload sessions of the rows of a task
+", "
+    -- Dead letters that are being resent as rows.
+    CREATE TABLE IF NOT EXISTS resend (
+        letters TEXT PRIMARY KEY,            -- key of the object of dead letters
+        state TEXT NOT NULL                  -- JSON: upload sessions, and the letters of each
+    ) STRICT;
 "];
 
 /// The page size, in bytes. A commit writes whole pages, and small puts touch one page per shard: with 16 KiB pages

@@ -18,8 +18,8 @@ use crate::quotas::Direction;
 use crate::reply::{Reply, ReplyBody, response, store_error};
 use crate::service::{CountGuard, Service};
 use crate::{
-    audit, authorization, deletion, groups, ingest, jobs, manage, metrics, monitor, previews, pull, put,
-    shippers, sources, stages, store, tasks,
+    audit, authorization, dead_letters, deletion, groups, ingest, jobs, manage, metrics, monitor, previews,
+    pull, put, shippers, sources, stages, store, tasks,
 };
 
 /// Answers a request.
@@ -231,6 +231,8 @@ async fn perform(service: &Arc<Service>, call: &Call, operation: Operation<'_>) 
         ShowRun { project, name, id } => jobs::show_run(service, project, name, id).await,
         RerunJob { project, name, id } => jobs::rerun(service, call, project, name, id).await,
         StopRun { project, name, id } => jobs::stop(service, project, name, id).await,
+        ListDeadLetters { project } => dead_letters::list(service, call, project).await,
+        ResendDeadLetters { project } => dead_letters::resend(service, call, project).await,
         UnknownRead { logstore, shard, .. } => pull::reject_type(call, get(logstore)?, shard),
         UnknownGroupChange { logstore, .. } => get(logstore).and_then(|_| groups::reject_type(call)),
     }

@@ -6,7 +6,7 @@
 //! - `dispatch`: answers requests; `call`, `credentials`: authenticate them; `body`: receives them; [`keys`]: access keys.
 //! - [`operation`]: the operations of the API as data: requests, names, permissions. `authorization`: decides by them.
 //! - Handlers, a module per noun: `manage` (projects, logstores, shards), `deletion` (deletes and restores them), `put`, `put_id` and `ingest` (write logs), `pull` (cursors,
-//!   read logs), `groups` (consumer groups), `shippers` (rules), `sources` (data sources), `jobs` (and their runs), `tasks`, `stages`, `previews` (of a stage), `store` (its
+//!   read logs), `groups` (consumer groups), `shippers` (rules), `sources` (data sources), `jobs` (and their runs), `dead_letters` (of rows), `tasks`, `stages`, `previews` (of a stage), `store` (its
 //!   generations and backups), `monitor` (health, metrics).
 //! - `reply`: responses.
 //!
@@ -32,6 +32,7 @@ mod body;
 mod call;
 mod consumer_stats;
 mod credentials;
+mod dead_letters;
 mod deletion;
 mod dispatch;
 mod fair_budget;

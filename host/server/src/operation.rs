@@ -268,6 +268,12 @@ operations! {
     RerunJob { project, name, id }: POST "PROJECT/jobs/NAME/runs/ID?type=rerun", "rerun job", Project(Admin), Logship, "log:StartJob";
     StopRun { project, name, id }: POST "PROJECT/jobs/NAME/runs/ID?type=stop", "stop run", Project(Admin), Logship, "log:StopJob";
 
+    // Dead letters.
+    ListDeadLetters { project }:
+        GET "PROJECT/deadletters", "list dead letters", Project(Read), Logship, "logship:ListDeadLetters";
+    ResendDeadLetters { project }:
+        POST "PROJECT/deadletters?type=resend", "resend dead letters", Project(Admin), Logship, "logship:ResendDeadLetters";
+
     // Requests with an unknown `type`. They are rejected, but only after the permission check.
     UnknownRead { project, logstore, shard }:
         GET "PROJECT/logstores/LOGSTORE/shards/SHARD", UNKNOWN, Project(Read), Sls, "log:GetCursorOrData";

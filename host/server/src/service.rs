@@ -35,6 +35,7 @@ use logship_delivery::rows::jobs::Jobs;
 use logship_delivery::rows::jobs::destination::SourceTables;
 use logship_delivery::rows::jobs::encoder::StageBlocks;
 use logship_delivery::rows::maxcompute::MaxComputeRows;
+use logship_delivery::rows::resend::Resender;
 use logship_delivery::rows::{ServiceSources, Sources, TableStoreRules};
 use logship_registry::Registry;
 use logship_registry::catalog::StageCatalog;
@@ -51,6 +52,8 @@ pub struct Service {
     pub(crate) delivery: Arc<DeliveryEngine>,
     /// The synchronization jobs.
     pub(crate) jobs: Arc<Jobs>,
+    /// Puts dirty rows back into their tables.
+    pub(crate) resender: Resender,
     pub(crate) sources: Arc<ServiceSources>,
     pub(crate) stage_catalog: Arc<StageCatalog>,
     pub(crate) folder_watcher: Arc<FolderWatcher>,
@@ -148,6 +151,35 @@ fn jobs(
     Ok(Jobs::new(Arc::clone(store), sources, destinations, blocks, letters, retry))
 }
 
+/// Creates the rules that write rows.
+fn row_rules(
+    config: &Config,
+    registry: &Registry,
+    sources: &Arc<ServiceSources>,
+    runtime: &Handle,
+) -> Result<(TableStoreRules, MaxComputeRows), ServiceError> {
+    let (own, rejected) = (config.allow_own_destinations, dead_letters(config)?);
+    let sources: Arc<dyn Sources> = Arc::<ServiceSources>::clone(sources);
+    let dirty = Arc::new(dead_letters(config)?);
+    let maxcompute = MaxComputeRows::new(registry.clone(), Arc::clone(&sources), dirty, own, runtime.clone());
+    let tables = TableStoreRules::new(registry.clone(), sources, own, rejected, runtime.clone());
+    Ok((tables, maxcompute))
+}
+
+/// Creates the resender of dirty rows.
+fn resender(
+    config: &Config,
+    registry: &Registry,
+    (store, sources): (&Arc<Store>, &Arc<ServiceSources>),
+    jobs: &Arc<Jobs>,
+    runtime: &Handle,
+) -> Result<Resender, ServiceError> {
+    let (tables, maxcompute) = row_rules(config, registry, sources, runtime)?;
+    let owners = (tables, maxcompute, Arc::clone(jobs));
+    let letters = dead_letters(config)?;
+    Ok(Resender::new(Arc::clone(store), registry.clone(), letters, owners, runtime.clone()))
+}
+
 /// Creates the engine that delivers to the destinations and receivers of the settings.
 fn delivery(
     config: &Config,
@@ -155,11 +187,7 @@ fn delivery(
     (store, sources): (&Arc<Store>, &Arc<ServiceSources>),
     runtime: &Handle,
 ) -> Result<DeliveryEngine, ServiceError> {
-    let (own, rejected) = (config.allow_own_destinations, dead_letters(config)?);
-    let sources: Arc<dyn Sources> = Arc::<ServiceSources>::clone(sources);
-    let dirty = Arc::new(dead_letters(config)?);
-    let maxcompute = MaxComputeRows::new(registry.clone(), Arc::clone(&sources), dirty, own, runtime.clone());
-    let tables = TableStoreRules::new(registry.clone(), sources, own, rejected, runtime.clone());
+    let (tables, maxcompute) = row_rules(config, registry, sources, runtime)?;
     let hold_after = config.shipping.hold_after_tasks;
     let events = Events::new(registry.clone(), config.receivers.clone(), dead_letters(config)?, hold_after)
         .with_scopes(config.scopes.clone());
@@ -198,6 +226,7 @@ impl Service {
         let sources = Arc::new(data_sources(&config, &store));
         let delivery = Arc::new(delivery(&config, &registry, (&store, &sources), &runtime)?);
         let jobs = Arc::new(jobs(&config, &registry, &store, &sources)?);
+        let resender = resender(&config, &registry, (&store, &sources), &jobs, &runtime)?;
         let checker = Arc::new(ServiceRules(Arc::clone(&delivery)));
         let stage_catalog = Arc::new(StageCatalog::new(Arc::clone(&store), registry, checker, runtime));
         let folder_watcher =
@@ -213,6 +242,7 @@ impl Service {
             metrics,
             store,
             delivery,
+            resender,
             sources,
             jobs,
             stage_catalog,

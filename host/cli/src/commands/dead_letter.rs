@@ -8,16 +8,18 @@ use chrono::DateTime;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use super::connect::Connect;
 use super::consume::DEFAULT_FOLDER;
 use super::receiver_options::{ReceiverOptions, ResolvedReceiver};
 use super::stage::Report;
-use super::{Failure, settings};
+use super::{Failure, resend_rows, settings};
 use crate::print::outln;
 use crate::table;
 use logship_batch::time::now;
 use logship_config::service::Config;
 use logship_delivery::dead_letter::{DeadLetters, Line, resend};
 use logship_delivery::events::consumer::DeadLetterLocation;
+use logship_server::keys::Access;
 
 /// Lists and resends dead letters: events that a receiver rejected permanently, and logs that became no rows.
 #[derive(Debug, Args)]
@@ -45,8 +47,11 @@ enum Command {
     },
     /// Resends dead letters to a receiver, or writes them to a file, and deletes those that were accepted or written.
     ///
-    /// `--to file:PATH` appends them to a file as lines. Logs that became no rows can only go to a file; `logship put` puts
-    /// them into a logstore again.
+    /// `--to file:PATH` appends them to a file as lines, which `logship put` puts into a logstore again.
+    ///
+    /// `--to table` is for logs that became no rows. The service encodes them again, as the rule or the job is now, and
+    /// writes the rows to the table that they belong to. Those that are dirty again stay dead letters.
+    #[command(mut_arg("security_token", |arg| arg.alias(None)))]
     Resend {
         /// The objects to resend.
         #[arg(value_name = "KEY", required_unless_present = "all")]
@@ -59,6 +64,8 @@ enum Command {
         dead_letters: Option<PathBuf>,
         #[command(flatten)]
         receiver: ReceiverOptions,
+        #[command(flatten)]
+        connect: Connect,
     },
 }
 
@@ -75,7 +82,11 @@ impl DeadLetterCommand {
                 let settings = settings::read(config.as_deref())?;
                 list(&open(dead_letters.as_deref(), &settings)?, key, report)
             }
-            Command::Resend { keys, all, dead_letters, receiver } => {
+            Command::Resend { keys, all, receiver, connect, .. } if receiver.is_table() => {
+                let keys = (!all).then_some(keys);
+                runtime.block_on(resend_rows::resend(&connect.client(Access::Admin)?, keys))
+            }
+            Command::Resend { keys, all, dead_letters, receiver, .. } => {
                 let folder = dead_letters.as_deref();
                 if let Some(file) = receiver.file() {
                     let letters = open(folder, &receiver.settings()?)?;
@@ -183,7 +194,7 @@ async fn send(
         outln!("{key}: {} accepted, {} rejected again", resent.received, resent.rejected);
         if resent.unformatted > 0 {
             outln!(
-                "{key}: {} logs have no event to send; write them to a file: --to file:PATH",
+                "{key}: {} logs have no event to send; write them to a file (--to file:PATH), or to the table of their rule (--to table)",
                 resent.unformatted
             );
         }

@@ -29,6 +29,7 @@ mod receiver_options;
 #[cfg(test)]
 mod reference;
 mod replay;
+mod resend_rows;
 mod rule;
 mod rule_options;
 mod serve;

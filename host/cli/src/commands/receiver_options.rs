@@ -55,6 +55,11 @@ impl ReceiverOptions {
         Some(Path::new(path.strip_prefix("//").unwrap_or(path)))
     }
 
+    /// Returns true for `--to table`. Only dead letters go to tables.
+    pub(super) fn is_table(&self) -> bool {
+        self.to.as_deref() == Some("table")
+    }
+
     /// Resolves the options to a receiver.
     pub(super) fn resolve(&self) -> Result<ResolvedReceiver, Failure> {
         let settings = self.settings()?;

@@ -292,6 +292,7 @@ impl Member {
             project: self.project.clone(),
             logstore: self.membership.logstore.clone(),
             shard,
+            work: None,
         };
         let reader = PullReader { member: Arc::clone(&self), shard, cursor: begin, end, is_paused: false };
         let checkpoints = GroupCheckpoints { member: Arc::clone(&self), shard };

@@ -238,6 +238,7 @@ impl StreamWork for Events {
             project: tasks.project().to_owned(),
             logstore: tasks.logstore().to_owned(),
             shard: tasks.shard(),
+            work: None,
         };
         let finished = tasks.finished();
         let _ = plan.delivery.run(&origin, TaskReader { plan, tasks }, finished, stop).await;

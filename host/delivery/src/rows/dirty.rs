@@ -98,7 +98,7 @@ fn add_group(letter: &mut DeadLetter, piece: &Piece<'_>, log: usize) {
 }
 
 /// Joins the reasons, each after its column.
-fn reasons(values: &[DirtyValue]) -> String {
+pub(super) fn reasons(values: &[DirtyValue]) -> String {
     let reason = |value: &DirtyValue| match value.column.as_str() {
         "" => value.reason.clone(),
         column => format!("column {column}: {}", value.reason),

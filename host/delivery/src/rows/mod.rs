@@ -7,12 +7,14 @@
 //! - [`sources`]: the data sources that rules and jobs name. [`source_check`]: connects to them.
 //! - [`table_store`]: rules that write rows to Table Store.
 //! - [`jobs`]: synchronization jobs, and their runs.
+//! - [`resend`]: puts dirty rows back into their table.
 
 pub mod dirty;
 pub mod encode;
 mod encode_maxcompute;
 pub mod jobs;
 pub mod maxcompute;
+pub mod resend;
 pub mod source_check;
 pub mod sources;
 pub mod table_store;

@@ -22,6 +22,7 @@ mod member;
 mod project;
 mod put_id;
 mod readers;
+mod resend;
 mod restore;
 mod retention;
 mod rule;

@@ -3,7 +3,7 @@
 use super::{Operation, is_parameter};
 
 /// The collections of paths, and the kinds of their resources.
-const COLLECTIONS: [(&str, &str); 9] = [
+const COLLECTIONS: [(&str, &str); 10] = [
     ("logstores", "logstore"),
     ("shards", "shard"),
     ("consumergroups", "consumergroup"),
@@ -13,6 +13,7 @@ const COLLECTIONS: [(&str, &str); 9] = [
     ("sources", "source"),
     ("jobs", "job"),
     ("runs", "run"),
+    ("deadletters", "deadletter"),
 ];
 
 /// Kinds whose actions Log Service defines for what they belong to: a Logstore or a job.

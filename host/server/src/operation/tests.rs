@@ -106,6 +106,8 @@ const REQUESTS: &[(&str, &str, &str, Permission)] = &[
     ("GET", "/jobs/j/runs/1", "show run", Project(Read)),
     ("POST", "/jobs/j/runs/1?type=rerun", "rerun job", Project(Admin)),
     ("POST", "/jobs/j/runs/1?type=stop", "stop run", Project(Admin)),
+    ("GET", "/deadletters", "list dead letters", Project(Read)),
+    ("POST", "/deadletters?type=resend", "resend dead letters", Project(Admin)),
     ("POST", "/restore", "restore project", Project(Admin)),
     ("GET", "/deleted", "list deleted logstores", Project(Read)),
     ("POST", "/logstores/l/restore", "restore logstore", Project(Admin)),

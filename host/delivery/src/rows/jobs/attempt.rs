@@ -24,7 +24,7 @@ use super::plan::{RunPlan, ShardRange};
 use super::progress::{RunProgress, ShardProgress};
 use super::rate::RateLimit;
 use super::step::RunStep;
-use crate::dead_letter::{DeadLetter, DeadLetters, Origin};
+use crate::dead_letter::{DeadLetter, DeadLetters, Origin, RowWork};
 
 /// The parts of the service that attempts use.
 #[derive(Debug, Clone)]
@@ -224,6 +224,7 @@ impl Attempt {
             project: self.run.project.clone(),
             logstore: self.plan.logstore.clone(),
             shard,
+            work: Some(RowWork::Run { run: self.run.id }),
         };
         let letters = Arc::clone(&self.tools.letters);
         let time = self.tools.store.clock() / 1_000_000;

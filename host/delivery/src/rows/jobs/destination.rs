@@ -64,8 +64,13 @@ impl Destinations for SourceTables {
             return Err(wrong(format!("has the type {kind}, but a job writes to one of the type odps")));
         };
         let tables = maxcompute::open(&config).map_err(|error| wrong(error.to_string()))?;
-        Ok(Arc::new(Opened { tables, protocol: config.protocol.unwrap_or_default() }))
+        Ok(opened(tables, config.protocol.unwrap_or_default()))
     }
+}
+
+/// Returns an open project as tables, whose blocks have a format.
+pub(crate) fn opened(tables: MaxCompute, protocol: Protocol) -> Arc<dyn Tables> {
+    Arc::new(Opened { tables, protocol })
 }
 
 #[derive(Debug)]

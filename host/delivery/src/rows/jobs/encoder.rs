@@ -60,15 +60,19 @@ impl StageBlocks {
             }
         }
     }
+}
 
-    fn encoding(&self, plan: &RunPlan) -> Result<RowEncoding, RunError> {
-        let table = encode_maxcompute::table(&plan.schema);
-        let stage = (plan.stage.as_str(), &[][..]);
-        let mut settings = encode_maxcompute::settings(plan.protocol);
-        settings.insert("utc-offset".into(), plan.utc_offset.as_str().into());
-        RowEncoding::new(&self.registry, stage, settings, &plan.mapping, table)
-            .map_err(|error| RunError::Stage(error.to_string()))
-    }
+/// Opens the row encoder of a plan.
+///
+/// # Errors
+/// If it does not exist, or rejects the table or the mapping.
+pub(crate) fn encoding(registry: &Registry, plan: &RunPlan) -> Result<RowEncoding, RunError> {
+    let table = encode_maxcompute::table(&plan.schema);
+    let stage = (plan.stage.as_str(), &[][..]);
+    let mut settings = encode_maxcompute::settings(plan.protocol);
+    settings.insert("utc-offset".into(), plan.utc_offset.as_str().into());
+    RowEncoding::new(registry, stage, settings, &plan.mapping, table)
+        .map_err(|error| RunError::Stage(error.to_string()))
 }
 
 impl BlockReaders for StageBlocks {
@@ -78,7 +82,7 @@ impl BlockReaders for StageBlocks {
     }
 
     fn check(&self, plan: &RunPlan) -> Result<(), RunError> {
-        self.encoding(plan).map(drop)
+        encoding(&self.registry, plan).map(drop)
     }
 
     fn sample(&self, plan: &RunPlan, ordinal: usize, groups: usize) -> Result<Slice, RunError> {
@@ -104,7 +108,7 @@ impl BlockReaders for StageBlocks {
         let range = plan.shards[ordinal];
         // 32-bit machines can't have larger blocks.
         let block_bytes = usize::try_from(plan.block_bytes).unwrap_or(usize::MAX);
-        let (encoding, place) = (self.encoding(plan)?, (done.cursor, range.end));
+        let (encoding, place) = (encoding(&self.registry, plan)?, (done.cursor, range.end));
         let encoder = BlockEncoder::new(encoding, range.shard, place, block_bytes);
         Ok(Box::new(ShardBlocks { encoder, logs: self.logs(plan, range)?, range }))
     }

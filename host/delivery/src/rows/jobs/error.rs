@@ -111,6 +111,26 @@ pub enum RunError {
     /// The session is gone before its commit. The next attempt opens another one.
     #[error("the upload session is gone: {0}")]
     SessionGone(String),
+    /// Dirty rows of a run can't go back to its table, because its other rows are not there.
+    #[error(
+        "the rows of run {run} are not in the table, because it is {state}: `logship job rerun` writes them and the dirty rows"
+    )]
+    NotWritten {
+        /// The run.
+        run: i64,
+        /// Its state.
+        state: &'static str,
+    },
+    /// Dirty rows of a run can't go back to its table, because another run has replaced its rows.
+    #[error(
+        "run {by} has replaced the rows of run {run}, which has these dirty rows: write them to a file, with --to file:PATH"
+    )]
+    Replaced {
+        /// The run of the dirty rows.
+        run: i64,
+        /// The run that has replaced its rows.
+        by: i64,
+    },
     /// The store failed, usually the disk.
     #[error("the store failed: {0}")]
     Store(#[from] StoreError),
@@ -159,6 +179,8 @@ impl RunError {
             | Self::TooManyBlocks { .. }
             | Self::Duplicates { .. }
             | Self::DirtyRows { .. }
+            | Self::NotWritten { .. }
+            | Self::Replaced { .. }
             | Self::Unclear { .. } => false,
             Self::Store(error) => !matches!(error, StoreError::NoLogstore(_) | StoreError::NoProject(_)),
             _ => true,

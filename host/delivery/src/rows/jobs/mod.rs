@@ -8,6 +8,7 @@
 //! - `attempt`: an attempt of a run; `progress` and `rate`: its progress and its speed. `step`: points at which tests
 //!   abort the process.
 //! - [`schedule`]: due runs. `runner`: runs them.
+//! - `run_table`: the table of a run, for its dirty rows.
 //! - [`requests`]: what clients ask for. `duplicates`: rows that would be appended twice. [`preview`] and [`ddl`]: parts of it. [`error`]: errors of runs.
 
 mod attempt;
@@ -24,6 +25,7 @@ pub mod progress;
 mod rate;
 mod remote;
 pub mod requests;
+pub(crate) mod run_table;
 mod runner;
 pub mod schedule;
 mod step;

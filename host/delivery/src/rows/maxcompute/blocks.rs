@@ -10,7 +10,6 @@ use logship_source::shard_reader::Slice;
 use sha2::{Digest, Sha256};
 
 use super::route::Route;
-use super::upload::Upload;
 use crate::engine::error::TaskError;
 use crate::pipeline::pieces::{Piece, transform};
 use crate::rows::DirtyRow;
@@ -26,9 +25,15 @@ const OPEN_BYTES: usize = 64 << 20;
 /// The most open blocks. Each has an instance of the row encoder.
 const MAX_OPEN: usize = 16;
 
+/// Where blocks go.
+pub(super) trait BlockSink {
+    /// Takes a block of a partition. Blocks are numbered from 0.
+    fn put(&mut self, partition: &str, block: u32, bytes: Vec<u8>) -> Result<(), TaskError>;
+}
+
 /// The blocks of a task.
-pub(super) struct Blocks<'a> {
-    encoding: &'a RowEncoding,
+pub(super) struct Blocks {
+    encoding: RowEncoding,
     shard: u32,
     transformers: Vec<TransformingSession>,
     route: Route,
@@ -59,15 +64,19 @@ struct OpenBlock {
     raw_bytes: usize,
 }
 
-impl<'a> Blocks<'a> {
-    pub(super) fn new(encoding: &'a RowEncoding, route: Route, shard: u32) -> Result<Self, TaskError> {
+impl Blocks {
+    pub(super) fn new(encoding: RowEncoding, route: Route, shard: u32) -> Result<Self, TaskError> {
         let transformers = encoding.open_transformers()?;
         let (partitions, lost) = (BTreeMap::new(), LostValues::default());
         Ok(Self { encoding, shard, transformers, route, partitions, lost, filtered: 0 })
     }
 
     /// Adds the logs of a slice, and uploads full blocks. Returns the dirty rows.
-    pub(super) fn add(&mut self, slice: &Slice, upload: &mut Upload<'_>) -> Result<Vec<DirtyRow>, TaskError> {
+    pub(super) fn add(
+        &mut self,
+        slice: &Slice,
+        upload: &mut impl BlockSink,
+    ) -> Result<Vec<DirtyRow>, TaskError> {
         let mut dirty = DirtyRows::of(slice);
         let mut rejected = 0;
         let mut reject = |piece: &Piece<'_>, log: usize, reason: &str| {
@@ -93,15 +102,10 @@ impl<'a> Blocks<'a> {
         piece: &Piece<'_>,
         positions: &Positions,
         dirty: &mut DirtyRows<'_>,
-        upload: &mut Upload<'_>,
+        upload: &mut impl BlockSink,
     ) -> Result<(), TaskError> {
         let routed = self.route.route(&piece.batch);
-        let unrouted: Vec<_> = routed
-            .dirty
-            .into_iter()
-            .map(|(log, column, reason)| DirtyValue { log, column, reason })
-            .collect();
-        dirty.add(piece, &unrouted);
+        dirty.add(piece, &routed.dirty_values());
         for (partition, logs) in routed.partitions {
             let whole = logs.len() == piece.batch.len();
             let (part, positions) = match whole {
@@ -154,7 +158,12 @@ impl<'a> Blocks<'a> {
     }
 
     /// Ends the largest blocks while all together have more than these bytes, or are more than `most`.
-    fn end_blocks(&mut self, bytes: usize, most: usize, upload: &mut Upload<'_>) -> Result<(), TaskError> {
+    fn end_blocks(
+        &mut self,
+        bytes: usize,
+        most: usize,
+        upload: &mut impl BlockSink,
+    ) -> Result<(), TaskError> {
         let size =
             |rows: &Partition| rows.open.as_ref().map_or(0, |open| open.bytes.len().max(open.raw_bytes));
         loop {
@@ -170,7 +179,7 @@ impl<'a> Blocks<'a> {
     }
 
     /// Ends the block of a partition, and uploads it.
-    fn end_block(&mut self, partition: &str, upload: &mut Upload<'_>) -> Result<(), TaskError> {
+    fn end_block(&mut self, partition: &str, upload: &mut impl BlockSink) -> Result<(), TaskError> {
         let Some(rows) = self.partitions.get_mut(partition) else { return Ok(()) };
         let Some(OpenBlock { encoder, mut bytes, rows: count, raw_bytes }) = rows.open.take() else {
             return Ok(());
@@ -193,7 +202,7 @@ impl<'a> Blocks<'a> {
     pub(super) fn end_all(
         &mut self,
         table: &str,
-        upload: &mut Upload<'_>,
+        upload: &mut impl BlockSink,
     ) -> Result<(ObjectManifest, Vec<(String, u32)>), TaskError> {
         let partitions: Vec<String> = self.partitions.keys().cloned().collect();
         for partition in &partitions {

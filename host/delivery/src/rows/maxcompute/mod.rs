@@ -15,14 +15,17 @@
 //!
 //! - `rule`: the kind of work of the engine. `plan`: its plans. `sessions`: the sessions of a task, as they are stored.
 //! - `blocks`: logs become blocks of partitions. `upload`: blocks go to sessions. `commit`: sessions are committed.
-//! - `route`: the partition of a log. `error`: errors as the engine records them.
+//! - `route`: the partition of a log. `preview`: blocks of past tasks, made with another stage.
+//!   `rule_table`: the table of a rule, for its dirty rows. `error`: errors as the engine records them.
 
 mod blocks;
 mod commit;
 mod error;
 mod plan;
-mod route;
+mod preview;
+pub(crate) mod route;
 mod rule;
+pub(crate) mod rule_table;
 mod sessions;
 mod upload;
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use logship_config::maxcompute::Protocol;
 use logship_config::maxcompute_rule::MaxComputeRule;
 use logship_logstore::TaskId;
+use logship_registry::Registry;
 use logship_runtime::stage::{Identity, StageError};
 use logship_sink::maxcompute::{TableRef, TableSchema};
 use logship_source::shard_reader::{ShardReader, Slice};
@@ -17,7 +18,7 @@ use super::error::RowError;
 use super::route::Route;
 use super::rule::MaxComputeRows;
 use super::upload::Upload;
-use crate::dead_letter::Origin;
+use crate::dead_letter::{Origin, RowWork};
 use crate::engine::batch::Attempt;
 use crate::engine::error::{Failure, TaskError};
 use crate::engine::plan::Plan;
@@ -52,16 +53,11 @@ pub(super) struct RowPlan {
 
 impl RowPlan {
     /// Returns the stages for a table.
-    fn encoding(&self, schema: &TableSchema) -> Result<RowEncoding, TaskError> {
-        let PlannedRule { odps, settings, .. } = &self.planned;
-        let names: Vec<_> = schema.columns.iter().map(|column| column.name.as_str()).collect();
-        let mapping = odps.mapping(&names).map_err(RowError::Table)?;
-        let table = encode_maxcompute::table(schema);
-        let stages = (odps.encoder(), odps.transform.as_slice());
-        Ok(RowEncoding::new(&self.work.registry, stages, settings.clone(), &mapping, table)?)
+    pub(super) fn encoding(&self, schema: &TableSchema) -> Result<RowEncoding, TaskError> {
+        encoding(&self.work.registry, &self.planned, schema)
     }
 
-    fn table(&self) -> TableRef {
+    pub(super) fn table(&self) -> TableRef {
         let rule = &self.planned.odps;
         TableRef { table: rule.table.clone(), create_partition: rule.create_partition, ..TableRef::default() }
     }
@@ -81,11 +77,26 @@ impl RowPlan {
             project: task.project.clone(),
             logstore: task.logstore.clone(),
             shard: task.shard,
+            work: Some(RowWork::Task { task: task.id.to_string(), plan: task.plan }),
         };
         let letters: Vec<_> = dirty.into_iter().map(|row| row.letter).collect();
         let time = task.id.created / 1_000_000_000;
         self.work.dead_letters.save(&origin, time, &letters).map_err(|error| Failure::new(error).into())
     }
+}
+
+/// Opens the stages of a planned rule for a table.
+pub(super) fn encoding(
+    registry: &Registry,
+    planned: &PlannedRule,
+    schema: &TableSchema,
+) -> Result<RowEncoding, TaskError> {
+    let PlannedRule { odps, settings, .. } = planned;
+    let names: Vec<_> = schema.columns.iter().map(|column| column.name.as_str()).collect();
+    let mapping = odps.mapping(&names).map_err(RowError::Table)?;
+    let table = encode_maxcompute::table(schema);
+    let stages = (odps.encoder(), odps.transform.as_slice());
+    Ok(RowEncoding::new(registry, stages, settings.clone(), &mapping, table)?)
 }
 
 impl Plan for RowPlan {
@@ -115,7 +126,7 @@ impl BatchPlan for RowPlan {
         let schema = upload.sessions.schema.clone();
         let encoding = self.encoding(&schema)?;
         let route = Route::new(&self.planned.odps, &schema)?;
-        let mut blocks = Blocks::new(&encoding, route, attempt.task.shard)?;
+        let mut blocks = Blocks::new(encoding, route, attempt.task.shard)?;
         let end = attempt.read_groups(reader, |slice: &Slice| {
             let dirty = blocks.add(slice, &mut upload)?;
             self.keep_dirty(attempt, dirty)

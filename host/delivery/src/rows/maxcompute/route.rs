@@ -5,13 +5,14 @@ use std::fmt::Write as _;
 
 use logship_batch::batch::LogBatch;
 use logship_config::maxcompute_rule::{MaxComputeRule, PARTITION_TIME, PartitionFormat, is_partition_value};
+use logship_runtime::stage::DirtyValue;
 use logship_sink::maxcompute::{TableColumn, TableSchema};
 
 use super::error::RowError;
 
 /// Finds the partitions of logs.
 #[derive(Debug)]
-pub(super) struct Route {
+pub(crate) struct Route {
     /// The partition columns and their values.
     levels: Vec<(String, LevelValue)>,
     /// The partition of the last log's time.
@@ -27,9 +28,26 @@ enum LevelValue {
 
 /// The logs of a batch by partition, and those that have none with the reasons.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Routed {
-    pub(super) partitions: BTreeMap<String, Vec<u32>>,
-    pub(super) dirty: Vec<(u32, String, String)>,
+pub(crate) struct Routed {
+    pub(crate) partitions: BTreeMap<String, Vec<u32>>,
+    pub(crate) dirty: Vec<(u32, String, String)>,
+}
+
+impl Routed {
+    /// Logs that all have the partition of their table.
+    pub(crate) fn whole(logs: usize) -> Self {
+        Self { partitions: BTreeMap::from([(String::new(), (0..logs as u32).collect())]), dirty: vec![] }
+    }
+
+    /// Returns the logs without a partition as dirty values.
+    pub(crate) fn dirty_values(&self) -> Vec<DirtyValue> {
+        let value = |(log, column, reason): &(u32, String, String)| DirtyValue {
+            log: *log,
+            column: column.clone(),
+            reason: reason.clone(),
+        };
+        self.dirty.iter().map(value).collect()
+    }
 }
 
 impl Route {
@@ -60,12 +78,11 @@ impl Route {
     }
 
     /// Finds the partitions of the logs of a batch.
-    pub(super) fn route(&mut self, batch: &LogBatch) -> Routed {
-        let mut routed = Routed::default();
+    pub(crate) fn route(&mut self, batch: &LogBatch) -> Routed {
         if self.levels.is_empty() {
-            routed.partitions.insert(String::new(), (0..batch.len() as u32).collect());
-            return routed;
+            return Routed::whole(batch.len());
         }
+        let mut routed = Routed::default();
         let needs_only_time = self.levels.iter().all(|(_, value)| matches!(value, LevelValue::Time(_)));
         let mut from = 0;
         while from < batch.len() {

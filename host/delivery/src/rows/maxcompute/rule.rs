@@ -23,7 +23,6 @@ use crate::engine::error::{Failure, PlanError};
 use crate::engine::plan::{PlanCache, PlanRecord, PlanSummary};
 use crate::engine::preview::{Candidate, OutputFactory, PreviewError};
 use crate::engine::work::{BatchPlan, BatchWork, RuleLimits, RuleSpec, Work};
-use crate::preview::no_slot;
 use crate::rows::Sources;
 use crate::rows::encode::RowEncoding;
 use crate::rows::encode_maxcompute;
@@ -122,7 +121,7 @@ impl MaxComputeRows {
         Ok(RowEncoding::new(registry, stages, settings.clone(), &mapping, table)?)
     }
 
-    fn plan(&self, spec: RuleSpec<'_>) -> Result<RowPlan, PlanError> {
+    pub(super) fn plan(&self, spec: RuleSpec<'_>) -> Result<RowPlan, PlanError> {
         let rule = MaxComputeRule::of(spec.name, spec.configuration)?;
         let connection = self.connection(spec.project, &rule)?;
         maxcompute::open(&connection)?;
@@ -205,8 +204,7 @@ impl Work for MaxComputeRows {
         rule: &ShippingRule,
         candidate: &'a Candidate,
     ) -> Result<Box<dyn OutputFactory + 'a>, PreviewError> {
-        let reason = "its rows depend on the table, which a preview does not read: try the stage with `logship stage check --table`";
-        Err(no_slot(&rule.name, candidate, reason))
+        self.open_preview(rule, candidate)
     }
 }
 

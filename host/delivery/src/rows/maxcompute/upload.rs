@@ -9,6 +9,7 @@ use logship_sink::maxcompute::{Class, MaxCompute, MaxComputeError, SessionStatus
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
+use super::blocks::BlockSink;
 use super::error::{RowError, failure};
 use super::sessions::{SavedSession, SessionState, Sessions, of_partition, unclear};
 use crate::engine::Step;
@@ -154,24 +155,6 @@ impl<'a> Upload<'a> {
         of_partition(&self.table, partition)
     }
 
-    /// Uploads a block, unless the session has it.
-    pub(super) fn put(&mut self, partition: &str, block: u32, bytes: Vec<u8>) -> Result<(), TaskError> {
-        if self.sessions.is_committed(partition) {
-            return Ok(());
-        }
-        let id = self.session(partition)?;
-        if self.existing.get(partition).is_some_and(|blocks| blocks.contains(&block)) {
-            return Ok(());
-        }
-        while self.puts.len() >= UPLOADS {
-            self.finish_one()?;
-        }
-        let (sink, table, protocol) = (Arc::clone(&self.sink), self.table_of(partition), self.protocol);
-        let put = async move { sink.put_block(&table, &id, block, protocol, Bytes::from(bytes)).await };
-        self.puts.spawn_on(put, &self.runtime);
-        Ok(())
-    }
-
     /// Returns the session of a partition. Opens it, and saves it before the first block is uploaded.
     fn session(&mut self, partition: &str) -> Result<String, TaskError> {
         if let Some(session) = self.sessions.sessions.get(partition) {
@@ -223,5 +206,25 @@ impl<'a> Upload<'a> {
         }
         Step::BlocksUploaded.reached();
         Ok(self.sessions)
+    }
+}
+
+impl BlockSink for Upload<'_> {
+    /// Uploads a block, unless the session has it.
+    fn put(&mut self, partition: &str, block: u32, bytes: Vec<u8>) -> Result<(), TaskError> {
+        if self.sessions.is_committed(partition) {
+            return Ok(());
+        }
+        let id = self.session(partition)?;
+        if self.existing.get(partition).is_some_and(|blocks| blocks.contains(&block)) {
+            return Ok(());
+        }
+        while self.puts.len() >= UPLOADS {
+            self.finish_one()?;
+        }
+        let (sink, table, protocol) = (Arc::clone(&self.sink), self.table_of(partition), self.protocol);
+        let put = async move { sink.put_block(&table, &id, block, protocol, Bytes::from(bytes)).await };
+        self.puts.spawn_on(put, &self.runtime);
+        Ok(())
     }
 }

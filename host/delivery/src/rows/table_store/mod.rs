@@ -6,14 +6,15 @@
 //!
 //! - `rule`: these rules, as a kind of work of the engine. `plan`: their plans. `encoding`: the columns of a rule.
 //! - `write`: writes the rows of a task. `table`: checks the table, or creates it. `error`: errors as the engine records
-//!   them. `preview`: rows of past tasks, made with another stage.
+//!   them. `preview`: rows of past tasks, made with another stage. `rule_table`: the table, for dirty rows.
 
 mod encoding;
 mod error;
 mod plan;
 mod preview;
 mod rule;
+pub(crate) mod rule_table;
 mod table;
-mod write;
+pub(crate) mod write;
 
 pub use rule::TableStoreRules;

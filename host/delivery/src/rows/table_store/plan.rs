@@ -113,6 +113,7 @@ impl TablePlan {
             project: self.project.clone(),
             logstore: self.logstore.clone(),
             shard,
+            work: None,
         };
         let rows = TaskRows {
             sink: &self.sink,

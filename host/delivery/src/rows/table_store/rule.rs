@@ -75,7 +75,7 @@ impl TableStoreRules {
         }
     }
 
-    fn sink(&self, project: &str, rule: &TableStoreRule) -> Result<TableStore, PlanError> {
+    pub(super) fn sink(&self, project: &str, rule: &TableStoreRule) -> Result<TableStore, PlanError> {
         let config = self.connection(project, rule)?;
         Ok(TableStore::open(&config.instance, &config)?)
     }

@@ -20,6 +20,28 @@ use crate::rows::encode::{EncodedPiece, RowWriter};
 )]
 struct RepeatedPositions;
 
+/// The row encoder makes rows for another protocol, and their ends are unknown.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the row encoder made {rows} rows with {ends} ends and {keys} keys: rows of Table Store need one of each. Use a row encoder for Table Store"
+)]
+pub struct Inseparable {
+    rows: u32,
+    ends: usize,
+    keys: usize,
+}
+
+/// Returns the rows of a row encoder as Table Store needs them: each with its end and its key. Without this check, rows
+/// without ends would count as none, and be lost.
+pub(crate) fn separate(rows: &StageRows) -> Result<Rows<'_>, Inseparable> {
+    let StageRows { bytes, count, ends, key_ends, .. } = rows;
+    let is_complete = ends.len() == *count as usize && key_ends.len() == ends.len();
+    if !is_complete || (ends.is_empty() && !bytes.is_empty()) {
+        return Err(Inseparable { rows: *count, ends: ends.len(), keys: key_ends.len() });
+    }
+    Ok(Rows { bytes, ends, key_ends })
+}
+
 /// The rows of a task, and where they go.
 pub(super) struct TaskRows<'p> {
     pub(super) sink: &'p TableStore,
@@ -101,11 +123,10 @@ impl TaskRows<'_> {
         stop: Stop<'_>,
         written: &mut Written,
     ) -> Result<Vec<RejectedRow>, TaskError> {
-        let StageRows { bytes, ends, key_ends, .. } = &piece.rows;
-        let rows = Rows { bytes, ends, key_ends };
+        let rows = separate(&piece.rows).map_err(Failure::new)?;
         let refused = self.runtime.block_on(self.sink.write(self.to, rows, stop))?;
-        written.rows += ends.len() as u64;
-        written.stored_bytes += bytes.len() as u64;
+        written.rows += rows.ends.len() as u64;
+        written.stored_bytes += rows.bytes.len() as u64;
         Ok(refused)
     }
 
@@ -114,5 +135,29 @@ impl TaskRows<'_> {
         dirty.iter().for_each(|row| row.count(format!("log {}", row.position), &mut written.lost));
         let letters: Vec<_> = dirty.into_iter().map(|row| row.letter).collect();
         Ok(self.dead_letters.save(&self.origin, time, &letters)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_row_has_an_end_and_a_key() {
+        let rows = |count, ends: &[u32], key_ends: &[u32]| StageRows {
+            bytes: b"abcd".to_vec(),
+            count,
+            ends: ends.to_vec(),
+            key_ends: key_ends.to_vec(),
+            logs: vec![],
+            dirty: vec![],
+        };
+        separate(&rows(2, &[2, 4], &[1, 3])).unwrap();
+        separate(&StageRows { bytes: vec![], ..rows(0, &[], &[]) }).unwrap();
+        // As encoders of MaxCompute return them, and with the wrong number of keys.
+        for wrong in [rows(2, &[], &[]), rows(2, &[2, 4], &[]), rows(0, &[], &[]), rows(2, &[4], &[1])] {
+            let error = separate(&wrong).unwrap_err().to_string();
+            assert!(error.contains("need one of each"), "{error}");
+        }
     }
 }
