@@ -17,6 +17,7 @@ use logship_batch::batch::LogBatch;
 use logship_batch::reserved::field_key;
 use logship_sink::error::SinkError;
 use logship_sink::event::{EventSink, Events, RejectedMessage};
+use logship_sink::gate::Start;
 use logship_sink::object::ObjectSink;
 
 /// The media type of the objects: one dead letter per line.
@@ -338,7 +339,7 @@ pub async fn resend(
         Some(*end)
     });
     let (bytes, ends) = (messages.concat(), ends.collect::<Vec<_>>());
-    let rejected = receiver.deliver(&[Events { bytes: &bytes, ends: &ends }]).await;
+    let rejected = receiver.deliver(&[Events { bytes: &bytes, ends: &ends }], &Start::default()).await;
     let resent = Resent { received: sendable.len() - rejected.len(), rejected: rejected.len(), unformatted };
     let mut sendable: Vec<Option<Line>> = sendable.into_iter().map(Some).collect();
     for RejectedMessage { message, code, reason, .. } in rejected {

@@ -4,14 +4,19 @@ use std::ops::Range;
 
 use futures_util::future::BoxFuture;
 
+use crate::gate::Start;
 use crate::health::Health;
 use crate::sink::Sink;
 
 /// A receiver of events.
 pub trait EventSink: Sink {
     /// Sends the events of chunks, with retries, until the receiver has all of them. Returns those that it rejects
-    /// permanently. If the future is dropped, some events may have been received.
-    fn deliver<'a>(&'a self, chunks: &'a [Events<'a>]) -> BoxFuture<'a, Vec<RejectedMessage>>;
+    /// permanently. If the future is dropped after `start` has begun, some events may have been received.
+    fn deliver<'a>(
+        &'a self,
+        chunks: &'a [Events<'a>],
+        start: &'a Start,
+    ) -> BoxFuture<'a, Vec<RejectedMessage>>;
 
     /// Returns true if batches must be sent one by one, in order.
     fn is_ordered(&self) -> bool;

@@ -33,7 +33,7 @@
 //! - Shared parts of object sinks: [`bucket`] (S3 and OSS), its `store_transport` and `store_hint`, [`staged_file`] (an
 //!   object on local disk before it is published), [`unknown_store`].
 //! - `aliyun_keys`: credentials of OSS and MaxCompute. `xml`: texts of XML answers.
-//! - Shared parts of event sinks: [`health`], [`backoff`], `tcp`.
+//! - Shared parts of event sinks: [`health`], [`backoff`], [`gate`] (batches that have not started), `tcp`.
 //! - [`http`]: HTTP clients of stores and functions. `tls`: the TLS library. [`reload`]: follows changes of certificates.
 //!
 //! # A new sink
@@ -46,6 +46,7 @@ pub mod bucket;
 pub mod directory;
 pub mod error;
 pub mod event;
+pub mod gate;
 pub mod health;
 pub mod hec;
 pub mod http;

@@ -1,5 +1,6 @@
 //! The delivery of shards: batches are formatted, sent with several in flight, and confirmed in order.
 
+use std::future::pending;
 use std::ops::AddAssign;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,6 +18,7 @@ use crate::events::format::Formatted;
 use crate::events::formatters::Formatters;
 use logship_sink::backoff::Backoff;
 use logship_sink::event::{EventSink, RejectedMessage};
+use logship_sink::gate::{Gate, Start};
 
 /// Target size of a batch, in bytes of logs. Log groups are not split, so a batch may be larger.
 pub(crate) const BATCH_BYTES: usize = 4 << 20;
@@ -113,7 +115,8 @@ pub(crate) trait CheckpointStore<Mark>: Send {
     fn save(&mut self, mark: Mark, sent: Sent) -> impl Future<Output = Result<(), ShardRevoked>> + Send;
 }
 
-type PendingDelivery = Pin<Box<dyn Future<Output = Sent> + Send>>;
+/// A delivery. `None` if it has not started before the end.
+type PendingDelivery = Pin<Box<dyn Future<Output = Option<Sent>> + Send>>;
 
 impl Delivery {
     /// Creates a delivery to a receiver.
@@ -137,7 +140,8 @@ impl Delivery {
         Sent { retries: self.receiver.health().retries(), ..total }
     }
 
-    /// Delivers the logs of a shard until its end, or until `stop`. In-flight batches are still delivered after `stop`.
+    /// Delivers the logs of a shard until its end, or until `stop`. Batches that have started are still delivered after
+    /// `stop`; the others are not sent.
     pub(crate) async fn run<R: Reader>(
         &self,
         origin: &Origin,
@@ -147,8 +151,8 @@ impl Delivery {
     ) -> Result<(), ShardRevoked> {
         let (sender, mut batches) = mpsc::channel::<(R::Mark, PendingDelivery, MemoryPermit)>(PREFETCH);
         let reading = async {
-            let sender = sender;
-            loop {
+            let (sender, gate) = (sender, Gate::default());
+            for number in 0.. {
                 let batch = tokio::select! {
                     () = stopped(&mut stop) => break,
                     batch = reader.next(&self.memory) => batch?,
@@ -160,7 +164,8 @@ impl Delivery {
                     () = stopped_while_failing(&mut stop, formatters) => break,
                     formatted = self.format(chunks, formatters) => formatted,
                 };
-                let delivery = self.clone().deliver(origin.clone(), formatted);
+                let start = gate.start(number);
+                let delivery = self.clone().deliver(origin.clone(), formatted, start, stop.clone());
                 let delivery: PendingDelivery = if self.receiver.is_ordered() {
                     Box::pin(delivery)
                 } else {
@@ -175,7 +180,11 @@ impl Delivery {
         };
         let writing = async {
             while let Some((mark, delivery, memory)) = batches.recv().await {
-                let sent = delivery.await;
+                let Some(sent) = delivery.await else {
+                    // None of the later batches has started.
+                    batches.close();
+                    break;
+                };
                 drop(memory);
                 self.count(origin, sent);
                 checkpoints.save(mark, sent).await?;
@@ -222,10 +231,28 @@ impl Delivery {
         all
     }
 
-    /// Delivers messages in order, and saves the rejected ones as dead letters.
-    async fn deliver(self, origin: Origin, formatted: Vec<(Formatted, Vec<DeadLetter>)>) -> Sent {
+    /// Delivers messages in order, and saves the rejected ones as dead letters. Returns `None` if `stop` came before the
+    /// delivery has started.
+    async fn deliver(
+        self,
+        origin: Origin,
+        formatted: Vec<(Formatted, Vec<DeadLetter>)>,
+        start: Start,
+        mut stop: watch::Receiver<bool>,
+    ) -> Option<Sent> {
         let (chunks, dead): (Vec<Formatted>, Vec<Vec<DeadLetter>>) = formatted.into_iter().unzip();
-        let rejected = self.receiver.deliver(&chunks.iter().map(Formatted::events).collect::<Vec<_>>()).await;
+        let events: Vec<_> = chunks.iter().map(Formatted::events).collect();
+        let delivered = async {
+            let rejected = self.receiver.deliver(&events, &start).await;
+            // A batch of dead letters only sends nothing.
+            start.begin().await;
+            rejected
+        };
+        let rejected = tokio::select! {
+            biased;
+            () = stopped_before_start(&mut stop, &start) => return None,
+            rejected = delivered => rejected,
+        };
         let mut dead: Vec<DeadLetter> = dead.into_iter().flatten().collect();
         let messages: usize = chunks.iter().map(Formatted::len).sum();
         let bytes_of = |rejected: &RejectedMessage| {
@@ -247,7 +274,7 @@ impl Delivery {
         if !dead.is_empty() {
             self.save_dead_letters(origin, dead).await;
         }
-        sent
+        Some(sent)
     }
 
     /// Saves dead letters, with retries until it succeeds.
@@ -324,6 +351,15 @@ async fn stopped_while_failing(stop: &mut watch::Receiver<bool>, formatters: &Fo
     stopped(stop).await;
     while !formatters.breaker().is_failing() {
         sleep(POLL_INTERVAL).await;
+    }
+}
+
+/// Waits for `stop`, and closes the gate. Returns only if the batch has not started.
+async fn stopped_before_start(stop: &mut watch::Receiver<bool>, start: &Start) {
+    stopped(stop).await;
+    start.close();
+    if !start.is_refused() {
+        pending().await
     }
 }
 

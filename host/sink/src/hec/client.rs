@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 use super::error::{self, NO_ACKNOWLEDGEMENTS, Outcome, retry_after};
 use crate::backoff::Backoff;
 use crate::error::SinkError;
+use crate::gate::Start;
 use crate::health::Health;
 use crate::http::error_chain;
 use crate::reload::Reloaded;
@@ -87,11 +88,17 @@ impl Client {
     }
 
     /// Sends events to an available endpoint, and waits for the acknowledgement if `channel` has one.
-    pub(super) async fn send(&self, body: Bytes, channel: Option<&str>) -> (&Endpoint, Outcome) {
+    pub(super) async fn send(
+        &self,
+        body: Bytes,
+        channel: Option<&str>,
+        start: &Start,
+    ) -> (&Endpoint, Outcome) {
         let (endpoint, outcome) = {
             let _permit = self.requests.acquire().await;
             // Chosen after the permit, since an endpoint may back off meanwhile.
             let endpoint = self.available_endpoint().await;
+            start.begin().await;
             (endpoint, self.post_if_acknowledged(endpoint, body, channel).await)
         };
         match (outcome, channel) {

@@ -16,6 +16,7 @@ use super::client::Client;
 use super::error::{self, Outcome, Rejection};
 use crate::error::SinkError;
 use crate::event::{EventSink, Events, RejectedMessage};
+use crate::gate::Start;
 use crate::health::Health;
 use crate::sink::Sink;
 
@@ -59,10 +60,10 @@ impl Hec {
     }
 
     /// Sends all messages in concurrent requests.
-    async fn send_chunks(&self, chunks: &[Events<'_>]) -> Vec<RejectedMessage> {
+    async fn send_chunks(&self, chunks: &[Events<'_>], start: &Start) -> Vec<RejectedMessage> {
         let requests = chunks.iter().enumerate().flat_map(|(number, chunk)| {
             let ranges = self.split(chunk).into_iter();
-            ranges.map(move |range| self.send(number, chunk, range))
+            ranges.map(move |range| self.send(number, chunk, range, start))
         });
         futures_util::future::join_all(requests).await.into_iter().flatten().collect()
     }
@@ -84,7 +85,13 @@ impl Hec {
     }
 
     /// Sends messages until each is accepted or permanently rejected.
-    async fn send(&self, chunk: usize, events: &Events<'_>, messages: Range<usize>) -> Vec<RejectedMessage> {
+    async fn send(
+        &self,
+        chunk: usize,
+        events: &Events<'_>,
+        messages: Range<usize>,
+        start: &Start,
+    ) -> Vec<RejectedMessage> {
         let (mut pending, mut rejected) = (vec![messages], vec![]);
         // After a rejection, more are likely: the request size shrinks, and doubles with each success.
         let mut max_messages = usize::MAX;
@@ -97,7 +104,7 @@ impl Hec {
                 messages.end = messages.start + max_messages;
             }
             let events = events.slice(messages.clone());
-            let Err(rejection) = self.send_until_accepted(events, messages.len() == 1).await else {
+            let Err(rejection) = self.send_until_accepted(events, messages.len() == 1, start).await else {
                 max_messages = max_messages.saturating_mul(2);
                 continue;
             };
@@ -128,11 +135,16 @@ impl Hec {
     }
 
     /// Sends events until they are accepted or permanently rejected. `is_single` tells if there is only one event.
-    async fn send_until_accepted(&self, events: &[u8], is_single: bool) -> Result<(), Rejection> {
+    async fn send_until_accepted(
+        &self,
+        events: &[u8],
+        is_single: bool,
+        start: &Start,
+    ) -> Result<(), Rejection> {
         let body = self.body(events).await;
         loop {
             let channel = self.acknowledge.then(|| self.channels().pop().unwrap_or_else(new_channel));
-            let (endpoint, outcome) = self.client.send(body.clone(), channel.as_deref()).await;
+            let (endpoint, outcome) = self.client.send(body.clone(), channel.as_deref(), start).await;
             match outcome {
                 Outcome::Accepted { warning, .. } => {
                     if let Some(warning) = warning {
@@ -196,8 +208,12 @@ impl Sink for Hec {
 }
 
 impl EventSink for Hec {
-    fn deliver<'a>(&'a self, chunks: &'a [Events<'a>]) -> BoxFuture<'a, Vec<RejectedMessage>> {
-        Box::pin(self.send_chunks(chunks))
+    fn deliver<'a>(
+        &'a self,
+        chunks: &'a [Events<'a>],
+        start: &'a Start,
+    ) -> BoxFuture<'a, Vec<RejectedMessage>> {
+        Box::pin(self.send_chunks(chunks, start))
     }
 
     fn is_ordered(&self) -> bool {

@@ -11,6 +11,7 @@ use super::error;
 use crate::backoff::Backoff;
 use crate::error::SinkError;
 use crate::event::{EventSink, Events, RejectedMessage};
+use crate::gate::Start;
 use crate::health::Health;
 use crate::sink::Sink;
 
@@ -32,7 +33,8 @@ impl Syslog {
     }
 
     /// Sends all messages, in order.
-    async fn send(&self, chunks: &[Events<'_>]) -> Vec<RejectedMessage> {
+    async fn send(&self, chunks: &[Events<'_>], start: &Start) -> Vec<RejectedMessage> {
+        start.begin().await;
         let settings = &self.client.settings;
         let (mut messages, mut rejected) = (vec![], vec![]);
         for (number, chunk) in chunks.iter().enumerate() {
@@ -112,8 +114,12 @@ impl Sink for Syslog {
 }
 
 impl EventSink for Syslog {
-    fn deliver<'a>(&'a self, chunks: &'a [Events<'a>]) -> BoxFuture<'a, Vec<RejectedMessage>> {
-        Box::pin(self.send(chunks))
+    fn deliver<'a>(
+        &'a self,
+        chunks: &'a [Events<'a>],
+        start: &'a Start,
+    ) -> BoxFuture<'a, Vec<RejectedMessage>> {
+        Box::pin(self.send(chunks, start))
     }
 
     fn is_ordered(&self) -> bool {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use logship_config::receiver::ReceiverConfig;
 use logship_sink::error::SinkError;
 use logship_sink::event::{EventSink, Events, RejectedMessage};
+use logship_sink::gate::Start;
 use logship_sink::open;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
@@ -69,7 +70,7 @@ pub(crate) fn event(number: usize) -> Vec<u8> {
 pub(crate) async fn deliver(sink: &dyn EventSink, chunks: &[Vec<Vec<u8>>]) -> Vec<RejectedMessage> {
     let chunks: Vec<_> = chunks.iter().map(|events| flat(events)).collect();
     let chunks: Vec<_> = chunks.iter().map(|(bytes, ends)| Events { bytes, ends }).collect();
-    timeout(PATIENCE, sink.deliver(&chunks)).await.expect("the delivery does not end")
+    timeout(PATIENCE, sink.deliver(&chunks, &Start::default())).await.expect("the delivery does not end")
 }
 
 fn flat(events: &[Vec<u8>]) -> (Vec<u8>, Vec<u32>) {

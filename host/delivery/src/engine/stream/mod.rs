@@ -32,7 +32,8 @@ use crate::engine::work::{RuleSpec, StreamWork, Work};
 /// Interval of checks for changed rules and stuck tasks.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Longest wait for in-flight tasks when a rule changes or the service stops.
+/// Longest wait for in-flight tasks when a rule changes or the service stops, if the destination fails. Twice as long if
+/// it takes them.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Streams of any kind of work.
@@ -136,7 +137,7 @@ impl<W: StreamWork> Supervisor<W> {
             running.stop.send_replace(true);
         }
         let ended = join_all(running.into_values().map(|running| running.task));
-        let _ = timeout(SHUTDOWN_TIMEOUT + POLL_INTERVAL, ended).await;
+        let _ = timeout(2 * SHUTDOWN_TIMEOUT + POLL_INTERVAL, ended).await;
     }
 
     /// The enabled rules, by number.

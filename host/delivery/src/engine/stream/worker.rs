@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -114,9 +115,11 @@ impl<W: StreamWork> Worker<W> {
                 () = sleep(POLL_INTERVAL) => {}
             }
         }
-        let ended = async { while deliveries.join_next().await.is_some() {} };
-        // The next worker of the rule resends undelivered tasks.
-        let _ = timeout(SHUTDOWN_TIMEOUT, ended).await;
+        let mut ended = pin!(async { while deliveries.join_next().await.is_some() {} });
+        // The next worker of the rule resends undelivered tasks. A slow destination gets more time than one that fails.
+        if timeout(SHUTDOWN_TIMEOUT, &mut ended).await.is_err() && self.plan.problem().is_none() {
+            let _ = timeout(SHUTDOWN_TIMEOUT, ended).await;
+        }
         self.stream.changed.notify_one();
     }
 
