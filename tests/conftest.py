@@ -34,6 +34,7 @@ LONG = (
     "test_consume_group.py",
     "test_consume_hec.py",
     "test_table_store.py",
+    "test_kills.py",
     "test_maxcompute_rules.py",
 )
 # Files that build components for all of their classes.

@@ -1,0 +1,200 @@
+"""Writers, and rules to an S3 server, a directory and a collector, while the service ends and is killed again and again:
+each acknowledged log is stored and shipped once."""
+
+import itertools
+import random
+import threading
+import time
+import unittest
+from array import array
+from contextlib import suppress
+from http.client import HTTPException
+
+import duckdb
+import pyarrow
+import pyarrow.compute
+import pyarrow.parquet
+import pytest
+
+from kit import service, siem_rules, soak
+from kit.fakes.hec import TOKEN, Collector
+from kit.object_stores import S3Server
+from kit.waiting import wait_for
+
+ENDS, KILLS, WRITERS, SHARDS = soak.scaled(5), soak.scaled(15), 4, 2
+# Logs of a put.
+LOGS = soak.scaled(1000, least=200)
+PAD = "x" * 60
+# Seconds from a start of the service to its end, at most.
+LONGEST = soak.scaled(3)
+# Seconds until a put is acknowledged, and until everything is shipped.
+PATIENCE = 600
+RULES = "to-json", "to-parquet", "to-events"
+SETTINGS = """
+[shipping]
+longest-wait-seconds = 2
+retry-seconds = 1
+"""
+
+
+class Writer(threading.Thread):
+    """Puts numbered logs until `ended` is set. A put without a reply is sent again under its put id."""
+
+    def __init__(self, served, put_name, firsts, ended):
+        super().__init__(daemon=True)
+        self.served, self.put_name, self.firsts, self.ended = served, put_name, firsts, ended
+        self.acknowledged, self.unanswered, self.refused = 0, 0, []
+
+    def run(self):
+        for sequence in itertools.count():
+            if self.ended.is_set():
+                return
+            # One step of an iterator: no two writers get the same number.
+            first = next(self.firsts)
+            lines = "".join(f'{{"id":{number},"pad":"{PAD}"}}\n' for number in range(first, first + LOGS))
+            self.put(f"{self.put_name}:{sequence}", lines)
+
+    def put(self, put_id, lines):
+        headers = {**self.served.admin.basic(), "x-logship-put-id": put_id}
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end:
+            with suppress(OSError, HTTPException):
+                reply = self.served.request("POST", f"/ingest/{service.PROJECT}/logs", lines, headers)
+                if reply.status == 200:
+                    self.acknowledged += reply.json()["accepted"]
+                    return
+                self.refused.append(reply.refusal())
+            self.unanswered += 1
+            time.sleep(0.05)
+
+
+class Kills(unittest.TestCase):
+    def setUp(self):
+        self.collector, self.store = Collector(), S3Server(self)
+        self.collector.records = False
+        self.addCleanup(self.collector.close)
+        receiver = siem_rules.RECEIVER.format(name="soc", collector=self.collector, token=TOKEN, requests=4)
+        settings = SETTINGS + self.store.settings("s3") + receiver
+        self.service = service.Service(self, settings=settings)
+        # The file has tokens.
+        self.service.settings.chmod(0o600)
+        self.logstore = self.service.logstore(shards=SHARDS)
+        self.lake = self.service.bucket("lake")
+        self.rule("create", "to-json", "--bucket", self.store.bucket, "--destination", "s3", "--format", "json")
+        columns = ("--columns", "id:int64,pad:string", "--compression", "snappy")
+        self.rule("create", "to-parquet", "--bucket", "lake", "--format", "parquet", *columns)
+        self.rule("send", "to-events", "--receiver", "soc")
+        self.sent = array("q")
+        self.seed = random.randrange(1 << 32)
+        self.moments = random.Random(self.seed)
+
+    def rule(self, action, name, *options):
+        self.service.command("rule", action, name, "--logstore", "logs", *options)
+
+    @pytest.mark.soak
+    def test_acknowledged_logs_are_stored_and_shipped_once(self):
+        begun, ended, firsts = time.monotonic(), threading.Event(), itertools.count(step=LOGS)
+        writers = [Writer(self.service, f"writer-{number}", firsts, ended) for number in range(WRITERS)]
+        self.addCleanup(ended.set)
+        for writer in writers:
+            writer.start()
+        for _ in range(ENDS):
+            self.end(self.service.terminate)
+        self.wait_a_moment()
+        self.assertEqual(twice(self.sent_ids()), 0, "an orderly end repeats no event")
+        # Repeated puts may meet a split shard.
+        self.logstore.client.split_shard(service.PROJECT, "logs", 0, "4" + "0" * 31)
+        for _ in range(KILLS):
+            self.end(self.service.kill)
+        ended.set()
+        for writer in writers:
+            writer.join()
+        self.assertEqual([writer.refused for writer in writers], [[]] * WRITERS)
+        logs, unanswered = (sum(getattr(writer, name) for writer in writers) for name in ("acknowledged", "unanswered"))
+        print(f"\nSIGTERM {ENDS} times, SIGKILL {KILLS} times in {time.monotonic() - begun:.0f} s (seed {self.seed}):")
+        print(f"{logs:,} logs acknowledged, {unanswered} requests without a reply")
+        self.check(logs)
+
+    def end(self, how):
+        """Ends the service after a moment, and starts it again."""
+        self.wait_a_moment()
+        how()
+        self.service.code()
+        self.service.start()
+
+    def wait_a_moment(self):
+        time.sleep(self.moments.uniform(0.3, LONGEST))
+        self.collect()
+
+    def collect(self):
+        """Moves the ids of the collector's events to `sent`, so that it does not keep millions of them."""
+        with self.collector.lock:
+            events, self.collector.events = self.collector.events, []
+        self.sent.extend(siem_rules.number(event) for event in events)
+
+    def check(self, logs):
+        """Each log is stored once, in an object of each rule once, and in the collector at least once."""
+        tasks = {rule: self.wait_until_shipped(rule, logs) for rule in RULES}
+        found = {
+            "stored": self.stored_ids(),
+            "to-json": read_json(self.store.path(task["object"]) for task in tasks["to-json"]),
+            "to-parquet": read_parquet(self.lake / task["object"] for task in tasks["to-parquet"]),
+            "to-events": self.sent_ids(),
+        }
+        # The tasks that were in flight when the service was killed.
+        again = {rule: [task for task in found if task["attempts"] > 1] for rule, found in tasks.items()}
+        for place, ids in found.items():
+            lost, extremes = logs - len(ids.unique()), pyarrow.compute.min_max(ids).as_py()
+            print(f"{place}: {lost} lost, {twice(ids)} twice; {len(again.get(place, ()))} tasks had several attempts")
+            self.assertEqual((lost, extremes), (0, {"min": 0, "max": logs - 1}), place)
+            events = sum(task["rows"] * (task["attempts"] - 1) for task in again["to-events"])
+            self.assertLessEqual(twice(ids), events if place == "to-events" else 0, place)
+        self.check_verification(tasks)
+
+    def check_verification(self, tasks):
+        """The objects are those of the tasks, and the store and all objects have the bytes that were made."""
+        self.assertEqual(self.store.keys(), sorted(task["object"] for task in tasks["to-json"]))
+        files = sorted(str(path.relative_to(self.lake)) for path in self.lake.rglob("*") if path.is_file())
+        self.assertEqual(files, sorted(task["object"] for task in tasks["to-parquet"]))
+        self.assertEqual(list((self.service.data / "spool").iterdir()), [])
+        count = len(tasks["to-json"]) + len(tasks["to-parquet"])
+        self.assertIn(f"{count} of {count} objects match their tasks", self.service.command("verify"))
+        print(self.service.command("verify", "--store").strip())
+
+    def wait_until_shipped(self, rule, logs):
+        """The tasks of a rule, once they have all logs."""
+
+        def shipped():
+            self.collect()
+            tasks = self.service.tasks("--rule", rule)
+            done = all(task["taskStatus"] == "success" for task in tasks)
+            return tasks if done and sum(task["rows"] for task in tasks) >= logs else None
+
+        return wait_for(shipped, PATIENCE, f"{rule} ships too few logs", every=0.5)
+
+    def sent_ids(self):
+        """The ids of the events that the collector has accepted."""
+        self.collect()
+        return pyarrow.array(self.sent, pyarrow.int64())
+
+    def stored_ids(self):
+        """The ids of the logs in the store."""
+        file = self.service.folder / "stored.ndjson"
+        file.write_text(self.service.command("tail", "logs", "--from", "begin", "--no-follow"))
+        return read_json([file])
+
+
+def read_json(files):
+    names = [str(file) for file in files]
+    rows = duckdb.read_json(names, format="newline_delimited", columns={"id": "BIGINT"})
+    return rows.to_arrow_table().column("id")
+
+
+def read_parquet(files):
+    tables = [pyarrow.parquet.read_table(file, columns=["id"]) for file in files]
+    return pyarrow.concat_tables(tables).column("id")
+
+
+def twice(ids):
+    """The number of ids besides the first of each."""
+    return len(ids) - len(ids.unique())
