@@ -122,6 +122,7 @@ class OtherTools(unittest.TestCase):
             return answer.status, answer.read()
 
         def is_listening():
+            self.assertTrue(server.is_alive(), server.said())
             with socket.socket() as client:
                 return client.connect_ex(("127.0.0.1", port)) == 0
 

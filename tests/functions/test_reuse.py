@@ -83,9 +83,27 @@ class Neighbors(unittest.TestCase):
                 self.assertEqual([answer.status for answer in answers], [200] * 5)
 
     def test_limit_of_concurrent_calls_bounds_the_damage(self):
-        failed, answers = self.failures("trap", "--max-instance-concurrent-reuse-count", "3")
-        self.assertEqual(failed.status, 500)
-        self.assertLessEqual(sum(answer.status == 500 for answer in answers), 2)
+        for limit in ("--max-instance-concurrent-reuse-count", "3"), ("--variable", "concurrency=3"):
+            failed, answers = self.failures("trap", *limit)
+            self.assertEqual(failed.status, 500)
+            self.assertLessEqual(sum(answer.status == 500 for answer in answers), 2)
+
+    def test_variable_saves_neighbors(self):
+        """Where the host has no option for it, such as on SpinKube."""
+        for act in "trap", "allocate":
+            with self.subTest(act):
+                failed, answers = self.failures(act, "--variable", "concurrency=1")
+                self.assertEqual(failed.status, 500)
+                self.assertNotIn(b"all", failed.body)
+                self.assertEqual([answer.status for answer in answers], [200] * 5)
+
+    def test_rejects_invalid_variable(self):
+        for value in "0", "-1", "many", "1.5":
+            application, _ = misbehaving(self, "--variable", f"concurrency={value}")
+            for answer in application.ship("behave", logs(1)), application.describe("behave"):
+                kind, _, detail = answer.problem()
+                self.assertEqual((answer.status, kind), (500, "settings"))
+                self.assertIn(f'the variable concurrency is "{value}": use a number of calls from 1', detail)
 
     def test_call_times_out_alone(self):
         application, store = misbehaving(self, "--request-timeout", "1500ms")

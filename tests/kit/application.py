@@ -45,6 +45,7 @@ key = {{ default = "test" }}
 secret = {{ default = "test" }}
 token = {{ default = "" }}
 call_token = {{ default = "", secret = true }}
+concurrency = {{ default = "" }}
 {triggers or f'[[trigger.http]]{chr(10)}route = "/v1/ship/:rule"{chr(10)}component = "{trigger}"'}
 [component.{trigger}]
 source = "{FUNCTIONS}/{trigger}.wasm"
@@ -55,6 +56,7 @@ s3_access_key_id = "{{{{ key }}}}"
 s3_secret_access_key = "{{{{ secret }}}}"
 hec_token = "{{{{ token }}}}"
 token = "{{{{ call_token }}}}"
+concurrency = "{{{{ concurrency }}}}"
 [component.{trigger}.dependencies]
 {dependencies}
 """

@@ -248,6 +248,47 @@ class Examples(Shipping):
         self.assertRegex(key, r"^logs/tenant=acme/ds=\d{4}_\d+_\d+$")
 
 
+class Guarded(Shipping):
+    """`logship stage guard` takes the runtimes of all languages, and changes no result."""
+
+    def guarded(self, name):
+        out = self.folder / f"{name}.wasm"
+        logship("stage", "guard", built(name), "--output", out)
+        return out
+
+    def test_guarded_components_pass_check(self):
+        names = ["redact-py", "tenant-path-js", "new-encoder-go", "new-compressor-go", "new-formatter-go"]
+
+        def check(name):
+            return logship("stage", "check", self.guarded(name))
+
+        with ThreadPoolExecutor(2) as pool:
+            for name, report in zip(names, pool.map(check, names)):
+                with self.subTest(name):
+                    self.assertRegex(report, r"\n\d+ checks passed, 0 failed, [01] skipped\n")
+
+    def test_guarded_stages_make_same_objects(self):
+        self.logs.write_text("".join(json.dumps(LOG | {"text": "\u00e9" * (n % 300)}) + "\n" for n in range(2000)))
+        for name, option in [
+            ("redact-py", "--transform"),
+            ("new-transformer-js", "--transform"),
+            ("new-encoder-go", "--encoder"),
+            ("new-compressor-go", "--compressor"),
+            ("tenant-path-js", "--renderer"),
+        ]:
+            with self.subTest(name):
+                expected, found = (self.ship(option, stage, "--prefix", "logs") for stage in (built(name), self.guarded(name)))
+                self.assertEqual([*found.values()], [*expected.values()])
+                # The task's number differs.
+                self.assertEqual([key.rsplit("/", 1)[0] for key in found], [key.rsplit("/", 1)[0] for key in expected])
+
+    def test_guarded_stage_can_be_guarded_again(self):
+        """As `logship function compose` does with a guarded file."""
+        twice = self.folder / "twice.wasm"
+        logship("stage", "guard", self.guarded("new-encoder-go"), "--output", twice)
+        self.assertEqual(*([*self.ship("--encoder", stage).values()] for stage in (built("new-encoder-go"), twice)))
+
+
 class Templates(Shipping):
     def test_new_stage_works(self):
         others = (built(f"new-transformer-{language}") for language in ("python", "js", "go"))

@@ -1,4 +1,5 @@
 //! Tools of others that the long tests run: `wac`, `wkg` and `wasmtime`. They are built once, from the crates registry.
+//! Even with little optimization, their builds take 2, 4 and 8 minutes of a processor: too long for each commit.
 
 use std::path::PathBuf;
 
@@ -15,7 +16,7 @@ const TOOLS: [&[&str]; 3] = [
         "wasmtime-cli@48.0.8",
         "--no-default-features",
         "--features",
-        "cache,component-model-async,cranelift,parallel-compilation,run,serve",
+        "cache,component-model-async,cranelift,parallel-compilation,pooling-allocator,run,serve",
     ],
 ];
 

@@ -21,13 +21,15 @@ use crate::load::Load;
 
 #[http_service]
 async fn handle(request: Request) -> Result<Response, Error> {
-    let mut load = None;
+    // Before the first wait, so that the host gives the instance no call too many.
+    let mut load = Load::add(0);
     let result = ship(request, &mut load).await;
     Ok(response::response(result, load).await?)
 }
 
 /// Ships the batch of a call, or describes a rule. Sets the call's load.
-async fn ship(request: Request, load: &mut Option<Load>) -> Result<Delivered, Problem> {
+async fn ship(request: Request, load: &mut Load) -> Result<Delivered, Problem> {
+    load::read_concurrency().await?;
     let (path, method) = (request.uri().path().to_owned(), request.method().clone());
     let Some(rule) = path.strip_prefix("/v1/ship/").filter(|rule| !rule.is_empty() && !rule.contains('/'))
     else {
@@ -53,7 +55,7 @@ async fn ship(request: Request, load: &mut Option<Load>) -> Result<Delivered, Pr
         return Err(request::too_large());
     }
     let call = Call::read(rule, header)?;
-    *load = Some(Load::add(request::estimated_size(length, header)));
+    *load = Load::add(request::estimated_size(length, header));
     let bytes = request::read(request, length).await?;
     logship_trigger::ship(&call, Body::read(bytes, header)?).await
 }

@@ -26,10 +26,7 @@ struct Answer {
 ///
 /// # Errors
 /// If the host refuses the response.
-pub(crate) async fn response(
-    result: Result<Delivered, Problem>,
-    load: Option<Load>,
-) -> Result<Response, ErrorCode> {
+pub(crate) async fn response(result: Result<Delivered, Problem>, load: Load) -> Result<Response, ErrorCode> {
     let mut answer = answer(result);
     let fields = match answer.fields() {
         Ok(fields) => fields,
@@ -48,7 +45,7 @@ pub(crate) async fn response(
 }
 
 /// Offers the body to the host before the head is returned, so that the host can send both at once.
-async fn offer(body: Vec<u8>, load: Option<Load>) -> StreamReader<u8> {
+async fn offer(body: Vec<u8>, load: Load) -> StreamReader<u8> {
     let (mut writer, reader) = wit_stream::new();
     let mut writing = Box::pin(async move {
         // If the client has gone, the rest is not needed.

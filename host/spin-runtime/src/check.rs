@@ -1,10 +1,12 @@
 //! Checks an application before it starts. Reports all problems, with the lines of the manifest.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 
 use crate::compose::{ComponentFile, ComposeError, Interfaces, compose, import_matches, unresolved};
+use crate::lines::Lines;
 use crate::manifest::{Component, Manifest};
+use crate::report::Report;
+use crate::shape;
 
 /// The first version of Spin that runs components with the final WASI 0.3.
 pub const LEAST_SPIN: (u32, u32) = (4, 1);
@@ -15,70 +17,46 @@ const HTTP_HANDLER: &str = "wasi:http/handler@0.3.0";
 /// The interface of Redis subscribers.
 const REDIS_SUBSCRIBER: &str = "spin:redis/inbound-redis@3.0.0";
 
-/// A problem of an application.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// The line of the manifest.
-    pub line: Option<usize>,
-    /// The problem, and its fix.
-    pub text: String,
-}
-
-/// The result of a check.
-#[derive(Debug, Default)]
-pub struct Report {
-    /// The problems that prevent a start, or fail calls.
-    pub problems: Vec<Problem>,
-    /// Advice about settings that work.
-    pub advice: Vec<Problem>,
-    /// The components that need [`LEAST_SPIN`].
-    pub needs_least_spin: Vec<PathBuf>,
-}
-
-impl Report {
-    fn add(&mut self, line: Option<usize>, text: impl Into<String>) {
-        self.problems.push(Problem { line, text: text.into() });
-    }
-}
-
 /// Checks an application. `overrides` returns values of variables from the command line or the environment.
 pub fn check(manifest: &Manifest, overrides: &impl Fn(&str) -> Option<String>) -> Report {
-    let mut report = Report::default();
+    let (mut report, lines) = (Report::default(), Lines::of(&manifest.text));
+    shape::check(manifest, &lines, &mut report);
     for (name, component) in &manifest.component {
-        check_settings(manifest, name, component, overrides, &mut report);
-        check_files(manifest, name, component, &mut report);
+        check_settings(manifest, &lines, name, component, overrides, &mut report);
+        check_files(manifest, &lines, name, component, &mut report);
     }
-    for trigger in &manifest.trigger.redis {
-        if let Err(problem) = manifest.redis(trigger, overrides) {
-            report.add(manifest.line("[[trigger.redis]]", "channel"), problem);
+    for (index, trigger) in manifest.trigger.redis.iter().enumerate() {
+        let line = lines.line(&["trigger", "redis", &index.to_string()]);
+        match manifest.redis(trigger, overrides) {
+            Err(problem) => report.add(line, problem),
+            Ok((address, _)) if !address.starts_with("redis://") && !address.starts_with("rediss://") => {
+                report.add(line, format!("the address {address:?} is no Redis: use redis://HOST:PORT"));
+            }
+            Ok(_) => {}
         }
     }
     report.problems.sort_by_key(|problem| problem.line);
-    if !manifest.trigger.http.is_empty() && !manifest.trigger.redis.is_empty() {
-        let text = "this application has HTTP and Redis triggers: if Spin loses Redis, it exits, and HTTP calls fail too; put the Redis trigger into an application of its own";
-        let line = manifest.line("[[trigger.redis]]", "[[trigger.redis]]");
-        report.advice.push(Problem { line, text: text.into() });
-    }
     report
 }
 
 /// Checks the variables and the hosts of a component.
 fn check_settings(
     manifest: &Manifest,
+    lines: &Lines<'_>,
     name: &str,
     component: &Component,
     overrides: &impl Fn(&str) -> Option<String>,
     report: &mut Report,
 ) {
-    let section = format!("[component.{name}.variables]");
     for (variable, value) in manifest.each_variable(component, overrides) {
         if let Err(problem) = value {
-            report.add(manifest.line(&section, variable), format!("component {name}: {variable}: {problem}"));
+            let line = lines.line(&["component", name, "variables", variable]);
+            report.add(line, format!("component {name}: {variable}: {problem}"));
         }
     }
-    for (entry, host) in manifest.each_host(component, overrides) {
+    for (index, (entry, host)) in manifest.each_host(component, overrides).enumerate() {
         if let Err(problem) = host {
-            let line = manifest.line(&format!("[component.{name}]"), "allowed_outbound_hosts");
+            let line = lines.line(&["component", name, "allowed_outbound_hosts", &index.to_string()]);
             let origin = if entry.contains("{{") { format!(" (from {entry:?})") } else { String::new() };
             report.add(line, format!("component {name}: {problem}{origin}"));
         }
@@ -86,10 +64,15 @@ fn check_settings(
 }
 
 /// Checks the files of a component and of its dependencies.
-fn check_files(manifest: &Manifest, name: &str, component: &Component, report: &mut Report) {
-    let section = format!("[component.{name}]");
-    let source_line = manifest.line(&section, "source");
-    let dependencies = format!("[component.{name}.dependencies]");
+fn check_files(
+    manifest: &Manifest,
+    lines: &Lines<'_>,
+    name: &str,
+    component: &Component,
+    report: &mut Report,
+) {
+    let source_line = lines.line(&["component", name, "source"]);
+    let dependency_line = |import: &str| lines.line(&["component", name, "dependencies", import]);
     let source = match ComponentFile::read(&manifest.resolve(&component.source)) {
         Ok(file) => Some(file),
         Err(error) => {
@@ -100,7 +83,7 @@ fn check_files(manifest: &Manifest, name: &str, component: &Component, report: &
     let interfaces = source.as_ref().map(Interfaces::of);
     let (socket, imports) = match (source, interfaces) {
         (Some(source), Some(Ok(interfaces))) => {
-            check_trigger(manifest, name, &source, &interfaces, report);
+            check_trigger(manifest, source_line, name, &source, &interfaces, report);
             (Some(source), interfaces.imports)
         }
         (_, Some(Err(error))) => {
@@ -110,7 +93,7 @@ fn check_files(manifest: &Manifest, name: &str, component: &Component, report: &
         _ => (None, vec![]),
     };
     for (import, dependency) in &component.dependencies {
-        let line = manifest.line(&dependencies, &format!("\"{import}\""));
+        let line = dependency_line(import);
         match ComponentFile::read(&manifest.resolve(&dependency.path)) {
             Err(error) => report.add(line, missing(&error)),
             Ok(file) => {
@@ -123,20 +106,19 @@ fn check_files(manifest: &Manifest, name: &str, component: &Component, report: &
         }
     }
     let Some(socket) = &socket else { return };
-    let line = manifest.line(&dependencies, &dependencies).or(source_line);
     for import in &imports {
         let served: Vec<_> =
             component.dependencies.keys().filter(|wanted| import_matches(import, wanted)).collect();
         if let [_, second, ..] = *served {
             let text = format!("component {name}: several dependencies provide {import}: remove {second:?}");
-            report.add(manifest.line(&dependencies, &format!("\"{second}\"")), text);
+            report.add(dependency_line(second), text);
         }
     }
     let is_served =
         |import: &String| component.dependencies.keys().any(|wanted| import_matches(import, wanted));
     let missing: BTreeSet<&String> = unresolved(&imports, is_served).collect();
     for import in missing {
-        let import = import.clone();
+        let (line, import) = (dependency_line(import), import.clone());
         report.add(line, ComposeError::UnresolvedImport { socket: socket.path.clone(), import }.to_string());
     }
 }
@@ -144,12 +126,12 @@ fn check_files(manifest: &Manifest, name: &str, component: &Component, report: &
 /// Checks that a component has the interface of its triggers, in a version that Spin has.
 fn check_trigger(
     manifest: &Manifest,
+    line: Option<usize>,
     name: &str,
     source: &ComponentFile,
     interfaces: &Interfaces,
     report: &mut Report,
 ) {
-    let line = manifest.line(&format!("[component.{name}]"), "source");
     let file = source.path.display();
     let all = || interfaces.exports.iter().chain(&interfaces.imports);
     if let Some(candidate) = all().find(|name| name.starts_with("wasi:") && name.contains("-rc-")) {

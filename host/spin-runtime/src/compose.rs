@@ -22,8 +22,12 @@ impl ComponentFile {
     /// # Errors
     /// Fails if the file can't be read.
     pub fn read(path: &Path) -> Result<Self, ComposeError> {
-        let bytes =
-            std::fs::read(path).map_err(|source| ComposeError::File { path: path.to_owned(), source })?;
+        let failed = |source| ComposeError::File { path: path.to_owned(), source };
+        // A pipe or a device may never end.
+        if !std::fs::metadata(path).map_err(failed)?.is_file() {
+            return Err(failed(std::io::Error::other("not a file")));
+        }
+        let bytes = std::fs::read(path).map_err(failed)?;
         Ok(Self { path: path.to_owned(), bytes })
     }
 }

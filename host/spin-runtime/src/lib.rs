@@ -1,7 +1,8 @@
 //! Runs the functions of a serverless application on one machine, from a `spin.toml`, without Spin.
 //!
 //! - [`manifest`]: the application in `spin.toml`.
-//! - [`check`]: all problems of an application, before it starts.
+//! - [`check`]: all problems of an application, before it starts; `shape`: those of the manifest's form; `lines`: their
+//!   lines; [`report`]: the result.
 //! - [`compose`]: composition of a component with its dependencies.
 //! - [`environment`]: Spin's variables from the environment, for hosts without Spin.
 //! - [`fuse`]: fusion of stages to a pipeline component.
@@ -27,14 +28,17 @@ pub mod function;
 pub mod fuse;
 mod instance;
 pub mod limits;
+mod lines;
 mod linker;
 pub mod manifest;
 pub mod outbound;
 pub mod output;
 mod pool;
 mod queue;
+pub mod report;
 pub mod runtime;
 pub mod server;
+mod shape;
 mod state;
 pub mod subscriber;
 mod worker;

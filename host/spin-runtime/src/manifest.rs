@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::lines::Lines;
 use crate::outbound::AllowedHost;
 
 /// A manifest. Ignores keys that only Spin uses.
@@ -16,7 +17,7 @@ pub struct Manifest {
     pub application: Application,
     /// The variables of the application, by name.
     #[serde(default)]
-    variables: BTreeMap<String, Variable>,
+    pub(crate) variables: BTreeMap<String, Variable>,
     /// The triggers of the components.
     #[serde(default)]
     pub trigger: Triggers,
@@ -26,9 +27,9 @@ pub struct Manifest {
     /// The manifest's folder, to which paths are relative.
     #[serde(skip)]
     folder: PathBuf,
-    /// The manifest's text.
+    /// The manifest's text, for the lines of problems.
     #[serde(skip)]
-    text: String,
+    pub(crate) text: String,
 }
 
 /// An application's name and defaults.
@@ -51,7 +52,7 @@ struct RedisDefaults {
 }
 
 #[derive(Debug, Deserialize)]
-struct Variable {
+pub(crate) struct Variable {
     #[serde(default)]
     default: Option<String>,
     #[serde(default)]
@@ -107,7 +108,7 @@ pub struct Component {
 
 /// A component file that provides an import.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table with the path of a file: `{ path = \"…\" }`")]
 pub struct Dependency {
     /// The file.
     pub path: PathBuf,
@@ -133,10 +134,12 @@ pub enum ManifestError {
         source: Box<toml::de::Error>,
     },
     /// A value is invalid or not supported.
-    #[error("{}: {problem}", path.display())]
+    #[error("{}{}: {problem}", path.display(), line.map(|line| format!(":{line}")).unwrap_or_default())]
     Invalid {
         /// The file.
         path: PathBuf,
+        /// The line.
+        line: Option<usize>,
         /// The error, and its fix.
         problem: String,
     },
@@ -152,30 +155,39 @@ impl Manifest {
             .map_err(|source| ManifestError::File { path: path.to_owned(), source })?;
         let mut manifest: Self = toml::from_str(&text)
             .map_err(|source| ManifestError::Content { path: path.to_owned(), source: Box::new(source) })?;
-        let invalid = |problem: String| Err(ManifestError::Invalid { path: path.to_owned(), problem });
+        manifest.text = text;
+        let lines = Lines::of(&manifest.text);
+        let invalid = |setting: &[&str], problem: String| {
+            let line = lines.line(setting);
+            Err(ManifestError::Invalid { path: path.to_owned(), line, problem })
+        };
         if manifest.version != 2 {
-            return invalid(format!(
-                "spin_manifest_version {} is not supported: use version 2",
-                manifest.version
-            ));
+            let problem = format!("version {} is not supported: use version 2", manifest.version);
+            return invalid(&["spin_manifest_version"], format!("spin_manifest_version: {problem}"));
         }
-        let http = manifest.trigger.http.iter().map(|trigger| &trigger.component);
-        let redis = manifest.trigger.redis.iter().map(|trigger| &trigger.component);
-        if let Some(missing) = http.chain(redis).find(|name| !manifest.component.contains_key(*name)) {
-            return invalid(format!(
-                "a trigger names the component {missing:?}, which is not defined: add [component.{missing}]"
-            ));
+        for (kind, index, name) in manifest.callers() {
+            if !manifest.component.contains_key(name) {
+                let problem = format!(
+                    "a trigger names the component {name:?}, which is not defined: add [component.{name}]"
+                );
+                return invalid(&["trigger", kind, &index.to_string(), "component"], problem);
+            }
         }
         manifest.folder = path.parent().unwrap_or(Path::new("")).to_owned();
-        manifest.text = text;
         Ok(manifest)
+    }
+
+    /// Returns the triggers: their kind, their index in it, and the component's name.
+    fn callers(&self) -> impl Iterator<Item = (&'static str, usize, &str)> {
+        let http = self.trigger.http.iter().map(|trigger| trigger.component.as_str());
+        let redis = self.trigger.redis.iter().map(|trigger| trigger.component.as_str());
+        let numbered = |kind| move |(index, name)| (kind, index, name);
+        http.enumerate().map(numbered("http")).chain(redis.enumerate().map(numbered("redis")))
     }
 
     /// Returns the components with a trigger, each once.
     pub fn triggered_components(&self) -> impl Iterator<Item = (&str, &Component)> {
-        let http = self.trigger.http.iter().map(|trigger| trigger.component.as_str());
-        let redis = self.trigger.redis.iter().map(|trigger| trigger.component.as_str());
-        let names: std::collections::BTreeSet<_> = http.chain(redis).collect();
+        let names: std::collections::BTreeSet<_> = self.callers().map(|(_, _, name)| name).collect();
         names.into_iter().filter_map(|name| Some((name, self.component.get(name)?)))
     }
 
@@ -225,17 +237,6 @@ impl Manifest {
             });
             (entry.as_str(), host)
         })
-    }
-
-    /// Returns the number of the first line in a section of the manifest that begins with `prefix`.
-    pub(crate) fn line(&self, section: &str, prefix: &str) -> Option<usize> {
-        let mut lines = (1..).zip(self.text.lines().map(str::trim_start));
-        let (first, header) = lines.find(|(_, line)| line.starts_with(section))?;
-        if header.starts_with(prefix) {
-            return Some(first);
-        }
-        let mut body = lines.take_while(|(_, line)| !line.starts_with('['));
-        body.find(|(_, line)| line.starts_with(prefix)).map(|(number, _)| number)
     }
 
     /// Returns the hosts that a component may connect to. Entries are templates.

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use clap::Args;
-use logship_spin_runtime::check::{LEAST_SPIN, Problem, Report, check};
+use logship_spin_runtime::check::{LEAST_SPIN, check};
 use logship_spin_runtime::manifest::Manifest;
+use logship_spin_runtime::report::{Problem, Report};
 
 use super::variables::VariableOptions;
 use crate::commands::Failure;
