@@ -90,8 +90,23 @@ class Case(unittest.TestCase):
     def check_served(self, times=3):
         for _ in range(times):
             reply, seconds = self.ingest()
+            print(f"an admin's put took {seconds * 1000:.0f} ms")
             self.assertEqual((reply.status, reply.json()), (200, {"accepted": 1, "malformed": 0}))
             self.assertLess(seconds, SERVED)
+
+    def begun(self, count, sent, key=None, length=10 * MIB):
+        """Uploads that have sent so many bytes."""
+        uploads = [self.connect(self.put_head(length, key)) for _ in range(count)]
+        piece = bytes(sent)
+        for upload in uploads:
+            upload.settimeout(0.3)
+            try:
+                upload.sendall(piece)
+            except OSError:
+                # The service takes no more.
+                pass
+        self.trickle(uploads, every=0.2)
+        return uploads
 
 
 class Connections(Case):
@@ -104,6 +119,12 @@ class Connections(Case):
         # The crowd goes on to connect.
         crowd += [self.connect(b"G") for _ in range(CROWD)]
         self.check_served()
+
+    def test_serves_beside_a_crowd_and_trickling_uploads(self):
+        crowd = [self.connect(b"GET /logstores HTTP/1.1\r\nHost: a\r\nx-log-a: ") for _ in range(CROWD)]
+        self.trickle(crowd)
+        self.begun(7, sent=9 * MIB)
+        self.check_served(times=5)
 
     def test_serves_beside_a_crowd_that_sends_nothing(self):
         for _ in range(CROWD + 100):
@@ -151,20 +172,6 @@ class Few(Case):
 
 
 class Bodies(Case):
-    def begun(self, count, sent, key=None, length=10 * MIB):
-        """Uploads that have sent so many bytes."""
-        uploads = [self.connect(self.put_head(length, key)) for _ in range(count)]
-        piece = bytes(sent)
-        for upload in uploads:
-            upload.settimeout(0.3)
-            try:
-                upload.sendall(piece)
-            except OSError:
-                # The service takes no more.
-                pass
-        self.trickle(uploads, every=0.2)
-        return uploads
-
     def test_serves_beside_trickling_uploads_of_the_same_key(self):
         self.begun(7, sent=10)
         self.check_served()

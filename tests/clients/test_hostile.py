@@ -101,6 +101,7 @@ class Hostile(unittest.TestCase):
                     headers = {**basic, **headers, "Host": operation.host}
                     reply = self.service.request(operation.method, path, body, headers)
                     self.assertLess(reply.status, 500, reply.body)
+        print(f"\n{count} hostile requests of {len(operations())} operations")
         self.assertGreaterEqual(count, 330)
         self.check_alive()
 

@@ -58,6 +58,7 @@ class Permissions(unittest.TestCase):
                     self.assertLess(reply.status, 500, reply.body)
                 if operation.name == "delete project" and expected:
                     self.service.client().create_project(service.PROJECT, "")
+        print(f"\n{len(operations())} operations with {len(self.keys)} kinds of keys: {checks} checks")
         self.assertGreaterEqual(checks, 364)
         self.assertTrue(self.service.is_alive())
 
