@@ -1,16 +1,11 @@
-"""Writers, and rules to an S3 server, a directory and a collector, while the service ends and is killed again and again:
-each acknowledged log is stored and shipped once."""
+"""Writers, and rules to an S3 server, a directory and a collector, while the service ends and is killed again and
+again: each acknowledged log is stored and shipped once."""
 
-import itertools
 import random
-import threading
 import time
 import unittest
 from array import array
-from contextlib import suppress
-from http.client import HTTPException
 
-import duckdb
 import pyarrow
 import pyarrow.compute
 import pyarrow.parquet
@@ -20,14 +15,14 @@ from kit import service, siem_rules, soak
 from kit.fakes.hec import TOKEN, Collector
 from kit.object_stores import S3Server
 from kit.waiting import wait_for
+from kit.writers import end, read_json, twice, write
 
 ENDS, KILLS, WRITERS, SHARDS = soak.scaled(5), soak.scaled(15), 4, 2
 # Logs of a put.
 LOGS = soak.scaled(1000, least=200)
-PAD = "x" * 60
 # Seconds from a start of the service to its end, at most.
 LONGEST = soak.scaled(3)
-# Seconds until a put is acknowledged, and until everything is shipped.
+# Seconds until everything is shipped.
 PATIENCE = 600
 RULES = "to-json", "to-parquet", "to-events"
 SETTINGS = """
@@ -35,37 +30,6 @@ SETTINGS = """
 longest-wait-seconds = 2
 retry-seconds = 1
 """
-
-
-class Writer(threading.Thread):
-    """Puts numbered logs until `ended` is set. A put without a reply is sent again under its put id."""
-
-    def __init__(self, served, put_name, firsts, ended):
-        super().__init__(daemon=True)
-        self.served, self.put_name, self.firsts, self.ended = served, put_name, firsts, ended
-        self.acknowledged, self.unanswered, self.refused = 0, 0, []
-
-    def run(self):
-        for sequence in itertools.count():
-            if self.ended.is_set():
-                return
-            # One step of an iterator: no two writers get the same number.
-            first = next(self.firsts)
-            lines = "".join(f'{{"id":{number},"pad":"{PAD}"}}\n' for number in range(first, first + LOGS))
-            self.put(f"{self.put_name}:{sequence}", lines)
-
-    def put(self, put_id, lines):
-        headers = {**self.served.admin.basic(), "x-logship-put-id": put_id}
-        end = time.monotonic() + PATIENCE
-        while time.monotonic() < end:
-            with suppress(OSError, HTTPException):
-                reply = self.served.request("POST", f"/ingest/{service.PROJECT}/logs", lines, headers)
-                if reply.status == 200:
-                    self.acknowledged += reply.json()["accepted"]
-                    return
-                self.refused.append(reply.refusal())
-            self.unanswered += 1
-            time.sleep(0.05)
 
 
 class Kills(unittest.TestCase):
@@ -93,29 +57,23 @@ class Kills(unittest.TestCase):
 
     @pytest.mark.soak
     def test_acknowledged_logs_are_stored_and_shipped_once(self):
-        begun, ended, firsts = time.monotonic(), threading.Event(), itertools.count(step=LOGS)
-        writers = [Writer(self.service, f"writer-{number}", firsts, ended) for number in range(WRITERS)]
-        self.addCleanup(ended.set)
-        for writer in writers:
-            writer.start()
+        begun = time.monotonic()
+        writers, ended = write(self, self.service, WRITERS, logs=LOGS)
         for _ in range(ENDS):
-            self.end(self.service.terminate)
+            self.end_service(self.service.terminate)
         self.wait_a_moment()
         self.assertEqual(twice(self.sent_ids()), 0, "an orderly end repeats no event")
         # Repeated puts may meet a split shard.
         self.logstore.client.split_shard(service.PROJECT, "logs", 0, "4" + "0" * 31)
         for _ in range(KILLS):
-            self.end(self.service.kill)
-        ended.set()
-        for writer in writers:
-            writer.join()
+            self.end_service(self.service.kill)
+        logs, unanswered = end(writers, ended), sum(writer.unanswered for writer in writers)
         self.assertEqual([writer.refused for writer in writers], [[]] * WRITERS)
-        logs, unanswered = (sum(getattr(writer, name) for writer in writers) for name in ("acknowledged", "unanswered"))
         print(f"\nSIGTERM {ENDS} times, SIGKILL {KILLS} times in {time.monotonic() - begun:.0f} s (seed {self.seed}):")
         print(f"{logs:,} logs acknowledged, {unanswered} requests without a reply")
         self.check(logs)
 
-    def end(self, how):
+    def end_service(self, how):
         """Ends the service after a moment, and starts it again."""
         self.wait_a_moment()
         how()
@@ -184,17 +142,6 @@ class Kills(unittest.TestCase):
         return read_json([file])
 
 
-def read_json(files):
-    names = [str(file) for file in files]
-    rows = duckdb.read_json(names, format="newline_delimited", columns={"id": "BIGINT"})
-    return rows.to_arrow_table().column("id")
-
-
 def read_parquet(files):
     tables = [pyarrow.parquet.read_table(file, columns=["id"]) for file in files]
     return pyarrow.concat_tables(tables).column("id")
-
-
-def twice(ids):
-    """The number of ids besides the first of each."""
-    return len(ids) - len(ids.unique())
