@@ -3,8 +3,11 @@
 import threading
 import time
 
+from functions.test_guard import BUDGET, MISBEHAVING, compose, serve
+from kit.application import manifest
 from kit.fakes.faults import Reset, Respond, Run, Say, Slow
-from kit.function_calls import PATIENCE, RULE, CallerCase
+from kit.fakes.proxy import FaultyProxy
+from kit.function_calls import KEYS, PATIENCE, RULE, CallerCase
 from kit.shipping import put
 from kit.waiting import wait_for
 
@@ -80,6 +83,59 @@ class Failures(CallerCase):
         rule = self.rule()
         self.wait_for_failure(rule, attempts=4)
         self.assertIsNone(self.problem(rule))
+
+
+class Neighbors(CallerCase):
+    """Sixteen calls at a time in one instance, with a guarded stage: one traps, one loops, one allocates."""
+
+    ACTS = ["trap", "loop", "allocate", *("behave",) * 13]
+
+    def test_others_are_shipped_once(self):
+        slow = FaultyProxy(("127.0.0.1", int(self.store.url.rsplit(":", 1)[1])))
+        self.addCleanup(slow.close)
+        url = "http://{}:{}".format(*slow.address)
+        deliver = {**self.to_store()["deliver"], "endpoint": url}
+        rules = {name: {"deliver": deliver} for name in self.names()}
+        whole = compose(self, manifest(rules, [url], encoder=MISBEHAVING), *BUDGET)
+        self.function = serve(self, rules, whole, *KEYS, allowed=[url])
+        self.proxy = FaultyProxy(self.function.address)
+        self.addCleanup(self.proxy.close)
+        self.serve(calls=16, retry_seconds=1, shipping={"hold_after_tasks": 1})
+        self.served.command("stage", "add", MISBEHAVING)
+        # So many wait for the store when the others fail.
+        slow.inject(Slow(12.0), method="PUT", times=13)
+        called = {name: self.called(name, act) for name, act in zip(self.names(), self.ACTS, strict=True)}
+        good = {name: rule for name, rule in called.items() if "behave" in name}
+        # One after another, so that the instance of the first takes them all.
+        for number, rule in enumerate(good.values(), 1):
+            put(rule.logstore, LOGS, 1)
+            puts = lambda: [each for each in slow.requests if each.method == "PUT"]
+            wait_for(lambda: len(puts()) >= number, message=self.served.log.read_text)
+        for name in called.keys() - good.keys():
+            put(called[name].logstore, LOGS, 1)
+        for rule in good.values():
+            wait_for(lambda: rule.has_shipped(1), PATIENCE, self.served.log.read_text, 0.1)
+        self.assertIn("calls of the instance", self.function.problem(), "no neighbor failed, so that nothing was tested")
+        # Each object is there once, and is right.
+        objects = self.objects()
+        self.assertEqual(sorted(objects), sorted(rule.tasks()[0]["object"] for rule in good.values()))
+        self.assertEqual(set(objects.values()), {b"misbehaving-stage\n" * LOGS})
+        for rule in good.values():
+            (task,) = rule.tasks()
+            self.assertEqual((task["taskStatus"], task["rows"]), ("success", LOGS))
+        for name in called.keys() - good.keys():
+            wait_for(lambda: self.problem(called[name]), PATIENCE, lambda: str(called[name].tasks()))
+
+    def names(self):
+        return [f"{act}-{number}" for number, act in enumerate(self.ACTS)]
+
+    def called(self, name, act):
+        logstore = self.served.logstore(name)
+        return self.served.called(logstore, "lake", "--encoder", "misbehaving-stage", "--set", f"act={act}", name=name)
+
+    def problem(self, rule):
+        shown = ("rule", "show", rule.name, "--logstore", rule.logstore.name, "--report", "json")
+        return self.served.json(*shown)["problem"]
 
 
 class Sizes(CallerCase):

@@ -124,7 +124,8 @@ pub fn to_rule(name: &str, configuration: &Value) -> Result<Rule, RuleError> {
     let Configuration { storage: Storage { format, detail }, logship, .. } = parsed;
     let Extension { destination, compression, path, partition_by, open_partitions, transform, stages, from } =
         logship;
-    let settings = settings(&format, detail)?;
+    let is_custom = stages.encoder.is_some() || stages.pipeline.is_some();
+    let settings = settings(&format, detail, is_custom)?;
     let time_zone = match parsed.time_zone.as_str() {
         "" => TimeZone::default(),
         zone => zone.parse().map_err(|problem| RuleError::field("time_zone", problem))?,
@@ -222,8 +223,12 @@ fn parse(configuration: &Value) -> Result<Configuration, serde_path_to_error::Er
     serde_path_to_error::deserialize(without_null(configuration))
 }
 
-/// Converts a format's `detail` to settings of its stage, and ignores unknown fields.
-fn settings(format: &str, mut detail: Map<String, Value>) -> Result<Map<String, Value>, RuleError> {
+/// Converts a format's `detail` to settings of its stage. Ignores unknown fields, unless a custom stage may know them.
+fn settings(
+    format: &str,
+    mut detail: Map<String, Value>,
+    is_custom: bool,
+) -> Result<Map<String, Value>, RuleError> {
     let invalid = |problem: String| RuleError::field("format", problem);
     let names: &[(&str, &str)] = match format {
         "json" => &[("enableTag", "tags"), ("reserved", "reserved"), ("nanos", "nanos")],
@@ -251,6 +256,10 @@ fn settings(format: &str, mut detail: Map<String, Value>) -> Result<Map<String, 
         if let Some(value) = detail.remove(*wire_name).filter(|value| !value.is_null()) {
             settings.insert((*setting).to_owned(), value);
         }
+    }
+    if is_custom {
+        detail.remove("lineFeed");
+        settings.extend(detail.into_iter().filter(|(_, value)| !value.is_null()));
     }
     if format == "parquet" {
         let columns = settings.get_mut("columns").and_then(Value::as_array_mut).into_iter().flatten();
@@ -345,6 +354,23 @@ mod tests {
         let plain = Rule { time_zone: "+0530".parse().unwrap(), ..Rule::default() };
         assert_eq!(to_rule(&plain.name, &from_rule(&plain)).unwrap(), plain);
         assert!(from_rule(&plain).get("logship").is_none());
+    }
+
+    #[test]
+    fn custom_stage_keeps_its_settings() {
+        for stages in ["encoder = \"mine\"", "pipeline = \"mine\""] {
+            for format in ["json\", tags = true", "csv\", null = \"-\"", "none\""] {
+                let text = format!(
+                    r#"name = "r-1"
+                    format = {{ type = "{format}, act = "trap", nested = {{ a = [1] }} }}
+                    stages = {{ {stages} }}"#
+                );
+                let rule: Rule = toml::from_str(&text).unwrap();
+                assert_eq!(to_rule("r-1", &from_rule(&rule)).unwrap(), rule, "{text}");
+            }
+        }
+        let other = json!({ "storage": { "format": "json", "detail": { "act": "trap" } } });
+        assert!(to_rule("r-1", &other).unwrap().format.settings.is_empty());
     }
 
     #[test]
