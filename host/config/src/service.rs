@@ -151,8 +151,9 @@ impl Default for Stages {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Retention {
-    /// True if logs are deleted at the end of their time to live even if a rule has not shipped them yet. Otherwise they
-    /// are kept until all rules of the Logstore have shipped them, disabled rules too.
+    /// True if logs are deleted at the end of their time to live even if a rule has not shipped them yet, or a job has not
+    /// read them. Otherwise they are kept until all rules of the Logstore have shipped them, disabled rules too, and the
+    /// schedules of its jobs have read them.
     pub delete_unshipped: bool,
     /// The largest step forward of the clock that is accepted, in seconds, also while the service is stopped. After a
     /// larger one, nothing expires until the clock is set back, or confirmed with `logship store confirm --clock`. A stop

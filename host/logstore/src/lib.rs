@@ -63,8 +63,8 @@ pub use model::{
     ManifestEntry, NewGroup, NewRun, NewStageVersion, NewTask, ObjectManifest, Progress, Project, PutId,
     Resharding, RuleSettings, RuleStart, RunEnd, RunState, RunTrigger, Shard, ShardHead, ShippingRule,
     StageAction, StageAlias, StageAliases, StageChange, StageEvent, StageTarget, StageVersion, Status,
-    StoredGroup, StoredPut, StoredSource, SyncJob, Task, TaskCounts, TaskFilter, TaskId, Verification,
-    VerifiedShard,
+    StoredGroup, StoredPut, StoredSource, SyncJob, Task, TaskCounts, TaskFilter, TaskId, Unread,
+    Verification, VerifiedShard,
 };
 pub use options::{Clock, Options};
 pub use position::LogPosition;

@@ -353,6 +353,14 @@ const MIGRATIONS: &[&str] = &["
         letters TEXT PRIMARY KEY,            -- key of the object of dead letters
         state TEXT NOT NULL                  -- JSON: upload sessions, and the letters of each
     ) STRICT;
+", "
+    -- Logs that jobs have not read yet.
+    CREATE TABLE IF NOT EXISTS job_unread (
+        job INTEGER PRIMARY KEY REFERENCES job (id) ON DELETE CASCADE,
+        project TEXT NOT NULL,               -- of the Logstore that the job reads
+        logstore TEXT NOT NULL,
+        since INTEGER NOT NULL               -- receipt of the first unread log, in Unix seconds
+    ) STRICT;
 "];
 
 /// The page size, in bytes. A commit writes whole pages, and small puts touch one page per shard: with 16 KiB pages

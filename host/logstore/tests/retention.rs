@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use logship_logstore::{
     Clock, LogPosition, LogstoreSettings, NewGroup, NewTask, Options, RuleSettings, RuleStart, Shard, Store,
-    StoreError, TaskId,
+    StoreError, TaskId, Unread,
 };
 use serde_json::json;
 
@@ -125,6 +125,31 @@ impl Test {
         let rule = self.store.catalog().logstore("p", "l").unwrap().rules["rule"].clone();
         let task = self.store.begin_task(&rule, task).await.unwrap();
         self.store.succeed_task(task.id).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn logs_that_a_job_has_not_read_are_kept() {
+    for delete_unshipped in [false, true] {
+        let test = Test::new(delete_unshipped).await;
+        test.store.create_job("p", "j", &json!({}), None).await.unwrap();
+        let job = test.store.job("p", "j").unwrap().number();
+        test.put().await;
+        test.pass(HOUR);
+        let since = test.store.clock() / 1_000_000;
+        test.put().await;
+        let unread = Unread { project: "p".into(), logstore: "l".into(), since };
+        test.store.save_unread(vec![(job, Some(unread.clone()))]).await.unwrap();
+        assert_eq!(test.store.unread().unwrap()[&job], unread);
+        test.pass(3 * DAY);
+        test.wait_for_groups(if delete_unshipped { 0 } else { 1 });
+        if !delete_unshipped {
+            assert_eq!(test.groups_later(), 1);
+            test.store.delete_job("p", "j").await.unwrap();
+            assert!(test.store.unread().unwrap().is_empty());
+            test.pass(HOUR);
+            test.wait_for_groups(0);
+        }
     }
 }
 

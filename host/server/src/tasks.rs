@@ -86,6 +86,7 @@ fn add_stored_objects(service: &Service, task: &Task, shown: &mut Value) {
         Err(error @ PlanError::Sink(SinkError::UnknownStore(_))) => {
             json!({ "unseen": error.to_string() })
         }
+        Err(PlanError::Unreadable(reason)) => json!({ "unread": reason }),
         Err(error) => json!({ "error": error.to_string() }),
     };
     shown["found"] = Value::Null;

@@ -36,6 +36,9 @@ pub enum PlanError {
     /// The stored plan was deleted together with its task.
     #[error("the plan of the task was deleted together with the task")]
     Gone,
+    /// The output can't be read back from its destination.
+    #[error("{0}")]
+    Unreadable(&'static str),
     /// The rule has a target type that this version of logship does not ship to.
     #[error(
         "rules of type {0} are stored but not shipped: this version of logship ships to object stores (oss), SIEMs (siem), MaxCompute (odps) and Table Store (ots)"

@@ -30,3 +30,14 @@ impl SyncJob {
         self.id
     }
 }
+
+/// The logs that a job has not read yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unread {
+    /// The project of the Logstore.
+    pub project: String,
+    /// The Logstore.
+    pub logstore: String,
+    /// The receipt of the first of them, in Unix seconds.
+    pub since: u64,
+}

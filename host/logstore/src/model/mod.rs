@@ -30,7 +30,7 @@ pub use consumer_group::{Checkpoint, ConsumerGroup, GroupStatus};
 pub use data_source::StoredSource;
 pub use deletion::{DeletedLogstore, DeletedProject};
 pub use generation::{Generation, GenerationReason};
-pub use job::SyncJob;
+pub use job::{SyncJob, Unread};
 pub use log_group::{NewGroup, StoredGroup};
 pub use logstore::{FOREVER, Logstore, LogstoreSettings};
 pub use project::Project;

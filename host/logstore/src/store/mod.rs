@@ -34,6 +34,7 @@ mod shard_end;
 mod stage;
 mod stage_event;
 mod task;
+mod unread;
 mod verify;
 mod waiting_rules;
 mod wal;

@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::chain;
 use super::generation::remember_positions;
+use super::unread::kept_by_job;
 use crate::digest::Digest;
 use crate::error::StoreError;
 use crate::model::{Catalog, FOREVER, Logstore, Shard, ShippingRule};
@@ -45,6 +46,8 @@ const VACUUM_PAGES: u32 = 64;
 pub(super) struct Retention {
     /// The target types of rules whose unshipped logs are kept.
     kept_targets: Vec<&'static str>,
+    /// True if logs that a job has not read are kept.
+    keeps_unread: bool,
     /// The time of the last scan, in Unix microseconds.
     last_scan: u64,
     /// The shards that may have expired logs, served round robin, one step each.
@@ -53,8 +56,8 @@ pub(super) struct Retention {
     deleted: Option<Deleted>,
     /// True if the last step removed a shard.
     removed_shard: bool,
-    /// When the operator was last told that a rule keeps expired logs of a shard, in Unix microseconds.
-    told: HashMap<(i64, i64), u64>,
+    /// When the operator was last told that a rule or job keeps expired logs of a shard, in Unix microseconds.
+    told: HashMap<(&'static str, i64, i64), u64>,
 }
 
 /// The deletion of the oldest log groups of a shard.
@@ -72,6 +75,7 @@ impl Retention {
         let kept_targets = if options.delete_unshipped { vec![] } else { options.shipped_targets.clone() };
         Self {
             kept_targets,
+            keeps_unread: !options.delete_unshipped,
             last_scan: 0,
             expired: VecDeque::new(),
             deleted: None,
@@ -93,6 +97,8 @@ impl Retention {
         // Uses the current catalog: the logstore's time to live may have changed since the scan.
         let owner = owner_of(catalog, &shard);
         let Some(before) = expiry_cutoff(owner, now) else { return Ok(()) };
+        let unread = self.unread(connection, owner)?;
+        let before = unread.map_or(before, |(_, _, since)| before.min(since));
         let mut select = connection.prepare_cached(
             "SELECT id, length(body) FROM log_group WHERE id >= ?1 AND id < ?2 AND received < ?3 ORDER BY id LIMIT ?4",
         )?;
@@ -193,8 +199,15 @@ impl Retention {
                 }
                 continue;
             };
+            if let Some((job, name, _)) =
+                self.unread(connection, owner)?.filter(|(_, _, since)| *since <= received)
+            {
+                self.tell_kept(owner, shard, ("job", job, &name), before - received, time);
+                continue;
+            }
             match kept_by_rule(connection, &self.kept_targets, owner, shard)? {
                 Some((rule, position)) if shard.row(position) <= begin => {
+                    let rule = ("rule", rule.id, rule.name.as_str());
                     self.tell_kept(owner, shard, rule, before - received, time);
                 }
                 _ => self.expired.push_back(Arc::clone(shard)),
@@ -203,12 +216,24 @@ impl Retention {
         Ok(())
     }
 
-    /// Tells that a rule keeps expired logs: in a metric, and at times in the log.
+    /// Returns the job that keeps logs of a logstore, and the receipt of the first of them.
+    fn unread(
+        &self,
+        connection: &Connection,
+        owner: Option<&Logstore>,
+    ) -> Result<Option<(i64, String, u64)>, StoreError> {
+        match owner.filter(|_| self.keeps_unread) {
+            Some(Logstore { project, name, .. }) => kept_by_job(connection, project, name),
+            None => Ok(None),
+        }
+    }
+
+    /// Tells that a rule or a job keeps expired logs: in a metric, and at times in the log.
     fn tell_kept(
         &mut self,
         owner: Option<&Logstore>,
         shard: &Shard,
-        rule: &ShippingRule,
+        (kind, id, keeper): (&'static str, i64, &str),
         overdue: u64,
         now: u64,
     ) {
@@ -217,19 +242,20 @@ impl Retention {
             ("project", project.clone()),
             ("logstore", name.clone()),
             ("shard", shard.number.to_string()),
-            ("rule", rule.name.clone()),
+            (kind, keeper.to_owned()),
         ];
         metrics::gauge!("logship_retention_kept_seconds", &labels).set(overdue as f64);
-        let told = self.told.get(&(rule.id, shard.id));
+        let told = self.told.get(&(kind, id, shard.id));
         if told.is_none_or(|told| now.abs_diff(*told) >= TELL_INTERVAL) {
-            self.told.insert((rule.id, shard.id), now);
+            self.told.insert((kind, id, shard.id), now);
             tracing::warn!(
                 project,
                 logstore = name,
                 shard = shard.number,
-                rule = rule.name,
+                kind,
+                keeper,
                 overdue_seconds = overdue,
-                "expired logs are kept, because a rule has not shipped them: see `logship rule show`, delete the rule, or set retention.delete-unshipped"
+                "expired logs are kept, because a rule or job has not read them: see `logship {kind} show`, delete it, or set retention.delete-unshipped"
             );
         }
     }

@@ -62,7 +62,9 @@ pub(crate) async fn show(service: &Arc<Service>, project: &str, name: &str) -> R
     let job = find(service, project, name).await?;
     let number = job.number();
     let (_, last) = read(service, move |store| store.runs(number, 0, 1)).await?;
+    let unread = read(service, Store::unread).await?;
     let mut shown = show::job(&job, last.first());
+    shown["unreadSince"] = json!(unread.get(&number).map(|unread| unread.since));
     shown["script"] = job.configuration.clone();
     Ok(Reply::json(&shown))
 }

@@ -79,6 +79,7 @@ pub(super) async fn job(client: &Client, name: &str, report: Report) -> Result<(
         ("time zone", text(&job["timeZone"])),
         ("next run", time(&job["nextRun"])),
         ("skipped runs", text(&job["skippedRuns"])),
+        ("keeps logs", keeps(&job["unreadSince"])),
         ("changed", time(&job["lastModifyTime"])),
     ];
     for (name, value) in shown.iter().filter(|(_, value)| !value.is_empty()) {
@@ -86,6 +87,15 @@ pub(super) async fn job(client: &Client, name: &str, report: Report) -> Result<(
     }
     outln!("\n{:#}", job["script"]);
     Ok(())
+}
+
+/// Describes the logs that a job has not read.
+fn keeps(since: &Value) -> String {
+    if since.is_null() {
+        String::new()
+    } else {
+        format!("that arrived since {}, until they are read", time(since))
+    }
 }
 
 pub(super) async fn runs(client: &Client, name: &str, limit: usize, report: Report) -> Result<(), Failure> {

@@ -71,6 +71,16 @@ pub enum RunError {
         /// The table and the partition.
         place: String,
     },
+    /// Logs of the window may be deleted.
+    #[error(
+        "the logstore's time to live may have deleted logs of shard {shard} that arrived from {begin} on, before they were read: nothing was written. `logship job run` writes the rows of those that are left"
+    )]
+    MayBeExpired {
+        /// The shard.
+        shard: u32,
+        /// The begin of the window, in Unix seconds.
+        begin: u64,
+    },
     /// A shard has more blocks than a session can have for it.
     #[error("shard {shard} has more than {blocks} blocks: divide the window into smaller ones")]
     TooManyBlocks {
@@ -160,7 +170,7 @@ impl RunError {
             Self::TableChanged(_) => "TableChanged",
             Self::Stage(_) => "StageFailed",
             Self::Remote(_) => "SourceUnavailable",
-            Self::Expired { .. } => "LogsExpired",
+            Self::Expired { .. } | Self::MayBeExpired { .. } => "LogsExpired",
             Self::DirtyRows { .. } => "TooManyDirtyRows",
             Self::Unclear { .. } => "CommitUnclear",
             Self::SessionGone(_) => "SessionGone",
@@ -176,6 +186,7 @@ impl RunError {
             | Self::Future { .. }
             | Self::TableChanged(_)
             | Self::Expired { .. }
+            | Self::MayBeExpired { .. }
             | Self::TooManyBlocks { .. }
             | Self::Duplicates { .. }
             | Self::DirtyRows { .. }

@@ -7,7 +7,7 @@
 //!   logs. `remote`: logs of other services.
 //! - `attempt`: an attempt of a run; `progress` and `rate`: its progress and its speed. `step`: points at which tests
 //!   abort the process.
-//! - [`schedule`]: due runs. `runner`: runs them.
+//! - [`schedule`]: due runs. `runner`: runs them. `unread`: the logs that they have not read, which retention keeps.
 //! - `run_table`: the table of a run, for its dirty rows.
 //! - [`requests`]: what clients ask for. `duplicates`: rows that would be appended twice. [`preview`] and [`ddl`]: parts of it. [`error`]: errors of runs.
 
@@ -30,6 +30,7 @@ mod runner;
 pub mod schedule;
 mod step;
 pub mod target;
+mod unread;
 
 #[cfg(test)]
 mod tests;

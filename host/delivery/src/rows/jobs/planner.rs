@@ -19,6 +19,8 @@ use super::target::Target;
 use crate::rows::Sources;
 use crate::rows::encode_maxcompute::utc_offset;
 
+const SECONDS_OF_A_DAY: u64 = 86_400;
+
 /// The parts of the service that make plans.
 #[derive(Debug, Clone)]
 pub(super) struct Planner {
@@ -67,6 +69,19 @@ impl Planner {
         let (blocks, checked) = (Arc::clone(&self.blocks), plan.clone());
         blocking(move || blocks.check(&checked)).await?;
         Ok(plan)
+    }
+
+    /// Checks that retention has deleted no logs of the window of a plan. Without this check, they would be missing in its
+    /// rows without a word.
+    ///
+    /// # Errors
+    /// If logs of the window may be deleted.
+    pub(super) async fn check_kept(&self, plan: &RunPlan, now: u64) -> Result<(), RunError> {
+        if plan.remote.is_some() {
+            return Ok(());
+        }
+        let (store, plan) = (Arc::clone(&self.store), plan.clone());
+        blocking(move || check_kept(&store, &plan, now)).await
     }
 
     /// Opens the tables of a plan.
@@ -192,6 +207,24 @@ fn ranges(store: &Store, project: &str, logstore: &str, window: Window) -> Resul
         Ok(Some(ShardRange { shard: shard.number, begin, end, bytes }))
     };
     Ok(found.shards.iter().filter_map(|shard| range(shard).transpose()).collect::<Result<_, _>>()?)
+}
+
+/// Checks that retention has deleted no logs of the window of a plan. Blocks.
+fn check_kept(store: &Store, plan: &RunPlan, now: u64) -> Result<(), RunError> {
+    let catalog = store.catalog();
+    let logstore = catalog.logstore(&plan.project, &plan.logstore)?;
+    let begin = plan.window.begin;
+    if begin >= now.saturating_sub(u64::from(logstore.ttl) * SECONDS_OF_A_DAY) {
+        return Ok(());
+    }
+    for shard in &logstore.shards {
+        let has_deleted = shard.groups_between(0, shard.begin()) > 0 && shard.last_received() >= begin;
+        // All stored logs arrived in the window or later, so some of the deleted ones may have.
+        if has_deleted && store.position_at(shard, begin)? == shard.begin() {
+            return Err(RunError::MayBeExpired { shard: shard.number, begin });
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -135,6 +135,7 @@ impl Jobs {
         let (jobs, store) = (self.read(|store| store.jobs(None)).await?, Arc::clone(&self.store));
         let next = create_due(&store, &jobs, now).await?;
         let active = self.read(Store::active_runs).await?;
+        self.save_unread(&active).await?;
         let retries = active.iter().filter_map(|run| run.next_attempt).map(|next| next.div_ceil(1_000_000));
         let next = next.into_iter().chain(retries.filter(|next| *next > now)).min();
         let mut running = self.running();
@@ -220,6 +221,9 @@ impl Jobs {
         let plan = self.planner.plan(&run.project, job, context(job, run.scheduled, &parameters)).await?;
         if plan.window.end > now {
             return Err(RunError::Future { end: plan.window.end });
+        }
+        if matches!(run.trigger, RunTrigger::Schedule | RunTrigger::Backfill) {
+            self.planner.check_kept(&plan, now).await?;
         }
         if run.trigger == RunTrigger::Schedule {
             // The windows of a schedule join. Requests may have written some of them before.

@@ -37,8 +37,8 @@ struct Test {
 fn open(folder: &Path, now: &Arc<AtomicU64>) -> Arc<Store> {
     let now = Arc::clone(now);
     let clock: Clock = Arc::new(move || now.load(Ordering::Relaxed));
-    let uptime = Arc::clone(&clock);
-    Arc::new(Store::open(folder, Options { clock, uptime, ..Options::default() }).unwrap())
+    let (uptime, since_boot) = (Arc::clone(&clock), Arc::clone(&clock));
+    Arc::new(Store::open(folder, Options { clock, uptime, since_boot, ..Options::default() }).unwrap())
 }
 
 fn start(store: &Arc<Store>, tables: &Arc<Memory>, folder: &Path) -> Arc<Jobs> {
@@ -132,6 +132,13 @@ impl Test {
         self.store.job("p", "j").unwrap()
     }
 
+    /// The number of stored log groups.
+    fn groups(&self) -> u64 {
+        let catalog = self.store.catalog();
+        let shards = &catalog.logstore("p", "access").unwrap().shards;
+        shards.iter().map(|shard| shard.groups_between(shard.begin(), shard.end())).sum()
+    }
+
     /// The runs, oldest first.
     fn runs(&self) -> Vec<JobRun> {
         let (_, mut runs) = self.store.runs(self.job().number(), 0, 10_000).unwrap();
@@ -185,6 +192,36 @@ async fn simulated_day_has_288_windows_without_gap_or_overlap() {
     assert_eq!(ids, (0..DAY / MINUTE - 5).collect::<Vec<_>>());
     assert_eq!(test.tables.partitions().len(), 288);
     assert_eq!(test.job().skipped, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn retention_keeps_what_a_schedule_has_not_read() {
+    let test = Test::new(|_| ()).await;
+    test.settle().await;
+    let since =
+        |test: &Test| test.store.unread().unwrap().get(&test.job().number()).map(|unread| unread.since);
+    assert_eq!(since(&test), Some(MIDNIGHT - 5 * MINUTE), "the window of the next run");
+    test.set(MIDNIGHT + 7);
+    test.put(0).await;
+    test.put(1).await;
+    // No run for 40 days, with a time to live of 30 days.
+    test.set(MIDNIGHT + 40 * DAY);
+    test.store.confirm_clock();
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_eq!(test.groups(), 2);
+    // Too many runs to catch up are skipped, and their logs are given up.
+    test.settle().await;
+    for minute in 0..100 {
+        test.set(MIDNIGHT + 40 * DAY + minute * 2);
+        tokio::time::sleep(Duration::from_millis(if test.groups() > 0 { 100 } else { 0 })).await;
+    }
+    assert_eq!((test.groups(), since(&test)), (0, Some(MIDNIGHT + 40 * DAY - 5 * MINUTE)));
+    let job = test.job();
+    let skipped = ("20261201001000", "20261201001100");
+    let runs = test.jobs.backfill(&job, skipped, RunRequest::default()).await.unwrap();
+    test.settle().await;
+    let run = test.store.run(job.number(), runs[0]).unwrap();
+    assert_eq!((run.state, run.code.as_str()), (RunState::Failed, "LogsExpired"), "{}", run.message);
 }
 
 #[tokio::test(flavor = "multi_thread")]

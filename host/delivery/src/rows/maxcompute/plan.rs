@@ -8,6 +8,7 @@ use logship_logstore::TaskId;
 use logship_registry::Registry;
 use logship_runtime::stage::{Identity, StageError};
 use logship_sink::maxcompute::{TableRef, TableSchema};
+use logship_sink::object::ObjectInfo;
 use logship_source::shard_reader::{ShardReader, Slice};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -20,7 +21,7 @@ use super::rule::MaxComputeRows;
 use super::upload::Upload;
 use crate::dead_letter::{Origin, RowWork};
 use crate::engine::batch::Attempt;
-use crate::engine::error::{Failure, TaskError};
+use crate::engine::error::{Failure, PlanError, TaskError};
 use crate::engine::plan::Plan;
 use crate::engine::work::{BatchPlan, Prepared};
 use crate::rows::DirtyRow;
@@ -113,7 +114,14 @@ impl Plan for RowPlan {
     }
 }
 
+/// Why a task can't be verified.
+const UNREADABLE: &str = "rows of MaxCompute are not read back: a partition has the rows of many tasks, and no order. Count them there, by a column with the log's cursor";
+
 impl BatchPlan for RowPlan {
+    fn find(&self, _object: &str) -> Result<Option<ObjectInfo>, PlanError> {
+        Err(PlanError::Unreadable(UNREADABLE))
+    }
+
     fn prepare<'p>(
         &'p self,
         attempt: &Attempt<'_>,
