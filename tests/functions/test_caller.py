@@ -43,6 +43,27 @@ class Objects(CallerCase):
                 self.assertEqual(self.store.read(task["object"]), self.store.read(expected["object"]))
                 self.assertEqual(rule.replay(task), self.store.read(task["object"]))
 
+    def test_counts_lost_values_like_rule_without_function(self):
+        lines = ['{"id":"1"}', '{"id":"x","other":"no column"}', '{"id":"9223372036854775808","price":"frei é"}', '{"id":"y"}']
+        (self.folder / "logs.ndjson").write_text("\n".join(lines))
+        columns = ("--format", "parquet", "--columns", "id:int64,price:double", "--compression", "none")
+        for number, rules in enumerate(({RULE: self.to_store()}, {RULE: {}})):
+            with self.subTest(rules):
+                self.begin(rules, encoder="encode-parquet")
+                self.serve()
+                rule = self.rule(*columns, logs=0, groups=0)
+                direct = self.served.rule(rule.logstore, "lake", *columns, name=f"direct-{number}")
+                self.served.command("put", rule.logstore.name, str(self.folder / "logs.ndjson"))
+                succeeded = lambda: all(  # noqa: E731
+                    [task["taskStatus"] for task in each.tasks()] == ["success"] for each in (direct, rule)
+                )
+                wait_for(succeeded, PATIENCE, self.served.log.read_text, 0.1)
+                (expected,), (task,) = direct.tasks(), rule.tasks()
+                self.assertEqual(expected["lostValues"], 4)
+                for fact in "lostValues", "lostByColumn":
+                    self.assertEqual(task[fact], expected[fact], fact)
+                self.assertIn("is not a finite double", self.served.command("task", "show", task["id"]))
+
     def test_each_range_becomes_one_object(self):
         self.begin()
         self.serve()

@@ -75,6 +75,34 @@ class Objects(unittest.TestCase):
                 self.assertEqual((answer.fact("sha256"), answer.fact("rows")), (digest, "3000"))
                 self.assertEqual(answer.fact("key").partition(".")[2], suffix)
 
+    def assert_tells_lost_values(self, application):
+        """It tells the values that this call lost, and none of an earlier call in the same instance."""
+        lossy = json.dumps({"a": "é\n", "z": "1"})[:-1].encode() + b', "a": "2"}\n'
+        refused = application.ship("lake", lossy + b"no log\n")
+        self.assertEqual(refused.status, 400)
+        for number in range(3):
+            clean = application.ship("lake", b'{"a":"1"}\n', task=f"1760000089123456789_{number}")
+            self.assertEqual((clean.status, clean.fact("lost")), (200, None), clean.body[:500])
+            answer = application.ship("lake", lossy * 2)
+            self.assertEqual(answer.status, 200, answer.body[:500])
+            lost = {"count": 2, "example": "é\n", "reason": "is not the last value of its key"}
+            self.assertEqual(json.loads(answer.fact("lost")), {"total": 2, "columns": {"a": lost}})
+
+    def test_tells_lost_values(self):
+        self.assert_tells_lost_values(Application(self, manifest({"lake": {}})))
+
+    def test_composed_function_tells_lost_values(self):
+        """The encoder itself answers, as on Spin: this program only runs the composed component."""
+        folder = temporary_folder(self)
+        text = manifest({"lake": {}})
+        (folder / "spin.toml").write_text(text)
+        whole = folder / "whole.wasm"
+        command = [PROGRAM, "function", "compose", folder / "spin.toml", "-o", whole]
+        subprocess.run(command, check=True, capture_output=True)
+        head, _, _ = text.partition("[component.trigger-http.dependencies]")
+        source = next(line for line in head.splitlines() if line.startswith("source = "))
+        self.assert_tells_lost_values(Application(self, head.replace(source, f'source = "{whole}"')))
+
     def test_runs_transformer_fused_with_encoder(self):
         lines, file = logs(), temporary_folder(self) / "fused.wasm"
         fuse = [PROGRAM, "compose", "--transform", "transform-fields", "--encoder", "encode-json", "-o", file]

@@ -7,6 +7,7 @@ from kit import shipping
 from kit.application import Application, manifest, stage
 from kit.fakes.proxy import FaultyProxy
 from kit.object_stores import ID, REGION, SECRET, S3Server
+from kit.process import temporary_folder
 from kit.shipping import NEVER, numbers, put
 from kit.waiting import wait_for
 
@@ -47,6 +48,7 @@ class CallerCase(unittest.TestCase):
 
     def setUp(self):
         self.store = S3Server(self)
+        self.folder = temporary_folder(self)
 
     def to_store(self, **more):
         """A rule of the function that delivers to the store."""

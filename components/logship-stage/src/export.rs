@@ -11,6 +11,7 @@ use crate::bindings::losses::exports::logship::losses::losses as wit_losses;
 use crate::bindings::renderer::exports::logship::object_path::renderer as wit_path;
 use crate::bindings::row_encoder::exports::logship::rows::row_encoder as wit_rows;
 use crate::bindings::transformer::exports::logship::transform::transformer as wit_transform;
+use crate::losses;
 use crate::{Batch, Compressor, Encoder, Error, Formatter, Loss, Renderer, RowEncoder, Transformer};
 
 /// The component that an [`Encoder`] becomes.
@@ -31,6 +32,10 @@ impl<E: Encoder> wit_encode::Guest for EncoderComponent<E> {
 
 impl<E: Encoder> wit_encode::GuestObject for Object<E> {
     fn open(config: String) -> Result<wit_encode::Object, wit_encode::Error> {
+        if config == losses::QUESTION {
+            let (path, reason) = (losses::PATH.to_owned(), losses::to_json(&LOSSES.take()));
+            return Err(wit_encode::Error::InvalidConfig(wit_encode::ConfigProblem { path, reason }));
+        }
         Ok(wit_encode::Object::new(Self(RefCell::new(E::open(&config)?))))
     }
 

@@ -1,5 +1,7 @@
 use std::collections::{HashMap, HashSet};
 
+use serde_json::{Value, json};
+
 pub use crate::bindings::losses::exports::logship::losses::losses::Loss;
 
 use crate::{Batch, Repeats};
@@ -9,6 +11,21 @@ const MAX_EXAMPLE: usize = 80;
 
 /// The reason why a repeated value is lost.
 const REPEATED: &str = "is not the last value of its key";
+
+/// The configuration by which a function asks for the lost values: see `wit/deps/losses`.
+pub(crate) const QUESTION: &str = r#"{"logship:take-losses":true}"#;
+
+/// The path of the answer to [`QUESTION`].
+pub(crate) const PATH: &str = "logship:take-losses";
+
+/// Returns lost values as JSON.
+pub(crate) fn to_json(losses: &[Loss]) -> String {
+    let to_json = |loss: &Loss| {
+        let Loss { column, count, example, reason } = loss;
+        json!({ "column": column, "count": count, "example": example, "reason": reason })
+    };
+    Value::from(losses.iter().map(to_json).collect::<Vec<_>>()).to_string()
+}
 
 /// Collects the values that an object cannot hold, by column or field.
 ///
@@ -78,5 +95,20 @@ impl Losses {
     pub fn take(&mut self) -> Vec<Loss> {
         self.places.clear();
         std::mem::take(&mut self.found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answer_is_json() {
+        let loss =
+            Loss { column: "a\"\n".into(), count: 2, example: "é".into(), reason: "is not an int64".into() };
+        let expected = r#"[{"column":"a\"\n","count":2,"example":"é","reason":"is not an int64"}]"#;
+        assert_eq!((to_json(&[loss]).as_str(), to_json(&[]).as_str()), (expected, "[]"));
+        let question: Value = serde_json::from_str(QUESTION).unwrap();
+        assert_eq!(question[PATH], true);
     }
 }

@@ -9,6 +9,7 @@ use spin_sdk::http::{self, FullBody};
 use spin_sdk::wasip3::http::types::ErrorCode;
 
 use crate::call::Call;
+use crate::losses::LOST;
 use crate::object::Object;
 use crate::problem::Problem;
 use crate::rule::Deliver;
@@ -90,7 +91,7 @@ impl Stored {
 }
 
 fn headers(call: &Call, object: &Object, stored: Stored) -> Vec<(&'static str, String)> {
-    vec![
+    let mut headers = vec![
         ("x-logship-task", call.task.to_string()),
         ("x-logship-key", object.key.clone()),
         ("x-logship-rows", object.rows.to_string()),
@@ -98,7 +99,9 @@ fn headers(call: &Call, object: &Object, stored: Stored) -> Vec<(&'static str, S
         ("x-logship-stored-bytes", stored.bytes.to_string()),
         (object.digest_kind.header(), stored.digest),
         (STAGES, stored.stages),
-    ]
+    ];
+    headers.extend(object.losses.header().map(|losses| (LOST, losses)));
+    headers
 }
 
 /// Puts an object to the presigned URL of the call. The caller signed the URL for the object's key.

@@ -7,7 +7,7 @@
 //! - [`call`]: the parameters of a call: rule, task, shard, range.
 //! - [`rule`]: the function's rules, from its variables.
 //! - [`body`]: parses the body as batches; [`announcement`]: messages that announce a batch.
-//! - [`stages`]: the imported stages; [`object`]: render, encode, compress.
+//! - [`stages`]: the imported stages; [`object`]: render, encode, compress; [`losses`]: values that are not in the object.
 //! - [`deliver`]: delivery of objects, to [`s3`] among others; [`hec`]: delivery of events; [`digest`]: digests of
 //!   objects.
 //! - [`problem`]: errors for the caller.
@@ -26,6 +26,7 @@ pub mod call;
 pub mod deliver;
 pub mod digest;
 pub mod hec;
+pub mod losses;
 pub mod object;
 pub mod problem;
 pub mod rule;

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::body::Body;
 use crate::call::Call;
 use crate::digest::Digest;
+use crate::losses::Losses;
 use crate::problem::Problem;
 use crate::rule::{Deliver, Rule};
 use crate::stages::compressor::{self, SuffixPlace};
@@ -32,6 +33,8 @@ pub struct Object {
     pub digest: String,
     /// The name and version of each stage used.
     pub stages: String,
+    /// The values of the logs that it cannot hold.
+    pub losses: Losses,
 }
 
 /// Makes the object of a call's logs. The same rule, stages, task and logs give the same object.
@@ -46,6 +49,8 @@ pub fn make(rule: &Rule, call: &Call, body: &Body) -> Result<Object, Problem> {
             "the caller expects the key {expected:?}, but this function makes {key:?}: use the same renderer and settings on both sides"
         )));
     }
+    // Those of a call that failed.
+    drop(Losses::take());
     let mut writer = plan.open()?;
     // Each batch is freed before the next is parsed, because allocating fresh memory takes most of a call's time.
     body.for_each_batch(call.task.created_time(), |batch| writer.push(&batch))?;
@@ -63,6 +68,7 @@ pub fn make(rule: &Rule, call: &Call, body: &Body) -> Result<Object, Problem> {
         digest_kind,
         digest: digest_kind.of(&bytes),
         stages: plan.stages(),
+        losses: Losses::take(),
         bytes,
     })
 }

@@ -10,6 +10,8 @@
 
 use std::sync::Arc;
 
+use serde_json::{Value, json};
+
 use logship_spin_runtime::application::ImportProvider;
 use logship_spin_runtime::compose::ComponentFile;
 use logship_spin_runtime::runtime::State;
@@ -25,7 +27,7 @@ use logship_registry::embedded::FUNCTIONS;
 use logship_registry::{Registry, digest};
 use logship_runtime::stage::{
     CompressedObject, CompressorStage, EncodedObject, EncoderStage, FormatterStage, FormattingSession, Kind,
-    RendererStage, Request, Stage, StageError,
+    Loss, RendererStage, Request, Stage, StageError,
 };
 
 /// Stages for functions. The registry loads one component for each import of a function.
@@ -125,18 +127,29 @@ impl Imports<'_> {
         let description = stage.description().clone();
         self.function("describe", move |_, (): ()| Ok(description.clone()))?;
         let stage = Arc::clone(stage);
-        self.function("[static]object.open", move |table, (config,): (String,)| {
-            store_resource(table, to_contract(stage.open(&config), refusal)?)
+        self.function("[static]object.open", move |state, (config,): (String,)| {
+            if config == TAKE_LOSSES {
+                let (path, reason) = (
+                    TAKE_LOSSES_PATH.to_owned(),
+                    losses_to_json(&std::mem::take(state.notes::<Vec<Loss>>())),
+                );
+                return Ok(Err(Error::InvalidConfig(ConfigProblem { path, reason })));
+            }
+            store_resource(state.table(), to_contract(stage.open(&config), refusal)?)
         })?;
-        self.function("[method]object.push", move |table, (object, batch): (Object, LogBatch)| {
-            to_contract(table.get_mut(&object)?.push(&batch), refusal)
+        self.function("[method]object.push", move |state, (object, batch): (Object, LogBatch)| {
+            to_contract(state.table().get_mut(&object)?.push(&batch), refusal)
         })?;
-        self.function("[method]object.size", |table, (object,): (Object,)| {
-            Ok(table.get_mut(&object)?.size()?)
+        self.function("[method]object.size", |state, (object,): (Object,)| {
+            Ok(state.table().get_mut(&object)?.size()?)
         })?;
-        self.function("[static]object.finish", move |table, (object,): (Object,)| {
-            // The answer of a function has no place for lost values.
-            to_contract(table.delete(object)?.finish().map(|(bytes, _)| bytes), refusal)
+        self.function("[static]object.finish", move |state, (object,): (Object,)| {
+            let finished = state.table().delete(object)?.finish();
+            let finished = finished.map(|(bytes, losses)| {
+                state.notes::<Vec<Loss>>().extend(losses);
+                bytes
+            });
+            to_contract(finished, refusal)
         })
     }
 
@@ -156,14 +169,14 @@ impl Imports<'_> {
         let description = stage.description().clone();
         self.function("describe", move |_, (): ()| Ok(description.clone()))?;
         let stage = Arc::clone(stage);
-        self.function("[static]object.open", move |table, (config,): (String,)| {
-            store_resource(table, to_contract(stage.open(&config), refusal)?)
+        self.function("[static]object.open", move |state, (config,): (String,)| {
+            store_resource(state.table(), to_contract(stage.open(&config), refusal)?)
         })?;
-        self.function("[method]object.push", move |table, (object, bytes): (Object, Vec<u8>)| {
-            to_contract(table.get_mut(&object)?.push(&bytes), refusal)
+        self.function("[method]object.push", move |state, (object, bytes): (Object, Vec<u8>)| {
+            to_contract(state.table().get_mut(&object)?.push(&bytes), refusal)
         })?;
-        self.function("[static]object.finish", move |table, (object,): (Object,)| {
-            to_contract(table.delete(object)?.finish(), refusal)
+        self.function("[static]object.finish", move |state, (object,): (Object,)| {
+            to_contract(state.table().delete(object)?.finish(), refusal)
         })
     }
 
@@ -184,18 +197,18 @@ impl Imports<'_> {
         let description = stage.description().clone();
         self.function("describe", move |_, (): ()| Ok(description.clone()))?;
         let stage = Arc::clone(stage);
-        self.function("[static]session.open", move |table, (config,): (String,)| {
-            store_resource(table, to_contract(stage.open(&config), refusal)?)
+        self.function("[static]session.open", move |state, (config,): (String,)| {
+            store_resource(state.table(), to_contract(stage.open(&config), refusal)?)
         })?;
-        self.function("[method]session.push", move |table, (session, batch): (Session, LogBatch)| {
-            to_contract(table.get_mut(&session)?.push(&batch), refusal)
+        self.function("[method]session.push", move |state, (session, batch): (Session, LogBatch)| {
+            to_contract(state.table().get_mut(&session)?.push(&batch), refusal)
         })
     }
 
     fn function<P, R>(
         &mut self,
         name: &str,
-        function: impl Fn(&mut ResourceTable, P) -> wasmtime::Result<R> + Send + Sync + 'static,
+        function: impl Fn(&mut State, P) -> wasmtime::Result<R> + Send + Sync + 'static,
     ) -> wasmtime::Result<()>
     where
         P: ComponentNamedList + Lift + 'static,
@@ -203,12 +216,12 @@ impl Imports<'_> {
     {
         let has_deadline = self.has_deadline;
         self.interface.func_wrap(name, move |mut store, parameters: P| {
-            let table = store.data_mut().table();
+            let state = store.data_mut();
             let is_multi_threaded = || Handle::current().runtime_flavor() != RuntimeFlavor::CurrentThread;
             let returned = if has_deadline && is_multi_threaded() {
-                block_in_place(|| function(table, parameters))
+                block_in_place(|| function(state, parameters))
             } else {
-                function(table, parameters)
+                function(state, parameters)
             };
             Ok((returned?,))
         })
@@ -220,6 +233,20 @@ impl Imports<'_> {
             Ok(())
         })
     }
+}
+
+/// The configuration by which a function asks an encoder for the lost values, and the path of the answer: see
+/// `wit/deps/losses`. The stage itself reports them to this host.
+const TAKE_LOSSES: &str = r#"{"logship:take-losses":true}"#;
+const TAKE_LOSSES_PATH: &str = "logship:take-losses";
+
+/// Returns lost values as JSON.
+fn losses_to_json(losses: &[Loss]) -> String {
+    let to_json = |loss: &Loss| {
+        let Loss { column, count, example, reason } = loss;
+        json!({ "column": column, "count": count, "example": example, "reason": reason })
+    };
+    Value::from(losses.iter().map(to_json).collect::<Vec<_>>()).to_string()
 }
 
 /// Converts a stage's answer to the contract's types. Rejections become contract errors. Any other error ends

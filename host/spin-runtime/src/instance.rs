@@ -41,6 +41,7 @@ impl InstanceConfig {
             outbound: self.outbound.clone(),
             variables: Arc::clone(&self.variables),
             limits,
+            notes: None,
             _ticking: Running::begin(),
         };
         let mut store = Store::new(&self.engine, state);

@@ -1,5 +1,6 @@
 //! The state of an instance.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -19,6 +20,8 @@ pub struct State {
     pub(crate) outbound: Outbound,
     pub(crate) variables: Arc<BTreeMap<String, String>>,
     pub(crate) limits: StoreLimits,
+    /// What the host's imports keep for the instance.
+    pub(crate) notes: Option<Box<dyn Any + Send>>,
     /// Interrupts the instance's code at each tick, also after its calls.
     pub(crate) _ticking: Running,
 }
@@ -27,6 +30,13 @@ impl State {
     /// Returns the instance's resources, including those of its imports.
     pub fn table(&mut self) -> &mut ResourceTable {
         &mut self.table
+    }
+
+    /// Returns what the host's imports keep for the instance. All imports use the same type.
+    pub fn notes<T: Default + Send + 'static>(&mut self) -> &mut T {
+        let kept = self.notes.take().and_then(|notes| notes.downcast::<T>().ok()).unwrap_or_default();
+        let notes = self.notes.insert(kept);
+        notes.downcast_mut().unwrap_or_else(|| unreachable!("the type was inserted"))
     }
 }
 

@@ -1,6 +1,6 @@
 //! A call of a function, and its answer.
 
-use logship_logstore::Heads;
+use logship_logstore::{Heads, LostValues};
 use logship_sink::staged_file::FinishedFile;
 use logship_source::group_list::GroupList;
 
@@ -38,6 +38,8 @@ pub(crate) struct Answer {
     pub(crate) sha256: String,
     /// The stages that made it: name and version of each.
     pub(crate) stages: String,
+    /// The values of the logs that the object cannot hold. Older functions don't tell.
+    pub(crate) lost: LostValues,
     /// The object, unless the function delivered it.
     pub(crate) object: Option<FinishedFile>,
 }

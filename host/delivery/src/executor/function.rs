@@ -18,6 +18,7 @@ use crate::executor::client::{Client, read_up_to, text};
 use crate::executor::error::{CallError, Retry};
 use crate::executor::fleet::Fleet;
 use logship_config::function::{FunctionConfig, MAX_RAW_BYTES};
+use logship_logstore::LostValues;
 use logship_sink::error::SinkError;
 use logship_sink::object::ObjectSink;
 use logship_sink::staged_file::{FinishedFile, StagedFile};
@@ -270,12 +271,13 @@ impl Function {
         };
         let sha256 = header("x-logship-sha256").filter(|sha256| sha256.len() == 64);
         let stages = header("x-logship-stages").unwrap_or_default();
+        let lost = lost_values(header("x-logship-lost").as_deref());
         if header("x-logship-delivered").is_some() {
             let sha256 = sha256.ok_or_else(|| self.client.unexpected(status))?;
             // A connection can be reused only after the end of the answer.
             let body = read_up_to(&mut response, MAX_EMPTY_BODY).await;
             self.record_stall(body.len(), answered);
-            return Ok(Answer { raw_bytes, stored_bytes, sha256, stages, object: None });
+            return Ok(Answer { raw_bytes, stored_bytes, sha256, stages, lost, object: None });
         }
         let (file, xxh3) = self.download(response, expected.key, sink).await?;
         self.record_stall(file.bytes as usize, answered);
@@ -291,7 +293,7 @@ impl Function {
             return Err(CallError::new(Retry::Soon, problem));
         }
         let sha256 = file.sha256.clone();
-        Ok(Answer { raw_bytes, stored_bytes, sha256, stages, object: Some(file) })
+        Ok(Answer { raw_bytes, stored_bytes, sha256, stages, lost, object: Some(file) })
     }
 
     /// Records the time between the head and the end of an answer. Warns if answers stall.
@@ -341,6 +343,16 @@ const SPEC: &str = "x-logship-rule";
 const DELIVERS: &str = "x-logship-delivers";
 const HEAD_BEFORE: &str = "x-logship-head-before";
 const HEAD: &str = "x-logship-head";
+
+/// Returns the lost values in the header of an answer.
+fn lost_values(header: Option<&str>) -> LostValues {
+    let mut lost = LostValues::default();
+    if let Some(told) = header.and_then(|header| serde_json::from_str(header).ok()) {
+        // Bounds the number of columns.
+        lost.merge(told);
+    }
+    lost
+}
 
 /// Returns the limits of calls in the description of a rule. Functions of older versions have none.
 fn limits(headers: &HeaderMap) -> Option<ListLimits> {

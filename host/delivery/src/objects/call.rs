@@ -87,8 +87,9 @@ impl ObjectPlan {
             }
         };
         Step::Made.reached();
-        let Answer { raw_bytes, stored_bytes, sha256, stages, object } = response;
+        let Answer { raw_bytes, stored_bytes, sha256, stages, lost, object } = response;
         attempt.record_expansion(raw_bytes, read as u64);
+        attempt.save_lost(lost)?;
         let manifest = ObjectManifest { rows, raw_bytes, stored_bytes, sha256, objects: vec![] };
         attempt.save_manifest(end, manifest)?;
         let is_new = match object {
