@@ -1,7 +1,11 @@
 """Jobs whose service is killed, whose requests fail, and which are stopped: each row is there once, or not at all."""
 
 import itertools
+import time
 
+import pytest
+
+from kit import soak
 from kit.fakes.maxcompute import FLOW_EXCEEDED, INTERNAL_ERROR, LOST_ANSWER, Refuse
 from kit.jobs import GUIDE, Case, window
 from kit.waiting import PATIENCE, wait_for
@@ -35,6 +39,42 @@ class Crashes(Case):
                 run = self.wait_for_end(run["id"], name)
                 self.assertEqual((run["state"], run["rows"], run["attempts"]), ("success", 4000, 2), run["message"])
                 self.assertEqual(self.rows(f"pt={name}"), rows)
+
+
+class Many(Case):
+    """Many logs of eight shards. The service is killed at each step of one run, and each request fails once."""
+
+    shards = 8
+
+    @pytest.mark.soak
+    def test_many_logs_of_eight_shards(self):
+        count = soak.scaled(1_000_000, least=104_000, step=8_000)
+        rows = self.put_many(count)
+        end = self.end_second()
+        self.create(APPEND)
+        begun = time.monotonic()
+        for number, step in enumerate(STEPS):
+            if self.service.is_alive():
+                self.service.terminate()
+                self.service.code()
+            self.service.environment = {"FAILPOINT": f"Run{step}"}
+            self.service.start()
+            if number == 0:
+                self.service.run("job", "run", "job", "--no-wait", *window(self.begin, end))
+            self.assertEqual(self.service.process.wait(PATIENCE), -6, step)
+            fault = [FLOW_EXCEEDED, INTERNAL_ERROR, Refuse(500, "InternalServerError", before=False), LOST_ANSWER][number % 4]
+            self.maxcompute.clear()
+            for operation in {"method": "POST", "query": "uploads"}, {"method": "PUT"}, {"method": "GET", "query": "uploadid"}:
+                self.maxcompute.inject(fault, **operation)
+        self.service.environment = {}
+        self.service.start()
+        (run,) = self.runs("job")
+        run = self.wait_for_end(run["id"])
+        self.assertEqual((run["state"], run["rows"]), ("success", count), run["message"])
+        self.assertEqual(self.rows("pt=all"), rows)
+        shards = self.show(run["id"])["shards"]
+        self.assertEqual(len(shards), 8)
+        print(f"{count} logs, {run['attempts']} attempts, {len(self.maxcompute.requests)} requests, {time.monotonic() - begun:.0f} s")
 
 
 class Faults(Case):
