@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use logship_config::job::template::parse_time;
+use logship_config::job::template::{Template, parse_time};
 use logship_config::job::{Job, JobError};
 use logship_logstore::{JobRun, NewRun, RunState, RunTrigger, StoreError, SyncJob};
 use serde_json::Value;
@@ -15,7 +15,7 @@ use super::plan::RunPlan;
 use super::preview::{self, JobPreview};
 use super::runner::{Jobs, LONGEST_WAIT};
 use super::schedule;
-use super::target::{Target, context, parameters, shown, stored_job};
+use super::target::{Target, context, parameters, shown, stored_job, table_name};
 
 /// The largest number of runs of a backfill.
 pub const MAX_BACKFILL: usize = 10_000;
@@ -51,6 +51,8 @@ impl Jobs {
             let targets = times.iter().map(|time| Target::evaluate(job, context(job, *time, &parameters)));
             let targets = targets.collect::<Result<Vec<_>, _>>()?;
             warnings.extend(schedule_warnings(job, &targets));
+        } else {
+            check_constants(job)?;
         }
         Ok(warnings)
     }
@@ -210,10 +212,10 @@ impl Jobs {
         let now = self.store.clock() / 1_000_000;
         let given = parameters(job, &request.parameters)?;
         let context = context(job, request.scheduled.unwrap_or(now), &given);
-        let text = |member: &str, template: &logship_config::job::template::Template| {
+        let text = |member: &str, template: &Template| {
             template.evaluate(context).map_err(|problem| JobError::member(member, problem))
         };
-        let table = text("writer.table", &job.writer().table)?;
+        let table = table_name(text("writer.table", &job.writer().table)?)?;
         // Only the names of the partition's columns matter, so its parameters need no values.
         ddl::create_table(job, &table, Some(job.writer().partition.as_str()).filter(|text| !text.is_empty()))
     }
@@ -238,6 +240,20 @@ impl Jobs {
         self.wake();
         Ok(created)
     }
+}
+
+/// Checks the target of a job without a schedule, as far as it needs no parameters.
+fn check_constants(job: &Job) -> Result<(), JobError> {
+    let constant = |template: &Template| !template.as_str().contains('$');
+    let (reader, writer) = (job.reader(), job.writer());
+    if constant(&writer.table) {
+        table_name(writer.table.as_str().to_owned())?;
+    }
+    let templates = [&writer.table, &writer.partition, &reader.begin_date_time, &reader.end_date_time];
+    if templates.into_iter().all(constant) {
+        Target::evaluate(job, context(job, 0, &job.parameters))?;
+    }
+    Ok(())
 }
 
 /// Warns of schedules that lose rows.

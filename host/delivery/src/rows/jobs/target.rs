@@ -6,7 +6,7 @@ use chrono::DateTime;
 use logship_config::job::template::{Context, Template};
 use logship_config::job::{Job, JobError};
 use logship_logstore::{JobRun, SyncJob};
-use logship_sink::maxcompute::TableRef;
+use logship_sink::maxcompute::{TableRef, check_name};
 use serde_json::Value;
 
 use super::plan::Window;
@@ -79,7 +79,7 @@ impl Target {
         };
         let partition = partition(&text("writer.partition", &writer.partition)?)?;
         let table = TableRef {
-            table: text("writer.table", &writer.table)?,
+            table: table_name(text("writer.table", &writer.table)?)?,
             partition,
             overwrite: writer.truncate,
             create_partition: true,
@@ -101,6 +101,18 @@ impl Target {
 pub fn shown(time: u64, job: &Job) -> String {
     let time = i64::try_from(time).ok().and_then(|time| DateTime::from_timestamp(time, 0));
     time.map_or_else(String::new, |time| job.time_zone.local(time).format("%Y%m%d%H%M%S").to_string())
+}
+
+/// Checks the name of a table. It becomes a part of paths and statements, with the permissions of the data source: a name
+/// such as `../t` must not reach another project.
+pub(super) fn table_name(name: String) -> Result<String, JobError> {
+    match check_name("the table", &name) {
+        Ok(()) => Ok(name),
+        Err(_) => {
+            let problem = format!("{name:?} is no name of a table: use letters, digits and `_`");
+            Err(JobError::member("writer.table", problem))
+        }
+    }
 }
 
 /// Normalizes a partition: `pt='1'/hh=01` is `pt=1,hh=01`. Empty for a table without partitions.
@@ -137,6 +149,17 @@ fn unquoted(value: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tables_have_plain_names() {
+        assert_eq!(table_name("t_2026".into()).unwrap(), "t_2026");
+        for wrong in ["", "../t", "p.t", "a b", "a`b", "t?x", "é", "t/../../q/tables/u"] {
+            assert!(
+                table_name(wrong.into()).unwrap_err().to_string().contains("is no name of a table"),
+                "{wrong}"
+            );
+        }
+    }
 
     #[test]
     fn normalizes_partitions() {

@@ -369,3 +369,21 @@ async fn scheduled_run_never_appends_what_a_requested_run_appended() {
     assert!(run.message.contains("has appended rows"), "{}", run.message);
     assert_eq!(test.tables.rows(), [1]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn constants_of_a_script_are_checked_before_a_run() {
+    let test = Test::unscheduled(true).await;
+    let text =
+        include_str!("tests/job.json").replace(r#""schedule": { "everyMinutes": 5 }"#, r#""schedule": null"#);
+    let check = |from: &str, to: &str| {
+        let job = Job::parse(&text.replace(from, to), Path::new("j.json")).unwrap();
+        test.jobs.check("p", &job).map_err(|error| error.to_string())
+    };
+    check("", "").unwrap();
+    for name in ["../ok", "a b", "p.ok", "a`b"] {
+        let refused = check(r#""table": "ok""#, &format!(r#""table": "{name}""#)).unwrap_err();
+        assert!(refused.contains("is no name of a table"), "{refused}");
+    }
+    // Parameters have their values only in a run.
+    check(r#""table": "ok""#, r#""table": "t_${day}""#).unwrap();
+}
