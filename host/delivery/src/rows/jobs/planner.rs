@@ -139,6 +139,19 @@ impl Logs {
     }
 }
 
+/// Returns the project of this service that a data source has the logs of, if it has. Opens no client.
+pub(super) fn local_project(sources: &dyn Sources, project: &str, name: &str) -> Option<String> {
+    if name.is_empty() {
+        return Some(project.to_owned());
+    }
+    match sources.get(project, name).ok()?.connection {
+        Connection::LogHub(config) if !config.is_local() => None,
+        Connection::LogHub(config) if config.project.is_empty() => Some(project.to_owned()),
+        Connection::LogHub(config) => Some(config.project),
+        _ => None,
+    }
+}
+
 /// Returns the place of the logs of a data source. Without a name: the project itself.
 ///
 /// # Errors
@@ -149,11 +162,10 @@ pub(super) fn find_logs(sources: &dyn Sources, project: &str, name: &str) -> Res
     }
     let wrong = |problem: String| RunError::Source { name: name.into(), problem };
     let source = sources.get(project, name).map_err(|error| wrong(error.to_string()))?;
+    if let Some(local) = local_project(sources, project, name) {
+        return Ok(Logs::Local(local));
+    }
     match source.connection {
-        Connection::LogHub(config) if config.is_local() && config.project.is_empty() => {
-            Ok(Logs::Local(project.to_owned()))
-        }
-        Connection::LogHub(config) if config.is_local() => Ok(Logs::Local(config.project)),
         Connection::LogHub(config) => {
             let client = Box::new(remote::client(name, &config)?);
             Ok(Logs::Remote { project: config.project, client })

@@ -4,7 +4,7 @@ use logship_config::job::Job;
 use logship_logstore::{JobRun, RunTrigger, StoreError, SyncJob, Unread};
 
 use super::plan::RunPlan;
-use super::planner::Logs;
+use super::planner::local_project;
 use super::runner::Jobs;
 use super::target::{Target, context, stored_job};
 
@@ -29,7 +29,10 @@ impl Jobs {
 
     async fn unread(&self, job: &SyncJob, active: &[JobRun]) -> Result<Option<Unread>, StoreError> {
         let Ok(parsed) = stored_job(job) else { return Ok(None) };
-        let Ok(Logs::Local(project)) = self.planner.logs(&job.project, &parsed) else { return Ok(None) };
+        let source = &parsed.reader().datasource;
+        let Some(project) = local_project(&*self.planner.sources, &job.project, source) else {
+            return Ok(None);
+        };
         let runs = active.iter().filter(|run| run.job == job.number());
         let mut since: Vec<u64> =
             runs.filter_map(|run| window_of(run, &parsed)).map(|(begin, _)| begin).collect();
