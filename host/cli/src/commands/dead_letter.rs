@@ -63,7 +63,7 @@ enum Command {
         #[arg(long, value_name = "DIR", env = "LOGSHIP_DEAD_LETTERS")]
         dead_letters: Option<PathBuf>,
         #[command(flatten)]
-        receiver: ReceiverOptions,
+        receiver: Box<ReceiverOptions>,
         #[command(flatten)]
         connect: Connect,
     },
