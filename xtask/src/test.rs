@@ -13,7 +13,7 @@ use crate::{build, command, files, sample, test_profile, tools, venv};
 /// Number of logs in the sample of the reader tests, enough for several row groups and chunks.
 const LINES: u64 = 12_000;
 
-/// Number of pytest processes. Tests wait more than they compute.
+/// Number of tests at a time: threads of a Rust test, and processes of pytest. Tests wait more than they compute.
 const WORKERS: &str = "8";
 
 /// Option to print the slowest Python tests.
@@ -41,6 +41,7 @@ fn run_steps(workspace: &Workspace, passed_on: &[String], steps: &mut Steps) -> 
     let rust_tests = || {
         let mut cargo = workspace.cargo();
         cargo.arg("test").arg("--config").arg(&profile).args(["--release", "--workspace"]);
+        cargo.env("RUST_TEST_THREADS", WORKERS);
         cargo
     };
     steps.run("build of Rust tests", || build_with_same_features(workspace, rust_tests().arg("--no-run")))?;
