@@ -7,7 +7,7 @@ use serde_json::Value;
 
 /// The features of each package from a registry. A package has several sets if build scripts or macros use it too.
 #[derive(Debug, Default)]
-pub(crate) struct Artifacts(BTreeMap<String, BTreeSet<Vec<String>>>);
+pub(crate) struct Artifacts(BTreeMap<String, Vec<BTreeSet<String>>>);
 
 impl Artifacts {
     /// Parses the output of a build with `--message-format json`.
@@ -20,15 +20,19 @@ impl Artifacts {
             if message["reason"] == "compiler-artifact" && package.starts_with("registry+") {
                 let features = message["features"].as_array().into_iter().flatten();
                 let features = features.filter_map(Value::as_str).map(str::to_owned).collect();
-                artifacts.0.entry(package.to_owned()).or_default().insert(features);
+                artifacts.0.entry(package.to_owned()).or_default().push(features);
             }
         }
         Ok(artifacts)
     }
 
-    /// Returns the packages that `others` has too, but with other features.
+    /// Returns the packages that `others` has too, but with more features. Those with fewer are of macros.
     pub(crate) fn differences(&self, others: &Self) -> Vec<String> {
-        let differs = |package: &String| !others.0[package].is_subset(&self.0[package]);
+        let is_known = |package: &String, features: &BTreeSet<String>| {
+            self.0[package].iter().any(|known| features.is_subset(known))
+        };
+        let differs =
+            |package: &String| others.0[package].iter().any(|features| !is_known(package, features));
         let shared = others.0.keys().filter(|package| self.0.contains_key(*package));
         let name = |package: &String| package.rsplit('#').next().unwrap_or_default().to_owned();
         shared.filter(|package| differs(package)).map(name).collect()
@@ -46,12 +50,13 @@ mod tests {
         };
         let parse = |messages: &[String]| Artifacts::parse(&messages.join("\n")).unwrap();
         let program = parse(&[
-            message("registry+r#wasmtime@48.0.8", r#""std""#),
+            message("registry+r#wasmtime@48.0.8", r#""std","cache""#),
             message("registry+r#syn@2.0.1", ""),
             message("registry+r#syn@2.0.1", r#""full""#),
         ]);
         let same = [
             message("registry+r#syn@2.0.1", r#""full""#),
+            message("registry+r#wasmtime@48.0.8", r#""cache""#),
             message("registry+r#tempfile@3.0.0", ""),
             message("path+file:///host#logship@0.1.0", r#""failpoints""#),
         ];
