@@ -2,11 +2,11 @@
 
 use std::io::Read;
 
-use flate2::read::GzDecoder;
 use logship_batch::batch::{BatchBuilder, LogBatch};
 use logship_batch::parser::{Parser, Settings};
 use logship_batch::time::Time;
 use logship_sls::compression::Compression;
+use logship_sls::gzip::GzipMembers;
 use logship_sls::log_group::{Malformed, groups};
 
 use crate::problem::Problem;
@@ -116,9 +116,9 @@ fn decompress(bytes: Vec<u8>, encoding: &str, raw_size: Option<String>) -> Resul
         || Problem::too_large(format!("the decompressed body has more than {MAX_RAW_BODY} bytes"));
     match encoding.trim().to_ascii_lowercase().as_str() {
         "" | "identity" => Ok(bytes),
-        "gzip" => {
+        "gzip" | "x-gzip" => {
             let mut raw = vec![];
-            let mut reader = GzDecoder::new(&bytes[..]).take(MAX_RAW_BODY as u64 + 1);
+            let mut reader = GzipMembers::new(&bytes[..]).take(MAX_RAW_BODY as u64 + 1);
             reader
                 .read_to_end(&mut raw)
                 .map_err(|error| Problem::bad_batch(format!("the body is not valid gzip: {error}")))?;
@@ -196,6 +196,10 @@ fn log_groups<'a>(
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
+    use flate2::write::GzEncoder;
+
     use super::*;
 
     fn read(bytes: &[u8], headers: &[(&str, &str)]) -> Result<usize, u16> {
@@ -231,6 +235,13 @@ mod tests {
         assert_eq!(read(b"{}", &[lines, ("x-log-compresstype", "lz4"), size]), Err(413));
         assert_eq!(read(b"\x0a\xff", &[group]), Err(400));
         assert_eq!(read(b"\x0a\xff", &[list]), Err(400));
+        let gzip = |text: &[u8]| {
+            let mut encoder = GzEncoder::new(vec![], flate2::Compression::fast());
+            encoder.write_all(text).and_then(|()| encoder.finish()).unwrap()
+        };
+        let members = [gzip(b"{}\n"), gzip(b"{}\n"), vec![0; 9]].concat();
+        assert_eq!(read(&members, &[lines, ("content-encoding", "gzip")]), Ok(2), "no member is lost");
+        assert_eq!(read(&members[..members.len() - 12], &[lines, ("content-encoding", "gzip")]), Err(400));
         let packed = Compression::Lz4.compress(b"{}\n").unwrap();
         let raw = ("x-log-bodyrawsize", "3");
         assert_eq!(read(&packed, &[lines, ("content-encoding", "lz4"), raw]), Ok(1));

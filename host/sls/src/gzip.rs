@@ -1,17 +1,19 @@
-//! Reads gzip files.
+//! Reads gzip data.
 
 use std::io::{self, BufRead, Read};
 
 use flate2::bufread::GzDecoder;
 
-/// Decompresses the members of a gzip file, and skips zero bytes after them, as tapes and some tools add them.
-pub(super) struct GzipMembers<R> {
+/// Decompresses the members of gzip data, and skips zero bytes after them, as tapes and some tools add them.
+#[derive(Debug)]
+pub struct GzipMembers<R> {
     /// `None` after the last member.
     member: Option<GzDecoder<R>>,
 }
 
 impl<R: BufRead> GzipMembers<R> {
-    pub(super) fn new(source: R) -> Self {
+    /// Creates a reader of data that begins with a member.
+    pub fn new(source: R) -> Self {
         Self { member: Some(GzDecoder::new(source)) }
     }
 }

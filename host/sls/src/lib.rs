@@ -5,7 +5,7 @@
 //!
 //! # Layout
 //! - [`log_group`]: log groups, lists of them, and packages, in protobuf. Parsing is zero-copy.
-//! - [`compression`]: compression of bodies.
+//! - [`compression`]: compression of bodies. [`gzip`]: gzip data of several members.
 //! - [`lz4_splice`]: concatenation of LZ4 blocks, so that a pull needs no compression.
 //! - [`cursor`]: positions in a shard.
 //! - [`hash_key`]: hash keys, which assign logs to shards.
@@ -16,6 +16,7 @@
 pub mod compression;
 pub mod cursor;
 pub mod error;
+pub mod gzip;
 pub mod hash_key;
 pub mod header;
 pub mod log_group;

@@ -12,7 +12,6 @@ mod copies;
 mod cutter;
 mod file;
 mod fingerprint;
-mod gzip;
 mod listing;
 mod open_file;
 pub mod rejects;

@@ -4,13 +4,13 @@ use std::fs::File;
 use std::io::{self, BufReader, Chain, Cursor, Read};
 
 use logship_batch::utf16::Utf16Decoder;
+use logship_sls::gzip::GzipMembers;
 use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 
 use super::content::{Content, HEAD_BYTES};
 use super::file::Input;
-use super::gzip::GzipMembers;
 
 /// Bytes per read, and so the approximate size of a block.
 pub(super) const BLOCK_BYTES: usize = 1 << 19;

@@ -2,9 +2,10 @@
 
 use std::io::Read;
 
-use flate2::read::{MultiGzDecoder, ZlibDecoder};
+use flate2::read::ZlibDecoder;
 use logship_batch::utf16::{Endian, Utf16Decoder};
 use logship_sls::error::{ApiError, ErrorCode};
+use logship_sls::gzip::GzipMembers;
 
 /// Returns the order of bytes that the charset of a content type says, if it is UTF-16: none if the text itself tells.
 pub(super) fn charset(content_type: &str) -> Option<Option<Endian>> {
@@ -68,7 +69,8 @@ pub(super) fn decode(body: &[u8], encoding: &str, limit: usize) -> Result<Vec<u8
     };
     let reader: Box<dyn Read> = match encoding.trim().to_ascii_lowercase().as_str() {
         "" | "identity" => Box::new(body),
-        "gzip" | "x-gzip" => Box::new(MultiGzDecoder::new(body)),
+        _ if body.is_empty() => Box::new(body),
+        "gzip" | "x-gzip" => Box::new(GzipMembers::new(body)),
         "deflate" => Box::new(ZlibDecoder::new(body)),
         "zstd" => {
             let mut decoder = zstd::Decoder::new(body).map_err(invalid)?;
@@ -138,6 +140,7 @@ mod tests {
         let error = decode(&bomb.finish().unwrap(), "gzip", 1 << 20).unwrap_err();
         assert_eq!(error.code, ErrorCode::PostBodyTooLarge);
         assert_eq!(decode(b"x", "gzip", 100).unwrap_err().code, ErrorCode::PostBodyUncompressError);
+        assert_eq!(decode(b"", "gzip", 100).unwrap(), b"");
         assert_eq!(decode(b"x", "br", 100).unwrap_err().code, ErrorCode::InvalidCompressType);
     }
 }
