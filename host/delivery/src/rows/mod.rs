@@ -9,6 +9,7 @@
 //! - [`jobs`]: synchronization jobs, and their runs.
 //! - [`resend`]: puts dirty rows back into their table.
 
+mod candidate;
 pub mod dirty;
 pub mod encode;
 mod encode_maxcompute;

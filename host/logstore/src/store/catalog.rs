@@ -13,7 +13,7 @@ use super::data_source::read_sources;
 use super::deletion::Deletions;
 use super::json::read_json;
 use super::rule::read_rules;
-use super::segments::read_segments;
+use super::segments::{read_segments, segments_from};
 use super::stage::read_stages;
 use crate::error::StoreError;
 use crate::model::{
@@ -113,12 +113,7 @@ fn read_shards(connection: &Connection, known: &HashMap<i64, Arc<ShardState>>) -
     let mut later = read_segments(connection)?;
     while let Some(row) = rows.next()? {
         let (id, origin): (i64, u64) = (row.get(0)?, row.get(8)?);
-        let mut segments = Segments::from_origin(origin);
-        later
-            .remove(&id)
-            .into_iter()
-            .flatten()
-            .for_each(|(before, position)| segments.push(before, position));
+        let segments = segments_from(origin, later.remove(&id));
         let state = match known.get(&id) {
             Some(state) => Arc::clone(state),
             None => Arc::new(ShardState::read(connection, id, &segments, row.get(9)?)?),

@@ -19,6 +19,13 @@ pub(super) fn segments_of(connection: &Connection, shard: i64, origin: u64) -> R
     Ok(segments)
 }
 
+/// Returns the segments of a shard: the first one begins at `origin`, the `later` ones are of [`read_segments`].
+pub(super) fn segments_from(origin: u64, later: Option<Vec<(u64, u64)>>) -> Segments {
+    let mut segments = Segments::from_origin(origin);
+    later.into_iter().flatten().for_each(|(before, position)| segments.push(before, position));
+    segments
+}
+
 /// Reads the later positions of shards: the number of log groups before each run, and its first position.
 pub(super) fn read_segments(connection: &Connection) -> Result<HashMap<i64, Vec<(u64, u64)>>, StoreError> {
     let mut select =

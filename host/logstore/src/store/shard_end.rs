@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 use super::chain;
-use super::segments::read_segments;
+use super::segments::{read_segments, segments_from};
 use crate::error::StoreError;
 use crate::model::{Generation, POSITION_BITS, Segments};
 
@@ -36,12 +36,7 @@ pub(super) fn shard_ends(connection: &Connection, condition: &str) -> Result<Vec
     let mut shards = vec![];
     while let Some(row) = rows.next()? {
         let (id, origin, next): (i64, u64, u64) = (row.get(0)?, row.get(3)?, row.get(4)?);
-        let mut segments = Segments::from_origin(origin);
-        later
-            .remove(&id)
-            .into_iter()
-            .flatten()
-            .for_each(|(before, position)| segments.push(before, position));
+        let segments = segments_from(origin, later.remove(&id));
         let first = id << POSITION_BITS;
         let newest: Option<i64> = last.query_row([first, first + (1 << POSITION_BITS)], |row| row.get(0))?;
         let stored = newest.map_or(0, |row| (row - first) as u64 + 1);

@@ -30,3 +30,4 @@ mod sessions;
 mod upload;
 
 pub use self::rule::MaxComputeRows;
+pub(crate) use self::sessions::SessionState;

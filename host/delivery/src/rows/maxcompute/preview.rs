@@ -6,7 +6,6 @@ use logship_config::maxcompute_rule::MaxComputeRule;
 use logship_config::stage_name::DIGEST_PREFIX;
 use logship_logstore::{ShippingRule, Task};
 use logship_registry::Registry;
-use logship_runtime::stage::Kind;
 use logship_sink::maxcompute::TableSchema;
 use logship_source::shard_reader::Slice;
 
@@ -22,7 +21,8 @@ use crate::engine::preview::{
 };
 use crate::engine::work::{RuleSpec, Work as _};
 use crate::pipeline::Tap;
-use crate::preview::{refused, replaced_stage, transform_name};
+use crate::preview::refused;
+use crate::rows::candidate::with_candidate;
 
 impl MaxComputeRows {
     /// Opens the blocks of a rule's tasks with another stage.
@@ -32,13 +32,8 @@ impl MaxComputeRows {
         candidate: &'a Candidate,
     ) -> Result<Box<dyn OutputFactory + 'a>, PreviewError> {
         let parsed = MaxComputeRule::of(&rule.name, &rule.configuration)?;
-        let stages = "it writes rows, and has only transformers and a row encoder";
-        let replaced = replaced_stage((&rule.name, &parsed.transform), candidate, Kind::RowEncoder, stages)?;
-        let name = match replaced {
-            None => parsed.encoder().to_owned(),
-            Some(index) => transform_name(&parsed.transform[index]),
-        };
-        let registry = self.registry.with_override(&name, candidate.stage.clone());
+        let slots = (rule.name.as_str(), &parsed.transform[..], parsed.encoder());
+        let (replaced, registry) = with_candidate(&self.registry, slots, candidate)?;
         let spec = RuleSpec::of("", "", rule);
         self.check_stages(spec, &registry).map_err(|error| refused(&rule.name, candidate, &error))?;
         Ok(Box::new(BlockFactory { rules: self, candidate, replaced }))

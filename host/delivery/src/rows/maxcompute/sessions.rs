@@ -31,14 +31,14 @@ pub(super) struct SavedSession {
 /// The state of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum SessionState {
+pub(crate) enum SessionState {
     /// No commit was sent.
     Open,
     /// A commit was sent, perhaps.
     Committing,
     /// The rows are visible.
     Committed,
-    /// The session is gone after its commit was sent, and the task failed. The next attempt is an operator's decision.
+    /// The session is gone after its commit was sent. The next attempt is an operator's decision, as it may write the rows again.
     Unclear,
 }
 

@@ -11,7 +11,7 @@ use logship_sink::maxcompute::{Class, CommitOutcome, TableRef, TableSchema};
 use super::encode::{PartitionRows, Transformed};
 use super::error::ResendError;
 use super::logs::{self, LetterLogs};
-use super::saved::{Saved, SavedSession, SessionState};
+use super::saved::{Saved, SavedSession};
 use super::step::ResendStep;
 use super::{Letters, Outcome, Resender};
 use crate::engine::work::RuleSpec;
@@ -21,6 +21,7 @@ use crate::rows::jobs::RunError;
 use crate::rows::jobs::destination::{Tables, opened};
 use crate::rows::jobs::encoder::encoding;
 use crate::rows::jobs::run_table::RunTable;
+use crate::rows::maxcompute::SessionState;
 use crate::rows::maxcompute::route::{Route, Routed};
 use crate::rows::maxcompute::rule_table::RuleTable;
 

@@ -6,6 +6,7 @@ use logship_sink::maxcompute::TableRef;
 use serde::{Deserialize, Serialize};
 
 use crate::dead_letter::DeadLetter;
+use crate::rows::maxcompute::SessionState;
 
 /// How far the letters of an object are resent.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -25,20 +26,6 @@ pub(super) struct SavedSession {
     /// The indexes of its letters.
     pub(super) letters: Vec<u32>,
     pub(super) state: SessionState,
-}
-
-/// The state of a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum SessionState {
-    /// No commit was sent.
-    Open,
-    /// A commit was sent, perhaps.
-    Committing,
-    /// The rows are visible.
-    Committed,
-    /// The session is gone after its commit was sent. The next resend is the user's decision to write the rows again.
-    Unclear,
 }
 
 impl Saved {

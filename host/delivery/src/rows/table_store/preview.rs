@@ -6,7 +6,6 @@ use logship_config::stage_name::DIGEST_PREFIX;
 use logship_config::table_store_rule::TableStoreRule;
 use logship_logstore::{ShippingRule, Task};
 use logship_registry::Registry;
-use logship_runtime::stage::Kind;
 use logship_source::shard_reader::Slice;
 use sha2::{Digest, Sha256};
 
@@ -16,8 +15,9 @@ use crate::engine::preview::{
 };
 use crate::engine::work::{RuleSpec, Work as _};
 use crate::pipeline::Tap;
-use crate::preview::{refused, replaced_stage, transform_name};
+use crate::preview::refused;
 use crate::rows::RowWriter;
+use crate::rows::candidate::with_candidate;
 use crate::rows::table_store::encoding::{self, ShardName};
 use crate::rows::table_store::rule::{PlannedRule, TableStoreRules};
 
@@ -29,13 +29,8 @@ impl TableStoreRules {
         candidate: &'a Candidate,
     ) -> Result<Box<dyn OutputFactory + 'a>, PreviewError> {
         let parsed = TableStoreRule::of(&rule.name, &rule.configuration)?;
-        let stages = "it writes rows, and has only transformers and a row encoder";
-        let replaced = replaced_stage((&rule.name, &parsed.transform), candidate, Kind::RowEncoder, stages)?;
-        let name = match replaced {
-            None => parsed.encoder().to_owned(),
-            Some(index) => transform_name(&parsed.transform[index]),
-        };
-        let registry = self.registry.with_override(&name, candidate.stage.clone());
+        let slots = (rule.name.as_str(), &parsed.transform[..], parsed.encoder());
+        let (replaced, registry) = with_candidate(&self.registry, slots, candidate)?;
         let spec = RuleSpec::of("", "", rule);
         self.check_stages(spec, &registry).map_err(|error| refused(&rule.name, candidate, &error))?;
         Ok(Box::new(RowFactory { rules: self, candidate, replaced }))
