@@ -2,7 +2,6 @@
 smuggled past another, and the service stays up."""
 
 import re
-import socket
 from contextlib import closing
 
 from kit import service
@@ -41,13 +40,7 @@ class Framing(SurvivalCase):
         """Sends bytes, and ends. Without `ends`, the service does. Returns the statuses of all answers."""
         with closing(self.service.connect()) as connection:
             connection.settimeout(10)
-            try:
-                connection.sendall(sent)
-                if ends:
-                    connection.shutdown(socket.SHUT_WR)
-            except OSError:
-                pass
-            received = service.read_all(connection)
+            received = service.exchange(connection, sent, ends)
         self.count += 1
         statuses = [int(status) for status in re.findall(rb"HTTP/1\.[01] (\d+)", received)]
         self.assertFalse([status for status in statuses if status >= 500], received[:300])

@@ -6,9 +6,10 @@ import socket
 import unittest
 from contextlib import closing
 
-from functions.test_functions import logs
 from functions.test_reuse import head
+from kit import service
 from kit.application import Application, manifest
+from kit.hostile_logs import logs
 
 LINES = logs(1)
 CHUNKED = head(0).replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
@@ -26,19 +27,7 @@ class Requests(unittest.TestCase):
         """An answer; nothing if the connection is closed before."""
         with closing(socket.create_connection(self.application.address)) as connection:
             connection.settimeout(30)
-            try:
-                connection.sendall(request)
-                if is_cut:
-                    connection.shutdown(socket.SHUT_WR)
-            except OSError:
-                pass
-            received = b""
-            try:
-                while piece := connection.recv(1 << 16):
-                    received += piece
-            except ConnectionError:
-                pass
-            return received
+            return service.exchange(connection, request, ends=is_cut)
 
     def test_each_is_answered_and_harms_no_other(self):
         self.application = Application(self, manifest({"lake": {}}), "--max-instance-memory", "512MiB")

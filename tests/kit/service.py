@@ -233,9 +233,20 @@ def read_all(connection):
     try:
         while piece := connection.recv(1 << 16):
             received += piece
-    except ConnectionResetError:
+    except ConnectionError:
         pass
     return received
+
+
+def exchange(connection, sent, ends=True):
+    """Sends bytes, and ends. Without `ends`, the other side does. Returns the bytes of all answers."""
+    try:
+        connection.sendall(sent)
+        if ends:
+            connection.shutdown(socket.SHUT_WR)
+    except OSError:
+        pass
+    return read_all(connection)
 
 
 def position(cursor):
